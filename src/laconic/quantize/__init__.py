@@ -1,0 +1,1 @@
+"""Which values may the surviving weights take? Integers and grids, never bytes."""

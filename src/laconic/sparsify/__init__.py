@@ -1,0 +1,1 @@
+"""Which weights go? Decisions as boolean keep-masks."""

@@ -1,0 +1,59 @@
+"""Magnitude pruning: keep the largest weights, over the whole network or layer by layer.
+
+Source: Han et al., Learning both Weights and Connections, NIPS 2015; schedule of Zhu & Gupta 2017
+(To prune, or not to prune), eq. 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from laconic.errors import InputError
+from laconic.records import FloatArray
+
+Masks = dict[str, npt.NDArray[np.bool_]]
+
+
+def cubic_sparsity(progress: float, final: float, *, start: float = 0.0, end: float = 1.0) -> float:
+    """Share of zeros at ``progress`` in [0, 1]: final * (1 - (1 - t)^3) with t running from start to end.
+
+    Source: Zhu & Gupta 2017, eq. 1 with initial sparsity 0.
+
+    >>> [round(cubic_sparsity(p, 0.9), 4) for p in (0.0, 0.5, 1.0)]
+    [0.0, 0.7875, 0.9]
+    """
+    if not 0 <= final < 1 or not 0 <= start < end <= 1:
+        raise InputError(f"need 0 <= final < 1 and 0 <= start < end <= 1, got {final}, {start}, {end}")
+    t = min(1.0, max(0.0, (progress - start) / (end - start)))
+    return final * (1.0 - (1.0 - t) ** 3)
+
+
+def keep_largest(weights: Mapping[str, FloatArray], sparsity: float, *, per_layer: bool = False) -> Masks:
+    """Keep-masks that drop the ``sparsity`` share of smallest magnitudes, ties by position.
+
+    Exactly ``floor(sparsity * n)`` weights go, counted per tensor or over all of them.
+
+    >>> import numpy as np
+    >>> keep_largest({"w": np.float32([3, -1, 2, 0.5])}, 0.5)["w"].tolist()
+    [True, False, True, False]
+    """
+    if not 0 <= sparsity < 1:
+        raise InputError(f"sparsity must lie in [0, 1), got {sparsity}")
+    if per_layer:
+        return {name: _keep_flat(np.abs(w).ravel(), sparsity).reshape(w.shape) for name, w in weights.items()}
+    flat = np.concatenate([np.abs(w).ravel() for w in weights.values()])
+    keep = _keep_flat(flat, sparsity)
+    cuts = np.cumsum([w.size for w in weights.values()])[:-1]
+    pieces = np.split(keep, cuts)
+    return {name: piece.reshape(w.shape) for (name, w), piece in zip(weights.items(), pieces, strict=True)}
+
+
+def _keep_flat(magnitudes: FloatArray, sparsity: float) -> npt.NDArray[np.bool_]:
+    keep = np.ones(magnitudes.size, dtype=bool)
+    drop = int(sparsity * magnitudes.size)
+    if drop:
+        keep[np.argsort(magnitudes, kind="stable")[:drop]] = False
+    return keep
