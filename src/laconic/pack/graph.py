@@ -1,0 +1,381 @@
+"""The graph section: a network's arithmetic in a few bytes (FORMAT.md, "Graph section").
+
+Most nodes take the previous value and the next tensors of the file, with default attributes:
+such a node is one byte. Everything else is said by a bit mask of what differs. All counts are
+checked against the bytes that are left before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from laconic.errors import CorruptFileError, InputError, TruncatedFileError
+from laconic.pack.ops import BY_CODE, DTYPES, AttrSpec, OpSpec, spec_of
+from laconic.records import Attr, Graph, Node, ValueSpec
+
+MAX_RANK = 16
+MAX_INPUTS = 4096
+_EXPLICIT_BIT = 0x80
+_PATTERN, _SHORT, _LISTED, _LONG = range(4)  # the four forms in which a node's inputs are written
+
+
+# --- integers -------------------------------------------------------------------------------
+
+
+def _put_varint(out: bytearray, value: int) -> None:
+    """Little-endian base-128 of an unsigned integer below 2^64."""
+    if not 0 <= value < 2**64:
+        raise InputError(f"{value} does not fit the graph section's 64-bit integers")
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _zigzag(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise InputError(f"{value} does not fit the graph section's 64-bit integers")
+    return value << 1 if value >= 0 else (-value << 1) - 1
+
+
+class _Reader:
+    """A cursor over the section's bytes that refuses to run past their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, count: int) -> bytes:
+        if count > self.left:
+            raise TruncatedFileError(
+                f"graph section ends at byte {len(self._data)}, {count - self.left} short"
+            )
+        piece = self._data[self._at : self._at + count]
+        self._at += count
+        return piece
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift > 63:
+                raise CorruptFileError("graph section: an integer runs over 10 bytes")
+        if value >= 2**64:
+            raise CorruptFileError("graph section: an integer runs over 64 bits")
+        return value
+
+    def signed(self) -> int:
+        raw = self.varint()
+        return raw >> 1 if not raw & 1 else -((raw + 1) >> 1)
+
+    def count(self, what: str) -> int:
+        """A number of things that need at least one byte each."""
+        value = self.varint()
+        if value > self.left:
+            raise CorruptFileError(f"graph section claims {value} {what} in {self.left} bytes")
+        return value
+
+
+# --- input references -----------------------------------------------------------------------
+
+
+@dataclass
+class _Cursor:
+    """What "previous value" and "next tensor" mean at one point of the node list."""
+
+    values: int
+    previous: int = 0
+    tensor: int = 0
+
+    def follow(self, inputs: Sequence[int | None]) -> None:
+        for ref in inputs:
+            if ref is not None and ref < 0:
+                self.tensor = -ref
+
+    def advance(self, n_outputs: int) -> None:
+        self.previous = self.values
+        self.values += n_outputs
+
+    def expand(self, pattern: str) -> tuple[int | None, ...]:
+        """Default inputs in numbers: x, t and - as this point of the list reads them."""
+        refs: list[int | None] = []
+        tensor = self.tensor
+        for letter in pattern:
+            if letter == "t":
+                tensor += 1
+                refs.append(-tensor)
+            else:
+                refs.append(self.previous if letter == "x" else None)
+        return tuple(refs)
+
+
+def _put_refs(out: bytearray, inputs: Sequence[int | None], cursor: _Cursor) -> None:
+    """0 absent, 1 next tensor, 2 + 2d the value d before the newest, 3 + 2k tensor k."""
+    tensor = cursor.tensor
+    for ref in inputs:
+        if ref is None:
+            _put_varint(out, 0)
+        elif ref >= 0:
+            _put_varint(out, 2 + 2 * (cursor.values - 1 - ref))
+        else:
+            _put_varint(out, 1 if -ref == tensor + 1 else 3 + 2 * (-1 - ref))
+            tensor = -ref
+
+
+def _get_refs(source: _Reader, count: int, cursor: _Cursor) -> tuple[int | None, ...]:
+    refs: list[int | None] = []
+    tensor = cursor.tensor
+    for _ in range(count):
+        code = source.varint()
+        if code == 0:
+            refs.append(None)
+        elif code == 1 or code % 2:
+            tensor = tensor + 1 if code == 1 else (code - 3) // 2 + 1
+            refs.append(-tensor)
+        else:
+            back = (code - 2) // 2
+            if back >= cursor.values:
+                raise CorruptFileError(f"graph section: an input lies {back} values back of {cursor.values}")
+            refs.append(cursor.values - 1 - back)
+    return tuple(refs)
+
+
+def _input_form(node: Node, spec: OpSpec, cursor: _Cursor) -> int:
+    """The shortest of the four ways to write a node's inputs."""
+    default = cursor.expand(spec.pattern)
+    if node.inputs == default:
+        return _PATTERN
+    if node.inputs == default[:-1]:
+        return _SHORT
+    more = len(node.inputs) - len(default)
+    if more > 0 and node.inputs == cursor.expand(spec.pattern + "t" * more):
+        return _LONG
+    return _LISTED
+
+
+# --- attributes -----------------------------------------------------------------------------
+
+
+def _put_attr(out: bytearray, spec: AttrSpec, value: Attr) -> None:
+    if spec.kind == "int" and isinstance(value, int):
+        _put_varint(out, _zigzag(value))
+    elif spec.kind == "ints" and isinstance(value, tuple):
+        _put_varint(out, len(value))
+        for item in value:
+            _put_varint(out, _zigzag(item))
+    elif spec.kind == "float" and isinstance(value, (int, float)):
+        out += _float32_bytes(spec.name, float(value))
+    elif spec.kind == "choice" and value in spec.choices:
+        _put_varint(out, spec.choices.index(str(value)))
+    elif spec.kind == "text" and isinstance(value, str) and value.isascii():
+        _put_varint(out, len(value))
+        out += value.encode("ascii")
+    elif not (spec.kind == "flag" and isinstance(value, bool)):
+        raise InputError(f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}")
+
+
+def _float32_bytes(name: str, value: float) -> bytes:
+    try:
+        packed = struct.pack("<f", value)
+    except OverflowError:
+        packed = b""
+    if not packed or struct.unpack("<f", packed)[0] != value:
+        raise InputError(
+            f"attribute {name!r} must be a float32, got {value!r}. Cure: float(numpy.float32(x))"
+        )
+    return packed
+
+
+def _get_attr(source: _Reader, spec: AttrSpec) -> Attr:
+    match spec.kind:
+        case "flag":
+            return True
+        case "int":
+            return source.signed()
+        case "ints":
+            return tuple(source.signed() for _ in range(source.count("integers")))
+        case "float":
+            value: float = struct.unpack("<f", source.take(4))[0]
+            if math.isnan(value):
+                raise CorruptFileError(f"graph section: attribute {spec.name!r} is NaN")
+            return value
+        case "choice":
+            index = source.varint()
+            if index >= len(spec.choices):
+                raise CorruptFileError(f"graph section: attribute {spec.name!r} has no choice {index}")
+            return spec.choices[index]
+        case "text":
+            raw = source.take(source.count("letters"))
+            if not raw.isascii():
+                raise CorruptFileError(f"graph section: attribute {spec.name!r} is not ASCII")
+            return raw.decode("ascii")
+
+
+# --- nodes ----------------------------------------------------------------------------------
+
+
+def _check_node(node: Node, spec: OpSpec, error: type[Exception]) -> None:
+    """Number of inputs, and that only trailing or pattern-optional inputs are absent."""
+    count = len(node.inputs)
+    if count < spec.least or (spec.most is not None and count > spec.most):
+        raise error(f"operation {node.op!r} takes {spec.least} to {spec.most or 'any'} inputs, got {count}")
+    if count == 0 or node.inputs[0] is None:
+        raise error(f"operation {node.op!r} has no first input")
+    if node.n_outputs != spec.n_outputs:
+        raise error(f"operation {node.op!r} has {spec.n_outputs} outputs, got {node.n_outputs}")
+
+
+def _put_node(out: bytearray, node: Node, cursor: _Cursor) -> None:
+    spec = spec_of(node.op)
+    _check_node(node, spec, InputError)
+    unknown = set(node.attrs) - {a.name for a in spec.attrs}
+    if unknown:
+        raise InputError(f"operation {node.op!r} has no attribute {min(unknown)!r}")
+    given = [a for a in spec.attrs if node.attrs.get(a.name, a.default) != a.default]
+    form = _input_form(node, spec, cursor)
+    mask = form | sum(1 << (2 + spec.attrs.index(a)) for a in given)
+    out.append(spec.code | (_EXPLICIT_BIT if mask else 0))
+    if mask:
+        _put_varint(out, mask)
+    if form in (_LISTED, _LONG):
+        _put_varint(out, len(node.inputs))
+    if form == _LISTED:
+        _put_refs(out, node.inputs, cursor)
+    for attribute in given:
+        _put_attr(out, attribute, node.attrs[attribute.name])
+
+
+def _get_inputs(
+    source: _Reader, spec: OpSpec, form: int, cursor: _Cursor, n_tensors: int
+) -> tuple[int | None, ...]:
+    if form == _PATTERN:
+        return cursor.expand(spec.pattern)
+    if form == _SHORT:
+        return cursor.expand(spec.pattern)[:-1]
+    if form == _LISTED:
+        return _get_refs(source, source.count("inputs"), cursor)
+    count = source.varint()
+    if not len(spec.pattern) < count <= min(MAX_INPUTS, len(spec.pattern) + n_tensors):
+        raise CorruptFileError(f"graph section: {spec.name!r} claims {count} inputs")
+    return cursor.expand(spec.pattern + "t" * (count - len(spec.pattern)))
+
+
+def _get_node(source: _Reader, cursor: _Cursor, n_tensors: int) -> Node:
+    head = source.byte()
+    spec = BY_CODE.get(head & ~_EXPLICIT_BIT)
+    if spec is None:
+        raise CorruptFileError(f"graph section: no operation has code {head & ~_EXPLICIT_BIT}")
+    mask = source.varint() if head & _EXPLICIT_BIT else 0
+    if mask >> (2 + len(spec.attrs)):
+        raise CorruptFileError(f"graph section: {spec.name!r} claims attributes that it does not have")
+    inputs = _get_inputs(source, spec, mask & 3, cursor, n_tensors)
+    given = [a for k, a in enumerate(spec.attrs) if mask >> (2 + k) & 1]
+    node = Node(spec.name, inputs, {a.name: _get_attr(source, a) for a in given}, spec.n_outputs)
+    _check_node(node, spec, CorruptFileError)
+    if any(ref is not None and not -n_tensors <= ref < cursor.values for ref in inputs):
+        raise CorruptFileError(
+            f"graph section: {spec.name!r} refers to a tensor or value that does not exist"
+        )
+    return node
+
+
+# --- inputs and the whole ---------------------------------------------------------------------
+
+
+def _put_spec(out: bytearray, spec: ValueSpec) -> None:
+    """One byte of dtype and rank, then 0 for a free dimension and d + 1 for a fixed one."""
+    if spec.dtype not in DTYPES or len(spec.shape) > MAX_RANK - 1:
+        raise InputError(f"a graph input of {spec.dtype} and rank {len(spec.shape)} cannot be written")
+    out.append(DTYPES.index(spec.dtype) << 4 | len(spec.shape))
+    for dim in spec.shape:
+        _put_varint(out, 0 if dim is None else dim + 1)
+
+
+def _get_spec(source: _Reader) -> ValueSpec:
+    head = source.byte()
+    if head >> 4 >= len(DTYPES):
+        raise CorruptFileError(f"graph section: no input type has code {head >> 4}")
+    dims = [source.varint() for _ in range(head & 15)]
+    if any(d > 2**48 for d in dims):
+        raise CorruptFileError(f"graph section: an input claims a dimension of {max(dims) - 1}")
+    return ValueSpec(DTYPES[head >> 4], tuple(None if d == 0 else d - 1 for d in dims))
+
+
+def encode_graph(graph: Graph) -> bytes:
+    """A graph as bytes: counts, input specs, nodes, outputs. The same graph gives the same bytes.
+
+    A convolution, its pooling and a linear layer in default form are one byte each. Attributes
+    that equal their default are dropped: the decoded graph is the normal form of ``graph``.
+
+    Raises ``InputError`` for an operation, attribute or reference that the table does not allow.
+
+    >>> from laconic.records import Graph, Node, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 4)),), (Node("linear", (0, -1, -2)), Node("relu", (1,))), (2,))
+    >>> encode_graph(graph).hex(), decode_graph(encode_graph(graph), n_tensors=2) == graph
+    ('0102000502014000', True)
+    """
+    out = bytearray()
+    _put_varint(out, len(graph.inputs))
+    for spec in graph.inputs:
+        _put_spec(out, spec)
+    _put_varint(out, len(graph.nodes))
+    cursor = _Cursor(len(graph.inputs))
+    for node in graph.nodes:
+        for ref in node.inputs:
+            if ref is not None and ref >= cursor.values:
+                raise InputError(f"operation {node.op!r} refers to value {ref} before it exists")
+        _put_node(out, node, cursor)
+        cursor.follow(node.inputs)
+        cursor.advance(node.n_outputs)
+    default = graph.outputs == (cursor.previous,)
+    _put_varint(out, 0 if default else len(graph.outputs))
+    if not default:
+        if not graph.outputs or not all(0 <= ref < cursor.values for ref in graph.outputs):
+            raise InputError(f"graph outputs {graph.outputs} are not all values of the graph")
+        for ref in graph.outputs:
+            _put_varint(out, cursor.values - 1 - ref)
+    return bytes(out)
+
+
+def decode_graph(data: bytes, n_tensors: int) -> Graph:
+    """Bytes -> graph, refusing every reference, code or count that no writer produces.
+
+    ``n_tensors`` is the number of tensors in the file: references beyond it are refused.
+
+    Raises ``TruncatedFileError`` when the bytes end early, ``CorruptFileError`` otherwise.
+    """
+    source = _Reader(data)
+    inputs = tuple(_get_spec(source) for _ in range(source.count("inputs")))
+    cursor = _Cursor(len(inputs))
+    nodes = []
+    for _ in range(source.count("nodes")):
+        node = _get_node(source, cursor, n_tensors)
+        nodes.append(node)
+        cursor.follow(node.inputs)
+        cursor.advance(node.n_outputs)
+    outputs = _get_outputs(source, cursor)
+    if source.left:
+        raise CorruptFileError(f"graph section: {source.left} bytes follow its end")
+    return Graph(inputs, tuple(nodes), outputs)
+
+
+def _get_outputs(source: _Reader, cursor: _Cursor) -> tuple[int, ...]:
+    count = source.count("outputs")
+    refs = tuple(cursor.values - 1 - source.varint() for _ in range(count)) or (cursor.previous,)
+    if any(ref < 0 for ref in refs) or not cursor.values:
+        raise CorruptFileError("graph section: an output is a value that does not exist")
+    return refs
