@@ -1,0 +1,163 @@
+"""The public verbs: prepare, penalty, param_groups, step, convert, save.
+
+They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a
+user's loop needs: the units (nats per example), the bookkeeping of steps and examples, and errors that
+name the place and the cure.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from laconic.bayes.layers.noise import NoiseSource
+from laconic.bayes.prepare import check_model
+from laconic.errors import ModelError, NotPreparedError, ScaleError, at
+from laconic.export import save as _save
+from laconic.methods.contract import Compressed, Context, Judge, Method
+
+_ATTACHED = "_laconic"
+
+
+class Prepared:
+    """What rides along with a prepared network: its method and where training stands."""
+
+    def __init__(self, method: Method, context: Context) -> None:
+        self.method = method
+        self.context = context
+        self.converted_at: int | None = None
+        self.largest_batch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint needs beside the network's own state: plain numbers and tensors."""
+        return {
+            "step": self.context.step,
+            "examples": self.context.examples,
+            "noise": self.context.noise.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.context.noise.set_state(state["noise"])
+        self.context = replace(self.context, step=state["step"], examples=state["examples"])
+
+
+def prepare(
+    model: nn.Module,
+    method: Method,
+    example: Any,
+    *,
+    data_size: int,
+    seed: int = 0,
+    total_steps: int | None = None,
+) -> nn.Module:
+    """Make a network trainable under ``method``; same forward signature, ``model`` is left as it was.
+
+    ``example`` is one input batch (a tensor, or a tuple for several inputs), ``data_size`` the number of
+    training examples N by which the KL is divided, ``seed`` the source of all noise, ``total_steps`` the
+    planned optimiser steps (without it schedules count epochs of ``data_size`` examples; the first
+    dimension of the first input is the batch).
+
+    Raises ModelError (NaN weights, no parameters, already prepared), InputError (an example of the wrong
+    shape), ScaleError (a data size that cannot be).
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> model = torch.nn.Linear(4, 2)
+    >>> net = laconic.prepare(model, SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> net(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
+    """
+    if _ATTACHED in model.__dict__:
+        raise ModelError("prepare: this network is prepared already. Cure: prepare the plain network it came from")
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    context = Context(data_size, NoiseSource(seed), total_steps=total_steps, example=example)
+    with at(f"prepare ({type(method).__name__})"):
+        check_model(model, example)
+        net = method.prepare(model, example, context).to(device)
+    net.__dict__[_ATTACHED] = Prepared(method, context)
+    net.register_forward_pre_hook(_count_examples, with_kwargs=True)
+    return net
+
+
+def penalty(net: nn.Module) -> torch.Tensor:
+    """The method's penalty in nats per example: add it to the mean loss of a batch.
+
+    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. Raises NotPreparedError for
+    a plain network, ScaleError if a batch was larger than the data set.
+    """
+    state = prepared(net, "penalty")
+    if state.largest_batch > state.context.data_size:
+        raise ScaleError(
+            f"penalty: a batch of {state.largest_batch} examples met data_size={state.context.data_size}. "
+            "Cure: data_size is the number of training examples, not of batches"
+        )
+    return state.method.penalty(net, state.context) / state.context.data_size
+
+
+def param_groups(net: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """Parameter groups for any torch optimiser, with the method's ratios of learning rates."""
+    return prepared(net, "param_groups").method.param_groups(net, lr)
+
+
+def step(net: nn.Module) -> None:
+    """Call after each ``optimizer.step()``: advances schedules and applies the method's projections."""
+    state = prepared(net, "step")
+    state.context = replace(state.context, step=state.context.step + 1)
+    state.method.step(net, state.context)
+
+
+def convert(net: nn.Module, judge: Judge | None = None) -> Compressed:
+    """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
+
+    ``judge`` scores candidates on the validation split; without one the finest settings are taken.
+    ``net`` stays trainable. Raises NotPreparedError for a plain (or already converted) network and
+    ModelError when ``net`` has not been trained since it was last converted.
+    """
+    state = prepared(net, "convert")
+    if state.converted_at == state.context.step:
+        raise ModelError(
+            f"convert: this network was converted already at step {state.context.step}. "
+            "Cure: keep the first result, or train further before converting again"
+        )
+    check_model(net, None)
+    with at(f"convert ({type(state.method).__name__})"):
+        small = state.method.convert(net, state.context, judge)
+    state.converted_at = state.context.step
+    return replace(small, example=state.context.example)
+
+
+def save(small: Compressed, path: str | os.PathLike[str]) -> int:
+    """Write one self-contained .lac file and return its length in bytes.
+
+    A network whose graph cannot be captured is packed weights-only, with a warning that says how to
+    load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
+    """
+    return _save(small.module, small.tensors, path, small.example)
+
+
+def prepared(net: nn.Module, verb: str) -> Prepared:
+    """The bookkeeping of a prepared network; raises NotPreparedError for any other module."""
+    state = net.__dict__.get(_ATTACHED)
+    if not isinstance(state, Prepared):
+        raise NotPreparedError(
+            f"{verb}: {type(net).__name__} was not prepared (or was converted already). "
+            "Cure: net = laconic.prepare(model, method, example, data_size=N)"
+        )
+    return state
+
+
+def _count_examples(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Forward pre-hook: count the examples seen in training, so that schedules know the epoch."""
+    if not module.training:
+        return
+    first = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)), None)
+    if first is not None and first.ndim:
+        state = prepared(module, "forward")
+        batch = first.shape[0]
+        state.largest_batch = max(state.largest_batch, batch)
+        state.context = replace(state.context, examples=state.context.examples + batch)

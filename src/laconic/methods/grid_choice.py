@@ -1,0 +1,194 @@
+"""From posteriors and keep-masks to integers: the grid is chosen on the validation split.
+
+Every candidate is a step (a multiple of each tensor's own posterior standard deviation, so that a layer
+we are unsure of gets fewer levels) and a price of rate against distortion. The candidate with the
+fewest bytes whose validation score stays within the allowance wins; without a judge the finest does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.methods.contract import Compressed, Judge, Score
+from laconic.pack import coded_bytes
+from laconic.quantize.rate_distortion import RateDistortion, quantize
+from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
+from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
+from laconic.sparsify.dead import alive_parameters
+
+Masks = Mapping[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class GridChoice:
+    """What is tried and what is allowed.
+
+    ``steps``: grid steps in posterior standard deviations. ``prices``: nats of distortion paid per nat of
+    rate. ``bias_bits``: widths tried for biases, narrowest first. ``max_drop``: points of validation error
+    allowed over the pruned network before quantising (a target, if given, takes its place);
+    ``max_nll_ratio``: the same for the negative log-likelihood, as a factor.
+    """
+
+    steps: tuple[float, ...] = (0.35, 0.5, 0.7, 1.0, 1.4)
+    prices: tuple[float, ...] = (0.0, 0.01, 0.02, 0.04)
+    bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
+    max_drop: float = 0.1
+    max_nll_ratio: float = 1.15
+
+    def __post_init__(self) -> None:
+        if not self.steps or not self.prices or not self.bias_bits:
+            raise InputError("steps, prices and bias_bits need at least one value each")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to quantise: its settings, tensors, estimated bytes and validation score."""
+
+    step: float
+    price: float
+    tensors: Mapping[str, IntTensor]
+    bytes: int
+    score: Score | None
+
+
+def choose_grid(
+    plain: nn.Module,
+    stats: Mapping[str, WeightStats],
+    keeps: Masks,
+    rest: Mapping[str, torch.Tensor],
+    choice: GridChoice,
+    judge: Judge | None,
+    example: Any = None,
+) -> Compressed:
+    """Quantise ``stats`` under ``keeps`` and the parameters of ``rest``; returns the finished network."""
+    keeps, rest = _without_dead(plain, stats, keeps, rest, example)
+    before = judge.evaluate(plain) if judge else None
+    candidates = _candidates(plain, stats, keeps, choice, judge)
+    best = _cheapest(candidates, choice, judge, before)
+    facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
+    if before is not None:
+        facts["pruned_validation_error"] = before.error
+    tensors = dict(best.tensors)
+    plain, quantized, bias_facts = quantize_rest(plain, tensors, rest, choice.bias_bits, judge)
+    return finish(plain, quantized, {**facts, **bias_facts}, judge)
+
+
+def _without_dead(
+    plain: nn.Module,
+    stats: Mapping[str, WeightStats],
+    keeps: Masks,
+    rest: Mapping[str, torch.Tensor],
+    example: Any,
+) -> tuple[Masks, Mapping[str, torch.Tensor]]:
+    """Drop what lies on no path from input to output; ``plain`` ends up holding the pruned means."""
+    load_values(plain, {n: torch.from_numpy(s.mean * keeps[n]) for n, s in stats.items()})
+    load_values(plain, rest)
+    alive = alive_parameters(plain, example)
+    if alive is None:
+        return keeps, rest
+    keeps = {n: keep & alive.get(n, True) for n, keep in keeps.items()}
+    rest = {n: p * torch.from_numpy(alive[n]).to(p) if n in alive else p for n, p in rest.items()}
+    load_values(plain, {n: torch.from_numpy(s.mean * keeps[n]) for n, s in stats.items()})
+    load_values(plain, rest)
+    return keeps, rest
+
+
+def _candidates(
+    plain: nn.Module, stats: Mapping[str, WeightStats], keeps: Masks, choice: GridChoice, judge: Judge | None
+) -> list[Candidate]:
+    """All pairs of step and price, or the finest alone when nobody can judge."""
+    pairs = list(itertools.product(sorted(choice.steps), sorted(choice.prices)))
+    if judge is None:
+        pairs = pairs[:1]
+    found = []
+    for step, price in pairs:
+        tensors = {n: _on_grid(s, keeps[n], step, price) for n, s in stats.items()}
+        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
+        size = sum(coded_bytes(t) for t in tensors.values())
+        found.append(Candidate(step, price, tensors, size, judge.evaluate(plain) if judge else None))
+    return found
+
+
+def _on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, price: float) -> IntTensor:
+    """One tensor on the grid whose step is ``multiple`` median posterior deviations of its kept weights."""
+    if not keep.any():
+        return IntTensor(stats.name, np.zeros(keep.shape, np.int32), UniformGrid(1.0))
+    step = bfloat16(multiple * float(np.median(np.sqrt(stats.variance[keep]))))
+    return IntTensor(stats.name, quantize(stats, keep, step, RateDistortion(price)), UniformGrid(step))
+
+
+def _cheapest(
+    candidates: list[Candidate], choice: GridChoice, judge: Judge | None, before: Score | None
+) -> Candidate:
+    """Fewest bytes within the allowance; if none is within it, the one with the best likelihood."""
+    if judge is None or before is None:
+        return candidates[0]
+    target = judge.target
+    limit = before.error + choice.max_drop / 100
+    if target.max_drop is not None and judge.original is not None:
+        limit = judge.original.error + target.max_drop / 100
+    scored = [(c, c.score) for c in candidates if c.score is not None]
+    if target.max_bytes is not None:
+        fits = [(c, s) for c, s in scored if c.bytes <= target.max_bytes]
+        if fits:
+            return min(fits, key=lambda pair: pair[1].nll)[0]
+    good = [c for c, s in scored if s.error <= limit and s.nll <= before.nll * choice.max_nll_ratio]
+    if good:
+        return min(good, key=lambda c: c.bytes)
+    return min(scored, key=lambda pair: pair[1].nll)[0]
+
+
+def quantize_rest(
+    plain: nn.Module,
+    weights: Mapping[str, IntTensor],
+    rest: Mapping[str, torch.Tensor],
+    bias_bits: tuple[int, ...],
+    judge: Judge | None,
+) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
+    """Put biases and other deterministic parameters on uniform grids, as narrow as validation allows.
+
+    One width serves all; the narrowest whose likelihood is within 1 % of unquantised biases wins, the
+    widest if none is (or nobody judges).
+    """
+    load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
+    load_values(plain, rest)
+    before = judge.evaluate(plain) if judge and rest else None
+    arrays = {n: np.asarray(p.detach().cpu(), dtype=np.float32) for n, p in rest.items()}
+    tensors: dict[str, IntTensor] = {}
+    width = max(bias_bits)
+    for width in sorted(bias_bits) if before else [max(bias_bits)]:
+        tensors = {n: to_grid(n, a, step_for_bits(a, width)) for n, a in arrays.items()}
+        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
+        if before is None or judge is None or judge.evaluate(plain).nll <= before.nll * 1.01:
+            break
+    return plain, {**weights, **tensors}, {"bias_bits": width}
+
+
+def finish(
+    plain: nn.Module, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], judge: Judge | None
+) -> Compressed:
+    """Load the decoded values into ``plain``, score it once more and bundle the result."""
+    load_values(plain, {n: torch.from_numpy(np.asarray(t.values())) for n, t in tensors.items()})
+    plain.eval()
+    scored: dict[str, Any] = {}
+    if judge is not None:
+        score = judge.evaluate(plain)
+        scored = {"validation_error": score.error, "validation_nll": score.nll}
+    return Compressed(plain, tensors, {**facts, **scored})
+
+
+def load_values(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Copy ``values`` into parameters of the same name, in place."""
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)

@@ -1,0 +1,109 @@
+"""Magnitude pruning with a cubic schedule (Han et al. 2015; Zhu & Gupta 2017): the plain baseline.
+
+Posterior: none (a point). Decision: the smallest weights go, over the whole network or layer by layer,
+along a cubic schedule while training goes on. The survivors are put on a uniform grid chosen on the
+validation split, as for every other method, so that the comparison is fair.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.bayes.prepare import check_model, weights_of
+from laconic.errors import InputError
+from laconic.methods.contract import Compressed, Context, Judge
+from laconic.methods.grid_choice import GridChoice, choose_grid
+from laconic.records import WeightStats
+from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
+
+MASKS = "laconic_masks"
+
+
+@dataclass(frozen=True)
+class MagnitudePruning:
+    """Magnitude pruning.
+
+    ``sparsity``: final share of zeros among weights. ``per_layer``: rank inside each tensor instead of over
+    all. ``start``, ``end``: share of training between which the cubic schedule runs; ``epochs`` is what
+    training is taken to last when the context does not know its total steps. ``every``: steps between
+    two cuts. ``grid``: how the survivors are quantised.
+    """
+
+    sparsity: float = 0.95
+    per_layer: bool = False
+    start: float = 0.0
+    end: float = 0.75
+    epochs: float = 10.0
+    every: int = 50
+    grid: GridChoice = field(default_factory=GridChoice)
+
+    def __post_init__(self) -> None:
+        cubic_sparsity(0.0, self.sparsity, start=self.start, end=self.end)
+        if self.every < 1 or not self.epochs > 0:
+            raise InputError(f"every and epochs must be positive, got {self.every}, {self.epochs}")
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        """A copy that carries one keep-mask per weight tensor."""
+        check_model(model, example)
+        net = copy.deepcopy(model)
+        masks = nn.Module()
+        for index, weight in enumerate(weights_of(net).values()):
+            masks.register_buffer(str(index), torch.ones_like(weight, dtype=torch.bool))
+        net.add_module(MASKS, masks)
+        return net
+
+    def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
+        """Zero: magnitude pruning adds nothing to the loss."""
+        return next(module.parameters()).new_zeros(())
+
+    def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """All parameters at ``lr``."""
+        return [{"params": list(module.parameters()), "lr": lr}]
+
+    def step(self, module: nn.Module, context: Context) -> None:
+        """Cut anew every ``every`` steps, and hold what is cut at zero after every step."""
+        weights = weights_of(module)
+        masks = _masks(module)
+        with torch.no_grad():
+            if context.step % self.every == 0:
+                arrays = {name: np.asarray((w * m).cpu()) for (name, w), m in zip(weights.items(), masks, strict=True)}
+                share = cubic_sparsity(self._progress(context), self.sparsity, start=self.start, end=self.end)
+                keeps = keep_largest(arrays, share, per_layer=self.per_layer)
+                for mask, keep in zip(masks, keeps.values(), strict=True):
+                    mask.copy_(torch.from_numpy(keep))
+            for weight, mask in zip(weights.values(), masks, strict=True):
+                weight.mul_(mask)
+
+    def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
+        """Cut to the final sparsity and quantise the survivors."""
+        plain = copy.deepcopy(module)
+        delattr(plain, MASKS)
+        weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(plain).items()}
+        keeps = keep_largest(weights, self.sparsity, per_layer=self.per_layer)
+        stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
+        rest = {n: p.detach() for n, p in plain.named_parameters() if n not in stats}
+        return choose_grid(plain, stats, keeps, rest, self.grid, judge, context.example)
+
+    def _progress(self, context: Context) -> float:
+        if context.total_steps is not None:
+            return context.step / context.total_steps
+        return context.epochs / self.epochs
+
+
+def point_stats(name: str, weights: np.ndarray[Any, np.dtype[np.float32]]) -> WeightStats:
+    """Stats of a point estimate: one variance per tensor, that of the noise of a 5-bit grid.
+
+    A point says nothing of its own uncertainty; equal variances make rate-distortion plain MSE.
+    """
+    scale = float(np.abs(weights).max(initial=0.0)) / 16 or 1.0
+    return WeightStats(name, weights, np.full(weights.shape, scale**2 / 4, dtype=np.float32))
+
+
+def _masks(module: nn.Module) -> list[torch.Tensor]:
+    return list(module.get_submodule(MASKS).buffers())

@@ -1,0 +1,83 @@
+r"""Sparse variational dropout (Molchanov, Ashukha & Vetrov, ICML 2017, arXiv 1701.05369).
+
+Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight, in additive form (section 4.2). Prior: log-uniform,
+:math:`p(\log|w|) \propto const` (improper: its KL is no code length). Decision: weights with
+:math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` go (section 4.1), the rest are put on a grid whose step is a
+multiple of each layer's posterior standard deviation, chosen on the validation split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from laconic.bayes.kl import kl_divergence
+from laconic.bayes.objective import WarmUp
+from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
+from laconic.bayes.priors import LogUniform
+from laconic.errors import InputError
+from laconic.methods.contract import Compressed, Context, Judge
+from laconic.methods.grid_choice import GridChoice, choose_grid
+from laconic.sparsify.threshold import keep_below
+
+
+@dataclass(frozen=True)
+class SparseVD:
+    """Sparse variational dropout with the published defaults.
+
+    ``threshold``: log alpha at which a weight goes. ``kl_weight``: multiple of the KL (1 is the ELBO).
+    ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``init_log_var``: log sigma^2
+    at the start. ``noise_lr``: learning rate of log sigma^2 as a multiple of the means'.
+    ``log_var_bounds``: log sigma^2 is kept inside after each step. ``grid``: how the survivors are quantised.
+
+    >>> SparseVD().threshold
+    3.0
+    """
+
+    threshold: float = 3.0
+    kl_weight: float = 1.0
+    warm_up: WarmUp = field(default_factory=lambda: WarmUp(0.0, 5.0))
+    init_log_var: float = -8.0
+    noise_lr: float = 10.0
+    log_var_bounds: tuple[float, float] = (-20.0, 4.0)
+    grid: GridChoice = field(default_factory=GridChoice)
+
+    def __post_init__(self) -> None:
+        if not self.noise_lr > 0 or not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
+            raise InputError(
+                f"noise_lr must be > 0 and init_log_var inside log_var_bounds, got {self.noise_lr}, "
+                f"{self.init_log_var}, {self.log_var_bounds}"
+            )
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        """Give every weight a Gaussian posterior centred on its present value."""
+        return make_bayesian(model, example=example, init_log_var=self.init_log_var, noise=context.noise)
+
+    def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
+        """``beta(epoch) * kl_weight * sum KL(q || log-uniform)``, nats up to a constant."""
+        prior = LogUniform()
+        total = torch.stack([kl_divergence(q, prior).sum() for q in posteriors_of(module).values()]).sum()
+        return self.kl_weight * self.warm_up.factor(context.epochs) * total
+
+    def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """Means and deterministic parameters at ``lr``, log variances at ``noise_lr * lr``."""
+        noise = [q.log_var for q in posteriors_of(module).values()]
+        ids = {id(p) for p in noise}
+        rest = [p for p in module.parameters() if id(p) not in ids]
+        return [{"params": rest, "lr": lr}, {"params": noise, "lr": lr * self.noise_lr}]
+
+    def step(self, module: nn.Module, context: Context) -> None:
+        """Keep log variances inside their bounds."""
+        with torch.no_grad():
+            for q in posteriors_of(module).values():
+                q.log_var.clamp_(*self.log_var_bounds)
+
+    def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
+        """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
+        stats = {name: q.stats(name) for name, q in posteriors_of(module).items()}
+        keeps = {name: keep_below(s, self.threshold) for name, s in stats.items()}
+        rest = {name: p.detach() for name, p in deterministic_of(module).items()}
+        return choose_grid(plain_copy(module), stats, keeps, rest, self.grid, judge, context.example)

@@ -1,0 +1,148 @@
+r"""Variational network quantisation (Achterhold, Koehler, Schmeink & Genewein, ICLR 2018).
+
+Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight. Prior (eq. 11-12): a spike at each level of a codebook,
+:math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one learned number per tensor. Decision (section 4):
+weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every other one takes the level
+nearest to its mean; nothing is fine-tuned afterwards, and first and last layers are treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.bayes.kl import kl_divergence
+from laconic.bayes.objective import WarmUp
+from laconic.bayes.posteriors import Gaussian
+from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
+from laconic.bayes.priors import Spikes
+from laconic.errors import InputError
+from laconic.methods.contract import Compressed, Context, Judge
+from laconic.methods.grid_choice import finish, quantize_rest
+from laconic.quantize.codebook import even_levels, nearest_level, on_levels
+from laconic.quantize.uniform import bfloat16
+from laconic.records import IntTensor
+from laconic.sparsify.threshold import keep_below
+
+SCALES = "laconic_scales"
+
+# Edge of a spike's outer funnel in posterior standard deviations: e^{-1.5}, where the shifted log alpha is 3.
+FUNNEL = 0.223
+
+
+@dataclass(frozen=True)
+class VNQ:
+    """Variational network quantisation with the published defaults; ternary unless told otherwise.
+
+    ``levels``: the codebook in units of its learned scale, rising (``ternary``, ``binary_plus_zero`` and
+    ``evenly`` make the usual ones). ``init_scale``: scale at the start. ``min_scale``: lower bound that
+    keeps the codebook from collapsing. ``codebook_lr``: its learning rate as a multiple of the weights'.
+    ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
+    ``warm_up``: epochs between which the KL's factor rises from 0 to 1.
+
+    >>> VNQ.evenly(5).levels
+    (-1.0, -0.5, 0.0, 0.5, 1.0)
+    """
+
+    levels: tuple[float, ...] = (-1.0, 0.0, 1.0)
+    init_scale: float = 0.2
+    min_scale: float = 0.05
+    codebook_lr: float = 0.01
+    threshold: float | None = 3.0
+    kl_weight: float = 1.0
+    warm_up: WarmUp = field(default_factory=lambda: WarmUp(5.0, 20.0))
+    init_log_var: float = -8.0
+    noise_lr: float = 1.0
+    log_var_bounds: tuple[float, float] = (-10.0, 1.0)
+    bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if len(self.levels) < 2 or not rising:
+            raise InputError(f"levels must be at least two rising numbers, got {self.levels}")
+        if not 0 < self.min_scale <= self.init_scale:
+            raise InputError(f"need 0 < min_scale <= init_scale, got {self.min_scale}, {self.init_scale}")
+
+    @classmethod
+    def ternary(cls, **settings: Any) -> VNQ:
+        """Levels -a, 0, a: the paper's codebook."""
+        return cls(levels=(-1.0, 0.0, 1.0), **settings)
+
+    @classmethod
+    def binary_plus_zero(cls, **settings: Any) -> VNQ:
+        """Levels 0 and a: one bit a weight."""
+        return cls(levels=(0.0, 1.0), **settings)
+
+    @classmethod
+    def evenly(cls, count: int, **settings: Any) -> VNQ:
+        """``count`` levels evenly over [-a, a]; an odd count holds zero."""
+        return cls(levels=tuple(float(v) for v in even_levels(count, 1.0)), **settings)
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        """Gaussian posteriors on all weights and one learned codebook scale per weight tensor."""
+        net = make_bayesian(model, example=example, init_log_var=self.init_log_var, noise=context.noise)
+        scales = [nn.Parameter(q.mean.new_tensor(self.init_scale)) for q in posteriors_of(net).values()]
+        net.add_module(SCALES, nn.ParameterList(scales))
+        return net
+
+    def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
+        """``beta(epoch) * kl_weight * sum KL(q || spikes)``, nats up to a constant (eq. 16-17)."""
+        factor = self.kl_weight * self.warm_up.factor(context.epochs)
+        pairs = zip(posteriors_of(module).values(), _scales(module), strict=True)
+        return factor * torch.stack([kl_divergence(q, Spikes(self.levels, scale)).sum() for q, scale in pairs]).sum()
+
+    def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """Weights at ``lr``, log variances at ``noise_lr * lr``, codebook scales at ``codebook_lr * lr``."""
+        noise = [q.log_var for q in posteriors_of(module).values()]
+        scales = list(_scales(module))
+        apart = {id(p) for p in (*noise, *scales)}
+        rest = [p for p in module.parameters() if id(p) not in apart]
+        return [
+            {"params": rest, "lr": lr},
+            {"params": noise, "lr": lr * self.noise_lr},
+            {"params": scales, "lr": lr * self.codebook_lr},
+        ]
+
+    def step(self, module: nn.Module, context: Context) -> None:
+        """Clip log variances, keep scales off zero, hold means inside the outer funnels (section 4)."""
+        with torch.no_grad():
+            for q, scale in zip(posteriors_of(module).values(), _scales(module), strict=True):
+                scale.clamp_(min=self.min_scale)
+                q.log_var.clamp_(*self.log_var_bounds)
+                slack = FUNNEL * q.std
+                low, high = self.levels[0] * scale - slack, self.levels[-1] * scale + slack
+                q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
+
+    def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
+        """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
+        posteriors = posteriors_of(module)
+        scales = [bfloat16(float(s)) for s in _scales(module)]
+        weights = {
+            name: self._quantize(name, q, scale)
+            for (name, q), scale in zip(posteriors.items(), scales, strict=True)
+        }
+        plain = plain_copy(module)
+        if hasattr(plain, SCALES):
+            delattr(plain, SCALES)
+        rest = {name: p.detach() for name, p in deterministic_of(module).items() if not name.startswith(SCALES)}
+        plain, weights, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
+        scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
+        return finish(plain, weights, {**facts, "method": "vnq", "scales": scale_facts}, judge)
+
+    def _quantize(self, name: str, q: Gaussian, scale: float) -> IntTensor:
+        """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""
+        stats = q.stats(name)
+        levels = tuple(float(np.float32(v * scale)) for v in self.levels)
+        indices = nearest_level(stats.mean, levels)
+        if self.threshold is not None and 0.0 in levels:
+            indices[~keep_below(stats, self.threshold)] = levels.index(0.0)
+        return on_levels(name, indices, levels)
+
+
+def _scales(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.get_submodule(SCALES).parameters())

@@ -1,0 +1,55 @@
+"""Error and negative log-likelihood of a classifier on a set of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from laconic.errors import DataError, InputError
+from laconic.methods.contract import Score
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) -> Score:
+    """Share of wrong classes and mean loss (nats per example) in evaluation mode, noise off.
+
+    ``loss`` averages over a batch. The module's training flag is put back. Raises DataError if
+    ``batches`` is empty.
+    """
+    was_training = module.training
+    module.eval()
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    wrong, total, seen = 0, 0.0, 0
+    try:
+        with torch.inference_mode():
+            for x, y in batches:
+                x, y = x.to(device), y.to(device)
+                out = module(x)
+                wrong += int((out.argmax(1) != y).sum())
+                total += float(loss(out, y)) * len(y)
+                seen += len(y)
+    finally:
+        module.train(was_training)
+    if seen == 0:
+        raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
+    return Score(error=wrong / seen, nll=total / seen, examples=seen)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels that a network with ``classes`` outputs cannot have (DataError names the worst)."""
+    if labels.numel() == 0:
+        raise DataError("the loader gave an empty batch. Cure: check its data set and batch size")
+    if labels.is_floating_point():
+        raise InputError(f"labels must be integers (class indices), got {labels.dtype}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        bad = low if low < 0 else high
+        raise DataError(
+            f"label {bad} is out of range for a network with {classes} outputs (0..{classes - 1}). "
+            "Cure: check the labels, or the network's last layer"
+        )

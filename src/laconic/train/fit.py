@@ -1,0 +1,215 @@
+"""The fit loop: any network, prepared or plain, on any device that Lightning Fabric knows.
+
+The same loop trains reference networks and runs every method: what a method adds comes in through
+:class:`Hooks`. Everything random in an epoch depends on (seed, epoch) alone, so a run that was killed
+continues from its last checkpoint to the very same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from laconic import api
+from laconic.bayes.guard import check_loss
+from laconic.errors import DataError, InputError
+from laconic.train.checkpoint import load_checkpoint, save_checkpoint
+from laconic.train.evaluate import Loss, check_labels
+from laconic.train.progress import Progress, SilentProgress
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast: Adam at ``lr``, flat for the share ``flat`` of training, then linearly to 0.
+
+    ``channels_last`` lays 4-d inputs and weights out by pixel, which halves a step on CPUs.
+    ``accelerator`` and ``devices`` go to Lightning Fabric. ``seed`` orders the data.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3
+    flat: float = 0.5
+    seed: int = 0
+    channels_last: bool = True
+    accelerator: str = "cpu"
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.lr > 0 or not 0 <= self.flat <= 1:
+            raise InputError(f"need epochs >= 1, lr > 0, 0 <= flat <= 1; got {self.epochs}, {self.lr}, {self.flat}")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a method adds to a plain loop; the defaults add nothing."""
+
+    param_groups: Callable[[float], list[dict[str, Any]]]
+    penalty: Callable[[], Tensor] | None = None
+    after_step: Callable[[], None] = lambda: None
+    get_state: Callable[[], dict[str, Any]] = dict
+    set_state: Callable[[dict[str, Any]], None] = lambda state: None
+
+    @classmethod
+    def plain(cls, net: nn.Module) -> Hooks:
+        """Ordinary training of all parameters."""
+        return cls(lambda lr: [{"params": list(net.parameters()), "lr": lr}])
+
+    @classmethod
+    def prepared(cls, net: nn.Module) -> Hooks:
+        """Training of a network that :func:`laconic.prepare` returned."""
+        state = api.prepared(net, "fit")
+        return cls(
+            lambda lr: api.param_groups(net, lr),
+            lambda: api.penalty(net),
+            lambda: api.step(net),
+            state.state_dict,
+            state.load_state_dict,
+        )
+
+
+def lr_factor(progress: float, flat: float) -> float:
+    """1 until ``flat``, then linearly to 0 at progress 1.
+
+    >>> [lr_factor(p, 0.5) for p in (0.0, 0.5, 0.75, 1.0)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+    return 1.0 if progress < flat or flat >= 1 else max(0.0, (1.0 - progress) / (1.0 - flat))
+
+
+def fit(
+    net: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    config: FitConfig,
+    hooks: Hooks,
+    *,
+    loss: Loss = F.cross_entropy,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+    on_epoch: Callable[[int, float], None] = lambda epoch, mean_loss: None,
+) -> None:
+    """Train ``net`` in place; with ``checkpoint`` it continues from there and saves after every epoch.
+
+    ``loss`` averages over the batch (nats per example). ``on_epoch(epoch, mean_loss)`` is told of each
+    finished epoch. Raises DataError (empty loader, labels out of range) and NonFiniteError.
+    """
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
+    fabric.launch()
+    if config.channels_last and any(p.ndim == 4 for p in net.parameters()):
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(_with_base_lr(hooks.param_groups(config.lr)), lr=config.lr)
+    first = 0
+    state = load_checkpoint(checkpoint) if checkpoint else None
+    if state is not None:
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        hooks.set_state(state["hooks"])
+        first = state["epoch"] + 1
+    model, wrapped = fabric.setup(net, optimizer)
+    with (progress or SilentProgress()).task("training", config.epochs, done=first) as tick:
+        for epoch in range(first, config.epochs):
+            mean_loss = _epoch(fabric, model, net, wrapped, loader, config, hooks, loss, epoch)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, _state(net, optimizer, hooks, epoch))
+            on_epoch(epoch, mean_loss)
+            tick(f"loss {mean_loss:.4f}")
+
+
+def _epoch(
+    fabric: Fabric,
+    model: Any,
+    net: nn.Module,
+    optimizer: Any,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    config: FitConfig,
+    hooks: Hooks,
+    loss: Loss,
+    epoch: int,
+) -> float:
+    """One pass over the data; returns the mean loss with penalty, in nats per example."""
+    batches = seeded(loader, config.seed, epoch)
+    total, seen = 0.0, 0
+    length = len(loader) if hasattr(loader, "__len__") else None
+    model.train()
+    with _global_noise(config.seed, epoch):
+        for index, (x, y) in enumerate(batches):
+            fraction = (epoch + (index / length if length else 0.0)) / config.epochs
+            _set_lr(optimizer, lr_factor(fraction, config.flat))
+            x, y = _to_device(fabric, x, config), y.to(fabric.device)
+            out = model(x)
+            if epoch == 0 and loss is F.cross_entropy:
+                check_labels(y, out.shape[1])
+            objective = loss(out, y) if hooks.penalty is None else loss(out, y) + hooks.penalty()
+            optimizer.zero_grad()
+            fabric.backward(objective)
+            value = float(objective.detach())
+            check_loss(value, net, (x,), step=epoch * (length or 0) + index)
+            optimizer.step()
+            hooks.after_step()
+            total += value * len(y)
+            seen += len(y)
+    if seen == 0:
+        raise DataError("fit: the training loader gave no batch. Cure: check its data set, batch size and drop_last")
+    return total / seen
+
+
+def seeded(loader: Any, seed: int, epoch: int) -> Any:
+    """The loader, told its epoch: its order then depends on (seed, epoch) alone."""
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
+    elif isinstance(getattr(loader, "generator", None), torch.Generator):
+        loader.generator.manual_seed(_mix(seed, epoch))
+    return loader
+
+
+def _global_noise(seed: int, epoch: int) -> Any:
+    """A fork of torch's global generator, seeded by (seed, epoch) and put back afterwards.
+
+    The one place where the global generator is touched: a user's own ``nn.Dropout`` and shuffling
+    DataLoaders draw from it and know no other.
+    """
+    fork = torch.random.fork_rng(devices=[])
+
+    class _Seeded(nullcontext[None]):
+        def __enter__(self) -> None:
+            fork.__enter__()
+            torch.manual_seed(_mix(seed, epoch))
+
+        def __exit__(self, *error: Any) -> None:
+            fork.__exit__(*error)
+
+    return _Seeded()
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch * 7_919 + 17) % 2**63
+
+
+def _with_base_lr(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**g, "base_lr": g["lr"]} for g in groups]
+
+
+def _set_lr(optimizer: Any, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def _to_device(fabric: Fabric, x: Tensor, config: FitConfig) -> Tensor:
+    x = x.to(fabric.device)
+    return x.contiguous(memory_format=torch.channels_last) if config.channels_last and x.ndim == 4 else x
+
+
+def _state(net: nn.Module, optimizer: Any, hooks: Hooks, epoch: int) -> dict[str, Any]:
+    return {
+        "net": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "hooks": hooks.get_state(),
+        "epoch": epoch,
+    }

@@ -1,0 +1,105 @@
+"""Progress with time left: a live bar on a terminal, one line a tick elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
+
+Tick = Callable[[str], None]
+
+
+class Progress(Protocol):
+    """Shows how far a piece of work is."""
+
+    def task(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Tick]:
+        """Announce ``total`` ticks, ``done`` of them behind us; call the result after each with a short text."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line for the reader."""
+        ...
+
+
+class SilentProgress:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:
+        """Ticks into the void."""
+        yield lambda text: None
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+class LineProgress:
+    """One line a tick, with elapsed time and an estimate of the time left.
+
+    A line a tick reads the same on a terminal, in a pipe and in a log file.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream or sys.stderr
+        self._clock = clock
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:
+        """Print one line a tick."""
+        started, ticks = self._clock(), 0
+
+        def tick(text: str) -> None:
+            nonlocal ticks
+            ticks += 1
+            spent = self._clock() - started
+            left = spent / ticks * (total - done - ticks)
+            self.say(f"{label} {done + ticks}/{total}  {text}  {duration(spent)} gone, {duration(left)} left")
+
+        yield tick
+
+    def say(self, text: str) -> None:
+        """Print one line at once."""
+        print(text, file=self._stream, flush=True)
+
+
+class BarProgress(LineProgress):
+    """A live bar for terminals (rich); lines are printed above it."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:
+        """A bar with time left."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=Console(file=self._stream)) as bar:
+            task = bar.add_task(label, total=total, completed=done, text="")
+            yield lambda text: bar.update(task, advance=1, text=text)
+
+
+def for_stream(stream: TextIO | None = None) -> Progress:
+    """A bar if ``stream`` (default: standard error) is a terminal, else lines."""
+    chosen = stream or sys.stderr
+    return BarProgress(chosen) if chosen.isatty() else LineProgress(chosen)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss.
+
+    >>> duration(75), duration(3700)
+    ('1:15', '1:01:40')
+    """
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,63 @@
+"""Run records: what a run did, written as JSON that can be drawn again in two years."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from laconic.errors import RunFolderError
+from laconic.pack import layout
+from laconic.records import LayerRecord, RunRecord, Tensor
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    names = ("laconic", "torch", "numpy", "constriction", "onnx", "onnxruntime")
+    found = {name: _version(name) for name in names}
+    return {"python": platform.python_version(), **found}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def layer_records(tensors: Mapping[str, Tensor], data: bytes) -> tuple[LayerRecord, ...]:
+    """Each tensor before (fp32) and after (its bytes inside the file ``data``)."""
+    coded = {row.name: row.bytes for row in layout(data) if row.section == "tensor"}
+    rows = []
+    for name, tensor in tensors.items():
+        values = np.asarray(tensor.values())
+        rows.append(
+            LayerRecord(
+                name=name,
+                shape=tuple(values.shape),
+                weights=int(values.size),
+                nonzeros=tensor.nonzeros(),
+                levels=int(np.unique(values).size),
+                bytes_before=4 * int(values.size),
+                bytes_after=coded.get(name, 0),
+            )
+        )
+    return tuple(rows)
+
+
+def to_json(record: RunRecord) -> dict[str, Any]:
+    """Plain JSON-able data."""
+    return asdict(record)
+
+
+def from_json(data: Mapping[str, Any]) -> RunRecord:
+    """The inverse of :func:`to_json`; raises RunFolderError on a field that is missing or unknown."""
+    try:
+        layers = tuple(LayerRecord(**{**row, "shape": tuple(row["shape"])}) for row in data["layers"])
+        return RunRecord(**{**data, "layers": layers, "notes": tuple(data.get("notes", ()))})
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"not a run record: {error}. Cure: use the record.json that a run wrote") from error
