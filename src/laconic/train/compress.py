@@ -149,9 +149,15 @@ def count_examples(loader: Loader) -> int:
 
 
 def write_results(
-    small: Compressed, job: Job, folder: RunFolder, metrics: dict[str, float], notes: tuple[str, ...] = ()
+    small: Compressed,
+    job: Job,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    notes: tuple[str, ...] = (),
+    *,
+    final: bool = True,
 ) -> RunRecord:
-    """Write model.lac and record.json into the run folder; returns the record."""
+    """Write model.lac and, if ``final``, record.json into the run folder; returns the record."""
     path = folder.path(MODEL_FILE)
     length = api.save(small, path)
     facts = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
@@ -165,7 +171,8 @@ def write_results(
         bytes_before=sum(4 * p.numel() for p in small.module.parameters()),
         notes=notes,
     )
-    folder.write_json(RECORD_FILE, to_json(record))
+    if final:
+        folder.write_json(RECORD_FILE, to_json(record))
     return record
 
 

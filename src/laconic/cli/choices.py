@@ -1,0 +1,171 @@
+"""Names at the door: networks, methods, presets and a user's own functions become objects here."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.methods import VNQ, MagnitudePruning, SparseVD
+from laconic.methods.contract import Target
+from laconic.train.compress import Job
+from laconic.train.fit import FitConfig
+from laconic.zoo import DigitsCNN, DigitsMLP, LeNet5, LeNet300
+
+METHODS: Mapping[str, type[Any]] = {"sparse-vd": SparseVD, "vnq": VNQ, "magnitude": MagnitudePruning}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A built-in network: how to make it, its usual data, and its usual training."""
+
+    build: Callable[[torch.Generator], nn.Module]
+    data: str
+    reference: FitConfig
+    batch_size: int = 128
+
+
+NETWORKS: Mapping[str, Network] = {
+    "lenet5": Network(lambda g: LeNet5(generator=g), "mnist", FitConfig(epochs=10, flat=0.3)),
+    "lenet300": Network(lambda g: LeNet300(generator=g), "mnist", FitConfig(epochs=20, flat=0.3)),
+    "digits-mlp": Network(lambda g: DigitsMLP(generator=g), "digits", FitConfig(epochs=30, flat=0.3), 64),
+    "digits-cnn": Network(lambda g: DigitsCNN(generator=g), "digits", FitConfig(epochs=30, flat=0.3), 64),
+}
+
+# What (method, network) train with when nothing else is said; "" is any other network.
+FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "sparse-vd": {
+        "lenet5": {"fit.epochs": 100},
+        "lenet300": {"fit.epochs": 120},
+        "": {"fit.epochs": 40},
+    },
+    "vnq": {"lenet5": {"fit.epochs": 195, "fit.flat": 0.0}, "": {"fit.epochs": 60, "fit.flat": 0.0}},
+    "magnitude": {"": {"fit.epochs": 20}},
+}
+DEMO: Mapping[str, Mapping[str, Any]] = {
+    "sparse-vd": {"fit.epochs": 20, "reference.epochs": 3},
+    "vnq": {"fit.epochs": 20, "reference.epochs": 3, "warm_up.start": 0.0, "warm_up.end": 5.0},
+    "magnitude": {"fit.epochs": 8, "reference.epochs": 3},
+}
+
+
+def pick(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """``table[name]``, or an InputError that lists the names there are."""
+    if name not in table:
+        raise InputError(f"no {what} is called {name!r}. Cure: one of {', '.join(sorted(table))}")
+    return table[name]
+
+
+def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
+    """Dotted settings of a preset for one method on one network."""
+    if name not in ("full", "demo"):
+        raise InputError(f"no preset is called {name!r}. Cure: one of demo, full")
+    table = pick(FULL, method, "method")
+    settings = dict(table.get(network or "", table[""]))
+    if name == "demo":
+        settings.update(pick(DEMO, method, "method"))
+    return settings
+
+
+def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> tuple[Job, FitConfig | None]:
+    """The job, and the reference training's overrides if ``settings`` names any (``reference.*``)."""
+    fit = {k[4:]: v for k, v in settings.items() if k.startswith("fit.")}
+    reference = {k[10:]: v for k, v in settings.items() if k.startswith("reference.")}
+    own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}
+    job = Job(
+        method=configure(pick(METHODS, method, "method")(), own),
+        target=parse_target(target),
+        fit=configure(FitConfig(seed=seed), fit),
+        seed=seed,
+    )
+    return job, configure(FitConfig(seed=seed, flat=0.3), reference) if reference else None
+
+
+def configure(config: Any, settings: Mapping[str, Any]) -> Any:
+    """A copy of a frozen dataclass with dotted fields replaced; unknown names are errors that list the known.
+
+    >>> configure(SparseVD(), {"grid.max_drop": 0.2}).grid.max_drop
+    0.2
+    """
+    for key, value in settings.items():
+        head, _, rest = key.partition(".")
+        names = [f.name for f in dataclasses.fields(config)]
+        if head not in names:
+            raise InputError(
+                f"{type(config).__name__} has no setting {head!r} (from {key}={value!r}). Cure: one of {', '.join(names)}"
+            )
+        old = getattr(config, head)
+        if rest and not dataclasses.is_dataclass(old):
+            raise InputError(f"setting {head!r} of {type(config).__name__} has no parts (from {key}={value!r})")
+        new = configure(old, {rest: value}) if rest else _like(old, value, key)
+        config = dataclasses.replace(config, **{head: new})
+    return config
+
+
+def _like(old: Any, value: Any, key: str) -> Any:
+    """``value`` in the type of ``old``: lists become tuples, whole numbers floats where floats stood."""
+    if isinstance(old, tuple):
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is not None and not isinstance(value, type(old)):
+        raise InputError(f"setting {key}: expected {type(old).__name__}, got {value!r}")
+    return value
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value: true, false, none, a number, a comma list, or a word."""
+    if "," in text:
+        return [parse_value(part) for part in text.split(",") if part]
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse_target(text: str | None) -> Target:
+    """``0.3pt`` (points of validation error), ``5kB``, ``5000B``; None asks for nothing.
+
+    >>> parse_target("5kB").max_bytes
+    5000
+    """
+    if text is None:
+        return Target()
+    units = (("pt", 1.0), ("kB", 1e3), ("MB", 1e6), ("B", 1.0))
+    for unit, factor in units:
+        if text.endswith(unit):
+            try:
+                number = float(text[: -len(unit)]) * factor
+            except ValueError:
+                break
+            return Target(max_drop=number) if unit == "pt" else Target(max_bytes=round(number))
+    raise InputError(f"target {text!r} is not understood. Cure: 0.3pt (points of error), 5kB or 5000B (file length)")
+
+
+def own_function(text: str, flag: str) -> Callable[[], Any]:
+    """``package.module:function``, found from the current folder too."""
+    module_name, _, name = text.partition(":")
+    if not module_name or not name:
+        raise InputError(f"{flag} {text!r} should read package.module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{flag} {text}: {error}. Cure: run where the module can be imported") from error
+    if not callable(function):
+        raise InputError(f"{flag} {text} is a {type(function).__name__}, not a function")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,204 @@
+"""``laconic compress``: the whole way from a network to a scored file, in a run folder that resumes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laconic.cli.choices import NETWORKS, make_job, own_function, parse_value, pick, preset
+from laconic.cli.readers import run_inspect
+from laconic.data import TensorLoader, load, split
+from laconic.errors import InputError, LaconicError, ModelError
+from laconic.train.checkpoint import load_checkpoint, save_checkpoint
+from laconic.train.compress import MODEL_FILE, RECORD_FILE, Job, run_job, settings_of, write_results
+from laconic.train.evaluate import evaluate
+from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.progress import Progress, for_stream
+from laconic.train.run_folder import RunFolder, open_run
+
+Loader = Iterable[tuple[Tensor, Tensor]]
+OPTIONS = ("network", "model", "data", "method", "preset", "target", "seed", "out", "threads")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, from the command line over the run file over the defaults."""
+
+    network: str | None
+    model: str | None
+    data: str
+    method: str
+    target: str | None
+    seed: int
+    out: Path
+    settings: Mapping[str, Any]
+
+    def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
+        """What identifies the run: it must be the same on --resume."""
+        asked = {"network": self.network, "model": self.model, "data": self.data}
+        return {**asked, **settings_of(job), "reference": None if reference is None else vars(reference)}
+
+
+@dataclass(frozen=True, eq=False)
+class Loaders:
+    """Batches for training, validation (settings are chosen on it) and, if there is one, the test set."""
+
+    train: Loader
+    validation: Loader
+    test: Loader | None
+
+
+def run_compress(arguments: argparse.Namespace) -> int:
+    """Run the command; prints what it did and where the file is."""
+    request = parse_request(arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    job, reference = make_job(request.method, request.settings, request.target, request.seed)
+    if request.network and reference is None:
+        reference = NETWORKS[request.network].reference
+    show = for_stream(sys.stderr)
+    with open_run(request.out, request.record(job, reference), resume=arguments.resume) as folder:
+        if folder.path(RECORD_FILE).exists():
+            show.say(f"{folder.root} is finished already")
+            return run_inspect(str(folder.path(MODEL_FILE)))
+        loaders = make_loaders(request)
+        model = trained_model(request, loaders, reference, folder, show)
+        small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
+        show.say("packing")
+        finish_run(request, job, folder, loaders, model, small)
+    return 0
+
+
+def parse_request(arguments: argparse.Namespace) -> Request:
+    """Merge flags, run file and defaults; unknown names in the run file are errors."""
+    values, settings = _run_file(arguments.config)
+    values.update({k: getattr(arguments, k) for k in OPTIONS if getattr(arguments, k, None) is not None})
+    network, model = values.get("network"), values.get("model")
+    if (network is None) == (model is None):
+        raise InputError("name one network: a built-in one (lenet5) or your own with --model package.module:function")
+    method = values.get("method", "sparse-vd")
+    data = values.get("data") or (pick(NETWORKS, network, "network").data if network else None)
+    if data is None:
+        raise InputError("--model needs --data: mnist, fashion-mnist, digits or package.module:function")
+    chosen = preset(values.get("preset", "full"), method, network)
+    chosen.update(settings)
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} should read KEY=VALUE")
+        chosen[key] = parse_value(value)
+    name = network or str(model).split(":")[-1]
+    out = Path(values.get("out") or Path("runs") / f"{name}-{method}")
+    return Request(network, model, data, method, values.get("target"), int(values.get("seed", 0)), out, chosen)
+
+
+def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and dotted settings of a TOML run file."""
+    if path is None:
+        return {}, {}
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"run file {path}: {error}") from error
+    settings = _flatten(tree.pop("settings", {}))
+    unknown = sorted(set(tree) - set(OPTIONS))
+    if unknown:
+        raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {', '.join((*OPTIONS, 'settings'))}")
+    return tree, settings
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return flat
+
+
+def make_loaders(request: Request) -> Loaders:
+    """Built-in data split with the run's seed, or what the user's function returns."""
+    if ":" in request.data:
+        found = own_function(request.data, "--data")()
+        if not isinstance(found, tuple) or len(found) not in (2, 3):
+            raise InputError(f"--data {request.data} should return (train, validation) or (train, validation, test)")
+        return Loaders(found[0], found[1], found[2] if len(found) == 3 else None)
+    images = load(request.data)
+    parts = split(images, validation=5000 if len(images.train_labels) > 20000 else 200, seed=request.seed)
+    batch = NETWORKS[request.network].batch_size if request.network else 128
+    batch = int(request.settings.get("data.batch_size", batch))
+    return Loaders(
+        TensorLoader(parts.train, batch, seed=request.seed, shuffle=True, drop_last=True),
+        TensorLoader(parts.validation, 1000, shuffle=False),
+        TensorLoader(parts.test, 1000, shuffle=False),
+    )
+
+
+def trained_model(
+    request: Request, loaders: Loaders, reference: FitConfig | None, folder: RunFolder, show: Progress
+) -> nn.Module:
+    """The network to compress: the user's own, or a built-in one trained here once (and kept in the folder)."""
+    if request.model is not None:
+        model = own_function(request.model, "--model")()
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"--model {request.model} returned a {type(model).__name__}, not an nn.Module")
+        return model
+    network = pick(NETWORKS, request.network or "", "network")
+    model = network.build(torch.Generator().manual_seed(request.seed))
+    done = folder.path("reference.pt")
+    state = load_checkpoint(done)
+    if state is None:
+        show.say(f"training the reference {request.network}")
+        checkpoint = folder.path("reference-checkpoint.pt")
+        fit(model, loaders.train, reference or network.reference, Hooks.plain(model), checkpoint=checkpoint, progress=show)
+        save_checkpoint(done, model.state_dict())
+        checkpoint.unlink(missing_ok=True)
+    else:
+        model.load_state_dict(state)
+    return model
+
+
+def finish_run(
+    request: Request, job: Job, folder: RunFolder, loaders: Loaders, model: nn.Module, small: Any
+) -> None:
+    """Write the file and its record; the test set is looked at here, once, from the decoded file."""
+    metrics: dict[str, float] = {}
+    path = folder.path(MODEL_FILE)
+    write_results(small, job, folder, metrics, final=False)
+    if loaders.test is not None:
+        metrics["original_test_error"] = evaluate(model, loaders.test).error
+    if ":" not in request.data:
+        score = verify_in_fresh_process(path, request.data)
+        metrics.update({f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")})
+    elif loaders.test is not None:
+        metrics["test_error_percent"] = 100 * evaluate(small.module, loaders.test).error
+    record = write_results(small, job, folder, metrics)
+    run_inspect(str(path))
+    print(f"validation error {100 * record.metrics['original_validation_error']:.2f} % before, ", end="")
+    print(f"{100 * record.metrics['validation_error']:.2f} % after")
+    if "original_test_error" in metrics and "test_error_percent" in metrics:
+        print(f"test error {100 * metrics['original_test_error']:.2f} % before, ", end="")
+        print(f"{metrics['test_error_percent']:.2f} % after, from the decoded file")
+    print(f"{record.bytes_before / record.file_bytes:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
+    print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
+
+
+def verify_in_fresh_process(path: Path, data: str) -> dict[str, Any]:
+    """Score the file in a process of its own that never imports torch."""
+    command = [sys.executable, "-m", "laconic", "verify", str(path), "--data", data, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
+    if done.returncode != 0:
+        raise LaconicError(f"verifying {path} in a fresh process failed: {done.stderr.strip()}")
+    score = dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    if score["torch_imported"]:
+        raise LaconicError("verify imported torch: the runtime must not need it")
+    return score
