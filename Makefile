@@ -1,0 +1,56 @@
+# make demo    from nothing to a small file, scored without torch
+# make test    set-up, checks, all quick tests and the documentation's examples
+# make check   style, types, import rules and the rules of the house
+# make clean   remove what these made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := test
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO := runs/demo
+# Tests run side by side with one thread each, so that two of them do not fight over two cores.
+WORKERS ?= 2
+
+.PHONY: demo test check clean setup
+
+demo: $(VENV)/.train
+	@if [ -e $(DEMO)/settings.json ]; then go_on=--resume; else go_on=; fi; \
+	$(BIN)/laconic compress lenet5 --data mnist --method sparse-vd --preset demo --out $(DEMO) $$go_on
+	@echo
+	$(BIN)/laconic inspect $(DEMO)/model.lac
+	@echo
+	$(BIN)/laconic verify $(DEMO)/model.lac --data mnist
+
+test: check
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tests/helpers/house_rules.py src/laconic
+
+setup: $(VENV)/.dev
+
+# Stamps: a folder is set up again only when what it is made from has changed.
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PIP) install -c constraints.txt -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PIP) install -c constraints.txt -e '.[train,dev]'
+	@touch $@ $(VENV)/.train
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests studies benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""Labelled images as NumPy arrays, training and test set apart."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from laconic.data.cache import cache_folder, obtain
+from laconic.data.idx import read_idx
+from laconic.data.spec import FASHION_MNIST, MNIST, DataFile, DataSpec
+from laconic.errors import DataError, InputError
+
+DataName = Literal["digits", "mnist", "fashion-mnist"]
+Bytes = npt.NDArray[np.uint8]
+
+DIGITS_FILE = Path(__file__).with_name("digits.npz")
+DIGITS_TEST = 360
+DIGITS_SEED = 1797
+"""The digits come as one set; this seed draws their test set, the same 360 images for everybody."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Grey images (N, H, W) as bytes 0..``scale``, with labels 0..``classes``-1 (N,).
+
+    Raises DataError when a part is empty, images and labels differ in number, or a label or a pixel
+    is out of range.
+    """
+
+    name: str
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+    classes: int = 10
+    scale: int = 255
+
+    def __post_init__(self) -> None:
+        _check_part(f"{self.name}, training set", self.train_images, self.train_labels, self)
+        _check_part(f"{self.name}, test set", self.test_images, self.test_labels, self)
+
+
+def load(name: DataName | str, *, cache: str | os.PathLike[str] | None = None) -> ImageData:
+    """A built-in data set: ``digits`` (in the package), ``mnist`` or ``fashion-mnist`` (cache, then network).
+
+    ``cache`` is the folder for fetched files; see :func:`laconic.data.cache.cache_folder` for the default.
+    Raises InputError (an unknown name), DataError (a damaged file), DownloadError (no cache, no network).
+
+    >>> digits = load("digits")
+    >>> digits.train_images.shape, digits.test_images.shape, digits.scale
+    ((1437, 8, 8), (360, 8, 8), 16)
+    """
+    if name == "digits":
+        return _digits()
+    for spec in (MNIST, FASHION_MNIST):
+        if name == spec.name:
+            return _read(spec, cache_folder(cache) / spec.name)
+    raise InputError(f"no data set is called {name!r}. Cure: one of digits, mnist, fashion-mnist")
+
+
+def as_input(images: Bytes, scale: int) -> npt.NDArray[np.float32]:
+    """Bytes (N, H, W) -> float32 (N, 1, H, W) in [0, 1].
+
+    >>> as_input(np.array([[[0, 8, 16]]], np.uint8), 16)
+    array([[[[0. , 0.5, 1. ]]]], dtype=float32)
+    """
+    return (images.astype(np.float32) / np.float32(scale))[:, None]
+
+
+def _digits() -> ImageData:
+    with np.load(DIGITS_FILE, allow_pickle=False) as stored:
+        images, labels = stored["images"], stored["labels"]
+    order = np.random.default_rng(DIGITS_SEED).permutation(len(images))
+    test, train = np.sort(order[:DIGITS_TEST]), np.sort(order[DIGITS_TEST:])
+    return ImageData("digits", images[train], labels[train], images[test], labels[test], scale=16)
+
+
+def _read(spec: DataSpec, folder: Path) -> ImageData:
+    data = obtain(spec, folder)
+
+    def array(file: DataFile) -> Bytes:
+        return read_idx(data[file.name], str(folder / file.name))
+
+    return ImageData(
+        spec.name,
+        array(spec.train_images),
+        array(spec.train_labels),
+        array(spec.test_images),
+        array(spec.test_labels),
+        classes=spec.classes,
+    )
+
+
+def _check_part(place: str, images: Bytes, labels: Bytes, data: ImageData) -> None:
+    if images.ndim != 3 or labels.ndim != 1:
+        raise DataError(
+            f"{place}: need images (N, H, W) and labels (N,), got {images.shape} and {labels.shape}"
+        )
+    if len(images) == 0:
+        raise DataError(f"{place}: empty")
+    if len(images) != len(labels):
+        raise DataError(f"{place}: {len(images)} images but {len(labels)} labels")
+    if int(labels.max()) >= data.classes:
+        raise DataError(f"{place}: label {int(labels.max())} is outside 0..{data.classes - 1}")
+    if int(images.max()) > data.scale:
+        raise DataError(f"{place}: pixel {int(images.max())} is outside 0..{data.scale}")
