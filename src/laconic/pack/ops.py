@@ -95,7 +95,7 @@ _LAYERS = (
     _op(3, "conv_transpose", "xtt", 2, 3, *_CONV, _ints("output_padding", 0)),
     _op(4, "batch_norm", "xtttt", 5, 5, _float("eps", EPS)),
     _op(5, "layer_norm", "xtt", 1, 3, _int("dims", 1), _float("eps", EPS)),
-    _op(6, "group_norm", "xtt", 1, 3, _int("groups", 1), _float("eps", EPS)),
+    _op(6, "group_norm", "xtt", 1, 3, _int("groups", 1), _float("eps", EPS), _int("rank", 4)),
     _op(7, "max_pool", "x", 1, 1, *_POOL, _ints("dilation", 1)),
     _op(8, "avg_pool", "x", 1, 1, *_POOL, _flag("exclude_pad")),
     _op(9, "global_avg_pool", "x", 1, 1),

@@ -1,0 +1,301 @@
+"""A plain PyTorch module -> the graph of records that a .lac file carries."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from laconic.errors import CaptureError
+from laconic.export.lowering import Call, Lowering, Ref, Rule, is_free, tensors_in
+from laconic.export.program import Example, as_arguments, decomposed, evaluation_copy, run_example, trace
+from laconic.export.rules_layers import LAYER_RULES
+from laconic.export.rules_math import MATH_RULES
+from laconic.export.rules_shapes import SHAPE_RULES
+from laconic.records import Graph, Node, RawTensor
+
+RULES: Mapping[object, Rule] = {**LAYER_RULES, **MATH_RULES, **SHAPE_RULES}
+_SILENT = ("_assert", "sym_constrain_range", "_guards_fn", "assert_tensor_metadata")
+
+
+@dataclass(frozen=True)
+class CapturedGraph:
+    """A network's arithmetic and the tensors it speaks of.
+
+    ``tensor_names`` are state-dict names followed by the reserved names ('@0', '@1', ...) of
+    ``constants``; tensor k of the graph is ``tensor_names[k]``. ``aliases`` maps names of shared
+    weights to the name that stands for them. ``notes`` are for the user.
+    """
+
+    graph: Graph
+    tensor_names: tuple[str, ...]
+    constants: tuple[RawTensor, ...]
+    aliases: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def shared_names(module: nn.Module) -> dict[str, str]:
+    """Every state-dict name -> the first name under which the same storage appears."""
+    first: dict[tuple[Any, ...], str] = {}
+    names: dict[str, str] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        names[name] = first.setdefault(key, name) if tensor.numel() else name
+    return names
+
+
+def capture(module: nn.Module, example: Example) -> CapturedGraph:
+    """Trace a module in evaluation mode into a graph of the closed operation table.
+
+    The module is left as it was. The batch (dimension 0 of every input) stays free where the
+    network allows it. ``example`` is a tensor or a tuple of tensors.
+
+    Raises ``InputError`` when the module refuses the example, ``CaptureError`` naming the
+    operation and the module that have no rule; the weights can then still be packed alone.
+
+    >>> import torch
+    >>> graph = capture(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), torch.zeros(1, 3)).graph
+    >>> [node.op for node in graph.nodes], graph.inputs[0].shape
+    (['linear', 'relu'], (None, 3))
+    """
+    arguments = as_arguments(example)
+    copied = evaluation_copy(module)
+    if any(p.device.type == "meta" for p in copied.parameters()):
+        raise CaptureError("the network's weights are on the meta device, so they have no values")
+    _check_result(run_example(copied, arguments))
+    program, notes = trace(copied, arguments)
+    program = _without_unknown(program)
+    names = shared_names(copied)
+    low = Lowering()
+    results = _lower(program, low, names)
+    return _finish(low, results, copied, names, notes)
+
+
+def _check_result(result: object) -> None:
+    """Tensors, possibly in nested tuples, can leave a network; None is dropped."""
+    if isinstance(result, (tuple, list)):
+        for item in result:
+            _check_result(item)
+    elif not (result is None or isinstance(result, torch.Tensor)):
+        raise CaptureError(
+            f"the network returns a {type(result).__name__}; a graph returns arrays. "
+            "Cure: wrap it in a module that returns a tensor or a tuple of tensors"
+        )
+
+
+def _without_unknown(program: ExportedProgram) -> ExportedProgram:
+    """Let PyTorch take apart what has no rule; what remains is refused during lowering."""
+    for _ in range(3):
+        unknown = {n.target for n in _calls(program) if not _known(n.target)}
+        simpler = decomposed(program, unknown) if unknown else None
+        if simpler is None:
+            break
+        program = simpler
+    return program
+
+
+def _calls(program: ExportedProgram) -> Iterator[torch.fx.Node]:
+    return (node for node in program.graph.nodes if node.op == "call_function")
+
+
+def _known(target: Any) -> bool:
+    return (
+        not isinstance(target, torch._ops.OpOverload) or target.overloadpacket in RULES or _is_silent(target)
+    )
+
+
+def _is_silent(target: Any) -> bool:
+    return any(word in str(target) for word in _SILENT) or str(target).startswith("aten.sym_")
+
+
+def _lower(program: ExportedProgram, low: Lowering, names: Mapping[str, str]) -> list[Ref]:
+    """Walk the program once: placeholders, calls, output."""
+    known: dict[torch.fx.Node, Any] = dict(_placeholders(program, low, names))
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            known[node] = _lower_call(node, known, low)
+        elif node.op == "output":
+            results = [known[n] for n in node.args[0] if isinstance(n, torch.fx.Node)]
+            return [_as_output(low, value) for value in results if value is not None]
+        elif node.op not in ("placeholder", "get_attr"):
+            raise CaptureError(f"the traced program holds a {node.op!r}, which has no rule")
+    raise CaptureError("the traced program has no output")
+
+
+def _as_output(low: Lowering, value: Any) -> Ref:
+    """Outputs are values: a tensor of the file passes through an identity node."""
+    ref = low.ref(value)
+    if ref.id < 0:
+        if not low.inputs:
+            raise CaptureError("the network has no inputs, so there is nothing to run")
+        return low.emit("identity", ref)
+    return ref
+
+
+def _placeholders(
+    program: ExportedProgram, low: Lowering, names: Mapping[str, str]
+) -> Iterator[tuple[torch.fx.Node, Any]]:
+    """Inputs, state-dict tensors and lifted constants of the program, in its order."""
+    specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    for node in program.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        spec = specs[node.name]
+        target = str(spec.target)
+        if spec.kind is InputKind.USER_INPUT:
+            value = node.meta.get("val")
+            if not isinstance(value, torch.Tensor):
+                raise CaptureError(f"input {node.name!r} is not a tensor")
+            yield node, low.add_input(tuple(value.shape), value.dtype)
+        elif target in names:
+            yield node, low.named(names[target], program.state_dict[target])
+        else:
+            constant = program.constants.get(target, program.state_dict.get(target))
+            if not isinstance(constant, torch.Tensor):
+                raise CaptureError(f"constant {target!r} is not a tensor")
+            yield node, constant.detach()
+
+
+def _lower_call(node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], low: Lowering) -> Any:
+    target: Any = node.target
+    result = node.meta.get("val")
+    if target is operator.getitem:
+        source, index = node.args
+        values = known[source]  # type: ignore[index]
+        return values[index]  # type: ignore[index]
+    if not isinstance(target, torch._ops.OpOverload) or _is_silent(target):
+        return _size_or_refuse(node, result)
+    args = _bind(node, target, known)
+    try:
+        if _all_constant(args, result):
+            with torch.no_grad():
+                return target(*_look_up(node.args, known), **_look_up(node.kwargs, known))
+        rule = RULES.get(target.overloadpacket)
+        if rule is None:
+            raise CaptureError("it has no rule")
+        return _typed(rule(low, Call(target.overloadpacket.__name__, args, result)), result)
+    except CaptureError as error:
+        raise CaptureError(_where(node, error)) from error
+
+
+def _size_or_refuse(node: torch.fx.Node, result: Any) -> Any:
+    """Arithmetic on sizes: its result is what the trace says; checks have no result."""
+    if result is None or isinstance(result, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return result
+    raise CaptureError(_where(node, CaptureError("it has no rule")))
+
+
+def _where(node: torch.fx.Node, error: Exception) -> str:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    place = f"module {path!r} ({kind.rpartition('.')[2]})" if path else "the network's own forward"
+    return (
+        f"operation {node.target} in {place} cannot be captured: {str(error).rstrip('.')}. "
+        "Cure: rewrite it with covered operations, or pack the weights alone and load them with laconic.restore"
+    )
+
+
+def _bind(node: torch.fx.Node, target: Any, known: Mapping[torch.fx.Node, Any]) -> dict[str, Any]:
+    """Arguments by the schema's names, defaults filled in."""
+    bound: dict[str, Any] = {}
+    kwargs = _look_up(node.kwargs, known)
+    positional = list(_look_up(node.args, known))
+    for k, argument in enumerate(target._schema.arguments):
+        if k < len(positional):
+            bound[argument.name] = positional[k]
+        elif argument.name in kwargs:
+            bound[argument.name] = kwargs[argument.name]
+        elif argument.has_default_value():
+            bound[argument.name] = argument.default_value
+    return bound
+
+
+def _look_up(arguments: Any, known: Mapping[torch.fx.Node, Any]) -> Any:
+    if isinstance(arguments, torch.fx.Node):
+        return known[arguments]
+    if isinstance(arguments, (list, tuple)):
+        return type(arguments)(_look_up(a, known) for a in arguments)
+    if isinstance(arguments, Mapping):
+        return {k: _look_up(v, known) for k, v in arguments.items()}
+    return arguments
+
+
+def _all_constant(args: Mapping[str, Any], result: Any) -> bool:
+    """Whether a call can be computed now: no run-time value, no weight, no free size in it."""
+    if any(isinstance(value, Ref) for value in tensors_in(args)):
+        return False
+    results = result if isinstance(result, (tuple, list)) else [result]
+    return not any(is_free(size) for r in results if isinstance(r, torch.Tensor) for size in r.shape)
+
+
+def _typed(value: Any, result: Any) -> Any:
+    """Give the values that a rule returns the shapes and types that PyTorch found."""
+    if isinstance(value, Ref) and isinstance(result, torch.Tensor):
+        if result.dtype in (torch.float64, torch.float16, torch.bfloat16) or result.is_complex():
+            kind = str(result.dtype).removeprefix("torch.")
+            raise CaptureError(f"it computes in {kind}; networks run in float32. Cure: module.float()")
+        return replace(value, shape=tuple(result.shape), dtype=result.dtype)
+    if isinstance(value, (list, tuple)) and isinstance(result, (tuple, list)):
+        return [_typed(v, r) for v, r in zip(value, result, strict=False)]
+    return value
+
+
+# --- from a lowering to the file's order -------------------------------------------------------
+
+
+def _finish(
+    low: Lowering, results: Sequence[Ref], module: nn.Module, names: Mapping[str, str], notes: tuple[str, ...]
+) -> CapturedGraph:
+    """Drop what no output needs, then number tensors as the file will hold them."""
+    nodes, outputs = _live(low, [r.id for r in results])
+    used = {low.tensor_names[-1 - r] for node in nodes for r in node.inputs if r is not None and r < 0}
+    state = module.state_dict()
+    kept = [
+        name
+        for name, first in names.items()
+        if name == first and (name in used or state[name].is_floating_point())
+    ]
+    constants = tuple(RawTensor(name, array) for name, array in low.constants.items() if name in used)
+    order = {name: k for k, name in enumerate([*kept, *(c.name for c in constants)])}
+    place = {-1 - k: -1 - order[name] for k, name in enumerate(low.tensor_names) if name in order}
+    nodes = [
+        replace(node, inputs=tuple(place.get(r, r) if r is not None else None for r in node.inputs))
+        for node in nodes
+    ]
+    aliases = {name: first for name, first in names.items() if name != first and first in order}
+    return CapturedGraph(
+        Graph(tuple(low.inputs), tuple(nodes), tuple(outputs)), tuple(order), constants, aliases, notes
+    )
+
+
+def _live(low: Lowering, outputs: Sequence[int]) -> tuple[list[Node], list[int]]:
+    """Nodes that some output needs, with values renumbered."""
+    needed = set(outputs)
+    starts: list[int] = []
+    count = len(low.inputs)
+    for node in low.nodes:
+        starts.append(count)
+        count += node.n_outputs
+    keep: list[bool] = []
+    for node, start in zip(reversed(low.nodes), reversed(starts), strict=True):
+        alive = any(start + k in needed for k in range(node.n_outputs))
+        keep.append(alive)
+        needed.update(r for r in node.inputs if alive and r is not None)
+    number = {k: k for k in range(len(low.inputs))}
+    kept = []
+    for node, start, alive in zip(low.nodes, starts, reversed(keep), strict=True):
+        if alive:
+            kept.append(
+                replace(node, inputs=tuple(number[r] if r is not None and r >= 0 else r for r in node.inputs))
+            )
+            number |= {start + k: len(number) + k for k in range(node.n_outputs)}
+    return kept, [number[r] for r in outputs]

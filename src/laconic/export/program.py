@@ -1,0 +1,157 @@
+"""A module as a ``torch.export`` program: which dimension is free, and functional form."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from laconic.errors import CaptureError, InputError
+
+Example = torch.Tensor | tuple[Any, ...] | list[Any]
+
+
+def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
+    """The example as a tuple of CPU tensors.
+
+    Raises ``InputError`` for anything that is not a tensor.
+    """
+    items = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    for k, item in enumerate(items):
+        if not isinstance(item, torch.Tensor):
+            raise InputError(
+                f"example input {k} must be a tensor, got {type(item).__name__}. Cure: torch.as_tensor"
+            )
+    return tuple(item.detach().cpu() for item in items)
+
+
+def evaluation_copy(module: nn.Module) -> nn.Module:
+    """A copy on the CPU in evaluation mode; the module itself keeps its flags and its device."""
+    try:
+        return copy.deepcopy(module).cpu().eval()
+    except (RuntimeError, TypeError) as error:
+        raise CaptureError(
+            f"the network cannot be copied ({error}). Cure: convert it to a plain module first"
+        ) from error
+
+
+def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
+    """The module's answer to the example; a refusal is the example's fault and says the shapes."""
+    try:
+        with torch.no_grad():
+            return module(*example)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        shapes = ", ".join(f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in example)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{type(module).__name__} refuses the example input {shapes}: {reason}. "
+            "Cure: give an example of the shape the network was trained on, batch first"
+        ) from error
+
+
+def trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> tuple[ExportedProgram, tuple[str, ...]]:
+    """Export with the first dimension free; else the second (time first); else none, with a note.
+
+    Raises ``CaptureError`` when PyTorch cannot trace the module at all.
+    """
+    failure: Exception | None = None
+    for axis in (0, 1):
+        attempt = _widened(module, example, axis)
+        if attempt is None:
+            continue
+        shapes = _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
+        try:
+            return _functional(_export(module, attempt, shapes)), () if axis == 0 else (
+                "dimension 1 of the inputs is free; dimension 0 is fixed to the example's",
+            )
+        except Exception as error:  # torch.export has no single class for "this size cannot be free"
+            failure = failure or error
+    try:
+        program = _functional(_export(module, example, None))
+    except Exception as error:
+        raise CaptureError(_reason(module, failure or error)) from error
+    return program, ("the batch size is fixed to the example's: the network computes with it",)
+
+
+def _export(module: nn.Module, example: tuple[torch.Tensor, ...], shapes: Any) -> ExportedProgram:
+    with _quiet():
+        return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+
+
+def _like_signature(module: nn.Module, specs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One spec per parameter of ``forward``; those that ``*args`` takes are nested."""
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return specs
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*specs[:first], specs[first:])
+
+
+def _widened(
+    module: nn.Module, example: tuple[torch.Tensor, ...], axis: int
+) -> tuple[torch.Tensor, ...] | None:
+    """The example with at least two entries along ``axis``: sizes 0 and 1 are constants to torch.export."""
+    if not example or any(x.ndim <= axis for x in example) or len({x.shape[axis] for x in example}) != 1:
+        return None
+    if example[0].shape[axis] > 1:
+        return example
+    wide = tuple(torch.cat([x, x], dim=axis) for x in example)
+    try:
+        with torch.no_grad():
+            module(*wide)
+    except Exception:  # any refusal means that this axis is not free
+        return None
+    return wide
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operations, so that each value is written once."""
+    if not any(_mutates(node.target) for node in program.graph.nodes if node.op == "call_function"):
+        return program
+    with _quiet():
+        return program.run_decompositions({})
+
+
+def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
+    """The program with these operations taken apart by PyTorch, or None where it has no recipe."""
+    known = torch.export.default_decompositions()
+    table = {op: known[op] for op in operations if op in known}
+    composite = [op for op in operations if isinstance(op, torch._ops.OpOverload) and op not in table]
+    table |= {op: op.decompose for op in composite if op._can_decompose()}
+    if not table:
+        return None
+    try:
+        with _quiet():
+            return program.run_decompositions(table)
+    except Exception:  # then the operation is refused by its own name, which says more
+        return None
+
+
+def _mutates(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def _reason(module: nn.Module, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    cure = "Cure: pack the weights alone and load them with laconic.restore"
+    if "data-dependent" in text.lower() or "DataDependent" in kind or "GuardOnDataDependent" in kind:
+        return (
+            f"{type(module).__name__} takes a different path for different values (data-dependent control flow). "
+            f"{cure}, or rewrite the branch with torch.where"
+        )
+    return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

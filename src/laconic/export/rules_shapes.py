@@ -1,0 +1,346 @@
+"""Lowering rules for what moves values: views, slices, joins, padding, look-ups, matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from laconic.errors import CaptureError
+from laconic.export.lowering import (
+    Call,
+    Lowering,
+    Ref,
+    Rule,
+    Value,
+    float32,
+    is_free,
+    same_shape,
+    same_size,
+)
+from laconic.export.rules_math import binary, cast
+
+aten = torch.ops.aten
+
+
+def _same(low: Lowering, call: Call) -> Value:
+    """Operations that change no value at inference: contiguous, clone, detach, dropout."""
+    return call.value("self") if "self" in call else call.value("input")
+
+
+def _dropout(low: Lowering, call: Call) -> Value:
+    if call.get("train"):
+        raise CaptureError("dropout stays active in evaluation mode. Cure: pass training=self.training")
+    return call.value("input")
+
+
+def _to(low: Lowering, call: Call) -> Value:
+    return cast(low, call.value("self"), call.dtype)
+
+
+def _reshape(low: Lowering, call: Call) -> Value:
+    """Every view whose result is known by its shape; chains of them collapse into one."""
+    x = low.ref(call.value("self"))
+    producer = low.producer(x)
+    if same_shape(x.shape, call.shape):
+        return x
+    target = low.target_shape(call.shape, x.shape)
+    if producer is not None and producer.op in ("reshape", "flatten") and 0 not in target:
+        source = producer.inputs[0]
+        x = Ref(source if source is not None else x.id, (), x.dtype)
+    elif len(call.shape) == 2 and len(x.shape) > 1 and same_size(call.shape[0], x.shape[0]):
+        return low.emit("flatten", x)
+    return low.emit("reshape", x, shape=target)
+
+
+def _permute(low: Lowering, x: Value, perm: list[int]) -> Value:
+    if perm == list(range(len(perm))):
+        return x
+    return low.emit("permute", x, perm=tuple(perm))
+
+
+def _permute_dims(low: Lowering, call: Call) -> Value:
+    rank = len(call.value("self").shape)
+    return _permute(low, call.value("self"), [d % rank for d in call.ints("dims")])
+
+
+def _transpose(low: Lowering, call: Call) -> Value:
+    perm = list(range(len(call.value("self").shape)))
+    a, b = call.axis("dim0"), call.axis("dim1")
+    perm[a], perm[b] = perm[b], perm[a]
+    return _permute(low, call.value("self"), perm)
+
+
+def _reverse_axes(low: Lowering, call: Call) -> Value:
+    """t(), .T, .mT, adjoint: the last two axes swap (``numpy_T`` reverses all)."""
+    perm = list(range(len(call.value("self").shape)))
+    perm = perm[::-1] if call.name == "numpy_T" else perm[:-2] + perm[:-3:-1]
+    return _permute(low, call.value("self"), perm)
+
+
+def _movedim(low: Lowering, call: Call) -> Value:
+    rank = len(call.value("self").shape)
+    source = [d % rank for d in call.ints("source")]
+    target = [d % rank for d in call.ints("destination")]
+    rest = iter(d for d in range(rank) if d not in source)
+    placed = dict(zip(target, source, strict=True))
+    return _permute(low, call.value("self"), [placed[k] if k in placed else next(rest) for k in range(rank)])
+
+
+def _unsqueeze(low: Lowering, call: Call) -> Ref:
+    dim = call.int("dim")
+    return low.emit("unsqueeze", call.value("self"), dims=(dim if dim >= 0 else dim + len(call.shape),))
+
+
+def _squeeze(low: Lowering, call: Call) -> Value:
+    x = call.value("self")
+    rank = len(x.shape)
+    asked = [d % rank for d in call.ints("dim")] if "dim" in call else range(rank)
+    dims = tuple(d for d in asked if not is_free(x.shape[d]) and int(x.shape[d]) == 1)
+    if not dims:
+        return x
+    return low.emit("squeeze", x, dims=(-1,) if dims == (rank - 1,) else dims)
+
+
+def _slice(low: Lowering, call: Call) -> Value:
+    x, axis = call.value("self"), call.axis("dim")
+    start, end, step = call.get("start") or 0, call.get("end"), call.int("step")
+    if same_shape(x.shape, call.shape) and step == 1:
+        return x
+    if is_free(start) or (is_free(end) and not same_size(end, x.shape[axis])):
+        raise CaptureError("a slice by a number that depends on the batch size has no rule")
+    to_end = end is None or is_free(end) or int(end) >= 2**62
+    return low.emit("slice", x, axis=axis, start=int(start), end=None if to_end else int(end), step=step)
+
+
+def _select(low: Lowering, call: Call) -> Ref:
+    return low.emit("select", call.value("self"), axis=call.axis("dim"), index=call.int("index"))
+
+
+def _pieces(low: Lowering, call: Call) -> list[Value]:
+    """split, chunk, tensor_split: consecutive slices of the result's sizes."""
+    x, axis = call.value("self"), call.axis("dim")
+    sizes = [piece.shape[axis] for piece in call.result]
+    if any(map(is_free, sizes)):
+        raise CaptureError("splitting the batch has no rule")
+    starts = [sum(int(s) for s in sizes[:k]) for k in range(len(sizes))]
+    if len(sizes) == 1:
+        return [x]
+    return [
+        low.emit("slice", x, axis=axis, start=a, end=a + int(s) if a + int(s) < sum(sizes) else None)
+        for a, s in zip(starts, sizes, strict=True)
+    ]
+
+
+def _unbind(low: Lowering, call: Call) -> list[Ref]:
+    axis = call.axis("dim")
+    return [low.emit("select", call.value("self"), axis=axis, index=k) for k in range(len(call.result))]
+
+
+def _join(op: str) -> Rule:
+    def rule(low: Lowering, call: Call) -> Ref:
+        tensors = [t for t in call.get("tensors") if op == "stack" or tuple(t.shape) != (0,)]
+        axis = call.int("dim") % len(call.shape)
+        return low.emit(op, *(cast(low, t, call.dtype) for t in tensors), axis=axis)
+
+    return rule
+
+
+def _expand(low: Lowering, call: Call) -> Value:
+    x = call.value("self")
+    if same_shape(x.shape, call.shape):
+        return x
+    return low.emit("expand", x, shape=low.stretch_shape(call.shape, x.shape))
+
+
+def _repeat(low: Lowering, call: Call) -> Value:
+    x, repeats = call.value("self"), list(call.get("repeats", call.get("dims")))
+    repeats = [1] * (len(x.shape) - len(repeats)) + repeats
+    while len(x.shape) < len(repeats):
+        x = Ref(low.emit("unsqueeze", x, dims=(0,)).id, (1, *x.shape), x.dtype)
+    stretch = all(same_size(r, 1) or same_size(s, 1) for r, s in zip(repeats, x.shape, strict=True))
+    if stretch:
+        return low.emit("expand", x, shape=low.stretch_shape(call.shape, x.shape))
+    if any(map(is_free, repeats)):
+        raise CaptureError("repeating by the batch size has no rule")
+    return low.emit("tile", x, repeats=tuple(map(int, repeats)))
+
+
+def _repeat_interleave(low: Lowering, call: Call) -> Value:
+    """Each entry n times in a row: a new axis of size n behind the old one, then both merged."""
+    if not isinstance(call.get("repeats"), int) or call.get("dim") is None:
+        raise CaptureError("repeat_interleave is understood for one number of repeats and a given axis")
+    x, axis, times = call.value("self"), call.axis("dim"), call.int("repeats")
+    apart = low.emit("unsqueeze", x, dims=(axis + 1,))
+    wide = low.emit("expand", apart, shape=(1,) * (axis + 1) + (times,) + (1,) * (len(x.shape) - axis - 1))
+    return low.emit("reshape", wide, shape=low.target_shape(call.shape))
+
+
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def _pad(low: Lowering, call: Call) -> Value:
+    x, pads = call.value("self"), call.ints("pad")
+    if min(pads, default=0) < 0:
+        raise CaptureError("negative padding has no rule. Cure: slice instead")
+    if not any(pads):
+        return x
+    mode = _PAD_MODES[call.get("mode", "constant")]
+    return low.emit("pad", x, pads=pads, mode=mode, value=float32(call.get("value") or 0.0))
+
+
+def _flip(low: Lowering, call: Call) -> Value:
+    x = call.value("self")
+    for dim in call.ints("dims"):
+        x = low.emit("slice", x, axis=dim % len(call.shape), start=-1, end=-(2**62), step=-1)
+    return x
+
+
+def _roll(low: Lowering, call: Call) -> Value:
+    x = call.value("self")
+    shape = x.shape
+    if not call.ints("dims"):
+        raise CaptureError("roll without dims has no rule")
+    for shift, dim in zip(call.ints("shifts"), call.ints("dims"), strict=True):
+        axis = dim % len(shape)
+        if is_free(shape[axis]):
+            raise CaptureError("rolling the batch has no rule")
+        cut = -shift % int(shape[axis])
+        if cut:
+            head, tail = low.emit("slice", x, axis=axis, end=cut), low.emit("slice", x, axis=axis, start=cut)
+            x = low.emit("concat", tail, head, axis=axis)
+    return x
+
+
+def _take(low: Lowering, call: Call) -> Ref:
+    return low.emit("take", call.value("self"), call.value("index"), axis=call.axis("dim"))
+
+
+def _index(low: Lowering, call: Call) -> Ref:
+    """x[:, ids]: one tensor of integers among full slices."""
+    indices = call.get("indices")
+    given = [k for k, index in enumerate(indices) if index is not None]
+    if len(given) != 1 or indices[given[0]].dtype not in (torch.int64, torch.int32):
+        raise CaptureError("indexing is understood for one tensor of integers. Cure: torch.where for masks")
+    return low.emit("take", call.value("self"), indices[given[0]], axis=given[0])
+
+
+def _gather(low: Lowering, call: Call) -> Ref:
+    return low.emit("gather", call.value("self"), call.value("index"), axis=call.axis("dim"))
+
+
+def _resize(mode: str) -> Rule:
+    def rule(low: Lowering, call: Call) -> Ref:
+        x = call.value("self") if "self" in call else call.value("input")
+        scales = call.get("scale_factors") or [v for k, v in call.args.items() if k.startswith("scales")]
+        if any(s is not None and (float(s) % 1 or is_free(s)) for s in scales) and mode != "nearest":
+            raise CaptureError("interpolation by a scale that is not whole has no rule. Cure: give size=")
+        size = call.shape[2:]
+        if any(map(is_free, (*size, *x.shape[2:]))):
+            raise CaptureError("interpolation of a free axis has no rule")
+        align = bool(call.get("align_corners", False))
+        return low.emit("resize", x, size=tuple(map(int, size)), mode=mode, align=align)
+
+    return rule
+
+
+def _pixel_shuffle(low: Lowering, call: Call) -> Ref:
+    return low.emit("pixel_shuffle", call.value("self"), factor=call.int("upscale_factor"))
+
+
+def _matmul(low: Lowering, call: Call) -> Ref:
+    right = next(call.value(k) for k in ("other", "mat2", "vec", "tensor") if k in call)
+    return low.emit("matmul", call.value("self"), right)
+
+
+def _add_product(low: Lowering, call: Call) -> Ref:
+    """Beta * self + alpha * a @ b (addmm, baddbmm, addmv)."""
+    names = [k for k in ("mat1", "mat2", "batch1", "batch2", "mat", "vec") if k in call]
+    product = low.emit("matmul", *(call.value(k) for k in names))
+    if call.get("alpha", 1) != 1:
+        product = low.emit("mul", product, scalar=float32(call.get("alpha")))
+    addend = call.value("self")
+    if call.get("beta", 1) != 1:
+        addend = binary(low, "mul", addend, call.get("beta"), torch.float32)
+    return low.emit("add", product, addend)
+
+
+def _einsum(low: Lowering, call: Call) -> Ref:
+    equation = str(call.get("equation")).replace(" ", "")
+    return low.emit("einsum", *call.get("tensors"), equation=equation)
+
+
+def _cumsum(low: Lowering, call: Call) -> Ref:
+    return low.emit("cumsum", cast(low, call.value("self"), call.dtype), axis=call.axis("dim"))
+
+
+def _filled(low: Lowering, call: Call) -> Ref:
+    """zeros, ones, full and their _like forms over a free dimension."""
+    value = call.get("fill_value", call.get("value"))
+    if value is None:
+        value = 1 if "ones" in call.name else 0
+    if isinstance(value, (Ref, torch.Tensor)) or is_free(value):
+        raise CaptureError("filling with a computed number has no rule")
+    seed = torch.full((1,) * len(call.shape), value, dtype=call.dtype)
+    y = low.emit("expand", seed, shape=low.stretch_shape(call.shape, seed.shape))
+    return Ref(y.id, call.shape, call.dtype, fill=float(value))
+
+
+def _arange(low: Lowering, call: Call) -> Ref:
+    """An arange to a free size has no node; embedding_bag reads it as the length of its bags."""
+    if call.get("start", 0) != 0 or not isinstance(call.get("step", 1), int):
+        raise CaptureError("an arange over the batch has no rule")
+    return Ref(2**62, call.shape, call.dtype, arange_step=call.int("step") if "step" in call else 1)
+
+
+SHAPE_RULES: Mapping[object, Rule] = {
+    **{
+        getattr(aten, k): _same
+        for k in ("contiguous", "clone", "detach", "detach_", "alias", "lift_fresh_copy")
+    },
+    **{getattr(aten, k): _dropout for k in ("dropout", "alpha_dropout", "feature_dropout")},
+    **{getattr(aten, k): _reshape for k in ("view", "reshape", "flatten", "unflatten", "_unsafe_view")},
+    **{getattr(aten, k): _reverse_axes for k in ("t", "mT", "numpy_T", "adjoint")},
+    **{getattr(aten, k): _expand for k in ("expand", "expand_as", "broadcast_to")},
+    **{getattr(aten, k): _matmul for k in ("matmul", "mm", "bmm", "mv", "dot")},
+    **{getattr(aten, k): _add_product for k in ("addmm", "baddbmm", "addmv")},
+    **{getattr(aten, k): _filled for k in ("zeros", "ones", "full", "zeros_like", "ones_like", "full_like")},
+    **{getattr(aten, k): _filled for k in ("new_zeros", "new_ones", "new_full")},
+    **{getattr(aten, k): _pieces for k in ("split", "split_with_sizes", "chunk", "tensor_split")},
+    **{getattr(aten, f"upsample_nearest{n}d"): _resize("nearest") for n in (1, 2, 3)},
+    aten.upsample_linear1d: _resize("linear"),
+    aten.upsample_bilinear2d: _resize("linear"),
+    aten.upsample_trilinear3d: _resize("linear"),
+    aten.upsample_bicubic2d: _resize("cubic"),
+    aten.lift_fresh: _same,
+    aten.lift_fresh_copy: _same,
+    aten.to: _to,
+    aten._to_copy: _to,
+    aten.type_as: _to,
+    aten.permute: _permute_dims,
+    aten.transpose: _transpose,
+    aten.movedim: _movedim,
+    aten.unsqueeze: _unsqueeze,
+    aten.squeeze: _squeeze,
+    aten.slice: _slice,
+    aten.select: _select,
+    aten.unbind: _unbind,
+    aten.cat: _join("concat"),
+    aten.concat: _join("concat"),
+    aten.stack: _join("stack"),
+    aten.repeat: _repeat,
+    aten.tile: _repeat,
+    aten.repeat_interleave: _repeat_interleave,
+    aten.pad: _pad,
+    aten.constant_pad_nd: _pad,
+    aten.flip: _flip,
+    aten.roll: _roll,
+    aten.index_select: _take,
+    aten.index: _index,
+    aten.gather: _gather,
+    aten.pixel_shuffle: _pixel_shuffle,
+    aten.einsum: _einsum,
+    aten.cumsum: _cumsum,
+    aten.arange: _arange,
+}
+"""``aten`` operation -> rule. What is missing is decomposed by PyTorch first, then refused."""

@@ -1,0 +1,113 @@
+"""A small ONNX graph under construction: names, constants and nodes, as plain records.
+
+No ``onnx`` import here, so the emitters can be read and tested without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from laconic.errors import CorruptFileError
+from laconic.records import AnyArray, Node, Tensor, ValueSpec
+
+OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """One ONNX node: operator type, input and output names, attributes."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: dict[str, OnnxAttr]
+
+
+@dataclass
+class Builder:
+    """Collects the nodes and initialisers of one ONNX graph.
+
+    A tensor of the file becomes an initialiser under its own name at its first use, so what no
+    node reads (or what an emitter reads only through :meth:`array`) does not travel.
+    """
+
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[ValueSpec, ...]
+    nodes: list[OnnxNode] = field(default_factory=list)
+    initialisers: dict[str, AnyArray] = field(default_factory=dict)
+    _arrays: dict[str, AnyArray] = field(default_factory=dict)
+    _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
+    _count: int = 0
+
+    def input_name(self, index: int) -> str:
+        """The name of a graph input: ``input``, or ``input_0``... when there are several."""
+        return "input" if len(self.inputs) == 1 else f"input_{index}"
+
+    def tensor(self, index: int) -> str:
+        """The name of a tensor of the file, decoded once."""
+        name = self.tensors[index].name
+        if name not in self._arrays:
+            values = self.tensors[index].values()
+            self._arrays[name] = values.astype(np.float32) if values.dtype == np.float16 else values
+        return name
+
+    def array(self, name: str) -> AnyArray:
+        """The values of a tensor of the file, for emitters that rearrange weights."""
+        if name not in self._arrays:
+            raise CorruptFileError(f"a weight must be a tensor of the file, got the computed value {name!r}")
+        return self._arrays[name]
+
+    def rank(self, name: str) -> int | None:
+        """Rank of a tensor of the file; None for a value that is computed at run time."""
+        return self._arrays[name].ndim if name in self._arrays else None
+
+    def constant(self, array: AnyArray) -> str:
+        """The name of an initialiser with these values; equal constants share one."""
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._fresh("const")
+            self.initialisers[self._constants[key]] = array
+        return self._constants[key]
+
+    def ints(self, values: Sequence[int]) -> str:
+        """A one-dimensional int64 constant (axes, shapes, pads)."""
+        return self.constant(np.asarray(values, dtype=np.int64))
+
+    def scalar(self, value: float) -> str:
+        """A float32 constant of rank 0."""
+        return self.constant(np.asarray(value, dtype=np.float32))
+
+    def op(self, kind: str, *inputs: str, **attrs: OnnxAttr) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.ops(kind, 1, *inputs, **attrs)[0]
+
+    def ops(self, kind: str, n_outputs: int, *inputs: str, **attrs: OnnxAttr) -> tuple[str, ...]:
+        """Add a node and return the names of its outputs; an empty input name means absent."""
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
+        for name in inputs:
+            if name in self._arrays:
+                self.initialisers.setdefault(name, self._arrays[name])
+        outputs = tuple(self._fresh(kind) for _ in range(n_outputs))
+        self.nodes.append(OnnxNode(kind, inputs, outputs, attrs))
+        return outputs
+
+    def free_size(self) -> str:
+        """The size of the inputs' free dimension (usually the batch), as a vector of one int64."""
+        for index, spec in enumerate(self.inputs):
+            if None in spec.shape:
+                axis = spec.shape.index(None)
+                return self.op("Shape", self.input_name(index), start=axis, end=axis + 1)
+        raise CorruptFileError("the graph reads a free dimension, but its inputs have none")
+
+    def _fresh(self, stem: str) -> str:
+        # '/' keeps generated names apart from state-dict names such as 'conv1.weight'
+        self._count += 1
+        return f"{stem}/{self._count}"
+
+
+Emitter = Callable[[Builder, Node, tuple[str, ...]], tuple[str, ...]]
+"""Turns one node into ONNX nodes: builder, node, input names ('' when absent) -> output names."""

@@ -1,0 +1,127 @@
+"""ONNX emitters that move values without changing them: reshape, slice, concat, pad, gather."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
+from laconic.records import Node
+from laconic.runtime.builder import Builder, Emitter
+
+ONNX_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
+
+
+def _flatten(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Flatten", x[0], axis=int_of(node, "axis")),)
+
+
+def _reshape(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Reshape", x[0], b.ints(ints_of(node, "shape"))),)
+
+
+def _permute(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Transpose", x[0], perm=ints_of(node, "perm")),)
+
+
+def _unsqueeze(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Unsqueeze", x[0], b.ints(ints_of(node, "dims"))),)
+
+
+def _squeeze(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Squeeze", x[0], b.ints(ints_of(node, "dims"))),)
+
+
+def _slice(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    start, end, axis, step = (b.ints((int_of(node, key),)) for key in ("start", "end", "axis", "step"))
+    return (b.op("Slice", x[0], start, end, axis, step),)
+
+
+def _select(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    index = b.constant(np.asarray(int_of(node, "index"), dtype=np.int64))
+    return (b.op("Gather", x[0], index, axis=int_of(node, "axis")),)
+
+
+def _concat(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Concat", *x, axis=int_of(node, "axis")),)
+
+
+def _stack(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    axis = int_of(node, "axis")
+    return (b.op("Concat", *(b.op("Unsqueeze", name, b.ints((axis,))) for name in x), axis=axis),)
+
+
+def _expand(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """1 keeps an axis, n > 1 stretches it, -1 stretches it to the inputs' free size."""
+    shape = ints_of(node, "shape")
+    if -1 not in shape:
+        return (b.op("Expand", x[0], b.ints(shape)),)
+    free = b.free_size()
+    parts = [free if size == -1 else b.ints((size,)) for size in shape]
+    return (b.op("Expand", x[0], b.op("Concat", *parts, axis=0)),)
+
+
+def _tile(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Tile", x[0], b.ints(ints_of(node, "repeats"))),)
+
+
+def _pad(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """``pads`` holds (begin, end) pairs from the last axis backwards, as PyTorch writes them."""
+    pads, mode = ints_of(node, "pads"), text_of(node, "mode")
+    axes = range(-1, -len(pads) // 2 - 1, -1)
+    value = b.scalar(float_of(node, "value")) if mode == "constant" else ""
+    return (b.op("Pad", x[0], b.ints(pads[::2] + pads[1::2]), value, b.ints(axes), mode=mode),)
+
+
+def _cast(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Cast", x[0], to=ONNX_TYPES[text_of(node, "to")]),)
+
+
+def _take(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Gather", x[0], x[1], axis=int_of(node, "axis")),)
+
+
+def _gather(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("GatherElements", x[0], x[1], axis=int_of(node, "axis")),)
+
+
+def _resize(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """Spatial axes 2, 3, ... are brought to ``size``; batch and channels are read from the input."""
+    mode = text_of(node, "mode")
+    corners = "align_corners" if flag_of(node, "align") else "half_pixel"
+    kept = b.op("Shape", x[0], start=0, end=2)
+    sizes = b.op("Concat", kept, b.ints(ints_of(node, "size")), axis=0)
+    if mode == "nearest":
+        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return (b.op("Resize", x[0], "", "", sizes, mode=mode, **how),)
+    attrs = {"coordinate_transformation_mode": corners}
+    return (b.op("Resize", x[0], "", "", sizes, mode=mode, cubic_coeff_a=-0.75, **attrs),)
+
+
+def _pixel_shuffle(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("DepthToSpace", x[0], blocksize=int_of(node, "factor"), mode="CRD"),)
+
+
+def _identity(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Identity", x[0]),)
+
+
+SHAPES: dict[str, Emitter] = {
+    "flatten": _flatten,
+    "reshape": _reshape,
+    "permute": _permute,
+    "unsqueeze": _unsqueeze,
+    "squeeze": _squeeze,
+    "slice": _slice,
+    "select": _select,
+    "concat": _concat,
+    "stack": _stack,
+    "expand": _expand,
+    "tile": _tile,
+    "pad": _pad,
+    "cast": _cast,
+    "take": _take,
+    "gather": _gather,
+    "resize": _resize,
+    "pixel_shuffle": _pixel_shuffle,
+    "identity": _identity,
+}

@@ -1,0 +1,171 @@
+"""A packed model's graph as an ONNX ``ModelProto`` (standard operators only)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from laconic.errors import CorruptFileError, InputError, LaconicError, WeightsOnlyError
+from laconic.pack.ops import text_of
+from laconic.records import AnyArray, Graph, Node, PackedModel
+from laconic.runtime.builder import Builder, Emitter, OnnxNode
+from laconic.runtime.emit_layers import LAYERS
+from laconic.runtime.emit_math import MATH
+from laconic.runtime.emit_sequence import SEQUENCES
+from laconic.runtime.emit_shapes import ONNX_TYPES, SHAPES
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 20
+IR_VERSION = 9
+MAX_INLINE_BYTES = 2**31 - 2**20
+"""Protobuf's 2 GiB, less room for the graph itself."""
+
+BESIDE_BYTES = 4096
+"""From this size on the runtime is handed a tensor's own memory instead of a copy in the model."""
+
+EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
+
+_BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
+
+
+def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str, ...]]:
+    """Run every node's emitter: the finished builder, the outputs' names and their numpy types.
+
+    Raises ``WeightsOnlyError`` when the model has no graph, ``CorruptFileError`` when the graph and
+    its tensors contradict each other.
+    """
+    graph = _graph_of(model)
+    b = Builder(model.tensors, graph.inputs)
+    names = [b.input_name(k) for k in range(len(graph.inputs))]
+    types = [spec.dtype for spec in graph.inputs]
+    for node in graph.nodes:
+        given = tuple("" if r is None else names[r] if r >= 0 else b.tensor(-1 - r) for r in node.inputs)
+        kinds = [_type_of_input(b, types, r) for r in node.inputs]
+        names += _emit(b, node, given)
+        types += [_output_type(node, kinds)] * node.n_outputs
+    # a value that leaves by two doors, or that is an input, needs a name of its own
+    outputs = tuple(b.op("Identity", names[r]) for r in graph.outputs)
+    return b, outputs, tuple(types[r] for r in graph.outputs)
+
+
+def _graph_of(model: PackedModel) -> Graph:
+    if model.graph is None:
+        raise WeightsOnlyError(
+            "this file holds weights without a graph, so it cannot run by itself. "
+            "Cure: fill a module of the same architecture with laconic.restore(path, into=module)"
+        )
+    return model.graph
+
+
+def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
+    emitter = EMITTERS.get(node.op)
+    if emitter is None:
+        raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
+    try:
+        return emitter(b, node, given)
+    except LaconicError:
+        raise
+    except (ValueError, IndexError, TypeError) as error:  # shapes that no writer puts together
+        raise CorruptFileError(f"operation {node.op!r} does not fit its tensors: {error}") from error
+
+
+def _type_of_input(b: Builder, types: list[str], ref: int | None) -> str:
+    if ref is None:
+        return "float32"
+    return types[ref] if ref >= 0 else str(b.array(b.tensor(-1 - ref)).dtype)
+
+
+def _output_type(node: Node, inputs: list[str]) -> str:
+    if node.op in _BOOLEAN:
+        return "bool"
+    if node.op in ("argmax", "argmin"):
+        return "int64"
+    if node.op == "cast":
+        return text_of(node, "to")
+    return inputs[1] if node.op in ("embedding", "where") else inputs[0]
+
+
+def _node_proto(node: OnnxNode) -> onnx.NodeProto:
+    from onnx import helper
+
+    attrs: dict[str, Any] = {
+        k: list(v) if isinstance(v, (tuple, range)) else v for k, v in node.attrs.items()
+    }
+    return helper.make_node(node.kind, list(node.inputs), list(node.outputs), **attrs)
+
+
+def _initialiser(name: str, array: AnyArray, inline: bool) -> onnx.TensorProto:
+    """Small tensors travel in the model, where shape inference reads them; large ones beside it."""
+    from onnx import numpy_helper
+
+    return (
+        numpy_helper.from_array(array, name)
+        if inline or array.nbytes < BESIDE_BYTES
+        else _external(name, array)
+    )
+
+
+def _external(name: str, array: AnyArray) -> onnx.TensorProto:
+    """An initialiser that only names itself: its values are handed to the runtime beside the model."""
+    from onnx import TensorProto
+
+    proto = TensorProto(name=name, data_type=ONNX_TYPES[str(array.dtype)], dims=array.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    proto.external_data.add(key="location", value="memory")
+    return proto
+
+
+def build(model: PackedModel, inline: bool) -> tuple[onnx.ModelProto, dict[str, AnyArray]]:
+    """The ONNX model and its initialisers' values; with ``inline`` it holds the large ones, too."""
+    from onnx import helper
+
+    b, outputs, types = emit_graph(model)
+    graph = _graph_of(model)
+    for name, array in b.initialisers.items():
+        if str(array.dtype) not in ONNX_TYPES:
+            raise CorruptFileError(f"tensor {name!r} has type {array.dtype}, which the graph cannot use")
+    initialisers = [_initialiser(name, array, inline) for name, array in b.initialisers.items()]
+    inputs = [
+        helper.make_tensor_value_info(
+            b.input_name(k), ONNX_TYPES[spec.dtype], ["batch" if d is None else d for d in spec.shape]
+        )
+        for k, spec in enumerate(graph.inputs)
+    ]
+    results = [
+        helper.make_tensor_value_info(n, ONNX_TYPES[t], None) for n, t in zip(outputs, types, strict=True)
+    ]
+    nodes = [_node_proto(node) for node in b.nodes]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "laconic", inputs, results, initialisers),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="laconic",
+    )
+    return proto, b.initialisers
+
+
+def to_onnx(model: PackedModel) -> onnx.ModelProto:
+    """A standard ONNX model (opset 20, float32) with the weights inside, ready for ``onnx.save``.
+
+    Raises ``WeightsOnlyError`` without a graph, ``InputError`` when the weights pass the 2 GiB that
+    one protobuf message can hold.
+
+    >>> from laconic.records import Graph, Node, PackedModel, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 4)),), (Node("relu", (0,)),), (1,))
+    >>> [node.op_type for node in to_onnx(PackedModel((), graph)).graph.node]
+    ['Relu', 'Identity']
+    """
+    size = sum(4 * int(np.prod(np.shape(t.values()))) for t in model.tensors)
+    if size > MAX_INLINE_BYTES:
+        raise InputError(
+            f"the weights take {size} bytes and one ONNX file holds 2 GiB. Cure: laconic.runtime.load runs it"
+        )
+    from onnx import shape_inference
+
+    # a standard model states its outputs' ranks; ours are known once shapes have flowed through it
+    proto = shape_inference.infer_shapes(build(model, inline=True)[0], data_prop=True)
+    del proto.graph.value_info[:]
+    return proto
