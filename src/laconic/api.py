@@ -73,7 +73,9 @@ def prepare(
     torch.Size([3, 2])
     """
     if _ATTACHED in model.__dict__:
-        raise ModelError("prepare: this network is prepared already. Cure: prepare the plain network it came from")
+        raise ModelError(
+            "prepare: this network is prepared already. Cure: prepare the plain network it came from"
+        )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     context = Context(data_size, NoiseSource(seed), total_steps=total_steps, example=example)
     with at(f"prepare ({type(method).__name__})"):

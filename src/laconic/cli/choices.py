@@ -75,7 +75,9 @@ def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
     return settings
 
 
-def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> tuple[Job, FitConfig | None]:
+def make_job(
+    method: str, settings: Mapping[str, Any], target: str | None, seed: int
+) -> tuple[Job, FitConfig | None]:
     """The job, and the reference training's overrides if ``settings`` names any (``reference.*``)."""
     fit = {k[4:]: v for k, v in settings.items() if k.startswith("fit.")}
     reference = {k[10:]: v for k, v in settings.items() if k.startswith("reference.")}
@@ -104,7 +106,9 @@ def configure(config: Any, settings: Mapping[str, Any]) -> Any:
             )
         old = getattr(config, head)
         if rest and not dataclasses.is_dataclass(old):
-            raise InputError(f"setting {head!r} of {type(config).__name__} has no parts (from {key}={value!r})")
+            raise InputError(
+                f"setting {head!r} of {type(config).__name__} has no parts (from {key}={value!r})"
+            )
         new = configure(old, {rest: value}) if rest else _like(old, value, key)
         config = dataclasses.replace(config, **{head: new})
     return config
@@ -152,7 +156,9 @@ def parse_target(text: str | None) -> Target:
             except ValueError:
                 break
             return Target(max_drop=number) if unit == "pt" else Target(max_bytes=round(number))
-    raise InputError(f"target {text!r} is not understood. Cure: 0.3pt (points of error), 5kB or 5000B (file length)")
+    raise InputError(
+        f"target {text!r} is not understood. Cure: 0.3pt (points of error), 5kB or 5000B (file length)"
+    )
 
 
 def own_function(text: str, flag: str) -> Callable[[], Any]:

@@ -86,7 +86,9 @@ def parse_request(arguments: argparse.Namespace) -> Request:
     values.update({k: getattr(arguments, k) for k in OPTIONS if getattr(arguments, k, None) is not None})
     network, model = values.get("network"), values.get("model")
     if (network is None) == (model is None):
-        raise InputError("name one network: a built-in one (lenet5) or your own with --model package.module:function")
+        raise InputError(
+            "name one network: a built-in one (lenet5) or your own with --model package.module:function"
+        )
     method = values.get("method", "sparse-vd")
     data = values.get("data") or (pick(NETWORKS, network, "network").data if network else None)
     if data is None:
@@ -100,7 +102,9 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         chosen[key] = parse_value(value)
     name = network or str(model).split(":")[-1]
     out = Path(values.get("out") or Path("runs") / f"{name}-{method}")
-    return Request(network, model, data, method, values.get("target"), int(values.get("seed", 0)), out, chosen)
+    return Request(
+        network, model, data, method, values.get("target"), int(values.get("seed", 0)), out, chosen
+    )
 
 
 def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,14 +118,18 @@ def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = _flatten(tree.pop("settings", {}))
     unknown = sorted(set(tree) - set(OPTIONS))
     if unknown:
-        raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {', '.join((*OPTIONS, 'settings'))}")
+        raise InputError(
+            f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {', '.join((*OPTIONS, 'settings'))}"
+        )
     return tree, settings
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+        flat.update(
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        )
     return flat
 
 
@@ -130,7 +138,9 @@ def make_loaders(request: Request) -> Loaders:
     if ":" in request.data:
         found = own_function(request.data, "--data")()
         if not isinstance(found, tuple) or len(found) not in (2, 3):
-            raise InputError(f"--data {request.data} should return (train, validation) or (train, validation, test)")
+            raise InputError(
+                f"--data {request.data} should return (train, validation) or (train, validation, test)"
+            )
         return Loaders(found[0], found[1], found[2] if len(found) == 3 else None)
     images = load(request.data)
     parts = split(images, validation=5000 if len(images.train_labels) > 20000 else 200, seed=request.seed)
@@ -159,7 +169,14 @@ def trained_model(
     if state is None:
         show.say(f"training the reference {request.network}")
         checkpoint = folder.path("reference-checkpoint.pt")
-        fit(model, loaders.train, reference or network.reference, Hooks.plain(model), checkpoint=checkpoint, progress=show)
+        fit(
+            model,
+            loaders.train,
+            reference or network.reference,
+            Hooks.plain(model),
+            checkpoint=checkpoint,
+            progress=show,
+        )
         save_checkpoint(done, model.state_dict())
         checkpoint.unlink(missing_ok=True)
     else:
@@ -188,7 +205,9 @@ def finish_run(
     if "original_test_error" in metrics and "test_error_percent" in metrics:
         print(f"test error {100 * metrics['original_test_error']:.2f} % before, ", end="")
         print(f"{metrics['test_error_percent']:.2f} % after, from the decoded file")
-    print(f"{record.bytes_before / record.file_bytes:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
+    print(
+        f"{record.bytes_before / record.file_bytes:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes"
+    )
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
 
 

@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = commands.add_parser("compress", help="train, prune, quantise and pack a network into one .lac file")
     p.add_argument("network", nargs="?", help="lenet5, lenet300, digits-mlp or digits-cnn (or use --model)")
-    p.add_argument("--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it")
+    p.add_argument(
+        "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
+    )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
     p.add_argument("--method", help="sparse-vd (default), vnq or magnitude")
     p.add_argument("--preset", help="full (default) or demo: how long to train")

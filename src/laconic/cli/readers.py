@@ -33,7 +33,9 @@ def run_inspect(path: str) -> int:
     print(format_rows(rows))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
-    print(f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight", end="")
+    print(
+        f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight", end=""
+    )
     print(f", {4 * weights / total:.1f}x smaller than fp32" if weights else "")
     return 0
 
@@ -45,7 +47,9 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
     for r in rows:
         shape = "x".join(map(str, r.shape)) if r.shape else ""
         numbers = (
-            f"{r.weights:>9} {r.nonzeros:>9} {r.levels:>6} {r.bits_per_weight:>7.3f}" if r.weights else " " * 34
+            f"{r.weights:>9} {r.nonzeros:>9} {r.levels:>6} {r.bits_per_weight:>7.3f}"
+            if r.weights
+            else " " * 34
         )
         lines.append(f"{r.section:<10} {r.name:<28} {shape:<16} {numbers} {r.bytes:>8}  {r.note}".rstrip())
     lines.append("-" * len(head))
@@ -78,7 +82,9 @@ def score_file(path: str, x: AnyArray, labels: AnyArray) -> dict[str, float | in
     from laconic.runtime import load
 
     net = load(path)
-    logits = np.concatenate([np.asarray(net(x[i : i + 1000])) for i in range(0, len(x), 1000)]).astype(np.float64)
+    logits = np.concatenate([np.asarray(net(x[i : i + 1000])) for i in range(0, len(x), 1000)]).astype(
+        np.float64
+    )
     wrong = int((logits.argmax(1) != labels).sum())
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
@@ -146,7 +152,9 @@ def _spread(times: Sequence[float]) -> str:
     return f"{statistics.median(ordered):9.3f} ms  ({low:.3f} .. {high:.3f})"
 
 
-def _random_input(dtype: str, shape: tuple[int | None, ...], batch: int, generator: np.random.Generator) -> AnyArray:
+def _random_input(
+    dtype: str, shape: tuple[int | None, ...], batch: int, generator: np.random.Generator
+) -> AnyArray:
     sizes = tuple(batch if n is None else n for n in shape)
     if np.issubdtype(np.dtype(dtype), np.floating):
         return generator.standard_normal(sizes).astype(dtype)

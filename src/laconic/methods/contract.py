@@ -45,8 +45,8 @@ class Context:
     def __post_init__(self) -> None:
         if isinstance(self.data_size, bool) or not isinstance(self.data_size, int) or self.data_size < 1:
             raise ScaleError(
-                f"data_size must be the number of training examples (a positive integer), got {self.data_size!r}. "
-                "Cure: pass len(train_set), not the number of batches"
+                "data_size must be the number of training examples (a positive integer), "
+                f"got {self.data_size!r}. Cure: pass len(train_set), not the number of batches"
             )
         if self.total_steps is not None and self.total_steps < 1:
             raise InputError(f"total_steps must be positive or None, got {self.total_steps}")
@@ -105,7 +105,8 @@ class Compressed:
     def record(self) -> dict[str, Any]:
         """Counts by tensor beside ``facts``: weights, non-zeros, share of non-zeros."""
         rows = {
-            name: {"weights": int(t.values().size), "nonzeros": t.nonzeros()} for name, t in self.tensors.items()
+            name: {"weights": int(t.values().size), "nonzeros": t.nonzeros()}
+            for name, t in self.tensors.items()
         }
         return {**self.facts, "tensors": rows}
 

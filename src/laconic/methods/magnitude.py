@@ -19,10 +19,9 @@ from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.grid_choice import GridChoice, choose_grid
+from laconic.methods.masks import add_masks, masks_of, without_masks
 from laconic.records import WeightStats
 from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
-
-MASKS = "laconic_masks"
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,7 @@ class MagnitudePruning:
         """A copy that carries one keep-mask per weight tensor."""
         check_model(model, example)
         net = copy.deepcopy(model)
-        masks = nn.Module()
-        for index, weight in enumerate(weights_of(net).values()):
-            masks.register_buffer(str(index), torch.ones_like(weight, dtype=torch.bool))
-        net.add_module(MASKS, masks)
+        add_masks(net, list(weights_of(net).values()))
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
@@ -69,10 +65,13 @@ class MagnitudePruning:
     def step(self, module: nn.Module, context: Context) -> None:
         """Cut anew every ``every`` steps, and hold what is cut at zero after every step."""
         weights = weights_of(module)
-        masks = _masks(module)
+        masks = masks_of(module)
         with torch.no_grad():
             if context.step % self.every == 0:
-                arrays = {name: np.asarray((w * m).cpu()) for (name, w), m in zip(weights.items(), masks, strict=True)}
+                arrays = {
+                    name: np.asarray((w * m).cpu())
+                    for (name, w), m in zip(weights.items(), masks, strict=True)
+                }
                 share = cubic_sparsity(self._progress(context), self.sparsity, start=self.start, end=self.end)
                 keeps = keep_largest(arrays, share, per_layer=self.per_layer)
                 for mask, keep in zip(masks, keeps.values(), strict=True):
@@ -82,8 +81,7 @@ class MagnitudePruning:
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Cut to the final sparsity and quantise the survivors."""
-        plain = copy.deepcopy(module)
-        delattr(plain, MASKS)
+        plain = without_masks(copy.deepcopy(module))
         weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(plain).items()}
         keeps = keep_largest(weights, self.sparsity, per_layer=self.per_layer)
         stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
@@ -103,7 +101,3 @@ def point_stats(name: str, weights: np.ndarray[Any, np.dtype[np.float32]]) -> We
     """
     scale = float(np.abs(weights).max(initial=0.0)) / 16 or 1.0
     return WeightStats(name, weights, np.full(weights.shape, scale**2 / 4, dtype=np.float32))
-
-
-def _masks(module: nn.Module) -> list[torch.Tensor]:
-    return list(module.get_submodule(MASKS).buffers())

@@ -1,8 +1,8 @@
 r"""Variational network quantisation (Achterhold, Koehler, Schmeink & Genewein, ICLR 2018).
 
-Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight. Prior (eq. 11-12): a spike at each level of a codebook,
-:math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one learned number per tensor. Decision (section 4):
-weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every other one takes the level
+Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight. Prior (eq. 11-12): a spike at each level of a
+codebook, :math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one learned number per tensor.
+Decision (section 4): weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every other one takes the level
 nearest to its mean; nothing is fine-tuned afterwards, and first and last layers are treated alike.
 """
 
@@ -94,7 +94,10 @@ class VNQ:
         """``beta(epoch) * kl_weight * sum KL(q || spikes)``, nats up to a constant (eq. 16-17)."""
         factor = self.kl_weight * self.warm_up.factor(context.epochs)
         pairs = zip(posteriors_of(module).values(), _scales(module), strict=True)
-        return factor * torch.stack([kl_divergence(q, Spikes(self.levels, scale)).sum() for q, scale in pairs]).sum()
+        return (
+            factor
+            * torch.stack([kl_divergence(q, Spikes(self.levels, scale)).sum() for q, scale in pairs]).sum()
+        )
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Weights at ``lr``, log variances at ``noise_lr * lr``, codebook scales at ``codebook_lr * lr``."""
@@ -129,7 +132,9 @@ class VNQ:
         plain = plain_copy(module)
         if hasattr(plain, SCALES):
             delattr(plain, SCALES)
-        rest = {name: p.detach() for name, p in deterministic_of(module).items() if not name.startswith(SCALES)}
+        rest = {
+            name: p.detach() for name, p in deterministic_of(module).items() if not name.startswith(SCALES)
+        }
         plain, weights, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         return finish(plain, weights, {**facts, "method": "vnq", "scales": scale_facts}, judge)

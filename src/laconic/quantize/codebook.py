@@ -23,7 +23,9 @@ def nearest_level(values: npt.ArrayLike, levels: npt.ArrayLike) -> IntArray:
     if book.ndim != 1 or book.size == 0 or np.any(np.diff(book) <= 0):
         raise InputError(f"codebook levels must be a rising list, got {book.tolist()}")
     middles = (book[1:] + book[:-1]) / 2
-    return np.ascontiguousarray(np.searchsorted(middles, np.asarray(values, dtype=np.float64)), dtype=np.int32)
+    return np.ascontiguousarray(
+        np.searchsorted(middles, np.asarray(values, dtype=np.float64)), dtype=np.int32
+    )
 
 
 def on_levels(name: str, indices: IntArray, levels: tuple[float, ...]) -> IntTensor:

@@ -45,7 +45,9 @@ def quantize(stats: WeightStats, keep: BoolArray, step: float, config: RateDisto
     Raises InputError on shapes that differ or a step that is not positive.
     """
     if not (stats.mean.shape == stats.variance.shape == keep.shape) or not step > 0:
-        raise InputError(f"{stats.name}: mean, variance and keep must share a shape and step be > 0, got {step}")
+        raise InputError(
+            f"{stats.name}: mean, variance and keep must share a shape and step be > 0, got {step}"
+        )
     shape = keep.shape
     matrix = keep.reshape(shape[0] if keep.ndim > 1 else 1, -1)
     where = np.nonzero(matrix)

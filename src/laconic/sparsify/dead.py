@@ -51,7 +51,9 @@ _FUNCTIONS: dict[Any, Callable[..., Any] | None] = {
     F.avg_pool3d: None,
     F.adaptive_avg_pool2d: None,
 }
-_METHODS = frozenset({"view", "reshape", "flatten", "size", "permute", "transpose", "contiguous", "unsqueeze", "squeeze"})
+_METHODS = frozenset(
+    {"view", "reshape", "flatten", "size", "permute", "transpose", "contiguous", "unsqueeze", "squeeze"}
+)
 
 
 class _NotCovered(Exception):
@@ -96,11 +98,18 @@ class _Flow(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = self.fetch_attr(str(target))
         for kind, average in _MAX_POOLS:
-            if type(layer) is kind and layer.dilation in (1, (1,), (1, 1), (1, 1, 1)) and not layer.return_indices:
+            if (
+                type(layer) is kind
+                and layer.dilation in (1, (1,), (1, 1), (1, 1, 1))
+                and not layer.return_indices
+            ):
                 return average(*args, layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
         if type(layer) in _PASSING:
             return args[0]
-        if type(layer) in (*_LINEAR, *_SHAPING, *_ADAPTIVE) and getattr(layer, "padding_mode", "zeros") == "zeros":
+        if (
+            type(layer) in (*_LINEAR, *_SHAPING, *_ADAPTIVE)
+            and getattr(layer, "padding_mode", "zeros") == "zeros"
+        ):
             return super().call_module(target, args, kwargs)
         raise _NotCovered(str(target))
 
@@ -110,7 +119,9 @@ class _Flow(fx.Interpreter):
                 raise _NotCovered(str(target))
             if kwargs.get("dilation", 1) not in (1, (1, 1)) or kwargs.get("return_indices"):
                 raise _NotCovered(str(target))
-            kept = {k: v for k, v in kwargs.items() if k not in ("dilation", "return_indices") and v is not None}
+            kept = {
+                k: v for k, v in kwargs.items() if k not in ("dilation", "return_indices") and v is not None
+            }
             return F.avg_pool2d(*args[:4], **kept)
         if target not in _FUNCTIONS or (target is operator.mul and any(isinstance(a, Tensor) for a in args)):
             raise _NotCovered(str(target))

@@ -25,7 +25,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         beside.unlink(missing_ok=True)
-        raise WriteError(f"could not write checkpoint {path}: {error}. Cure: free some space and --resume") from error
+        raise WriteError(
+            f"could not write checkpoint {path}: {error}. Cure: free some space and --resume"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -35,5 +37,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RunFolderError(f"checkpoint {path} cannot be read: {error}. Cure: delete it and --resume") from error
+        raise RunFolderError(
+            f"checkpoint {path} cannot be read: {error}. Cure: delete it and --resume"
+        ) from error
     return dict(state)

@@ -75,7 +75,9 @@ def compress(
     if out is None:
         return run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
-        done = run_job(model, train, validate, job, data_size=data_size, loss=loss, folder=folder, progress=progress)
+        done = run_job(
+            model, train, validate, job, data_size=data_size, loss=loss, folder=folder, progress=progress
+        )
         write_results(done, job, folder, {})
         return done
 

@@ -44,7 +44,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not self.lr > 0 or not 0 <= self.flat <= 1:
-            raise InputError(f"need epochs >= 1, lr > 0, 0 <= flat <= 1; got {self.epochs}, {self.lr}, {self.flat}")
+            raise InputError(
+                f"need epochs >= 1, lr > 0, 0 <= flat <= 1; got {self.epochs}, {self.lr}, {self.flat}"
+            )
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ def _epoch(
             total += value * len(y)
             seen += len(y)
     if seen == 0:
-        raise DataError("fit: the training loader gave no batch. Cure: check its data set, batch size and drop_last")
+        raise DataError(
+            "fit: the training loader gave no batch. Cure: check its data set, batch size and drop_last"
+        )
     return total / seen
 
 

@@ -71,7 +71,13 @@ class BarProgress(LineProgress):
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:
         """A bar with time left."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
 
         columns = (

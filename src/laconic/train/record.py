@@ -60,4 +60,6 @@ def from_json(data: Mapping[str, Any]) -> RunRecord:
         layers = tuple(LayerRecord(**{**row, "shape": tuple(row["shape"])}) for row in data["layers"])
         return RunRecord(**{**data, "layers": layers, "notes": tuple(data.get("notes", ()))})
     except (KeyError, TypeError) as error:
-        raise RunFolderError(f"not a run record: {error}. Cure: use the record.json that a run wrote") from error
+        raise RunFolderError(
+            f"not a run record: {error}. Cure: use the record.json that a run wrote"
+        ) from error

@@ -43,7 +43,9 @@ class RunFolder:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise RunFolderError(f"{path} is not JSON: {error}. Cure: remove the folder and start anew") from error
+            raise RunFolderError(
+                f"{path} is not JSON: {error}. Cure: remove the folder and start anew"
+            ) from error
         return dict(data)
 
 
@@ -72,7 +74,9 @@ def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -
         root.mkdir(parents=True, exist_ok=True)
         lock = open(root / "lock", "w", encoding="utf-8")  # noqa: SIM115 - held open for the run's lifetime
     except OSError as error:
-        raise RunFolderError(f"cannot use {root} as a run folder: {error}. Cure: name another with --out") from error
+        raise RunFolderError(
+            f"cannot use {root} as a run folder: {error}. Cure: name another with --out"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
