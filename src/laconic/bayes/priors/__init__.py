@@ -1,0 +1,7 @@
+"""Priors, one per file; they know their parameters and whether they are proper, and no posterior."""
+
+from laconic.bayes.priors.log_uniform import LogUniform
+from laconic.bayes.priors.normal import Normal
+from laconic.bayes.priors.spikes import Spikes
+
+__all__ = ["LogUniform", "Normal", "Spikes"]

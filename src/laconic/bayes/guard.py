@@ -1,0 +1,117 @@
+"""Stop at the first NaN or infinity, and say where it was born.
+
+A step costs one check of the loss. Only when that fails does the search begin: parameters, then a forward
+pass with a hook on every layer, then gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laconic.bayes.prepare import posteriors_of
+from laconic.errors import NonFiniteError
+
+_CURES = {
+    "parameter": "lower the learning rate, or clip gradients; restart from the last checkpoint",
+    "input": "check the data for NaN and for values that were not scaled",
+    "output": "lower the learning rate; check the layer's input scale and init_log_var (usual: -8)",
+    "gradient": "clip gradients, or lower the learning rate; check for a square root or logarithm at zero",
+    "loss": "check the loss function and the labels; warm the KL up more slowly",
+}
+
+
+def check_loss(
+    loss: float | Tensor, net: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], *, step: int
+) -> None:
+    """Do nothing if ``loss`` is finite; else find the culprit on the same ``inputs`` and raise NonFiniteError.
+
+    The message names the layer, the tensor, the step and a cure.
+
+    >>> check_loss(0.5, nn.Linear(2, 1), (torch.zeros(1, 2),), step=3)
+    """
+    value = float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+    if math.isfinite(value):
+        return
+    kind, place = find_culprit(net, inputs)
+    raise NonFiniteError(f"the loss is {value} at step {step}: {place}. Cure: {_CURES[kind]}")
+
+
+def find_culprit(net: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> tuple[str, str]:
+    """Where the first non-finite number is: (kind, words), kind being one of the keys of the cures."""
+    args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+    for index, value in enumerate((*args, *kwargs.values())):
+        if _bad(value):
+            return "input", f"input {index} of the network holds {_count(value)}"
+    for name, parameter in net.named_parameters():
+        if _bad(parameter):
+            layer, _, tensor = name.rpartition(".")
+            return "parameter", f"layer {_shown(layer)}: parameter {tensor!r} holds {_count(parameter)}"
+    place = _first_bad_output(net, args, kwargs)
+    if place is not None:
+        return "output", place
+    for name, parameter in net.named_parameters():
+        if parameter.grad is not None and _bad(parameter.grad):
+            layer, _, tensor = name.rpartition(".")
+            return (
+                "gradient",
+                f"layer {_shown(layer)}: the gradient of {tensor!r} holds {_count(parameter.grad)}",
+            )
+    for name, q in posteriors_of(net).items():
+        if _bad(q.variance):
+            return (
+                "parameter",
+                f"{name!r}: its variance exp(log_var) overflows (log_var up to {q.log_var.max():g})",
+            )
+    return "loss", "every parameter, layer output and gradient is finite, so the loss itself is at fault"
+
+
+def _first_bad_output(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The first layer, in the order in which layers finish, with a non-finite output."""
+    found: list[str] = []
+    handles = []
+    for name, module in net.named_modules():
+
+        def look(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            bad = next((t for t in _flat(output) if _bad(t)), None)
+            if bad is not None and not found:
+                found.append(
+                    f"layer {_shown(name)} ({type(module).__name__}): its output holds {_count(bad)}"
+                )
+
+        handles.append(module.register_forward_hook(look))
+    buffers = {name: b.detach().clone() for name, b in net.named_buffers()}
+    try:
+        with torch.no_grad():
+            net(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, buffer in net.named_buffers():
+            buffer.data.copy_(buffers[name])
+    return found[0] if found else None
+
+
+def _flat(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [t for v in value.values() for t in _flat(v)]
+    return [t for v in value for t in _flat(v)] if isinstance(value, list | tuple) else []
+
+
+def _bad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all())
+
+
+def _count(value: Tensor) -> str:
+    nans, infs = int(value.isnan().sum()), int(value.isinf().sum())
+    return f"{nans} NaN and {infs} infinite of {value.numel()} values"
+
+
+def _shown(name: str) -> str:
+    return repr(name) if name else "(the network itself)"

@@ -1,0 +1,83 @@
+"""KL(posterior || prior) by the two types, as torch.distributions does it, without its silent choices.
+
+A rule lives in its own file, one per pair, and registers itself with :func:`register_kl`. The most
+specific rule wins; two rules of which neither is more specific raise; no rule raises too, and never
+falls back to sampling: a KL in nats is a product of this library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from laconic.errors import NoKLRuleError
+
+Rule = TypeVar("Rule", bound=Callable[[Any, Any], Tensor])
+
+
+class KLTable:
+    """Rules by (posterior type, prior type)."""
+
+    def __init__(self) -> None:
+        self._rules: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {}
+
+    def register(self, posterior: type, prior: type) -> Callable[[Rule], Rule]:
+        """A decorator that files a rule under a pair of types; a pair may have one rule only."""
+
+        def file(rule: Rule) -> Rule:
+            if (posterior, prior) in self._rules:
+                raise NoKLRuleError(f"KL({posterior.__name__} || {prior.__name__}) has a rule already")
+            self._rules[posterior, prior] = rule
+            return rule
+
+        return file
+
+    def find(self, posterior: type, prior: type) -> Callable[[Any, Any], Tensor]:
+        """The most specific rule for a pair of types. Raises NoKLRuleError if there is none or no single one."""
+        fitting = [
+            pair for pair in self._rules if issubclass(posterior, pair[0]) and issubclass(prior, pair[1])
+        ]
+        best = [pair for pair in fitting if all(_at_least_as_specific(pair, other) for other in fitting)]
+        if len(best) == 1:
+            return self._rules[best[0]]
+        names = f"KL({posterior.__name__} || {prior.__name__})"
+        if not fitting:
+            known = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in self._rules) or "none"
+            raise NoKLRuleError(
+                f"no rule for {names}; there are rules for {known}. Cure: write one in bayes/kl/ and decorate it "
+                f"with @register_kl({posterior.__name__}, {prior.__name__})"
+            )
+        rivals = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in fitting)
+        raise NoKLRuleError(
+            f"{names} is ambiguous between the rules {rivals}. Cure: register one for exactly this pair"
+        )
+
+    def pairs(self) -> tuple[tuple[type, type], ...]:
+        """All pairs that have a rule, in the order of registration."""
+        return tuple(self._rules)
+
+
+def _at_least_as_specific(pair: tuple[type, type], other: tuple[type, type]) -> bool:
+    return issubclass(pair[0], other[0]) and issubclass(pair[1], other[1])
+
+
+# Filled once, at import, by the pair files; never changed by a call.
+TABLE = KLTable()
+register_kl = TABLE.register
+
+
+def kl_divergence(q: Any, p: Any) -> Tensor:
+    r"""Elementwise :math:`KL(q\,\|\,p)` in nats, shape of the posterior, differentiable in its parameters.
+
+    For an improper prior (``p.improper``) the value is known up to a constant. Raises NoKLRuleError.
+
+    >>> import torch
+    >>> from laconic.bayes.kl import kl_divergence
+    >>> from laconic.bayes.posteriors import Gaussian
+    >>> from laconic.bayes.priors import Normal
+    >>> kl_divergence(Gaussian(torch.ones(1), torch.zeros(1)), Normal()).item()
+    0.5
+    """
+    return TABLE.find(type(q), type(p))(q, p)

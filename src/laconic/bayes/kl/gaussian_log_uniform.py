@@ -1,0 +1,132 @@
+r"""KL of a Gaussian posterior to the log-uniform prior: Molchanov's fit, and the exact series.
+
+Both depend on :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + 10^{-8})` alone and go to 0 as alpha grows.
+
+The exact value. With :math:`u = 1/(2\alpha)`, :math:`E\log w^2` under :math:`N(\theta, \sigma^2)` is that of a
+non-central chi-square, so up to a constant
+
+.. math:: KL = \tfrac12\left[\sum_k Poisson(k; u)\,\psi(k + \tfrac12) - \psi(\tfrac12)\right].
+
+Its derivative in u sums to :math:`D(\sqrt u)/\sqrt u` with Dawson's function :math:`D`, hence
+:math:`KL = 2\int_0^{\sqrt u} D(s)\,ds` and :math:`dKL/d\log\alpha = -\sqrt u\,D(\sqrt u)`. Rybicki's sum (Press et
+al., Numerical Recipes, section 6.10) gives D with an error of :math:`e^{-(\pi/2h)^2}`; integrated by term it is a
+sum of error functions. Beyond :math:`\sqrt u = 6` an asymptotic series takes over.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from laconic.bayes.kl.dispatch import register_kl
+from laconic.bayes.kl.sigmoid_fit import fit_and_slope
+from laconic.bayes.posteriors.gaussian import EPSILON, Gaussian
+from laconic.bayes.priors.log_uniform import LogUniform
+
+# Rybicki's step: exp(-(pi / 2h)^2) = 7e-18, below double precision.
+STEP = 0.25
+# Where the asymptotic series takes over: its tenth term is 2e-11 there.
+FAR = 6.0
+TERMS = 10
+
+
+@register_kl(Gaussian, LogUniform)
+def gaussian_log_uniform(q: Gaussian, p: LogUniform) -> Tensor:
+    """KL up to a constant, elementwise, by the fit or exactly, as the prior says."""
+    if p.exact or p.clamp is not None:
+        log_alpha = q.log_alpha()
+        if p.clamp is not None:
+            log_alpha = log_alpha.clamp(*p.clamp)
+        rule = _Exact if p.exact else _FitOfLogAlpha
+        return rule.apply(log_alpha)  # type: ignore[no-any-return,no-untyped-call]
+    return _Fit.apply(q.mean, q.log_var)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Fit(torch.autograd.Function):
+    """The fit as a function of mean and log variance: value and slope in one go."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, log_var: Tensor) -> Tensor:
+        square = mean.square().add_(EPSILON)
+        value, slope = fit_and_slope(square, log_var, log_var.exp())
+        ctx.save_for_backward(mean, square, slope)
+        return value
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        mean, square, slope = ctx.saved_tensors
+        to_log_var = grad * slope
+        return (to_log_var * mean).div_(square).mul_(-2.0), to_log_var
+
+
+class _FitOfLogAlpha(torch.autograd.Function):
+    """The fit as a function of log alpha alone."""
+
+    @staticmethod
+    def forward(ctx: Any, log_alpha: Tensor) -> Tensor:
+        value, slope = fit_and_slope(torch.ones_like(log_alpha), log_alpha, log_alpha.exp())
+        ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return grad * slope  # type: ignore[no-any-return]
+
+
+class _Exact(torch.autograd.Function):
+    """The exact KL as a function of log alpha; its slope is Dawson's function."""
+
+    @staticmethod
+    def forward(ctx: Any, log_alpha: Tensor) -> Tensor:
+        root = (-0.5 * log_alpha).exp().mul_(math.sqrt(0.5))
+        value, dawson = twice_dawson_integral(root)
+        ctx.save_for_backward(root.clamp_(max=1e12).mul_(dawson))
+        return value
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return -grad * slope
+
+
+def twice_dawson_integral(x: Tensor) -> tuple[Tensor, Tensor]:
+    r""":math:`2\int_0^x D(s)\,ds` and :math:`D(x)` for x >= 0, :math:`D(x) = e^{-x^2}\int_0^x e^{t^2}dt`.
+
+    >>> value, dawson = twice_dawson_integral(torch.tensor([1.0], dtype=torch.float64))
+    >>> round(value.item(), 6), round(dawson.item(), 6)
+    (0.739681, 0.53808)
+    """
+    near = x.clamp(max=FAR)
+    value, dawson = torch.zeros_like(x), torch.zeros_like(x)
+    for n in range(1, int((FAR + 6.0) / STEP), 2):
+        left, right = near - n * STEP, near + n * STEP
+        value.add_(left.erf().sub_(right.erf()).add_(2.0 * math.erf(n * STEP)), alpha=1.0 / n)
+        peak = left.square_().neg_().exp_().sub_(right.square_().neg_().exp_())
+        dawson.add_(peak, alpha=1.0 / (n * math.sqrt(math.pi)))
+    far = x > FAR
+    if not bool(far.any()):
+        return value, dawson
+    far_value, far_dawson = _asymptotic(x.clamp(min=FAR))
+    return torch.where(far, far_value, value), torch.where(far, far_dawson, dawson)
+
+
+def _asymptotic(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The same for large x: :math:`2\int D = \log x + \frac12(\gamma + 2\log 2) - \sum_m (2m-1)!!/(2m(2x^2)^m)`."""
+    inverse = 0.5 / x.square()
+    value = x.log() + 0.5 * (0.5772156649015329 + 2.0 * math.log(2.0))
+    dawson = torch.ones_like(x)
+    power, odd = torch.ones_like(x), 1.0
+    for m in range(1, TERMS + 1):
+        power = power * inverse
+        odd *= 2 * m - 1
+        value = value - power * (odd / (2 * m))
+        dawson = dawson + power * odd
+    return value, dawson / (2.0 * x)

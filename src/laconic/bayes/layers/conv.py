@@ -1,0 +1,43 @@
+"""Convolutions by local reparameterisation, with every option of the plain layers.
+
+Each output has its exact distribution; outputs that share a weight are drawn as if they did not, the usual
+approximation (Molchanov et al. 2017, section 4.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from laconic.bayes.functional import sample_preactivation
+from laconic.bayes.layers.variational import Variational
+
+if TYPE_CHECKING:
+    from torch.nn.modules.conv import _ConvNd as _Plain
+else:
+    _Plain = nn.Module
+
+
+class _BayesConv(Variational, _Plain):
+    r"""Output drawn from :math:`N(x * \theta + b,\; x^2 * \sigma^2)`; padding is squared along with the input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Shapes as in the plain layer."""
+        if not self.bayes_samples():
+            return super().forward(input)  # type: ignore[no-any-return]
+        mean = self._conv_forward(input, self.weight, self.bias)
+        variance = self._conv_forward(input.square(), self.bayes_log_var("weight").exp(), None)
+        return sample_preactivation(mean, variance, self.bayes_noise(mean))
+
+
+class BayesConv1d(_BayesConv, nn.Conv1d):
+    """``nn.Conv1d`` with a Gaussian posterior on its weight."""
+
+
+class BayesConv2d(_BayesConv, nn.Conv2d):
+    """``nn.Conv2d`` with a Gaussian posterior on its weight."""
+
+
+class BayesConv3d(_BayesConv, nn.Conv3d):
+    """``nn.Conv3d`` with a Gaussian posterior on its weight."""

@@ -1,0 +1,51 @@
+"""Transposed convolutions by local reparameterisation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from laconic.bayes.functional import sample_preactivation
+from laconic.bayes.layers.variational import Variational
+
+if TYPE_CHECKING:
+    from torch.nn.modules.conv import _ConvTransposeNd as _Plain
+else:
+    _Plain = nn.Module
+
+_OPERATIONS = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+class _BayesConvTranspose(Variational, _Plain):
+    r"""Output drawn from :math:`N(x *^T \theta + b,\; x^2 *^T \sigma^2)`."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Shapes as in the plain layer."""
+        if not self.bayes_samples():
+            return super().forward(input, output_size)  # type: ignore[no-any-return]
+        mean = self._transposed(input, self.weight, self.bias, output_size)
+        variance = self._transposed(input.square(), self.bayes_log_var("weight").exp(), None, output_size)
+        return sample_preactivation(mean, variance, self.bayes_noise(mean))
+
+    def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, output_size: Any) -> Tensor:
+        dims = len(self.kernel_size)
+        sizes: Any = (self.stride, self.padding, self.kernel_size)
+        extra = self._output_padding(x, output_size, *sizes, dims, list(self.dilation))
+        operation: Any = _OPERATIONS[dims]
+        return operation(  # type: ignore[no-any-return]
+            x, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation
+        )
+
+
+class BayesConvTranspose1d(_BayesConvTranspose, nn.ConvTranspose1d):
+    """``nn.ConvTranspose1d`` with a Gaussian posterior on its weight."""
+
+
+class BayesConvTranspose2d(_BayesConvTranspose, nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d`` with a Gaussian posterior on its weight."""
+
+
+class BayesConvTranspose3d(_BayesConvTranspose, nn.ConvTranspose3d):
+    """``nn.ConvTranspose3d`` with a Gaussian posterior on its weight."""

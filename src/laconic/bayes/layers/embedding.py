@@ -1,0 +1,28 @@
+"""Embedding: only the rows that are looked up are drawn."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from laconic.bayes.layers.variational import Variational
+
+
+class BayesEmbedding(Variational, nn.Embedding):
+    r"""``nn.Embedding`` whose looked-up rows are drawn from :math:`N(\theta_i, \sigma_i^2)`, each look-up by itself.
+
+    A look-up is the product of a one-hot row with the table, so this is local reparameterisation. The row
+    ``padding_idx`` gets no noise.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Indices of any shape -> (*shape, embedding_dim)."""
+        mean = super().forward(input)
+        if not self.bayes_samples():
+            return mean
+        log_var = F.embedding(input, self.bayes_log_var("weight"), scale_grad_by_freq=self.scale_grad_by_freq)
+        std = (0.5 * log_var).exp()
+        if self.padding_idx is not None:
+            std = std * (input != self.padding_idx).unsqueeze(-1)
+        return torch.addcmul(mean, std, self.bayes_noise(mean))
