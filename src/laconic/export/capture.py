@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
 from laconic.export.lowering import Call, Lowering, Ref, Rule, is_free, tensors_in
-from laconic.export.program import Example, as_arguments, decomposed, evaluation_copy, run_example, trace
+from laconic.export.program import Example, as_arguments, decomposed, evaluation_copy, run_example, traces
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES
 from laconic.export.rules_shapes import SHAPE_RULES
@@ -71,12 +71,17 @@ def capture(module: nn.Module, example: Example) -> CapturedGraph:
     if any(p.device.type == "meta" for p in copied.parameters()):
         raise CaptureError("the network's weights are on the meta device, so they have no values")
     _check_result(run_example(copied, arguments))
-    program, notes = trace(copied, arguments)
-    program = _without_unknown(program)
     names = shared_names(copied)
-    low = Lowering()
-    results = _lower(program, low, names)
-    return _finish(low, results, copied, names, notes)
+    failure: CaptureError | None = None
+    for program, notes in traces(copied, arguments):
+        low = Lowering()
+        try:
+            results = _lower(_without_unknown(program), low, names)
+        except CaptureError as error:  # perhaps only the free dimension was in the way
+            failure = failure or error
+            continue
+        return _finish(low, results, copied, names, notes)
+    raise failure or CaptureError("the network could not be traced")
 
 
 def _check_result(result: object) -> None:
@@ -123,7 +128,10 @@ def _lower(program: ExportedProgram, low: Lowering, names: Mapping[str, str]) ->
         if node.op == "call_function":
             known[node] = _lower_call(node, known, low)
         elif node.op == "output":
-            results = [known[n] for n in node.args[0] if isinstance(n, torch.fx.Node)]
+            kinds = [spec.kind for spec in program.graph_signature.output_specs]
+            pairs = zip(node.args[0], kinds, strict=True)  # writes back into inputs or buffers do not leave
+            leaving = [n for n, kind in pairs if kind is OutputKind.USER_OUTPUT]
+            results = [known[n] for n in leaving if isinstance(n, torch.fx.Node)]
             return [_as_output(low, value) for value in results if value is not None]
         elif node.op not in ("placeholder", "get_attr"):
             raise CaptureError(f"the traced program holds a {node.op!r}, which has no rule")
@@ -170,7 +178,7 @@ def _lower_call(node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], low: Lo
     if target is operator.getitem:
         source, index = node.args
         values = known[source]  # type: ignore[index]
-        return values[index]  # type: ignore[index]
+        return values[index]
     if not isinstance(target, torch._ops.OpOverload) or _is_silent(target):
         return _size_or_refuse(node, result)
     args = _bind(node, target, known)
@@ -198,10 +206,10 @@ def _where(node: torch.fx.Node, error: Exception) -> str:
     path, kind = stack[-1] if stack else ("", "")
     kind = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
     place = f"module {path!r} ({kind.rpartition('.')[2]})" if path else "the network's own forward"
-    return (
-        f"operation {node.target} in {place} cannot be captured: {str(error).rstrip('.')}. "
-        "Cure: rewrite it with covered operations, or pack the weights alone and load them with laconic.restore"
-    )
+    text = str(error).rstrip(".")
+    if "Cure:" not in text:
+        text += ". Cure: rewrite it with covered operations, or pack the weights alone (laconic.restore loads them)"
+    return f"operation {node.target} in {place} cannot be captured: {text}"
 
 
 def _bind(node: torch.fx.Node, target: Any, known: Mapping[torch.fx.Node, Any]) -> dict[str, Any]:

@@ -190,14 +190,14 @@ class Call:
         """A tensor argument that may be absent."""
         return None if self.args.get(name) is None else self.value(name)
 
-    def int(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         """An integer argument that must not depend on the batch size."""
         value = self.args[name]
         if is_free(value):
             raise CaptureError(f"argument {name!r} depends on the batch size")
         return int(value)
 
-    def ints(self, name: str) -> tuple[Any, ...]:
+    def integers(self, name: str) -> tuple[int, ...]:
         """An argument of one or several fixed integers, as a tuple (empty when absent)."""
         value = self.args.get(name)
         items = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
@@ -207,7 +207,7 @@ class Call:
 
     def axis(self, name: str, of: str = "self") -> int:
         """An axis, counted from the front."""
-        return self.int(name) % max(1, len(self.value(of).shape))
+        return self.integer(name) % max(1, len(self.value(of).shape))
 
     @property
     def shape(self) -> Shape:

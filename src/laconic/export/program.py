@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
+import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -14,6 +16,12 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from laconic.errors import CaptureError, InputError
+
+_FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
+    (0, ()),
+    (1, ("dimension 1 of the inputs is free; dimension 0 is fixed to the example's",)),
+)
+_FIXED = ("the batch size is fixed to the example's: the network computes with it",)
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any]
 
@@ -29,7 +37,7 @@ def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
             raise InputError(
                 f"example input {k} must be a tensor, got {type(item).__name__}. Cure: torch.as_tensor"
             )
-    return tuple(item.detach().cpu() for item in items)
+    return tuple(item.detach().cpu().clone() for item in items)  # a network may write into its input
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
@@ -56,33 +64,34 @@ def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
         ) from error
 
 
-def trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> tuple[ExportedProgram, tuple[str, ...]]:
-    """Export with the first dimension free; else the second (time first); else none, with a note.
+def traces(
+    module: nn.Module, example: tuple[torch.Tensor, ...]
+) -> Iterator[tuple[ExportedProgram, tuple[str, ...]]]:
+    """Export with the first dimension free; then the second (time first); then none. Each with its notes.
 
     Raises ``CaptureError`` when PyTorch cannot trace the module at all.
     """
     failure: Exception | None = None
-    for axis in (0, 1):
-        attempt = _widened(module, example, axis)
+    any_worked = False
+    for axis, note in (*_FREE_AXES, (None, _FIXED)):
+        attempt = example if axis is None else _widened(module, example, axis)
         if attempt is None:
             continue
-        shapes = _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
         try:
-            return _functional(_export(module, attempt, shapes)), () if axis == 0 else (
-                "dimension 1 of the inputs is free; dimension 0 is fixed to the example's",
-            )
-        except Exception as error:  # torch.export has no single class for "this size cannot be free"
+            program = _functional(_export(module, attempt, axis))
+        except Exception as error:  # noqa: BLE001 - torch.export has no one class for "this cannot be free"
             failure = failure or error
-    try:
-        program = _functional(_export(module, example, None))
-    except Exception as error:
-        raise CaptureError(_reason(module, failure or error)) from error
-    return program, ("the batch size is fixed to the example's: the network computes with it",)
+            continue
+        any_worked = True
+        yield program, note
+    if not any_worked:
+        raise CaptureError(_reason(module, failure or RuntimeError("no example"))) from failure
 
 
-def _export(module: nn.Module, example: tuple[torch.Tensor, ...], shapes: Any) -> ExportedProgram:
+def _export(module: nn.Module, example: tuple[torch.Tensor, ...], axis: int | None) -> ExportedProgram:
+    free = None if axis is None else _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
     with _quiet():
-        return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+        return torch.export.export(module, example, dynamic_shapes=free, strict=False)
 
 
 def _like_signature(module: nn.Module, specs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -106,7 +115,7 @@ def _widened(
     try:
         with torch.no_grad():
             module(*wide)
-    except Exception:  # any refusal means that this axis is not free
+    except Exception:  # noqa: BLE001 - any refusal means that this axis is not free
         return None
     return wide
 
@@ -116,7 +125,8 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
     if not any(_mutates(node.target) for node in program.graph.nodes if node.op == "call_function"):
         return program
     with _quiet():
-        return program.run_decompositions({})
+        functional: ExportedProgram = program.run_decompositions({})
+    return functional
 
 
 def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
@@ -129,8 +139,9 @@ def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgra
         return None
     try:
         with _quiet():
-            return program.run_decompositions(table)
-    except Exception:  # then the operation is refused by its own name, which says more
+            simpler: ExportedProgram = program.run_decompositions(table)
+            return simpler
+    except Exception:  # noqa: BLE001 - the operation is then refused by its own name, which says more
         return None
 
 
@@ -144,14 +155,20 @@ def _reason(module: nn.Module, error: Exception) -> str:
     cure = "Cure: pack the weights alone and load them with laconic.restore"
     if "data-dependent" in text.lower() or "DataDependent" in kind or "GuardOnDataDependent" in kind:
         return (
-            f"{type(module).__name__} takes a different path for different values (data-dependent control flow). "
-            f"{cure}, or rewrite the branch with torch.where"
+            f"{type(module).__name__} takes a different path for different values "
+            f"(data-dependent control flow). {cure}, or rewrite the branch with torch.where"
         )
     return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """No warnings and no trace logs: what failed is said once, in our own error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -24,7 +24,7 @@ def _window(call: Call, weight: Value) -> dict[str, tuple[int, ...]]:
     shrink = tight if isinstance(weight, torch.Tensor) or weight.id < 0 else tuple
 
     def spread(name: str) -> tuple[int, ...]:
-        values = call.ints(name)
+        values = call.integers(name)
         return shrink(values * n if len(values) == 1 else values)
 
     names = [k for k in ("stride", "padding", "dilation") if not isinstance(call.get(k), str)]
@@ -36,26 +36,31 @@ def _conv(low: Lowering, call: Call) -> Ref:
     weight = call.value("weight")
     window = _window(call, weight)
     if call.get("padding") == "same":
-        dilation = call.ints("dilation") * (len(weight.shape) - 2)
+        dilation = call.integers("dilation") * (len(weight.shape) - 2)
         total = [d * (int(k) - 1) for d, k in zip(dilation, weight.shape[2:], strict=False)]
         begin, end = [t // 2 for t in total], [t - t // 2 for t in total]
         window["padding"] = tight(begin) if begin == end else (*begin, *end)
     return low.emit(
-        "conv", call.value("input"), weight, call.maybe("bias"), groups=call.int("groups"), **window
+        "conv", call.value("input"), weight, call.maybe("bias"), groups=call.integer("groups"), **window
     )
 
 
 def _conv_transpose(low: Lowering, call: Call) -> Ref:
     weight = call.value("weight")
     window = _window(call, weight)
-    extra = call.ints("output_padding")
+    extra = call.integers("output_padding")
     extra = extra * (len(weight.shape) - 2) if len(extra) == 1 else extra
     if any(extra):
         window["output_padding"] = (
             tight(extra) if "stride" not in window or len(window["stride"]) == 1 else extra
         )
     return low.emit(
-        "conv_transpose", call.value("input"), weight, call.maybe("bias"), groups=call.int("groups"), **window
+        "conv_transpose",
+        call.value("input"),
+        weight,
+        call.maybe("bias"),
+        groups=call.integer("groups"),
+        **window,
     )
 
 
@@ -78,14 +83,14 @@ def _batch_norm(low: Lowering, call: Call) -> Any:
 
 
 def _layer_norm(low: Lowering, call: Call) -> Ref:
-    dims, eps = len(call.ints("normalized_shape")), float32(call.get("eps"))
+    dims, eps = len(call.integers("normalized_shape")), float32(call.get("eps"))
     weight, bias = call.maybe("weight"), call.maybe("bias")
     return low.emit("layer_norm", call.value("input"), weight, bias, dims=dims, eps=eps)
 
 
 def _rms_norm(low: Lowering, call: Call) -> Ref:
     """X / sqrt(mean(x^2) + eps) * weight."""
-    x, dims = call.value("input"), tuple(range(-len(call.ints("normalized_shape")), 0))
+    x, dims = call.value("input"), tuple(range(-len(call.integers("normalized_shape")), 0))
     eps = torch.finfo(torch.float32).eps if call.get("eps") is None else float(call.get("eps"))
     square = low.emit("mean", low.emit("mul", x, x), dims=dims, keepdim=True)
     y = low.emit("div", x, low.emit("sqrt", low.emit("add", square, scalar=float32(eps))))
@@ -99,7 +104,7 @@ def _normalise_groups(low: Lowering, x: Value, call: Call, groups: int) -> Ref:
 
 
 def _group_norm(low: Lowering, call: Call) -> Ref:
-    return _normalise_groups(low, call.value("input"), call, call.int("num_groups"))
+    return _normalise_groups(low, call.value("input"), call, call.integer("num_groups"))
 
 
 def _instance_norm(low: Lowering, call: Call) -> Ref:
@@ -126,13 +131,13 @@ def _rrelu(low: Lowering, call: Call) -> Ref:
 
 
 def _pool_attrs(call: Call, rank: int) -> dict[str, Any]:
-    kernel = call.ints("kernel_size") * (rank if len(call.ints("kernel_size")) == 1 else 1)
-    stride = call.ints("stride") or kernel
+    kernel = call.integers("kernel_size") * (rank if len(call.integers("kernel_size")) == 1 else 1)
+    stride = call.integers("stride") or kernel
     stride = stride * (rank if len(stride) == 1 else 1)
     return {
         "kernel": tight(kernel),
         "stride": () if stride == kernel else tight(stride),
-        "padding": tight(call.ints("padding")),
+        "padding": tight(call.integers("padding")),
         "ceil": bool(call.get("ceil_mode")),
         "rank": rank,
     }
@@ -141,7 +146,7 @@ def _pool_attrs(call: Call, rank: int) -> dict[str, Any]:
 def _max_pool(rank: int) -> Rule:
     def rule(low: Lowering, call: Call) -> Any:
         attrs = _pool_attrs(call, rank)
-        y = low.emit("max_pool", call.value("self"), dilation=tight(call.ints("dilation")), **attrs)
+        y = low.emit("max_pool", call.value("self"), dilation=tight(call.integers("dilation")), **attrs)
         return [y, None] if isinstance(call.result, (tuple, list)) else y
 
     return rule
@@ -190,13 +195,13 @@ def _embedding_bag(low: Lowering, call: Call) -> Any:
         raise CaptureError("embedding_bag is understood for a matrix of indices without weights or padding")
     rows = low.emit("reshape", indices, shape=(-1, bag))
     looked_up = low.emit("embedding", rows, call.value("weight"))
-    y = low.emit(("sum", "mean", "amax")[call.int("mode")], looked_up, dims=(1,))
+    y = low.emit(("sum", "mean", "amax")[call.integer("mode")], looked_up, dims=(1,))
     return [y, None, None, None]
 
 
-def _states(hx: object) -> list[Value | None]:
+def _states(hx: Value | Sequence[Value]) -> list[Value | None]:
     """Initial states; one that is all zeros is the default and is left out."""
-    states = hx if isinstance(hx, (list, tuple)) else [hx]
+    states = [hx] if isinstance(hx, (Ref, torch.Tensor)) else hx
     return [None if _is_zero(s) else s for s in states]
 
 
@@ -211,12 +216,12 @@ def _recurrent(op: str, **extra: bool) -> Rule:
             raise CaptureError("packed sequences have no rule. Cure: pad the batch")
         directions = 2 if call.get("bidirectional") else 1
         per_layer = directions * (4 if call.get("has_biases") else 2)
-        if len(params) != call.int("num_layers") * per_layer:
+        if len(params) != call.integer("num_layers") * per_layer:
             raise CaptureError("an LSTM with proj_size has no rule")
         if not all(isinstance(p, torch.Tensor) or p.id < 0 for p in params):
             raise CaptureError("recurrent weights must be parameters, not computed values")
         attrs = {
-            "layers": call.int("num_layers"),
+            "layers": call.integer("num_layers"),
             "bidirectional": bool(call.get("bidirectional")),
             "time_major": not call.get("batch_first"),
             "no_bias": not call.get("has_biases"),

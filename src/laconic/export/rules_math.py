@@ -140,7 +140,7 @@ def _extremum(op: str, reduce: str, arg: str) -> Rule:
             return binary(low, op, x, call.get("other"), call.dtype)
         if "dim" not in call:
             return low.emit(reduce, x, dims=())
-        dim, keep = call.int("dim"), bool(call.get("keepdim"))
+        dim, keep = call.integer("dim"), bool(call.get("keepdim"))
         indices = low.emit(arg, x, axis=dim, keepdim=keep)
         return [low.emit(reduce, x, dims=(dim,), keepdim=keep), indices]
 
@@ -159,7 +159,7 @@ def _reduce(op: str) -> Rule:
 def _dims(call: Call) -> tuple[int, ...]:
     """Reduced axes counted from the back where that makes the last one -1; empty for all."""
     rank = len(call.value("self").shape)
-    dims = sorted({d % max(rank, 1) for d in call.ints("dim")})
+    dims = sorted({d % max(rank, 1) for d in call.integers("dim")})
     if len(dims) == rank:
         return ()
     return (-1,) if dims == [rank - 1] else tuple(dims)
@@ -170,7 +170,7 @@ def _arg(op: str) -> Rule:
         if call.get("dim") is None:
             flat = low.emit("reshape", call.value("self"), shape=(-1,))
             return low.emit(op, flat, axis=0)
-        return low.emit(op, call.value("self"), axis=call.int("dim"), keepdim=bool(call.get("keepdim")))
+        return low.emit(op, call.value("self"), axis=call.integer("dim"), keepdim=bool(call.get("keepdim")))
 
     return rule
 

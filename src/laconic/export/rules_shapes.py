@@ -61,7 +61,7 @@ def _permute(low: Lowering, x: Value, perm: list[int]) -> Value:
 
 def _permute_dims(low: Lowering, call: Call) -> Value:
     rank = len(call.value("self").shape)
-    return _permute(low, call.value("self"), [d % rank for d in call.ints("dims")])
+    return _permute(low, call.value("self"), [d % rank for d in call.integers("dims")])
 
 
 def _transpose(low: Lowering, call: Call) -> Value:
@@ -80,22 +80,22 @@ def _reverse_axes(low: Lowering, call: Call) -> Value:
 
 def _movedim(low: Lowering, call: Call) -> Value:
     rank = len(call.value("self").shape)
-    source = [d % rank for d in call.ints("source")]
-    target = [d % rank for d in call.ints("destination")]
+    source = [d % rank for d in call.integers("source")]
+    target = [d % rank for d in call.integers("destination")]
     rest = iter(d for d in range(rank) if d not in source)
     placed = dict(zip(target, source, strict=True))
     return _permute(low, call.value("self"), [placed[k] if k in placed else next(rest) for k in range(rank)])
 
 
 def _unsqueeze(low: Lowering, call: Call) -> Ref:
-    dim = call.int("dim")
+    dim = call.integer("dim")
     return low.emit("unsqueeze", call.value("self"), dims=(dim if dim >= 0 else dim + len(call.shape),))
 
 
 def _squeeze(low: Lowering, call: Call) -> Value:
     x = call.value("self")
     rank = len(x.shape)
-    asked = [d % rank for d in call.ints("dim")] if "dim" in call else range(rank)
+    asked = [d % rank for d in call.integers("dim")] if "dim" in call else range(rank)
     dims = tuple(d for d in asked if not is_free(x.shape[d]) and int(x.shape[d]) == 1)
     if not dims:
         return x
@@ -104,7 +104,7 @@ def _squeeze(low: Lowering, call: Call) -> Value:
 
 def _slice(low: Lowering, call: Call) -> Value:
     x, axis = call.value("self"), call.axis("dim")
-    start, end, step = call.get("start") or 0, call.get("end"), call.int("step")
+    start, end, step = call.get("start") or 0, call.get("end"), call.integer("step")
     if same_shape(x.shape, call.shape) and step == 1:
         return x
     if is_free(start) or (is_free(end) and not same_size(end, x.shape[axis])):
@@ -114,7 +114,7 @@ def _slice(low: Lowering, call: Call) -> Value:
 
 
 def _select(low: Lowering, call: Call) -> Ref:
-    return low.emit("select", call.value("self"), axis=call.axis("dim"), index=call.int("index"))
+    return low.emit("select", call.value("self"), axis=call.axis("dim"), index=call.integer("index"))
 
 
 def _pieces(low: Lowering, call: Call) -> list[Value]:
@@ -140,7 +140,7 @@ def _unbind(low: Lowering, call: Call) -> list[Ref]:
 def _join(op: str) -> Rule:
     def rule(low: Lowering, call: Call) -> Ref:
         tensors = [t for t in call.get("tensors") if op == "stack" or tuple(t.shape) != (0,)]
-        axis = call.int("dim") % len(call.shape)
+        axis = call.integer("dim") % len(call.shape)
         return low.emit(op, *(cast(low, t, call.dtype) for t in tensors), axis=axis)
 
     return rule
@@ -170,7 +170,7 @@ def _repeat_interleave(low: Lowering, call: Call) -> Value:
     """Each entry n times in a row: a new axis of size n behind the old one, then both merged."""
     if not isinstance(call.get("repeats"), int) or call.get("dim") is None:
         raise CaptureError("repeat_interleave is understood for one number of repeats and a given axis")
-    x, axis, times = call.value("self"), call.axis("dim"), call.int("repeats")
+    x, axis, times = call.value("self"), call.axis("dim"), call.integer("repeats")
     apart = low.emit("unsqueeze", x, dims=(axis + 1,))
     wide = low.emit("expand", apart, shape=(1,) * (axis + 1) + (times,) + (1,) * (len(x.shape) - axis - 1))
     return low.emit("reshape", wide, shape=low.target_shape(call.shape))
@@ -180,7 +180,7 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge",
 
 
 def _pad(low: Lowering, call: Call) -> Value:
-    x, pads = call.value("self"), call.ints("pad")
+    x, pads = call.value("self"), call.integers("pad")
     if min(pads, default=0) < 0:
         raise CaptureError("negative padding has no rule. Cure: slice instead")
     if not any(pads):
@@ -191,7 +191,7 @@ def _pad(low: Lowering, call: Call) -> Value:
 
 def _flip(low: Lowering, call: Call) -> Value:
     x = call.value("self")
-    for dim in call.ints("dims"):
+    for dim in call.integers("dims"):
         x = low.emit("slice", x, axis=dim % len(call.shape), start=-1, end=-(2**62), step=-1)
     return x
 
@@ -199,9 +199,9 @@ def _flip(low: Lowering, call: Call) -> Value:
 def _roll(low: Lowering, call: Call) -> Value:
     x = call.value("self")
     shape = x.shape
-    if not call.ints("dims"):
+    if not call.integers("dims"):
         raise CaptureError("roll without dims has no rule")
-    for shift, dim in zip(call.ints("shifts"), call.ints("dims"), strict=True):
+    for shift, dim in zip(call.integers("shifts"), call.integers("dims"), strict=True):
         axis = dim % len(shape)
         if is_free(shape[axis]):
             raise CaptureError("rolling the batch has no rule")
@@ -245,7 +245,7 @@ def _resize(mode: str) -> Rule:
 
 
 def _pixel_shuffle(low: Lowering, call: Call) -> Ref:
-    return low.emit("pixel_shuffle", call.value("self"), factor=call.int("upscale_factor"))
+    return low.emit("pixel_shuffle", call.value("self"), factor=call.integer("upscale_factor"))
 
 
 def _matmul(low: Lowering, call: Call) -> Ref:
@@ -290,7 +290,7 @@ def _arange(low: Lowering, call: Call) -> Ref:
     """An arange to a free size has no node; embedding_bag reads it as the length of its bags."""
     if call.get("start", 0) != 0 or not isinstance(call.get("step", 1), int):
         raise CaptureError("an arange over the batch has no rule")
-    return Ref(2**62, call.shape, call.dtype, arange_step=call.int("step") if "step" in call else 1)
+    return Ref(2**62, call.shape, call.dtype, arange_step=call.integer("step") if "step" in call else 1)
 
 
 SHAPE_RULES: Mapping[object, Rule] = {

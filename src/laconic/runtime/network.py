@@ -14,7 +14,7 @@ from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime.onnx_build import BESIDE_BYTES, build
 
 if TYPE_CHECKING:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
 
 class Network:
