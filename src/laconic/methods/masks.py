@@ -24,6 +24,7 @@ def masks_of(net: nn.Module) -> list[Tensor]:
 
 
 def without_masks(net: nn.Module) -> nn.Module:
-    """``net`` itself, its masks removed."""
-    delattr(net, MASKS)
+    """``net`` itself, its masks removed (a plain copy has none to begin with)."""
+    if hasattr(net, MASKS):
+        delattr(net, MASKS)
     return net
