@@ -1,0 +1,222 @@
+"""The bytes in front of a tensor: codec, shape, grid, table or settings (FORMAT.md, "Tensor header")."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from laconic.errors import CorruptFileError
+from laconic.pack.adaptive import Settings
+from laconic.pack.limits import Limits
+from laconic.pack.order0 import MAX_CLASSES, Table
+from laconic.pack.varint import Reader, Writer, fits_bfloat16, get_float, put_float
+from laconic.records import AnyArray, Codebook, Grid, UniformGrid
+
+RAW, ORDER0, ADAPTIVE = range(3)
+# Closed table of raw element types, all little-endian. Append, never change.
+RAW_TYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+MAX_RANK = 16
+_SHORT_FLOATS, _CODEBOOK, _ROWS, _DICTIONARY = 4, 8, 16, 32
+
+
+@dataclass(frozen=True)
+class Header:
+    """What precedes an integer tensor's symbols. ``model``: a table (codec 1) or settings (codec 2).
+
+    ``dictionary``: the values that the coded integers index, rising; empty when they are the values.
+    ``geometry``: number of the geometry in use (codec 2).
+    """
+
+    shape: tuple[int, ...]
+    grid: Grid
+    model: Table | Settings
+    dictionary: tuple[int, ...] = ()
+    geometry: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+
+def put_header(out: Writer, header: Header, rows: int | None) -> None:
+    """``rows``: first dimension of the last matrix; a vector of that length needs no shape."""
+    short, head = _grid_is_short(header.grid), ORDER0 if isinstance(header.model, Table) else ADAPTIVE
+    inherits = len(header.shape) == 1 and header.shape[0] == rows
+    head |= short * _SHORT_FLOATS | isinstance(header.grid, Codebook) * _CODEBOOK
+    head |= inherits * _ROWS | bool(header.dictionary) * _DICTIONARY
+    out.byte(head)
+    if not inherits:
+        _put_shape(out, header.shape)
+    if isinstance(header.grid, UniformGrid):
+        put_float(out, header.grid.step, short)
+    else:
+        out.varint(len(header.grid.levels))
+        for level in header.grid.levels:
+            put_float(out, level, short)
+    if header.dictionary:
+        _put_dictionary(out, header.dictionary)
+    if isinstance(header.model, Table):
+        _put_table(out, header.model)
+    else:
+        _put_settings(out, header.model, header.geometry)
+
+
+def get_header(source: Reader, rows: int | None, limits: Limits) -> Header | AnyArray:
+    """The header of an integer tensor, or a raw tensor's array, which follows its header at once."""
+    head = source.byte()
+    codec = head & 3
+    if head >> 6 or codec > ADAPTIVE or (codec == RAW and head):
+        raise CorruptFileError(f"no tensor starts with byte {head}")
+    if codec == RAW:
+        return _get_raw(source, limits)
+    if head & _ROWS and rows is None:
+        raise CorruptFileError("a vector takes its length from a matrix that is not there")
+    shape = (rows,) if head & _ROWS and rows is not None else _get_shape(source, limits, 4)
+    if len(shape) == 1 and shape[0] == rows and not head & _ROWS:
+        raise CorruptFileError("a shape is not in its shortest form")
+    grid = _get_grid(source, bool(head & _CODEBOOK), bool(head & _SHORT_FLOATS))
+    dictionary = _get_dictionary(source) if head & _DICTIONARY else ()
+    if codec == ORDER0:
+        return Header(shape, grid, _get_table(source), dictionary)
+    settings, geometry = _get_settings(source)
+    return Header(shape, grid, settings, dictionary, geometry)
+
+
+# --- shapes and raw tensors -----------------------------------------------------------------------
+
+
+def _put_shape(out: Writer, shape: tuple[int, ...]) -> None:
+    out.varint(len(shape))
+    for length in shape:
+        out.varint(length)
+
+
+def _get_shape(source: Reader, limits: Limits, item_bytes: int) -> tuple[int, ...]:
+    rank = source.varint()
+    if rank > MAX_RANK:
+        raise CorruptFileError(f"a tensor claims {rank} dimensions")
+    shape = tuple(source.varint() for _ in range(rank))
+    limits.check("elements in one tensor", math.prod(shape), limits.elements)
+    limits.check("elements along one dimension", max(shape, default=0), limits.elements)
+    limits.check("decoded bytes in one tensor", math.prod(shape) * item_bytes, limits.decoded_bytes)
+    return shape
+
+
+def put_raw(out: Writer, array: AnyArray) -> None:
+    """Byte 0, the type's code, the shape, the elements little-endian in C order."""
+    out.byte(RAW)
+    out.byte(RAW_TYPES.index(array.dtype.name))
+    _put_shape(out, array.shape)
+    out.raw(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def _get_raw(source: Reader, limits: Limits) -> AnyArray:
+    code = source.byte()
+    if code >= len(RAW_TYPES):
+        raise CorruptFileError(f"no element type has code {code}")
+    dtype = np.dtype(RAW_TYPES[code])
+    shape = _get_shape(source, limits, dtype.itemsize)
+    data = source.raw(math.prod(shape) * dtype.itemsize)
+    if dtype == np.bool_ and data.strip(b"\0\1"):
+        raise CorruptFileError("a bool tensor holds a byte other than 0 and 1")
+    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+
+
+# --- grids and dictionaries -------------------------------------------------------------------------
+
+
+def _grid_is_short(grid: Grid) -> bool:
+    return all(fits_bfloat16(v) for v in ((grid.step,) if isinstance(grid, UniformGrid) else grid.levels))
+
+
+def _get_grid(source: Reader, codebook: bool, short: bool) -> Grid:
+    grid: Grid
+    if codebook:
+        levels = tuple(get_float(source, short) for _ in range(source.count("levels")))
+        if not levels or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
+            raise CorruptFileError("codebook levels do not rise")
+        grid = Codebook(levels)
+    else:
+        step = get_float(source, short)
+        if step <= 0:
+            raise CorruptFileError(f"a grid step is {step}")
+        grid = UniformGrid(step)
+    if _grid_is_short(grid) != short:
+        raise CorruptFileError("a grid is not in its shortest form")
+    return grid
+
+
+def _put_dictionary(out: Writer, values: tuple[int, ...]) -> None:
+    out.varint(len(values))
+    out.signed(values[0])
+    for a, b in zip(values, values[1:], strict=False):
+        out.varint(b - a - 1)
+
+
+def _get_dictionary(source: Reader) -> tuple[int, ...]:
+    n = source.count("dictionary values")
+    if n == 0:
+        raise CorruptFileError("a dictionary is empty")
+    values = [source.signed()]
+    for _ in range(n - 1):
+        values.append(values[-1] + 1 + source.varint())
+    if values[0] < -(2**31) or values[-1] >= 2**31:
+        raise CorruptFileError("a dictionary value does not fit 32 bits")
+    return tuple(values)
+
+
+# --- models -----------------------------------------------------------------------------------------
+
+
+def _put_table(out: Writer, table: Table) -> None:
+    out.signed(table.lowest)
+    out.varint(len(table.counts))
+    if len(table.counts) > 1:
+        out.byte(table.low_bits)
+        for c in table.counts:
+            out.varint(c)
+
+
+def _get_table(source: Reader) -> Table:
+    lowest, classes = source.signed(), source.varint()
+    if not (-(2**31) <= lowest < 2**31 and 1 <= classes <= MAX_CLASSES):
+        raise CorruptFileError(f"a table of {classes} classes starts at {lowest}")
+    if classes == 1:
+        return Table(lowest, 0, (1,))
+    low_bits = source.byte()
+    counts = tuple(source.varint() for _ in range(classes))
+    if low_bits > 20 or not 0 < sum(counts) <= 2**20 or lowest + ((classes - 1) << low_bits) >= 2**31:
+        raise CorruptFileError(f"a table spans {classes} classes of 2^{low_bits} values")
+    return Table(lowest, low_bits, counts)
+
+
+def _put_settings(out: Writer, s: Settings, geometry: int) -> None:
+    """Density byte, 15 flag bits in two bytes, number of classes, and what the flags announce."""
+    word = s.row | s.column << 2 | s.pair << 4 | s.near << 6 | geometry << 8 | s.by_pixel << 10
+    word |= bool(s.low_bits) << 11 | bool(s.background) << 12
+    out.byte(s.density)
+    out.raw(word.to_bytes(2, "little"))
+    out.varint(s.classes)
+    if s.low_bits:
+        out.byte(s.low_bits)
+    if s.background:
+        out.signed(s.background)
+
+
+def _get_settings(source: Reader) -> tuple[Settings, int]:
+    density = source.byte()
+    word = int.from_bytes(source.raw(2), "little")
+    classes = source.varint()
+    low_bits = source.byte() if word >> 11 & 1 else 0
+    background = source.signed() if word >> 12 & 1 else 0
+    if word >> 13 or not classes <= MAX_CLASSES or low_bits > 31 or not -(2**31) <= background < 2**31:
+        raise CorruptFileError("a tensor's adaptive settings are out of range")
+    if (word >> 11 & 1 and not low_bits) or (word >> 12 & 1 and not background):
+        raise CorruptFileError("a tensor's adaptive settings are not in their shortest form")
+    row, column, pair, near, geometry = (word >> shift & 3 for shift in (0, 2, 4, 6, 8))
+    by_pixel = bool(word >> 10 & 1)
+    settings = Settings(density, classes, low_bits, background, row, column, pair, near, by_pixel)
+    return settings, geometry
