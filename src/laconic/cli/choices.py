@@ -18,7 +18,16 @@ from laconic.methods import VNQ, MagnitudePruning, SparseVD
 from laconic.methods.contract import Target
 from laconic.train.compress import Job
 from laconic.train.fit import FitConfig
-from laconic.zoo import DigitsCNN, DigitsMLP, LeNet5, LeNet300
+from laconic.zoo import (
+    DIGITS,
+    LENET5_MNIST,
+    LENET300_MNIST,
+    DigitsCNN,
+    DigitsMLP,
+    LeNet5,
+    LeNet300,
+    TrainRecipe,
+)
 
 METHODS: Mapping[str, type[Any]] = {"sparse-vd": SparseVD, "vnq": VNQ, "magnitude": MagnitudePruning}
 
@@ -29,15 +38,18 @@ class Network:
 
     build: Callable[[torch.Generator], nn.Module]
     data: str
-    reference: FitConfig
-    batch_size: int = 128
+    recipe: TrainRecipe
+
+    def reference(self, seed: int) -> FitConfig:
+        """The usual training as a fit configuration."""
+        return FitConfig(epochs=self.recipe.epochs, lr=self.recipe.lr, flat=self.recipe.flat, seed=seed)
 
 
 NETWORKS: Mapping[str, Network] = {
-    "lenet5": Network(lambda g: LeNet5(generator=g), "mnist", FitConfig(epochs=10, flat=0.3)),
-    "lenet300": Network(lambda g: LeNet300(generator=g), "mnist", FitConfig(epochs=20, flat=0.3)),
-    "digits-mlp": Network(lambda g: DigitsMLP(generator=g), "digits", FitConfig(epochs=30, flat=0.3), 64),
-    "digits-cnn": Network(lambda g: DigitsCNN(generator=g), "digits", FitConfig(epochs=30, flat=0.3), 64),
+    "lenet5": Network(lambda g: LeNet5(generator=g), "mnist", LENET5_MNIST),
+    "lenet300": Network(lambda g: LeNet300(generator=g), "mnist", LENET300_MNIST),
+    "digits-mlp": Network(lambda g: DigitsMLP(generator=g), "digits", DIGITS),
+    "digits-cnn": Network(lambda g: DigitsCNN(generator=g), "digits", DIGITS),
 }
 
 # What (method, network) train with when nothing else is said; "" is any other network.
@@ -75,20 +87,25 @@ def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
     return settings
 
 
-def make_job(
-    method: str, settings: Mapping[str, Any], target: str | None, seed: int
-) -> tuple[Job, FitConfig | None]:
-    """The job, and the reference training's overrides if ``settings`` names any (``reference.*``)."""
+def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> Job:
+    """The job that a method's name and dotted settings describe."""
     fit = {k[4:]: v for k, v in settings.items() if k.startswith("fit.")}
-    reference = {k[10:]: v for k, v in settings.items() if k.startswith("reference.")}
     own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}
-    job = Job(
+    return Job(
         method=configure(pick(METHODS, method, "method")(), own),
         target=parse_target(target),
         fit=configure(FitConfig(seed=seed), fit),
         seed=seed,
     )
-    return job, configure(FitConfig(seed=seed, flat=0.3), reference) if reference else None
+
+
+def make_reference(network: str | None, settings: Mapping[str, Any], seed: int) -> FitConfig | None:
+    """How a built-in network is trained first: its recipe, with ``reference.*`` settings over it."""
+    if network is None:
+        return None
+    own = {k[10:]: v for k, v in settings.items() if k.startswith("reference.")}
+    config: FitConfig = configure(pick(NETWORKS, network, "network").reference(seed), own)
+    return config
 
 
 def configure(config: Any, settings: Mapping[str, Any]) -> Any:
@@ -102,7 +119,8 @@ def configure(config: Any, settings: Mapping[str, Any]) -> Any:
         names = [f.name for f in dataclasses.fields(config)]
         if head not in names:
             raise InputError(
-                f"{type(config).__name__} has no setting {head!r} (from {key}={value!r}). Cure: one of {', '.join(names)}"
+                f"{type(config).__name__} has no setting {head!r} (from {key}={value!r}). "
+                f"Cure: one of {', '.join(names)}"
             )
         old = getattr(config, head)
         if rest and not dataclasses.is_dataclass(old):

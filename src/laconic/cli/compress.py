@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.cli.choices import NETWORKS, make_job, own_function, parse_value, pick, preset
+from laconic.cli.choices import NETWORKS, make_job, make_reference, own_function, parse_value, pick, preset
 from laconic.cli.readers import run_inspect
 from laconic.data import TensorLoader, load, split
 from laconic.errors import InputError, LaconicError, ModelError
@@ -26,6 +26,7 @@ from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.progress import Progress, for_stream
 from laconic.train.run_folder import RunFolder, open_run
+from laconic.zoo import LENET5_MNIST
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 OPTIONS = ("network", "model", "data", "method", "preset", "target", "seed", "out", "threads")
@@ -64,9 +65,8 @@ def run_compress(arguments: argparse.Namespace) -> int:
     request = parse_request(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    job, reference = make_job(request.method, request.settings, request.target, request.seed)
-    if request.network and reference is None:
-        reference = NETWORKS[request.network].reference
+    job = make_job(request.method, request.settings, request.target, request.seed)
+    reference = make_reference(request.network, request.settings, request.seed)
     show = for_stream(sys.stderr)
     with open_run(request.out, request.record(job, reference), resume=arguments.resume) as folder:
         if folder.path(RECORD_FILE).exists():
@@ -118,9 +118,8 @@ def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = _flatten(tree.pop("settings", {}))
     unknown = sorted(set(tree) - set(OPTIONS))
     if unknown:
-        raise InputError(
-            f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {', '.join((*OPTIONS, 'settings'))}"
-        )
+        known = ", ".join((*OPTIONS, "settings"))
+        raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
     return tree, settings
 
 
@@ -143,20 +142,21 @@ def make_loaders(request: Request) -> Loaders:
             )
         return Loaders(found[0], found[1], found[2] if len(found) == 3 else None)
     images = load(request.data)
-    parts = split(images, validation=5000 if len(images.train_labels) > 20000 else 200, seed=request.seed)
-    batch = NETWORKS[request.network].batch_size if request.network else 128
-    batch = int(request.settings.get("data.batch_size", batch))
+    recipe = NETWORKS[request.network].recipe if request.network else LENET5_MNIST
+    held_out = min(recipe.validation, len(images.train_labels) // 7)
+    parts = split(images, validation=held_out, seed=request.seed)
+    batch = int(request.settings.get("data.batch_size", recipe.batch_size))
     return Loaders(
-        TensorLoader(parts.train, batch, seed=request.seed, shuffle=True, drop_last=True),
-        TensorLoader(parts.validation, 1000, shuffle=False),
-        TensorLoader(parts.test, 1000, shuffle=False),
+        TensorLoader(parts.train, batch, seed=request.seed, drop_last=True, channels_last=True),
+        TensorLoader(parts.validation, 1000, shuffle=False, channels_last=True),
+        TensorLoader(parts.test, 1000, shuffle=False, channels_last=True),
     )
 
 
 def trained_model(
     request: Request, loaders: Loaders, reference: FitConfig | None, folder: RunFolder, show: Progress
 ) -> nn.Module:
-    """The network to compress: the user's own, or a built-in one trained here once (and kept in the folder)."""
+    """The network to compress: the user's own, or a built-in one trained here once (kept in the folder)."""
     if request.model is not None:
         model = own_function(request.model, "--model")()
         if not isinstance(model, nn.Module):
@@ -169,14 +169,8 @@ def trained_model(
     if state is None:
         show.say(f"training the reference {request.network}")
         checkpoint = folder.path("reference-checkpoint.pt")
-        fit(
-            model,
-            loaders.train,
-            reference or network.reference,
-            Hooks.plain(model),
-            checkpoint=checkpoint,
-            progress=show,
-        )
+        config = reference or network.reference(request.seed)
+        fit(model, loaders.train, config, Hooks.plain(model), checkpoint=checkpoint, progress=show)
         save_checkpoint(done, model.state_dict())
         checkpoint.unlink(missing_ok=True)
     else:

@@ -42,7 +42,8 @@ def run_inspect(path: str) -> int:
 
 def format_rows(rows: Sequence[SectionRow]) -> str:
     """A plain table of a file's rows, the sum below."""
-    head = f"{'section':<10} {'name':<28} {'shape':<16} {'weights':>9} {'non-zero':>9} {'levels':>6} {'bits/w':>7} {'bytes':>8}"
+    numbers = f"{'weights':>9} {'non-zero':>9} {'levels':>6} {'bits/w':>7}"
+    head = f"{'section':<10} {'name':<28} {'shape':<16} {numbers} {'bytes':>8}"
     lines = [head, "-" * len(head)]
     for r in rows:
         shape = "x".join(map(str, r.shape)) if r.shape else ""
@@ -60,15 +61,16 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
 def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
     """Decode the file, score it on the whole test set, and say whether torch was anywhere near."""
     from laconic.data import load
+    from laconic.data.images import as_input
 
     images = load(data)
-    x = (images.test_images.astype(np.float32) / images.scale)[:, None]
-    result = score_file(path, x, images.test_labels)
+    result = score_file(path, as_input(images.test_images, images.scale), images.test_labels)
     if as_json:
         print(json.dumps(result))
         return 0
     print(
-        f"{path}: {result['bytes']} bytes, {result['ratio']:.1f}x smaller than {result['fp32_bytes']} bytes of fp32\n"
+        f"{path}: {result['bytes']} bytes, {result['ratio']:.1f}x smaller than "
+        f"{result['fp32_bytes']} bytes of fp32\n"
         f"test error {result['error_percent']:.2f} % ({result['wrong']} of {result['examples']} wrong), "
         f"nll {result['nll']:.4f} nats an example\n"
         f"torch imported: {'yes' if result['torch_imported'] else 'no'}"

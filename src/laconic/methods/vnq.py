@@ -2,8 +2,9 @@ r"""Variational network quantisation (Achterhold, Koehler, Schmeink & Genewein, 
 
 Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight. Prior (eq. 11-12): a spike at each level of a
 codebook, :math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one learned number per tensor.
-Decision (section 4): weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every other one takes the level
-nearest to its mean; nothing is fine-tuned afterwards, and first and last layers are treated alike.
+Decision (section 4): weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every
+other one takes the level nearest to its mean; nothing is fine-tuned afterwards, and first and last layers
+are treated alike.
 """
 
 from __future__ import annotations

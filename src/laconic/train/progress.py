@@ -15,7 +15,7 @@ class Progress(Protocol):
     """Shows how far a piece of work is."""
 
     def task(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Tick]:
-        """Announce ``total`` ticks, ``done`` of them behind us; call the result after each with a short text."""
+        """Announce ``total`` ticks, ``done`` behind us; call the result after each with a short text."""
         ...
 
     def say(self, text: str) -> None:

@@ -96,7 +96,8 @@ def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -
         return
     if not resume:
         raise RunFolderError(
-            f"{folder.root} holds a run already. Cure: --resume to go on with it, or name another folder with --out"
+            f"{folder.root} holds a run already. Cure: --resume to go on with it, "
+            "or name another folder with --out"
         )
     different = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
     if different:
