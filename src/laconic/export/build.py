@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,8 +63,7 @@ def save(
     model, notes = build_packed(module, tensors, example)
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    pack.write(Path(path), model)
-    return Path(path).stat().st_size
+    return pack.write(path, model)
 
 
 def _captured(module: nn.Module, example: Example | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:

@@ -208,7 +208,7 @@ def _where(node: torch.fx.Node, error: Exception) -> str:
     place = f"module {path!r} ({kind.rpartition('.')[2]})" if path else "the network's own forward"
     text = str(error).rstrip(".")
     if "Cure:" not in text:
-        text += ". Cure: rewrite it with covered operations, or pack the weights alone (laconic.restore loads them)"
+        text += ". Cure: rewrite it with covered operations, or pack the weights alone (see laconic.restore)"
     return f"operation {node.target} in {place} cannot be captured: {text}"
 
 

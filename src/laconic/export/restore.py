@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ def restore(path: str | os.PathLike[str], into: nn.Module, strict: bool = True) 
 
     Raises ``RestoreError`` naming the tensor and both shapes, ``FileFormatError`` for a wrong file.
     """
-    return fill(pack.read(Path(path)), into, strict)
+    return fill(pack.read(path), into, strict)
 
 
 def fill(model: PackedModel, into: nn.Module, strict: bool = True) -> nn.Module:

@@ -12,82 +12,15 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laconic.errors import CorruptFileError, InputError, TruncatedFileError
+from laconic.errors import CorruptFileError, InputError
 from laconic.pack.ops import BY_CODE, DTYPES, AttrSpec, OpSpec, spec_of
+from laconic.pack.varint import Reader, Writer
 from laconic.records import Attr, Graph, Node, ValueSpec
 
 MAX_RANK = 16
 MAX_INPUTS = 4096
 _EXPLICIT_BIT = 0x80
 _PATTERN, _SHORT, _LISTED, _LONG = range(4)  # the four forms in which a node's inputs are written
-
-
-# --- integers -------------------------------------------------------------------------------
-
-
-def _put_varint(out: bytearray, value: int) -> None:
-    """Little-endian base-128 of an unsigned integer below 2^64."""
-    if not 0 <= value < 2**64:
-        raise InputError(f"{value} does not fit the graph section's 64-bit integers")
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-
-
-def _zigzag(value: int) -> int:
-    if not -(2**63) <= value < 2**63:
-        raise InputError(f"{value} does not fit the graph section's 64-bit integers")
-    return value << 1 if value >= 0 else (-value << 1) - 1
-
-
-class _Reader:
-    """A cursor over the section's bytes that refuses to run past their end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self._at
-
-    def take(self, count: int) -> bytes:
-        if count > self.left:
-            raise TruncatedFileError(
-                f"graph section ends at byte {len(self._data)}, {count - self.left} short"
-            )
-        piece = self._data[self._at : self._at + count]
-        self._at += count
-        return piece
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 63:
-                raise CorruptFileError("graph section: an integer runs over 10 bytes")
-        if value >= 2**64:
-            raise CorruptFileError("graph section: an integer runs over 64 bits")
-        return value
-
-    def signed(self) -> int:
-        raw = self.varint()
-        return raw >> 1 if not raw & 1 else -((raw + 1) >> 1)
-
-    def count(self, what: str) -> int:
-        """A number of things that need at least one byte each."""
-        value = self.varint()
-        if value > self.left:
-            raise CorruptFileError(f"graph section claims {value} {what} in {self.left} bytes")
-        return value
 
 
 # --- input references -----------------------------------------------------------------------
@@ -123,20 +56,20 @@ class _Cursor:
         return tuple(refs)
 
 
-def _put_refs(out: bytearray, inputs: Sequence[int | None], cursor: _Cursor) -> None:
+def _put_refs(out: Writer, inputs: Sequence[int | None], cursor: _Cursor) -> None:
     """0 absent, 1 next tensor, 2 + 2d the value d before the newest, 3 + 2k tensor k."""
     tensor = cursor.tensor
     for ref in inputs:
         if ref is None:
-            _put_varint(out, 0)
+            out.varint(0)
         elif ref >= 0:
-            _put_varint(out, 2 + 2 * (cursor.values - 1 - ref))
+            out.varint(2 + 2 * (cursor.values - 1 - ref))
         else:
-            _put_varint(out, 1 if -ref == tensor + 1 else 3 + 2 * (-1 - ref))
+            out.varint(1 if -ref == tensor + 1 else 3 + 2 * (-1 - ref))
             tensor = -ref
 
 
-def _get_refs(source: _Reader, count: int, cursor: _Cursor) -> tuple[int | None, ...]:
+def _get_refs(source: Reader, count: int, cursor: _Cursor) -> tuple[int | None, ...]:
     refs: list[int | None] = []
     tensor = cursor.tensor
     for _ in range(count):
@@ -170,25 +103,24 @@ def _input_form(node: Node, spec: OpSpec, cursor: _Cursor) -> int:
 # --- attributes -----------------------------------------------------------------------------
 
 
-def _put_attr(out: bytearray, spec: AttrSpec, value: Attr) -> None:
+def _put_attr(out: Writer, spec: AttrSpec, value: Attr) -> None:
     if spec.kind == "int" and isinstance(value, int):
-        _put_varint(out, _zigzag(value))
+        out.signed(value)
     elif spec.kind == "ints" and isinstance(value, tuple):
-        _put_varint(out, len(value))
+        out.varint(len(value))
         for item in value:
-            _put_varint(out, _zigzag(item))
+            out.signed(item)
     elif spec.kind == "float" and isinstance(value, (int, float)):
-        out += _float32_bytes(spec.name, float(value))
+        out.raw(_exact_float32(spec.name, float(value)))
     elif spec.kind == "choice" and value in spec.choices:
-        _put_varint(out, spec.choices.index(str(value)))
+        out.varint(spec.choices.index(str(value)))
     elif spec.kind == "text" and isinstance(value, str) and value.isascii():
-        _put_varint(out, len(value))
-        out += value.encode("ascii")
+        out.block(value.encode("ascii"))
     elif not (spec.kind == "flag" and isinstance(value, bool)):
         raise InputError(f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}")
 
 
-def _float32_bytes(name: str, value: float) -> bytes:
+def _exact_float32(name: str, value: float) -> bytes:
     try:
         packed = struct.pack("<f", value)
     except OverflowError:
@@ -200,7 +132,7 @@ def _float32_bytes(name: str, value: float) -> bytes:
     return packed
 
 
-def _get_attr(source: _Reader, spec: AttrSpec) -> Attr:
+def _get_attr(source: Reader, spec: AttrSpec) -> Attr:
     match spec.kind:
         case "flag":
             return True
@@ -209,7 +141,7 @@ def _get_attr(source: _Reader, spec: AttrSpec) -> Attr:
         case "ints":
             return tuple(source.signed() for _ in range(source.count("integers")))
         case "float":
-            value: float = struct.unpack("<f", source.take(4))[0]
+            value: float = struct.unpack("<f", source.raw(4))[0]
             if math.isnan(value):
                 raise CorruptFileError(f"graph section: attribute {spec.name!r} is NaN")
             return value
@@ -219,7 +151,7 @@ def _get_attr(source: _Reader, spec: AttrSpec) -> Attr:
                 raise CorruptFileError(f"graph section: attribute {spec.name!r} has no choice {index}")
             return spec.choices[index]
         case "text":
-            raw = source.take(source.count("letters"))
+            raw = source.block("letters")
             if not raw.isascii():
                 raise CorruptFileError(f"graph section: attribute {spec.name!r} is not ASCII")
             return raw.decode("ascii")
@@ -239,7 +171,7 @@ def _check_node(node: Node, spec: OpSpec, error: type[Exception]) -> None:
         raise error(f"operation {node.op!r} has {spec.n_outputs} outputs, got {node.n_outputs}")
 
 
-def _put_node(out: bytearray, node: Node, cursor: _Cursor) -> None:
+def _put_node(out: Writer, node: Node, cursor: _Cursor) -> None:
     spec = spec_of(node.op)
     _check_node(node, spec, InputError)
     unknown = set(node.attrs) - {a.name for a in spec.attrs}
@@ -248,11 +180,11 @@ def _put_node(out: bytearray, node: Node, cursor: _Cursor) -> None:
     given = [a for a in spec.attrs if node.attrs.get(a.name, a.default) != a.default]
     form = _input_form(node, spec, cursor)
     mask = form | sum(1 << (2 + spec.attrs.index(a)) for a in given)
-    out.append(spec.code | (_EXPLICIT_BIT if mask else 0))
+    out.byte(spec.code | (_EXPLICIT_BIT if mask else 0))
     if mask:
-        _put_varint(out, mask)
+        out.varint(mask)
     if form in (_LISTED, _LONG):
-        _put_varint(out, len(node.inputs))
+        out.varint(len(node.inputs))
     if form == _LISTED:
         _put_refs(out, node.inputs, cursor)
     for attribute in given:
@@ -260,7 +192,7 @@ def _put_node(out: bytearray, node: Node, cursor: _Cursor) -> None:
 
 
 def _get_inputs(
-    source: _Reader, spec: OpSpec, form: int, cursor: _Cursor, n_tensors: int
+    source: Reader, spec: OpSpec, form: int, cursor: _Cursor, n_tensors: int
 ) -> tuple[int | None, ...]:
     if form == _PATTERN:
         return cursor.expand(spec.pattern)
@@ -274,7 +206,7 @@ def _get_inputs(
     return cursor.expand(spec.pattern + "t" * (count - len(spec.pattern)))
 
 
-def _get_node(source: _Reader, cursor: _Cursor, n_tensors: int) -> Node:
+def _get_node(source: Reader, cursor: _Cursor, n_tensors: int) -> Node:
     head = source.byte()
     spec = BY_CODE.get(head & ~_EXPLICIT_BIT)
     if spec is None:
@@ -296,16 +228,16 @@ def _get_node(source: _Reader, cursor: _Cursor, n_tensors: int) -> Node:
 # --- inputs and the whole ---------------------------------------------------------------------
 
 
-def _put_spec(out: bytearray, spec: ValueSpec) -> None:
+def _put_spec(out: Writer, spec: ValueSpec) -> None:
     """One byte of dtype and rank, then 0 for a free dimension and d + 1 for a fixed one."""
     if spec.dtype not in DTYPES or len(spec.shape) > MAX_RANK - 1:
         raise InputError(f"a graph input of {spec.dtype} and rank {len(spec.shape)} cannot be written")
-    out.append(DTYPES.index(spec.dtype) << 4 | len(spec.shape))
+    out.byte(DTYPES.index(spec.dtype) << 4 | len(spec.shape))
     for dim in spec.shape:
-        _put_varint(out, 0 if dim is None else dim + 1)
+        out.varint(0 if dim is None else dim + 1)
 
 
-def _get_spec(source: _Reader) -> ValueSpec:
+def _get_spec(source: Reader) -> ValueSpec:
     head = source.byte()
     if head >> 4 >= len(DTYPES):
         raise CorruptFileError(f"graph section: no input type has code {head >> 4}")
@@ -324,15 +256,16 @@ def encode_graph(graph: Graph) -> bytes:
     Raises ``InputError`` for an operation, attribute or reference that the table does not allow.
 
     >>> from laconic.records import Graph, Node, ValueSpec
-    >>> graph = Graph((ValueSpec("float32", (None, 4)),), (Node("linear", (0, -1, -2)), Node("relu", (1,))), (2,))
+    >>> nodes = (Node("linear", (0, -1, -2)), Node("relu", (1,)))
+    >>> graph = Graph((ValueSpec("float32", (None, 4)),), nodes, (2,))
     >>> encode_graph(graph).hex(), decode_graph(encode_graph(graph), n_tensors=2) == graph
     ('0102000502014000', True)
     """
-    out = bytearray()
-    _put_varint(out, len(graph.inputs))
+    out = Writer()
+    out.varint(len(graph.inputs))
     for spec in graph.inputs:
         _put_spec(out, spec)
-    _put_varint(out, len(graph.nodes))
+    out.varint(len(graph.nodes))
     cursor = _Cursor(len(graph.inputs))
     for node in graph.nodes:
         for ref in node.inputs:
@@ -342,13 +275,13 @@ def encode_graph(graph: Graph) -> bytes:
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
     default = graph.outputs == (cursor.previous,)
-    _put_varint(out, 0 if default else len(graph.outputs))
+    out.varint(0 if default else len(graph.outputs))
     if not default:
         if not graph.outputs or not all(0 <= ref < cursor.values for ref in graph.outputs):
             raise InputError(f"graph outputs {graph.outputs} are not all values of the graph")
         for ref in graph.outputs:
-            _put_varint(out, cursor.values - 1 - ref)
-    return bytes(out)
+            out.varint(cursor.values - 1 - ref)
+    return bytes(out.data)
 
 
 def decode_graph(data: bytes, n_tensors: int) -> Graph:
@@ -356,9 +289,9 @@ def decode_graph(data: bytes, n_tensors: int) -> Graph:
 
     ``n_tensors`` is the number of tensors in the file: references beyond it are refused.
 
-    Raises ``TruncatedFileError`` when the bytes end early, ``CorruptFileError`` otherwise.
+    Raises ``TruncatedFileError`` when the bytes end before what they claim, ``CorruptFileError`` otherwise.
     """
-    source = _Reader(data)
+    source = Reader(data, "graph section")
     inputs = tuple(_get_spec(source) for _ in range(source.count("inputs")))
     cursor = _Cursor(len(inputs))
     nodes = []
@@ -373,7 +306,7 @@ def decode_graph(data: bytes, n_tensors: int) -> Graph:
     return Graph(inputs, tuple(nodes), outputs)
 
 
-def _get_outputs(source: _Reader, cursor: _Cursor) -> tuple[int, ...]:
+def _get_outputs(source: Reader, cursor: _Cursor) -> tuple[int, ...]:
     count = source.count("outputs")
     refs = tuple(cursor.values - 1 - source.varint() for _ in range(count)) or (cursor.previous,)
     if any(ref < 0 for ref in refs) or not cursor.values:

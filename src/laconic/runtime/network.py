@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,5 +120,5 @@ def load(source: str | os.PathLike[str] | bytes, *, threads: int | None = None) 
     """
     from laconic import pack
 
-    model = pack.decode(source) if isinstance(source, bytes) else pack.read(Path(source))
+    model = pack.decode(source) if isinstance(source, bytes) else pack.read(source)
     return Network(model, threads)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from laconic.errors import WriteError
 from laconic.runtime.onnx_build import to_onnx
 
 
@@ -19,13 +17,4 @@ def export_onnx(lac_path: str | os.PathLike[str], onnx_path: str | os.PathLike[s
     """
     from laconic import pack
 
-    data = to_onnx(pack.read(Path(lac_path))).SerializeToString()
-    target = Path(onnx_path)
-    sibling = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        sibling.write_bytes(data)
-        os.replace(sibling, target)
-    except OSError as error:
-        raise WriteError(f"cannot write {target}: {error}") from error
-    finally:
-        sibling.unlink(missing_ok=True)
+    pack.write_bytes(onnx_path, to_onnx(pack.read(lac_path)).SerializeToString())
