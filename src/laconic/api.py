@@ -130,6 +130,7 @@ def convert(net: nn.Module, judge: Judge | None = None) -> Compressed:
     with at(f"convert ({type(state.method).__name__})"):
         small = state.method.convert(net, state.context, judge)
     state.converted_at = state.context.step
+    _strip(small.module)
     return replace(small, example=state.context.example)
 
 
@@ -151,6 +152,15 @@ def prepared(net: nn.Module, verb: str) -> Prepared:
             "Cure: net = laconic.prepare(model, method, example, data_size=N)"
         )
     return state
+
+
+def _strip(module: nn.Module) -> None:
+    """Take our bookkeeping off a plain network that a method copied from the prepared one."""
+    module.__dict__.pop(_ATTACHED, None)
+    hooks = module._forward_pre_hooks
+    for key in [k for k, hook in hooks.items() if hook is _count_examples]:
+        del hooks[key]
+        module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
 def _count_examples(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

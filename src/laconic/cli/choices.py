@@ -52,18 +52,27 @@ NETWORKS: Mapping[str, Network] = {
     "digits-cnn": Network(lambda g: DigitsCNN(generator=g), "digits", DIGITS),
 }
 
+# Sparse VD with a KL weight of 4 until 60 % of the epochs, then the survivors alone (see studies/).
+_SPARSE_VD: Mapping[str, Any] = {"kl_weight": 4.0, "held_kl_weight": 0.3, "fit.flat": 0.6}
+
 # What (method, network) train with when nothing else is said; "" is any other network.
 FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "sparse-vd": {
-        "lenet5": {"fit.epochs": 100},
-        "lenet300": {"fit.epochs": 120},
-        "": {"fit.epochs": 40},
+        "lenet5": {**_SPARSE_VD, "fit.epochs": 60, "warm_up.end": 8.0, "hold_from": 36.0},
+        "lenet300": {**_SPARSE_VD, "fit.epochs": 100, "warm_up.end": 15.0, "hold_from": 60.0},
+        "": {**_SPARSE_VD, "fit.epochs": 40, "warm_up.end": 5.0, "hold_from": 24.0},
     },
     "vnq": {"lenet5": {"fit.epochs": 195, "fit.flat": 0.0}, "": {"fit.epochs": 60, "fit.flat": 0.0}},
     "magnitude": {"": {"fit.epochs": 20}},
 }
 DEMO: Mapping[str, Mapping[str, Any]] = {
-    "sparse-vd": {"fit.epochs": 20, "reference.epochs": 3},
+    "sparse-vd": {
+        **_SPARSE_VD,
+        "fit.epochs": 20,
+        "warm_up.end": 4.0,
+        "hold_from": 11.0,
+        "reference.epochs": 3,
+    },
     "vnq": {"fit.epochs": 20, "reference.epochs": 3, "warm_up.start": 0.0, "warm_up.end": 5.0},
     "magnitude": {"fit.epochs": 8, "reference.epochs": 3},
 }

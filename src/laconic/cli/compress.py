@@ -199,9 +199,8 @@ def finish_run(
     if "original_test_error" in metrics and "test_error_percent" in metrics:
         print(f"test error {100 * metrics['original_test_error']:.2f} % before, ", end="")
         print(f"{metrics['test_error_percent']:.2f} % after, from the decoded file")
-    print(
-        f"{record.bytes_before / record.file_bytes:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes"
-    )
+    ratio = record.bytes_before / record.file_bytes
+    print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
 
 

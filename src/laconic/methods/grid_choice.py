@@ -38,8 +38,8 @@ class GridChoice:
     ``max_nll_ratio``: the same for the negative log-likelihood, as a factor.
     """
 
-    steps: tuple[float, ...] = (0.35, 0.5, 0.7, 1.0, 1.4)
-    prices: tuple[float, ...] = (0.0, 0.01, 0.02, 0.04)
+    steps: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
+    prices: tuple[float, ...] = (0.0, 0.02, 0.04, 0.06, 0.09)
     bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
     max_drop: float = 0.1
     max_nll_ratio: float = 1.15

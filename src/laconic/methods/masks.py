@@ -1,4 +1,7 @@
-"""Keep-masks that ride along with a prepared network: buffers, one per weight, so checkpoints hold them."""
+"""Keep-masks that ride along with a prepared network: buffers, one per weight, so checkpoints hold them.
+
+They sit on the network itself and not in a child module, which an ``nn.Sequential`` would try to run.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-MASKS = "laconic_masks"
+PREFIX = "laconic_mask_"
 
 
 def add_masks(net: nn.Module, weights: Sequence[Tensor]) -> None:
     """Register an all-true mask for each weight, in order."""
-    masks = nn.Module()
     for index, weight in enumerate(weights):
-        masks.register_buffer(str(index), torch.ones_like(weight, dtype=torch.bool))
-    net.add_module(MASKS, masks)
+        net.register_buffer(f"{PREFIX}{index}", torch.ones_like(weight, dtype=torch.bool))
 
 
 def masks_of(net: nn.Module) -> list[Tensor]:
     """The masks, in the order of the weights they were made for."""
-    return list(net.get_submodule(MASKS).buffers())
+    return [buffer for name, buffer in net.named_buffers(recurse=False) if name.startswith(PREFIX)]
 
 
 def without_masks(net: nn.Module) -> nn.Module:
-    """``net`` itself, its masks removed (a plain copy has none to begin with)."""
-    if hasattr(net, MASKS):
-        delattr(net, MASKS)
+    """``net`` itself, its masks removed."""
+    for name in [n for n, _ in net.named_buffers(recurse=False) if n.startswith(PREFIX)]:
+        delattr(net, name)
     return net

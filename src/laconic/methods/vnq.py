@@ -30,7 +30,8 @@ from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
 from laconic.sparsify.threshold import keep_below
 
-SCALES = "laconic_scales"
+# The learned scales sit on the network itself: an nn.Sequential would try to run a child that held them.
+SCALES = "laconic_scale_"
 
 # Edge of a spike's outer funnel in posterior standard deviations: e^{-1.5}, where the shifted log alpha is 3.
 FUNNEL = 0.223
@@ -87,8 +88,9 @@ class VNQ:
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Gaussian posteriors on all weights and one learned codebook scale per weight tensor."""
         net = make_bayesian(model, example=example, init_log_var=self.init_log_var, noise=context.noise)
-        scales = [nn.Parameter(q.mean.new_tensor(self.init_scale)) for q in posteriors_of(net).values()]
-        net.add_module(SCALES, nn.ParameterList(scales))
+        for index, q in enumerate(posteriors_of(net).values()):
+            scale = torch.full((), self.init_scale, dtype=q.mean.dtype, device=q.mean.device)
+            net.register_parameter(f"{SCALES}{index}", nn.Parameter(scale))
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
@@ -131,8 +133,6 @@ class VNQ:
             for (name, q), scale in zip(posteriors.items(), scales, strict=True)
         }
         plain = plain_copy(module)
-        if hasattr(plain, SCALES):
-            delattr(plain, SCALES)
         rest = {
             name: p.detach() for name, p in deterministic_of(module).items() if not name.startswith(SCALES)
         }
@@ -151,4 +151,4 @@ class VNQ:
 
 
 def _scales(module: nn.Module) -> list[nn.Parameter]:
-    return list(module.get_submodule(SCALES).parameters())
+    return [p for name, p in module.named_parameters(recurse=False) if name.startswith(SCALES)]
