@@ -1,8 +1,9 @@
 r"""Local reparameterisation as pure functions (Kingma, Salimans & Welling 2015, section 2.2).
 
-For a factorised Gaussian posterior over weights, the pre-activation of a linear map is Gaussian with mean
-:math:`x\theta` and variance :math:`x^2\sigma^2`; drawing it in place of the weights gives each example its own
-noise and a gradient variance that falls with the batch. The bias has no variance, so it stays out of that path.
+For a factorised Gaussian posterior over weights, the pre-activation of a linear map is Gaussian with
+mean :math:`x\theta` and variance :math:`x^2\sigma^2`. Drawing it in place of the weights gives each example
+noise of its own and a gradient variance that falls with the batch. The bias has no variance
+and stays out of that path.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class _Noisy(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         (slope,) = ctx.saved_tensors
         return grad, grad * slope, None

@@ -28,7 +28,7 @@ _CURES = {
 def check_loss(
     loss: float | Tensor, net: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], *, step: int
 ) -> None:
-    """Do nothing if ``loss`` is finite; else find the culprit on the same ``inputs`` and raise NonFiniteError.
+    """Nothing if ``loss`` is finite; else find the culprit on the same ``inputs`` and raise NonFiniteError.
 
     The message names the layer, the tensor, the step and a cure.
 

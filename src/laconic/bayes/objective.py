@@ -17,7 +17,7 @@ from laconic.errors import InputError, ScaleError
 
 @dataclass(frozen=True)
 class WarmUp:
-    """The KL's factor: 0 until ``start``, then linearly to 1 at ``end`` (epochs or steps, as progress counts).
+    """The KL's factor: 0 until ``start``, then linearly to 1 at ``end`` (in epochs or in steps).
 
     >>> [WarmUp(5, 15).factor(t) for t in (0, 5, 10, 15, 99)]
     [0.0, 0.0, 0.5, 1.0, 1.0]
@@ -64,7 +64,7 @@ class Objective:
         return self.warm_up.factor(progress)
 
     def penalty(self, kl_nats: Tensor, progress: float) -> Tensor:
-        """``beta * kl_weight * KL / data_size``: nats per example from nats for the whole network (a scalar)."""
+        """``beta * kl_weight * KL / data_size``: nats per example from nats for the whole network."""
         if kl_nats.ndim:
             raise ScaleError(
                 f"the KL must be one number for the whole network, got shape {tuple(kl_nats.shape)}. "

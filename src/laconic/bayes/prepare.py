@@ -57,9 +57,10 @@ def make_bayesian(
     others or run several times (drawn whole, once per pass). ``select(name, parameter)`` may leave weights
     out; biases, normalisation and frozen parameters are out already. ``model`` is left as it was.
 
-    Raises ModelError (see :func:`check_model`; prepared already; no weight left) and InputError (the example).
+    Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
 
-    >>> net = make_bayesian(nn.Linear(4, 2), example=torch.zeros(1, 4), init_log_var=-8.0, noise=NoiseSource(0))
+    >>> layer, example = nn.Linear(4, 2), torch.zeros(1, 4)
+    >>> net = make_bayesian(layer, example=example, init_log_var=-8.0, noise=NoiseSource(0))
     >>> list(posteriors_of(net)), list(deterministic_of(net))
     (['weight'], ['bias'])
     """

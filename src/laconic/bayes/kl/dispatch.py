@@ -35,7 +35,7 @@ class KLTable:
         return file
 
     def find(self, posterior: type, prior: type) -> Callable[[Any, Any], Tensor]:
-        """The most specific rule for a pair of types. Raises NoKLRuleError if there is none or no single one."""
+        """The most specific rule for two types; raises NoKLRuleError if there is none or no single one."""
         fitting = [
             pair for pair in self._rules if issubclass(posterior, pair[0]) and issubclass(prior, pair[1])
         ]
@@ -46,8 +46,8 @@ class KLTable:
         if not fitting:
             known = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in self._rules) or "none"
             raise NoKLRuleError(
-                f"no rule for {names}; there are rules for {known}. Cure: write one in bayes/kl/ and decorate it "
-                f"with @register_kl({posterior.__name__}, {prior.__name__})"
+                f"no rule for {names}; there are rules for {known}. Cure: write one in bayes/kl/ and "
+                f"decorate it with @register_kl({posterior.__name__}, {prior.__name__})"
             )
         rivals = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in fitting)
         raise NoKLRuleError(

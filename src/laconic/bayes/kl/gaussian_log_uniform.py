@@ -2,15 +2,15 @@ r"""KL of a Gaussian posterior to the log-uniform prior: Molchanov's fit, and th
 
 Both depend on :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + 10^{-8})` alone and go to 0 as alpha grows.
 
-The exact value. With :math:`u = 1/(2\alpha)`, :math:`E\log w^2` under :math:`N(\theta, \sigma^2)` is that of a
-non-central chi-square, so up to a constant
+The exact value. With :math:`u = 1/(2\alpha)`, :math:`E\log w^2` under :math:`N(\theta, \sigma^2)` is that of
+a non-central chi-square, so up to a constant
 
 .. math:: KL = \tfrac12\left[\sum_k Poisson(k; u)\,\psi(k + \tfrac12) - \psi(\tfrac12)\right].
 
 Its derivative in u sums to :math:`D(\sqrt u)/\sqrt u` with Dawson's function :math:`D`, hence
-:math:`KL = 2\int_0^{\sqrt u} D(s)\,ds` and :math:`dKL/d\log\alpha = -\sqrt u\,D(\sqrt u)`. Rybicki's sum (Press et
-al., Numerical Recipes, section 6.10) gives D with an error of :math:`e^{-(\pi/2h)^2}`; integrated by term it is a
-sum of error functions. Beyond :math:`\sqrt u = 6` an asymptotic series takes over.
+:math:`KL = 2\int_0^{\sqrt u} D(s)\,ds` and :math:`dKL/d\log\alpha = -\sqrt u\,D(\sqrt u)`. Rybicki's sum
+(Press et al., Numerical Recipes, section 6.10) gives D with an error of :math:`e^{-(\pi/2h)^2}`;
+integrated by term it is a sum of error functions. Beyond :math:`\sqrt u = 6` an asymptotic series takes over.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Fit(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         mean, square, slope = ctx.saved_tensors
         to_log_var = grad * slope
@@ -74,7 +74,7 @@ class _FitOfLogAlpha(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
         return grad * slope  # type: ignore[no-any-return]
@@ -91,10 +91,10 @@ class _Exact(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
-        return -grad * slope
+        return -grad * slope  # type: ignore[no-any-return]
 
 
 def twice_dawson_integral(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ def twice_dawson_integral(x: Tensor) -> tuple[Tensor, Tensor]:
 
     >>> value, dawson = twice_dawson_integral(torch.tensor([1.0], dtype=torch.float64))
     >>> round(value.item(), 6), round(dawson.item(), 6)
-    (0.739681, 0.53808)
+    (0.739442, 0.53808)
     """
     near = x.clamp(max=FAR)
     value, dawson = torch.zeros_like(x), torch.zeros_like(x)
@@ -119,7 +119,11 @@ def twice_dawson_integral(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _asymptotic(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The same for large x: :math:`2\int D = \log x + \frac12(\gamma + 2\log 2) - \sum_m (2m-1)!!/(2m(2x^2)^m)`."""
+    r"""The same for large x.
+
+    :math:`2\int_0^x D = \log x + \frac12(\gamma + 2\log 2) - \sum_m \frac{(2m-1)!!}{2m(2x^2)^m}` and
+    :math:`D(x) = \frac1{2x}[1 + \sum_m \frac{(2m-1)!!}{(2x^2)^m}]`.
+    """
     inverse = 0.5 / x.square()
     value = x.log() + 0.5 * (0.5772156649015329 + 2.0 * math.log(2.0))
     dawson = torch.ones_like(x)

@@ -7,7 +7,8 @@ With F the log-uniform KL (sign of a KL, 0 at alpha = infinity) and windows
           + \left(1 - \sum_{k \ne 0}\Omega_k(\theta)\right) F(\theta, \sigma),
 
 where level 0 is zero itself. A codebook without zero has no level that could take the rest; there the windows
-are normalised to :math:`\Omega_k / \sum_j \Omega_j`. A scale s enters as :math:`KL(\theta/s, \sigma/s)` at scale 1.
+are normalised to :math:`\Omega_k / \sum_j \Omega_j`. A scale s enters as
+:math:`KL(\theta/s, \sigma/s)` at scale 1.
 Within 1.07 nats of Monte Carlo over the relevant range (the paper's figure), worst for small sigma.
 """
 
@@ -82,7 +83,7 @@ class _Windowed(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         mean, scale, to_mean, to_log_var = ctx.saved_tensors
         along_mean, along_log_var = (grad * to_mean).div_(scale), grad * to_log_var

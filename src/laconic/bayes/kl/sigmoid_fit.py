@@ -19,7 +19,7 @@ def fit(log_alpha: Tensor) -> Tensor:
 
 
 def fit_and_slope(square: Tensor, log_var: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    r"""F and :math:`dF/d\log\alpha` from (theta^2 + eps), log sigma^2 and sigma^2; three fresh tensors in all.
+    r"""F and :math:`dF/d\log\alpha` from (theta^2 + eps), log sigma^2 and sigma^2; both fresh.
 
     Writing :math:`\log(1 + 1/\alpha) = \log(\theta^2 + \sigma^2) - \log\sigma^2` saves an exponential, and
     :math:`1/(1 + \alpha) = \theta^2/(\theta^2 + \sigma^2)` another.

@@ -20,7 +20,7 @@ else:
 
 
 class _BayesConv(Variational, _Plain):
-    r"""Output drawn from :math:`N(x * \theta + b,\; x^2 * \sigma^2)`; padding is squared along with the input."""
+    r"""Output drawn from :math:`N(x * \theta + b,\; x^2 * \sigma^2)`, the padded input squared."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Shapes as in the plain layer."""

@@ -31,8 +31,9 @@ class _BayesConvTranspose(Variational, _Plain):
 
     def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, output_size: Any) -> Tensor:
         dims = len(self.kernel_size)
-        sizes: Any = (self.stride, self.padding, self.kernel_size)
-        extra = self._output_padding(x, output_size, *sizes, dims, list(self.dilation))
+        sizes: list[Any] = [self.stride, self.padding, self.kernel_size]
+        dilation: Any = self.dilation
+        extra = self._output_padding(x, output_size, sizes[0], sizes[1], sizes[2], dims, dilation)
         operation: Any = _OPERATIONS[dims]
         return operation(  # type: ignore[no-any-return]
             x, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation

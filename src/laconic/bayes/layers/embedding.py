@@ -10,7 +10,7 @@ from laconic.bayes.layers.variational import Variational
 
 
 class BayesEmbedding(Variational, nn.Embedding):
-    r"""``nn.Embedding`` whose looked-up rows are drawn from :math:`N(\theta_i, \sigma_i^2)`, each look-up by itself.
+    r"""``nn.Embedding`` whose looked-up rows are drawn from :math:`N(\theta_i, \sigma_i^2)`, each for itself.
 
     A look-up is the product of a one-hot row with the table, so this is local reparameterisation. The row
     ``padding_idx`` gets no noise.

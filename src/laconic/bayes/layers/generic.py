@@ -1,8 +1,8 @@
 """Any other layer that owns parameters: whole weights are drawn, once per forward pass.
 
 The layer's class is turned into a subclass in which each such parameter's *name* is a property: inside a
-forward pass it gives :math:`w = \\theta + \\sigma\\epsilon`, else the mean. ``nn.Module`` keeps the means under their
-own names in ``_parameters``, so optimisers, ``state_dict`` and ``to`` see an ordinary layer. Unlike
+forward pass it gives mean + std * noise, else the mean. ``nn.Module`` keeps the means under their own names
+in ``_parameters``, so optimisers, ``state_dict`` and ``to`` see an ordinary layer. Unlike
 ``torch.nn.utils.parametrize`` this renames nothing and draws once however often the weight is read, also by
 another layer (as multi-head attention reads its ``out_proj``) or by a tied one.
 """

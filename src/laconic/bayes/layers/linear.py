@@ -10,7 +10,7 @@ from laconic.bayes.layers.variational import Variational
 
 
 class BayesLinear(Variational, nn.Linear):
-    r"""``nn.Linear`` whose output is drawn from :math:`N(x\theta^T + b,\; x^2(\sigma^2)^T)`; plain in eval mode."""
+    r"""``nn.Linear``, output drawn from :math:`N(x\theta^T + b,\; x^2(\sigma^2)^T)`; plain in eval mode."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""

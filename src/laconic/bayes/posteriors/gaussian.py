@@ -1,6 +1,6 @@
 r"""The fully factorised Gaussian posterior in additive form (Molchanov et al. 2017, section 4.2).
 
-:math:`q(w) = N(\theta, \sigma^2)` by weight, with :math:`\theta` and :math:`\log\sigma^2` as the free numbers.
+:math:`q(w) = N(\theta, \sigma^2)` by weight, :math:`\theta` and :math:`\log\sigma^2` being the free numbers.
 Against the multiplicative form :math:`N(\theta, \alpha\theta^2)` of Kingma et al. 2015 the gradient to
 :math:`\theta` no longer carries the noise.
 """
@@ -51,11 +51,11 @@ class Gaussian:
         return (0.5 * self.log_var).exp()
 
     def log_alpha(self, eps: float = EPSILON) -> Tensor:
-        r"""The log dropout rate :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + eps)` (Molchanov et al., eq. 12)."""
+        r"""The log dropout rate :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + eps)`."""
         return self.log_var - torch.log(self.mean.square() + eps)
 
     def rsample(self, generator: torch.Generator) -> Tensor:
-        r""":math:`\theta + \sigma\,\epsilon` with fresh standard normal noise; differentiable in both parameters."""
+        r""":math:`\theta + \sigma\epsilon` with fresh standard normal noise; differentiable."""
         noise = torch.empty_like(self.mean).normal_(generator=generator)
         return self.mean + self.std * noise
 

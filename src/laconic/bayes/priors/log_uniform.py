@@ -1,4 +1,4 @@
-r"""The log-uniform prior :math:`p(|w|) \propto 1/|w|` (Kingma, Salimans & Welling 2015; Molchanov et al. 2017)."""
+r"""The log-uniform prior :math:`p(|w|) \propto 1/|w|` (Kingma et al. 2015; Molchanov et al. 2017)."""
 
 from __future__ import annotations
 
