@@ -11,7 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 DEMO := runs/demo
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2

@@ -1,3 +1,79 @@
-"""Laconic: neural networks in fewer bits."""
+"""Laconic: neural networks in fewer bits.
+
+The public verbs are here, each imported when it is first used, so that ``import laconic`` and
+``import laconic.runtime`` need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from laconic import bayes, data, errors, export, methods, pack, records, runtime, train, zoo
+    from laconic.api import convert, param_groups, penalty, prepare, save, step
+    from laconic.export.restore import restore
+    from laconic.runtime import export_onnx
+    from laconic.train.compress import compress
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "bayes",
+    "compress",
+    "convert",
+    "data",
+    "errors",
+    "export",
+    "export_onnx",
+    "methods",
+    "pack",
+    "param_groups",
+    "penalty",
+    "prepare",
+    "records",
+    "restore",
+    "runtime",
+    "save",
+    "step",
+    "train",
+    "zoo",
+]
+
+_VERBS = {
+    "prepare": "laconic.api",
+    "penalty": "laconic.api",
+    "param_groups": "laconic.api",
+    "step": "laconic.api",
+    "convert": "laconic.api",
+    "save": "laconic.api",
+    "compress": "laconic.train.compress",
+    "restore": "laconic.export.restore",
+    "export_onnx": "laconic.runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb or a room on first use (PEP 562); torch comes in with the verbs that need it."""
+    if name in _VERBS:
+        return _on_first_use(name)
+    if name in __all__:
+        return importlib.import_module(f"laconic.{name}")
+    raise AttributeError(f"module 'laconic' has no attribute {name!r}")
+
+
+def _on_first_use(verb: str) -> Any:
+    try:
+        return getattr(importlib.import_module(_VERBS[verb]), verb)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "lightning_fabric"):
+            raise
+        raise ImportError(
+            f"laconic.{verb} needs {error.name}, which the plain install leaves out. "
+            "Cure: pip install 'laconic[train]'"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return __all__
