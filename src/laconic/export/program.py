@@ -90,7 +90,7 @@ def traces(
 
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...], axis: int | None) -> ExportedProgram:
     free = None if axis is None else _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
-    with _quiet():
+    with _quiet(), _inference():
         return torch.export.export(module, example, dynamic_shapes=free, strict=False)
 
 
@@ -159,6 +159,18 @@ def _reason(module: nn.Module, error: Exception) -> str:
             f"(data-dependent control flow). {cure}, or rewrite the branch with torch.where"
         )
     return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
+
+
+@contextmanager
+def _inference() -> Iterator[None]:
+    """No gradients, so that ``no_grad`` blocks leave no wrapper; no fused attention, which has no rule."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
