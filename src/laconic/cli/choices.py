@@ -62,7 +62,9 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "lenet300": {**_SPARSE_VD, "fit.epochs": 100, "warm_up.end": 15.0, "hold_from": 60.0},
         "": {**_SPARSE_VD, "fit.epochs": 40, "warm_up.end": 5.0, "hold_from": 24.0},
     },
-    "vnq": {"lenet5": {"fit.epochs": 195, "fit.flat": 0.0}, "": {"fit.epochs": 60, "fit.flat": 0.0}},
+    "vnq": {
+        "": {"fit.epochs": 64, "fit.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
+    },
     "magnitude": {"": {"fit.epochs": 20}},
 }
 DEMO: Mapping[str, Mapping[str, Any]] = {
