@@ -6,22 +6,23 @@ go to the first candidate, so the same tensor always gets the same bytes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from laconic.pack import order0
-from laconic.pack.adaptive import Levels, Settings, code_matrix, code_sizes, density_code
+from laconic.pack.cells import code_signs
 from laconic.pack.headers import Header, put_header
-from laconic.pack.layouts import Geometry, Trail, geometries, matrix_shape
+from laconic.pack.layouts import Flags, Geometry, Trail, geometries, matrix_shape
+from laconic.pack.lines import code_lines
+from laconic.pack.settings import MAX_ENTRIES, MAX_LINES, Settings, density_code
+from laconic.pack.sizes import Levels, code_sizes, crowding
 from laconic.pack.symbols import Meter
 from laconic.pack.varint import Writer
 from laconic.records import IntArray, IntTensor
 
-MAX_ENTRIES = 1 << 22
-MAX_LINES = 1 << 15
 MAX_CELLS = 1 << 20
 MAX_HITS = 1 << 18
 _MAX_DICTIONARY = 4096
@@ -92,83 +93,98 @@ def _background(values: IntArray, fit: order0.Fit) -> int:
 
 
 def _is_small(levels: Levels) -> bool:
-    """Whether the adaptive model codes this within a fraction of a second."""
-    if sum(levels.shape) > MAX_LINES:
+    """Whether the adaptive model may and should code this."""
+    if levels.size > MAX_ENTRIES or sum(levels.shape) > MAX_LINES:
         return False
     hit = levels != 0
     rows, columns = int(hit.any(1).sum()), int(hit.any(0).sum())
     return rows * columns <= MAX_CELLS and int(hit.sum()) <= MAX_HITS
 
 
+class _Search:
+    """What the three parts of the adaptive model cost; they add up, so each is measured apart."""
+
+    def __init__(self, levels: Levels, options: tuple[Geometry, ...], hint: Flags | None) -> None:
+        self._options, self._hint = options, hint
+        self._lines: dict[int, float] = {}
+        hit = levels != 0
+        self._rows, self._columns = hit.any(1), hit.any(0)
+        self.at = np.flatnonzero(self._rows), np.flatnonzero(self._columns)
+        self.part = levels[np.ix_(*self.at)]
+        self.sizes = np.abs(self.part[self.part != 0])
+
+    def lines(self, width: int) -> float:
+        """Bits of the row and column flags."""
+        if width not in self._lines:
+            meter = Meter()
+            code_lines(meter, len(self._rows), None, 0, self._rows)
+            code_lines(meter, len(self._columns), self._hint, width, self._columns)
+            self._lines[width] = meter.total
+        return self._lines[width]
+
+    def zeros(self, settings: Settings, geometry: int) -> float:
+        """Bits of lines, zeros and signs."""
+        meter, option = Meter(), self._options[geometry]
+        code_signs(meter, *self.at, settings, option, self.part)
+        return meter.total + self.lines(option.width)
+
+    def magnitudes(self, settings: Settings, geometry: int) -> float:
+        """Bits of the magnitudes."""
+        meter = Meter()
+        crowd = np.zeros(self.sizes.size, np.int64)
+        if settings.sizes_near:
+            crowd = crowding(np.sign(self.part), self.at[1], self._options[geometry])
+        code_sizes(meter, crowd, settings, self.sizes)
+        return meter.total
+
+
 def _search(
     levels: Levels, shape: tuple[int, ...], background: int, trail: Trail
 ) -> tuple[float, Settings, int]:
-    """Coordinate descent over geometry and factor strengths: about ten measurements."""
-    hit = levels != 0
-    cells = int(hit.any(1).sum()) * int(hit.any(0).sum())
-    classes, low_bits = _size_classes(np.abs(levels[hit]))
-    base = Settings(density_code(int(hit.sum()), cells), classes, low_bits, background)
-    if min(int(hit.any(1).sum()), int(hit.any(0).sum())) < 2:
-        base = replace(base, density=0)
+    """Coordinate descent over geometry and factor strengths: (bits, settings, geometry)."""
     options = geometries(shape, trail.rows)
-    hint = trail.hint(levels.shape[1])
-
-    def cost(settings: Settings, number: int) -> float:
-        meter = Meter()
-        code_matrix(meter, levels.shape, settings, options[number], hint, levels)
-        return meter.total
-
-    best, geometry = base, 0
-    least = cost(base, 0)
-    if base.density == 0:
-        return least, best, geometry
-    for settings, number in _candidates(best, options):
-        trial = cost(settings, number)
-        if trial < least:
-            best, geometry, least = settings, number, trial
-    for change in _refinements(options[geometry]):
-        changed = replace(best, **change)  # type: ignore[arg-type]
-        trial = cost(changed, geometry)
-        if trial < least:
-            best, least = changed, trial
-    return least, best, geometry
+    costs = _Search(levels, options, trail.hint(levels.shape[1]))
+    density = density_code(costs.sizes.size, costs.part.size) if len(shape) > 1 else 0
+    best, geometry = Settings(density, 1, 0, background), 0
+    least = costs.zeros(best, 0)
+    if min(costs.part.shape) > 1:
+        for number, settings in _starts(best, options):
+            trial = costs.zeros(settings, number)
+            if trial < least:
+                best, geometry, least = settings, number, trial
+        for change in _changes(options[geometry]):
+            changed = replace(best, **change)
+            trial = costs.zeros(changed, geometry)
+            if trial < least:
+                best, least = changed, trial
+    trials = [replace(best, classes=c, low_bits=b) for c, b in _size_classes(int(costs.sizes.max()))]
+    if options[geometry].width > 1:
+        trials += [replace(trial, sizes_near=True) for trial in trials]
+    bits, chosen = min(((costs.magnitudes(t, geometry), k) for k, t in enumerate(trials)))
+    return least + bits, trials[chosen], geometry
 
 
-def _candidates(base: Settings, options: tuple[Geometry, ...]) -> Iterator[tuple[Settings, int]]:
-    """First pass: the column factor, then every geometry that differs from none."""
-    yield replace(base, column=2), 0
+def _starts(base: Settings, options: tuple[Geometry, ...]) -> Iterator[tuple[int, Settings]]:
+    """The column factor alone, then every geometry that differs from none."""
+    yield 0, replace(base, column=2)
     for number, option in enumerate(options):
         if option.width > 1:
-            yield replace(base, near=2), number
+            yield number, replace(base, near=2)
         elif option.inner > 1:
-            yield replace(base, pair=2), number
+            yield number, replace(base, channel=2)
 
 
-def _refinements(geometry: Geometry) -> Iterator[dict[str, int | bool]]:
-    """Second pass: single changes, tried one after another on whatever has won so far."""
+def _changes(geometry: Geometry) -> Iterator[dict[str, Any]]:
+    """Single changes, tried one after another on whatever has won so far."""
     if geometry.inner > 1:
-        yield {"pair": 2}
-        yield {"pair": 2, "by_pixel": True}
-        yield {"pair": 1}
-    yield {"row": 2}
-    yield {"column": 2}
-    yield {"column": 1}
+        yield from ({"channel": 3}, {"pixel": 2}, {"channel": 2}, {"channel": 0})
+    yield from ({"row": 2}, {"column": 2}, {"column": 1})
     if geometry.width > 1:
-        yield {"near": 3}
-        yield {"near": 0}
+        yield from ({"near": 3}, {"near": 0})
 
 
-def _size_classes(sizes: Levels) -> tuple[int, int]:
-    """(classes, low_bits) that code these magnitudes in the fewest bits."""
-    if not sizes.size:
-        return 0, 0
-    top = int(sizes.max()) - 1
+def _size_classes(largest: int) -> list[tuple[int, int]]:
+    """Pairs (classes, low_bits) worth measuring for magnitudes up to ``largest``."""
+    top = largest - 1
     least = max(0, top.bit_length() - 8)
-    best, chosen = math.inf, (1, least)
-    for low_bits in range(least, min(least + 6, max(least, top.bit_length()) + 1)):
-        settings = Settings(0, (top >> low_bits) + 1, low_bits)
-        meter = Meter()
-        code_sizes(meter, sizes.size, settings, sizes)
-        if meter.total < best:
-            best, chosen = meter.total, (settings.classes, low_bits)
-    return chosen
+    return [((top >> low) + 1, low) for low in range(least, max(least, min(least + 5, top.bit_length())) + 1)]

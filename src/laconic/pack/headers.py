@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from laconic.errors import CorruptFileError
-from laconic.pack.adaptive import Settings
 from laconic.pack.limits import Limits
 from laconic.pack.order0 import MAX_CLASSES, Table
+from laconic.pack.settings import Settings
 from laconic.pack.varint import Reader, Writer, fits_bfloat16, get_float, put_float
 from laconic.records import AnyArray, Codebook, Grid, UniformGrid
 
@@ -61,7 +61,7 @@ def put_header(out: Writer, header: Header, rows: int | None) -> None:
     if isinstance(header.model, Table):
         _put_table(out, header.model)
     else:
-        _put_settings(out, header.model, header.geometry)
+        _put_settings(out, header, header.model)
 
 
 def get_header(source: Reader, rows: int | None, limits: Limits) -> Header | AnyArray:
@@ -81,7 +81,7 @@ def get_header(source: Reader, rows: int | None, limits: Limits) -> Header | Any
     dictionary = _get_dictionary(source) if head & _DICTIONARY else ()
     if codec == ORDER0:
         return Header(shape, grid, _get_table(source), dictionary)
-    settings, geometry = _get_settings(source)
+    settings, geometry = _get_settings(source, shape)
     return Header(shape, grid, settings, dictionary, geometry)
 
 
@@ -193,30 +193,38 @@ def _get_table(source: Reader) -> Table:
     return Table(lowest, low_bits, counts)
 
 
-def _put_settings(out: Writer, s: Settings, geometry: int) -> None:
-    """Density byte, 15 flag bits in two bytes, number of classes, and what the flags announce."""
-    word = s.row | s.column << 2 | s.pair << 4 | s.near << 6 | geometry << 8 | s.by_pixel << 10
-    word |= bool(s.low_bits) << 11 | bool(s.background) << 12
-    out.byte(s.density)
-    out.raw(word.to_bytes(2, "little"))
-    out.varint(s.classes)
+def _put_settings(out: Writer, header: Header, s: Settings) -> None:
+    """A vector: classes and two flags in one integer. A matrix: density, 15 flag bits, classes."""
+    announced = bool(s.low_bits) | bool(s.background) << 1
+    if len(header.shape) < 2:
+        out.varint(s.classes << 2 | announced)
+    else:
+        out.byte(s.density)
+        word = s.row | s.column << 2 | s.channel << 4 | s.pixel << 6 | s.near << 8
+        word |= header.geometry << 10 | s.sizes_near << 12 | announced << 13
+        out.raw(word.to_bytes(2, "little"))
+        out.varint(s.classes)
     if s.low_bits:
         out.byte(s.low_bits)
     if s.background:
         out.signed(s.background)
 
 
-def _get_settings(source: Reader) -> tuple[Settings, int]:
-    density = source.byte()
-    word = int.from_bytes(source.raw(2), "little")
-    classes = source.varint()
-    low_bits = source.byte() if word >> 11 & 1 else 0
-    background = source.signed() if word >> 12 & 1 else 0
-    if word >> 13 or not classes <= MAX_CLASSES or low_bits > 31 or not -(2**31) <= background < 2**31:
+def _get_settings(source: Reader, shape: tuple[int, ...]) -> tuple[Settings, int]:
+    density = word = 0
+    if len(shape) < 2:
+        word = source.varint()
+        classes, announced, word = word >> 2, word & 3, 0
+    else:
+        density, word = source.byte(), int.from_bytes(source.raw(2), "little")
+        classes, announced = source.varint(), word >> 13 & 3
+    low_bits = source.byte() if announced & 1 else 0
+    background = source.signed() if announced & 2 else 0
+    if word >> 15 or not 1 <= classes <= MAX_CLASSES or low_bits > 31 or not -(2**31) <= background < 2**31:
         raise CorruptFileError("a tensor's adaptive settings are out of range")
-    if (word >> 11 & 1 and not low_bits) or (word >> 12 & 1 and not background):
+    if announced != (bool(low_bits) | bool(background) << 1):
         raise CorruptFileError("a tensor's adaptive settings are not in their shortest form")
-    row, column, pair, near, geometry = (word >> shift & 3 for shift in (0, 2, 4, 6, 8))
-    by_pixel = bool(word >> 10 & 1)
-    settings = Settings(density, classes, low_bits, background, row, column, pair, near, by_pixel)
+    row, column, channel, pixel, near, geometry = (word >> shift & 3 for shift in (0, 2, 4, 6, 8, 10))
+    apart = bool(word >> 12 & 1)
+    settings = Settings(density, classes, low_bits, background, row, column, channel, pixel, near, apart)
     return settings, geometry

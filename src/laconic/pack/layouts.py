@@ -20,24 +20,22 @@ class Geometry:
     inner: int = 1
     width: int = 0
 
-    def neighbours(self, columns: Index) -> tuple[Index, Index]:
-        """For each kept column the place among ``columns`` of its left neighbour and of the one above.
+    def neighbours(self, columns: Index, down: int, right: int) -> Index:
+        """For each kept column the place among ``columns`` of the pixel that lies so far down and right.
 
         ``len(columns)`` stands for "outside the image", one more for "a column that is not kept".
 
-        >>> Geometry(4, 2).neighbours(np.array([0, 1, 3]))
-        (array([3, 0, 4]), array([3, 3, 1]))
+        >>> Geometry(4, 2).neighbours(np.array([0, 1, 3]), 0, -1)
+        array([3, 0, 4])
         """
         kept = len(columns)
-        outside = np.full(kept, kept, np.int64)
         if self.width == 0 or kept == 0:
-            return outside, outside.copy()
-        place = np.full(int(columns[-1]) + 1, kept + 1, np.int64)
+            return np.full(kept, kept, np.int64)
+        place = np.full(int(columns[-1]) + 1 + self.inner, kept + 1, np.int64)
         place[columns] = np.arange(kept)
-        pixel = columns % self.inner
-        left = np.where(pixel % self.width > 0, place[np.maximum(columns - 1, 0)], outside)
-        above = np.where(pixel >= self.width, place[np.maximum(columns - self.width, 0)], outside)
-        return left, above
+        x, y = columns % self.inner % self.width + right, columns % self.inner // self.width + down
+        inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < -(-self.inner // self.width))
+        return np.where(inside, place[columns + down * self.width + right], kept)
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -8,20 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, at
+from laconic.errors import ChecksumError, CorruptFileError, InputError, at
 from laconic.pack import order0
-from laconic.pack.adaptive import Settings, code_matrix
+from laconic.pack.adaptive import code_matrix
 from laconic.pack.choose import Plan, header_bits, plan_tensor
 from laconic.pack.headers import MAX_RANK, RAW_TYPES, Header, get_header, put_header, put_raw
 from laconic.pack.layouts import Trail, geometries, matrix_shape
 from laconic.pack.limits import Limits
+from laconic.pack.settings import MAX_ENTRIES, MAX_LINES, Settings
 from laconic.pack.symbols import Coder, StreamReader, StreamWriter
 from laconic.pack.varint import Reader, Writer
 from laconic.records import AnyArray, Codebook, Grid, IntArray, IntTensor, RawTensor, Tensor
-
-# Hostile settings must not buy more work than a file of their size may cost.
-MAX_DECODED_LINES = 1 << 20
-MAX_DECODED_CELLS = 1 << 26
 
 
 def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
@@ -148,7 +145,7 @@ def _check_work(header: Header) -> None:
     """Adaptive settings on a tensor for which no writer would choose them are refused."""
     if isinstance(header.model, Settings):
         rows, columns = matrix_shape(header.shape)
-        if rows + columns > MAX_DECODED_LINES or rows * columns > MAX_DECODED_CELLS:
+        if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
             raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, too large for that codec")
 
 
@@ -170,6 +167,8 @@ def read_tensors(
         trail = trail.after(integers, zero_of(item.grid))
         tensor = IntTensor(name, integers, item.grid)
         found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
+        if stream.left_bits() == 0:
+            raise ChecksumError(f"the symbol stream ends within or after tensor {name!r}")
     stream.finish(total)
     return found
 
