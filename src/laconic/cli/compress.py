@@ -163,7 +163,7 @@ def trained_model(
             raise ModelError(f"--model {request.model} returned a {type(model).__name__}, not an nn.Module")
         return model
     network = pick(NETWORKS, request.network or "", "network")
-    model = network.build(torch.Generator().manual_seed(request.seed))
+    model: nn.Module = network.build(torch.Generator().manual_seed(request.seed))
     done = folder.path("reference.pt")
     state = load_checkpoint(done)
     if state is None:

@@ -136,7 +136,7 @@ def run_bench(path: str, batches: Sequence[int], threads: int) -> int:
     for batch in batches:
         arrays = [_random_input(s.dtype, s.shape, batch, generator) for s in net.inputs]
         net(*arrays)
-        times = [_timed(lambda a=arrays: net(*a)) for _ in range(max(20, 400 // batch))]  # type: ignore[misc]
+        times = [_timed(lambda a=arrays: net(*a)) for _ in range(max(20, 400 // batch))]
         print(f"predict, batch {batch:<8} {_spread(times)}")
     print(f"threads {threads}")
     return 0

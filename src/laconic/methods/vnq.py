@@ -136,9 +136,9 @@ class VNQ:
         rest = {
             name: p.detach() for name, p in deterministic_of(module).items() if not name.startswith(SCALES)
         }
-        plain, weights, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
+        plain, tensors, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
-        return finish(plain, weights, {**facts, "method": "vnq", "scales": scale_facts}, judge)
+        return finish(plain, tensors, {**facts, "method": "vnq", "scales": scale_facts}, judge)
 
     def _quantize(self, name: str, q: Gaussian, scale: float) -> IntTensor:
         """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""

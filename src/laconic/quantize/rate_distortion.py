@@ -93,7 +93,7 @@ def _nonzero_probability(integers: IntArray) -> DoubleArray:
     rows, columns = nonzero.shape
     by_row = (nonzero.sum(1, keepdims=True) + 0.3) / columns
     by_column = (nonzero.sum(0, keepdims=True) + 0.3) / rows
-    return np.clip(by_row * by_column / nonzero.mean(), 1e-6, 0.98)
+    return np.asarray(np.clip(by_row * by_column / nonzero.mean(), 1e-6, 0.98))
 
 
 def _level_nats(integers: IntArray) -> tuple[DoubleArray, int]:

@@ -87,7 +87,7 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     except _NotCovered:
         return None
     outputs = [out] if isinstance(out, Tensor) else [o for o in out if isinstance(o, Tensor)]
-    torch.stack([o.sum() for o in outputs]).sum().backward()
+    torch.autograd.backward(torch.stack([o.sum() for o in outputs]).sum())
     named = graph.named_parameters(remove_duplicate=False)
     return {n: np.asarray(p.grad != 0) if p.grad is not None else np.zeros(p.shape, bool) for n, p in named}
 

@@ -180,7 +180,9 @@ def write_results(
 
 def settings_of(job: Job) -> dict[str, Any]:
     """The job as plain data: the method's name and every field of every configuration."""
-    method = asdict(job.method) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
+    method: dict[str, Any] = (
+        asdict(job.method) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
+    )
     return {
         "method": type(job.method).__name__,
         "method_settings": method,

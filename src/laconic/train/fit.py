@@ -7,7 +7,7 @@ continues from its last checkpoint to the very same weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +138,7 @@ def _epoch(
     """One pass over the data; returns the mean loss with penalty, in nats per example."""
     batches = seeded(loader, config.seed, epoch)
     total, seen = 0.0, 0
-    length = len(loader) if hasattr(loader, "__len__") else None
+    length = len(loader) if isinstance(loader, Sized) else None
     model.train()
     with _global_noise(config.seed, epoch):
         for index, (x, y) in enumerate(batches):
