@@ -83,11 +83,11 @@ def weights(net: nn.Module) -> list[nn.Parameter]:
     ids=lambda layer: type(layer).__name__,
 )
 def test_the_distribution_is_torchs_own(layer: nn.Module) -> None:
-    """Same range and spread as the layer's own reset_parameters."""
+    """Same range and spread as the layer's own; the largest of 200 draws is 5 % short once in 30,000 runs."""
     theirs = [p.detach().clone() for p in layer.parameters()]
     initialise(layer, seeded(0))
     for mine, their in zip([p.detach() for p in layer.parameters()], theirs, strict=True):
-        bound = float(torch.cat([mine.flatten(), their.flatten()]).abs().max())
+        bound = float(their.abs().max())
         assert not torch.equal(mine, their)
         if mine.numel() >= 200:
             assert float(mine.abs().max()) == pytest.approx(bound, rel=0.05)
