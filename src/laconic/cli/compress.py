@@ -158,10 +158,10 @@ def trained_model(
 ) -> nn.Module:
     """The network to compress: the user's own, or a built-in one trained here once (kept in the folder)."""
     if request.model is not None:
-        model = own_function(request.model, "--model")()
-        if not isinstance(model, nn.Module):
-            raise ModelError(f"--model {request.model} returned a {type(model).__name__}, not an nn.Module")
-        return model
+        own = own_function(request.model, "--model")()
+        if not isinstance(own, nn.Module):
+            raise ModelError(f"--model {request.model} returned a {type(own).__name__}, not an nn.Module")
+        return own
     network = pick(NETWORKS, request.network or "", "network")
     model: nn.Module = network.build(torch.Generator().manual_seed(request.seed))
     done = folder.path("reference.pt")
