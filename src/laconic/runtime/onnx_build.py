@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, LaconicError, WeightsOnlyError
+from laconic.errors import CorruptFileError, FileFormatError, InputError, WeightsOnlyError
 from laconic.pack.ops import text_of
 from laconic.records import AnyArray, Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter, OnnxNode
@@ -66,7 +66,7 @@ def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
         raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
     try:
         return emitter(b, node, given)
-    except LaconicError:
+    except FileFormatError:
         raise
     except (ValueError, IndexError, TypeError) as error:  # shapes that no writer puts together
         raise CorruptFileError(f"operation {node.op!r} does not fit its tensors: {error}") from error

@@ -1,0 +1,141 @@
+"""What cannot be captured says which operation, where, and what to do; nothing is left changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from laconic.errors import CaptureError, InputError
+from laconic.export.capture import capture, shared_names
+from tests.helpers.parity import Fn, assert_parity
+
+X = torch.randn(3, 4)
+
+
+class Sorting(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sort(-1)[0]
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Linear(4, 4), Sorting()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.first(x))
+
+
+def test_an_operation_without_a_rule_is_named_with_its_module() -> None:
+    with pytest.raises(
+        CaptureError, match=r"aten\.sort.*module 'inner' \(Sorting\).*Cure: .*laconic\.restore"
+    ):
+        capture(Outer(), X)
+
+
+def test_data_dependent_control_flow(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CaptureError, match="data-dependent control flow.*Cure"):
+        capture(Fn(lambda x: x if x.sum() > 0 else -x), X)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("result", [lambda x: {"logits": x}, lambda x: (x, {"a": x}), lambda x: 3.0])
+def test_results_that_are_not_tensors(result: object) -> None:
+    with pytest.raises(CaptureError, match="returns a (dict|float).*Cure: wrap it"):
+        capture(Fn(result), X)
+
+
+def test_double_precision_is_refused() -> None:
+    with pytest.raises(CaptureError, match=r"float64.*Cure: module\.float\(\)"):
+        capture(nn.Linear(4, 2).double(), X.double())
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda x: F.dropout(x), "dropout stays active"),
+        (lambda x: F.batch_norm(x, None, None, training=True), "running statistics"),
+        (lambda x: x[x > 0], "mask|data-dependent|trace"),
+        (lambda x: F.adaptive_avg_pool1d(x[:, None], 3), "do not divide"),
+    ],
+)
+def test_other_refusals(function: object, text: str) -> None:
+    with pytest.raises(CaptureError, match=text):
+        capture(Fn(function), X)
+
+
+def test_an_example_of_the_wrong_shape() -> None:
+    with pytest.raises(InputError, match=r"Sequential refuses the example input \(3, 5\) float32.*Cure"):
+        capture(nn.Sequential(nn.Linear(4, 2)), torch.randn(3, 5))
+    with pytest.raises(InputError, match="must be a tensor, got list"):
+        capture(nn.Linear(4, 2), ([1.0],))
+
+
+def test_the_module_and_the_example_are_left_as_they_were() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.ReLU(inplace=True))
+    module[1].eval()
+    flags = [m.training for m in module.modules()]
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    example = X.clone()
+    capture(Fn(lambda m, x: m(x.add_(1)), module), example)
+    assert [m.training for m in module.modules()] == flags
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    assert torch.equal(example, X)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_batch_that_enters_the_arithmetic_is_fixed_with_a_note() -> None:
+    captured = capture(Fn(lambda x: x.reshape(-1)[:12] * x.size(0)), X)
+    assert captured.graph.inputs[0].shape == (3, 4)
+    assert "fixed" in captured.notes[0]
+
+
+class Shared(nn.Module):
+    """One layer in two places, and an embedding whose weight is also the head's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 4)
+        self.mix = nn.Linear(4, 4)
+        self.again = self.mix
+        self.head = nn.Linear(4, 9, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.again(torch.relu(self.mix(self.words(ids)))))
+
+
+def test_shared_weights_are_one_tensor() -> None:
+    module = Shared()
+    model = assert_parity(module, torch.arange(6).reshape(2, 3))
+    assert [t.name for t in model.tensors] == ["words.weight", "mix.weight", "mix.bias"]
+    assert model.aliases == {
+        "again.weight": "mix.weight",
+        "again.bias": "mix.bias",
+        "head.weight": "words.weight",
+    }
+    assert model.graph is not None
+    linear = [node.inputs[1:] for node in model.graph.nodes if node.op == "linear"]
+    assert linear == [(-2, -3), (-2, -3), (-1,)]
+    assert shared_names(module)["again.bias"] == "mix.bias"
+
+
+class Positions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(4))
+        self.register_buffer("kept", torch.randn(4))
+        self.register_buffer("counter", torch.tensor(3))
+        self.register_buffer("lost", torch.randn(4), persistent=False)
+        self.plain = torch.randn(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale + self.kept + self.lost * self.plain
+
+
+def test_parameters_buffers_and_lifted_constants() -> None:
+    model = assert_parity(Positions(), X)
+    # the two tensors that no state dict holds are folded into one constant; the counter is not read
+    assert [t.name for t in model.tensors] == ["scale", "kept", "@0"]
