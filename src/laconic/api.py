@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
+from laconic.bayes.objective import Objective
 from laconic.bayes.prepare import check_model
-from laconic.errors import ModelError, NotPreparedError, ScaleError, at
+from laconic.errors import ModelError, NotPreparedError, at
 from laconic.export import save as _save
 from laconic.methods.contract import Compressed, Context, Judge, Method
 
@@ -93,11 +94,8 @@ def penalty(net: nn.Module) -> torch.Tensor:
     a plain network, ScaleError if a batch was larger than the data set.
     """
     state = prepared(net, "penalty")
-    if state.largest_batch > state.context.data_size:
-        raise ScaleError(
-            f"penalty: a batch of {state.largest_batch} examples met data_size={state.context.data_size}. "
-            "Cure: data_size is the number of training examples, not of batches"
-        )
+    if state.largest_batch:
+        Objective(state.context.data_size).check_batch(state.largest_batch)
     return state.method.penalty(net, state.context) / state.context.data_size
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
-from laconic.errors import InputError, ScaleError
+from laconic.bayes.objective import check_data_size
+from laconic.errors import InputError
 from laconic.records import Tensor
 
 
@@ -43,11 +44,7 @@ class Context:
     example: Any = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.data_size, bool) or not isinstance(self.data_size, int) or self.data_size < 1:
-            raise ScaleError(
-                "data_size must be the number of training examples (a positive integer), "
-                f"got {self.data_size!r}. Cure: pass len(train_set), not the number of batches"
-            )
+        check_data_size(self.data_size)
         if self.total_steps is not None and self.total_steps < 1:
             raise InputError(f"total_steps must be positive or None, got {self.total_steps}")
 

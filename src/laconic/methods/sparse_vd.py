@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.objective import WarmUp
+from laconic.bayes.objective import WarmUp, check_kl_weight
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
@@ -63,6 +63,7 @@ class SparseVD:
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a Gaussian posterior centred on its present value."""
+        check_kl_weight(self.kl_weight, context.data_size)
         net = make_bayesian(model, example=example, init_log_var=self.init_log_var, noise=context.noise)
         add_masks(net, [q.mean for q in posteriors_of(net).values()])
         return net

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.objective import WarmUp
+from laconic.bayes.objective import WarmUp, check_kl_weight
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import Spikes
@@ -87,6 +87,7 @@ class VNQ:
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Gaussian posteriors on all weights and one learned codebook scale per weight tensor."""
+        check_kl_weight(self.kl_weight, context.data_size)
         net = make_bayesian(model, example=example, init_log_var=self.init_log_var, noise=context.noise)
         for index, q in enumerate(posteriors_of(net).values()):
             scale = torch.full((), self.init_scale, dtype=q.mean.dtype, device=q.mean.device)

@@ -50,16 +50,22 @@ def layer_records(tensors: Mapping[str, Tensor], data: bytes) -> tuple[LayerReco
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
-    """Plain JSON-able data."""
-    return asdict(record)
+    """Plain JSON-able data; each layer also says its bits per weight."""
+    layers = [{**asdict(row), "bits_per_weight": row.bits_per_weight} for row in record.layers]
+    return {**asdict(record), "layers": layers}
 
 
 def from_json(data: Mapping[str, Any]) -> RunRecord:
     """The inverse of :func:`to_json`; raises RunFolderError on a field that is missing or unknown."""
     try:
-        layers = tuple(LayerRecord(**{**row, "shape": tuple(row["shape"])}) for row in data["layers"])
+        layers = tuple(_layer(row) for row in data["layers"])
         return RunRecord(**{**data, "layers": layers, "notes": tuple(data.get("notes", ()))})
     except (KeyError, TypeError) as error:
         raise RunFolderError(
             f"not a run record: {error}. Cure: use the record.json that a run wrote"
         ) from error
+
+
+def _layer(row: Mapping[str, Any]) -> LayerRecord:
+    stored = {k: v for k, v in row.items() if k != "bits_per_weight"}
+    return LayerRecord(**{**stored, "shape": tuple(row["shape"])})
