@@ -121,11 +121,11 @@ def test_upsampling(n: int) -> None:
 
 
 ACTIVATIONS = [
-    nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.2), nn.ELU(0.7), nn.SELU(), nn.CELU(0.5), nn.GELU(), nn.GELU("tanh"),
-    nn.SiLU(), nn.Mish(), nn.Sigmoid(), nn.Tanh(), nn.Hardtanh(), nn.ReLU6(), nn.Hardswish(), nn.Hardsigmoid(),
-    nn.Softplus(), nn.Softplus(2.0), nn.Softsign(), nn.LogSigmoid(), nn.Tanhshrink(), nn.Softshrink(),
-    nn.Threshold(0.1, 0.2), nn.Softmax(1), nn.Softmax(-1), nn.LogSoftmax(-1), nn.GLU(1), nn.RReLU(), nn.PReLU(),
-    nn.PReLU(4),
+    nn.ReLU(), nn.LeakyReLU(), nn.LeakyReLU(0.2), nn.ELU(0.7), nn.SELU(), nn.CELU(0.5), nn.GELU(),
+    nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Sigmoid(), nn.Tanh(), nn.Hardtanh(), nn.ReLU6(),
+    nn.Hardswish(), nn.Hardsigmoid(), nn.Softplus(), nn.Softplus(2.0), nn.Softsign(), nn.LogSigmoid(),
+    nn.Tanhshrink(), nn.Softshrink(), nn.Threshold(0.1, 0.2), nn.Softmax(1), nn.Softmax(-1),
+    nn.LogSoftmax(-1), nn.GLU(1), nn.RReLU(), nn.PReLU(), nn.PReLU(4),
 ]  # fmt: skip
 
 

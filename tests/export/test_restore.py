@@ -45,9 +45,7 @@ def test_wrong_shapes_leave_the_module_untouched(saved: tuple[nn.Sequential, Pat
     fresh[3] = nn.Linear(6, 5)
     before = {k: v.clone() for k, v in fresh.state_dict().items()}
     for strict in (True, False):
-        with pytest.raises(
-            RestoreError, match=r"'3\.weight' has shape \(2, 6\) in the file and \(5, 6\).*Cure"
-        ):
+        with pytest.raises(RestoreError, match=r"'3\.weight' has shape \(2, 6\) .* \(5, 6\).*Cure"):
             restore(saved[1], fresh, strict=strict)
     assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items())
 

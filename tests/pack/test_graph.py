@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -170,7 +172,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return Graph(inputs, tuple(nodes), tuple(outputs))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(graphs())
 def test_any_graph_comes_back(graph: Graph) -> None:
     data = encode_graph(graph)
@@ -188,13 +190,11 @@ def test_random_bytes_are_a_graph_or_a_named_error(data: bytes) -> None:
     assert decode_graph(encode_graph(graph), 3).outputs == graph.outputs
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(graphs(), st.data())
 def test_a_flipped_bit_is_a_graph_or_a_named_error(graph: Graph, data: st.DataObject) -> None:
     raw = bytearray(encode_graph(graph))
     bit = data.draw(st.integers(0, 8 * len(raw) - 1))
     raw[bit // 8] ^= 1 << bit % 8
-    try:
+    with suppress(FileFormatError):
         decode_graph(bytes(raw), N_TENSORS)
-    except FileFormatError:
-        pass
