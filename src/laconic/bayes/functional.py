@@ -1,13 +1,17 @@
-r"""Local reparameterisation as pure functions (Kingma, Salimans & Welling 2015, section 2.2).
+r"""Local reparameterisation as functions (Kingma, Salimans & Welling 2015, section 2.2).
 
 For a factorised Gaussian posterior over weights, the pre-activation of a linear map is Gaussian with
 mean :math:`x\theta` and variance :math:`x^2\sigma^2`. Drawing it in place of the weights gives each example
 noise of its own and a gradient variance that falls with the batch. The bias has no variance
 and stays out of that path.
+
+These tensors are a network's largest, and a step's time goes into moving them; hence the care for layout
+and for fresh memory below.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -16,12 +20,18 @@ from torch.autograd.function import once_differentiable
 
 from laconic.bayes.posteriors.gaussian import EPSILON
 
+_LEVELS = 1 << 16
+# Numbers handled at a time: their temporaries stay in a core's cache.
+_PIECE = 1 << 16
+# From this many numbers on, the table of quantiles beats torch's normal_ on a CPU.
+_MANY = 1 << 10
+
 
 def sample_preactivation(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
-    r""":math:`mean + \sqrt{\max(variance, 0) + 10^{-8}}\;noise`, all of one shape.
+    r""":math:`mean + \sqrt{\max(variance, 10^{-8})}\;noise`, all of one shape.
 
-    The floor keeps the square root's slope finite where an input is all zero; the maximum guards against
-    rounding below zero in fast convolutions. ``noise`` gets no gradient.
+    The floor keeps the square root's slope finite where an input is all zero, and guards against rounding
+    below zero in fast convolutions; the gradient passes it. ``noise`` gets none.
 
     >>> sample_preactivation(torch.ones(1), 4 * torch.ones(1), torch.ones(1)).item()
     3.0
@@ -29,21 +39,75 @@ def sample_preactivation(mean: Tensor, variance: Tensor, noise: Tensor) -> Tenso
     return _Noisy.apply(mean, variance, noise)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def draw_preactivation(mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
+    """:func:`sample_preactivation` with fresh noise, written over both arguments: neither may be used again.
+
+    Piece by piece, so that neither noise nor temporaries ever fill memory of their own.
+    """
+    if mean.is_cuda or mean.stride() != variance.stride() or not _is_dense(mean) or mean.is_leaf:
+        return sample_preactivation(mean, variance, standard_normal_like(mean, generator))
+    return _NoisyInPlace.apply(mean, variance, generator)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def variance_like(log_var: Tensor) -> Tensor:
+    """``exp(log_var)`` with the very same strides.
+
+    ``exp`` rewrites the strides of dimensions of length 1, and a convolution that is handed such a weight
+    takes another path, with another output layout, than for the mean.
+    """
+    variance = log_var.exp()
+    return (
+        variance
+        if variance.stride() == log_var.stride()
+        else variance.as_strided(log_var.shape, log_var.stride())
+    )
+
+
 class _Noisy(torch.autograd.Function):
-    """One pass forward that also leaves d out / d variance = noise / (2 std) behind."""
+    """The formula as it stands; leaves noise / std behind for the way back."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
-        std = variance.clamp(min=0).add_(EPSILON).sqrt_()
-        out = torch.addcmul(mean, std, noise)
-        ctx.save_for_backward(std.reciprocal_().mul_(noise).mul_(0.5))
-        return out
+        floored = variance.clamp(min=EPSILON)
+        slope = floored.rsqrt().mul_(noise)
+        ctx.save_for_backward(slope)
+        return torch.addcmul(mean, floored, slope)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         (slope,) = ctx.saved_tensors
-        return grad, grad * slope, None
+        return grad, (grad * slope).mul_(0.5), None
+
+
+class _NoisyInPlace(torch.autograd.Function):
+    """The same; the result stands in ``mean``'s memory and the slope in ``variance``'s."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
+        flat_mean, flat_variance = in_memory_order(mean), in_memory_order(variance)
+        for m, v in zip(flat_mean.split(_PIECE), flat_variance.split(_PIECE), strict=True):
+            slope = v.clamp_(min=EPSILON).rsqrt().mul_(standard_normal_like(v, generator))
+            m.addcmul_(v, slope)
+            torch.mul(slope, 0.5, out=v)
+        ctx.mark_dirty(mean)
+        ctx.slope = variance.detach()
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        return grad, grad * ctx.slope, None
+
+
+def in_memory_order(t: Tensor) -> Tensor:
+    """A flat view of a dense tensor, in the order in which its numbers lie in memory."""
+    return t.permute(sorted(range(t.ndim), key=t.stride, reverse=True)).reshape(-1)
+
+
+def _is_dense(t: Tensor) -> bool:
+    """Whether the tensor fills its stretch of memory without gaps, in any order of dimensions."""
+    return t.permute(sorted(range(t.ndim), key=t.stride, reverse=True)).is_contiguous()
 
 
 def standard_normal_like(t: Tensor, generator: torch.Generator) -> Tensor:
@@ -51,7 +115,8 @@ def standard_normal_like(t: Tensor, generator: torch.Generator) -> Tensor:
 
     Drawn as one contiguous tensor in the order of memory and viewed in the order of dimensions: torch's
     ``normal_`` takes a serial path, eight times slower, on tensors laid out as channels-last. The numbers
-    thus depend on the layout; the distribution does not.
+    thus depend on the layout; the distribution does not. Large float32 tensors on a CPU are drawn from the
+    65,536 equally likely values of :func:`quantiles`, three times faster than by ``normal_``.
 
     >>> image = torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last)
     >>> standard_normal_like(image, torch.Generator().manual_seed(0)).stride() == image.stride()
@@ -59,5 +124,31 @@ def standard_normal_like(t: Tensor, generator: torch.Generator) -> Tensor:
     """
     order = sorted(range(t.ndim), key=t.stride, reverse=True)
     shape = [t.shape[d] for d in order]
-    drawn = torch.randn(shape, generator=generator, dtype=t.dtype, device=t.device)
+    if t.device.type == "cpu" and t.dtype == torch.float32 and t.numel() >= _MANY:
+        drawn = _from_quantiles(t.numel(), generator).view(shape)
+    else:
+        drawn = torch.randn(shape, generator=generator, dtype=t.dtype, device=t.device)
     return drawn.permute(sorted(range(t.ndim), key=order.__getitem__))
+
+
+@functools.cache
+def quantiles() -> Tensor:
+    r"""The standard normal as :math:`2^{16}` equally likely numbers, of mean 0 and variance 1.
+
+    The k-th is :math:`\Phi^{-1}((k + \frac12)/2^{16})`, all scaled to unit variance; the largest is 4.325, the
+    fourth moment 2.9992 in place of 3.
+
+    >>> table = quantiles()
+    >>> table.shape, round(table.double().square().mean().item(), 6)
+    (torch.Size([65536]), 1.0)
+    """
+    ranks = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+    table = torch.special.ndtri(ranks)
+    return (table / table.square().mean().sqrt()).to(torch.float32)
+
+
+def _from_quantiles(count: int, generator: torch.Generator) -> Tensor:
+    """``count`` independent draws from the table, each by 16 random bits."""
+    words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    indices = words.view(torch.int16)[:count].to(torch.int32).add_(_LEVELS // 2)
+    return quantiles().index_select(0, indices)

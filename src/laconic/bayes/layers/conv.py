@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from laconic.bayes.functional import sample_preactivation
+from laconic.bayes.functional import draw_preactivation, variance_like
 from laconic.bayes.layers.variational import Variational
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class _BayesConv(Variational, _Plain):
         if not self.bayes_samples():
             return super().forward(input)  # type: ignore[no-any-return]
         mean = self._conv_forward(input, self.weight, self.bias)
-        variance = self._conv_forward(input.square(), self.bayes_log_var("weight").exp(), None)
-        return sample_preactivation(mean, variance, self.bayes_noise(mean))
+        variance = self._conv_forward(input.square(), variance_like(self.bayes_log_var("weight")), None)
+        return draw_preactivation(mean, variance, self.bayes_generator(mean))
 
 
 class BayesConv1d(_BayesConv, nn.Conv1d):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.functional import sample_preactivation
+from laconic.bayes.functional import draw_preactivation, variance_like
 from laconic.bayes.layers.variational import Variational
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ class _BayesConvTranspose(Variational, _Plain):
         if not self.bayes_samples():
             return super().forward(input, output_size)  # type: ignore[no-any-return]
         mean = self._transposed(input, self.weight, self.bias, output_size)
-        variance = self._transposed(input.square(), self.bayes_log_var("weight").exp(), None, output_size)
-        return sample_preactivation(mean, variance, self.bayes_noise(mean))
+        variance = self._transposed(
+            input.square(), variance_like(self.bayes_log_var("weight")), None, output_size
+        )
+        return draw_preactivation(mean, variance, self.bayes_generator(mean))
 
     def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, output_size: Any) -> Tensor:
         dims = len(self.kernel_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.functional import sample_preactivation
+from laconic.bayes.functional import draw_preactivation, variance_like
 from laconic.bayes.layers.variational import Variational
 
 
@@ -17,5 +17,5 @@ class BayesLinear(Variational, nn.Linear):
         if not self.bayes_samples():
             return super().forward(input)
         mean = F.linear(input, self.weight, self.bias)
-        variance = F.linear(input.square(), self.bayes_log_var("weight").exp())
-        return sample_preactivation(mean, variance, self.bayes_noise(mean))
+        variance = F.linear(input.square(), variance_like(self.bayes_log_var("weight")))
+        return draw_preactivation(mean, variance, self.bayes_generator(mean))

@@ -77,6 +77,10 @@ class Variational(nn.Module):
         """Fresh noise with the shape and layout of ``t``."""
         return self._bayes_draws.noise.like(t)
 
+    def bayes_generator(self, t: Tensor) -> torch.Generator:
+        """The generator for noise on the device of ``t``."""
+        return self._bayes_draws.noise.generator(t.device)
+
     def bayes_log_var(self, name: str) -> nn.Parameter:
         """The log variance that belongs to parameter ``name``."""
         return self._parameters[name + LOG_VAR]  # type: ignore[return-value]
