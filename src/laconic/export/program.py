@@ -90,8 +90,9 @@ def traces(
 
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...], axis: int | None) -> ExportedProgram:
     free = None if axis is None else _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
+    fresh = tuple(x.clone() for x in example)  # torch.export leaves its marks of free axes on the tensors
     with _quiet(), _inference():
-        return torch.export.export(module, example, dynamic_shapes=free, strict=False)
+        return torch.export.export(module, fresh, dynamic_shapes=free, strict=False)
 
 
 def _like_signature(module: nn.Module, specs: tuple[Any, ...]) -> tuple[Any, ...]:
