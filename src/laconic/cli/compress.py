@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import subprocess
@@ -16,10 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.cli.choices import NETWORKS, make_job, make_reference, own_function, parse_value, pick, preset
-from laconic.cli.readers import run_inspect
+from laconic import pack
+from laconic.cli.choices import NETWORKS, make_job, make_reference, parse_value, pick, preset
+from laconic.cli.own import own_function
+from laconic.cli.readers import run_inspect, score_batches
 from laconic.data import TensorLoader, load, split
 from laconic.errors import InputError, LaconicError, ModelError
+from laconic.export import restore
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import MODEL_FILE, RECORD_FILE, Job, run_job, settings_of, write_results
 from laconic.train.evaluate import evaluate
@@ -184,14 +188,19 @@ def finish_run(
     """Write the file and its record; the test set is looked at here, once, from the decoded file."""
     metrics: dict[str, float] = {}
     path = folder.path(MODEL_FILE)
-    write_results(small, job, folder, metrics, final=False)
+    for note in write_results(small, job, folder, metrics, final=False).notes:
+        print(f"note: {note}")
     if loaders.test is not None:
         metrics["original_test_error"] = evaluate(model, loaders.test).error
     if ":" not in request.data:
         score = verify_in_fresh_process(path, request.data)
         metrics.update({f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")})
+    elif loaders.test is not None and is_runnable(path):
+        score = score_batches(path, ((x.numpy(), y.numpy()) for x, y in loaders.test))
+        metrics.update({f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")})
     elif loaders.test is not None:
-        metrics["test_error_percent"] = 100 * evaluate(small.module, loaders.test).error
+        restored = restore(path, copy.deepcopy(model))
+        metrics["test_error_percent"] = 100 * evaluate(restored, loaders.test).error
     record = write_results(small, job, folder, metrics)
     run_inspect(str(path))
     print(f"validation error {100 * record.metrics['original_validation_error']:.2f} % before, ", end="")
@@ -202,6 +211,11 @@ def finish_run(
     ratio = record.bytes_before / record.file_bytes
     print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
+
+
+def is_runnable(path: Path) -> bool:
+    """Whether the file holds a graph."""
+    return pack.read(path).graph is not None
 
 
 def verify_in_fresh_process(path: Path, data: str) -> dict[str, Any]:

@@ -7,16 +7,16 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from laconic.errors import InputError, LaconicError
+from laconic.errors import DataError, InputError, LaconicError
 from laconic.records import AnyArray, SectionRow
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The file's bytes, or an InputError that names it."""
     try:
         return Path(path).read_bytes()
@@ -60,11 +60,9 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
 
 def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
     """Decode the file, score it on the whole test set, and say whether torch was anywhere near."""
-    from laconic.data import load
-    from laconic.data.images import as_input
-
-    images = load(data)
-    result = score_file(path, as_input(images.test_images, images.scale), images.test_labels)
+    x, labels = test_arrays(data)
+    batches = ((x[i : i + 1000], labels[i : i + 1000]) for i in range(0, len(x), 1000))
+    result = score_batches(path, batches)
     if as_json:
         print(json.dumps(result))
         return 0
@@ -78,18 +76,39 @@ def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
     return 0
 
 
-def score_file(path: str, x: AnyArray, labels: AnyArray) -> dict[str, float | int | bool]:
-    """Error and nll of a decoded file on (x, labels), with its size: what every figure of ours is made of."""
+def test_arrays(data: str) -> tuple[AnyArray, AnyArray]:
+    """Inputs and labels of a built-in test set, or those that a user's ``package.module:function`` returns."""
+    from laconic.cli.own import own_function
+    from laconic.data import load
+    from laconic.data.images import as_input
+
+    if ":" not in data:
+        images = load(data)
+        return as_input(images.test_images, images.scale), images.test_labels
+    found = own_function(data, "--data")()
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(a, np.ndarray) for a in found)):
+        raise InputError(f"--data {data} should return two NumPy arrays: inputs (batch first) and labels")
+    return found
+
+
+def score_batches(
+    path: str | os.PathLike[str], batches: Iterable[tuple[AnyArray, AnyArray]]
+) -> dict[str, float | int | bool]:
+    """Error and nll of a decoded file on batches, with its size: what every figure of ours is made of."""
     from laconic.pack import layout
     from laconic.runtime import load
 
     net = load(path)
-    logits = np.concatenate([np.asarray(net(x[i : i + 1000])) for i in range(0, len(x), 1000)]).astype(
-        np.float64
-    )
-    wrong = int((logits.argmax(1) != labels).sum())
-    shifted = logits - logits.max(1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    wrong, nll, examples = 0, 0.0, 0
+    for x, labels in batches:
+        logits = np.asarray(net(x)).astype(np.float64)
+        wrong += int((logits.argmax(1) != labels).sum())
+        shifted = logits - logits.max(1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        nll -= float(log_p[np.arange(len(labels)), labels.astype(np.int64)].sum())
+        examples += len(labels)
+    if examples == 0:
+        raise DataError("the test set is empty: there is nothing to score")
     size = os.path.getsize(path)
     fp32 = 4 * sum(r.weights for r in layout(read_bytes(path)))
     return {
@@ -97,9 +116,9 @@ def score_file(path: str, x: AnyArray, labels: AnyArray) -> dict[str, float | in
         "fp32_bytes": fp32,
         "ratio": fp32 / size,
         "wrong": wrong,
-        "examples": len(labels),
-        "error_percent": 100 * wrong / len(labels),
-        "nll": float(-log_p[np.arange(len(labels)), labels.astype(np.int64)].mean()),
+        "examples": examples,
+        "error_percent": 100 * wrong / examples,
+        "nll": nll / examples,
         "torch_imported": "torch" in sys.modules,
     }
 

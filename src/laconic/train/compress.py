@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -155,13 +156,15 @@ def write_results(
     job: Job,
     folder: RunFolder,
     metrics: dict[str, float],
-    notes: tuple[str, ...] = (),
     *,
     final: bool = True,
 ) -> RunRecord:
     """Write model.lac and, if ``final``, record.json into the run folder; returns the record."""
     path = folder.path(MODEL_FILE)
-    length = api.save(small, path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        length = api.save(small, path)
+    notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
     facts = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     record = RunRecord(
         settings=settings_of(job),
