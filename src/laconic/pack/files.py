@@ -34,9 +34,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> int:
         try:
             _write_all(handle, data)
             os.fsync(handle)
-            os.fchmod(handle, 0o666 & ~_umask())
         finally:
             os.close(handle)
+        os.chmod(sibling, 0o666 & ~_umask())
         os.replace(sibling, target)
     except BaseException as error:
         with suppress(OSError):

@@ -173,23 +173,24 @@ def _get_dictionary(source: Reader) -> tuple[int, ...]:
 
 def _put_table(out: Writer, table: Table) -> None:
     out.signed(table.lowest)
-    out.varint(len(table.counts))
-    if len(table.counts) > 1:
+    out.varint(len(table.counts) << 1 | bool(table.low_bits))
+    if table.low_bits:
         out.byte(table.low_bits)
+    if len(table.counts) > 1:
         for c in table.counts:
             out.varint(c)
 
 
 def _get_table(source: Reader) -> Table:
-    lowest, classes = source.signed(), source.varint()
+    lowest, word = source.signed(), source.varint()
+    classes, low_bits = word >> 1, source.byte() if word & 1 else 0
     if not (-(2**31) <= lowest < 2**31 and 1 <= classes <= MAX_CLASSES):
         raise CorruptFileError(f"a table of {classes} classes starts at {lowest}")
-    if classes == 1:
-        return Table(lowest, 0, (1,))
-    low_bits = source.byte()
-    counts = tuple(source.varint() for _ in range(classes))
-    if low_bits > 20 or not 0 < sum(counts) <= 2**20 or lowest + ((classes - 1) << low_bits) >= 2**31:
+    counts = tuple(source.varint() for _ in range(classes)) if classes > 1 else (1,)
+    if (word & 1 and not 0 < low_bits <= 20) or lowest + ((classes - 1) << low_bits) >= 2**31:
         raise CorruptFileError(f"a table spans {classes} classes of 2^{low_bits} values")
+    if not (counts[0] and counts[-1] and sum(counts) <= 2**17):
+        raise CorruptFileError(f"a table's counts add up to {sum(counts)}, or start or end with 0")
     return Table(lowest, low_bits, counts)
 
 

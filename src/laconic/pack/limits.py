@@ -12,6 +12,7 @@ class Limits:
     """Caps that are checked against a file's claims before anything is allocated.
 
     ``elements``: entries of all tensors together. ``decoded_bytes``: their bytes in memory.
+    ``constants``: entries of tensors whose entries are all equal, which take no bits in the file.
     ``tensors``: tensors and aliases. Raise them for larger networks:
 
     >>> Limits(elements=2**33, decoded_bytes=2**36).elements
@@ -20,6 +21,7 @@ class Limits:
 
     elements: int = 2**31
     decoded_bytes: int = 2**33
+    constants: int = 2**26
     tensors: int = 2**16
 
     def check(self, what: str, claimed: int, allowed: int) -> None:

@@ -23,6 +23,7 @@ ONE = 1 << CHANCE_BITS
 _MODELS = constriction.stream.model
 _BERNOULLI = _MODELS.Bernoulli(perfect=False)
 _WORD = np.dtype("<u4")
+_TOP_BIT = 1 << 31
 
 
 class Coder(Protocol):
@@ -81,8 +82,8 @@ class StreamWriter:
         return symbols
 
     def finish(self, checksum: int) -> bytes:
-        """The stream's bytes. ``checksum`` (of the coded integers) is the coder's first word."""
-        coder = constriction.stream.stack.AnsCoder(np.array([checksum or 1], dtype=np.uint32))
+        """The stream's bytes. ``checksum`` (31 bits of the coded integers) is the coder's first word."""
+        coder = constriction.stream.stack.AnsCoder(np.array([checksum | _TOP_BIT], dtype=np.uint32))
         for symbols, model, chances in reversed(self._batches):
             if chances is None:
                 coder.encode_reverse(symbols, model)
@@ -100,12 +101,14 @@ class StreamReader:
             raise CorruptFileError("the symbol stream is empty or ends in a zero byte")
         words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=_WORD)
         self._coder = constriction.stream.stack.AnsCoder(words.astype(np.uint32))
+        self._check_left()
 
     def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         if not chances.size:
             return np.zeros(0, np.int32)
         symbols: IntArray = self._coder.decode(_BERNOULLI, chances / np.float64(ONE))
+        self._check_left()
         return symbols
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:
@@ -113,6 +116,7 @@ class StreamReader:
         if not n or len(counts) < 2:
             return np.zeros(n, np.int32)
         symbols: IntArray = self._coder.decode(_categorical(counts), n)
+        self._check_left()
         return symbols
 
     def bits(self, width: int, n: int, known: IntArray | None) -> IntArray:
@@ -121,16 +125,22 @@ class StreamReader:
         if n:
             for shift, part in _halves(width):
                 symbols |= self._coder.decode(_MODELS.Uniform(1 << part), n) << shift
+            self._check_left()
         return symbols
 
     def left_bits(self) -> int:
-        """Bits not yet consumed."""
-        return int(self._coder.num_valid_bits())
+        """Bits not yet consumed, the first word's included."""
+        return int(self._coder.num_valid_bits()) + 1
+
+    def _check_left(self) -> None:
+        """Encoding never shrinks the coder's state, so a state below the first word has run dry."""
+        if self.left_bits() < 32:
+            raise ChecksumError("the symbol stream ends before the symbols that the headers announce")
 
     def finish(self, checksum: int) -> None:
         """Check that exactly the first word is left and that it is the integers' checksum."""
         words = self._coder.get_compressed()
-        if len(words) != 1 or int(words[0]) != (checksum or 1):
+        if len(words) != 1 or int(words[0]) != checksum | _TOP_BIT:
             raise ChecksumError("the decoded integers do not match the file's checksum of them")
 
 
