@@ -6,7 +6,7 @@ curvature. Each weight takes
 
 .. math:: \arg\min_q \; \frac{(\theta - q\Delta)^2}{2\sigma^2} + \lambda R(q)
 
-over the two grid points around theta, one point further in, and zero, where R is the code length in
+over the grid point nearest to theta, the one next to it towards zero, and zero, where R is the code length in
 nats under the tensor's own statistics: whether it is zero (row density times column density over
 overall density) and, if not, which level. A few alternations of choosing and re-counting
 (Lloyd-Max with an entropy constraint, Chou, Lookabaugh & Gray 1989) settle it.

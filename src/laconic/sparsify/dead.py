@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 AliveMasks = dict[str, npt.NDArray[np.bool_]]
 
@@ -80,13 +81,15 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     except Exception:  # noqa: BLE001 - tracing fails in many ways; all of them mean "not covered"
         return None
     with torch.no_grad():
-        for p in twin.parameters():
+        for p in twin.requires_grad_(True).parameters():  # frozen ones too: they may well be alive
             p.copy_((p != 0) / max(1, p[0].numel() if p.ndim > 1 else 1))
     try:
         out = _Flow(graph).run(torch.ones(example.shape, dtype=torch.float64))
     except _NotCovered:
         return None
-    outputs = [out] if isinstance(out, Tensor) else [o for o in out if isinstance(o, Tensor)]
+    outputs = [o for o in tree_leaves(out) if isinstance(o, Tensor) and o.requires_grad]
+    if not outputs:
+        return None
     torch.autograd.backward(torch.stack([o.sum() for o in outputs]).sum())
     named = graph.named_parameters(remove_duplicate=False)
     return {n: np.asarray(p.grad != 0) if p.grad is not None else np.zeros(p.shape, bool) for n, p in named}
@@ -94,6 +97,21 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
 
 class _Flow(fx.Interpreter):
     """Runs the traced network with averages for maxima, and refuses what it does not know."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """One operation, scaled to a largest value of 1: a deep network must not underflow."""
+        out = super().run_node(n)
+        if n.op in ("placeholder", "output", "get_attr") or not isinstance(out, Tensor) or not out.numel():
+            return out
+        largest = float(out.detach().max())
+        return out / largest if largest > 0 else out
+
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A parameter by itself; a buffer may hold negative numbers, which could cancel."""
+        found = super().get_attr(target, args, kwargs)
+        if not isinstance(found, nn.Parameter):
+            raise _NotCovered(str(target))
+        return found
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = self.fetch_attr(str(target))
@@ -115,15 +133,8 @@ class _Flow(fx.Interpreter):
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target in (F.max_pool2d, torch.max_pool2d) or getattr(target, "__name__", "") == "max_pool2d":
-            if set(kwargs) - {"stride", "padding", "ceil_mode", "kernel_size", "dilation", "return_indices"}:
-                raise _NotCovered(str(target))
-            if kwargs.get("dilation", 1) not in (1, (1, 1)) or kwargs.get("return_indices"):
-                raise _NotCovered(str(target))
-            kept = {
-                k: v for k, v in kwargs.items() if k not in ("dilation", "return_indices") and v is not None
-            }
-            return F.avg_pool2d(*args[:4], **kept)
-        if target not in _FUNCTIONS or (target is operator.mul and any(isinstance(a, Tensor) for a in args)):
+            return _average_for_max(target, args, kwargs)
+        if target not in _FUNCTIONS or not _stays_positive(target, args, kwargs):
             raise _NotCovered(str(target))
         replacement = _FUNCTIONS[target]
         return replacement(*args, **kwargs) if replacement else super().call_function(target, args, kwargs)
@@ -134,3 +145,24 @@ class _Flow(fx.Interpreter):
         if target not in _METHODS:
             raise _NotCovered(str(target))
         return super().call_method(target, args, kwargs)
+
+
+def _average_for_max(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """``max_pool2d(x, kernel, stride, padding, ...)`` as an average, which has no dilation."""
+    known = {"stride", "padding", "ceil_mode", "kernel_size", "dilation", "return_indices"}
+    if set(kwargs) - known or len(args) > 4:
+        raise _NotCovered(str(target))
+    if kwargs.get("dilation", 1) not in (1, (1, 1)) or kwargs.get("return_indices"):
+        raise _NotCovered(str(target))
+    kept = {k: v for k, v in kwargs.items() if k not in ("dilation", "return_indices") and v is not None}
+    return F.avg_pool2d(*args, **kept)
+
+
+def _stays_positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether no term can cancel another: sums of tensors alone, products and quotients of sizes alone."""
+    if target in (operator.add, torch.add):
+        tensors = [isinstance(a, Tensor) for a in args]
+        return not kwargs and (all(tensors) or not any(tensors))
+    if target in (operator.mul, operator.floordiv):
+        return not any(isinstance(a, Tensor) for a in args)
+    return True
