@@ -77,7 +77,7 @@ def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
 
 
 def test_arrays(data: str) -> tuple[AnyArray, AnyArray]:
-    """Inputs and labels of a built-in test set, or those that a user's ``package.module:function`` returns."""
+    """Inputs and labels of a built-in test set, or what a user's ``package.module:function`` returns."""
     from laconic.cli.own import own_function
     from laconic.data import load
     from laconic.data.images import as_input

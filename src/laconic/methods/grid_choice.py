@@ -147,6 +147,11 @@ def _cheapest(
     return min(scored, key=lambda pair: pair[1].nll)[0]
 
 
+def trained(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The parameters that training may change, detached: frozen ones are stored as they are."""
+    return {name: p.detach() for name, p in parameters.items() if p.requires_grad}
+
+
 def quantize_rest(
     plain: nn.Module,
     weights: Mapping[str, IntTensor],

@@ -18,7 +18,7 @@ from torch import nn
 from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid
+from laconic.methods.grid_choice import GridChoice, choose_grid, trained
 from laconic.methods.masks import add_masks, masks_of, without_masks
 from laconic.records import WeightStats
 from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
@@ -85,7 +85,7 @@ class MagnitudePruning:
         weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(plain).items()}
         keeps = keep_largest(weights, self.sparsity, per_layer=self.per_layer)
         stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
-        rest = {n: p.detach() for n, p in plain.named_parameters() if n not in stats}
+        rest = trained({n: p for n, p in plain.named_parameters() if n not in stats})
         return choose_grid(plain, stats, keeps, rest, self.grid, judge, context.example)
 
     def _progress(self, context: Context) -> float:

@@ -24,7 +24,7 @@ from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, p
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid
+from laconic.methods.grid_choice import GridChoice, choose_grid, trained
 from laconic.methods.masks import add_masks, masks_of
 from laconic.sparsify.threshold import keep_below
 
@@ -108,7 +108,7 @@ class SparseVD:
         keeps = {
             n: keep_below(s, self.threshold) & mask for (n, s), mask in zip(stats.items(), held, strict=True)
         }
-        rest = {name: p.detach() for name, p in deterministic_of(module).items()}
+        rest = trained(deterministic_of(module))
         plain = plain_copy(module)
         return choose_grid(plain, stats, keeps, rest, self.grid, judge, context.example)
 

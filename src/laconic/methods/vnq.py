@@ -24,7 +24,7 @@ from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, p
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import finish, quantize_rest
+from laconic.methods.grid_choice import finish, quantize_rest, trained
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
@@ -134,9 +134,8 @@ class VNQ:
             for (name, q), scale in zip(posteriors.items(), scales, strict=True)
         }
         plain = plain_copy(module)
-        rest = {
-            name: p.detach() for name, p in deterministic_of(module).items() if not name.startswith(SCALES)
-        }
+        others = deterministic_of(module).items()
+        rest = trained({name: p for name, p in others if not name.startswith(SCALES)})
         plain, tensors, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         return finish(plain, tensors, {**facts, "method": "vnq", "scales": scale_facts}, judge)
