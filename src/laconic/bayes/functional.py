@@ -86,7 +86,7 @@ class _NoisyInPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
         flat_mean, flat_variance = in_memory_order(mean), in_memory_order(variance)
-        for m, v in zip(flat_mean.split(_PIECE), flat_variance.split(_PIECE), strict=True):
+        for m, v in zip(torch.split(flat_mean, _PIECE), torch.split(flat_variance, _PIECE), strict=True):
             slope = v.clamp_(min=EPSILON).rsqrt().mul_(standard_normal_like(v, generator))
             m.addcmul_(v, slope)
             torch.mul(slope, 0.5, out=v)

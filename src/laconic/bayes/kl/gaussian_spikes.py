@@ -27,7 +27,7 @@ from laconic.bayes.posteriors.gaussian import EPSILON, Gaussian
 from laconic.bayes.priors.spikes import Spikes
 
 # Weights handled at a time: the temporaries of one piece stay in a core's cache.
-PIECE = 1 << 15
+PIECE = 1 << 14
 
 
 @register_kl(Gaussian, Spikes)
@@ -73,9 +73,12 @@ class _Windowed(torch.autograd.Function):
         flat_mean, flat_log_var = (t.permute(order).reshape(-1) for t in (mean, log_var))
         out = [torch.empty_like(flat_mean) for _ in range(3)]
         factor, shift = 1.0 / float(scale), 2.0 * float(scale.log())
+        levels = mean.new_tensor(code.levels).unsqueeze(1)
+        pulls = mean.new_tensor([-1.0 / width**2 for width in code.widths]).unsqueeze(1)
         for start in range(0, flat_mean.numel(), PIECE):
             piece = slice(start, start + PIECE)
-            _piece(flat_mean[piece] * factor, flat_log_var[piece] - shift, code, [t[piece] for t in out])
+            theta, rho = flat_mean[piece] * factor, flat_log_var[piece] - shift
+            _piece(theta - levels, rho, pulls, code.base, [t[piece] for t in out])
         back = sorted(range(mean.ndim), key=order.__getitem__)
         shape = [mean.shape[d] for d in order]
         value, to_mean, to_log_var = (t.view(shape).permute(back) for t in out)
@@ -93,53 +96,25 @@ class _Windowed(torch.autograd.Function):
         return along_mean, along_log_var, along_scale, None
 
 
-def _piece(mean: Tensor, log_var: Tensor, code: _Code, out: list[Tensor]) -> None:
-    """Value, d/d mean and d/d log variance of one flat piece, in units of the codebook, into ``out``."""
-    variance = log_var.exp()
-    parts = [_spike(mean - level, log_var, variance) for level in code.levels]
-    if code.base is None:
-        shares, slopes = _normalised(mean, code)
-        value, to_mean, to_log_var = (torch.zeros_like(mean) for _ in range(3))
-        rest = None
-    else:
-        value, to_mean, to_log_var = (t.clone() for t in parts[code.base])
-        shares, slopes = _windows(mean, code)
-        rest = parts[code.base]
-    for k, (part, share, slope) in enumerate(zip(parts, shares, slopes, strict=True)):
-        if k == code.base:
-            continue
-        f, f_mean, f_log_var = part if rest is None else (a - b for a, b in zip(part, rest, strict=True))
-        value.addcmul_(share, f)
-        to_mean.addcmul_(share, f_mean).addcmul_(slope, f)
-        to_log_var.addcmul_(share, f_log_var)
-    for target, result in zip(out, (value, to_mean, to_log_var), strict=True):
-        target.copy_(result)
+def _piece(offset: Tensor, log_var: Tensor, pulls: Tensor, base: int | None, out: list[Tensor]) -> None:
+    """Value, d/d mean and d/d log variance of one flat piece, in units of the codebook, into ``out``.
 
-
-def _spike(offset: Tensor, log_var: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """F, dF/d offset and dF/d log variance of one spike."""
+    ``offset`` is (levels, weights): mean minus level. ``pulls`` is -1 / tau^2 by level.
+    """
     square = offset.square().add_(EPSILON)
-    value, slope = fit_and_slope(square, log_var, variance)
-    return value, (slope * offset).div_(square).mul_(-2.0), slope
-
-
-def _windows(mean: Tensor, code: _Code) -> tuple[list[Tensor], list[Tensor]]:
-    """Each window and its slope in the mean."""
-    shares, slopes = [], []
-    for level, width in zip(code.levels, code.widths, strict=True):
-        pull = (mean - level).div_(-(width**2))
-        share = (pull * (mean - level)).mul_(0.5).exp_()
-        shares.append(share)
-        slopes.append(pull.mul_(share))
-    return shares, slopes
-
-
-def _normalised(mean: Tensor, code: _Code) -> tuple[list[Tensor], list[Tensor]]:
-    """The windows divided by their sum (a softmax, so that far from all levels the nearest one counts)."""
-    offsets = torch.stack(
-        [(mean - level) / width for level, width in zip(code.levels, code.widths, strict=True)]
-    )
-    shares = torch.softmax(-0.5 * offsets.square(), 0)
-    pulls = torch.stack([-o / width for o, width in zip(offsets, code.widths, strict=True)])
-    slopes = shares * (pulls - (shares * pulls).sum(0))
-    return list(shares.unbind()), list(slopes.unbind())
+    f, f_log_var = fit_and_slope(square, log_var, log_var.exp())
+    f_mean = (f_log_var * offset).div_(square).mul_(-2.0)
+    pull = offset * pulls
+    share = offset.mul_(pull).mul_(0.5)
+    if base is None:
+        share = torch.softmax(share, 0)
+        slope = share * (pull - (share * pull).sum(0))
+    else:
+        share.exp_()
+        slope = pull.mul_(share)
+        for windows, whole in ((share, 1.0), (slope, 0.0)):
+            windows[base] = 0.0
+            windows[base] = whole - windows.sum(0)
+    torch.sum(share * f, 0, out=out[0])
+    torch.sum(f_mean.mul_(share).addcmul_(slope, f), 0, out=out[1])
+    torch.sum(f_log_var.mul_(share), 0, out=out[2])
