@@ -25,7 +25,15 @@ from laconic.data import TensorLoader, load, split
 from laconic.errors import InputError, LaconicError, ModelError
 from laconic.export import restore
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
-from laconic.train.compress import MODEL_FILE, RECORD_FILE, Job, run_job, settings_of, write_results
+from laconic.train.compress import (
+    MODEL_FILE,
+    RECORD_FILE,
+    Job,
+    check_start,
+    run_job,
+    settings_of,
+    write_results,
+)
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.progress import Progress, for_stream
@@ -48,11 +56,14 @@ class Request:
     seed: int
     out: Path
     settings: Mapping[str, Any]
+    threads: int | None = None
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
         """What identifies the run: it must be the same on --resume."""
         asked = {"network": self.network, "model": self.model, "data": self.data}
-        return {**asked, **settings_of(job), "reference": None if reference is None else vars(reference)}
+        data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
+        trained = None if reference is None else vars(reference)
+        return {**asked, **data, **settings_of(job), "reference": trained}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +78,8 @@ class Loaders:
 def run_compress(arguments: argparse.Namespace) -> int:
     """Run the command; prints what it did and where the file is."""
     request = parse_request(arguments)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
     job = make_job(request.method, request.settings, request.target, request.seed)
     reference = make_reference(request.network, request.settings, request.seed)
     show = for_stream(sys.stderr)
@@ -104,11 +115,12 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         if not equals:
             raise InputError(f"--set {text!r} should read KEY=VALUE")
         chosen[key] = parse_value(value)
+    seed, threads = values.get("seed", 0), values.get("threads")
+    if seed < 0 or (threads is not None and threads < 1):
+        raise InputError(f"seed must be >= 0 and threads >= 1, got {seed} and {threads}")
     name = network or str(model).split(":")[-1]
     out = Path(values.get("out") or Path("runs") / f"{name}-{method}")
-    return Request(
-        network, model, data, method, values.get("target"), int(values.get("seed", 0)), out, chosen
-    )
+    return Request(network, model, data, method, values.get("target"), seed, out, chosen, threads)
 
 
 def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -124,6 +136,10 @@ def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     if unknown:
         known = ", ".join((*OPTIONS, "settings"))
         raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
+    for name, value in tree.items():
+        kind = int if name in ("seed", "threads") else str
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise InputError(f"run file {path}: {name} must be {kind.__name__}, got {value!r}")
     return tree, settings
 
 
@@ -149,12 +165,23 @@ def make_loaders(request: Request) -> Loaders:
     recipe = NETWORKS[request.network].recipe if request.network else LENET5_MNIST
     held_out = min(recipe.validation, len(images.train_labels) // 7)
     parts = split(images, validation=held_out, seed=request.seed)
-    batch = int(request.settings.get("data.batch_size", recipe.batch_size))
+    batch = batch_size(request.settings, recipe.batch_size)
     return Loaders(
         TensorLoader(parts.train, batch, seed=request.seed, drop_last=True, channels_last=True),
         TensorLoader(parts.validation, 1000, shuffle=False, channels_last=True),
         TensorLoader(parts.test, 1000, shuffle=False, channels_last=True),
     )
+
+
+def batch_size(settings: Mapping[str, Any], usual: int) -> int:
+    """The ``data.batch_size`` asked for; any other ``data.`` setting is an error."""
+    asked = {k: v for k, v in settings.items() if k.startswith("data.")}
+    value = asked.pop("data.batch_size", usual)
+    if asked:
+        raise InputError(f"no setting is called {next(iter(asked))!r}. Cure: data.batch_size")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"setting data.batch_size: expected int, got {value!r}")
+    return value
 
 
 def trained_model(
@@ -174,6 +201,7 @@ def trained_model(
         show.say(f"training the reference {request.network}")
         checkpoint = folder.path("reference-checkpoint.pt")
         config = reference or network.reference(request.seed)
+        check_start(model, loaders.train)
         fit(model, loaders.train, config, Hooks.plain(model), checkpoint=checkpoint, progress=show)
         save_checkpoint(done, model.state_dict())
         checkpoint.unlink(missing_ok=True)
@@ -192,15 +220,7 @@ def finish_run(
         print(f"note: {note}")
     if loaders.test is not None:
         metrics["original_test_error"] = evaluate(model, loaders.test).error
-    if ":" not in request.data:
-        score = verify_in_fresh_process(path, request.data)
-        metrics.update({f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")})
-    elif loaders.test is not None and is_runnable(path):
-        score = score_batches(path, ((x.numpy(), y.numpy()) for x, y in loaders.test))
-        metrics.update({f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")})
-    elif loaders.test is not None:
-        restored = restore(path, copy.deepcopy(model))
-        metrics["test_error_percent"] = 100 * evaluate(restored, loaders.test).error
+        metrics.update(score_test(path, request.data, loaders.test, model))
     record = write_results(small, job, folder, metrics)
     run_inspect(str(path))
     print(f"validation error {100 * record.metrics['original_validation_error']:.2f} % before, ", end="")
@@ -211,6 +231,17 @@ def finish_run(
     ratio = record.bytes_before / record.file_bytes
     print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
+
+
+def score_test(path: Path, data: str, test: Loader, model: nn.Module) -> dict[str, float]:
+    """The file's error on the test set: without torch where the file holds a graph, else restored."""
+    if not is_runnable(path):
+        return {"test_error_percent": 100 * evaluate(restore(path, copy.deepcopy(model)), test).error}
+    if ":" in data:
+        score = score_batches(path, ((x.numpy(), y.numpy()) for x, y in test))
+    else:
+        score = verify_in_fresh_process(path, data)
+    return {f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")}
 
 
 def is_runnable(path: Path) -> bool:

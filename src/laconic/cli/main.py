@@ -11,12 +11,15 @@ from laconic.errors import LaconicError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for an error the library names, 130 when interrupted."""
+    """Run one command; returns the exit status: 0, 2 for an error that it names, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments) or 0)
     except LaconicError as error:
         print(f"laconic: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"laconic: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("laconic: interrupted; go on with --resume", file=sys.stderr)

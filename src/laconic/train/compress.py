@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic import api
-from laconic.errors import DataError, at
+from laconic.bayes.prepare import check_model
+from laconic.errors import DataError, ModelError, at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.records import RunRecord
 from laconic.train.evaluate import Loss, check_labels, evaluate
@@ -96,16 +97,13 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoint if there is one) and convert."""
     show = progress or SilentProgress()
-    first = next(iter(train), None)
-    if first is None:
-        raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
-    example = first[0][:2]
+    example = check_start(model, train)
     size = data_size if data_size is not None else count_examples(train)
     with at("compress: the original network on the validation split"):
-        _check_first_batch(model, first)
         original = evaluate(model, validate, loss)
     show.say(f"original: validation error {100 * original.error:.2f} %")
-    net = api.prepare(model, job.method, example, data_size=size, seed=job.seed)
+    steps = job.fit.epochs * len(train) if isinstance(train, Sized) else None
+    net = api.prepare(model, job.method, example, data_size=size, seed=job.seed, total_steps=steps)
     checkpoint = folder.path(CHECKPOINT) if folder else None
     log = folder.log if folder else lambda text: None
     fit(
@@ -123,16 +121,41 @@ def run_job(
     return _with_facts(small, original, size)
 
 
-def _check_first_batch(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
-    """Refuse labels that the network cannot have before any time is spent."""
-    x, y = batch
+def check_start(model: nn.Module, train: Loader) -> Tensor:
+    """Two inputs of the first training batch, once it is sure that the network can learn from it.
+
+    Refuses before any time is spent: ModelError (no parameters, NaN weights), InputError (inputs of a shape
+    that the network does not take), DataError (an empty loader, no pairs, labels the network cannot have).
+    """
+    batch = next(iter(train), None)
+    if batch is None:
+        raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
+    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
+    if not pair:
+        raise DataError(
+            f"compress: the training loader gave a {type(batch).__name__}, not a pair of tensors. "
+            "Cure: batches are (inputs, class indices)"
+        )
+    example, labels = batch[0][:2], batch[1]
+    with at("compress: the first training batch"):
+        check_model(model, example)
+        check_labels(labels, _classes(model, example))
+    return example
+
+
+def _classes(model: nn.Module, example: Tensor) -> int:
+    """Number of classes that the network tells apart: the size of its output's second dimension."""
     was_training = model.training
     model.eval()
     try:
-        classes = model(x[:1]).shape[1]
+        with torch.no_grad():
+            out = model(example.to(next(model.parameters()).device))
     finally:
         model.train(was_training)
-    check_labels(y, classes)
+    if not isinstance(out, Tensor) or out.ndim < 2:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ModelError(f"a classifier's output is (batch, classes), got {shape}. Cure: return its logits")
+    return int(out.shape[1])
 
 
 def _with_facts(small: Compressed, original: Score, data_size: int) -> Compressed:
@@ -142,13 +165,11 @@ def _with_facts(small: Compressed, original: Score, data_size: int) -> Compresse
 
 def count_examples(loader: Loader) -> int:
     """Training examples behind a loader: its ``data_size``, its data set's length, or one counting pass."""
-    for owner, name in ((loader, "data_size"), (getattr(loader, "dataset", None), "__len__")):
-        value = getattr(owner, name, None)
-        if isinstance(value, int):
-            return value
-        if callable(value):
-            return int(value())
-    return sum(len(y) for _, y in itertools.chain(loader))
+    size = getattr(loader, "data_size", None)
+    if isinstance(size, int):
+        return size
+    dataset = getattr(loader, "dataset", None)
+    return len(dataset) if isinstance(dataset, Sized) else sum(len(y) for _, y in loader)
 
 
 def write_results(

@@ -19,7 +19,7 @@ def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) 
     """Share of wrong classes and mean loss (nats per example) in evaluation mode, noise off.
 
     ``loss`` averages over a batch. The module's training flag is put back. Raises DataError if
-    ``batches`` is empty.
+    ``batches`` is empty or, under cross-entropy, a label is out of range.
     """
     was_training = module.training
     module.eval()
@@ -30,6 +30,8 @@ def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) 
             for x, y in batches:
                 x, y = x.to(device), y.to(device)
                 out = module(x)
+                if loss is F.cross_entropy:
+                    check_labels(y, out.shape[1])
                 wrong += int((out.argmax(1) != y).sum())
                 total += float(loss(out, y)) * len(y)
                 seen += len(y)

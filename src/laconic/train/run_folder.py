@@ -14,6 +14,7 @@ from typing import Any
 from laconic.errors import RunFolderError, WriteError
 
 SETTINGS = "settings.json"
+LOCK = "lock"
 
 
 class RunFolder:
@@ -28,8 +29,13 @@ class RunFolder:
 
     def log(self, text: str) -> None:
         """Append one dated line to log.txt."""
-        with open(self.path("log.txt"), "a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        try:
+            with open(self.path("log.txt"), "a", encoding="utf-8") as stream:
+                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        except OSError as error:
+            raise WriteError(
+                f"could not write {self.path('log.txt')}: {error}. Cure: free some space and --resume"
+            ) from error
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         """Write JSON beside, then rename: the file is old or new, never half."""
@@ -41,12 +47,12 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            data = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
             raise RunFolderError(
                 f"{path} is not JSON: {error}. Cure: remove the folder and start anew"
             ) from error
-        return dict(data)
+        return data
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,12 +73,13 @@ def write_text(path: Path, text: str) -> None:
 def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -> Iterator[RunFolder]:
     """Take a run folder for this process until the block ends (also if the process is killed).
 
-    A new folder gets ``settings.json``. Raises RunFolderError if another process is in it, if it holds
-    a run and ``resume`` is off, or if that run had other settings (the first difference is named).
+    A new folder gets ``settings.json``, and loses it again if the run fails before it left anything else, so
+    that a mistyped name does not block the folder. Raises RunFolderError if another process is in it, if it
+    holds a run and ``resume`` is off, or if that run had other settings (the first difference is named).
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = open(root / "lock", "w", encoding="utf-8")  # noqa: SIM115 - held open for the run's lifetime
+        lock = open(root / LOCK, "w", encoding="utf-8")  # noqa: SIM115 - held open for the run's lifetime
     except OSError as error:
         raise RunFolderError(
             f"cannot use {root} as a run folder: {error}. Cure: name another with --out"
@@ -86,7 +93,12 @@ def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -
             ) from error
         folder = RunFolder(root)
         _check_settings(folder, json.loads(json.dumps(settings)), resume)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if {entry.name for entry in root.iterdir()} <= {LOCK, SETTINGS}:
+                folder.path(SETTINGS).unlink(missing_ok=True)
+            raise
 
 
 def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -> None:
