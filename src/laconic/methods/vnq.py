@@ -128,7 +128,7 @@ class VNQ:
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
         posteriors = posteriors_of(module)
-        scales = [bfloat16(float(s)) for s in _scales(module)]
+        scales = [bfloat16(s.item()) for s in _scales(module)]
         weights = {
             name: self._quantize(name, q, scale)
             for (name, q), scale in zip(posteriors.items(), scales, strict=True)
