@@ -75,6 +75,7 @@ def test_decoded_arrays_can_be_written_to() -> None:
         (PackedModel((RawTensor("w", np.zeros(2, np.complex64)),)), "'w'.*complex64"),
         (PackedModel((IntTensor("w", WEIGHTS.astype(np.int64), UniformGrid(1.0)),)), "'w'.*int64"),  # type: ignore[arg-type]
         (PackedModel((IntTensor("w", WEIGHTS, Codebook((0.0, 1.0))),)), "'w'.*-1..2.*2 levels"),
+        (PackedModel((IntTensor("w", WEIGHTS, UniformGrid(2.0**127)),)), "'w'.*-1..2.*range of float32"),
         (PackedModel((RawTensor("w", np.zeros((1,) * 17)),)), "17 dimensions"),
         (PackedModel((RawTensor("\ud800", np.zeros(1)),)), "not valid Unicode"),
     ],

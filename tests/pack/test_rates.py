@@ -38,6 +38,12 @@ def test_within_one_percent_of_the_empirical_entropy(name: str, shape: tuple[int
     assert _row(integers).bytes - SIDE_BYTES <= 1.01 * estimate_bits(integers) / 8
 
 
+def test_wide_alphabets_split_into_classes_and_low_bits() -> None:
+    integers = np.round(np.random.default_rng(0).normal(0, 10_000, 50_000)).astype(np.int32)
+    normal_bits = np.log2(10_000 * np.sqrt(2 * np.pi * np.e))
+    assert _row(integers).bytes < 1.03 * 50_000 * normal_bits / 8
+
+
 def test_dead_rows_and_columns_cost_next_to_nothing() -> None:
     rng = np.random.default_rng(0)
     integers = np.zeros((400, 500), np.int32)

@@ -99,9 +99,9 @@ def _get_shape(source: Reader, limits: Limits, item_bytes: int) -> tuple[int, ..
     if rank > MAX_RANK:
         raise CorruptFileError(f"a tensor claims {rank} dimensions")
     shape = tuple(source.varint() for _ in range(rank))
-    limits.check("elements in one tensor", math.prod(shape), limits.elements)
-    limits.check("elements along one dimension", max(shape, default=0), limits.elements)
-    limits.check("decoded bytes in one tensor", math.prod(shape) * item_bytes, limits.decoded_bytes)
+    extent = math.prod(max(1, length) for length in shape)  # an empty tensor may not claim (0, 10^12) either
+    limits.check("elements in one tensor", extent, limits.elements)
+    limits.check("decoded bytes in one tensor", extent * item_bytes, limits.decoded_bytes)
     return shape
 
 

@@ -10,8 +10,8 @@ from laconic.pack.symbols import ONE
 MAX_ENTRIES = 1 << 22
 MAX_LINES = 1 << 16
 
-LINE_STRENGTHS = (0, 8, 20, 64)
-PAIR_STRENGTHS = (0, 4, 12, 40)
+LINE_STRENGTHS = (0, 12, 40, 150)
+PAIR_STRENGTHS = (0, 4, 10, 25)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from laconic.pack.settings import Settings
 from laconic.pack.symbols import Coder, Counts
 
 Levels = Counts
-_INHERITED = 2  # a context starts with a quarter of the counts of the one before
+_INHERITED = 4  # a context starts with a sixteenth of the counts of the one before
 
 
 def code_sizes(coder: Coder, contexts: Index, settings: Settings, known: Levels | None) -> Levels:

@@ -19,9 +19,10 @@ from laconic.pack.order0 import Table
 from laconic.pack.settings import MAX_ENTRIES, MAX_LINES, Settings
 from laconic.pack.symbols import Coder, StreamReader, StreamWriter
 from laconic.pack.varint import Reader, Writer
-from laconic.records import AnyArray, Codebook, Grid, IntArray, IntTensor, RawTensor, Tensor
+from laconic.records import AnyArray, Codebook, Grid, IntArray, IntTensor, RawTensor, Tensor, UniformGrid
 
 CHECKSUM_MASK = 2**31 - 1
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
@@ -81,12 +82,19 @@ def check_tensor(tensor: Tensor) -> None:
             check_levels(tensor.grid, array, InputError)
 
 
+def extremes(integers: IntArray) -> tuple[int, int]:
+    """Smallest and largest entry; (0, 0) of an empty array."""
+    return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
+
+
 def check_levels(grid: Grid, integers: IntArray, error: type[Exception]) -> None:
-    """Raise ``error`` when an index lies outside its codebook."""
-    if isinstance(grid, Codebook) and integers.size:
-        lowest, highest = int(integers.min()), int(integers.max())
-        if lowest < 0 or highest >= len(grid.levels):
-            raise error(f"indices {lowest}..{highest} leave a codebook of {len(grid.levels)} levels")
+    """Raise ``error`` when an index lies outside its codebook, or a value outside float32."""
+    lowest, highest = extremes(integers)
+    if isinstance(grid, UniformGrid):
+        if max(-lowest, highest) * grid.step > _LARGEST:
+            raise error(f"integers {lowest}..{highest} times the step {grid.step} leave the range of float32")
+    elif integers.size and (lowest < 0 or highest >= len(grid.levels)):
+        raise error(f"indices {lowest}..{highest} leave a codebook of {len(grid.levels)} levels")
 
 
 def _encode(coder: Coder, plan: Plan, trail: Trail) -> None:
@@ -168,8 +176,7 @@ def read_tensors(
         with at(f"tensor {name!r}"):
             integers = _decode(stream, item, trail)
         check_levels(item.grid, integers, CorruptFileError)
-        lowest, highest = (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
-        total = checksum(integers, lowest, highest, total)
+        total = checksum(integers, *extremes(integers), total)
         trail = trail.after(integers, zero_of(item.grid))
         tensor = IntTensor(name, integers, item.grid)
         found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
