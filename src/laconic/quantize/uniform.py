@@ -12,16 +12,19 @@ from laconic.records import IntArray, IntTensor, UniformGrid
 def bfloat16(value: float) -> float:
     """Nearest float32 whose low 16 bits are zero (a bfloat16), which a file stores in two bytes.
 
-    Relative error at most 2**-9. Raises InputError unless ``value`` is finite and positive.
+    Relative error at most 2**-8. Raises InputError unless ``value`` and the result are finite and positive.
 
     >>> bfloat16(0.1)
     0.10009765625
     """
-    if not (np.isfinite(value) and value > 0):
+    exact = 0.0
+    if 0 < value < float(np.finfo(np.float32).max):  # no NaN and no infinity
+        bits = int(np.float32(value).view(np.uint32))
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        exact = float(np.uint32(rounded).view(np.float32))
+    if not 0 < exact < np.inf:
         raise InputError(f"a grid step must be finite and positive, got {value!r}")
-    bits = int(np.float32(value).view(np.uint32))
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return float(np.uint32(rounded).view(np.float32))
+    return exact
 
 
 def nearest(values: npt.ArrayLike, step: float) -> IntArray:
