@@ -17,7 +17,7 @@ from laconic.records import IntArray
 
 MAX_CLASSES = 4096
 _FEW = 8
-_SWEEP = 1 << 20
+_SWEEP = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,20 @@ def read(coder: Coder, table: Table, n: int, bits_left: int) -> IntArray:
         raise LimitError(f"{n} entries of {table.bits_per_symbol():.3g} bits or more in {bits_left} bits")
     if len(table.counts) == 1 and table.low_bits == 0:
         return np.full(n, table.lowest, np.int32) if table.lowest else np.zeros(n, np.int32)
-    symbols = coder.draws(table.array(), n, None)
+    counts, out = table.array(), np.empty(n, np.int32)
+    for start in range(0, n, _SWEEP):  # pieces that stay in the cache
+        part = out[start : start + _SWEEP]
+        np.add(coder.draws(counts, len(part), None), np.int32(table.lowest), out=part)
     if table.low_bits:
-        wide = symbols.astype(np.int64) << table.low_bits
-        wide += coder.bits(table.low_bits, n, None)
-        wide += table.lowest
-        if n and int(wide.max()) >= 2**31:
-            raise CorruptFileError("a coded integer does not fit 32 bits")
-        return wide.astype(np.int32)
-    if table.lowest:
-        symbols += np.int32(table.lowest)
-    return symbols
+        return _with_low_bits(coder, table, out)
+    return out
+
+
+def _with_low_bits(coder: Coder, table: Table, classes: IntArray) -> IntArray:
+    """``classes`` (offset by the lowest value already) and the low bits, put together."""
+    wide = (classes.astype(np.int64) - table.lowest) << table.low_bits
+    wide += coder.bits(table.low_bits, len(classes), None)
+    wide += table.lowest
+    if len(classes) and int(wide.max()) >= 2**31:
+        raise CorruptFileError("a coded integer does not fit 32 bits")
+    return wide.astype(np.int32)

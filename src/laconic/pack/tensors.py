@@ -79,7 +79,7 @@ def check_tensor(tensor: Tensor) -> None:
         if isinstance(tensor, IntTensor):
             if array.dtype != np.int32:
                 raise InputError(f"integers must be int32, got {array.dtype}")
-            check_levels(tensor.grid, array, InputError)
+            check_levels(tensor.grid, *extremes(array), InputError)
 
 
 def extremes(integers: IntArray) -> tuple[int, int]:
@@ -87,13 +87,12 @@ def extremes(integers: IntArray) -> tuple[int, int]:
     return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
 
 
-def check_levels(grid: Grid, integers: IntArray, error: type[Exception]) -> None:
-    """Raise ``error`` when an index lies outside its codebook, or a value outside float32."""
-    lowest, highest = extremes(integers)
+def check_levels(grid: Grid, lowest: int, highest: int, error: type[Exception]) -> None:
+    """Raise ``error`` when integers within these extremes leave their codebook, or float32."""
     if isinstance(grid, UniformGrid):
         if max(-lowest, highest) * grid.step > _LARGEST:
             raise error(f"integers {lowest}..{highest} times the step {grid.step} leave the range of float32")
-    elif integers.size and (lowest < 0 or highest >= len(grid.levels)):
+    elif lowest < 0 or highest >= len(grid.levels):
         raise error(f"indices {lowest}..{highest} leave a codebook of {len(grid.levels)} levels")
 
 
@@ -175,8 +174,9 @@ def read_tensors(
             continue
         with at(f"tensor {name!r}"):
             integers = _decode(stream, item, trail)
-        check_levels(item.grid, integers, CorruptFileError)
-        total = checksum(integers, *extremes(integers), total)
+            lowest, highest = extremes(integers)
+            check_levels(item.grid, lowest, highest, CorruptFileError)
+        total = checksum(integers, lowest, highest, total)
         trail = trail.after(integers, zero_of(item.grid))
         tensor = IntTensor(name, integers, item.grid)
         found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
