@@ -44,7 +44,8 @@ def draw_preactivation(mean: Tensor, variance: Tensor, generator: torch.Generato
 
     Piece by piece, so that neither noise nor temporaries ever fill memory of their own.
     """
-    if mean.is_cuda or mean.stride() != variance.stride() or not _is_dense(mean) or mean.is_leaf:
+    theirs = mean._is_view() or variance._is_view() or (mean.is_leaf and mean.requires_grad)
+    if theirs or mean.is_cuda or mean.stride() != variance.stride() or not _is_dense(mean):
         return sample_preactivation(mean, variance, standard_normal_like(mean, generator))
     return _NoisyInPlace.apply(mean, variance, generator)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -135,7 +136,7 @@ def standard_normal_like(t: Tensor, generator: torch.Generator) -> Tensor:
 def quantiles() -> Tensor:
     r"""The standard normal as :math:`2^{16}` equally likely numbers, of mean 0 and variance 1.
 
-    The k-th is :math:`\Phi^{-1}((k + \frac12)/2^{16})`, all scaled to unit variance; the largest is 4.325, the
+    The k-th is :math:`\Phi^{-1}((k + \frac12)/2^{16})`, scaled to unit variance; the largest is 4.325, the
     fourth moment 2.9992 in place of 3.
 
     >>> table = quantiles()
@@ -144,7 +145,8 @@ def quantiles() -> Tensor:
     """
     ranks = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
     table = torch.special.ndtri(ranks)
-    return (table / table.square().mean().sqrt()).to(torch.float32)
+    scaled: Tensor = table / table.square().mean().sqrt()
+    return scaled.to(torch.float32)
 
 
 def _from_quantiles(count: int, generator: torch.Generator) -> Tensor:

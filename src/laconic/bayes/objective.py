@@ -34,7 +34,9 @@ class WarmUp:
         """The factor at ``progress``, in [0, 1]."""
         if progress >= self.end:
             return 1.0
-        return max(0.0, (progress - self.start) / (self.end - self.start))
+        if progress <= self.start:
+            return 0.0
+        return (progress - self.start) / (self.end - self.start)
 
 
 @dataclass(frozen=True)

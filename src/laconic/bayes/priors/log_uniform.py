@@ -14,8 +14,8 @@ class LogUniform:
 
     Its KL is known only up to a constant, here chosen so that it goes to 0 as the noise swamps the mean;
     it is therefore no code length. ``exact`` takes the Poisson-digamma series in place of Molchanov's
-    sigmoid fit (within 0.008 nat of it for log alpha in [-8, 8]). ``clamp`` bounds log alpha first, as
-    published code does with (-8, 8); the gradient is zero outside. None keeps the gradient everywhere.
+    sigmoid fit (up to the constant within 0.008 nat of it, for log alpha in [-8, 8]). ``clamp`` bounds log
+    alpha first, as published code does with (-8, 8); the gradient is zero outside. None keeps it everywhere.
 
     >>> LogUniform(clamp=(-8.0, 8.0)).improper
     True

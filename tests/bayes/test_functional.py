@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from laconic.bayes.functional import (
+    draw_preactivation,
+    quantiles,
+    sample_preactivation,
+    standard_normal_like,
+    variance_like,
+)
+
+LAST = torch.channels_last
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_formula_and_its_gradients():
+    mean, variance = (torch.rand(3, 4, dtype=torch.float64, generator=seeded(k)) + 0.1 for k in (1, 2))
+    noise = torch.randn(3, 4, dtype=torch.float64, generator=seeded(3))
+    assert torch.allclose(sample_preactivation(mean, variance, noise), mean + variance.sqrt() * noise)
+    inputs = (mean.requires_grad_(), variance.requires_grad_())
+    assert torch.autograd.gradcheck(lambda m, v: sample_preactivation(m, v, noise), inputs)
+
+
+def test_zero_and_slightly_negative_variances_give_finite_gradients():
+    mean, variance = torch.zeros(3, requires_grad=True), torch.tensor([0.0, -1e-9, 1e-30], requires_grad=True)
+    out = sample_preactivation(mean, variance, torch.ones(3))
+    out.sum().backward()
+    assert out.abs().max() < 2e-4 and variance.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_in_place_and_pure_draws_agree_to_the_bit_of_their_noise(layout, dtype):
+    shape = (9, 20, 24, 24)  # more than one piece
+    mean = torch.randn(shape, generator=seeded(1), dtype=dtype).to(memory_format=layout).requires_grad_()
+    variance = torch.rand(shape, generator=seeded(2), dtype=dtype).to(memory_format=layout).requires_grad_()
+    drawn = draw_preactivation(mean * 1.0, variance * 1.0, seeded(3))
+    drawn.square().sum().backward()
+    noise = (drawn - mean).detach() / variance.detach().sqrt()
+    grads = (mean.grad.clone(), variance.grad.clone())
+    mean.grad = variance.grad = None
+    pure = sample_preactivation(mean, variance, noise)
+    pure.square().sum().backward()
+    assert drawn.stride() == mean.stride()
+    assert torch.allclose(drawn, pure, atol=1e-5)
+    for a, b in zip(grads, (mean.grad, variance.grad), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+    assert abs(noise.mean()) < 0.02 and abs(noise.var() - 1) < 0.02
+
+
+def test_a_leaf_is_not_overwritten():
+    mean, variance = torch.zeros(4, requires_grad=True), torch.ones(4)
+    out = draw_preactivation(mean, variance, seeded())
+    assert torch.equal(mean.detach(), torch.zeros(4)) and not torch.equal(out.detach(), mean.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1000, 1001), (5,)])
+def test_noise_is_standard_normal(dtype, shape):
+    noise = standard_normal_like(torch.empty(shape, dtype=dtype), seeded())
+    assert noise.dtype == dtype and noise.shape == shape
+    if noise.numel() > 5:
+        z = noise.double()
+        assert abs(z.mean()) < 4e-3 and abs(z.var() - 1) < 6e-3 and abs((z**4).mean() - 3) < 0.03
+        assert abs((z[:, :-1] * z[:, 1:]).mean()) < 4e-3 and abs((z[:-1] * z[1:]).mean()) < 4e-3
+        inside = torch.tensor([(z.abs() < t).double().mean() for t in (0.5, 1.0, 2.0, 3.0)])
+        expected = torch.erf(torch.tensor([0.5, 1.0, 2.0, 3.0]).double() / 2**0.5)
+        assert torch.allclose(inside, expected, atol=2e-3)
+
+
+def test_noise_follows_layout_and_seed():
+    image = torch.zeros(4, 20, 12, 12).to(memory_format=LAST)
+    noise = standard_normal_like(image, seeded(5))
+    assert noise.stride() == image.stride()
+    assert torch.equal(noise, standard_normal_like(image, seeded(5)))
+    assert not torch.equal(noise, standard_normal_like(image, seeded(6)))
+
+
+def test_noise_never_touches_the_global_generator():
+    state = torch.get_rng_state()
+    standard_normal_like(torch.empty(5000), seeded())
+    standard_normal_like(torch.empty(5), seeded())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_quantiles_are_symmetric_and_rising():
+    table = quantiles()
+    assert (table.diff() > 0).all() and torch.equal(table, -table.flip(0))
+
+
+def test_variance_keeps_the_strides_of_a_one_channel_weight():
+    weight = torch.zeros(20, 1, 5, 5).to(memory_format=LAST)
+    log_var = torch.full_like(weight, -2.0).requires_grad_()
+    variance = variance_like(log_var)
+    assert variance.stride() == log_var.stride() and torch.allclose(variance, log_var.exp())
+    (variance * 3).sum().backward()
+    assert torch.allclose(log_var.grad, 3 * log_var.detach().exp())
