@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from laconic.errors import InputError
+from laconic.export.build import build_packed
 from laconic.methods.contract import Compressed, Judge, Score
-from laconic.pack import coded_bytes
+from laconic.pack import coded_bytes, encode
 from laconic.quantize.rate_distortion import RateDistortion, quantize
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
@@ -73,7 +74,10 @@ def choose_grid(
     keeps, rest = _without_dead(plain, stats, keeps, rest, example)
     before = judge.evaluate(plain) if judge else None
     candidates = _candidates(plain, stats, keeps, choice, judge)
-    best = _cheapest(candidates, choice, judge, before)
+    beside = 0
+    if judge is not None and judge.target.max_bytes is not None:
+        beside = bytes_beside(plain, candidates[0], rest, choice, example)
+    best = cheapest(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
     if before is not None:
         facts["pruned_validation_error"] = before.error
@@ -126,10 +130,18 @@ def _on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, p
     return IntTensor(stats.name, quantize(stats, keep, step, RateDistortion(price)), UniformGrid(step))
 
 
-def _cheapest(
-    candidates: list[Candidate], choice: GridChoice, judge: Judge | None, before: Score | None
+def cheapest(
+    candidates: list[Candidate],
+    choice: GridChoice,
+    judge: Judge | None,
+    before: Score | None,
+    bytes_beside: int = 0,
 ) -> Candidate:
-    """Fewest bytes within the allowance; if none is within it, the one with the best likelihood."""
+    """Fewest bytes within the allowance; if none is within it, the one with the best likelihood.
+
+    Under a target of ``max_bytes`` for the file, ``bytes_beside`` the weights included, it is the best
+    likelihood among those that fit, or the smallest of all if none does.
+    """
     if judge is None or before is None:
         return candidates[0]
     target = judge.target
@@ -138,13 +150,28 @@ def _cheapest(
         limit = judge.original.error + target.max_drop / 100
     scored = [(c, c.score) for c in candidates if c.score is not None]
     if target.max_bytes is not None:
-        fits = [(c, s) for c, s in scored if c.bytes <= target.max_bytes]
-        if fits:
-            return min(fits, key=lambda pair: pair[1].nll)[0]
-    good = [c for c, s in scored if s.error <= limit and s.nll <= before.nll * choice.max_nll_ratio]
-    if good:
-        return min(good, key=lambda c: c.bytes)
+        fits = [(c, s) for c, s in scored if c.bytes + bytes_beside <= target.max_bytes]
+        if not fits:
+            return min(candidates, key=lambda c: c.bytes)
+        good = [(c, s) for c, s in fits if target.max_drop is None or s.error <= limit]
+        return min(good or fits, key=lambda pair: pair[1].nll)[0]
+    within = [c for c, s in scored if s.error <= limit and s.nll <= before.nll * choice.max_nll_ratio]
+    if within:
+        return min(within, key=lambda c: c.bytes)
     return min(scored, key=lambda pair: pair[1].nll)[0]
+
+
+def bytes_beside(
+    plain: nn.Module,
+    candidate: Candidate,
+    rest: Mapping[str, torch.Tensor],
+    choice: GridChoice,
+    example: Any,
+) -> int:
+    """Bytes of a file that are not its weights': graph, names, checksums, and biases at their widest."""
+    load_values(plain, {n: torch.from_numpy(t.values()) for n, t in candidate.tensors.items()})
+    _, tensors, _ = quantize_rest(plain, candidate.tensors, rest, choice.bias_bits, None)
+    return len(encode(build_packed(plain, tensors, example)[0])) - candidate.bytes
 
 
 def trained(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -183,7 +210,7 @@ def finish(
 ) -> Compressed:
     """Load the decoded values into ``plain``, score it once more and bundle the result."""
     load_values(plain, {n: torch.from_numpy(np.asarray(t.values())) for n, t in tensors.items()})
-    plain.eval()
+    plain.eval().cpu()
     scored: dict[str, Any] = {}
     if judge is not None:
         score = judge.evaluate(plain)
