@@ -186,6 +186,7 @@ def write_results(
         warnings.simplefilter("always", UserWarning)
         length = api.save(small, path)
     notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
+    notes += missed(job.target, small, length)
     facts = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     record = RunRecord(
         settings=settings_of(job),
@@ -200,6 +201,25 @@ def write_results(
     if final:
         folder.write_json(RECORD_FILE, to_json(record))
     return record
+
+
+def missed(target: Target, small: Compressed, file_bytes: int) -> tuple[str, ...]:
+    """What was asked for and not reached, in words: a target is met as well as the training allows."""
+    notes = []
+    if target.max_bytes is not None and file_bytes > target.max_bytes:
+        notes.append(
+            f"target missed: the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
+            "Cure: a higher kl_weight or sparsity, or longer training"
+        )
+    after, before = small.facts.get("validation_error"), small.facts.get("original_validation_error")
+    if target.max_drop is not None and after is not None and before is not None:
+        drop = 100 * (after - before)
+        if drop > target.max_drop + 1e-9:
+            notes.append(
+                f"target missed: {drop:.2f} points of validation error were lost, {target.max_drop:g} were "
+                "allowed. Cure: a lower kl_weight or sparsity, or longer training"
+            )
+    return tuple(notes)
 
 
 def settings_of(job: Job) -> dict[str, Any]:
