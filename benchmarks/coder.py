@@ -85,9 +85,7 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    print(
-        f"{options.symbols} symbols, one thread, medians of {options.rounds} rounds, million symbols/s; H: entropy"
-    )
+    print(f"{options.symbols} symbols, one thread, medians of {options.rounds}, 10^6 symbols/s, H: entropy")
     print(f"{'source':<14}{'encode':>8}{'bare':>8}{'ratio':>7}{'decode':>9}{'bare':>8}{'ratio':>7}  above H")
     for source in SOURCES:
         (ours, bare, back, bare_back), over = measure(source, options.symbols, options.rounds)

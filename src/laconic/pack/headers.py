@@ -187,7 +187,9 @@ def _get_table(source: Reader) -> Table:
     if not (-(2**31) <= lowest < 2**31 and 1 <= classes <= MAX_CLASSES):
         raise CorruptFileError(f"a table of {classes} classes starts at {lowest}")
     counts = tuple(source.varint() for _ in range(classes)) if classes > 1 else (1,)
-    if (word & 1 and not 0 < low_bits <= 20) or lowest + ((classes - 1) << low_bits) >= 2**31:
+    if (word & 1 and (classes == 1 or not 0 < low_bits <= 20)) or lowest + (
+        (classes - 1) << low_bits
+    ) >= 2**31:
         raise CorruptFileError(f"a table spans {classes} classes of 2^{low_bits} values")
     if not (counts[0] and counts[-1] and sum(counts) <= 2**17):
         raise CorruptFileError(f"a table's counts add up to {sum(counts)}, or start or end with 0")

@@ -34,7 +34,7 @@ class Geometry:
         place = np.full(int(columns[-1]) + 1 + self.inner, kept + 1, np.int64)
         place[columns] = np.arange(kept)
         x, y = columns % self.inner % self.width + right, columns % self.inner // self.width + down
-        inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < -(-self.inner // self.width))
+        inside = (x >= 0) & (x < self.width) & (y >= 0) & (y * self.width + x < self.inner)
         return np.where(inside, place[columns + down * self.width + right], kept)
 
 

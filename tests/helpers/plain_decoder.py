@@ -1,0 +1,395 @@
+"""A .lac decoder in plain Python, written from FORMAT.md alone: the oracle for every file that we write.
+
+Slow and small on purpose: lists and integers, one symbol at a time, no numpy, none of the library's code.
+It trusts its input; refusing bad files is not its job. The graph section is skipped.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from math import isqrt, prod
+
+from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_chance, table_of_counts
+
+ONE = 1 << 15
+LINES, PAIRS = (0, 12, 40, 150), (0, 4, 10, 25)
+LAST_PARTS = [
+    "weight",
+    "weight bias",
+    "bias",
+    "weight bias running_mean running_var num_batches_tracked",
+    "weight bias running_mean running_var",
+    "running_mean running_var num_batches_tracked",
+    "running_mean running_var",
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+    "weight_ih_l0 weight_hh_l0 bias_ih_l0 bias_hh_l0",
+    "weight_ih_l0 weight_hh_l0",
+    "weight_ih_l1 weight_hh_l1 bias_ih_l1 bias_hh_l1",
+    "weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse bias_hh_l0_reverse",
+    "in_proj_weight in_proj_bias",
+    "in_proj_weight",
+]
+RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
+
+
+@dataclass
+class Plain:
+    """A tensor as flat lists: integers (``levels`` says what they stand for) or raw elements."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: list[float]
+    levels: float | list[float] | None
+
+
+@dataclass
+class _Trail:
+    rows: int | None = None
+    used: list[bool] | None = None
+
+
+@dataclass
+class _Fields:
+    """The fields of an integer tensor's header."""
+
+    shape: tuple[int, ...]
+    levels: float | list[float]
+    words: list[int]
+    adaptive: bool
+    low_bits: int = 0
+    lowest: int = 0
+    counts: list[int] = field(default_factory=list)
+    classes: int = 0
+    background: int = 0
+    density: int = 0
+    flags: int = 0
+
+
+class _Bytes:
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, n: int) -> bytes:
+        self.at += n
+        return self.data[self.at - n : self.at]
+
+    def varint(self) -> int:
+        value, shift = 0, 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def signed(self) -> int:
+        code = self.varint()
+        return code // 2 if code % 2 == 0 else -(code + 1) // 2
+
+    def text(self) -> str:
+        return self.take(self.varint()).decode()
+
+
+def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
+    """Tensors and aliases of a file; asserts both checksums and the stream's exact end."""
+    assert data[:4] == b"LAC\x01"
+    assert zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "little")
+    source = _Bytes(data[:-4])
+    source.at = 4
+    assert source.varint() == len(data) - source.at
+    source.take(source.varint())
+    n, n_aliases = source.varint(), source.varint()
+    names = _names(source, n + n_aliases)
+    aliases = {name: names[source.varint()] for name in names[n:]}
+    headers: list[Plain | _Fields] = []
+    rows: int | None = None
+    for name in names[:n]:
+        headers.append(_header(source, name, rows))
+        shape = headers[-1].shape
+        rows = shape[0] if isinstance(headers[-1], _Fields) and len(shape) > 1 else rows
+    coder, trail, coded = IntegerAns(source.take(len(source.data) - source.at)), _Trail(), b""
+    found: list[Plain] = []
+    for name, header in zip(names, headers, strict=False):
+        if isinstance(header, Plain):
+            found.append(header)
+            continue
+        integers = _adaptive(coder, header, trail) if header.adaptive else _static(coder, header)
+        integers = [header.words[q] for q in integers] if header.words else integers
+        coded += _narrow(integers)
+        trail = _next_trail(trail, header, integers)
+        found.append(Plain(name, header.shape, list(integers), header.levels))
+    assert coder.finished
+    assert coder.state == 1 << 31 | zlib.crc32(coded) % 2**31
+    return found, aliases
+
+
+def _names(source: _Bytes, n: int) -> list[str]:
+    names: list[str] = []
+    path = b""
+    while len(names) < n:
+        head = source.take(1)[0]
+        shared, fresh = head >> 4, head & 15
+        shared += source.varint() if shared == 15 else 0
+        fresh += source.varint() if fresh == 15 else 0
+        path = path[:shared] + source.take(fresh)
+        token = source.take(1)[0]
+        for last in LAST_PARTS[token - 1].split() if token else [source.text()]:
+            names.append(f"{path.decode()}.{last}" if path else last)
+    return names
+
+
+# --- headers ----------------------------------------------------------------------------------------
+
+
+def _header(source: _Bytes, name: str, rows: int | None) -> Plain | _Fields:
+    head = source.take(1)[0]
+    if head == 0:
+        letter = RAW_LETTERS[source.take(1)[0]]
+        shape = tuple(source.varint() for _ in range(source.varint()))
+        layout = f"<{prod(shape)}{letter}"
+        return Plain(name, shape, list(struct.unpack(layout, source.take(struct.calcsize(layout)))), None)
+    inherited = (rows,) if head & 16 and rows is not None else None
+    shape = inherited or tuple(source.varint() for _ in range(source.varint()))
+    levels: float | list[float]
+    levels = [_float(source, head) for _ in range(source.varint())] if head & 8 else _float(source, head)
+    words = []
+    for k in range(source.varint() if head & 32 else 0):
+        words.append(words[-1] + 1 + source.varint() if k else source.signed())
+    fields = _Fields(shape, levels, words, head & 3 == 2)
+    if not fields.adaptive:
+        fields.lowest = source.signed()
+        both = source.varint()
+        fields.low_bits = source.take(1)[0] if both % 2 else 0
+        fields.counts = [source.varint() for _ in range(both // 2)] if both // 2 > 1 else [1]
+        return fields
+    if len(shape) < 2:
+        both = source.varint()
+        fields.classes, announced = both // 4, both % 4
+    else:
+        fields.density, fields.flags = source.take(1)[0], int.from_bytes(source.take(2), "little")
+        fields.classes, announced = source.varint(), fields.flags >> 13 & 3
+    fields.low_bits = source.take(1)[0] if announced & 1 else 0
+    fields.background = source.signed() if announced & 2 else 0
+    return fields
+
+
+def _float(source: _Bytes, head: int) -> float:
+    raw = b"\0\0" + source.take(2) if head & 4 else source.take(4)
+    value: float = struct.unpack("<f", raw)[0]
+    return value
+
+
+def _narrow(integers: list[int]) -> bytes:
+    letter = next(
+        x for x, top in zip("bhi", (7, 15, 31), strict=True) if all(-(2**top) <= q < 2**top for q in integers)
+    )
+    return struct.pack(f"<{len(integers)}{letter}", *integers)
+
+
+def _next_trail(trail: _Trail, header: _Fields, integers: list[int]) -> _Trail:
+    if len(header.shape) < 2:
+        return trail
+    if not 1 <= len(integers) <= 2**22:
+        return _Trail(header.shape[0])
+    zero = 0
+    if isinstance(header.levels, list):
+        zero = header.levels.index(0.0) if 0.0 in header.levels else -1
+    width = len(integers) // header.shape[0]
+    lines = [integers[k : k + width] for k in range(0, len(integers), width)]
+    return _Trail(header.shape[0], [any(q != zero for q in line) for line in lines])
+
+
+# --- models -----------------------------------------------------------------------------------------
+
+
+def _clip(chance: int) -> int:
+    return min(max(chance, 1), ONE - 1)
+
+
+def _kt(hits: int, total: int) -> int:
+    return _clip((2 * hits + 1) * ONE // (2 * total + 2))
+
+
+def _draw(coder: IntegerAns, counts: list[int]) -> int:
+    return coder.take(table_of_counts(counts)) if len(counts) > 1 else 0
+
+
+def _lows(coder: IntegerAns, width: int, n: int) -> list[int]:
+    out = [0] * n
+    for shift in range(0, width, 16):
+        table = table_of_bits(min(16, width - shift))
+        out = [value | coder.take(table) << shift for value in out]
+    return out
+
+
+def _static(coder: IntegerAns, f: _Fields) -> list[int]:
+    n = prod(f.shape)
+    classes = [_draw(coder, f.counts) for _ in range(n)]
+    return [
+        f.lowest + (c << f.low_bits) + low
+        for c, low in zip(classes, _lows(coder, f.low_bits, n), strict=True)
+    ]
+
+
+def _geometry(f: _Fields, columns: int, trail: _Trail) -> tuple[int, int]:
+    number = f.flags >> 10 & 3
+    if number == 1 and len(f.shape) > 2 and min(f.shape) > 0:
+        return prod(f.shape[2:]), f.shape[-1]
+    if number == 2 and len(f.shape) > 1 and trail.rows and columns and columns % trail.rows == 0:
+        return columns // trail.rows, isqrt(columns // trail.rows)
+    if number == 3 and len(f.shape) == 2 and columns > 1 and isqrt(columns) ** 2 == columns:
+        return columns, isqrt(columns)
+    return 1, 0
+
+
+def _lines(coder: IntegerAns, n: int, hints: list[bool] | None, width: int) -> list[int]:
+    hits, total, out = [0] * 12, [0] * 12, [0] * n
+    for k in range(n):
+        h = 0 if hints is None else 2 if hints[k] else 1
+        context = 4 * h + 2 * (out[k - width] if 0 < width <= k else 0) + (out[k - 1] if k else 0)
+        out[k] = coder.take(table_of_chance(_kt(hits[context], total[context])))
+        hits[context] += out[k]
+        total[context] += 1
+    return [k for k in range(n) if out[k]]
+
+
+def _adaptive(coder: IntegerAns, f: _Fields, trail: _Trail) -> list[int]:
+    rows = f.shape[0] if len(f.shape) > 1 else 1
+    columns = prod(f.shape[1:]) if len(f.shape) > 1 else prod(f.shape)
+    inner, width = _geometry(f, columns, trail)
+    hints = None
+    if trail.used is not None and trail.rows and columns and columns % trail.rows == 0:
+        hints = [trail.used[j // (columns // trail.rows)] for j in range(columns)]
+    kept_rows = _lines(coder, rows, None, 0)
+    kept = _lines(coder, columns, hints, width)
+    grid = _Grid(f, kept, inner, width)
+    if min(len(kept_rows), len(kept)) < 2:
+        _single_line(coder, grid, len(kept_rows))
+    else:
+        _batches(coder, grid, len(kept_rows))
+    out = [f.background] * (rows * columns)
+    cells = [(i, j) for i in range(len(kept_rows)) for j in range(len(kept)) if grid.state[i, j] > 1]
+    for (i, j), size in zip(cells, _sizes(coder, grid, cells), strict=True):
+        out[kept_rows[i] * columns + kept[j]] += size if grid.state[i, j] == 3 else -size
+    return out
+
+
+class _Grid:
+    """States of the kept cells (0 unknown, 1 zero, 2 negative, 3 positive) and their neighbours."""
+
+    def __init__(self, f: _Fields, kept: list[int], inner: int, width: int) -> None:
+        self.f, self.kept, self.inner, self.width = f, kept, inner, width
+        self.place = {column: k for k, column in enumerate(kept)}
+        self.state: dict[tuple[int, int], int] = {}
+
+    def near(self, i: int, j: int, down: int, right: int) -> int:
+        if self.width == 0:
+            return 0
+        pixel = self.kept[j] % self.inner
+        x, y = pixel % self.width + right, pixel // self.width + down
+        if not (0 <= x < self.width and y >= 0 and y * self.width + x < self.inner):
+            return 0
+        column = self.kept[j] + down * self.width + right
+        return self.state.get((i, self.place[column]), 0) if column in self.place else 1
+
+    def contexts(self, i: int, j: int) -> list[tuple[str, int, int, int]]:
+        """(factor, context, strength) of the factors in use, in their order."""
+        flags, column = self.f.flags, self.kept[j]
+        left, above = (min(2, self.near(i, j, *step)) for step in ((0, -1), (-1, 0)))
+        corners = sum(self.near(i, j, -1, d) > 1 for d in (-1, 1))
+        every = [
+            ("row", i, 0, LINES[flags & 3]),
+            ("column", j, 0, LINES[flags >> 2 & 3]),
+            ("channel", i, column // self.inner, PAIRS[flags >> 4 & 3]),
+            ("pixel", i, column % self.inner, PAIRS[flags >> 6 & 3]),
+            ("near", 3 * left + above + 9 * corners, 0, PAIRS[flags >> 8 & 3]),
+        ]
+        return [factor for factor in every if factor[3]]
+
+
+def _single_line(coder: IntegerAns, grid: _Grid, rows: int) -> None:
+    cells = [(i, j) for i in range(rows) for j in range(len(grid.kept))]
+    start = hits = 0
+    while start < len(cells):
+        piece = cells[start : start + max(1, start // 16)]
+        chance = _kt(hits, start)
+        for cell in piece:
+            positive = coder.take(table_of_chance(chance))
+            grid.state[cell] = 2 + positive
+            hits += positive
+        start += len(piece)
+
+
+def _batches(coder: IntegerAns, grid: _Grid, rows: int) -> None:
+    counts: dict[tuple[str, int, int], list[int]] = {}
+    signs = [[0, 0] for _ in range(9)]
+    d = grid.f.density
+    base = _clip(((16 + d % 16) << d // 16) // 32)
+    columns = len(grid.kept)
+    long = max(rows, columns)
+    batches = min(long, 1024)
+    for b in range(batches):
+        shifts = range(b, long, batches)
+        if rows <= columns:
+            cells = [(i, (i + s) % columns) for s in shifts for i in range(rows)]
+        else:
+            cells = [((j + s) % rows, j) for s in shifts for j in range(columns)]
+        contexts = [grid.contexts(i, j) for i, j in cells]
+        chances = [_chance(base, counts, context) for context in contexts]
+        flags = [coder.take(table_of_chance(chance)) for chance in chances]
+        for context, flag in zip(contexts, flags, strict=True):
+            for name, one, two, _ in context:
+                pair = counts.setdefault((name, one, two), [0, 0])
+                pair[0] += flag
+                pair[1] += 1
+        hit = [cell for cell, flag in zip(cells, flags, strict=True) if flag]
+        where = [_sign_context(grid, i, j) for i, j in hit]
+        positive = [coder.take(table_of_chance(_kt(*signs[k]))) for k in [*where]]
+        for k, sign in zip(where, positive, strict=True):
+            signs[k][0] += sign
+            signs[k][1] += 1
+        grid.state.update({cell: 1 for cell, flag in zip(cells, flags, strict=True) if not flag})
+        grid.state.update({cell: 2 + sign for cell, sign in zip(hit, positive, strict=True)})
+
+
+def _sign_context(grid: _Grid, i: int, j: int) -> int:
+    left, above = (max(0, grid.near(i, j, *step) - 1) for step in ((0, -1), (-1, 0)))
+    return 3 * left + above
+
+
+def _chance(
+    base: int, counts: dict[tuple[str, int, int], list[int]], context: list[tuple[str, int, int, int]]
+) -> int:
+    y = base
+    for name, one, two, strength in context:
+        hits, total = counts.get((name, one, two), [0, 0])
+        u = _clip((hits * ONE + strength * base) // (total + strength))
+        up, down = y * u * (ONE - base), (ONE - y) * (ONE - u) * base
+        y = _clip(up * ONE // (up + down))
+    return y
+
+
+def _sizes(coder: IntegerAns, grid: _Grid, cells: list[tuple[int, int]]) -> list[int]:
+    f = grid.f
+    steps = ((0, -1), (-1, 0), (0, 1), (1, 0)) if f.flags >> 12 & 1 else ()
+    groups = [sum(grid.near(i, j, *step) > 1 for step in steps) for i, j in cells]
+    classes, counts = [0] * len(cells), [1] * f.classes
+    for group in range(max(groups, default=-1) + 1):
+        counts = [1 + c // 16 for c in counts]
+        members = [k for k, g in enumerate(groups) if g == group]
+        start = 0
+        while start < len(members):
+            piece = members[start : start + max(1, start // 16)]
+            for k in piece:
+                classes[k] = _draw(coder, counts)
+            for k in piece:
+                counts[classes[k]] += 2
+            start += len(piece)
+    return [
+        1 + (c << f.low_bits) + low
+        for c, low in zip(classes, _lows(coder, f.low_bits, len(cells)), strict=True)
+    ]
