@@ -148,6 +148,7 @@ def cheapest(
     limit = before.error + choice.max_drop / 100
     if target.max_drop is not None and judge.original is not None:
         limit = judge.original.error + target.max_drop / 100
+    limit += 1e-9  # a drop of exactly the allowance is allowed, however it rounds
     scored = [(c, c.score) for c in candidates if c.score is not None]
     if target.max_bytes is not None:
         fits = [(c, s) for c, s in scored if c.bytes + bytes_beside <= target.max_bytes]

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import laconic
+from laconic.api import prepared
+from laconic.bayes.objective import WarmUp
+from laconic.bayes.prepare import posteriors_of
+from laconic.errors import InputError, ScaleError
+from laconic.methods import Context, SparseVD
+from laconic.methods.masks import masks_of
+from laconic.zoo import DigitsMLP
+from tests.helpers.method_suite import digits, train
+
+
+def _model() -> nn.Module:
+    return DigitsMLP(hidden=16, generator=torch.Generator().manual_seed(1))
+
+
+def _prepared(method: SparseVD) -> nn.Module:
+    return laconic.prepare(_model(), method, digits()[0][:2], data_size=100, seed=0)
+
+
+def _at(net: nn.Module, epochs: float) -> Context:
+    """The context of a prepared network as if it had seen this many epochs."""
+    state = prepared(net, "test")
+    return Context(state.context.data_size, state.context.noise, examples=round(100 * epochs))
+
+
+def _kl(log_alpha: float) -> float:
+    """Molchanov et al. 2017, eq. 14, with the sign of a penalty; zero where the noise is all."""
+    k1, k2, k3 = 0.63576, 1.87320, 1.48695
+    sigmoid = 1 / (1 + math.exp(-(k2 + k3 * log_alpha)))
+    return -(k1 * sigmoid - 0.5 * math.log1p(math.exp(-log_alpha)) - k1)
+
+
+def test_the_penalty_is_the_weighted_kl_summed_over_all_weights() -> None:
+    method = SparseVD(kl_weight=2.0, warm_up=WarmUp(0.0, 0.0))
+    net = _prepared(method)
+    wanted = 0.0
+    for q in posteriors_of(net).values():
+        for mean, log_var in zip(q.mean.flatten().tolist(), q.log_var.flatten().tolist(), strict=True):
+            wanted += _kl(log_var - math.log(mean**2 + 1e-8))
+    assert float(method.penalty(net, _at(net, 0))) == pytest.approx(2 * wanted, rel=1e-4)
+    assert float(laconic.penalty(net)) == pytest.approx(2 * wanted / 100, rel=1e-4)
+
+
+def test_the_warm_up_scales_the_penalty_by_epochs() -> None:
+    method = SparseVD(warm_up=WarmUp(1.0, 3.0))
+    net = _prepared(method)
+    full = float(method.penalty(net, _at(net, 3)))
+    assert full > 0
+    for epochs, factor in ((0, 0.0), (1, 0.0), (1.5, 0.25), (2, 0.5), (3, 1.0), (9, 1.0)):
+        assert float(method.penalty(net, _at(net, epochs))) == pytest.approx(factor * full, rel=1e-5)
+
+
+def test_epochs_are_counted_by_the_examples_seen_in_training() -> None:
+    net = _prepared(SparseVD())
+    x = digits()[0]
+    net.train()
+    net(x[:32])
+    net.eval()
+    net(x[:50])
+    net.train()
+    net(x[:18])
+    assert prepared(net, "test").context.epochs == pytest.approx(0.5)
+
+
+def test_log_variances_stay_inside_their_bounds() -> None:
+    method = SparseVD(log_var_bounds=(-9.0, -7.0))
+    net = _prepared(method)
+    with torch.no_grad():
+        for q in posteriors_of(net).values():
+            q.log_var.copy_(torch.linspace(-30, 10, q.log_var.numel()).view_as(q.log_var))
+    laconic.step(net)
+    for q in posteriors_of(net).values():
+        assert float(q.log_var.min()) == -9.0
+        assert float(q.log_var.max()) == -7.0
+
+
+def test_log_variances_learn_faster_than_means() -> None:
+    net = _prepared(SparseVD(noise_lr=7.0))
+    groups = laconic.param_groups(net, lr=0.01)
+    noise = {id(q.log_var) for q in posteriors_of(net).values()}
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert set(rates) == {id(p) for p in net.parameters()}
+    assert all(rates[k] == pytest.approx(0.07 if k in noise else 0.01) for k in rates)
+
+
+class TestHolding:
+    """From ``hold_from`` on, pruned weights stay at zero without noise."""
+
+    method = SparseVD(hold_from=0.5, warm_up=WarmUp(0.0, 0.0), held_kl_weight=0.25)
+
+    def _held(self) -> nn.Module:
+        net = _prepared(self.method)
+        with torch.no_grad():
+            for q in posteriors_of(net).values():
+                q.mean.view(-1)[1::2] = 0.3
+                q.log_var.view(-1)[::2] = 3.5  # every second weight is noise
+        self.method.step(net, _at(net, 1.0))
+        return net
+
+    def test_before_it_nothing_is_held(self) -> None:
+        net = _prepared(self.method)
+        with torch.no_grad():
+            for q in posteriors_of(net).values():
+                q.log_var.fill_(3.5)
+        self.method.step(net, _at(net, 0.4))
+        assert all(bool(mask.all()) for mask in masks_of(net))
+        assert all(float(q.log_var.min()) == 3.5 for q in posteriors_of(net).values())
+
+    def test_what_noise_has_swamped_is_held(self) -> None:
+        net = self._held()
+        for q, mask in zip(posteriors_of(net).values(), masks_of(net), strict=True):
+            assert not mask.view(-1)[::2].any()
+            assert mask.view(-1)[1::2].all()
+            assert not q.mean[~mask].any()
+            assert float(q.std[~mask].max()) < 1e-4
+
+    def test_held_weights_stay_exactly_zero_while_training_goes_on(self) -> None:
+        net = self._held()
+        before = [mask.clone() for mask in masks_of(net)]
+        x, y = digits()
+        optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.05))
+        net.train()
+        for k in range(4):
+            loss = nn.functional.cross_entropy(net(x[:32]), y[:32]) + laconic.penalty(net)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            self.method.step(net, _at(net, 1.0 + k))
+        for q, mask, old in zip(posteriors_of(net).values(), masks_of(net), before, strict=True):
+            assert torch.equal(mask, old)
+            assert not q.mean[~mask].any()
+            assert bool((q.log_var[~mask] == self.method.log_var_bounds[0]).all())
+
+    def test_held_weights_add_no_penalty(self) -> None:
+        net = self._held()
+        held = float(self.method.penalty(net, _at(net, 1.0)))
+        plain = SparseVD(warm_up=WarmUp(0.0, 0.0))
+        kept = 0.0
+        for q, mask in zip(posteriors_of(net).values(), masks_of(net), strict=True):
+            alone = torch.stack([q.mean[mask], q.log_var[mask]])
+            kept += sum(_kl(v - math.log(m**2 + 1e-8)) for m, v in alone.T.tolist())
+        assert held == pytest.approx(0.25 * kept, rel=1e-4)
+        assert held < 0.25 * float(plain.penalty(net, _at(net, 0.0)))
+
+    def test_held_weights_do_not_come_back_in_the_file(self) -> None:
+        net = self._held()
+        with torch.no_grad():
+            for q in posteriors_of(net).values():
+                q.mean.fill_(1.0)  # as if they had grown since the last step
+        small = laconic.convert(net)
+        for name, mask in zip(posteriors_of(net), masks_of(net), strict=True):
+            assert not small.tensors[name].values()[~mask.numpy()].any()
+
+
+def test_convert_drops_what_the_threshold_says() -> None:
+    net = train(_model(), SparseVD(threshold=-1.0, kl_weight=4.0, warm_up=WarmUp(0.0, 0.0)), steps=3)
+    small = laconic.convert(net)
+    for name, q in posteriors_of(net).items():
+        stats = q.stats(name)
+        noisy = stats.variance / (stats.mean**2 + 1e-16) > np.exp(-1.0) * 1.0001
+        assert noisy.any()
+        assert not small.tensors[name].values()[noisy].any()
+        sure = stats.variance / (stats.mean**2 + 1e-16) < np.exp(-1.0) * 0.9999
+        step = getattr(small.tensors[name].grid, "step", 0.0)
+        alive = small.tensors[name].values()[sure]
+        assert np.abs(alive[alive != 0] - stats.mean[sure][alive != 0]).max(initial=0.0) <= 0.5001 * step
+
+
+@pytest.mark.parametrize("weight", [1 / 1437, -1.0, float("nan")])
+def test_a_kl_weight_that_cannot_be_meant_is_refused(weight: float) -> None:
+    with pytest.raises(ScaleError, match=r"SparseVD.*kl_weight"):
+        laconic.prepare(_model(), SparseVD(kl_weight=weight), digits()[0][:2], data_size=1437)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(InputError, match="init_log_var inside log_var_bounds"):
+        SparseVD(init_log_var=-30.0)
+    with pytest.raises(InputError, match="noise_lr must be > 0"):
+        SparseVD(noise_lr=0.0)
