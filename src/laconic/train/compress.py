@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic import api
-from laconic.bayes.prepare import check_model
+from laconic.bayes.prepare import check_model, means_only
 from laconic.errors import DataError, ModelError, at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.records import RunRecord
@@ -145,13 +145,8 @@ def check_start(model: nn.Module, train: Loader) -> Tensor:
 
 def _classes(model: nn.Module, example: Tensor) -> int:
     """Number of classes that the network tells apart: the size of its output's second dimension."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            out = model(example.to(next(model.parameters()).device))
-    finally:
-        model.train(was_training)
+    with means_only(model), torch.no_grad():
+        out = model(example.to(next(model.parameters()).device))
     if not isinstance(out, Tensor) or out.ndim < 2:
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(f"a classifier's output is (batch, classes), got {shape}. Cure: return its logits")

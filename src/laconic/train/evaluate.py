@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.bayes.prepare import means_only
 from laconic.errors import DataError, InputError
 from laconic.methods.contract import Score
 
@@ -18,25 +19,20 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) -> Score:
     """Share of wrong classes and mean loss (nats per example) in evaluation mode, noise off.
 
-    ``loss`` averages over a batch. The module's training flag is put back. Raises DataError if
+    ``loss`` averages over a batch. Each layer's training flag is put back. Raises DataError if
     ``batches`` is empty or, under cross-entropy, a label is out of range.
     """
-    was_training = module.training
-    module.eval()
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     wrong, total, seen = 0, 0.0, 0
-    try:
-        with torch.inference_mode():
-            for x, y in batches:
-                x, y = x.to(device), y.to(device)
-                out = module(x)
-                if loss is F.cross_entropy:
-                    check_labels(y, out.shape[1])
-                wrong += int((out.argmax(1) != y).sum())
-                total += float(loss(out, y)) * len(y)
-                seen += len(y)
-    finally:
-        module.train(was_training)
+    with means_only(module), torch.inference_mode():
+        for x, y in batches:
+            x, y = x.to(device), y.to(device)
+            out = module(x)
+            if loss is F.cross_entropy:
+                check_labels(y, out.shape[1])
+            wrong += int((out.argmax(1) != y).sum())
+            total += float(loss(out, y)) * len(y)
+            seen += len(y)
     if seen == 0:
         raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
     return Score(error=wrong / seen, nll=total / seen, examples=seen)

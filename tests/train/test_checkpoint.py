@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from laconic.errors import RunFolderError, WriteError
+from laconic.train.checkpoint import load_checkpoint, save_checkpoint
+
+
+def _full(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_checkpoint_holds_tensors_and_plain_values(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    assert load_checkpoint(path) is None
+    save_checkpoint(path, {"w": torch.arange(3.0), "epoch": 7})
+    state = load_checkpoint(path)
+    assert state is not None
+    assert torch.equal(state["w"], torch.arange(3.0))
+    assert state["epoch"] == 7
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_on_a_full_disk_the_old_one_stands(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"epoch": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, moment, _full)
+        with pytest.raises(WriteError, match=r"c\.pt: .*No space left.*Cure: free some space and --resume"):
+            save_checkpoint(path, {"epoch": 2})
+    assert load_checkpoint(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_on_a_disk_that_fills_while_writing_the_old_one_stands(tmp_path: Path) -> None:
+    """A file-size limit of the process makes the system itself refuse half-way."""
+    import resource
+    import signal
+
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"epoch": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(WriteError, match="Cure"):
+            save_checkpoint(path, {"epoch": 2, "w": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert load_checkpoint(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"w": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(RunFolderError, match=r"c\.pt cannot be read: .*Cure: delete it and --resume"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    path = tmp_path / "c.pt"
+    path.write_bytes(pickle.dumps({"w": Bomb()}, protocol=2))
+    with pytest.raises(RunFolderError):
+        load_checkpoint(path)
+    torch.save({"w": Bomb()}, path)
+    with pytest.raises(RunFolderError):
+        load_checkpoint(path)
+    assert not (tmp_path / "harm").exists()

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from laconic.errors import DataError
+from laconic.train.evaluate import evaluate
+
+
+def test_error_and_nll_are_those_of_the_whole_set_whatever_the_batches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Linear(4, 3)
+    x, y = torch.randn(50, 4, generator=generator), torch.randint(3, (50,), generator=generator)
+    out = net(x)
+    for cuts in ([50], [7, 43], [1] * 50):
+        score = evaluate(net, list(zip(x.split(cuts), y.split(cuts), strict=True)))
+        assert score.examples == 50
+        assert score.error == pytest.approx(float((out.argmax(1) != y).float().mean()))
+        assert score.nll == pytest.approx(float(F.cross_entropy(out, y).detach()), rel=1e-5)
+
+
+def test_it_runs_in_evaluation_mode_and_puts_the_mode_back() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9), nn.BatchNorm1d(2))
+    net.train()
+    net[1].eval()
+    before = {n: t.clone() for n, t in net.state_dict().items()}
+    batch = torch.randn(20, 2), torch.zeros(20, dtype=torch.int64)
+    assert evaluate(net, [batch]) == evaluate(net, [batch])
+    assert net.training
+    assert not net[1].training, "each layer's own mode comes back"
+    assert all(torch.equal(before[n], t) for n, t in net.state_dict().items())
+
+
+def test_an_empty_loader_is_refused() -> None:
+    with pytest.raises(DataError, match=r"evaluate: the loader gave no batch\. Cure"):
+        evaluate(nn.Linear(2, 2), [])
+
+
+def test_labels_out_of_range_are_refused() -> None:
+    with pytest.raises(DataError, match=r"label 2 is out of range for a network with 2 outputs"):
+        evaluate(nn.Linear(2, 2), [(torch.zeros(3, 2), torch.tensor([0, 1, 2]))])

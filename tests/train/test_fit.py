@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import laconic
+from laconic.bayes.objective import WarmUp
+from laconic.data import TensorLoader, load, split
+from laconic.errors import DataError, InputError, NonFiniteError
+from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
+from laconic.train.checkpoint import load_checkpoint
+from laconic.train.fit import FitConfig, Hooks, fit, lr_factor
+from laconic.zoo import DigitsCNN
+from tests.helpers.method_suite import assert_same_state, digits
+
+EPOCHS = 4
+
+
+class Stop(Exception):
+    """An interruption."""
+
+
+class Noisy(nn.Module):
+    """A convolution, batch norm and dropout: everything that may carry hidden state between epochs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.drop, self.head = nn.Dropout(0.3), nn.Linear(96, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(torch.relu(self.bn(self.conv(x))), 2)
+        return self.head(self.drop(x.flatten(1)))
+
+
+def _loader() -> TensorLoader:
+    return TensorLoader(split(load("digits"), validation=1300, seed=0).train, 32, seed=4, drop_last=True)
+
+
+def _torch_loader() -> DataLoader[tuple[Tensor, ...]]:
+    x, y = digits()
+    return DataLoader(TensorDataset(x[:96], y[:96]), batch_size=32, shuffle=True)
+
+
+def _network(method: Method | None) -> tuple[nn.Module, Hooks]:
+    torch.set_num_threads(1)
+    torch.manual_seed(11)
+    model = Noisy()
+    if method is None:
+        return model, Hooks.plain(model)
+    net = laconic.prepare(model, method, torch.zeros(2, 1, 8, 8), data_size=137, seed=1, total_steps=16)
+    return net, Hooks.prepared(net)
+
+
+METHODS: dict[str, Method | None] = {
+    "plain": None,
+    "sparse-vd": SparseVD(warm_up=WarmUp(0.0, 2.0), hold_from=2.0, threshold=0.0),
+    "vnq": VNQ(warm_up=WarmUp(0.0, 2.0)),
+    "magnitude": MagnitudePruning(0.8, every=3),
+}
+
+
+@pytest.mark.parametrize("loader", [_loader, _torch_loader], ids=["ours", "torch"])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_a_run_interrupted_after_any_epoch_ends_in_the_same_bits(
+    method: Method | None, loader: Callable[[], TensorLoader], tmp_path: Path
+) -> None:
+    config = FitConfig(epochs=EPOCHS, lr=0.01, seed=2)
+    net, hooks = _network(method)
+    fit(net, loader(), config, hooks)
+    for last in range(EPOCHS):
+        path = tmp_path / f"{last}.pt"
+
+        def stop(epoch: int, loss: float, last: int = last) -> None:
+            if epoch == last:
+                raise Stop
+
+        first, hooks = _network(method)
+        with pytest.raises(Stop):
+            fit(first, loader(), config, hooks, checkpoint=path, on_epoch=stop)
+        torch.rand(7)  # the global generator is elsewhere by now
+        second, hooks = _network(method)
+        with torch.no_grad():
+            for p in second.parameters():
+                p.mul_(0.5)  # whatever it starts from, the checkpoint counts
+        fit(second, loader(), config, hooks, checkpoint=path)
+        assert_same_state(second.state_dict(), net.state_dict(), f"stopped after epoch {last}")
+
+
+def test_training_draws_nothing_from_the_global_generator() -> None:
+    net, hooks = _network(None)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    fit(net, _loader(), FitConfig(epochs=1), hooks)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_seed_is_another_order() -> None:
+    nets = []
+    for seed in (0, 0, 1):
+        net, hooks = _network(None)
+        fit(net, _torch_loader(), FitConfig(epochs=1, seed=seed), hooks)
+        nets.append(net.state_dict()["head.weight"])
+    assert torch.equal(nets[0], nets[1])
+    assert not torch.equal(nets[0], nets[2])
+
+
+def test_a_finished_checkpoint_trains_no_further(tmp_path: Path) -> None:
+    net, hooks = _network(None)
+    path = tmp_path / "c.pt"
+    fit(net, _loader(), FitConfig(epochs=1), hooks, checkpoint=path)
+    after = {n: t.clone() for n, t in net.state_dict().items()}
+    fit(net, _loader(), FitConfig(epochs=1), hooks, checkpoint=path)
+    assert_same_state(net.state_dict(), after, "trained again")
+    state = load_checkpoint(path)
+    assert state is not None
+    assert state["epoch"] == 0
+
+
+def test_the_learning_rate_is_flat_then_linear() -> None:
+    assert [lr_factor(p, 0.25) for p in (0.0, 0.2, 0.25, 0.625, 1.0)] == [1.0, 1.0, 1.0, 0.5, 0.0]
+    assert [lr_factor(p, 1.0) for p in (0.0, 0.99)] == [1.0, 1.0]
+    assert lr_factor(0.5, 0.0) == 0.5
+
+
+def test_each_group_keeps_its_ratio_along_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[float]] = []
+    original = torch.optim.Adam.step
+
+    def spy(self: torch.optim.Adam, *args: object) -> object:
+        seen.append([group["lr"] for group in self.param_groups])
+        return original(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    net, _ = _network(None)
+    groups = [{"params": [net.head.weight], "lr": 0.1}, {"params": [net.head.bias], "lr": 0.2}]  # type: ignore[union-attr]
+    x, y = digits()
+    batches = [(x[:32], y[:32]), (x[32:64], y[32:64])]
+    fit(net, batches, FitConfig(epochs=2, flat=0.5), Hooks(lambda lr: groups))
+    assert [first for first, _ in seen] == pytest.approx([0.1, 0.1, 0.1, 0.05])
+    assert [second for _, second in seen] == pytest.approx([0.2, 0.2, 0.2, 0.1])
+
+
+def test_the_penalty_is_added_and_the_mean_loss_weighs_examples() -> None:
+    x, y = digits()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    losses: list[float] = []
+    hooks = Hooks(lambda lr: [{"params": list(net.parameters()), "lr": 0.0}], lambda: torch.tensor(3.0))
+    fit(
+        net,
+        [(x[:30], y[:30]), (x[30:40], y[30:40])],
+        FitConfig(epochs=1),
+        hooks,
+        on_epoch=lambda e, v: losses.append(v),
+    )
+    assert losses[0] == pytest.approx(3.0 + float(F.cross_entropy(net(x[:40]), y[:40]).detach()), rel=1e-5)
+
+
+def _tiny() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+@pytest.mark.parametrize(("label", "bad"), [(10, 10), (-1, -1), (99, 99)])
+def test_labels_that_the_network_cannot_have_are_refused(label: int, bad: int) -> None:
+    x, y = digits()
+    y = y[:8].clone()
+    y[3] = label
+    net = _tiny()
+    with pytest.raises(DataError, match=rf"label {bad} is out of range .* 10 outputs \(0\.\.9\)\. Cure"):
+        fit(net, [(x[:8], y)], FitConfig(epochs=1), Hooks.plain(net))
+
+
+def test_labels_that_are_no_indices_are_refused() -> None:
+    x, _ = digits()
+    net = _tiny()
+    with pytest.raises(InputError, match=r"class indices.*float32"):
+        fit(net, [(x[:8], torch.zeros(8))], FitConfig(epochs=1), Hooks.plain(net))
+
+
+def test_a_loader_without_batches_is_refused() -> None:
+    net = _tiny()
+    with pytest.raises(DataError, match=r"gave no batch\. Cure: .*drop_last"):
+        fit(net, [], FitConfig(epochs=1), Hooks.plain(net))
+
+
+def test_a_loader_that_runs_dry_is_refused_in_the_second_epoch() -> None:
+    x, y = digits()
+
+    def once() -> Iterator[tuple[Tensor, Tensor]]:
+        yield x[:8], y[:8]
+
+    net = _tiny()
+    with pytest.raises(DataError, match="gave no batch"):
+        fit(net, once(), FitConfig(epochs=2), Hooks.plain(net))
+
+
+def test_a_nan_stops_training_and_names_the_layer() -> None:
+    x, y = digits()
+    model = DigitsCNN(generator=torch.Generator().manual_seed(0))
+    net = laconic.prepare(model, SparseVD(), x[:2], data_size=len(x))
+    batches = [(x[:16], y[:16])] * 4
+    hooks = Hooks.prepared(net)
+
+    def poison() -> None:
+        hooks.after_step()
+        with torch.no_grad():
+            net.conv2.weight[0, 0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
+
+    broken = Hooks(hooks.param_groups, hooks.penalty, poison)
+    with pytest.raises(NonFiniteError, match=r"loss is nan at step 1: .*conv2.*Cure"):
+        fit(net, batches, FitConfig(epochs=1), broken)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    for bad in ({"epochs": 0}, {"lr": 0.0}, {"flat": 1.5}):
+        with pytest.raises(InputError, match="need epochs >= 1, lr > 0, 0 <= flat <= 1"):
+            FitConfig(**bad)  # type: ignore[arg-type]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import laconic
+from laconic.errors import RunFolderError
+from laconic.methods import MagnitudePruning
+from laconic.methods.contract import Target
+from laconic.records import RunRecord
+from laconic.train.compress import Job, count_examples, missed, write_results
+from laconic.train.fit import FitConfig
+from laconic.train.record import from_json, to_json, versions
+from laconic.train.run_folder import open_run
+from laconic.zoo import DigitsMLP
+from tests.helpers.method_suite import digits
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Path]:
+    root = tmp_path_factory.mktemp("run")
+    method = MagnitudePruning(0.9)
+    small = laconic.convert(laconic.prepare(DigitsMLP(), method, digits()[0][:2], data_size=100))
+    with open_run(root, {}) as folder:
+        return write_results(
+            small, Job(method, fit=FitConfig(epochs=3), seed=5), folder, {"test_nll": 0.25}
+        ), root
+
+
+def test_a_record_survives_json(record: tuple[RunRecord, Path]) -> None:
+    written, root = record
+    read = from_json(json.loads((root / "record.json").read_text()))
+    assert json.dumps(to_json(read), sort_keys=True) == json.dumps(to_json(written), sort_keys=True)
+    assert read.layers == written.layers
+    assert read.layers[0].shape == (64, 64)
+
+
+def test_a_record_says_what_was_done_and_with_what(record: tuple[RunRecord, Path]) -> None:
+    written, root = record
+    assert written.file_bytes == (root / "model.lac").stat().st_size
+    assert written.bytes_before == 4 * 4810
+    assert written.seed == 5
+    assert written.settings["method"] == "MagnitudePruning"
+    assert written.settings["method_settings"]["sparsity"] == 0.9
+    assert written.settings["fit"]["epochs"] == 3
+    assert written.metrics["test_nll"] == 0.25
+    assert {"python", "torch", "numpy", "constriction", "laconic"} <= set(versions()) == set(written.versions)
+    layers = {row.name: row for row in written.layers}
+    assert list(layers) == ["fc1.weight", "fc2.weight", "fc1.bias", "fc2.bias"]
+    fc1 = layers["fc1.weight"]
+    assert (fc1.weights, fc1.bytes_before) == (4096, 16384)
+    assert 0 < fc1.nonzeros < 0.2 * 4096
+    assert 2 <= fc1.levels < 64
+    assert 0 < sum(row.bytes_after for row in written.layers) < written.file_bytes
+
+
+def test_what_is_no_record_is_refused(record: tuple[RunRecord, Path]) -> None:
+    good = to_json(record[0])
+    for bad in ({}, {**good, "colour": "red"}, {k: v for k, v in good.items() if k != "seed"}):
+        with pytest.raises(RunFolderError, match=r"not a run record: .*Cure"):
+            from_json(bad)
+
+
+def test_a_missed_target_is_told(record: tuple[RunRecord, Path]) -> None:
+    small = laconic.methods.Compressed(
+        torch.nn.Linear(1, 1), {}, {"validation_error": 0.025, "original_validation_error": 0.020}
+    )
+    assert missed(Target(max_bytes=100, max_drop=0.5), small, 100) == ()
+    (note,) = missed(Target(max_bytes=99), small, 100)
+    assert "100 bytes, 99 were asked for" in note
+    (note,) = missed(Target(max_drop=0.4), small, 100)
+    assert "0.50 points of validation error were lost, 0.4 were allowed" in note
+
+
+def test_examples_are_counted_without_a_pass_where_the_loader_knows() -> None:
+    x, y = digits()
+
+    class Knows:
+        data_size = 77
+
+        def __iter__(self) -> object:
+            raise AssertionError("no pass needed")
+
+    data = torch.utils.data.TensorDataset(x, y)
+    assert count_examples(Knows()) == 77  # type: ignore[arg-type]
+    assert count_examples(torch.utils.data.DataLoader(data, batch_size=5)) == len(x)
+    assert count_examples([(x[:7], y[:7]), (x[:5], y[:5])]) == 12
