@@ -40,20 +40,15 @@ def test_the_model_is_left_as_it_was():
     model = convnet()
     model[1].eval()
     before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
-    state = torch.get_rng_state()
     net = prepare(model)
     net(EXAMPLE).sum().backward()
     assert modes == [m.training for m in model.modules()] == [m.training for m in net.modules()]
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    with torch.random.fork_rng():
-        torch.set_rng_state(state)
-        prepare(nn.Linear(2, 2), torch.ones(1, 2))
-        assert not torch.equal(torch.get_rng_state(), state)  # nn.Linear's own initialisation
-    model = nn.Linear(2, 2)
+    layer = nn.Linear(2, 2)
     state = torch.get_rng_state()
-    prepare(model, torch.ones(1, 2))(torch.ones(1, 2))
+    prepare(layer, torch.ones(1, 2))(torch.ones(1, 2))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -65,6 +60,13 @@ def test_names_values_and_policy():
     q = posteriors_of(net)["5.weight"]
     assert torch.equal(q.mean, model[5].weight) and (q.log_var == -6.0).all()
     assert q.mean is net[5].weight and q.log_var is net[5].weight_log_var
+
+
+def test_the_example_may_be_one_row_and_draws_no_global_noise():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 2))
+    state = torch.get_rng_state()
+    prepare(model, torch.ones(1, 4))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_same_seed_same_pass_other_seed_other_pass():

@@ -78,7 +78,7 @@ def _first_bad_output(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
 
         def look(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
             bad = next((t for t in _flat(output) if _bad(t)), None)
-            if bad is not None and not found:
+            if bad is not None:
                 found.append(
                     f"layer {_shown(name)} ({type(module).__name__}): its output holds {_count(bad)}"
                 )

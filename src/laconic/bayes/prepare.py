@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -172,15 +171,14 @@ def _swap(
     init_log_var: float,
 ) -> None:
     """Turn each chosen layer into its holder; tied parameters get one log variance, made once."""
-    owners = Counter(id(mean) for _, means in chosen.values() for mean in means.values())
     made: dict[int, nn.Parameter] = {}
     for module, (prefix, means) in chosen.items():
         for mean in means.values():
             if id(mean) not in made:
                 made[id(mean)] = nn.Parameter(torch.full_like(mean, init_log_var).detach())
+        # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
-        tied = any(owners[id(mean)] > 1 for mean in means.values())
-        holder = LOCAL.get(type(module)) if alone and not tied and list(means) == ["weight"] else None
+        holder = LOCAL.get(type(module)) if alone and list(means) == ["weight"] else None
         if holder is None:
             holder = sampled_class(type(module), tuple(means))
             draws.watch(module)

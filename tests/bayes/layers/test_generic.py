@@ -39,6 +39,13 @@ class Borrowing(nn.Module):
         return self.called(x) @ self.lender.weight + self.called(torch.zeros_like(x)).detach() * 0
 
 
+class AlsoBorrowing(Borrowing):
+    """Calls ``lender`` and reads its weight besides, as decoders do that share an encoder's weight."""
+
+    def forward(self, x):
+        return torch.stack([self.lender(x), torch.stack([x @ self.lender.weight.T + self.lender.bias])[0]])
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -238,6 +245,26 @@ def test_a_borrowed_weight_is_drawn_too():
         posteriors_of(net)["lender.weight"].log_var.fill_(0.0)
     assert (net(x) - quiet).abs().max() > 0.1
     assert type(net.lender).__name__ == "BayesLinear" and "laconic" not in type(net.lender).__module__
+
+
+def test_a_weight_that_is_called_and_borrowed_has_one_draw():
+    x = torch.ones(3, 5)
+    net = make_bayesian(AlsoBorrowing(), example=x, init_log_var=0.0, noise=NoiseSource(0))
+    called, borrowed = net(x)
+    assert torch.allclose(called, borrowed, atol=1e-5) and not torch.equal(net(x)[0], called)
+
+
+def test_asking_a_weight_for_its_device_is_no_use_of_it():
+    class Polite(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(5, 4)
+
+        def forward(self, x):
+            return self.fc(x.to(self.fc.weight.device, self.fc.weight.dtype))[:, : self.fc.weight.shape[0]]
+
+    net = make_bayesian(Polite(), example=torch.ones(1, 5), init_log_var=0.0, noise=NoiseSource(0))
+    assert type(net.fc).__module__ == "laconic.bayes.layers.linear"
 
 
 def test_a_name_that_is_taken_is_refused():

@@ -37,6 +37,12 @@ def test_a_copy_continues_the_stream_on_its_own(twin_of):
     assert not torch.equal(twin.like(torch.empty(9)), source.like(torch.empty(9)))
 
 
+def test_what_shares_a_source_shares_its_copy():
+    source = NoiseSource(1)
+    first, second = copy.deepcopy([source, source])
+    assert first is second is not source
+
+
 @pytest.mark.parametrize("seed", [-1, True, 0.5, 2**63])
 def test_what_is_no_seed(seed):
     with pytest.raises(InputError, match="seed"):

@@ -40,7 +40,7 @@ class KLTable:
             pair for pair in self._rules if issubclass(posterior, pair[0]) and issubclass(prior, pair[1])
         ]
         best = [pair for pair in fitting if all(_at_least_as_specific(pair, other) for other in fitting)]
-        if len(best) == 1:
+        if best:  # at most one: pairs are distinct
             return self._rules[best[0]]
         names = f"KL({posterior.__name__} || {prior.__name__})"
         if not fitting:
