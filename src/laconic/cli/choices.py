@@ -49,8 +49,14 @@ NETWORKS: Mapping[str, Network] = {
     "digits-cnn": Network(lambda g: DigitsCNN(generator=g), "digits", DIGITS),
 }
 
-# Sparse VD with a KL weight of 4 until 60 % of the epochs, then the survivors alone (see studies/).
-_SPARSE_VD: Mapping[str, Any] = {"kl_weight": 4.0, "held_kl_weight": 0.3, "fit.flat": 0.6}
+# Sparse VD with a KL weight above 1 until 60 % of the epochs, then the survivors alone (see studies/).
+_SPARSE_VD: Mapping[str, Any] = {
+    "kl_weight": 2.0,
+    "held_kl_weight": 0.3,
+    "fit.flat": 0.6,
+    "grid.max_drop": 0.05,
+    "grid.max_nll_ratio": 1.08,
+}
 
 # What (method, network) train with when nothing else is said; "" is any other network.
 FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -60,13 +66,22 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "": {**_SPARSE_VD, "fit.epochs": 40, "warm_up.end": 5.0, "hold_from": 24.0},
     },
     "vnq": {
-        "": {"fit.epochs": 64, "fit.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
+        "lenet5": {
+            "kl_weight": 0.5,
+            "init_scale": 0.12,
+            "fit.epochs": 80,
+            "fit.flat": 0.1,
+            "warm_up.start": 1.0,
+            "warm_up.end": 8.0,
+        },
+        "": {"fit.epochs": 60, "fit.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
     },
     "magnitude": {"": {"fit.epochs": 20}},
 }
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "sparse-vd": {
         **_SPARSE_VD,
+        "kl_weight": 3.0,
         "fit.epochs": 20,
         "warm_up.end": 4.0,
         "hold_from": 11.0,
