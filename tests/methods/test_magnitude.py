@@ -18,10 +18,10 @@ from tests.helpers.method_suite import digits
 STEPS = 12
 
 
-def _zeros_by_step(method: MagnitudePruning, model: nn.Module | None = None) -> tuple[nn.Module, list[int]]:
+def _zeros_by_step(method: MagnitudePruning) -> tuple[nn.Module, list[int]]:
     """Train a little; after each step the number of weights cut so far, and none of them came back."""
     torch.set_num_threads(1)
-    model = model or DigitsMLP(hidden=20, generator=torch.Generator().manual_seed(2))
+    model = DigitsMLP(hidden=20, generator=torch.Generator().manual_seed(2))
     x, y = digits()
     net = laconic.prepare(model, method, x[:2], data_size=len(x), total_steps=STEPS)
     optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.02))
@@ -76,13 +76,6 @@ def test_convert_cuts_to_the_final_share_even_when_training_stopped_early() -> N
     small = laconic.convert(laconic.prepare(model, MagnitudePruning(0.7), digits()[0][:2], data_size=9))
     size = sum(small.tensors[n].values().size for n in ("fc1.weight", "fc2.weight"))
     assert sum(small.tensors[n].nonzeros() for n in ("fc1.weight", "fc2.weight")) <= size - int(0.7 * size)
-
-
-def test_a_weight_that_is_zero_by_nature_brings_no_cut_weight_back() -> None:
-    model = DigitsMLP(hidden=20, generator=torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        model.fc1.weight[:, :40] = 0.0  # type: ignore[union-attr]
-    _zeros_by_step(MagnitudePruning(0.8, every=2), model)
 
 
 def test_the_schedule_counts_epochs_when_the_steps_are_unknown() -> None:

@@ -230,6 +230,7 @@ class Shifted(nn.Module):
         Call(lambda a, b: torch.add(a, b, alpha=-1)),
         Call(lambda a, b: a // 2),
         Call(lambda a, b: F.max_pool2d(a[None], 2, 2, 0, 2)),
+        Call(lambda a, b: torch.max_pool2d(a[None], 2, 1, 0, 2)),
         Call(lambda a, b: a if a.sum() > 0 else b),
         Shifted(),
     ],

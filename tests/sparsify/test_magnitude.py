@@ -48,6 +48,10 @@ def test_ties_go_by_position_and_counts_stay_exact() -> None:
     keeps = keep_largest({"a": np.ones(3, np.float32), "b": -np.ones((2, 2), np.float32)}, 5 / 7)
     assert keeps["a"].tolist() == [False, False, False]
     assert keeps["b"].tolist() == [[False, False], [True, True]]
+    many = keep_largest({"w": np.tile(np.float32([1, 2]), 500)}, 0.2)["w"]
+    assert not many[:400:2].any()
+    assert many[1::2].all()
+    assert many[400:].all()
 
 
 @settings(max_examples=60, deadline=None)

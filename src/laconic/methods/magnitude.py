@@ -75,7 +75,7 @@ class MagnitudePruning:
                 share = cubic_sparsity(self._progress(context), self.sparsity, start=self.start, end=self.end)
                 keeps = keep_largest(arrays, share, per_layer=self.per_layer)
                 for mask, keep in zip(masks, keeps.values(), strict=True):
-                    mask.logical_and_(torch.from_numpy(keep).to(mask.device))  # never back, even on a tie
+                    mask.copy_(torch.from_numpy(keep))
             for weight, mask in zip(weights.values(), masks, strict=True):
                 weight.mul_(mask)
 
