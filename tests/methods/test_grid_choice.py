@@ -12,7 +12,7 @@ from torch import nn
 
 import laconic
 from laconic.errors import InputError
-from laconic.methods import Compressed, Score, SparseVD
+from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, SparseVD
 from laconic.methods.contract import Judge, Target
 from laconic.methods.grid_choice import Candidate, GridChoice, cheapest, quantize_rest
 from laconic.quantize.uniform import step_for_bits
@@ -129,6 +129,22 @@ def test_a_file_is_as_short_as_its_target(convert: Convert) -> None:
 def test_more_allowance_gives_no_longer_file(convert: Convert) -> None:
     lengths = [convert(Target(max_drop=drop))[1] for drop in (0.0, 70.0, 100.0)]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("method", [SparseVD(), VNQ(), MagnitudePruning(0.5)])
+def test_a_judge_sees_plain_networks_in_evaluation_mode(method: Method) -> None:
+    seen: list[nn.Module] = []
+
+    def judge(module: nn.Module) -> Score:
+        seen.append(module)
+        assert not any(layer.training for layer in module.modules())
+        assert type(module) is DigitsMLP
+        assert not hasattr(module.fc1, "weight_log_var")
+        return Score(0.0, 1.0, 1)
+
+    small = laconic.convert(train(DigitsMLP(hidden=8), method, steps=1), Judge(judge))
+    assert seen
+    assert not small.module.training
 
 
 def test_facts_are_those_of_the_finished_network(convert: Convert) -> None:

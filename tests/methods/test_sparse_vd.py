@@ -46,17 +46,17 @@ def test_the_penalty_is_the_weighted_kl_summed_over_all_weights() -> None:
     for q in posteriors_of(net).values():
         for mean, log_var in zip(q.mean.flatten().tolist(), q.log_var.flatten().tolist(), strict=True):
             wanted += _kl(log_var - math.log(mean**2 + 1e-8))
-    assert float(method.penalty(net, _at(net, 0))) == pytest.approx(2 * wanted, rel=1e-4)
-    assert float(laconic.penalty(net)) == pytest.approx(2 * wanted / 100, rel=1e-4)
+    assert method.penalty(net, _at(net, 0)).item() == pytest.approx(2 * wanted, rel=1e-4)
+    assert laconic.penalty(net).item() == pytest.approx(2 * wanted / 100, rel=1e-4)
 
 
 def test_the_warm_up_scales_the_penalty_by_epochs() -> None:
     method = SparseVD(warm_up=WarmUp(1.0, 3.0))
     net = _prepared(method)
-    full = float(method.penalty(net, _at(net, 3)))
+    full = method.penalty(net, _at(net, 3)).item()
     assert full > 0
     for epochs, factor in ((0, 0.0), (1, 0.0), (1.5, 0.25), (2, 0.5), (3, 1.0), (9, 1.0)):
-        assert float(method.penalty(net, _at(net, epochs))) == pytest.approx(factor * full, rel=1e-5)
+        assert method.penalty(net, _at(net, epochs)).item() == pytest.approx(factor * full, rel=1e-5)
 
 
 def test_epochs_are_counted_by_the_examples_seen_in_training() -> None:
@@ -149,7 +149,7 @@ class TestHolding:
             alone = torch.stack([q.mean[mask], q.log_var[mask]])
             kept += sum(_kl(v - math.log(m**2 + 1e-8)) for m, v in alone.T.tolist())
         assert held == pytest.approx(0.25 * kept, rel=1e-4)
-        assert held < 0.25 * float(plain.penalty(net, _at(net, 0.0)))
+        assert held < 0.25 * plain.penalty(net, _at(net, 0.0)).item()
 
     def test_held_weights_do_not_come_back_in_the_file(self) -> None:
         net = self._held()

@@ -71,6 +71,7 @@ def choose_grid(
     example: Any = None,
 ) -> Compressed:
     """Quantise ``stats`` under ``keeps`` and the parameters of ``rest``; returns the finished network."""
+    plain.eval()  # whoever judges should see what will run
     keeps, rest = _without_dead(plain, stats, keeps, rest, example)
     before = judge.evaluate(plain) if judge else None
     candidates = _candidates(plain, stats, keeps, choice, judge)
@@ -192,6 +193,7 @@ def quantize_rest(
     One width serves all; the narrowest whose likelihood is within 1 % of unquantised biases wins, the
     widest if none is (or nobody judges).
     """
+    plain.eval()
     load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
     load_values(plain, rest)
     before = judge.evaluate(plain) if judge and rest else None
