@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import errno
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +17,16 @@ import laconic
 from laconic import pack
 from laconic.api import prepared
 from laconic.errors import (
-    DataError,
     InputError,
     ModelError,
     NotPreparedError,
-    RunFolderError,
     ScaleError,
     WeightsOnlyError,
     WriteError,
 )
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
-from laconic.methods.contract import Target
 from laconic.runtime import load as load_runtime
 from laconic.train.fit import FitConfig
-from laconic.train.run_folder import open_run
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
 
@@ -154,6 +149,51 @@ def test_weights_that_became_nan_are_refused_by_convert(method: Method) -> None:
 def test_a_network_without_parameters_is_refused(method: Method) -> None:
     with pytest.raises(ModelError, match="Sequential has no parameters: there is nothing to compress"):
         _prepare(nn.Sequential(nn.Flatten(), nn.ReLU()), method)
+
+
+@ALL
+def test_a_network_whose_weights_are_all_frozen_is_refused(method: Method) -> None:
+    with pytest.raises(ModelError, match=r"prepare \(\w+\): DigitsMLP has no weight .*Cure"):
+        _prepare(_mlp().requires_grad_(False), method)
+
+
+@ALL
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(method: Method, kind: torch.dtype) -> None:
+    with pytest.raises(ModelError, match=r"'fc1\.weight' is b?float16; .*Cure: model\.float\(\)"):
+        _prepare(_mlp().to(kind), method, digits()[0][:2].to(kind))
+
+
+@ALL
+def test_a_frozen_layer_is_left_as_it_is(method: Method) -> None:
+    x, y = digits()
+    model = _mlp()
+    model.fc1.requires_grad_(False)  # type: ignore[union-attr]
+    small = laconic.compress(model, [(x, y)], [(x, y)], method, fit=FitConfig(epochs=2))
+    assert torch.equal(small.module.fc1.weight, model.fc1.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(small.module.fc1.bias, model.fc1.bias)  # type: ignore[union-attr, arg-type]
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(2, 4)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.a(left) + self.b(right)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_several_inputs_by_position_or_by_name(by_name: bool, tmp_path: Path) -> None:
+    left, right = torch.randn(2, 3), torch.randn(2, 2)
+    example = {"right": right, "left": left} if by_name else (left, right)
+    net = _prepare(TwoInputs(), MagnitudePruning(0.3), example)
+    net(left=left, right=right)
+    assert prepared(net, "test").context.examples == 2
+    small = laconic.convert(net)
+    laconic.save(small, tmp_path / "two.lac")
+    got = load_runtime(tmp_path / "two.lac")(left.numpy(), right.numpy())
+    assert np.allclose(got, small.module(left, right).detach().numpy(), atol=1e-6)
 
 
 @ALL
@@ -282,111 +322,3 @@ def test_a_network_whose_graph_cannot_be_captured_is_packed_weights_only(tmp_pat
     restored = laconic.restore(path, into=Branching())
     x = digits()[0][:8]
     assert torch.equal(restored(x), small.module(x))
-
-
-# --- one call -------------------------------------------------------------------------------------
-
-Batches = list[tuple[Tensor, Tensor]]
-
-
-def _batches() -> tuple[Batches, Batches]:
-    x, y = digits()
-    return [(x[k : k + 32], y[k : k + 32]) for k in range(0, 128, 32)], [(x[128:], y[128:])]
-
-
-class TestCompress:
-    """``laconic.compress``: the same with our loop."""
-
-    fit = FitConfig(epochs=2)
-
-    def test_a_run_leaves_a_file_a_record_and_a_log(self, tmp_path: Path) -> None:
-        train, validate = _batches()
-        out = tmp_path / "run"
-        small = laconic.compress(_mlp(), train, validate, MagnitudePruning(0.5), fit=self.fit, out=out)
-        assert small.facts["data_size"] == 128
-        assert {"model.lac", "record.json", "log.txt", "checkpoint.pt"} <= {p.name for p in out.iterdir()}
-        assert (out / "log.txt").read_text().count("epoch ") == 2
-
-    def test_without_a_folder_it_is_the_same(self, tmp_path: Path) -> None:
-        train, validate = _batches()
-        first = laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit)
-        second = laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit, out=tmp_path)
-        laconic.save(first, tmp_path / "first.lac")
-        assert (tmp_path / "first.lac").read_bytes() == (tmp_path / "model.lac").read_bytes()
-        assert first.facts == second.facts
-
-    def test_resuming_a_finished_run_gives_the_same_file(self, tmp_path: Path) -> None:
-        train, validate = _batches()
-        laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit, out=tmp_path)
-        before = (tmp_path / "model.lac").read_bytes()
-        laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit, out=tmp_path, resume=True)
-        assert (tmp_path / "model.lac").read_bytes() == before
-        with pytest.raises(RunFolderError, match="fit=.*'epochs': 2.*'epochs': 3"):
-            laconic.compress(
-                _mlp(), train, validate, SparseVD(), fit=FitConfig(epochs=3), out=tmp_path, resume=True
-            )
-
-    def test_two_runs_in_one_folder_are_refused(self, tmp_path: Path) -> None:
-        train, validate = _batches()
-        with open_run(tmp_path, {}), pytest.raises(RunFolderError, match="another run is at work"):
-            laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit, out=tmp_path)
-
-    def test_an_empty_loader_is_refused(self) -> None:
-        train, validate = _batches()
-        with pytest.raises(DataError, match=r"training loader is empty\. Cure"):
-            laconic.compress(_mlp(), [], validate, SparseVD(), fit=self.fit)
-        with pytest.raises(DataError, match=r"validation split.*gave no batch.*Cure"):
-            laconic.compress(_mlp(), train, [], SparseVD(), fit=self.fit)
-
-    def test_batches_that_are_no_pairs_are_refused(self) -> None:
-        train, validate = _batches()
-        for bad in ([train[0][0]], [{"x": train[0][0]}], [(train[0][0], [1, 2])]):
-            with pytest.raises(DataError, match=r"not a pair of tensors\. Cure: batches are \(inputs, class"):
-                laconic.compress(_mlp(), bad, validate, SparseVD(), fit=self.fit)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("label", [10, -1])
-    def test_labels_out_of_range_are_refused_wherever_they_are(self, label: int) -> None:
-        train, validate = _batches()
-        x, y = train[0]
-        bad = y.clone()
-        bad[5] = label
-        for first, second in (([(x, bad)], validate), ([*train, (x, bad)], validate), (train, [(x, bad)])):
-            with pytest.raises(DataError, match=rf"label {label} is out of range .* 10 outputs.*Cure"):
-                laconic.compress(_mlp(), first, second, SparseVD(), fit=self.fit)
-
-    def test_inputs_of_the_wrong_shape_are_refused_with_the_layer(self) -> None:
-        train, validate = _batches()
-        wrong = [(F.pad(x, (1, 0)), y) for x, y in train]
-        with pytest.raises(
-            InputError, match=r"first training batch.*\(2, 1, 8, 9\) does not fit: layer 'fc1'"
-        ):
-            laconic.compress(_mlp(), wrong, validate, SparseVD(), fit=self.fit)
-
-    def test_nan_weights_and_no_parameters_are_refused_at_once(self) -> None:
-        model = _mlp()
-        model.fc1.bias.data[0] = float("nan")  # type: ignore[union-attr]
-        with pytest.raises(ModelError, match=r"'fc1\.bias'.*1 NaN"):
-            laconic.compress(model, *_batches(), SparseVD(), fit=self.fit)
-        with pytest.raises(ModelError, match="no parameters"):
-            laconic.compress(nn.Flatten(), *_batches(), SparseVD(), fit=self.fit)
-
-    def test_a_network_that_is_no_classifier_is_refused(self) -> None:
-        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
-        with pytest.raises(ModelError, match=r"output is \(batch, classes\), got \(2,\)\. Cure"):
-            laconic.compress(net, *_batches(), SparseVD(), fit=self.fit)
-
-    def test_what_the_user_should_know_is_in_the_record(self, tmp_path: Path) -> None:
-        torch.manual_seed(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            laconic.compress(
-                Branching(),
-                *_batches(),
-                MagnitudePruning(0.5),
-                Target(max_bytes=20),
-                fit=self.fit,
-                out=tmp_path,
-            )
-        text = (tmp_path / "record.json").read_text()
-        assert "the file holds weights only; load them with laconic.restore" in text
-        assert "target missed: the file has" in text

@@ -7,7 +7,9 @@ name the place and the cure.
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -58,10 +60,10 @@ def prepare(
 ) -> nn.Module:
     """Make a network trainable under ``method``; same forward signature, ``model`` is left as it was.
 
-    ``example`` is one input batch (a tensor, or a tuple for several inputs), ``data_size`` the number of
-    training examples N by which the KL is divided, ``seed`` the source of all noise, ``total_steps`` the
-    planned optimiser steps (without it schedules count epochs of ``data_size`` examples; the first
-    dimension of the first input is the batch).
+    ``example`` is one input batch (a tensor; a tuple or a mapping for several inputs), ``data_size`` the
+    number of training examples N by which the KL is divided, ``seed`` the source of all noise,
+    ``total_steps`` the planned optimiser steps (without it schedules count epochs of ``data_size``
+    examples; the first dimension of the first input is the batch).
 
     Raises ModelError (NaN weights, no parameters, already prepared), InputError (an example of the wrong
     shape), ScaleError (a data size that cannot be).
@@ -81,6 +83,7 @@ def prepare(
     context = Context(data_size, NoiseSource(seed), total_steps=total_steps, example=example)
     with at(f"prepare ({type(method).__name__})"):
         check_model(model, example)
+        _check_precision(model)
         net = method.prepare(model, example, context).to(device)
     net.__dict__[_ATTACHED] = Prepared(method, context)
     net.register_forward_pre_hook(_count_examples, with_kwargs=True)
@@ -138,7 +141,7 @@ def save(small: Compressed, path: str | os.PathLike[str]) -> int:
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
     """
-    return _save(small.module, small.tensors, path, small.example)
+    return _save(small.module, small.tensors, path, _in_order(small.module, small.example))
 
 
 def prepared(net: nn.Module, verb: str) -> Prepared:
@@ -150,6 +153,23 @@ def prepared(net: nn.Module, verb: str) -> Prepared:
             "Cure: net = laconic.prepare(model, method, example, data_size=N)"
         )
     return state
+
+
+def _check_precision(model: nn.Module) -> None:
+    """Refuse parameters that cannot hold the float32 values which a file decodes to."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"parameter {name!r} is {kind}; a file's values are float32. Cure: model.float()"
+            )
+
+
+def _in_order(module: nn.Module, example: Any) -> Any:
+    """An example given by keywords, in the order in which ``forward`` takes them."""
+    if not isinstance(example, Mapping):
+        return example
+    return inspect.signature(module.forward).bind(**example).args
 
 
 def _strip(module: nn.Module) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.prepare import check_model, weights_of
-from laconic.errors import InputError
+from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.grid_choice import GridChoice, choose_grid, trained
 from laconic.methods.masks import add_masks, masks_of, without_masks
@@ -51,7 +51,12 @@ class MagnitudePruning:
         """A copy that carries one keep-mask per weight tensor."""
         check_model(model, example)
         net = copy.deepcopy(model)
-        add_masks(net, list(weights_of(net).values()))
+        weights = weights_of(net)
+        if not weights:
+            raise ModelError(
+                f"{type(model).__name__} has no weight to prune. Cure: requires_grad_(True) on some layer"
+            )
+        add_masks(net, list(weights.values()))
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
