@@ -28,7 +28,9 @@ def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
     rows = [SectionRow("header", "magic, version, length", parts.head_bytes)]
     rows.append(SectionRow("graph", "", parts.graph_bytes, note="" if parts.graph else "weights only"))
     rows.append(SectionRow("names", "", parts.names_bytes))
-    rows.append(SectionRow("aliases", "", parts.aliases_bytes, note=f"{len(parts.aliases)}"))
+    if parts.aliases:
+        count = len(parts.aliases)
+        rows.append(SectionRow("aliases", "", parts.aliases_bytes, note=f"{count} shared"))
     left = len(parts.stream)
     for decoded in decode_tensors(parts):
         after = min(left, round(decoded.bits_left / 8))
