@@ -9,7 +9,7 @@ import laconic
 from laconic.bayes.objective import WarmUp
 from laconic.bayes.prepare import posteriors_of
 from laconic.errors import InputError, ScaleError
-from laconic.methods import VNQ
+from laconic.methods import VNQ, Judge, Score
 from laconic.methods.vnq import FUNNEL, SCALES
 from laconic.quantize.uniform import bfloat16
 from laconic.records import Codebook, UniformGrid
@@ -129,3 +129,28 @@ def test_settings_that_cannot_be_are_refused() -> None:
         VNQ(min_scale=0.5)
     with pytest.raises(ScaleError, match=r"VNQ.*kl_weight"):
         _prepared(VNQ(kl_weight=0.01))
+
+
+def test_the_lowest_threshold_within_the_allowance_is_taken() -> None:
+    def judge(limit: int) -> Judge:
+        """Errors rise by a point once fewer than ``limit`` weights of fc1 are left."""
+
+        def evaluate(module: nn.Module) -> Score:
+            left = int(module.get_parameter("fc1.weight").count_nonzero())
+            return Score(0.10 if left >= limit else 0.11, 1.0, 100)
+
+        return Judge(evaluate)
+
+    method = VNQ(init_scale=0.12, tried_thresholds=(1.0, -2.8, -3.4), max_drop=0.5)
+    net = _prepared(method)
+    counts = {}
+    for threshold in (3.0, -2.8, -3.4):
+        small = laconic.convert(_prepared(VNQ(init_scale=0.12, threshold=threshold)))
+        counts[threshold] = small.tensors["fc1.weight"].nonzeros()
+    assert counts[3.0] > counts[-2.8] > counts[-3.4]
+
+    small = laconic.convert(net, judge(counts[-2.8]))
+    assert small.facts["threshold"] == -2.8
+    assert small.tensors["fc1.weight"].nonzeros() == counts[-2.8]
+    assert laconic.convert(_prepared(method), judge(counts[3.0] + 1)).facts["threshold"] == -3.4
+    assert laconic.convert(_prepared(method)).facts["threshold"] == 3.0, "nobody judges: as published"

@@ -69,6 +69,7 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "lenet5": {
             "kl_weight": 0.5,
             "init_scale": 0.12,
+            "tried_thresholds": [2.0, 1.0, 0.5, 0.0],
             "fit.epochs": 80,
             "fit.flat": 0.1,
             "warm_up.start": 1.0,

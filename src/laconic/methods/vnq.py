@@ -24,7 +24,7 @@ from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, p
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import finish, quantize_rest, trained
+from laconic.methods.grid_choice import finish, load_values, quantize_rest, trained
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
@@ -45,6 +45,8 @@ class VNQ:
     ``evenly`` make the usual ones). ``init_scale``: scale at the start. ``min_scale``: lower bound that
     keeps the codebook from collapsing. ``codebook_lr``: its learning rate as a multiple of the weights'.
     ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
+    ``tried_thresholds``: lower ones, of which ``convert`` takes the lowest whose validation error is at most
+    ``max_drop`` points above that of ``threshold``.
     ``warm_up``: epochs between which the KL's factor rises from 0 to 1.
 
     >>> VNQ.evenly(5).levels
@@ -56,6 +58,8 @@ class VNQ:
     min_scale: float = 0.05
     codebook_lr: float = 0.01
     threshold: float | None = 3.0
+    tried_thresholds: tuple[float, ...] = ()
+    max_drop: float = 0.05
     kl_weight: float = 1.0
     warm_up: WarmUp = field(default_factory=lambda: WarmUp(5.0, 20.0))
     init_log_var: float = -8.0
@@ -129,24 +133,49 @@ class VNQ:
         """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
         posteriors = posteriors_of(module)
         scales = [bfloat16(s.item()) for s in _scales(module)]
-        weights = {
-            name: self._quantize(name, q, scale)
-            for (name, q), scale in zip(posteriors.items(), scales, strict=True)
-        }
         plain = plain_copy(module)
+        threshold, weights = self._decide(posteriors, scales, plain, judge)
         others = deterministic_of(module).items()
         rest = trained({name: p for name, p in others if not name.startswith(SCALES)})
         plain, tensors, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
-        return finish(plain, tensors, {**facts, "method": "vnq", "scales": scale_facts}, judge)
+        chosen = {"method": "vnq", "scales": scale_facts, "threshold": threshold}
+        return finish(plain, tensors, {**facts, **chosen}, judge)
 
-    def _quantize(self, name: str, q: Gaussian, scale: float) -> IntTensor:
+    def _decide(
+        self,
+        posteriors: Mapping[str, Gaussian],
+        scales: list[float],
+        plain: nn.Module,
+        judge: Judge | None,
+    ) -> tuple[float | None, dict[str, IntTensor]]:
+        """The threshold and what it makes of every weight; ``plain`` serves to score candidates."""
+
+        def quantized(threshold: float | None) -> dict[str, IntTensor]:
+            pairs = zip(posteriors.items(), scales, strict=True)
+            return {name: self._quantize(name, q, scale, threshold) for (name, q), scale in pairs}
+
+        if judge is None or not self.tried_thresholds or self.threshold is None:
+            return self.threshold, quantized(self.threshold)
+
+        def error(weights: Mapping[str, IntTensor]) -> float:
+            load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
+            return judge.evaluate(plain.eval()).error
+
+        allowed = error(quantized(self.threshold)) + self.max_drop / 100 + 1e-9
+        for threshold in sorted(self.tried_thresholds):
+            weights = quantized(threshold)
+            if threshold < self.threshold and error(weights) <= allowed:
+                return threshold, weights
+        return self.threshold, quantized(self.threshold)
+
+    def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:
         """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""
         stats = q.stats(name)
         levels = tuple(float(np.float32(v * scale)) for v in self.levels)
         indices = nearest_level(stats.mean, levels)
-        if self.threshold is not None and 0.0 in levels:
-            indices[~keep_below(stats, self.threshold)] = levels.index(0.0)
+        if threshold is not None and 0.0 in levels:
+            indices[~keep_below(stats, threshold)] = levels.index(0.0)
         return on_levels(name, indices, levels)
 
 
