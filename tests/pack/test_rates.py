@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from laconic.pack import decode, encode, estimate_bits, layout, measure_bits
-from laconic.records import IntArray, IntTensor, PackedModel, SectionRow, UniformGrid
+from laconic.records import IntArray, IntTensor, PackedModel, SectionRow, Tensor, UniformGrid
 
 SAMPLE = Path(__file__).parent / "golden" / "lenet5_sparse.npz"
 SIDE_BYTES = 8  # shape, grid and codec of a tensor: not the coder's doing
@@ -20,7 +20,8 @@ def _row(integers: IntArray) -> SectionRow:
     again = decode(data).tensors[0]
     assert isinstance(again, IntTensor)
     assert np.array_equal(again.integers, integers)
-    return layout(data)[4]
+    (row,) = (row for row in layout(data) if row.section == "tensor")
+    return row
 
 
 def _draw(name: str, shape: tuple[int, ...]) -> IntArray:
@@ -94,6 +95,8 @@ def test_a_real_sparse_network_stays_below_its_independent_floor(lenet: PackedMo
 
 def test_tensors_learn_from_each_other(lenet: PackedModel) -> None:
     """Columns that read dead neurons cost less when the neurons are in the same file."""
-    alone = sum(layout(encode(PackedModel((t,))))[4].bytes for t in lenet.tensors)
-    together = sum(row.bytes for row in layout(encode(lenet)) if row.section == "tensor")
-    assert together < alone - 80
+
+    def tensor_bytes(tensors: tuple[Tensor, ...]) -> int:
+        return sum(row.bytes for row in layout(encode(PackedModel(tensors))) if row.section == "tensor")
+
+    assert tensor_bytes(lenet.tensors) < sum(tensor_bytes((t,)) for t in lenet.tensors) - 80
