@@ -1,7 +1,7 @@
-# make demo    from nothing to a small file, scored without torch
+# make demo    from nothing to a small file, scored without torch; a demo that was run is only shown again
 # make test    set-up, checks, all quick tests and the documentation's examples
 # make check   style, types, import rules and the rules of the house
-# make clean   remove what these made
+# make clean   remove what these made, the demo's run too
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +19,8 @@ WORKERS ?= 2
 .PHONY: demo test check clean setup
 
 demo: $(VENV)/.train
-	@if [ -e $(DEMO)/settings.json ]; then go_on=--resume; else go_on=; fi; \
+	@go_on=; if [ -e $(DEMO)/settings.json ]; then go_on=--resume; \
+	echo '$(DEMO) holds a run: it goes on, or is shown again if it was finished (make clean removes it)'; fi; \
 	$(BIN)/laconic compress lenet5 --data mnist --method sparse-vd --preset demo --out $(DEMO) $$go_on
 	@echo
 	$(BIN)/laconic inspect $(DEMO)/model.lac
@@ -52,5 +53,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	@touch $@ $(VENV)/.train
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests studies benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from laconic import pack
 from laconic.cli import main as laconic
 from laconic.data import TensorLoader, load, split
 from laconic.records import AnyArray
@@ -59,7 +61,8 @@ def main() -> None:
     table = make_table(record, reference, state)
     (arguments.out / "table.md").write_text(table)
     (arguments.out / "record.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    for name, figure in figures(reference, state).items():
+    decoded = {t.name: t.values() for t in pack.read(arguments.run / "model.lac").tensors}
+    for name, figure in figures(reference, state, decoded).items():
         figure.savefig(arguments.out / f"{name}.png", dpi=110)
     print(table)
 
@@ -109,23 +112,25 @@ def mean_error(state: dict[str, Any], seed: int) -> float:
     return 100 * evaluate(net, TensorLoader(test, 1000, shuffle=False)).error
 
 
-def figures(reference: dict[str, Any], state: dict[str, Any]) -> dict[str, Figure]:
-    """All pictures by file name."""
+def figures(
+    reference: dict[str, Any], state: dict[str, Any], decoded: Mapping[str, AnyArray]
+) -> dict[str, Figure]:
+    """All pictures by file name; ``decoded`` holds what model.lac says, by tensor."""
     scales = [float(state[f"laconic_scale_{i}"]) for i in range(len(LAYERS))]
     return {
-        "posteriors": draw_posteriors(state, scales),
+        "posteriors": draw_posteriors(state, decoded, scales),
         "histograms": draw_histograms(reference, state, scales),
-        "filters": draw_filters(reference, state, scales[0]),
+        "filters": draw_filters(reference, state, decoded, scales[0]),
     }
 
 
-def draw_posteriors(state: dict[str, Any], scales: list[float]) -> Figure:
+def draw_posteriors(state: dict[str, Any], decoded: Mapping[str, AnyArray], scales: list[float]) -> Figure:
     """Posterior mean against log variance, before and after pruning and quantising (figure 2)."""
     figure, axes = plt.subplots(2, 4, figsize=(14, 6), sharey="row", layout="constrained")
     for column, (layer, a) in enumerate(zip(LAYERS, scales, strict=True)):
         mean, log_var = posterior(state, layer)
         pick = np.random.default_rng(0).permutation(mean.size)[:8000]
-        after = quantised(mean, log_var, a)
+        after = decoded[f"{layer}.weight"].ravel()
         for row, values in enumerate((mean, after)):
             axes[row, column].scatter(values[pick], log_var[pick], s=2, alpha=0.3, linewidths=0)
             axes[row, column].set_title(f"{layer}, {'before' if row == 0 else 'after'}", fontsize=10)
@@ -149,13 +154,15 @@ def draw_histograms(reference: dict[str, Any], state: dict[str, Any], scales: li
     return figure
 
 
-def draw_filters(reference: dict[str, Any], state: dict[str, Any], a: float) -> Figure:
+def draw_filters(
+    reference: dict[str, Any], state: dict[str, Any], decoded: Mapping[str, AnyArray], a: float
+) -> Figure:
     """First-layer filters: standard training, posterior means, ternary (figure 4)."""
-    mean, log_var = posterior(state, "conv1")
+    mean, _ = posterior(state, "conv1")
     sets = {
         "standard": reference["conv1.weight"].numpy(),
         "VNQ means": mean.reshape(20, 1, 5, 5),
-        "ternary": quantised(mean, log_var, a).reshape(20, 1, 5, 5),
+        "ternary": decoded["conv1.weight"].reshape(20, 1, 5, 5),
     }
     figure, axes = plt.subplots(3, 20, figsize=(14, 2.6), layout="constrained")
     for row, (title, filters) in enumerate(sets.items()):
@@ -170,12 +177,6 @@ def draw_filters(reference: dict[str, Any], state: dict[str, Any], a: float) -> 
 def posterior(state: dict[str, Any], layer: str) -> tuple[AnyArray, AnyArray]:
     """Mean and log variance of a layer's weights, flat."""
     return state[f"{layer}.weight"].numpy().ravel(), state[f"{layer}.weight_log_var"].numpy().ravel()
-
-
-def quantised(mean: AnyArray, log_var: AnyArray, a: float, threshold: float = 3.0) -> AnyArray:
-    """The decision of section 4: zero where noise swamps the mean, else the nearest of -a, 0, a."""
-    nearest = a * np.clip(np.rint(mean / a), -1, 1)
-    return np.where(log_var - np.log(mean**2 + 1e-16) >= threshold, 0.0, nearest)
 
 
 if __name__ == "__main__":

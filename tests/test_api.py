@@ -322,3 +322,116 @@ def test_a_network_whose_graph_cannot_be_captured_is_packed_weights_only(tmp_pat
     restored = laconic.restore(path, into=Branching())
     x = digits()[0][:8]
     assert torch.equal(restored(x), small.module(x))
+
+
+# --- networks as people write them ------------------------------------------------------------------
+
+
+class Tempered(nn.Module):
+    """A number without dimensions among the parameters, and activations kept for a look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+        self.temperature = nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.hidden = self.fc(x.flatten(1))
+        return self.hidden * self.temperature
+
+
+@ALL
+def test_a_scalar_parameter_and_kept_activations(method: Method, tmp_path: Path) -> None:
+    x, y = digits()
+    net = _prepare(Tempered(), method)
+    optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.01))
+    (F.cross_entropy(net(x), y) + laconic.penalty(net)).backward()
+    optimizer.step()
+    laconic.step(net)
+    small = laconic.convert(net)
+    assert small.tensors["temperature"].values().shape == ()
+    assert abs(float(small.tensors["temperature"].values()) - float(net.temperature)) < 0.01
+    laconic.save(small, tmp_path / "model.lac")
+    wanted = small.module(x).detach().numpy()
+    gap = np.abs(load_runtime(tmp_path / "model.lac")(x.numpy()) - wanted).max()
+    assert gap < 1e-5 * np.abs(wanted).max()
+
+
+class Optional(nn.Module):
+    """Inputs that may be left out; the second one by name only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
+        y = self.a(x) if mask is None else self.a(x) * mask
+        return y if z is None else y + self.b(z)
+
+
+def test_an_example_by_name_is_captured_with_what_it_names(tmp_path: Path) -> None:
+    x, z = torch.randn(2, 2, 4, generator=torch.Generator().manual_seed(1))
+    net = _prepare(Optional(), SparseVD(), {"x": x, "z": z})
+    small = laconic.convert(net)
+    laconic.save(small, tmp_path / "model.lac")
+    network = load_runtime(tmp_path / "model.lac")
+    assert len(network.inputs) == 2
+    wanted = small.module(x, z=z).detach().numpy()
+    assert np.abs(network(x.numpy(), z.numpy()) - wanted).max() < 1e-5
+    assert type(small.module) is Optional
+
+
+@ALL
+def test_schedules_go_on_after_load_state_dict(method: Method) -> None:
+    x, _ = digits()
+    first = _prepare(_mlp(), method)
+    for _ in range(3):
+        first.train()(x)
+        laconic.step(first)
+    again = _prepare(_mlp(), method)
+    again.load_state_dict(first.state_dict())
+    at, of = prepared(again, "test").context, prepared(first, "test").context
+    assert (at.step, at.examples) == (of.step, of.examples) == (3, 3 * 192)
+    assert float(laconic.penalty(again)) == float(laconic.penalty(first))
+    without = {k: v for k, v in first.state_dict().items() if k != "laconic_progress"}
+    again.load_state_dict(without)
+    assert prepared(again, "test").context.step == 3
+    small = laconic.convert(again)
+    assert "laconic_progress" not in small.module.state_dict()
+    small.module.load_state_dict(_mlp().state_dict())
+
+
+def test_nan_in_a_buffer_is_refused_by_name_and_an_infinite_mask_is_not() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10))
+    model.register_buffer("mask", torch.full((3,), -torch.inf))
+    _prepare(model)
+    model[2].running_var[0] = torch.nan
+    with pytest.raises(ModelError, match=r"buffer '2.running_var' of shape \(10,\) holds 1 NaN"):
+        _prepare(model)
+
+
+def test_a_layer_frozen_after_prepare_is_left_alone() -> None:
+    x, y = digits()
+    net = _prepare(_mlp(), MagnitudePruning(0.9, every=1, end=0.001))
+    kept = net.fc1.weight.detach().clone()
+    net.fc1.requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    F.cross_entropy(net(x), y).backward()
+    optimizer.step()
+    laconic.step(net)
+    assert torch.equal(net.fc1.weight, kept)
+    small = laconic.convert(net)
+    assert torch.equal(small.module.fc1.weight, kept)
+    assert small.tensors["fc2.weight"].nonzeros() <= 0.11 * net.fc2.weight.numel()
+
+
+@pytest.mark.parametrize("method", [SparseVD(), VNQ()], ids=["sparse-vd", "vnq"])
+def test_weight_decay_leaves_log_variances_and_codebooks_alone(method: Method) -> None:
+    net = _prepare(_mlp(), method)
+    optimizer = torch.optim.AdamW(laconic.param_groups(net, lr=0.01), weight_decay=0.5)
+    spared = {n: p.detach().clone() for n, p in net.named_parameters() if "log_var" in n or "scale" in n}
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert spared
+    assert all(torch.equal(dict(net.named_parameters())[n], old) for n, old in spared.items())

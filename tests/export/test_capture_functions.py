@@ -70,6 +70,22 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
 }
 
 
+MASK = torch.tensor([[True] * 4, [False] * 4, [True, False] * 2, [True] * 4])
+FUNCTIONS |= {
+    "powers by a tensor": lambda x: (x.abs() + 1) ** torch.tensor([1.0, 2, 3, 0.5, 2]),
+    "layer norm with a bias alone": lambda x: F.layer_norm(x, (5,), None, torch.arange(5.0)),
+    "attention, closed row": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=MASK),
+    "one index, two shapes": lambda x: (x[:, torch.tensor([1])], x.index_select(2, torch.tensor(1))),
+    "same constant, two ranks": lambda x: (
+        torch.where(x > 0, torch.tensor(2.0), x) * torch.tensor([2.0, 2]).repeat(3)[:5]
+    ),
+    "nearest to a size": lambda x: F.interpolate(x, size=3),
+    "nearest by a scale": lambda x: F.interpolate(x, scale_factor=1.7),
+    "nearest down": lambda x: F.interpolate(x, scale_factor=0.6),
+    "nearest by a whole scale": lambda x: F.interpolate(x, scale_factor=3.0),
+}
+
+
 def _written_through_a_view(x: torch.Tensor) -> torch.Tensor:
     y = x * 1
     y.view(-1, 20).mul_(2)
@@ -92,6 +108,17 @@ def test_integers_stay_integers() -> None:
     assert_parity(Fn(lambda i: (i + 1) * 2 - 3), ids)
     assert_parity(Fn(lambda i: i / 2), ids)
     assert_parity(Fn(lambda i: (i != 0).sum(1)), ids)
+
+
+@pytest.mark.parametrize(("before", "after"), [(14, 4), (20, 12), (21, 3), (14, 46), (5, 10)])
+def test_nearest_neighbours_at_sizes_where_rounding_decides(before: int, after: int) -> None:
+    x = torch.arange(2.0 * before).reshape(1, 2, before)
+    assert_parity(Fn(lambda x: F.interpolate(x, size=after)), x)
+    assert_parity(Fn(lambda x: F.interpolate(x, size=(after, 7))), x[..., None].repeat(1, 1, 1, 3))
+
+
+def test_integer_powers() -> None:
+    assert_parity(Fn(lambda i: (i**0.5, i**2)), torch.arange(12).reshape(3, 4))
 
 
 def test_pixel_shuffle() -> None:

@@ -209,6 +209,29 @@ def test_embedding_bags(mode: str) -> None:
     assert_parity(nn.EmbeddingBag(10, 4, mode=mode), torch.arange(18).reshape(3, 6) % 10)
 
 
+class Inputs(nn.Module):
+    """A parameter with the name that a graph input usually has."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.register_parameter(name, nn.Parameter(torch.randn(4, 4)))
+        self.name = name
+
+    def forward(self, *x: torch.Tensor) -> torch.Tensor:
+        return sum(x) @ getattr(self, self.name)  # type: ignore[no-any-return]
+
+
+def test_a_parameter_called_input() -> None:
+    assert_parity(Inputs("input"), torch.randn(3, 4))
+    assert_parity(Inputs("input_1"), torch.randn(3, 4), torch.randn(3, 4))
+
+
+@pytest.mark.parametrize("kernel", [3, 4, (2, 5)])
+def test_same_padding_beside_a_computed_weight(kernel: object) -> None:
+    norm = nn.utils.parametrizations.weight_norm
+    assert_parity(norm(nn.Conv2d(4, 3, kernel, padding="same")), image(2))
+
+
 def test_weights_that_are_computed_at_run_time() -> None:
     norm = nn.utils.parametrizations.weight_norm
     layers = (norm(nn.Conv2d(4, 3, 3, padding=1)), nn.Flatten(), norm(nn.Linear(3 * 56, 2)))

@@ -57,11 +57,43 @@ def test_double_precision_is_refused() -> None:
         (lambda x: F.batch_norm(x, None, None, training=True), "running statistics"),
         (lambda x: x[x > 0], "mask|data-dependent|trace"),
         (lambda x: F.adaptive_avg_pool1d(x[:, None], 3), "do not divide"),
+        (lambda x: F.softplus(x, 1.0, 0.5), "threshold 0.5"),
+        (lambda x: x.round(decimals=2), "'decimals' has no rule for 2"),
+        (lambda x: x.view(torch.int32), "bytes as another type"),
+        (lambda x: F.max_pool1d(x[:, None], 2, return_indices=True), "has no rule"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5), "'dropout_p' has no rule for 0.5"),
+        (lambda x: F.rrelu(x, training=True), "random|'training'"),
+        (lambda x: x + torch.randn(4), "draws random numbers"),
+        (lambda x: x + torch.rand_like(x), "draws random numbers"),
+        (lambda x: F.dropout(torch.ones(4)) + x, "dropout stays active"),
+        (lambda x: F.max_pool1d(x, 2), "no batch"),
+        (lambda x: F.conv1d(x[:, :2], torch.ones(1, 3, 1)), "no batch"),
+        (lambda x: torch.arange(x.size(0)) * x.size(0) * torch.randn(3), "random"),
     ],
 )
 def test_other_refusals(function: object, text: str) -> None:
     with pytest.raises(CaptureError, match=text):
         capture(Fn(function), X)
+
+
+def test_an_embedding_bag_that_leaves_out_an_index() -> None:
+    with pytest.raises(CaptureError, match="without weights or padding"):
+        capture(nn.EmbeddingBag(10, 4, padding_idx=0, mode="sum"), torch.arange(6).reshape(2, 3))
+
+
+def test_a_rule_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(low: object, call: object) -> None:
+        raise KeyError("seven")
+
+    monkeypatch.setitem(capture.__globals__["RULES"], torch.ops.aten.relu, rule)
+    with pytest.raises(CaptureError, match=r"aten\.relu.*its rule fails \(KeyError: 'seven'\)"):
+        capture(nn.ReLU(), X)
+
+
+def test_a_range_over_the_batch_fixes_it() -> None:
+    captured = capture(Fn(lambda layer, x: layer(x) + torch.arange(x.size(0))[:, None], nn.Linear(4, 2)), X)
+    assert captured.graph.inputs[0].shape == (3, 4)
+    assert "fixed" in captured.notes[0]
 
 
 def test_an_example_of_the_wrong_shape() -> None:

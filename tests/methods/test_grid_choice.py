@@ -14,7 +14,7 @@ import laconic
 from laconic.errors import InputError
 from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, SparseVD
 from laconic.methods.contract import Judge, Target
-from laconic.methods.grid_choice import Candidate, GridChoice, cheapest, quantize_rest
+from laconic.methods.grid_choice import Candidate, GridChoice, cheapest, quantize_rest, within
 from laconic.quantize.uniform import step_for_bits
 from laconic.records import UniformGrid
 from laconic.zoo import DigitsMLP
@@ -186,3 +186,42 @@ def test_nothing_to_try_is_refused() -> None:
 def test_a_target_that_cannot_be_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(bad))} .*must be"):
         Target(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps": (-1.0,)}, "steps must be > 0"),
+        ({"prices": (-1.0,)}, "prices >= 0"),
+        ({"bias_bits": (1,)}, "2 to 24 bits, got \\(1,\\)"),
+        ({"max_drop": -0.1}, "max_drop"),
+        ({"max_nll_ratio": 0.5}, "max_nll_ratio"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_training(settings, said):
+    with pytest.raises(InputError, match=said):
+        GridChoice(**settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SparseVD(threshold=float("nan")),
+        lambda: SparseVD(hold_from=-1.0),
+        lambda: VNQ(noise_lr=-1.0),
+        lambda: VNQ(log_var_bounds=(1.0, -10.0)),
+        lambda: VNQ(tried_thresholds=(float("nan"),)),
+        lambda: VNQ(bias_bits=()),
+    ],
+)
+def test_methods_refuse_their_settings_before_training(make):
+    with pytest.raises(InputError, match="got"):
+        make()
+
+
+def test_an_allowance_on_a_negative_likelihood_is_an_allowance():
+    assert within(-1.0, -1.0, 0.01)
+    assert within(-0.991, -1.0, 0.01)
+    assert not within(-0.98, -1.0, 0.01)
+    assert within(1.009, 1.0, 0.01)
+    assert not within(1.02, 1.0, 0.01)

@@ -154,3 +154,16 @@ def test_the_lowest_threshold_within_the_allowance_is_taken() -> None:
     assert small.tensors["fc1.weight"].nonzeros() == counts[-2.8]
     assert laconic.convert(_prepared(method), judge(counts[3.0] + 1)).facts["threshold"] == -3.4
     assert laconic.convert(_prepared(method)).facts["threshold"] == 3.0, "nobody judges: as published"
+
+
+def test_of_the_allowed_thresholds_the_likeliest_is_taken() -> None:
+    """A judge whose likelihood is best at one count of weights, and who forbids nothing."""
+    net = _prepared(VNQ(init_scale=0.12, tried_thresholds=(1.0, -2.8, -3.4)))
+    middle = laconic.convert(_prepared(VNQ(init_scale=0.12, threshold=-2.8)))
+    wanted = middle.tensors["fc1.weight"].nonzeros()
+
+    def evaluate(module: nn.Module) -> Score:
+        left = int(module.get_parameter("fc1.weight").count_nonzero())
+        return Score(0.10, abs(left - wanted) + 1.0, 100)
+
+    assert laconic.convert(net, Judge(evaluate)).facts["threshold"] == -2.8

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laconic.errors import CorruptFileError, FileFormatError, InputError, TruncatedFileError
+from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, TruncatedFileError
 from laconic.pack.graph import decode_graph, encode_graph
 from laconic.pack.ops import DTYPES, OPS, AttrSpec, OpSpec, make_node
 from laconic.records import Attr, Graph, Node, ValueSpec
@@ -78,6 +78,9 @@ def test_attributes_that_equal_their_default_are_dropped() -> None:
         (Node("elu", (0,), {"alpha": 1e300}), "must be a float32"),
         (Node("conv", (0, -1), {"groups": (1, 2)}), "cannot hold"),
         (Node("cast", (0,), {"to": "complex64"}), "cannot hold"),
+        (Node("einsum", (0,), {"equation": "a\0b"}), "cannot hold"),
+        (Node("max_pool", (0,), {"rank": 0}), "cannot hold"),
+        (Node("permute", (0,), {"perm": (0,) * 33}), "cannot hold"),
     ],
 )
 def test_the_writer_refuses_what_the_table_does_not_hold(node: Node, text: str) -> None:
@@ -108,6 +111,13 @@ def test_outputs_must_exist() -> None:
         ("010100" + "01" + "c0" + "03" + "05" + "00", CorruptFileError, "claims 5 inputs"),
         ("010100" + "01" + "9d" + "04" + "09" + "00", CorruptFileError, "no choice 9"),
         ("010100" + "01" + "d8" + "04" + "0000c07f" + "00", CorruptFileError, "is NaN"),
+        ("010100" + "01" + "a3" + "05" + "03" + "610062" + "00", CorruptFileError, "equation"),
+        ("010100" + "01" + "a3" + "05" + "07" + "612d3e622d3e63" + "00", CorruptFileError, "a->b->c"),
+        ("010100" + "01" + "a3" + "05" + "02" + "c3a9" + "00", CorruptFileError, "not ASCII"),
+        ("010100" + "01" + "87" + "40" + "00" + "00", CorruptFileError, "'rank' is 0"),
+        ("010100" + "01" + "85" + "05" + "22" + "00", CorruptFileError, "'dims' is 17"),
+        ("010100" + "01" + "86" + "05" + "80a8d6b907" + "00", CorruptFileError, "'groups' is"),
+        ("010100" + "01" + "93" + "04" + "21" + "00" * 33 + "00", CorruptFileError, "claims 33 integers"),
         ("010100" + "01" + "40" + "01" + "07", CorruptFileError, "output"),
         ("010100" + "01" + "40" + "00" + "00", CorruptFileError, "follow its end"),
         ("00" + "00" + "00", CorruptFileError, "output"),
@@ -116,6 +126,16 @@ def test_outputs_must_exist() -> None:
 def test_the_reader_refuses_what_no_writer_writes(data: str, error: type[FileFormatError], text: str) -> None:
     with pytest.raises(error, match=text):
         decode_graph(bytes.fromhex(data), 0)
+
+
+def test_all_inputs_of_a_graph_have_a_limit_together() -> None:
+    """Nodes in the short form for many tensors claim 4,096 inputs in four bytes each."""
+    nodes = tuple(Node("concat", (0, 0, *(-k for k in range(1, 4095)))) for _ in range(2))
+    data = bytearray(encode_graph(Graph((IMAGE,), nodes, (1,))))
+    assert decode_graph(bytes(data), 9000)
+    many = Graph((IMAGE,), tuple(Node("concat", (0, *(-k for k in range(1, 4096)))) for _ in range(65)), (1,))
+    with pytest.raises(LimitError, match="over 262144 inputs"):
+        decode_graph(encode_graph(many), 9000)
 
 
 def test_every_truncation_is_refused() -> None:
@@ -134,7 +154,7 @@ INTEGERS = st.integers(-(2**63), 2**63 - 1)
 def attribute(spec: AttrSpec) -> st.SearchStrategy[Attr]:
     match spec.kind:
         case "int":
-            return INTEGERS
+            return st.integers(spec.least, spec.most)
         case "ints":
             return st.lists(INTEGERS, max_size=5).map(tuple)
         case "float":
@@ -142,7 +162,7 @@ def attribute(spec: AttrSpec) -> st.SearchStrategy[Attr]:
         case "choice":
             return st.sampled_from(spec.choices)
         case "text":
-            return st.text(st.characters(max_codepoint=127), max_size=9)
+            return st.sampled_from(["a", "b i j, b k j -> b i k", "...a,Z...->...", ",,", "->", "i...,..."])
         case _:
             return st.just(True)
 

@@ -22,21 +22,44 @@ from laconic.errors import (
     UnsupportedVersionError,
 )
 from laconic.pack import MAGIC, Limits, decode, encode, layout
+from laconic.pack.headers import Header, put_header
+from laconic.pack.lines import code_lines
+from laconic.pack.ops import make_node
+from laconic.pack.order0 import Table
+from laconic.pack.settings import Settings
 from laconic.pack.symbols import StreamWriter
 from laconic.pack.varint import Writer
-from laconic.records import Codebook, IntTensor, PackedModel, RawTensor, UniformGrid
+from laconic.records import (
+    Codebook,
+    Graph,
+    IntTensor,
+    PackedModel,
+    RawTensor,
+    UniformGrid,
+    ValueSpec,
+)
 
 
 def _model() -> PackedModel:
     rng = np.random.default_rng(0)
     sparse = rng.choice([0, 1, -1, 3], (12, 2, 3, 5), p=[0.8, 0.1, 0.05, 0.05]).astype(np.int32)
+    nodes = (
+        make_node("conv", (0, -1, -2), padding=(1,)),
+        make_node("max_pool", (1,), rank=2),
+        make_node("mean", (2,), dims=(1, 2, 3)),
+        make_node("einsum", (3, 3), equation="i,j->ij"),
+        make_node("expand", (4,), shape=(2, 1, 1)),
+        make_node("pad", (5,), pads=(0, 1), mode="constant"),
+    )
+    graph = Graph((ValueSpec("float32", (None, 2, 6, 6)),), nodes, (6,))
     return PackedModel(
         (
             IntTensor("conv.weight", sparse, UniformGrid(0.5)),
             IntTensor("conv.bias", np.arange(12, dtype=np.int32) % 5, Codebook((-1.0, 0.0, 1.0, 2.0, 3.0))),
             RawTensor("mask", np.array([True, False])),
         ),
-        aliases={"tied.weight": "conv.weight"},
+        graph,
+        {"tied.weight": "conv.weight"},
     )
 
 
@@ -146,6 +169,7 @@ def test_forged_files_never_crash(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
     try:
+        decode(_forge(bytes(body)), limits=Limits(elements=10**6))
         layout(_forge(bytes(body)), limits=Limits(elements=10**6))
     except FileFormatError as error:
         assert type(error) is not FileFormatError
@@ -187,13 +211,13 @@ def test_many_tensors_have_a_limit_together() -> None:
 def test_a_static_table_must_have_the_bits_it_claims() -> None:
     out = Writer()
     out.byte(1 | 4)
-    for value in (1, 10**9):
+    for value in (1, 10**6):
         out.varint(value)
     out.raw(b"\x80\x3f")
     out.signed(0)
     for value in (2 << 1, 1, 1):
         out.varint(value)
-    with pytest.raises(LimitError, match="1000000000 entries of 1 bits"):
+    with pytest.raises(LimitError, match="1000000 entries of 1 bits"):
         decode(_tensor_file(bytes(out.data)))
 
 
@@ -206,6 +230,55 @@ def test_an_adaptive_tensor_has_a_size_limit() -> None:
     out.varint(1)
     with pytest.raises(CorruptFileError, match="too large for that codec"):
         decode(_tensor_file(bytes(out.data)))
+
+
+def _many(headers: list[Header], stream: bytes) -> bytes:
+    """A file without a graph of tensors called "0", "1", ... with these headers."""
+    body = Writer()
+    for value in (0, len(headers), 0):
+        body.varint(value)
+    for k in range(len(headers)):
+        body.raw(b"\0\0")
+        body.block(b"%d" % k)
+    for header in headers:
+        put_header(body, header, None)
+    return _forge(bytes(body.data) + stream)
+
+
+def test_entries_that_take_almost_no_bits_count_as_constants() -> None:
+    header = Header((10**8,), UniformGrid(1.0), Table(0, 0, (2**17 - 1, 1)))
+    with pytest.raises(LimitError, match="almost no bits"):
+        decode(_many([header], b"\1" * 150))
+
+
+def test_names_have_a_limit_together() -> None:
+    """A path of 20 kB that 2,000 tensors share."""
+    body = Writer()
+    for value in (0, 2000, 0):
+        body.varint(value)
+    shared = 0
+    for k in range(2000):
+        body.byte(0xF0 if shared else 0x0F)
+        body.varint(20_000 - 15)
+        body.raw(b"" if shared else b"a" * 20_000)
+        body.byte(0)
+        body.block(b"%d" % k)
+        shared = 20_000
+    with pytest.raises(LimitError, match="bytes of names"):
+        decode(_forge(bytes(body.data)))
+
+
+def test_empty_tensors_cost_no_work() -> None:
+    stream = StreamWriter()
+    code_lines(stream, 65_535, None, 0, np.zeros(65_535, bool))
+    with pytest.raises(CorruptFileError, match="nothing to code"):
+        decode(_many([Header((65_535, 0), UniformGrid(1.0), Settings(0, 1))], stream.finish(0)))
+
+
+def test_rows_and_columns_have_a_limit_together() -> None:
+    headers = [Header((60_000, 1), UniformGrid(1.0), Settings(0, 1))] * 36
+    with pytest.raises(LimitError, match="rows and columns"):
+        decode(_many(headers, b"\1" * 9999))
 
 
 ATTACK = """

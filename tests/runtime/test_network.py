@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from laconic import pack
-from laconic.errors import CorruptFileError, FileFormatError, InputError, WeightsOnlyError
+from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, WeightsOnlyError
 from laconic.pack.ops import OPS, make_node
 from laconic.records import FloatArray, Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
@@ -54,6 +54,23 @@ def test_files_and_bytes_are_loaded(tmp_path: Path) -> None:
         load(b"not a file")
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.lac")
+
+
+def test_limits_are_the_callers() -> None:
+    data = pack.encode(mlp())
+    assert load(data, limits=pack.Limits(elements=16)).outputs == 1
+    with pytest.raises(LimitError, match="claims 16 elements"):
+        load(data, limits=pack.Limits(elements=15))
+
+
+def test_names_of_inputs_give_way_to_tensors() -> None:
+    one = np.ones(1, np.float32)
+    spec = ValueSpec("float32", (None,))
+    b = Builder((RawTensor("input", one), RawTensor("input_1", one), RawTensor("Add/1", one)), (spec,))
+    assert b.input_name(0) == "input_"
+    assert b.op("Add", "input_", "input_") == "Add/2"
+    assert Builder(b.tensors, (spec, spec)).input_name(1) == "input_1_"
+    assert Builder((), (spec,)).input_name(0) == "input"
 
 
 def test_arrays_that_are_not_contiguous() -> None:

@@ -245,3 +245,14 @@ def test_nothing_is_claimed_of_what_is_not_covered(net: nn.Module) -> None:
 @pytest.mark.parametrize("example", [None, torch.zeros(1, 4, dtype=torch.int64), (torch.zeros(1, 4),)])
 def test_nothing_is_claimed_without_one_input_of_numbers(example: object) -> None:
     assert alive_parameters(nn.Linear(4, 2), example) is None  # type: ignore[arg-type]
+
+
+def test_hooks_make_no_claim():
+    """A hook may bring a dead unit back to life: nothing is said about such a network."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    assert alive_parameters(net, torch.ones(1, 2)) is not None
+    handle = net[1].register_forward_hook(lambda module, args, out: out + 1)
+    assert alive_parameters(net, torch.ones(1, 2)) is None
+    handle.remove()
+    net.register_forward_pre_hook(lambda module, args: None)  # the input's values are not used
+    assert alive_parameters(net, torch.ones(1, 2)) is not None

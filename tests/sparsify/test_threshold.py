@@ -38,5 +38,5 @@ def test_the_threshold_cuts_where_the_dropout_rate_says(threshold: float) -> Non
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
 def test_a_threshold_that_is_no_number_is_refused(threshold: float) -> None:
-    with pytest.raises(InputError, match=r"fc\.weight: the log-alpha threshold must be finite, got"):
+    with pytest.raises(InputError, match=r"the log-alpha threshold must be finite .*, got"):
         keep_below(_stats([1.0], [1.0]), threshold)

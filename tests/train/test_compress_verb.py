@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import warnings
 from pathlib import Path
 
@@ -11,15 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import laconic
+from laconic.bayes.objective import WarmUp
 from laconic.errors import (
     DataError,
     InputError,
     ModelError,
     RunFolderError,
+    ScaleError,
 )
-from laconic.methods import MagnitudePruning, SparseVD
+from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
 from laconic.methods.contract import Target
+from laconic.train.compress import _where_it_is, check_start, unfinished
 from laconic.train.fit import FitConfig
+from laconic.train.progress import LineProgress
 from laconic.train.run_folder import open_run
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
@@ -145,3 +151,95 @@ class TestCompress:
         text = (tmp_path / "record.json").read_text()
         assert "the file holds weights only; load them with laconic.restore" in text
         assert "target missed: the file has" in text
+
+    def test_a_data_size_that_is_not_the_loaders_is_refused(self) -> None:
+        x, y = digits()
+        data = torch.utils.data.TensorDataset(x, y)
+        train = torch.utils.data.DataLoader(data, batch_size=50, drop_last=True)  # 192: three whole batches
+        validate = [(x, y)]
+        for wrong in (3, 128, 1920):
+            with pytest.raises(
+                ScaleError, match=rf"data_size={wrong}, .* 192 examples\. Cure: data_size=192"
+            ):
+                laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit, data_size=wrong)
+        method, fit = MagnitudePruning(0.5), FitConfig(epochs=1)
+        for right in (150, 192):
+            small = laconic.compress(_mlp(), train, validate, method, fit=fit, data_size=right)
+            assert small.facts["data_size"] == right
+        with pytest.raises(ScaleError, match="positive integer"):
+            laconic.compress(_mlp(), train, validate, method, fit=fit, data_size=0.5)  # type: ignore[arg-type]
+
+    def test_an_original_without_a_finite_score_is_refused(self) -> None:
+        train, [(x, y)] = _batches()
+        bad = x.clone()
+        bad[7] = float("nan")
+        with pytest.raises(ModelError, match=r"validation split: its loss is nan .*Cure: .*inputs"):
+            laconic.compress(_mlp(), train, [(bad, y)], SparseVD(), fit=self.fit)
+
+    def test_resuming_with_another_network_is_refused(self, tmp_path: Path) -> None:
+        laconic.compress(_mlp(), *_batches(), SparseVD(), fit=self.fit, out=tmp_path)
+        other = DigitsMLP(hidden=13, generator=torch.Generator().manual_seed(3))
+        with pytest.raises(RunFolderError, match=r"checkpoint\.pt does not fit .*fc1\.weight.*Cure"):
+            laconic.compress(other, *_batches(), SparseVD(), fit=self.fit, out=tmp_path, resume=True)
+
+    def test_a_schedule_beyond_the_last_epoch_and_frozen_parameters_are_told(self, tmp_path: Path) -> None:
+        model, stream = _mlp(), io.StringIO()
+        model.fc2.requires_grad_(False)  # type: ignore[union-attr]
+        small = laconic.compress(
+            model,
+            *_batches(),
+            SparseVD(hold_from=3.0),
+            fit=self.fit,
+            out=tmp_path,
+            progress=LineProgress(stream),
+        )
+        notes = json.loads((tmp_path / "record.json").read_text())["notes"]
+        assert notes == small.facts["notes"]
+        assert [line for line in stream.getvalue().splitlines() if "Cure" in line] == notes
+        warm_up, hold, frozen = notes
+        assert "ends after 2 epochs, before the KL's warm-up does (epoch 5)" in warm_up
+        assert "no pruned weight is ever held (hold_from=3)" in hold
+        assert "2 parameters are frozen (requires_grad is False; the first is 'fc2.weight')" in frozen
+
+    def test_other_losses_take_other_labels(self) -> None:
+        """Under a loss of the user's own, labels need not be class indices."""
+
+        def soft(out: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(out, y)
+
+        train, validate = ([(x, F.one_hot(y, 10).float()) for x, y in batches] for batches in _batches())
+        small = laconic.compress(_mlp(), train, validate, MagnitudePruning(0.5), fit=self.fit, loss=soft)
+        assert 0 <= small.facts["validation_error"] <= 1
+        with pytest.raises(InputError, match="class indices"):
+            check_start(_mlp(), train)
+
+
+class OnAGPU(nn.Linear):
+    """Says that its weights lie on a GPU, where none is."""
+
+    def parameters(self, recurse: bool = True):  # type: ignore[no-untyped-def]
+        yield type("Weight", (), {"device": torch.device("cuda")})()
+
+
+def test_a_network_on_a_gpu_is_trained_there() -> None:
+    fit = FitConfig(epochs=3)
+    assert _where_it_is(OnAGPU(2, 2), fit) == FitConfig(epochs=3, accelerator="cuda")
+    assert _where_it_is(nn.Linear(2, 2), fit) is fit
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "count"),
+    [
+        (VNQ(), 10, 1),
+        (VNQ(), 20, 0),
+        (SparseVD(), 5, 0),
+        (SparseVD(hold_from=5.0), 5, 1),
+        (SparseVD(hold_from=5.0), 6, 0),
+        (SparseVD(warm_up=WarmUp(0.0, 9.0), hold_from=8.0), 8, 2),
+        (MagnitudePruning(), 1, 0),
+    ],
+)
+def test_a_schedule_is_unfinished_when_training_ends_before_it(
+    method: Method, epochs: int, count: int
+) -> None:
+    assert len(unfinished(method, epochs)) == count

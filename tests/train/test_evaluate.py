@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from laconic.errors import DataError
+from laconic.errors import DataError, InputError
 from laconic.train.evaluate import evaluate
 
 
@@ -41,3 +41,31 @@ def test_an_empty_loader_is_refused() -> None:
 def test_labels_out_of_range_are_refused() -> None:
     with pytest.raises(DataError, match=r"label 2 is out of range for a network with 2 outputs"):
         evaluate(nn.Linear(2, 2), [(torch.zeros(3, 2), torch.tensor([0, 1, 2]))])
+
+
+def test_dense_labels_count_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(1)
+    net = nn.Conv2d(1, 3, 1)
+    x = torch.randn(5, 1, 4, 6, generator=generator)
+    y = torch.randint(3, (5, 4, 6), generator=generator)
+    out = net(x)
+    score = evaluate(net, [(x[:2], y[:2]), (x[2:], y[2:])])
+    assert score.examples == 5
+    assert score.error == pytest.approx(float((out.argmax(1) != y).float().mean()))
+    assert 0 < score.error < 1
+
+
+def test_soft_labels_are_judged_by_their_largest() -> None:
+    def soft(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out, y)
+
+    net = nn.Linear(3, 3, bias=False)
+    net.weight.data = torch.eye(3)
+    x = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+    y = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.9, 0.1]])
+    assert evaluate(net, [(x, y)], soft).error == 0.5
+
+
+def test_labels_of_a_shape_that_says_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match=r"\(3, 1\) do not fit outputs of shape \(3, 2\)\. Cure: .*\(3,\)"):
+        evaluate(nn.Linear(2, 2), [(torch.zeros(3, 2), torch.zeros(3, 1))], lambda out, y: out.sum())

@@ -1,18 +1,29 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import laconic
 from laconic.bayes.objective import WarmUp
 from laconic.data import TensorLoader, load, split
-from laconic.errors import DataError, InputError, NonFiniteError
+from laconic.errors import DataError, InputError, NonFiniteError, RunFolderError
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
 from laconic.train.checkpoint import load_checkpoint
 from laconic.train.fit import FitConfig, Hooks, fit, lr_factor
@@ -48,6 +59,58 @@ def _torch_loader() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(TensorDataset(x[:96], y[:96]), batch_size=32, shuffle=True)
 
 
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(41)
+
+
+def _sampled(sampler: Callable[[TensorDataset], Any], *, batched: bool = False) -> Callable[[], Any]:
+    """A DataLoader with a sampler of its own, or with a batch sampler around it."""
+
+    def build() -> Any:
+        x, y = digits()
+        data = TensorDataset(x[:96], y[:96])
+        if batched:
+            return DataLoader(data, batch_sampler=BatchSampler(sampler(data), 32, drop_last=False))
+        return DataLoader(data, batch_size=32, sampler=sampler(data))
+
+    return build
+
+
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """Draws from NumPy's and Python's global generators, as augmentations do."""
+
+    def __len__(self) -> int:
+        return 96
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x, y = digits()
+        return x[index] * np.random.uniform(0.5, 1.5) + random.gauss(0.0, 0.1), y[index]  # noqa: NPY002
+
+
+class Epochs(RandomSampler):
+    """A sampler that is told its epoch, like torch's DistributedSampler."""
+
+    def __init__(self, data: TensorDataset) -> None:
+        super().__init__(data)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng(self.epoch).permutation(96).tolist())
+
+
+LOADERS: dict[str, Callable[[], Any]] = {
+    "random": _sampled(lambda data: RandomSampler(data, generator=_generator())),
+    "weighted": _sampled(lambda data: WeightedRandomSampler([1.0] * 96, 96, generator=_generator())),
+    "subset": _sampled(lambda data: SubsetRandomSampler(range(64), generator=_generator())),
+    "batch-sampler": _sampled(lambda data: RandomSampler(data, generator=_generator()), batched=True),
+    "told-its-epoch": _sampled(Epochs),
+    "augmented": lambda: DataLoader(Augmented(), batch_size=32, shuffle=True),
+}
+
+
 def _network(method: Method | None) -> tuple[nn.Module, Hooks]:
     torch.set_num_threads(1)
     torch.manual_seed(11)
@@ -71,6 +134,15 @@ METHODS: dict[str, Method | None] = {
 def test_a_run_interrupted_after_any_epoch_ends_in_the_same_bits(
     method: Method | None, loader: Callable[[], TensorLoader], tmp_path: Path
 ) -> None:
+    _check_interrupted(method, loader, tmp_path)
+
+
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS.keys())
+def test_so_does_one_with_a_sampler_or_an_augmentation(loader: Callable[[], Any], tmp_path: Path) -> None:
+    _check_interrupted(None, loader, tmp_path)
+
+
+def _check_interrupted(method: Method | None, loader: Callable[[], Any], tmp_path: Path) -> None:
     config = FitConfig(epochs=EPOCHS, lr=0.01, seed=2)
     net, hooks = _network(method)
     fit(net, loader(), config, hooks)
@@ -84,7 +156,9 @@ def test_a_run_interrupted_after_any_epoch_ends_in_the_same_bits(
         first, hooks = _network(method)
         with pytest.raises(Stop):
             fit(first, loader(), config, hooks, checkpoint=path, on_epoch=stop)
-        torch.rand(7)  # the global generator is elsewhere by now
+        torch.rand(7)  # the global generators are elsewhere by now
+        np.random.rand(7)  # noqa: NPY002
+        random.random()
         second, hooks = _network(method)
         with torch.no_grad():
             for p in second.parameters():
@@ -96,9 +170,12 @@ def test_a_run_interrupted_after_any_epoch_ends_in_the_same_bits(
 def test_training_draws_nothing_from_the_global_generator() -> None:
     net, hooks = _network(None)
     torch.manual_seed(0)
-    before = torch.get_rng_state()
-    fit(net, _loader(), FitConfig(epochs=1), hooks)
+    before, python = torch.get_rng_state(), random.getstate()
+    legacy = np.random.get_state()[1].copy()  # type: ignore[index, union-attr] # noqa: NPY002
+    fit(net, LOADERS["augmented"](), FitConfig(epochs=1), hooks)
     assert torch.equal(torch.get_rng_state(), before)
+    assert random.getstate() == python
+    assert np.array_equal(np.random.get_state()[1], legacy)  # type: ignore[index] # noqa: NPY002
 
 
 def test_another_seed_is_another_order() -> None:
@@ -121,6 +198,20 @@ def test_a_finished_checkpoint_trains_no_further(tmp_path: Path) -> None:
     state = load_checkpoint(path)
     assert state is not None
     assert state["epoch"] == 0
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    path, config = tmp_path / "c.pt", FitConfig(epochs=1)
+    net, hooks = _network(None)
+    fit(net, _loader(), config, hooks, checkpoint=path)
+    other = _tiny()
+    with pytest.raises(
+        RunFolderError, match=r"c\.pt does not fit this Sequential: .*1\.weight.*Cure: resume with"
+    ):
+        fit(other, _loader(), config, Hooks.plain(other), checkpoint=path)
+    groups = Hooks(lambda lr: [{"params": list(net.head.parameters()), "lr": lr}])  # type: ignore[union-attr]
+    with pytest.raises(RunFolderError, match=r"c\.pt does not fit this Noisy: .*Cure"):
+        fit(net, _loader(), config, groups, checkpoint=path)
 
 
 def test_the_learning_rate_is_flat_then_linear() -> None:
@@ -221,3 +312,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for bad in ({"epochs": 0}, {"lr": 0.0}, {"flat": 1.5}):
         with pytest.raises(InputError, match="need epochs >= 1, lr > 0, 0 <= flat <= 1"):
             FitConfig(**bad)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="one of auto, cpu, .*got 'banana'"):
+        FitConfig(accelerator="banana")
+    with pytest.raises(InputError, match="devices=2: training runs on one device"):
+        FitConfig(devices=2)

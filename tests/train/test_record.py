@@ -88,3 +88,31 @@ def test_examples_are_counted_without_a_pass_where_the_loader_knows() -> None:
     assert count_examples(Knows()) == 77  # type: ignore[arg-type]
     assert count_examples(torch.utils.data.DataLoader(data, batch_size=5)) == len(x)
     assert count_examples([(x[:7], y[:7]), (x[:5], y[:5])]) == 12
+
+
+def test_a_sampler_says_how_many_examples_are_drawn() -> None:
+    x, y = digits()
+    utils = torch.utils.data
+    data = utils.TensorDataset(x[:64], y[:64])
+    few = utils.SubsetRandomSampler(range(16))
+    assert count_examples(utils.DataLoader(data, sampler=few)) == 16
+    assert count_examples(utils.DataLoader(data, batch_sampler=utils.BatchSampler(few, 5, True))) == 16
+    whole = utils.DataLoader(data, batch_size=5, shuffle=True, drop_last=True)
+    assert count_examples(whole) == 64
+    pairs = [[0, 1], [5, 7], [9]]  # batches of indices: nobody but a pass can count them
+    assert count_examples(utils.DataLoader(data, batch_sampler=pairs)) == 5
+
+
+def test_a_stream_is_counted_by_its_length_or_a_pass() -> None:
+    x, y = digits()
+
+    class Stream(torch.utils.data.IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+        def __iter__(self) -> object:
+            return iter(zip(x[:9], y[:9], strict=True))
+
+    class Known(Stream):
+        def __len__(self) -> int:
+            return 9
+
+    for stream in (Stream(), Known()):
+        assert count_examples(torch.utils.data.DataLoader(stream, batch_size=4)) == 9

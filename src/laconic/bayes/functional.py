@@ -64,12 +64,17 @@ def variance_like(log_var: Tensor) -> Tensor:
     )
 
 
+def floor_of(dtype: torch.dtype) -> float:
+    """The least variance of a pre-activation: 1e-8, and more in float16, where that would be zero."""
+    return 2.0**-22 if dtype == torch.float16 else EPSILON
+
+
 class _Noisy(torch.autograd.Function):
     """The formula as it stands; leaves noise / std behind for the way back."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
-        floored = variance.clamp(min=EPSILON)
+        floored = variance.clamp(min=floor_of(variance.dtype))
         slope = floored.rsqrt().mul_(noise)
         ctx.save_for_backward(slope)
         return torch.addcmul(mean, floored, slope)
@@ -87,8 +92,9 @@ class _NoisyInPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
         flat_mean, flat_variance = in_memory_order(mean), in_memory_order(variance)
+        floor = floor_of(variance.dtype)
         for m, v in zip(torch.split(flat_mean, _PIECE), torch.split(flat_variance, _PIECE), strict=True):
-            slope = v.clamp_(min=EPSILON).rsqrt().mul_(standard_normal_like(v, generator))
+            slope = v.clamp_(min=floor).rsqrt().mul_(standard_normal_like(v, generator))
             m.addcmul_(v, slope)
             torch.mul(slope, 0.5, out=v)
         ctx.mark_dirty(mean)

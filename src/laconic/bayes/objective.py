@@ -115,7 +115,8 @@ def check_kl_weight(kl_weight: float, data_size: int) -> None:
     """Raises ScaleError for a negative weight, or one that looks as if it held 1/N already."""
     if not (math.isfinite(kl_weight) and kl_weight >= 0):
         raise ScaleError(f"kl_weight must be finite and >= 0, got {kl_weight}")
-    if data_size > 20 and 0 < kl_weight <= 2.0 / data_size:
+    tiny = 0 < kl_weight <= min(2.0 / data_size, 0.005)  # tempered weights of 0.01 are usual
+    if data_size > 20 and (tiny or abs(kl_weight * data_size - 1.0) <= 0.01):
         raise ScaleError(
             f"kl_weight={kl_weight:g} looks like 1/data_size (data_size={data_size}): the KL is divided by "
             f"data_size here already, and doing it twice leaves next to no regularisation. "

@@ -1,4 +1,4 @@
-"""Which parameters get a posterior: all but biases, the affine part of normalisations, and frozen ones."""
+"""Which parameters get a posterior: all but biases, normalisations' affine part, scalars and frozen ones."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ def is_bias(name: str) -> bool:
 
 
 def is_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    """Whether parameter ``name``, owned by ``module``, gets a posterior."""
-    if not parameter.requires_grad or not parameter.is_floating_point():
+    """Whether parameter ``name``, owned by ``module``, gets a posterior.
+
+    A single number of no dimension (a temperature, a logit scale) does not: nothing is saved by pruning it.
+    """
+    if not parameter.requires_grad or not parameter.is_floating_point() or parameter.ndim == 0:
         return False
     return not is_bias(name) and not isinstance(module, NORMALISATIONS)
 

@@ -22,6 +22,7 @@ from laconic.errors import InputError, ModelError, NotPreparedError
 __all__ = [
     "check_model",
     "deterministic_of",
+    "duplicate",
     "make_bayesian",
     "means_only",
     "plain_copy",

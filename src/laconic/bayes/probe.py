@@ -41,7 +41,8 @@ class Uses:
 def check_model(model: nn.Module, example: Any) -> None:
     """Refuse a network that cannot be compressed, and an example that does not fit it (None: not looked at).
 
-    Raises ModelError (no parameters, uninitialised, NaN or infinite weights) and InputError (the example).
+    Raises ModelError (no parameters, uninitialised, NaN or infinite weights, NaN buffers) and InputError (the
+    example).
     """
     named = list(model.named_parameters())
     if not named:
@@ -57,14 +58,27 @@ def check_model(model: nn.Module, example: Any) -> None:
                 f"parameter {name!r} of shape {tuple(parameter.shape)} holds {bad} NaN or infinite values. "
                 "Cure: load a sound checkpoint, or train again with a lower learning rate"
             )
+    for name, buffer in model.named_buffers():
+        count = int(torch.isnan(buffer).sum()) if buffer.is_floating_point() else 0
+        if count:
+            raise ModelError(
+                f"buffer {name!r} of shape {tuple(buffer.shape)} holds {count} NaN. Cure: load a sound "
+                "checkpoint, or reset the running statistics and estimate them again"
+            )
     if example is not None:
         observe(model, example)
 
 
 def duplicate(model: nn.Module) -> nn.Module:
-    """A deep copy; raises ModelError if the network holds something that cannot be copied."""
+    """A deep copy; raises ModelError if the network holds something that cannot be copied.
+
+    What a forward pass left on a module (activations kept for a look, a spectral norm's weight) has a
+    history, which torch refuses to copy: its values are copied without it.
+    """
+    left = (value for module in model.modules() for value in vars(module).values())
+    memo = {id(t): t.detach().clone() for t in left if isinstance(t, Tensor) and not t.is_leaf}
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, memo)
     except _FAILURES as error:
         raise ModelError(
             f"{type(model).__name__} cannot be deep-copied: {error}. Cure: keep no tensors with a history as "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from laconic.cli.settings import check_seed, configure, parse_size
 from laconic.errors import InputError
 from laconic.methods import VNQ, MagnitudePruning, SparseVD
 from laconic.methods.contract import Target
@@ -69,7 +69,7 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "lenet5": {
             "kl_weight": 0.5,
             "init_scale": 0.12,
-            "tried_thresholds": [2.0, 1.0, 0.5, 0.0],
+            "tried_thresholds": [2.0, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.0],
             "fit.epochs": 80,
             "fit.flat": 0.1,
             "warm_up.start": 1.0,
@@ -113,12 +113,11 @@ def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
 
 def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> Job:
     """The job that a method's name and dotted settings describe."""
-    fit = {k[4:]: v for k, v in settings.items() if k.startswith("fit.")}
     own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}
     return Job(
         method=configure(pick(METHODS, method, "method")(), own),
         target=parse_target(target),
-        fit=configure(FitConfig(seed=seed), fit),
+        fit=_fit(FitConfig(seed=seed), settings, "fit."),
         seed=seed,
     )
 
@@ -127,59 +126,14 @@ def make_reference(network: str | None, settings: Mapping[str, Any], seed: int) 
     """How a built-in network is trained first: its recipe, with ``reference.*`` settings over it."""
     if network is None:
         return None
-    own = {k[10:]: v for k, v in settings.items() if k.startswith("reference.")}
-    config: FitConfig = configure(pick(NETWORKS, network, "network").reference(seed), own)
+    return _fit(pick(NETWORKS, network, "network").reference(seed), settings, "reference.")
+
+
+def _fit(usual: FitConfig, settings: Mapping[str, Any], prefix: str) -> FitConfig:
+    own = {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+    config: FitConfig = configure(usual, own, prefix)
+    check_seed(config.seed, f"{prefix}seed")
     return config
-
-
-def configure(config: Any, settings: Mapping[str, Any]) -> Any:
-    """A copy of a frozen dataclass with dotted fields replaced; unknown names are errors that list the known.
-
-    >>> configure(SparseVD(), {"grid.max_drop": 0.2}).grid.max_drop
-    0.2
-    """
-    for key, value in settings.items():
-        head, _, rest = key.partition(".")
-        names = [f.name for f in dataclasses.fields(config)]
-        if head not in names:
-            raise InputError(
-                f"{type(config).__name__} has no setting {head!r} (from {key}={value!r}). "
-                f"Cure: one of {', '.join(names)}"
-            )
-        old = getattr(config, head)
-        if rest and not dataclasses.is_dataclass(old):
-            raise InputError(
-                f"setting {head!r} of {type(config).__name__} has no parts (from {key}={value!r})"
-            )
-        new = configure(old, {rest: value}) if rest else _like(old, value, key)
-        config = dataclasses.replace(config, **{head: new})
-    return config
-
-
-def _like(old: Any, value: Any, key: str) -> Any:
-    """``value`` in the type of ``old``: lists become tuples, whole numbers floats where floats stood."""
-    if isinstance(old, tuple):
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if old is not None and not isinstance(value, type(old)):
-        raise InputError(f"setting {key}: expected {type(old).__name__}, got {value!r}")
-    return value
-
-
-def parse_value(text: str) -> Any:
-    """A command-line value: true, false, none, a number, a comma list, or a word."""
-    if "," in text:
-        return [parse_value(part) for part in text.split(",") if part]
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def parse_target(text: str | None) -> Target:
@@ -190,14 +144,5 @@ def parse_target(text: str | None) -> Target:
     """
     if text is None:
         return Target()
-    units = (("pt", 1.0), ("kB", 1e3), ("MB", 1e6), ("B", 1.0))
-    for unit, factor in units:
-        if text.endswith(unit):
-            try:
-                number = float(text[: -len(unit)]) * factor
-            except ValueError:
-                break
-            return Target(max_drop=number) if unit == "pt" else Target(max_bytes=round(number))
-    raise InputError(
-        f"target {text!r} is not understood. Cure: 0.3pt (points of error), 5kB or 5000B (file length)"
-    )
+    unit, number = parse_size(text)
+    return Target(max_drop=number) if unit == "pt" else Target(max_bytes=round(number))

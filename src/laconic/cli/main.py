@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from laconic import __version__
-from laconic.errors import LaconicError
+from laconic.errors import InputError, LaconicError
+
+RUN_FILE = """\
+a run file holds options by their names, then a [settings] table of what --set takes:
+
+  network = "digits-mlp"        # or: model = "package.module:function"
+  method = "magnitude"          # also data, preset, target, seed, threads, out
+  [settings]
+  sparsity = 0.9                # any field of the method
+  grid.steps = [0.5, 1.0]
+  fit.epochs = 20               # training with the method
+  reference.epochs = 30         # training before it, of a built-in network
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for an error that it names, 130 when interrupted."""
+    """Run one command; returns the exit status.
+
+    0, 2 for an error that it names, 130 when interrupted, 141 when the reader of its output has gone.
+    """
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(arguments) or 0)
+        status = int(arguments.command(arguments) or 0)
+        sys.stdout.flush()
+        return status
     except LaconicError as error:
         print(f"laconic: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        _drop_output()
+        return 141
     except OSError as error:
         print(f"laconic: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("laconic: interrupted; go on with --resume", file=sys.stderr)
+        resumes = arguments.command is _compress
+        print(f"laconic: interrupted{'; go on with --resume' if resumes else ''}", file=sys.stderr)
         return 130
 
 
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, or the interpreter complains of the pipe when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="laconic", description="Neural networks in fewer bits.")
+    parser = argparse.ArgumentParser(
+        prog="laconic",
+        description="Neural networks in fewer bits.",
+        epilog="laconic COMMAND --help says more; compress also takes a run file (TOML) with --config.",
+    )
     parser.add_argument("--version", action="version", version=f"laconic {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_compress(commands)
@@ -36,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = commands.add_parser("compress", help="train, prune, quantise and pack a network into one .lac file")
+    p = commands.add_parser(
+        "compress",
+        help="train, prune, quantise and pack a network into one .lac file",
+        epilog=RUN_FILE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("network", nargs="?", help="lenet5, lenet300, digits-mlp or digits-cnn (or use --model)")
     p.add_argument(
         "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
@@ -46,7 +84,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     p.add_argument("--preset", help="full (default) or demo: how long to train")
     p.add_argument("--target", help="what may be lost or how long the file may be: 0.3pt, 5kB")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field: fit.epochs=20")
-    p.add_argument("--config", metavar="FILE", help="a run file (TOML) with the same names as these options")
+    p.add_argument("--config", metavar="FILE", help="a run file (TOML), see below; options win over it")
     p.add_argument("--seed", type=int, help="seed of everything random (default 0)")
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--out", metavar="FOLDER", help="run folder (default runs/NETWORK-METHOD)")
@@ -80,8 +118,15 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _compress(arguments: argparse.Namespace) -> int:
-    from laconic.cli.compress import run_compress
-
+    try:
+        from laconic.cli.compress import run_compress
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "lightning_fabric"):
+            raise
+        raise InputError(
+            f"laconic compress needs {error.name}, which the plain install leaves out. "
+            "Cure: pip install 'laconic[train]'"
+        ) from error
     return run_compress(arguments)
 
 

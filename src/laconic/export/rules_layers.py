@@ -32,21 +32,34 @@ def _window(call: Call, weight: Value) -> dict[str, tuple[int, ...]]:
     return {k: v for k, v in window.items() if set(v) != {0 if k == "padding" else 1}}
 
 
+def _check_batch(x: Value, rank: int) -> None:
+    """Layers over images are written for a batch of them."""
+    if len(x.shape) != rank + 2:
+        raise CaptureError(f"an input of {len(x.shape)} dimensions has no batch. Cure: add one, x[None]")
+
+
 def _conv(low: Lowering, call: Call) -> Ref:
-    weight = call.value("weight")
+    x, weight = call.value("input"), call.value("weight")
+    _check_batch(x, len(weight.shape) - 2)
     window = _window(call, weight)
     if call.get("padding") == "same":
-        dilation = call.integers("dilation") * (len(weight.shape) - 2)
-        total = [d * (int(k) - 1) for d, k in zip(dilation, weight.shape[2:], strict=False)]
+        dilation = call.integers("dilation")
+        dilation = dilation * (len(weight.shape) - 2) if len(dilation) == 1 else dilation
+        total = [d * (int(k) - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         begin, end = [t // 2 for t in total], [t - t // 2 for t in total]
-        window["padding"] = tight(begin) if begin == end else (*begin, *end)
-    return low.emit(
-        "conv", call.value("input"), weight, call.maybe("bias"), groups=call.integer("groups"), **window
-    )
+        if begin != end and isinstance(weight, Ref) and weight.id >= 0:
+            # beside a computed weight, begins and ends would read as one value per axis
+            pads = [n for pair in zip(reversed(begin), reversed(end), strict=True) for n in pair]
+            x = low.emit("pad", x, pads=tuple(pads))
+        else:
+            shrink = tuple if isinstance(weight, Ref) and weight.id >= 0 else tight
+            window["padding"] = shrink(begin) if begin == end else (*begin, *end)
+    return low.emit("conv", x, weight, call.maybe("bias"), groups=call.integer("groups"), **window)
 
 
 def _conv_transpose(low: Lowering, call: Call) -> Ref:
     weight = call.value("weight")
+    _check_batch(call.value("input"), len(weight.shape) - 2)
     window = _window(call, weight)
     extra = call.integers("output_padding")
     extra = extra * (len(weight.shape) - 2) if len(extra) == 1 else extra
@@ -65,6 +78,8 @@ def _conv_transpose(low: Lowering, call: Call) -> Ref:
 
 
 def _convolution(low: Lowering, call: Call) -> Ref:
+    if not call.get("transposed"):
+        call.ignore("output_padding")
     return (_conv_transpose if call.get("transposed") else _conv)(low, call)
 
 
@@ -85,6 +100,8 @@ def _batch_norm(low: Lowering, call: Call) -> Any:
 def _layer_norm(low: Lowering, call: Call) -> Ref:
     dims, eps = len(call.integers("normalized_shape")), float32(call.get("eps"))
     weight, bias = call.maybe("weight"), call.maybe("bias")
+    if weight is None and bias is not None:
+        return low.emit("add", low.emit("layer_norm", call.value("input"), dims=dims, eps=eps), bias)
     return low.emit("layer_norm", call.value("input"), weight, bias, dims=dims, eps=eps)
 
 
@@ -116,6 +133,7 @@ def _instance_norm(low: Lowering, call: Call) -> Ref:
             eps=float32(call.get("eps")),
         )
     x = call.value("input")
+    call.ignore("running_mean", "running_var")
     return _normalise_groups(low, x, call, int(x.shape[1]))
 
 
@@ -131,6 +149,7 @@ def _rrelu(low: Lowering, call: Call) -> Ref:
 
 
 def _pool_attrs(call: Call, rank: int) -> dict[str, Any]:
+    _check_batch(call.value("self"), rank)
     kernel = call.integers("kernel_size") * (rank if len(call.integers("kernel_size")) == 1 else 1)
     stride = call.integers("stride") or kernel
     stride = stride * (rank if len(stride) == 1 else 1)
@@ -184,6 +203,7 @@ def _adaptive(rank: int, kind: str) -> Rule:
 
 
 def _embedding(low: Lowering, call: Call) -> Ref:
+    call.ignore("padding_idx")  # it stops a gradient, the row is looked up like any other
     return low.emit("embedding", call.value("indices"), call.value("weight"))
 
 
@@ -191,7 +211,10 @@ def _embedding_bag(low: Lowering, call: Call) -> Any:
     """Bags of one length: rows of a matrix of indices, summed, averaged or maximised."""
     indices, offsets = call.value("indices"), call.value("offsets")
     bag = offsets.arange_step if isinstance(offsets, Ref) else None
-    if bag is None or call.get("per_sample_weights") is not None or (call.get("padding_idx") or -1) >= 0:
+    padding = call.get("padding_idx")
+    ignores_an_index = padding is not None and padding >= 0
+    odd = call.get("per_sample_weights") is not None or call.get("include_last_offset")
+    if bag is None or odd or ignores_an_index:
         raise CaptureError("embedding_bag is understood for a matrix of indices without weights or padding")
     rows = low.emit("reshape", indices, shape=(-1, bag))
     looked_up = low.emit("embedding", rows, call.value("weight"))
@@ -214,6 +237,8 @@ def _recurrent(op: str, **extra: bool) -> Rule:
         params: Sequence[Value] = call.get("params")
         if call.get("params") is None or "batch_sizes" in call:
             raise CaptureError("packed sequences have no rule. Cure: pad the batch")
+        if not call.get("train"):
+            call.ignore("dropout")
         directions = 2 if call.get("bidirectional") else 1
         per_layer = directions * (4 if call.get("has_biases") else 2)
         if len(params) != call.integer("num_layers") * per_layer:

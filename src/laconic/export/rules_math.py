@@ -107,10 +107,11 @@ def _div(low: Lowering, call: Call) -> Ref:
 
 def _pow(low: Lowering, call: Call) -> Ref:
     base, exponent = call.get("self"), call.get("exponent")
-    if exponent == 2 and isinstance(base, Ref):
+    number = exponent if isinstance(exponent, (int, float)) and isinstance(base, Ref) else None
+    if number == 2:
         return low.emit("mul", base, base)
-    if exponent == 0.5:
-        return low.emit("sqrt", base)
+    if number == 0.5:
+        return low.emit("sqrt", cast(low, base, call.dtype))
     return binary(low, "pow", base, exponent, call.dtype)
 
 
@@ -208,7 +209,8 @@ def _vector_norm(low: Lowering, call: Call) -> Ref:
 def _softmax(op: str) -> Rule:
     def rule(low: Lowering, call: Call) -> Ref:
         dim, rank = call.axis("dim"), len(call.value("self").shape)
-        return low.emit(op, call.value("self"), axis=-1 if dim == rank - 1 else dim)
+        call.ignore("half_to_float")
+        return low.emit(op, cast(low, call.value("self"), call.dtype), axis=-1 if dim == rank - 1 else dim)
 
     return rule
 
@@ -235,6 +237,9 @@ def _leaky_relu(low: Lowering, call: Call) -> Ref:
 
 
 def _softplus(low: Lowering, call: Call) -> Ref:
+    """Above the threshold PyTorch returns x; from beta x = 20 on that is so in float32 anyway."""
+    if call.get("threshold") < 20:
+        raise CaptureError(f"softplus with threshold {call.get('threshold')} has no rule")
     return low.emit("softplus", call.value("self"), beta=float32(call.get("beta")))
 
 

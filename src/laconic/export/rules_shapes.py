@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +13,7 @@ from laconic.export.lowering import (
     Lowering,
     Ref,
     Rule,
+    Size,
     Value,
     float32,
     is_free,
@@ -31,16 +33,21 @@ def _same(low: Lowering, call: Call) -> Value:
 def _dropout(low: Lowering, call: Call) -> Value:
     if call.get("train"):
         raise CaptureError("dropout stays active in evaluation mode. Cure: pass training=self.training")
+    call.ignore("p")
     return call.value("input")
 
 
 def _to(low: Lowering, call: Call) -> Value:
+    call.ignore("other")
     return cast(low, call.value("self"), call.dtype)
 
 
 def _reshape(low: Lowering, call: Call) -> Value:
     """Every view whose result is known by its shape; chains of them collapse into one."""
+    call.ignore("dim")  # of unflatten
     x = low.ref(call.value("self"))
+    if x.dtype != call.dtype:
+        raise CaptureError("a view of a value's bytes as another type has no rule")
     producer = low.producer(x)
     if same_shape(x.shape, call.shape):
         return x
@@ -120,6 +127,7 @@ def _select(low: Lowering, call: Call) -> Ref:
 def _pieces(low: Lowering, call: Call) -> list[Value]:
     """split, chunk, tensor_split: consecutive slices of the result's sizes."""
     x, axis = call.value("self"), call.axis("dim")
+    call.ignore("chunks", "split_size", "split_sizes", "sections", "indices", "tensor_indices_or_sections")
     sizes = [piece.shape[axis] for piece in call.result]
     if any(map(is_free, sizes)):
         raise CaptureError("splitting the batch has no rule")
@@ -148,6 +156,7 @@ def _join(op: str) -> Rule:
 
 def _expand(low: Lowering, call: Call) -> Value:
     x = call.value("self")
+    call.ignore("other")
     if same_shape(x.shape, call.shape):
         return x
     return low.emit("expand", x, shape=low.stretch_shape(call.shape, x.shape))
@@ -213,7 +222,12 @@ def _roll(low: Lowering, call: Call) -> Value:
 
 
 def _take(low: Lowering, call: Call) -> Ref:
-    return low.emit("take", call.value("self"), call.value("index"), axis=call.axis("dim"))
+    index = call.value("index")
+    if not index.shape:  # index_select keeps the axis for a single index, too
+        index = (
+            index.reshape(1) if isinstance(index, torch.Tensor) else low.emit("unsqueeze", index, dims=(0,))
+        )
+    return low.emit("take", call.value("self"), index, axis=call.axis("dim"))
 
 
 def _index(low: Lowering, call: Call) -> Ref:
@@ -229,15 +243,35 @@ def _gather(low: Lowering, call: Call) -> Ref:
     return low.emit("gather", call.value("self"), call.value("index"), axis=call.axis("dim"))
 
 
+def _whole(sizes: Sequence[Size], old: Sequence[Size], scales: Sequence[float | None]) -> bool:
+    """Whether every axis grows by a whole factor, the scale (if one was given) being that factor."""
+    return all(
+        int(n) % int(m) == 0 and (s is None or float(s) == int(n) // int(m))
+        for n, m, s in zip(sizes, old, scales, strict=True)
+    )
+
+
+def _nearest(low: Lowering, x: Value, sizes: Sequence[Size], scales: Sequence[float | None]) -> Ref:
+    """Nearest neighbours by any factor: one look-up per axis, at the places that PyTorch itself chooses."""
+    for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True), start=2):
+        places = torch.arange(int(x.shape[axis]), dtype=torch.float32)[None, None]  # the type decides, too
+        chosen = aten.upsample_nearest1d(places, [int(size)], scale)[0, 0].long()
+        x = replace(low.emit("take", x, chosen, axis=axis), shape=x.shape)
+    return low.ref(x)
+
+
 def _resize(mode: str) -> Rule:
     def rule(low: Lowering, call: Call) -> Ref:
         x = call.value("self") if "self" in call else call.value("input")
-        scales = call.get("scale_factors") or [v for k, v in call.args.items() if k.startswith("scales")]
-        if any(s is not None and (float(s) % 1 or is_free(s)) for s in scales) and mode != "nearest":
-            raise CaptureError("interpolation by a scale that is not whole has no rule. Cure: give size=")
         size = call.shape[2:]
         if any(map(is_free, (*size, *x.shape[2:]))):
             raise CaptureError("interpolation of a free axis has no rule")
+        one_each = [call.get(k) for k in call.args if k.startswith("scales")]
+        scales = call.get("scale_factors") or one_each or [None] * len(size)
+        if mode == "nearest" and not _whole(size, x.shape[2:], scales):
+            return _nearest(low, x, size, scales)
+        if any(s is not None and (is_free(s) or float(s) % 1) for s in scales):
+            raise CaptureError("interpolation by a scale that is not whole has no rule. Cure: give size=")
         align = bool(call.get("align_corners", False))
         return low.emit("resize", x, size=tuple(map(int, size)), mode=mode, align=align)
 
@@ -277,6 +311,7 @@ def _cumsum(low: Lowering, call: Call) -> Ref:
 def _filled(low: Lowering, call: Call) -> Ref:
     """zeros, ones, full and their _like forms over a free dimension."""
     value = call.get("fill_value", call.get("value"))
+    call.ignore("self")
     if value is None:
         value = 1 if "ones" in call.name else 0
     if isinstance(value, (Ref, torch.Tensor)) or is_free(value):
@@ -290,6 +325,7 @@ def _arange(low: Lowering, call: Call) -> Ref:
     """An arange to a free size has no node; embedding_bag reads it as the length of its bags."""
     if call.get("start", 0) != 0 or not isinstance(call.get("step", 1), int):
         raise CaptureError("an arange over the batch has no rule")
+    call.ignore("end")
     return Ref(2**62, call.shape, call.dtype, arange_step=call.integer("step") if "step" in call else 1)
 
 

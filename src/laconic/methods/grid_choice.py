@@ -8,6 +8,7 @@ fewest bytes whose validation score stays within the allowance wins; without a j
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,25 @@ class GridChoice:
     def __post_init__(self) -> None:
         if not self.steps or not self.prices or not self.bias_bits:
             raise InputError("steps, prices and bias_bits need at least one value each")
+        if not all(0 < s < math.inf for s in self.steps) or not all(0 <= p < math.inf for p in self.prices):
+            raise InputError(f"steps must be > 0 and prices >= 0, got {self.steps} and {self.prices}")
+        if not self.max_drop >= 0 or not self.max_nll_ratio >= 1:
+            raise InputError(
+                f"max_drop (points) must be >= 0 and max_nll_ratio >= 1, got {self.max_drop} and "
+                f"{self.max_nll_ratio}"
+            )
+        check_bits(self.bias_bits)
+
+
+def check_bits(widths: tuple[int, ...]) -> None:
+    """Raises InputError unless all widths of a signed grid lie in 2..24: float32 holds no wider integer."""
+    if not widths or not all(2 <= w <= 24 for w in widths):
+        raise InputError(f"bias_bits must be widths from 2 to 24 bits, got {widths}")
+
+
+def within(nll: float, before: float, share: float) -> bool:
+    """Whether a likelihood is at most ``share`` of its own size worse than before; it may be negative."""
+    return nll <= before + share * abs(before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +177,10 @@ def cheapest(
             return min(candidates, key=lambda c: c.bytes)
         good = [(c, s) for c, s in fits if target.max_drop is None or s.error <= limit]
         return min(good or fits, key=lambda pair: pair[1].nll)[0]
-    within = [c for c, s in scored if s.error <= limit and s.nll <= before.nll * choice.max_nll_ratio]
-    if within:
-        return min(within, key=lambda c: c.bytes)
+    share = choice.max_nll_ratio - 1
+    good_enough = [c for c, s in scored if s.error <= limit and within(s.nll, before.nll, share)]
+    if good_enough:
+        return min(good_enough, key=lambda c: c.bytes)
     return min(scored, key=lambda pair: pair[1].nll)[0]
 
 
@@ -203,7 +224,7 @@ def quantize_rest(
     for width in sorted(bias_bits) if before else [max(bias_bits)]:
         tensors = {n: to_grid(n, a, step_for_bits(a, width)) for n, a in arrays.items()}
         load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
-        if before is None or judge is None or judge.evaluate(plain).nll <= before.nll * 1.01:
+        if before is None or judge is None or within(judge.evaluate(plain).nll, before.nll, 0.01):
             break
     return plain, {**weights, **tensors}, {"bias_bits": width}
 

@@ -7,7 +7,6 @@ validation split, as for every other method, so that the comparison is fair.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.bayes.prepare import check_model, weights_of
+from laconic.bayes.prepare import check_model, duplicate, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.grid_choice import GridChoice, choose_grid, trained
@@ -50,13 +49,13 @@ class MagnitudePruning:
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy that carries one keep-mask per weight tensor."""
         check_model(model, example)
-        net = copy.deepcopy(model)
+        net = duplicate(model)
         weights = weights_of(net)
         if not weights:
             raise ModelError(
                 f"{type(model).__name__} has no weight to prune. Cure: requires_grad_(True) on some layer"
             )
-        add_masks(net, list(weights.values()))
+        add_masks(net, weights)
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
@@ -69,25 +68,20 @@ class MagnitudePruning:
 
     def step(self, module: nn.Module, context: Context) -> None:
         """Cut anew every ``every`` steps, and hold what is cut at zero after every step."""
-        weights = weights_of(module)
-        masks = masks_of(module)
+        masks, weights = masks_of(module), _cut(module)
         with torch.no_grad():
             if context.step % self.every == 0:
-                arrays = {
-                    name: np.asarray((w * m).cpu())
-                    for (name, w), m in zip(weights.items(), masks, strict=True)
-                }
+                arrays = {name: np.asarray((w * masks[name]).cpu()) for name, w in weights.items()}
                 share = cubic_sparsity(self._progress(context), self.sparsity, start=self.start, end=self.end)
-                keeps = keep_largest(arrays, share, per_layer=self.per_layer)
-                for mask, keep in zip(masks, keeps.values(), strict=True):
-                    mask.copy_(torch.from_numpy(keep))
-            for weight, mask in zip(weights.values(), masks, strict=True):
-                weight.mul_(mask)
+                for name, keep in keep_largest(arrays, share, per_layer=self.per_layer).items():
+                    masks[name].copy_(torch.from_numpy(keep))
+            for name, weight in weights.items():
+                weight.mul_(masks[name])
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Cut to the final sparsity and quantise the survivors."""
-        plain = without_masks(copy.deepcopy(module))
-        weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(plain).items()}
+        weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in _cut(module).items()}
+        plain = without_masks(duplicate(module))
         keeps = keep_largest(weights, self.sparsity, per_layer=self.per_layer)
         stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
         rest = trained({n: p for n, p in plain.named_parameters() if n not in stats})
@@ -97,6 +91,12 @@ class MagnitudePruning:
         if context.total_steps is not None:
             return context.step / context.total_steps
         return context.epochs / self.epochs
+
+
+def _cut(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that have a mask, by name; a layer that was frozen since is left as it is."""
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name] for name in masks_of(module) if parameters[name].requires_grad}
 
 
 def point_stats(name: str, weights: np.ndarray[Any, np.dtype[np.float32]]) -> WeightStats:

@@ -5,27 +5,31 @@ They sit on the network itself and not in a child module, which an ``nn.Sequenti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 PREFIX = "laconic_mask_"
+_NAMES = "_laconic_masked"
 
 
-def add_masks(net: nn.Module, weights: Sequence[Tensor]) -> None:
-    """Register an all-true mask for each weight, in order."""
-    for index, weight in enumerate(weights):
+def add_masks(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Register an all-true mask for each weight, in order, and remember whose it is."""
+    net.__dict__[_NAMES] = tuple(weights)
+    for index, weight in enumerate(weights.values()):
         net.register_buffer(f"{PREFIX}{index}", torch.ones_like(weight, dtype=torch.bool))
 
 
-def masks_of(net: nn.Module) -> list[Tensor]:
-    """The masks, in the order of the weights they were made for."""
-    return [buffer for name, buffer in net.named_buffers(recurse=False) if name.startswith(PREFIX)]
+def masks_of(net: nn.Module) -> dict[str, Tensor]:
+    """The masks by the name of the weight that each was made for."""
+    masks = (buffer for name, buffer in net.named_buffers(recurse=False) if name.startswith(PREFIX))
+    return dict(zip(net.__dict__[_NAMES], masks, strict=True))
 
 
 def without_masks(net: nn.Module) -> nn.Module:
     """``net`` itself, its masks removed."""
     for name in [n for n, _ in net.named_buffers(recurse=False) if n.startswith(PREFIX)]:
         delattr(net, name)
+    net.__dict__.pop(_NAMES)
     return net

@@ -26,7 +26,7 @@ from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.grid_choice import GridChoice, choose_grid, trained
 from laconic.methods.masks import add_masks, masks_of
-from laconic.sparsify.threshold import keep_below
+from laconic.sparsify.threshold import check_threshold, keep_below
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,16 @@ class SparseVD:
                 f"noise_lr must be > 0 and init_log_var inside log_var_bounds, got {self.noise_lr}, "
                 f"{self.init_log_var}, {self.log_var_bounds}"
             )
+        check_threshold(self.threshold)
+        if self.hold_from is not None and not self.hold_from >= 0:
+            raise InputError(f"hold_from is an epoch (None: never hold), got {self.hold_from}")
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a Gaussian posterior centred on its present value."""
         check_kl_weight(self.kl_weight, context.data_size)
+        check_kl_weight(self.held_kl_weight, context.data_size)
         net = make_bayesian(model, example=example, init_log_var=self.init_log_var, noise=context.noise)
-        add_masks(net, [q.mean for q in posteriors_of(net).values()])
+        add_masks(net, {name: q.mean for name, q in posteriors_of(net).items()})
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
@@ -73,22 +77,22 @@ class SparseVD:
         prior = LogUniform()
         kls = [kl_divergence(q, prior) for q in posteriors_of(module).values()]
         if self._holding(context):
-            held = zip(kls, masks_of(module), strict=True)
+            held = zip(kls, masks_of(module).values(), strict=True)
             return self.held_kl_weight * torch.stack([(kl * mask).sum() for kl, mask in held]).sum()
         total = torch.stack([kl.sum() for kl in kls]).sum()
         return self.kl_weight * self.warm_up.factor(context.epochs) * total
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Means and deterministic parameters at ``lr``, log variances at ``noise_lr * lr``."""
+        """Means and deterministic parameters at ``lr``, log variances at ``noise_lr * lr``, never decayed."""
         noise = [q.log_var for q in posteriors_of(module).values()]
         ids = {id(p) for p in noise}
         rest = [p for p in module.parameters() if id(p) not in ids]
-        return [{"params": rest, "lr": lr}, {"params": noise, "lr": lr * self.noise_lr}]
+        return [{"params": rest, "lr": lr}, {"params": noise, "lr": lr * self.noise_lr, "weight_decay": 0.0}]
 
     def step(self, module: nn.Module, context: Context) -> None:
         """Keep log variances inside their bounds; from ``hold_from`` on, keep pruned weights at zero."""
         posteriors = list(posteriors_of(module).values())
-        masks = masks_of(module)
+        masks = list(masks_of(module).values())
         with torch.no_grad():
             for q in posteriors:
                 q.log_var.clamp_(*self.log_var_bounds)
@@ -104,7 +108,7 @@ class SparseVD:
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
         stats = {name: q.stats(name) for name, q in posteriors_of(module).items()}
-        held = [mask.cpu().numpy() for mask in masks_of(module)]
+        held = [mask.cpu().numpy() for mask in masks_of(module).values()]
         keeps = {
             n: keep_below(s, self.threshold) & mask for (n, s), mask in zip(stats.items(), held, strict=True)
         }

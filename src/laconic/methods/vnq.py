@@ -23,12 +23,12 @@ from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
-from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import finish, load_values, quantize_rest, trained
+from laconic.methods.contract import Compressed, Context, Judge, Score
+from laconic.methods.grid_choice import check_bits, finish, load_values, quantize_rest, trained
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
-from laconic.sparsify.threshold import keep_below
+from laconic.sparsify.threshold import check_threshold, keep_below
 
 # The learned scales sit on the network itself: an nn.Sequential would try to run a child that held them.
 SCALES = "laconic_scale_"
@@ -45,8 +45,8 @@ class VNQ:
     ``evenly`` make the usual ones). ``init_scale``: scale at the start. ``min_scale``: lower bound that
     keeps the codebook from collapsing. ``codebook_lr``: its learning rate as a multiple of the weights'.
     ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
-    ``tried_thresholds``: lower ones, of which ``convert`` takes the lowest whose validation error is at most
-    ``max_drop`` points above that of ``threshold``.
+    ``tried_thresholds``: further ones; of those whose validation error is at most ``max_drop`` points above
+    that of ``threshold``, ``convert`` takes the one with the best validation likelihood (the lower on a tie).
     ``warm_up``: epochs between which the KL's factor rises from 0 to 1.
 
     >>> VNQ.evenly(5).levels
@@ -73,6 +73,17 @@ class VNQ:
             raise InputError(f"levels must be at least two rising numbers, got {self.levels}")
         if not 0 < self.min_scale <= self.init_scale:
             raise InputError(f"need 0 < min_scale <= init_scale, got {self.min_scale}, {self.init_scale}")
+        if not self.noise_lr > 0 or not self.codebook_lr >= 0:
+            raise InputError(
+                f"need noise_lr > 0 and codebook_lr >= 0, got {self.noise_lr}, {self.codebook_lr}"
+            )
+        if not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
+            raise InputError(
+                f"init_log_var must lie inside log_var_bounds, got {self.init_log_var}, {self.log_var_bounds}"
+            )
+        for threshold in (*self.tried_thresholds, *(() if self.threshold is None else (self.threshold,))):
+            check_threshold(threshold)
+        check_bits(self.bias_bits)
 
     @classmethod
     def ternary(cls, **settings: Any) -> VNQ:
@@ -115,8 +126,8 @@ class VNQ:
         rest = [p for p in module.parameters() if id(p) not in apart]
         return [
             {"params": rest, "lr": lr},
-            {"params": noise, "lr": lr * self.noise_lr},
-            {"params": scales, "lr": lr * self.codebook_lr},
+            {"params": noise, "lr": lr * self.noise_lr, "weight_decay": 0.0},
+            {"params": scales, "lr": lr * self.codebook_lr, "weight_decay": 0.0},
         ]
 
     def step(self, module: nn.Module, context: Context) -> None:
@@ -158,16 +169,15 @@ class VNQ:
         if judge is None or not self.tried_thresholds or self.threshold is None:
             return self.threshold, quantized(self.threshold)
 
-        def error(weights: Mapping[str, IntTensor]) -> float:
-            load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
-            return judge.evaluate(plain.eval()).error
+        def score(threshold: float) -> Score:
+            values = {n: torch.from_numpy(t.values()) for n, t in quantized(threshold).items()}
+            load_values(plain, values)
+            return judge.evaluate(plain.eval())
 
-        allowed = error(quantized(self.threshold)) + self.max_drop / 100 + 1e-9
-        for threshold in sorted(self.tried_thresholds):
-            weights = quantized(threshold)
-            if threshold < self.threshold and error(weights) <= allowed:
-                return threshold, weights
-        return self.threshold, quantized(self.threshold)
+        scores = {t: score(t) for t in sorted({*self.tried_thresholds, self.threshold})}
+        allowed = scores[self.threshold].error + self.max_drop / 100 + 1e-9
+        best = min((t for t, s in scores.items() if s.error <= allowed), key=lambda t: scores[t].nll)
+        return best, quantized(best)
 
     def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:
         """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""

@@ -18,7 +18,7 @@ from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.names import get_names, put_names
 from laconic.pack.symbols import StreamReader
-from laconic.pack.tensors import Decoded, TensorWriter, read_headers, read_tensors
+from laconic.pack.tensors import Decoded, TensorWriter, check_density, read_headers, read_tensors
 from laconic.pack.varint import Reader, Writer
 from laconic.records import AnyArray, Graph, PackedModel
 
@@ -111,13 +111,14 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
     at_names = source.at
     n_tensors, n_aliases = source.varint(), source.varint()
     limits.check("tensors and aliases", n_tensors + n_aliases, limits.tensors)
-    names = get_names(source, n_tensors + n_aliases)
+    names = get_names(source, n_tensors + n_aliases, limits)
     at_aliases = source.at
     targets = [source.varint() for _ in range(n_aliases)]
     if any(t >= n_tensors for t in targets) or list(names[n_tensors:]) != sorted(names[n_tensors:]):
         raise CorruptFileError("an alias stands for no tensor, or aliases are out of order")
     at_tensors = source.at
     headers = read_headers(source, n_tensors, limits)
+    check_density([item for item, _ in headers], source.left, limits)
     return Parts(
         head_bytes,
         graph,

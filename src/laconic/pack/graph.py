@@ -12,13 +12,13 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laconic.errors import CorruptFileError, InputError
-from laconic.pack.ops import BY_CODE, DTYPES, AttrSpec, OpSpec, spec_of
+from laconic.errors import CorruptFileError, InputError, LimitError
+from laconic.pack.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec, OpSpec, is_equation, spec_of
 from laconic.pack.varint import Reader, Writer
 from laconic.records import Attr, Graph, Node, ValueSpec
 
-MAX_RANK = 16
 MAX_INPUTS = 4096
+MAX_ALL_INPUTS = 2**18
 _EXPLICIT_BIT = 0x80
 _PATTERN, _SHORT, _LISTED, _LONG = range(4)  # the four forms in which a node's inputs are written
 
@@ -104,9 +104,9 @@ def _input_form(node: Node, spec: OpSpec, cursor: _Cursor) -> int:
 
 
 def _put_attr(out: Writer, spec: AttrSpec, value: Attr) -> None:
-    if spec.kind == "int" and isinstance(value, int):
+    if spec.kind == "int" and isinstance(value, int) and spec.least <= value <= spec.most:
         out.signed(value)
-    elif spec.kind == "ints" and isinstance(value, tuple):
+    elif spec.kind == "ints" and isinstance(value, tuple) and len(value) <= MAX_INTS:
         out.varint(len(value))
         for item in value:
             out.signed(item)
@@ -114,7 +114,7 @@ def _put_attr(out: Writer, spec: AttrSpec, value: Attr) -> None:
         out.raw(_exact_float32(spec.name, float(value)))
     elif spec.kind == "choice" and value in spec.choices:
         out.varint(spec.choices.index(str(value)))
-    elif spec.kind == "text" and isinstance(value, str) and value.isascii():
+    elif spec.kind == "text" and isinstance(value, str) and is_equation(value):
         out.block(value.encode("ascii"))
     elif not (spec.kind == "flag" and isinstance(value, bool)):
         raise InputError(f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}")
@@ -137,9 +137,15 @@ def _get_attr(source: Reader, spec: AttrSpec) -> Attr:
         case "flag":
             return True
         case "int":
-            return source.signed()
+            whole = source.signed()
+            if not spec.least <= whole <= spec.most:
+                raise CorruptFileError(f"graph section: attribute {spec.name!r} is {whole}")
+            return whole
         case "ints":
-            return tuple(source.signed() for _ in range(source.count("integers")))
+            count = source.count("integers")
+            if count > MAX_INTS:
+                raise CorruptFileError(f"graph section: attribute {spec.name!r} claims {count} integers")
+            return tuple(source.signed() for _ in range(count))
         case "float":
             value: float = struct.unpack("<f", source.raw(4))[0]
             if math.isnan(value):
@@ -154,7 +160,10 @@ def _get_attr(source: Reader, spec: AttrSpec) -> Attr:
             raw = source.block("letters")
             if not raw.isascii():
                 raise CorruptFileError(f"graph section: attribute {spec.name!r} is not ASCII")
-            return raw.decode("ascii")
+            text = raw.decode("ascii")
+            if not is_equation(text):
+                raise CorruptFileError(f"graph section: attribute {spec.name!r} is {text[:80]!r}")
+            return text
 
 
 # --- nodes ----------------------------------------------------------------------------------
@@ -294,10 +303,13 @@ def decode_graph(data: bytes, n_tensors: int) -> Graph:
     source = Reader(data, "graph section")
     inputs = tuple(_get_spec(source) for _ in range(source.count("inputs")))
     cursor = _Cursor(len(inputs))
-    nodes = []
+    nodes, references = [], 0
     for _ in range(source.count("nodes")):
         node = _get_node(source, cursor, n_tensors)
         nodes.append(node)
+        references += len(node.inputs)
+        if references > MAX_ALL_INPUTS:
+            raise LimitError(f"graph section: its nodes claim over {MAX_ALL_INPUTS} inputs")
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
     outputs = _get_outputs(source, cursor)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from laconic.errors import CorruptFileError, InputError
+from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.varint import Reader, Writer
 
 # Closed table: token k >= 1 stands for these names of one module, in this order. Append, never change.
@@ -66,10 +67,10 @@ def put_names(out: Writer, names: Sequence[str]) -> None:
         at += len(GROUPS[token - 1]) if token else 1
 
 
-def get_names(source: Reader, n: int) -> tuple[str, ...]:
+def get_names(source: Reader, n: int, limits: Limits = DEFAULT) -> tuple[str, ...]:
     """The inverse of :func:`put_names` for ``n`` names; they must be unique."""
     names: list[str] = []
-    before = b""
+    before, total = b"", 0
     while len(names) < n:
         shared, fresh = _get_lengths(source)
         if shared > len(before):
@@ -79,6 +80,8 @@ def get_names(source: Reader, n: int) -> tuple[str, ...]:
         if token > len(GROUPS):
             raise CorruptFileError(f"names: no group has token {token}")
         lasts = GROUPS[token - 1] if token else (_text(source.block("letters")),)
+        total += len(before) * len(lasts) + sum(map(len, lasts))
+        limits.check("bytes of names", total, limits.name_bytes)
         names += [_joined(path, last) for last in lasts]
     if len(names) != n or len(set(names)) != n:
         raise CorruptFileError("names: wrong number of names, or a name twice")

@@ -10,6 +10,7 @@ tensor of the file, ``-`` an absent optional input.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,8 @@ class AttrSpec:
     kind: Kind
     default: Attr | None = None
     choices: tuple[str, ...] = ()
+    least: int = -(2**63)
+    most: int = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class OpSpec:
         raise InputError(f"operation {self.name!r} has no attribute {attr!r}")
 
 
-def _int(name: str, default: int) -> AttrSpec:
-    return AttrSpec(name, "int", default)
+def _int(name: str, default: int, least: int = -(2**63), most: int = 2**63 - 1) -> AttrSpec:
+    return AttrSpec(name, "int", default, (), least, most)
 
 
 def _ints(name: str, *default: int) -> AttrSpec:
@@ -80,9 +83,18 @@ def _op(
 
 EPS = 9.999999747378752e-06  # float32(1e-5), PyTorch's default in every normalisation
 SLOPE = 0.009999999776482582  # float32(0.01), leaky_relu's default
-_CONV = (_ints("stride", 1), _ints("padding", 0), _ints("dilation", 1), _int("groups", 1))
-_POOL = (_ints("kernel", 2), _ints("stride"), _ints("padding", 0), _flag("ceil"), _int("rank", 2))
-_RNN = (_int("layers", 1), _flag("bidirectional"), _flag("time_major"), _flag("no_bias"))
+MAX_RANK = 16
+MAX_INTS = 2 * MAX_RANK
+_GROUPS = _int("groups", 1, 1, 2**20)
+_CONV = (_ints("stride", 1), _ints("padding", 0), _ints("dilation", 1), _GROUPS)
+_POOL = (
+    _ints("kernel", 2),
+    _ints("stride"),
+    _ints("padding", 0),
+    _flag("ceil"),
+    _int("rank", 2, 1, MAX_RANK),
+)
+_RNN = (_int("layers", 1, 1, 4096), _flag("bidirectional"), _flag("time_major"), _flag("no_bias"))
 _SCALAR = (_float("scalar"), _flag("reverse"))
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
 RESIZE_MODES = ("nearest", "linear", "cubic")
@@ -94,8 +106,8 @@ _LAYERS = (
     _op(2, "conv", "xtt", 2, 3, *_CONV),
     _op(3, "conv_transpose", "xtt", 2, 3, *_CONV, _ints("output_padding", 0)),
     _op(4, "batch_norm", "xtttt", 5, 5, _float("eps", EPS)),
-    _op(5, "layer_norm", "xtt", 1, 3, _int("dims", 1), _float("eps", EPS)),
-    _op(6, "group_norm", "xtt", 1, 3, _int("groups", 1), _float("eps", EPS), _int("rank", 4)),
+    _op(5, "layer_norm", "xtt", 1, 3, _int("dims", 1, 1, MAX_RANK), _float("eps", EPS)),
+    _op(6, "group_norm", "xtt", 1, 3, _GROUPS, _float("eps", EPS), _int("rank", 4, 2, MAX_RANK)),
     _op(7, "max_pool", "x", 1, 1, *_POOL, _ints("dilation", 1)),
     _op(8, "avg_pool", "x", 1, 1, *_POOL, _flag("exclude_pad")),
     _op(9, "global_avg_pool", "x", 1, 1),
@@ -104,8 +116,8 @@ _LAYERS = (
     _op(12, "lstm", "x--tttt", 5, None, *_RNN, n_outputs=3),
     _op(13, "gru", "x-tttt", 4, None, *_RNN, n_outputs=2),
     _op(14, "rnn", "x-tttt", 4, None, *_RNN, _flag("relu"), n_outputs=2),
-    _op(15, "sdpa", "xxx", 3, 4, _flag("causal"), _float("scale"), _int("rank", 4)),
-    _op(16, "prelu", "xt", 2, 2, _int("rank", 4)),
+    _op(15, "sdpa", "xxx", 3, 4, _flag("causal"), _float("scale"), _int("rank", 4, 2, MAX_RANK)),
+    _op(16, "prelu", "xt", 2, 2, _int("rank", 4, 0, MAX_RANK)),
 )
 
 _SHAPES = (
@@ -171,6 +183,18 @@ OPS: tuple[OpSpec, ...] = (
 )
 BY_NAME: dict[str, OpSpec] = {spec.name: spec for spec in OPS}
 BY_CODE: dict[int, OpSpec] = {spec.code: spec for spec in OPS}
+
+
+_EQUATION = re.compile(r"_(,_)*(->_)?".replace("_", r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"))
+
+
+def is_equation(text: str) -> bool:
+    """Whether a text is an einsum equation; ONNX Runtime hangs on some that are not.
+
+    >>> is_equation("bij, ...k -> b...k"), is_equation("a\\0"), is_equation("a->b->c")
+    (True, False, False)
+    """
+    return len(text) <= 1024 and _EQUATION.fullmatch(text) is not None
 
 
 def spec_of(op: str) -> OpSpec:

@@ -22,6 +22,7 @@ from laconic.pack.varint import Reader, Writer
 from laconic.records import AnyArray, Codebook, Grid, IntArray, IntTensor, RawTensor, Tensor, UniformGrid
 
 CHECKSUM_MASK = 2**31 - 1
+ENTRIES_PER_BYTE = 2048
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -136,7 +137,7 @@ def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Header | 
     """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
     found: list[tuple[Header | AnyArray, int]] = []
     rows: int | None = None
-    elements = total = constants = 0
+    elements = total = constants = lines = 0
     for _ in range(n):
         start = source.at
         item = get_header(source, rows, limits)
@@ -149,17 +150,29 @@ def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Header | 
             constants += item.size
             limits.check("elements of constant tensors", constants, limits.constants)
         if isinstance(item, Header):
-            _check_work(item)
+            lines += _lines_of(item)
+            limits.check("rows and columns of adaptive tensors", lines, limits.lines)
             rows = item.shape[0] if len(item.shape) > 1 else rows
     return found
 
 
-def _check_work(header: Header) -> None:
-    """Adaptive settings on a tensor for which no writer would choose them are refused."""
-    if isinstance(header.model, Settings):
-        rows, columns = matrix_shape(header.shape)
-        if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
-            raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, too large for that codec")
+def check_density(items: list[Header | AnyArray], stream_bytes: int, limits: Limits) -> None:
+    """Entries that can take next to no bits are as cheap to claim as constants, so they share their limit."""
+    coded = sum(item.size for item in items if isinstance(item, Header))
+    beyond = coded - ENTRIES_PER_BYTE * stream_bytes
+    limits.check("elements that take almost no bits", beyond, limits.constants)
+
+
+def _lines_of(header: Header) -> int:
+    """Rows and columns that the adaptive codec visits; a shape that no writer gives it is refused."""
+    if not isinstance(header.model, Settings):
+        return 0
+    rows, columns = matrix_shape(header.shape)
+    if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
+        raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, too large for that codec")
+    if rows * columns == 0:
+        raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, so it has nothing to code")
+    return rows + columns
 
 
 def read_tensors(

@@ -23,9 +23,7 @@ def nearest_level(values: npt.ArrayLike, levels: npt.ArrayLike) -> IntArray:
     if book.ndim != 1 or book.size == 0 or np.any(np.diff(book) <= 0):
         raise InputError(f"codebook levels must be a rising list, got {book.tolist()}")
     middles = (book[1:] + book[:-1]) / 2
-    return np.ascontiguousarray(
-        np.searchsorted(middles, np.asarray(values, dtype=np.float64)), dtype=np.int32
-    )
+    return np.array(np.searchsorted(middles, np.asarray(values, dtype=np.float64)), dtype=np.int32, order="C")
 
 
 def on_levels(name: str, indices: IntArray, levels: tuple[float, ...]) -> IntTensor:
@@ -38,10 +36,10 @@ def on_levels(name: str, indices: IntArray, levels: tuple[float, ...]) -> IntTen
     gaps = {float(np.float32(b - a)) for a, b in zip(exact, exact[1:], strict=False)}
     if 0.0 in exact and len(gaps) == 1:
         grid = UniformGrid(gaps.pop())
-        integers = np.ascontiguousarray(indices - np.int32(exact.index(0.0)), dtype=np.int32)
+        integers = np.array(indices - np.int32(exact.index(0.0)), dtype=np.int32, order="C")
         if np.array_equal(grid.dequantize(integers), np.asarray(exact, np.float32)[indices]):
             return IntTensor(name, integers, grid)
-    return IntTensor(name, np.ascontiguousarray(indices, dtype=np.int32), Codebook(exact))
+    return IntTensor(name, np.array(indices, dtype=np.int32, order="C"), Codebook(exact))
 
 
 def even_levels(count: int, half_width: float) -> FloatArray:

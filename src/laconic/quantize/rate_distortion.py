@@ -58,7 +58,7 @@ def quantize(stats: WeightStats, keep: BoolArray, step: float, config: RateDisto
     if config.price > 0:
         for _ in range(config.iterations):
             integers[where] = _choose(means, precision, step, config.price, integers, where)
-    return np.ascontiguousarray(integers.reshape(shape))
+    return integers.reshape(shape)
 
 
 def _choose(

@@ -36,7 +36,7 @@ def nearest(values: npt.ArrayLike, step: float) -> IntArray:
     quotient = np.rint(np.asarray(values, dtype=np.float64) / step)
     if quotient.size and not np.abs(quotient).max() < 2**31:
         raise InputError(f"step {step} is too small for values up to {np.abs(values).max()}")
-    return np.ascontiguousarray(quotient.astype(np.int32))
+    return np.array(quotient, dtype=np.int32, order="C")
 
 
 def to_grid(name: str, values: npt.ArrayLike, step: float) -> IntTensor:

@@ -41,10 +41,20 @@ class Builder:
     _arrays: dict[str, AnyArray] = field(default_factory=dict)
     _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     _count: int = 0
+    _taken: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self._taken = frozenset(tensor.name for tensor in self.tensors)
 
     def input_name(self, index: int) -> str:
-        """The name of a graph input: ``input``, or ``input_0``... when there are several."""
-        return "input" if len(self.inputs) == 1 else f"input_{index}"
+        """The name of a graph input: ``input``, or ``input_0``... when there are several.
+
+        A tensor of the file keeps its name, so an input that shares it gets underscores behind.
+        """
+        name = "input" if len(self.inputs) == 1 else f"input_{index}"
+        while name in self._taken:
+            name += "_"
+        return name
 
     def tensor(self, index: int) -> str:
         """The name of a tensor of the file, decoded once."""
@@ -104,8 +114,10 @@ class Builder:
         raise CorruptFileError("the graph reads a free dimension, but its inputs have none")
 
     def _fresh(self, stem: str) -> str:
-        # '/' keeps generated names apart from state-dict names such as 'conv1.weight'
+        # '/' keeps generated names apart from state-dict names such as 'conv1.weight'; a file may differ
         self._count += 1
+        while f"{stem}/{self._count}" in self._taken:
+            self._count += 1
         return f"{stem}/{self._count}"
 
 

@@ -82,7 +82,7 @@ def _recurrent_attrs(node: Node, b: Builder, recurrent_weight: str, directions: 
 
 
 def _sdpa(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    """softmax(q k^T * scale + mask) v; scale is 1 / sqrt(width of q) unless it is given."""
+    """softmax(q k^T * scale + mask) v, zeros for a row of -inf; scale is 1 / sqrt(width of q) by default."""
     rank = int_of(node, "rank")
     swap = (*range(rank - 2), rank - 1, rank - 2)
     scores = b.op("MatMul", x[0], b.op("Transpose", x[1], perm=swap))
@@ -95,9 +95,14 @@ def _sdpa(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
         full = b.op("Expand", b.scalar(-math.inf), b.op("Shape", scores))
         above = b.op("Trilu", full, b.constant(np.asarray(1, dtype=np.int64)), upper=1)
         scores = b.op("Add", scores, above)
-    if len(x) > 3 and x[3]:
-        scores = b.op("Add", scores, x[3])
-    return (b.op("MatMul", b.op("Softmax", scores, axis=-1), x[2]),)
+    if len(x) < 4 or not x[3]:
+        return (b.op("MatMul", b.op("Softmax", scores, axis=-1), x[2]),)
+    scores = b.op("Add", scores, x[3])
+    # a query whose keys are all masked attends to nothing: zeros, where a plain softmax would give NaN
+    best = b.op("ReduceMax", scores, b.ints((-1,)), keepdims=1)
+    closed = b.op("Equal", best, b.scalar(-math.inf))
+    shares = b.op("Where", closed, b.scalar(0.0), b.op("Softmax", scores, axis=-1))
+    return (b.op("MatMul", shares, x[2]),)
 
 
 SEQUENCES: dict[str, Emitter] = {

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.errors import CorruptFileError, InputError
+from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime.onnx_build import BESIDE_BYTES, build
+from laconic.runtime.sizes import check_sizes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,10 +25,11 @@ class Network:
     of arrays that a call returns, ``nbytes`` the memory of the decoded weights.
     """
 
-    def __init__(self, model: PackedModel, threads: int | None = None) -> None:
+    def __init__(self, model: PackedModel, threads: int | None = None, limits: Limits = DEFAULT) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1 (or None for one per core), got {threads}")
         proto, self._weights = build(model, inline=False)
+        check_sizes(proto, limits)
         self._session = _open_session(proto.SerializeToString(), self._weights, threads)
         self._names = [value.name for value in proto.graph.input]
         self.inputs: tuple[ValueSpec, ...] = model.graph.inputs if model.graph else ()
@@ -34,9 +37,9 @@ class Network:
         self.nbytes = sum(array.nbytes for array in self._weights.values())
 
     @classmethod
-    def from_packed(cls, model: PackedModel, threads: int | None = None) -> Network:
+    def from_packed(cls, model: PackedModel, threads: int | None = None, limits: Limits = DEFAULT) -> Network:
         """A network from records that were already read (see :func:`load` for a file)."""
-        return cls(model, threads)
+        return cls(model, threads, limits)
 
     def __call__(self, *arrays: AnyArray) -> AnyArray | tuple[AnyArray, ...]:
         """Run the network; one array, or a tuple when the network has several outputs.
@@ -110,15 +113,21 @@ def _run(session: onnxruntime.InferenceSession, feed: dict[str, AnyArray]) -> li
         raise InputError(f"the network cannot run on these values: {error}") from error
 
 
-def load(source: str | os.PathLike[str] | bytes, *, threads: int | None = None) -> Network:
+def load(
+    source: str | os.PathLike[str] | bytes, *, threads: int | None = None, limits: Limits = DEFAULT
+) -> Network:
     """Read a .lac file (or its bytes) and make it ready to run.
 
-    ``threads`` bounds the cores one call uses; None lets ONNX Runtime take them all.
+    ``threads`` bounds the cores one call uses; None lets ONNX Runtime take them all. ``limits`` bounds
+    what a file may claim.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``OSError`` when there is no file.
     """
     from laconic import pack
 
-    model = pack.decode(source) if isinstance(source, bytes) else pack.read(source)
-    return Network(model, threads)
+    if isinstance(source, bytes):
+        model = pack.decode(source, limits=limits)
+    else:
+        model = pack.read(source, limits=limits)
+    return Network(model, threads, limits)

@@ -28,6 +28,7 @@ BESIDE_BYTES = 4096
 
 EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
 
+_MISFITS = (ValueError, IndexError, TypeError, OverflowError, MemoryError)
 _BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
 
 
@@ -68,7 +69,7 @@ def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
         return emitter(b, node, given)
     except FileFormatError:
         raise
-    except (ValueError, IndexError, TypeError) as error:  # shapes that no writer puts together
+    except _MISFITS as error:  # shapes that no writer puts together
         raise CorruptFileError(f"operation {node.op!r} does not fit its tensors: {error}") from error
 
 
@@ -94,7 +95,10 @@ def _node_proto(node: OnnxNode) -> onnx.NodeProto:
     attrs: dict[str, Any] = {
         k: list(v) if isinstance(v, (tuple, range)) else v for k, v in node.attrs.items()
     }
-    return helper.make_node(node.kind, list(node.inputs), list(node.outputs), **attrs)
+    try:
+        return helper.make_node(node.kind, list(node.inputs), list(node.outputs), **attrs)
+    except _MISFITS as error:  # no integers where there must be some, or too large ones
+        raise CorruptFileError(f"a node of kind {node.kind} cannot be built: {error}") from error
 
 
 def _initialiser(name: str, array: AnyArray, inline: bool) -> onnx.TensorProto:

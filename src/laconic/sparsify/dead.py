@@ -73,7 +73,7 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     >>> alive_parameters(net, torch.ones(1, 1))["0.bias"].tolist()
     [False, True]
     """
-    if not isinstance(example, Tensor) or not example.is_floating_point():
+    if not isinstance(example, Tensor) or not example.is_floating_point() or _has_hooks(module):
         return None
     twin = copy.deepcopy(module).cpu().eval().double()
     try:
@@ -93,6 +93,12 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     torch.autograd.backward(torch.stack([o.sum() for o in outputs]).sum())
     named = graph.named_parameters(remove_duplicate=False)
     return {n: np.asarray(p.grad != 0) if p.grad is not None else np.zeros(p.shape, bool) for n, p in named}
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether hooks may change what flows between layers; one before the whole only changes the input."""
+    inner = (m for m in module.modules() if m is not module)
+    return bool(module._forward_hooks) or any(m._forward_hooks or m._forward_pre_hooks for m in inner)
 
 
 class _Flow(fx.Interpreter):

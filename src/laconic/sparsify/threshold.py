@@ -17,6 +17,12 @@ def log_alpha(stats: WeightStats) -> npt.NDArray[np.float32]:
     return np.asarray(np.log(stats.variance + 1e-30) - np.log(stats.mean**2 + 1e-16), dtype=np.float32)
 
 
+def check_threshold(threshold: float) -> None:
+    """Raises InputError for a threshold on log alpha that is not finite."""
+    if not np.isfinite(threshold):
+        raise InputError(f"the log-alpha threshold must be finite (3 is usual), got {threshold}")
+
+
 def keep_below(stats: WeightStats, threshold: float) -> npt.NDArray[np.bool_]:
     """Keep the weights with log alpha < threshold (3 means a dropout rate of 0.95).
 
@@ -27,6 +33,5 @@ def keep_below(stats: WeightStats, threshold: float) -> npt.NDArray[np.bool_]:
     >>> keep_below(WeightStats("w", np.float32([1.0, 0.01]), 0.1 * one), 3.0).tolist()
     [True, False]
     """
-    if not np.isfinite(threshold):
-        raise InputError(f"{stats.name}: the log-alpha threshold must be finite, got {threshold}")
+    check_threshold(threshold)
     return np.asarray(log_alpha(stats) < threshold)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Sized
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic import api
+from laconic import api, pack
 from laconic.bayes.prepare import check_model, means_only
-from laconic.errors import DataError, ModelError, at
+from laconic.errors import DataError, InputError, ModelError, ScaleError, at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.records import RunRecord
 from laconic.train.evaluate import Loss, check_labels, evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.layout import plain
 from laconic.train.progress import Progress, SilentProgress
 from laconic.train.record import layer_records, to_json, versions
 from laconic.train.run_folder import RunFolder, open_run
@@ -61,8 +63,9 @@ def compress(
     ``train`` and ``validate`` are loaders of (inputs, class indices); settings are chosen on
     ``validate``. ``data_size`` is the number of training examples (counted if not given). With ``out`` a
     run folder is kept: ``model.lac``, ``record.json``, a log and checkpoints; ``resume=True`` goes on
-    after a kill and ends in the same file. Raises DataError (empty loader, labels out of range),
-    ModelError, InputError, RunFolderError, NonFiniteError, WriteError.
+    after a kill and ends in the same file. A network on a GPU is trained there. Raises DataError (empty
+    loader, labels out of range), ModelError, InputError, ScaleError (a ``data_size`` that is not the
+    loader's), RunFolderError, NonFiniteError, WriteError.
 
     >>> import torch, laconic
     >>> from laconic.methods import MagnitudePruning
@@ -73,7 +76,7 @@ def compress(
     >>> sorted(net.tensors)
     ['bias', 'weight']
     """
-    job = Job(method, target, fit, seed)
+    job = Job(method, target, _where_it_is(model, fit), seed)
     if out is None:
         return run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
@@ -97,11 +100,14 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoint if there is one) and convert."""
     show = progress or SilentProgress()
-    example = check_start(model, train)
+    example = check_start(model, train, loss)
     size = data_size if data_size is not None else count_examples(train)
-    with at("compress: the original network on the validation split"):
-        original = evaluate(model, validate, loss)
+    _check_size(size, train)
+    original = _score_original(model, validate, loss)
     show.say(f"original: validation error {100 * original.error:.2f} %")
+    notes = (*unfinished(job.method, job.fit.epochs), *frozen(model))
+    for note in notes:
+        show.say(note)
     steps = job.fit.epochs * len(train) if isinstance(train, Sized) else None
     net = api.prepare(model, job.method, example, data_size=size, seed=job.seed, total_steps=steps)
     checkpoint = folder.path(CHECKPOINT) if folder else None
@@ -118,14 +124,62 @@ def run_job(
     )
     show.say("choosing the grid on the validation split")
     small = api.convert(net, Judge(lambda m: evaluate(m, validate, loss), original, job.target))
-    return _with_facts(small, original, size)
+    return _with_facts(small, original, size, notes)
 
 
-def check_start(model: nn.Module, train: Loader) -> Tensor:
+def _where_it_is(model: nn.Module, fit: FitConfig) -> FitConfig:
+    """``fit`` on the GPU that the model lies on; a model on the CPU goes where ``fit`` says."""
+    kind = next((p.device.type for p in model.parameters()), "cpu")
+    return replace(fit, accelerator=kind) if kind in ("cuda", "mps") else fit
+
+
+def _score_original(model: nn.Module, validate: Loader, loss: Loss) -> Score:
+    """The uncompressed network on the validation split; ModelError if its loss is no number."""
+    with at("compress: the original network on the validation split"):
+        score = evaluate(model, validate, loss)
+        if not math.isfinite(score.nll):
+            raise ModelError(
+                f"its loss is {score.nll} before compression has begun. Cure: look for NaN or infinite "
+                "values in its buffers (running statistics of batch norms) and in the inputs, or for a loss "
+                "that overflows"
+            )
+    return score
+
+
+def unfinished(method: Method, epochs: int) -> tuple[str, ...]:
+    """What ``method`` plans for later than the last of ``epochs``, in words."""
+    notes = []
+    end = getattr(getattr(method, "warm_up", None), "end", None)
+    if isinstance(end, int | float) and end > epochs:
+        notes.append(
+            f"training ends after {epochs} epochs, before the KL's warm-up does (epoch {end:g}): it never "
+            f"counts in full. Cure: fit.epochs above {end:g}, or an earlier warm_up.end"
+        )
+    hold_from = getattr(method, "hold_from", None)
+    if isinstance(hold_from, int | float) and hold_from >= epochs:
+        notes.append(
+            f"training ends after {epochs} epochs, so no pruned weight is ever held (hold_from={hold_from:g})"
+            f". Cure: fit.epochs above {hold_from:g}, or an earlier hold_from"
+        )
+    return tuple(notes)
+
+
+def frozen(model: nn.Module) -> tuple[str, ...]:
+    """A note on the parameters that no method touches, if there are any."""
+    names = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if not names:
+        return ()
+    count = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
+    note = f"{count} frozen (requires_grad is False; the first is {names[0]!r}) and stored as raw float32. "
+    return (note + "Cure: model.requires_grad_(True), if they may be compressed",)
+
+
+def check_start(model: nn.Module, train: Loader, loss: Loss = F.cross_entropy) -> Tensor:
     """Two inputs of the first training batch, once it is sure that the network can learn from it.
 
     Refuses before any time is spent: ModelError (no parameters, NaN weights), InputError (inputs of a shape
-    that the network does not take), DataError (an empty loader, no pairs, labels the network cannot have).
+    that the network does not take), DataError (an empty loader, no pairs or, under cross-entropy, labels
+    the network cannot have).
     """
     batch = next(iter(train), None)
     if batch is None:
@@ -138,8 +192,22 @@ def check_start(model: nn.Module, train: Loader) -> Tensor:
         )
     example, labels = batch[0][:2], batch[1]
     with at("compress: the first training batch"):
+        example = _fitting(model, example)
+        classes = _classes(model, example)
+        if loss is F.cross_entropy:
+            check_labels(labels, classes)
+    return example
+
+
+def _fitting(model: nn.Module, example: Tensor) -> Tensor:
+    """``example`` in a layout that the network takes (``.view`` wants a plain one); refuses other misfits."""
+    try:
         check_model(model, example)
-        check_labels(labels, _classes(model, example))
+    except InputError:
+        if plain(example).stride() == example.stride():
+            raise
+        example = plain(example)
+        check_model(model, example)
     return example
 
 
@@ -153,18 +221,42 @@ def _classes(model: nn.Module, example: Tensor) -> int:
     return int(out.shape[1])
 
 
-def _with_facts(small: Compressed, original: Score, data_size: int) -> Compressed:
+def _with_facts(small: Compressed, original: Score, data_size: int, notes: tuple[str, ...]) -> Compressed:
     facts = {**small.facts, "original_validation_error": original.error, "data_size": data_size}
-    return Compressed(small.module, small.tensors, facts, small.example)
+    return replace(small, facts={**facts, "notes": list(notes)} if notes else facts)
 
 
 def count_examples(loader: Loader) -> int:
-    """Training examples behind a loader: its ``data_size``, its data set's length, or one counting pass."""
+    """Training examples behind a loader: what it knows of itself, or else one counting pass."""
+    known = _known_examples(loader)
+    return known if known is not None else sum(len(y) for _, y in loader)
+
+
+def _known_examples(loader: Loader) -> int | None:
+    """A loader's ``data_size``, or the length of what it draws from: its sampler, else its data set."""
     size = getattr(loader, "data_size", None)
     if isinstance(size, int):
         return size
-    dataset = getattr(loader, "dataset", None)
-    return len(dataset) if isinstance(dataset, Sized) else sum(len(y) for _, y in loader)
+    batches = getattr(loader, "batch_sampler", None)
+    # A DataLoader with a batch sampler of the user's own has a sampler too, but does not ask it.
+    sampler = getattr(loader if batches is None else batches, "sampler", None)
+    if isinstance(sampler, Sized):
+        return len(sampler)
+    dataset = getattr(loader, "dataset", None) if batches is None or sampler is not None else None
+    return len(dataset) if isinstance(dataset, Sized) else None
+
+
+def _check_size(data_size: int, loader: Loader) -> None:
+    """Refuse a ``data_size`` that is not the loader's; less than a batch may be left over (drop_last)."""
+    known = _known_examples(loader)
+    if known is None or not isinstance(data_size, int):
+        return  # what is no whole number is refused with the other numbers that cannot be
+    batch = math.ceil(known / max(1, len(loader))) if isinstance(loader, Sized) else 1
+    if abs(data_size - known) >= max(1, batch):
+        raise ScaleError(
+            f"compress: data_size={data_size}, but the training loader draws from {known} examples. "
+            f"Cure: data_size={known}, or leave it out"
+        )
 
 
 def write_results(
@@ -180,17 +272,18 @@ def write_results(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         length = api.save(small, path)
+    data = path.read_bytes()
     notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
-    notes += missed(job.target, small, length)
+    notes = (*small.facts.get("notes", ()), *notes, *missed(job.target, small, length))
     facts = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     record = RunRecord(
         settings=settings_of(job),
         seed=job.seed,
         versions=versions(),
-        layers=layer_records(small.tensors, path.read_bytes()),
+        layers=layer_records(small.tensors, data),
         metrics={**facts, **metrics},
         file_bytes=length,
-        bytes_before=sum(4 * p.numel() for p in small.module.parameters()),
+        bytes_before=sum(4 * row.weights for row in pack.layout(data)),  # all that the file holds, as fp32
         notes=notes,
     )
     if final:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from laconic.bayes.prepare import means_only
 from laconic.errors import DataError, InputError
 from laconic.methods.contract import Score
+from laconic.train.layout import run
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -19,23 +20,39 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) -> Score:
     """Share of wrong classes and mean loss (nats per example) in evaluation mode, noise off.
 
-    ``loss`` averages over a batch. Each layer's training flag is put back. Raises DataError if
-    ``batches`` is empty or, under cross-entropy, a label is out of range.
+    Outputs are (N, C, ...), labels (N, ...) as class indices or, under a loss that takes them, (N, C, ...)
+    as one number per class. ``loss`` averages over a batch. Each layer's training flag is put back. Raises
+    DataError if ``batches`` is empty or, under cross-entropy, a label is out of range, and InputError if
+    the labels' shape does not fit the outputs'.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    wrong, total, seen = 0, 0.0, 0
+    wrong, judged, total, seen = 0, 0, 0.0, 0
     with means_only(module), torch.inference_mode():
         for x, y in batches:
             x, y = x.to(device), y.to(device)
-            out = module(x)
+            out = run(module, x)
             if loss is F.cross_entropy:
                 check_labels(y, out.shape[1])
-            wrong += int((out.argmax(1) != y).sum())
+            misses = _misses(out, y)
+            wrong += int(misses.sum())
+            judged += misses.numel()
             total += float(loss(out, y)) * len(y)
             seen += len(y)
     if seen == 0:
         raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
-    return Score(error=wrong / seen, nll=total / seen, examples=seen)
+    return Score(error=wrong / judged, nll=total / seen, examples=seen)
+
+
+def _misses(out: Tensor, labels: Tensor) -> Tensor:
+    """Where the most likely class is not the labelled one: booleans, one for each label."""
+    truth = labels.argmax(1) if labels.shape == out.shape else labels
+    guess = out.argmax(1)
+    if guess.shape != truth.shape:
+        raise InputError(
+            f"labels of shape {tuple(labels.shape)} do not fit outputs of shape {tuple(out.shape)}. "
+            f"Cure: class indices of shape {tuple(guess.shape)}, or one number per class"
+        )
+    return guess != truth
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

@@ -8,7 +8,6 @@ continues from its last checkpoint to the very same weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,23 @@ from torch import Tensor, nn
 
 from laconic import api
 from laconic.bayes.guard import check_loss
-from laconic.errors import DataError, InputError
+from laconic.errors import DataError, InputError, RunFolderError
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.evaluate import Loss, check_labels
+from laconic.train.layout import laid_out
 from laconic.train.progress import Progress, SilentProgress
+from laconic.train.randomness import global_noise, seeded
+
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps", "tpu")
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How long and how fast: Adam at ``lr``, flat for the share ``flat`` of training, then linearly to 0.
 
-    ``channels_last`` lays 4-d inputs and weights out by pixel, which halves a step on CPUs.
-    ``accelerator`` and ``devices`` go to Lightning Fabric. ``seed`` orders the data.
+    ``channels_last`` lays 4-d inputs and weights out by pixel while training, which halves a step on CPUs;
+    a network that cannot run so (it flattens with ``.view``) is trained in the plain layout.
+    ``accelerator`` and ``devices`` (one, so far) go to Lightning Fabric. ``seed`` orders the data.
     """
 
     epochs: int = 10
@@ -47,6 +51,12 @@ class FitConfig:
             raise InputError(
                 f"need epochs >= 1, lr > 0, 0 <= flat <= 1; got {self.epochs}, {self.lr}, {self.flat}"
             )
+        if self.accelerator not in ACCELERATORS:
+            raise InputError(
+                f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}"
+            )
+        if self.devices != 1:
+            raise InputError(f"devices={self.devices}: training runs on one device so far. Cure: devices=1")
 
 
 @dataclass(frozen=True)
@@ -100,28 +110,42 @@ def fit(
     """Train ``net`` in place; with ``checkpoint`` it continues from there and saves after every epoch.
 
     ``loss`` averages over the batch (nats per example). ``on_epoch(epoch, mean_loss)`` is told of each
-    finished epoch. Raises DataError (empty loader, labels out of range) and NonFiniteError.
+    finished epoch. Raises DataError (empty loader, labels out of range), NonFiniteError and RunFolderError
+    (a checkpoint of another network).
     """
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
     fabric.launch()
-    if config.channels_last and any(p.ndim == 4 for p in net.parameters()):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(_with_base_lr(hooks.param_groups(config.lr)), lr=config.lr)
-    first = 0
-    state = load_checkpoint(checkpoint) if checkpoint else None
-    if state is not None:
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        hooks.set_state(state["hooks"])
-        first = state["epoch"] + 1
+    first = _resumed(checkpoint, net, optimizer, hooks) if checkpoint else 0
     model, wrapped = fabric.setup(net, optimizer)
-    with (progress or SilentProgress()).task("training", config.epochs, done=first) as tick:
+    with (
+        (progress or SilentProgress()).task("training", config.epochs, done=first) as tick,
+        laid_out(net, config.channels_last) as lay_out,
+    ):
         for epoch in range(first, config.epochs):
-            mean_loss = _epoch(fabric, model, net, wrapped, loader, config, hooks, loss, epoch)
+            mean_loss = _epoch(fabric, model, net, wrapped, loader, config, hooks, loss, epoch, lay_out)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, _state(net, optimizer, hooks, epoch))
             on_epoch(epoch, mean_loss)
             tick(f"loss {mean_loss:.4f}")
+
+
+def _resumed(checkpoint: Path, net: nn.Module, optimizer: Any, hooks: Hooks) -> int:
+    """Load ``checkpoint``, if it exists, into all three; returns the epoch to go on with."""
+    state = load_checkpoint(checkpoint)
+    if state is None:
+        return 0
+    try:
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        hooks.set_state(state["hooks"])
+        return int(state["epoch"]) + 1
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(
+            f"checkpoint {checkpoint} does not fit this {type(net).__name__}: {reason}. "
+            "Cure: resume with the network that the run began with, or name another folder with --out"
+        ) from error
 
 
 def _epoch(
@@ -134,17 +158,18 @@ def _epoch(
     hooks: Hooks,
     loss: Loss,
     epoch: int,
+    lay_out: Callable[[Tensor], Tensor],
 ) -> float:
     """One pass over the data; returns the mean loss with penalty, in nats per example."""
     batches = seeded(loader, config.seed, epoch)
     total, seen = 0.0, 0
     length = len(loader) if isinstance(loader, Sized) else None
     model.train()
-    with _global_noise(config.seed, epoch):
+    with global_noise(config.seed, epoch):
         for index, (x, y) in enumerate(batches):
             fraction = (epoch + (index / length if length else 0.0)) / config.epochs
             _set_lr(optimizer, lr_factor(fraction, config.flat))
-            x, y = _to_device(fabric, x, config), y.to(fabric.device)
+            x, y = lay_out(x.to(fabric.device)), y.to(fabric.device)
             out = model(x)
             if epoch == 0 and loss is F.cross_entropy:
                 check_labels(y, out.shape[1])
@@ -164,38 +189,6 @@ def _epoch(
     return total / seen
 
 
-def seeded(loader: Any, seed: int, epoch: int) -> Any:
-    """The loader, told its epoch: its order then depends on (seed, epoch) alone."""
-    if hasattr(loader, "set_epoch"):
-        loader.set_epoch(epoch)
-    elif isinstance(getattr(loader, "generator", None), torch.Generator):
-        loader.generator.manual_seed(_mix(seed, epoch))
-    return loader
-
-
-def _global_noise(seed: int, epoch: int) -> Any:
-    """A fork of torch's global generator, seeded by (seed, epoch) and put back afterwards.
-
-    The one place where the global generator is touched: a user's own ``nn.Dropout`` and shuffling
-    DataLoaders draw from it and know no other.
-    """
-    fork = torch.random.fork_rng(devices=[])
-
-    class _Seeded(nullcontext[None]):
-        def __enter__(self) -> None:
-            fork.__enter__()
-            torch.manual_seed(_mix(seed, epoch))
-
-        def __exit__(self, *error: Any) -> None:
-            fork.__exit__(*error)
-
-    return _Seeded()
-
-
-def _mix(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch * 7_919 + 17) % 2**63
-
-
 def _with_base_lr(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**g, "base_lr": g["lr"]} for g in groups]
 
@@ -203,11 +196,6 @@ def _with_base_lr(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _set_lr(optimizer: Any, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-
-
-def _to_device(fabric: Fabric, x: Tensor, config: FitConfig) -> Tensor:
-    x = x.to(fabric.device)
-    return x.contiguous(memory_format=torch.channels_last) if config.channels_last and x.ndim == 4 else x
 
 
 def _state(net: nn.Module, optimizer: Any, hooks: Hooks, epoch: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from laconic.bayes.layers import NoiseSource, Variational
+from laconic.bayes.layers import LOCAL, NoiseSource, Variational
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, sampling
 
 
@@ -281,3 +281,24 @@ def test_a_name_that_is_taken_is_refused():
 
     with pytest.raises(ModelError, match="w_log_var"):
         make_bayesian(Taken(), example=torch.ones(1, 3), init_log_var=-8.0, noise=NoiseSource(0))
+
+
+class TwiceLooked(nn.Module):
+    """Looks into one table twice, so that it is drawn whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 4, padding_idx=2)
+
+    def forward(self, index):
+        return torch.stack([self.embed(index), self.embed(index)])
+
+
+def test_a_padding_row_has_no_noise_even_when_the_table_is_drawn_whole():
+    index = torch.tensor([2, 3])
+    net = make_bayesian(TwiceLooked(), example=index, init_log_var=0.0, noise=NoiseSource(1)).train()
+    assert not isinstance(net.embed, LOCAL[nn.Embedding])
+    first, second = net(index)
+    assert torch.equal(first, second)
+    assert not first[0].any()
+    assert bool((first[1] != net.embed._parameters["weight"][3]).all())

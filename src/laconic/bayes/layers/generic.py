@@ -9,6 +9,7 @@ another layer (as multi-head attention reads its ``out_proj``) or by a tied one.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from laconic.bayes.layers.variational import Variational
@@ -29,6 +30,11 @@ def _drawn(name: str) -> property:
         mean = self._parameters[name]
         if mean is None or "_bayes_draws" not in self.__dict__:
             return mean
-        return self._bayes_draws.weight(self, mean, self.bayes_log_var(name))
+        draw = self._bayes_draws.weight(self, mean, self.bayes_log_var(name))
+        padding = self.padding_idx if isinstance(self, nn.Embedding | nn.EmbeddingBag) else None
+        if padding is None or draw is mean:
+            return draw
+        row = torch.tensor([padding], device=draw.device)
+        return draw.index_copy(0, row, mean[padding : padding + 1])  # the padding row has no noise
 
     return property(read, doc=f"This forward pass's draw of {name!r}, or its posterior mean.")

@@ -1,0 +1,152 @@
+"""What a compression was asked to do: flags over the run file over the defaults."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laconic.cli.choices import NETWORKS, pick, preset
+from laconic.cli.settings import check_seed, check_threads, parse_value
+from laconic.errors import InputError
+from laconic.train.compress import Job, settings_of
+from laconic.train.fit import FitConfig
+
+OPTIONS = ("network", "model", "data", "method", "preset", "target", "seed", "out", "threads")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, from the command line over the run file over the defaults."""
+
+    network: str | None
+    model: str | None
+    data: str
+    method: str
+    target: str | None
+    seed: int
+    out: Path
+    settings: Mapping[str, Any]
+    threads: int | None = None
+
+    def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
+        """What identifies the run: it must be the same on --resume."""
+        asked = {"network": self.network, "model": self.model, "data": self.data}
+        data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
+        trained = None if reference is None else vars(reference)
+        return {**asked, **data, **settings_of(job), "reference": trained}
+
+
+def parse_request(arguments: argparse.Namespace) -> Request:
+    """Merge flags, run file and defaults; unknown names in the run file are errors."""
+    from_file, asked = _run_file(arguments.config)
+    values = _merged(from_file, {k: getattr(arguments, k, None) for k in OPTIONS})
+    network, model = values.get("network"), values.get("model")
+    if (network is None) == (model is None):
+        raise InputError(
+            "name one network: a built-in one (lenet5) or your own with --model package.module:function"
+        )
+    method = values.get("method", "sparse-vd")
+    data = values.get("data") or (pick(NETWORKS, network, "network").data if network else None)
+    if data is None:
+        raise InputError("--model needs --data: mnist, fashion-mnist, digits or package.module:function")
+    asked.update(_set_flags(arguments.set))
+    _refuse_unused(asked, model, data)
+    seed, threads = values.get("seed", 0), values.get("threads")
+    check_seed(seed)
+    check_threads(threads)
+    name = network or str(model).split(":")[-1]
+    return Request(
+        network=network,
+        model=model,
+        data=data,
+        method=method,
+        target=values.get("target"),
+        seed=seed,
+        out=Path(values.get("out") or Path("runs") / f"{name}-{method}"),
+        settings={**preset(values.get("preset", "full"), method, network), **asked},
+        threads=threads,
+    )
+
+
+def _merged(from_file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags over the run file; either way of naming a network on the command line replaces the file's."""
+    given = {k: v for k, v in flags.items() if v is not None}
+    named = {"network", "model"}
+    kept = {k: v for k, v in from_file.items() if k not in named or not named & set(given)}
+    return {**kept, **given}
+
+
+def _set_flags(texts: Iterable[str]) -> dict[str, Any]:
+    """The values of ``--set KEY=VALUE``."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} should read KEY=VALUE")
+        settings[key] = parse_value(value)
+    return settings
+
+
+def _refuse_unused(asked: Mapping[str, Any], model: str | None, data: str) -> None:
+    """Refuse settings that nothing would look at (a preset's own may stand unused)."""
+    for key in asked:
+        if key.startswith("data.") and ":" in data:
+            raise InputError(
+                f"setting {key} is for built-in data; {data} makes its own batches. "
+                f"Cure: leave {key} out, and batch in that function"
+            )
+        if key.startswith("reference.") and model is not None:
+            raise InputError(
+                f"setting {key} is for training a built-in network; --model {model} is trained already. "
+                f"Cure: leave {key} out"
+            )
+
+
+def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and dotted settings of a TOML run file."""
+    if path is None:
+        return {}, {}
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"run file {path}: {error.strerror}. Cure: check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"run file {path} is not UTF-8 text: {error}. Cure: save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"run file {path}: {error}. Cure: NAME = VALUE lines, then a [settings] table"
+        ) from error
+    table = tree.pop("settings", {})
+    if not isinstance(table, dict):
+        raise InputError(
+            f"run file {path}: settings must be one table, got {table!r}. Cure: a line [settings], "
+            "and NAME = VALUE lines below it"
+        )
+    _check_options(path, tree)
+    return tree, _flatten(table)
+
+
+def _check_options(path: str, tree: Mapping[str, Any]) -> None:
+    unknown = sorted(set(tree) - set(OPTIONS))
+    if unknown:
+        known = ", ".join((*OPTIONS, "settings"))
+        raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
+    for name, value in tree.items():
+        kind, example = (int, "3") if name in ("seed", "threads") else (str, '"..."')
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise InputError(
+                f"run file {path}: {name} must be {kind.__name__}, got {value!r}. Cure: {name} = {example}"
+            )
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        )
+    return flat

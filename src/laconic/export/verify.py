@@ -1,0 +1,119 @@
+"""Does the file compute what the module computes? Both run before a graph is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.export.program import Example, as_arguments, by_position, evaluation_copy, inference
+from laconic.pack.graph import decode_graph, encode_graph
+from laconic.records import AnyArray, PackedModel, ValueSpec
+from laconic.runtime import Network
+
+TOLERANCE = 1e-4
+"""Largest difference over the largest output. Rounding stays far below, a wrong rule far above."""
+
+_ROUNDING = 1e-6  # what float32 leaves of outputs that cancel to nothing
+
+
+def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str | None:
+    """What the file's graph does otherwise than the module, in words; None when they agree.
+
+    Both compute the example, and then a disturbed one of another size where a dimension is free. The
+    module is left as it was.
+    """
+    try:
+        network = Network.from_packed(_as_read(model), threads=torch.get_num_threads())
+    except Exception as error:  # noqa: BLE001 - whatever keeps the file from running is told to the user
+        return f"the captured graph does not run ({_first_line(error)})"
+    view, example = by_position(module, example)
+    for inputs, is_example in _trials(as_arguments(example), network.inputs):
+        wanted = _answer(view, inputs)
+        if wanted is None and not is_example:
+            return None  # the module itself refuses that size
+        try:
+            result = network(*(x.numpy() for x in inputs))
+        except Exception as error:  # noqa: BLE001 - see above
+            return f"the captured graph does not run on {_shapes(inputs)} ({_first_line(error)})"
+        problem = compare(list(result) if isinstance(result, tuple) else [result], wanted or [])
+        if problem:
+            return f"the captured graph gives {problem}, for inputs {_shapes(inputs)}"
+    return None
+
+
+def _as_read(model: PackedModel) -> PackedModel:
+    """The model with the graph that a reader will find."""
+    if model.graph is None:
+        return model
+    return replace(model, graph=decode_graph(encode_graph(model.graph), len(model.tensors)))
+
+
+def _trials(
+    example: tuple[torch.Tensor, ...], specs: tuple[ValueSpec, ...]
+) -> Iterator[tuple[tuple[torch.Tensor, ...], bool]]:
+    """The example itself, then one that is disturbed, with one more entry along free axes."""
+    yield example, True
+    draws = torch.Generator().manual_seed(0)
+    yield tuple(_varied(x, spec, draws) for x, spec in zip(example, specs, strict=True)), False
+
+
+def _varied(x: torch.Tensor, spec: ValueSpec, draws: torch.Generator) -> torch.Tensor:
+    for axis, size in enumerate(spec.shape):
+        if size is None and x.shape[axis]:
+            n = x.shape[axis]
+            x = x.index_select(axis, torch.arange(n + 1) % n)
+    return x + 0.5 * torch.randn(x.shape, generator=draws) if x.is_floating_point() else x
+
+
+def _answer(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[AnyArray] | None:
+    """The module's outputs, computed by a copy (a forward pass may write into buffers); None on refusal."""
+    copied = evaluation_copy(module)
+    try:
+        with inference(), torch.random.fork_rng(devices=[]):
+            result = copied(*(x.clone() for x in inputs))
+    except Exception:  # noqa: BLE001 - a module may refuse inputs in any way
+        return None
+    return [x.numpy() for x in _tensors(result)]
+
+
+def _tensors(result: object) -> Iterator[torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        yield result.detach()
+    elif isinstance(result, (tuple, list)):
+        for item in result:
+            yield from _tensors(item)
+
+
+def compare(got: list[AnyArray], wanted: list[AnyArray]) -> str | None:
+    """How two lists of outputs differ, in words; None where rounding explains it.
+
+    >>> compare([np.float32([1, 2])], [np.float32([1, 3])])
+    'other numbers than the module (largest difference 1, largest output 3)'
+    """
+    if len(got) != len(wanted):
+        return f"{len(got)} outputs, the module {len(wanted)}"
+    for a, b in zip(got, wanted, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"an output of shape {a.shape} and type {a.dtype}, the module {b.shape} and {b.dtype}"
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        usual = np.isfinite(x) & np.isfinite(y)
+        if not np.array_equal(x[~usual], y[~usual], equal_nan=True):
+            return "NaN or infinite outputs elsewhere than the module"
+        worst = float(np.abs(x[usual] - y[usual]).max(initial=0.0))
+        largest = float(np.abs(y[usual]).max(initial=0.0))
+        if worst > max(TOLERANCE * largest, _ROUNDING):
+            sizes = f"largest difference {worst:.3g}, largest output {largest:.3g}"
+            return f"other numbers than the module ({sizes})"
+    return None
+
+
+def _shapes(inputs: tuple[torch.Tensor, ...]) -> str:
+    return ", ".join(str(tuple(x.shape)) for x in inputs)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

@@ -1,0 +1,126 @@
+"""``laconic run``, ``bench`` and ``export``: arrays, batches and paths that cannot be."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from laconic.cli import main
+
+X = np.array([[-1, 0, 2]], np.float32)
+
+
+def _saved(array: object) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(array), allow_pickle=True)
+    return stream.getvalue()
+
+
+def _zipped() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, x=X)
+    return stream.getvalue()
+
+
+def _huge() -> bytes:
+    """A header that claims more than any memory."""
+    return _saved(X).replace(b"'shape': (1, 3), }" + 12 * b" ", b"'shape': (9999999999999,), }  ", 1)
+
+
+BROKEN: dict[str, Callable[[], bytes]] = {
+    "empty": bytes,
+    "text": lambda: b"1 2 3\n",
+    "cut short": lambda: _saved(X)[:-3],
+    "header cut short": lambda: _saved(X)[:40],
+    "header that is no Python": lambda: _saved(X).replace(b"{'descr'", b"{{(descr", 1),
+    "zip that is none": lambda: b"PK\x03\x04 not really",
+    "archive under the name of an array": _zipped,
+    "objects": lambda: _saved([{}, None]),
+    "more than any memory": _huge,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_run_refuses_an_array_that_is_none(
+    kind: str, relu: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(BROKEN[kind]())
+    assert main(["run", relu, str(path)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"laconic: InputError: {path} is ")
+    assert "Cure: numpy.save(name, array)" in err
+    assert "pickle" not in err
+    assert len(err.splitlines()) == 1
+
+
+def test_run_refuses_an_archive_by_its_name(
+    relu: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", x=X)
+    assert zipfile.is_zipfile(tmp_path / "x.npz")
+    assert main(["run", relu, str(tmp_path / "x.npz")]) == 2
+    assert "x.npz is an archive of arrays. Cure: save each alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["y", "y.txt", "y.npz", "y.npy.gz"])
+def test_run_writes_npy_files_only(
+    name: str, relu: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", X)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert main(["run", relu, str(tmp_path / "x.npy"), "--out", str(tmp_path / name)]) == 2
+    assert f"{name} should end in .npy. Cure: --out y" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_run_writes_exactly_the_file_that_was_named(relu: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    before = {p.name for p in tmp_path.iterdir()}
+    assert main(["run", relu, str(tmp_path / "x.npy"), "--out", str(tmp_path / "y.npy")]) == 0
+    assert {p.name for p in tmp_path.iterdir()} - before == {"y.npy"}
+    assert np.load(tmp_path / "y.npy").tolist() == [[0, 0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--batch", "0"], "bench: a batch must be at least 1, got 0. Cure: --batch 1 64"),
+        (["--batch", "4", "-3"], "bench: a batch must be at least 1, got -3. Cure"),
+        (["--threads", "0"], "threads must be in 1.."),
+        (["--threads", "-2"], "threads must be in 1.."),
+        (["--threads", "1000000"], "threads must be in 1.."),
+    ],
+)
+def test_bench_needs_batches_and_threads(
+    words: list[str], complaint: str, relu: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", relu, *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"laconic: InputError: {complaint}" in said.err
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "run", "bench", "export"])
+@pytest.mark.parametrize(
+    ("name", "why"), [("absent.lac", "No such file or directory"), (".", "Is a directory")]
+)
+def test_every_reader_says_the_same_of_a_file_it_cannot_read(
+    command: str,
+    name: str,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = {"verify": ["--data", "digits"], "run": ["x.npy"], "export": ["m.onnx"]}
+    assert main([command, name, *more.get(command, [])]) == 2
+    assert (
+        capsys.readouterr().err == f"laconic: InputError: cannot read {name}: {why}. Cure: check the path\n"
+    )

@@ -1,0 +1,85 @@
+"""Flags over the run file over the defaults, and settings that nothing would look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from laconic.cli import main
+from laconic.cli.choices import make_job, make_reference
+from laconic.cli.main import RUN_FILE, _parser
+from laconic.cli.request import Request, parse_request
+from laconic.errors import InputError
+
+
+def request(*words: str) -> Request:
+    return parse_request(_parser().parse_args(["compress", *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ["digits-mlp", "--data", "a:b", "--set", "data.batch_size=7"],
+            r"setting data\.batch_size is for built-in data; a:b makes its own batches\. Cure",
+        ),
+        (["--model", "a:b", "--data", "c:d", "--set", "data.size=7"], r"setting data\.size is for built-in"),
+        (
+            ["--model", "a:b", "--data", "digits", "--set", "reference.epochs=7"],
+            r"setting reference\.epochs is for training a built-in network; --model a:b is trained",
+        ),
+    ],
+)
+def test_a_setting_that_nothing_would_look_at_is_refused(words: list[str], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        request(*words)
+
+
+def test_a_presets_own_settings_may_stand_unused() -> None:
+    asked = request("--model", "a:b", "--data", "c:d", "--preset", "demo", "--method", "magnitude")
+    assert asked.settings["reference.epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("in_file", "flags", "network", "model"),
+    [
+        ("network = 'digits-mlp'", ["--model", "a:b"], None, "a:b"),
+        ("model = 'a:b'", ["digits-mlp"], "digits-mlp", None),
+        ("network = 'digits-mlp'", ["digits-cnn"], "digits-cnn", None),
+        ("model = 'a:b'", ["--model", "c:d"], None, "c:d"),
+        ("model = 'a:b'", [], None, "a:b"),
+    ],
+)
+def test_a_network_on_the_command_line_wins_over_the_run_files(
+    in_file: str, flags: list[str], network: str | None, model: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(f"{in_file}\ndata = 'digits'\n")
+    asked = request("--config", str(path), *flags)
+    assert (asked.network, asked.model) == (network, model)
+
+
+def test_two_networks_in_one_place_are_one_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("network = 'digits-mlp'\nmodel = 'a:b'\ndata = 'digits'\n")
+    for words in (["--config", str(path)], ["digits-mlp", "--model", "a:b"]):
+        with pytest.raises(InputError, match="name one network"):
+            request(*words)
+
+
+def test_the_helps_run_file_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    assert RUN_FILE.rstrip() in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "run file (TOML) with --config" in " ".join(capsys.readouterr().out.split())
+    path = tmp_path / "run.toml"
+    path.write_text(RUN_FILE.partition("\n\n")[2])
+    asked = request("--config", str(path))
+    job = make_job(asked.method, asked.settings, asked.target, asked.seed)
+    assert (job.method.sparsity, job.method.grid.steps, job.fit.epochs) == (0.9, (0.5, 1.0), 20)  # type: ignore[attr-defined]
+    reference = make_reference(asked.network, asked.settings, asked.seed)
+    assert reference is not None
+    assert reference.epochs == 30
