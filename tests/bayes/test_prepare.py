@@ -228,9 +228,17 @@ def test_a_strange_log_variance_is_refused(log_var):
 
 def test_a_network_that_cannot_be_copied():
     model = convnet()
-    model.kept = model[5].weight * 2
+    model.kept = [model[5].weight * 2]  # with its history, where it cannot be seen
     with pytest.raises(ModelError, match="deep-copied"):
         prepare(model)
+
+
+def test_what_a_forward_pass_left_behind_is_copied_without_its_history():
+    model = convnet()
+    model.kept = model[5].weight * 2
+    net = prepare(model)
+    assert torch.equal(net.kept, model.kept)
+    assert net.kept.is_leaf
 
 
 def test_training_lowers_the_elbo_and_raises_noise_where_weights_do_not_matter():
