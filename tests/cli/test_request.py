@@ -83,3 +83,13 @@ def test_the_helps_run_file_is_one(tmp_path: Path, capsys: pytest.CaptureFixture
     reference = make_reference(asked.network, asked.settings, asked.seed)
     assert reference is not None
     assert reference.epochs == 30
+
+
+def test_the_number_of_threads_identifies_a_run() -> None:
+    """Sums of floats depend on it, so a run that goes on with another one would not end in the same file."""
+    one, all_of_them = (request("digits-mlp", *words) for words in (["--threads", "1"], []))
+    records = []
+    for asked in (one, all_of_them):
+        job = make_job(asked.method, asked.settings, asked.target, asked.seed)
+        records.append(asked.record(job, make_reference(asked.network, asked.settings, asked.seed)))
+    assert {k for k in records[0] if records[0][k] != records[1][k]} == {"threads"}

@@ -33,8 +33,11 @@ class Request:
     threads: int | None = None
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
-        """What identifies the run: it must be the same on --resume."""
-        asked = {"network": self.network, "model": self.model, "data": self.data}
+        """What identifies the run: it must be the same on --resume.
+
+        The number of threads is part of it, since sums of floats depend on it.
+        """
+        asked = {"network": self.network, "model": self.model, "data": self.data, "threads": self.threads}
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else vars(reference)
         return {**asked, **data, **settings_of(job), "reference": trained}
