@@ -135,6 +135,7 @@ def draw_posteriors(state: dict[str, Any], decoded: Mapping[str, AnyArray], scal
             axes[row, column].scatter(values[pick], log_var[pick], s=2, alpha=0.3, linewidths=0)
             axes[row, column].set_title(f"{layer}, {'before' if row == 0 else 'after'}", fontsize=10)
             axes[row, column].set_xlabel("mean")
+            axes[row, column].locator_params(axis="x", nbins=5)
             for level in (-a, 0.0, a):
                 axes[row, column].axvline(level, color="tab:red", linewidth=0.5)
     for row in range(2):
