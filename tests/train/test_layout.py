@@ -145,7 +145,9 @@ def test_four_and_five_dimensions_in_one_network() -> None:
 def test_a_network_that_cannot_be_copied_is_trained_as_it_is() -> None:
     net = _made(Flattening)
     net.kept = (k for k in ())  # type: ignore[assignment]
+    before = [p.detach().clone() for p in net.parameters()]
     fit(net, _loader(False), FitConfig(epochs=1), Hooks.plain(net))
+    assert not any(torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True))
 
 
 def test_scores_are_those_of_the_plain_layout() -> None:
