@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from laconic.bayes.kl import kl_divergence
+from laconic.bayes.kl import kl_divergence, spikes_sweep
 from laconic.bayes.kl.gaussian_spikes import windowed
 from laconic.bayes.kl.sigmoid_fit import fit
 from laconic.bayes.posteriors import Gaussian
@@ -133,3 +133,38 @@ def test_channels_last_and_sliced_tensors_give_the_same_numbers():
     assert torch.equal(mixed, expected)
     sliced = kl_divergence(Gaussian(mean[:, ::2], log_var[:, ::2]), TERNARY)
     assert torch.equal(sliced, expected[:, ::2])
+
+
+@pytest.mark.parametrize("levels", CODEBOOKS)
+def test_numpy_and_torch_do_the_same_sum(levels, monkeypatch):
+    """Devices without NumPy run the same lines by torch; float32 results differ by rounding alone."""
+    prior = Spikes(levels)
+    code = spikes_sweep.Code(prior.level_numbers(), prior.window_widths(), prior.base)
+    generator = torch.Generator().manual_seed(2)
+    mean, log_var = 0.3 * torch.randn(999, generator=generator), torch.randn(999, generator=generator) * 3 - 5
+    by_numpy = spikes_sweep.sweep(mean, log_var, 0.8, code)
+    monkeypatch.setattr(spikes_sweep, "_NUMPY_TYPES", ())
+    by_torch = spikes_sweep.sweep(mean, log_var, 0.8, code)
+    for a, b in zip(by_numpy, by_torch, strict=True):
+        assert torch.allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_threads_change_no_bit():
+    generator = torch.Generator().manual_seed(3)
+    q = Gaussian(0.2 * torch.randn(100_003, generator=generator), torch.full((100_003,), -6.0))
+    before = torch.get_num_threads()
+    try:
+        values = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            values.append(kl_divergence(q, TERNARY))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*values)
+
+
+@pytest.mark.filterwarnings("error")
+def test_not_a_number_stays_one_without_a_word():
+    """It is the training's guard that names the layer."""
+    q = Gaussian(torch.tensor([float("nan"), 0.1]), torch.tensor([-6.0, -6.0]))
+    assert kl_divergence(q, TERNARY).isnan().tolist() == [True, False]

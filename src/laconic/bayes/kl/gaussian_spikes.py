@@ -14,7 +14,6 @@ Within 1.07 nats of Monte Carlo over the relevant range (the paper's figure), wo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,12 +21,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from laconic.bayes.kl.dispatch import register_kl
-from laconic.bayes.kl.sigmoid_fit import fit, fit_and_slope
+from laconic.bayes.kl.sigmoid_fit import fit
+from laconic.bayes.kl.spikes_sweep import Code, sweep
 from laconic.bayes.posteriors.gaussian import EPSILON, Gaussian
 from laconic.bayes.priors.spikes import Spikes
-
-# Weights handled at a time: the temporaries of one piece stay in a core's cache.
-PIECE = 1 << 14
 
 
 @register_kl(Gaussian, Spikes)
@@ -36,7 +33,7 @@ def gaussian_spikes(q: Gaussian, p: Spikes) -> Tensor:
     if isinstance(p.levels, Tensor) and p.levels.requires_grad:
         return windowed(q, p)
     scale = q.mean.new_ones(()) if p.scale is None else p.scale
-    code = _Code(p.level_numbers(), p.window_widths(), p.base)
+    code = Code(p.level_numbers(), p.window_widths(), p.base)
     return _Windowed.apply(q.mean, q.log_var, scale, code)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -57,28 +54,14 @@ def windowed(q: Gaussian, p: Spikes) -> Tensor:
     return terms[p.base] + (shares * (terms - terms[p.base])).sum(0)
 
 
-@dataclass(frozen=True)
-class _Code:
-    levels: tuple[float, ...]
-    widths: tuple[float, ...]
-    base: int | None
-
-
 class _Windowed(torch.autograd.Function):
-    """Value and all three gradients in one sweep over cache-sized pieces."""
+    """Value and all three gradients in one sweep."""
 
     @staticmethod
-    def forward(ctx: Any, mean: Tensor, log_var: Tensor, scale: Tensor, code: _Code) -> Tensor:
+    def forward(ctx: Any, mean: Tensor, log_var: Tensor, scale: Tensor, code: Code) -> Tensor:
         order = sorted(range(mean.ndim), key=mean.stride, reverse=True)
         flat_mean, flat_log_var = (t.permute(order).reshape(-1) for t in (mean, log_var))
-        out = [torch.empty_like(flat_mean) for _ in range(3)]
-        factor, shift = 1.0 / float(scale), 2.0 * float(scale.log())
-        levels = mean.new_tensor(code.levels).unsqueeze(1)
-        pulls = mean.new_tensor([-1.0 / width**2 for width in code.widths]).unsqueeze(1)
-        for start in range(0, flat_mean.numel(), PIECE):
-            piece = slice(start, start + PIECE)
-            theta, rho = flat_mean[piece] * factor, flat_log_var[piece] - shift
-            _piece(theta - levels, rho, pulls, code.base, [t[piece] for t in out])
+        out = sweep(flat_mean, flat_log_var, float(scale), code)
         back = sorted(range(mean.ndim), key=order.__getitem__)
         shape = [mean.shape[d] for d in order]
         value, to_mean, to_log_var = (t.view(shape).permute(back) for t in out)
@@ -94,27 +77,3 @@ class _Windowed(torch.autograd.Function):
         if ctx.needs_input_grad[2]:  # KL(theta / s, log sigma^2 - 2 log s)
             along_scale = -((along_mean * mean).sum() + 2.0 * along_log_var.sum()) / scale
         return along_mean, along_log_var, along_scale, None
-
-
-def _piece(offset: Tensor, log_var: Tensor, pulls: Tensor, base: int | None, out: list[Tensor]) -> None:
-    """Value, d/d mean and d/d log variance of one flat piece, in units of the codebook, into ``out``.
-
-    ``offset`` is (levels, weights): mean minus level. ``pulls`` is -1 / tau^2 by level.
-    """
-    square = offset.square().add_(EPSILON)
-    f, f_log_var = fit_and_slope(square, log_var, log_var.exp())
-    f_mean = (f_log_var * offset).div_(square).mul_(-2.0)
-    pull = offset * pulls
-    share = offset.mul_(pull).mul_(0.5)
-    if base is None:
-        share = torch.softmax(share, 0)
-        slope = share * (pull - (share * pull).sum(0))
-    else:
-        share.exp_()
-        slope = pull.mul_(share)
-        for windows, whole in ((share, 1.0), (slope, 0.0)):
-            windows[base] = 0.0
-            windows[base] = whole - windows.sum(0)
-    torch.sum(share * f, 0, out=out[0])
-    torch.sum(f_mean.mul_(share).addcmul_(slope, f), 0, out=out[1])
-    torch.sum(f_log_var.mul_(share), 0, out=out[2])
