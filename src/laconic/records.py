@@ -200,6 +200,43 @@ class LayerRecord:
 
 
 @dataclass(frozen=True)
+class KeepPlan:
+    """Which units of which coupled groups stay: group name -> rising indices out of ``sizes[name]`` units.
+
+    A group that is not named stays whole. Equal plans compare equal.
+
+    >>> KeepPlan({"conv1.weight:0": (0, 2)}, {"conv1.weight:0": 4}).removed("conv1.weight:0")
+    (1, 3)
+    """
+
+    kept: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        if set(self.kept) != set(self.sizes):
+            odd = sorted(set(self.kept) ^ set(self.sizes))
+            raise InputError(f"keep plan: kept and sizes must name the same groups, not so for {odd}")
+        for name, kept in self.kept.items():
+            size = self.sizes[name]
+            if any(a >= b for a, b in zip(kept, kept[1:], strict=False)) or any(
+                not 0 <= k < size for k in kept
+            ):
+                raise InputError(
+                    f"keep plan: group {name!r} must keep rising indices below {size}, got {kept}"
+                )
+            if not kept:
+                raise InputError(
+                    f"keep plan: group {name!r} keeps none of its {size} units, which would cut the network "
+                    "in two. Cure: keep at least one"
+                )
+
+    def removed(self, name: str) -> tuple[int, ...]:
+        """The units of a group that go."""
+        stay = set(self.kept[name])
+        return tuple(k for k in range(self.sizes[name]) if k not in stay)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What a run did, as plain JSON-able data (see ``laconic.train.record`` for reading and writing)."""
 

@@ -82,7 +82,6 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "sparse-vd": {
         **_SPARSE_VD,
-        "kl_weight": 3.0,
         "fit.epochs": 20,
         "warm_up.end": 4.0,
         "hold_from": 11.0,

@@ -1,0 +1,1 @@
+"""Which axes of which tensors live and die together."""

@@ -1,0 +1,192 @@
+"""Plain modules for what PyTorch's own cannot be once narrower.
+
+A layer norm that counts the numbers that are gone, an attention whose heads are fewer than its width says, a
+network that picks what it still reads of its input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
+
+
+def narrow_layer_norm(
+    x: Tensor, total: int, weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool = True
+) -> Tensor:
+    r"""Layer norm over the last axis of numbers of which ``total - n`` more, all zero, were left out.
+
+    .. math:: m = \frac1N \sum_i x_i, \qquad v = \frac1N\Big(\sum_i (x_i - m)^2 + (N - n)\,m^2\Big), \qquad
+              y = \frac{x - m}{\sqrt{v + \epsilon}}\, w + b
+
+    with n numbers given of N. ``centred`` false: m is 0 (root mean square norm).
+
+    >>> x = torch.tensor([[3.0, 1.0]])
+    >>> narrow_layer_norm(x, 4, None, None, 0.0)
+    tensor([[1.6330, 0.0000]])
+    >>> F.layer_norm(torch.tensor([[3.0, 1.0, 0.0, 0.0]]), (4,), eps=0.0)[:, :2]
+    tensor([[1.6330, 0.0000]])
+    """
+    given = (x, weight, bias)
+    if has_torch_function(given):
+        done: Tensor = handle_torch_function(narrow_layer_norm, given, x, total, weight, bias, eps, centred)
+        return done
+    gone = total - x.shape[-1]
+    if centred:
+        mean = x.sum(-1, keepdim=True) / total
+        x = x - mean
+        moment = (x.square().sum(-1, keepdim=True) + gone * mean.square()) / total
+    else:
+        moment = x.square().sum(-1, keepdim=True) / total
+    y = x / torch.sqrt(moment + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+class NarrowLayerNorm(nn.Module):
+    """A layer norm (or root mean square norm) over what is left of ``total`` numbers; the rest was zero."""
+
+    def __init__(
+        self, total: int, weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool = True
+    ) -> None:
+        super().__init__()
+        self.total, self.eps, self.centred = total, eps, centred
+        self.weight = None if weight is None else nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape whose last axis is what is left."""
+        return narrow_layer_norm(input, self.total, self.weight, self.bias, self.eps, self.centred)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        kept = "" if self.weight is None else f"{len(self.weight)} of "
+        return f"{kept}{self.total}, eps={self.eps}" + ("" if self.centred else ", centred=False")
+
+
+class NarrowAttention(nn.Module):
+    """Multi-head attention whose heads need not fill its width; called as ``nn.MultiheadAttention`` is.
+
+    ``head_width`` numbers a head, scaled by its square root. The attention weights that ``need_weights`` asks
+    for are means over the heads that are left.
+    """
+
+    # What nn.TransformerEncoderLayer looks at before it takes its fused path, which is not for this module.
+    in_proj_bias = None
+    _qkv_same_embed_dim = False
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    out_proj: nn.Linear
+
+    def __init__(
+        self,
+        projections: Mapping[str, tuple[Tensor, Tensor | None]],
+        num_heads: int,
+        *,
+        dropout: float,
+        batch_first: bool,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.dropout, self.batch_first = num_heads, dropout, batch_first
+        for name, (weight, bias) in projections.items():
+            layer = nn.Linear(
+                weight.shape[1], weight.shape[0], bias=bias is not None, device="meta", dtype=weight.dtype
+            )
+            layer.weight = nn.Parameter(weight)
+            if bias is not None:
+                layer.bias = nn.Parameter(bias)
+            setattr(self, name, layer)
+        self.head_width = self.q_proj.out_features // num_heads
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Shapes and meaning as in ``nn.MultiheadAttention``."""
+        batched = query.dim() == 3
+        tensors = [query, key, value] if batched else [t.unsqueeze(0) for t in (query, key, value)]
+        if batched and not self.batch_first:
+            tensors = [t.transpose(0, 1) for t in tensors]
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (self._split(layer(t)) for layer, t in zip(layers, tensors, strict=True))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+        for mask in self._masks(key_padding_mask, attn_mask, scores, batched):
+            scores = scores + mask
+        weights = torch.softmax(scores, dim=-1)
+        attended = F.dropout(weights, self.dropout, self.training) @ v
+        out = self.out_proj(attended.transpose(1, 2).flatten(2))
+        shown = (weights.mean(1) if average_attn_weights else weights) if need_weights else None
+        if not batched:
+            return out.squeeze(0), None if shown is None else shown.squeeze(0)
+        return (out if self.batch_first else out.transpose(0, 1)), shown
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(batch, places, heads * width) -> (batch, heads, places, width)."""
+        return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+
+    def _masks(
+        self, padding: Tensor | None, mask: Tensor | None, scores: Tensor, batched: bool
+    ) -> Sequence[Tensor]:
+        """Masks as terms to add, of shape (batch or 1, heads or 1, places or 1, keys)."""
+        terms = []
+        if mask is not None:
+            shaped = mask if mask.dim() == 2 else mask.reshape(scores.shape[0], -1, *mask.shape[1:])
+            terms.append(_as_term(shaped, scores))
+        if padding is not None:
+            padding = padding if batched else padding.unsqueeze(0)
+            terms.append(_as_term(padding[:, None, None, :], scores))
+        return terms
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"num_heads={self.num_heads}"
+
+
+def _as_term(mask: Tensor, scores: Tensor) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask.to(scores.dtype)
+    return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, -math.inf)
+
+
+class NarrowInput(nn.Module):
+    """A network that reads only part of its inputs; it takes the whole ones and picks.
+
+    ``kept`` says, by input and axis, which indices are read; axis -1 means single numbers of an example in
+    flat order. The indices travel as buffers, so a file says which sensors or pixels remain.
+    """
+
+    def __init__(self, net: nn.Module, kept: Mapping[tuple[int, int], Tensor]) -> None:
+        super().__init__()
+        self.net = net
+        self.picks = tuple(kept)
+        for (number, axis), index in kept.items():
+            self.register_buffer(self._buffer(number, axis), index)
+
+    @staticmethod
+    def _buffer(number: int, axis: int) -> str:
+        return f"input{number}_kept" + ("" if axis < 0 else f"_{axis}")
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The network's result on what it still reads."""
+        read = list(inputs)
+        for number, axis in self.picks:
+            index = getattr(self, self._buffer(number, axis))
+            read[number] = (
+                read[number].flatten(1).index_select(1, index)
+                if axis < 0
+                else read[number].index_select(axis, index)
+            )
+        return self.net(*read)
