@@ -23,6 +23,7 @@ from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling, Group, trace_coupling
 from laconic.sparsify.shrink import mask, shrink
 
+_DRAWS = 8
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 
 
@@ -161,9 +162,8 @@ class _Trial:
     def failure(self, sets: Sequence[_Set]) -> str | None:
         """Why these groups cannot be shrunk together, in a few words, or None when they can."""
         coupling = Coupling(*_merged(sets))
-        plan = random_plan(coupling, self._rng)
         try:
-            small = shrink(self._module, coupling, plan)
+            small, plan = self._shrunk(coupling)
             with torch.no_grad():
                 got = small(*self._inputs)
         except Exception as error:  # noqa: BLE001 - the network's own code may fail in any way
@@ -173,6 +173,16 @@ class _Trial:
         return (
             None if _agree(got, expected, self._tolerance) else "the smaller network computes something else"
         )
+
+    def _shrunk(self, coupling: Coupling) -> tuple[nn.Module, KeepPlan]:
+        """A random plan carried out; one that no network may have (see ``shrink``) is drawn again."""
+        for _ in range(_DRAWS):
+            plan = random_plan(coupling, self._rng)
+            try:
+                return shrink(self._module, coupling, plan), plan
+            except InputError:
+                continue
+        return shrink(self._module, coupling, plan), plan
 
 
 def random_plan(coupling: Coupling, rng: np.random.Generator) -> KeepPlan:

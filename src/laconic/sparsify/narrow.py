@@ -29,8 +29,8 @@ def narrow_layer_norm(
     >>> x = torch.tensor([[3.0, 1.0]])
     >>> narrow_layer_norm(x, 4, None, None, 0.0)
     tensor([[1.6330, 0.0000]])
-    >>> F.layer_norm(torch.tensor([[3.0, 1.0, 0.0, 0.0]]), (4,), eps=0.0)[:, :2]
-    tensor([[1.6330, 0.0000]])
+    >>> F.layer_norm(torch.tensor([[3.0, 1.0, 0.0, 0.0]]), (4,), eps=0.0)[:, :1]
+    tensor([[1.6330]])
     """
     given = (x, weight, bias)
     if has_torch_function(given):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.narrow import NarrowAttention, NarrowInput, NarrowLayerNorm
@@ -179,6 +180,11 @@ def _recurrent(m: Any) -> None:
     m.hidden_size = m.weight_ih_l0.shape[0] // gates
     m.input_size = m.weight_ih_l0.shape[1]
     m.proj_size = m.weight_hr_l0.shape[0] if m.proj_size else 0
+    if m.proj_size == m.hidden_size:  # torch then takes the projection for a missing one
+        raise InputError(
+            f"an LSTM cannot have as many hidden units as it projects to ({m.hidden_size}). "
+            "Cure: keep one unit more or less"
+        )
     m._init_flat_weights()
 
 

@@ -50,6 +50,8 @@ def moving(trace: Trace, call: Call) -> None:
         owner = np.where(place < 0, -1, np.searchsorted(starts, place, side="right") - 1)
         local = place - np.asarray(starts)[np.maximum(owner, 0)]
         trace.set(tensor, moved(trace.units, sources, owner, np.where(owner < 0, 0, local)))
+    for tensor in data:
+        trace.picked(tensor, [trace.raw(t) for t in tensors])
     if call.function in _IN_STEP and len(values) == 1 and values[0].slices is None:
         position = 1 if call.function in _BY_AXIS else 2
         if values[0].at(int(call.argument(position, "dim", 0))) is not None:

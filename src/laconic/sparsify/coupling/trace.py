@@ -63,6 +63,8 @@ class Trace:
     _known: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)
     _constants: set[int] = field(default_factory=set)
+    _whole: set[str] = field(default_factory=set)
+    _picked: dict[str, list[Labels]] = field(default_factory=dict)
     _visible: list[tuple[str, list[Value]]] = field(default_factory=list)
 
     # --- values ---------------------------------------------------------------------------------
@@ -74,7 +76,24 @@ class Trace:
             self.units.pin(value.guard)
         if value.slices is not None:
             value = self._unsliced(value)
+        if id(tensor) in self._names:
+            self._whole.add(self._names[id(tensor)])
         return value
+
+    def picked(self, tensor: Tensor, results: Sequence[Value]) -> None:
+        """Some positions of a parameter were picked out: what is picked by no one must stay where it is."""
+        if id(tensor) in self._names:
+            seen = [f.units.ravel() for value in results for f in value.fields]
+            self._picked.setdefault(self._names[id(tensor)], []).extend(seen)
+
+    def pin_unread(self) -> None:
+        """Pin those positions of parameters that were only ever picked from, and that no one picked."""
+        for name, seen in self._picked.items():
+            if name not in self._whole:
+                read = set(self.units.find(np.concatenate(seen)).tolist()) if seen else set()
+                for f in self.state[name].fields:
+                    roots = self.units.find(f.units).ravel()
+                    self.units.pin(np.array([r for r in roots.tolist() if r not in read], dtype=np.int64))
 
     def raw(self, tensor: Tensor) -> Value:
         """The same, with slices as they are."""
@@ -172,6 +191,7 @@ class Trace:
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 pinned(self.units, self.value(tensor))
+        self.pin_unread()
         return result
 
     @contextmanager
