@@ -7,18 +7,19 @@ captures a PyTorch module. A file needs no torch.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from laconic.cost import Cost, Device, count, estimate, measure, read_device
-from laconic.errors import CaptureError, InputError, at
-from laconic.records import AnyArray, NetworkFacts, PackedModel
+from laconic.errors import InputError, at
+from laconic.records import AnyArray, NetworkFacts, PackedModel, RawTensor, Tensor
 from laconic.runtime.facts import network_facts
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from laconic.methods.contract import Compressed
@@ -82,14 +83,14 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
     from torch import nn
 
     from laconic import pack
-    from laconic.export.build import build_packed
+    from laconic.export.capture import capture, shared_names
     from laconic.export.program import as_arguments, by_position
     from laconic.methods.contract import Compressed
 
-    tensors = {}
+    given: Mapping[str, Tensor] = {}
     if isinstance(source, Compressed):
         example = source.example if example is None else example
-        source, tensors = source.module, source.tensors
+        source, given = source.module, source.tensors
     if not isinstance(source, nn.Module):
         raise InputError(
             f"cost_of takes a .lac file, a PyTorch module or a converted network, got {type(source).__name__}"
@@ -99,11 +100,21 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
             "cost_of needs an example input to see a module's shapes. Cure: cost_of(model, example)"
         )
     with at("cost_of"):
-        model, notes = build_packed(source, tensors, example)
-        if model.graph is None:
-            raise CaptureError(notes[0])
+        captured = capture(source, example)
+    names, state = shared_names(source), source.state_dict()
+    stored: dict[str, Tensor] = {constant.name: constant for constant in captured.constants}
+    stored |= {names.get(name, name): tensor for name, tensor in given.items()}
+    tensors = tuple(stored.get(name) or _raw(name, state[name]) for name in captured.tensor_names)
+    model = PackedModel(tensors, captured.graph, captured.aliases)
     arguments = as_arguments(by_position(source, example)[1])
     return model, len(pack.encode(model)), [tuple(x.shape) for x in arguments]
+
+
+def _raw(name: str, tensor: torch.Tensor) -> RawTensor:
+    """A parameter or buffer as a file stores it: float32 where torch has a type of its own."""
+    own = tensor.detach().cpu()
+    narrow = own.float() if str(own.dtype) in ("torch.bfloat16", "torch.float64") else own
+    return RawTensor(name, np.ascontiguousarray(narrow.numpy()).reshape(tuple(own.shape)))
 
 
 def _timed(cost: Cost, model: PackedModel, facts: NetworkFacts, runs: int, threads: int) -> Cost:

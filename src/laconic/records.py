@@ -202,8 +202,8 @@ class TensorFacts:
 class OpFacts:
     """One operation at one input shape: ``inputs`` as in :class:`Node`, ``outputs`` the values it makes.
 
-    ``attrs`` are all of its attributes, those that the node leaves out with their defaults. ``folded`` marks an operation that
-    depends on stored tensors alone, so that it runs once, when the network is loaded.
+    ``attrs`` are all of its attributes, those that the node leaves out with their defaults. ``folded`` marks
+    an operation that depends on stored tensors alone, so that it runs once, when the network is loaded.
     """
 
     op: str

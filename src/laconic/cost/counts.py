@@ -176,7 +176,8 @@ def count_other(facts: NetworkFacts, op: OpFacts) -> int:
     if op.op == "sdpa":  # scale, softmax, and the mask if there is one
         return score_entries(facts, op) * (5 + (len(op.inputs) > 3))
     if op.op in RECURRENT:
-        return made * _GATES[op.op]
+        layers = op.attrs["layers"]  # all as wide as the last one
+        return made * _GATES[op.op] * (layers if isinstance(layers, int) else 1)
     if op.op == "resize":
         taps = {"nearest": 0, "linear": 2, "cubic": 4}[str(op.attrs["mode"])]
         spatial = len(facts.values[op.outputs[0]].shape) - 2

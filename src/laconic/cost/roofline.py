@@ -66,6 +66,8 @@ def _path(layer: LayerCost, device: Device, home: Memory, *, sparse: bool) -> La
         name=layer.name,
         path="" if not layer.weight_traffic else "sparse" if sparse else "dense",
         arithmetic=product.name if layer.macs else other.name,
+        weights_in=home.name,
+        activations_in=near.name,
         compute_seconds=compute,
         traffic_seconds=moved,
         seconds=max(compute, moved) + (device.seconds_per_operation if layer.own_pass else 0.0),

@@ -46,6 +46,7 @@ def verdict(estimated: Estimate) -> str:
             f"{'fits' if fit.fits else 'DOES NOT FIT'}: {fit.content} take {fit.needed_bytes} of "
             f"{fit.available_bytes} bytes of {fit.memory}, {room}"
         )
+    lines.append("   (the program itself and its stack are not counted)")
     lines.append(f"latency, estimated: {1e3 * estimated.seconds:.3f} ms")
     lines.append(f"energy, estimated: {1e6 * estimated.device_joules:.3f} uJ as active power x latency")
     lines.append(f"   {1e6 * estimated.table_joules:.3f} uJ for arithmetic and memory alone, priced at 45 nm")

@@ -41,12 +41,15 @@ class LayerEstimate:
     """One operation on a device: seconds by roofline, energy by the tables in whole femtojoules.
 
     ``path`` is "dense" or "sparse", whichever the device runs faster; empty where no weights are read.
-    ``seconds`` is the longer of compute and traffic, and the device's overhead of a call.
+    ``weights_in`` and ``activations_in`` name the memories where they lie. ``seconds`` is the longer of
+    compute and traffic, and the device's overhead of a call.
     """
 
     name: str
     path: str
     arithmetic: str
+    weights_in: str
+    activations_in: str
     compute_seconds: float
     traffic_seconds: float
     seconds: float
