@@ -71,6 +71,7 @@ def test_zeros_are_skipped_only_where_that_is_faster() -> None:
     assert (row.path, row.compute_seconds) == ("sparse", pytest.approx(1000e-6))
     assert row.arithmetic_fj == 100 * 11
     assert row.memory_fj == 90 * 7 + 200 * 3
+    assert row.moved_bytes == 90 + 200
     assert estimated(cost(layer()), slow).layers[0].path == "dense"
     assert estimated(cost(layer(sparse_traffic=None)), fast).layers[0].path == "dense"
 

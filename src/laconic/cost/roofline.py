@@ -68,6 +68,7 @@ def _path(layer: LayerCost, device: Device, home: Memory, *, sparse: bool) -> La
         arithmetic=product.name if layer.macs else other.name,
         weights_in=home.name,
         activations_in=near.name,
+        moved_bytes=weight_bytes + layer.activation_traffic,
         compute_seconds=compute,
         traffic_seconds=moved,
         seconds=max(compute, moved) + (device.seconds_per_operation if layer.own_pass else 0.0),

@@ -11,7 +11,7 @@ from laconic.cost.tables import Cost, Estimate
 def layer_table(cost: Cost) -> str:
     """One row per operation that costs anything, the sums below (memory: the peak).
 
-    Seconds and energy stand there when a device was given.
+    With a device, seconds and energy stand there, and what is moved is that of the path which it takes.
     """
     estimated = cost.estimated
     head = f"{'layer':<20} {'operation':<15} {'output':<16} {'bits':>6} {'MACs':>13} {'non-zero':>13}"
@@ -25,13 +25,15 @@ def layer_table(cost: Cost) -> str:
         shape = "x".join(map(str, layer.shape))
         row = f"{layer.name[-20:]:<20} {layer.op:<15} {shape:<16} {bits:>6} {layer.macs:>13} "
         row += f"{layer.macs_nonzero:>13} {layer.other_ops:>10} "
-        row += f"{layer.weight_traffic + layer.activation_traffic:>12} {layer.live_bytes:>12}"
-        if estimated:
-            on = estimated.layers[index]
+        on = estimated.layers[index] if estimated else None
+        moved = on.moved_bytes if on else layer.weight_traffic + layer.activation_traffic
+        row += f"{moved:>12} {layer.live_bytes:>12}"
+        if on:
             row += f" {on.path:>7} {1e6 * on.seconds:>12.3f} {1e-6 * on.energy_fj:>12.3f}"
         lines.append(row)
     total = f"{'total':<20} {'':<15} {'':<16} {'':>6} {cost.macs:>13} {cost.macs_nonzero:>13} "
-    total += f"{cost.other_ops:>10} {cost.traffic_bytes:>12} {cost.peak_activation_bytes:>12}"
+    moved = sum(on.moved_bytes for on in estimated.layers) if estimated else cost.traffic_bytes
+    total += f"{cost.other_ops:>10} {moved:>12} {cost.peak_activation_bytes:>12}"
     if estimated:
         total += f" {'':>7} {1e6 * estimated.seconds:>12.3f} {1e-6 * estimated.energy_fj:>12.3f}"
     return "\n".join([*lines, "-" * len(head), total])

@@ -41,8 +41,8 @@ class LayerEstimate:
     """One operation on a device: seconds by roofline, energy by the tables in whole femtojoules.
 
     ``path`` is "dense" or "sparse", whichever the device runs faster; empty where no weights are read.
-    ``weights_in`` and ``activations_in`` name the memories where they lie. ``seconds`` is the longer of
-    compute and traffic, and the device's overhead of a call.
+    ``weights_in`` and ``activations_in`` name the memories where they lie, ``moved_bytes`` is the traffic of
+    both on that path. ``seconds`` is the longer of compute and traffic, and the device's overhead of a call.
     """
 
     name: str
@@ -50,6 +50,7 @@ class LayerEstimate:
     arithmetic: str
     weights_in: str
     activations_in: str
+    moved_bytes: int
     compute_seconds: float
     traffic_seconds: float
     seconds: float
