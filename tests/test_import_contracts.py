@@ -17,6 +17,8 @@ BREACHES = [
     ("torch-wall", "records.py", "from laconic.bayes import functional"),
     ("rooms-apart", "sparsify/threshold.py", "import laconic.quantize.uniform"),
     ("rooms-apart", "pack/__init__.py", "import laconic.sparsify.threshold"),
+    ("cost-alone", "cost/count.py", "from laconic.pack import ops"),
+    ("cost-alone", "cost/clock.py", "import torch"),
     ("posteriors-priors", "bayes/priors/normal.py", "import laconic.bayes.posteriors.gaussian"),
     ("kl-dispatch", "bayes/kl/dispatch.py", "import laconic.bayes.priors.normal"),
     ("data-at-the-edge", "train/fit.py", "import laconic.data"),

@@ -14,6 +14,8 @@ TORCH_FREE = [
     "laconic.pack",
     "laconic.runtime",
     "laconic.data",
+    "laconic.cost",
+    "laconic.costs",
 ]
 
 

@@ -10,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from laconic import bayes, data, errors, export, methods, pack, records, runtime, train, zoo
+    from laconic import bayes, cost, data, errors, export, methods, pack, records, runtime, train, zoo
     from laconic.api import convert, param_groups, penalty, prepare, save, step
+    from laconic.costs import cost_of
     from laconic.export.restore import restore
     from laconic.runtime import export_onnx
     from laconic.train.compress import compress
@@ -23,6 +24,8 @@ __all__ = [
     "bayes",
     "compress",
     "convert",
+    "cost",
+    "cost_of",
     "data",
     "errors",
     "export",
@@ -49,6 +52,7 @@ _VERBS = {
     "convert": "laconic.api",
     "save": "laconic.api",
     "compress": "laconic.train.compress",
+    "cost_of": "laconic.costs",
     "restore": "laconic.export.restore",
     "export_onnx": "laconic.runtime",
 }

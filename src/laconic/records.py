@@ -2,7 +2,8 @@
 
 ``WeightStats`` carries a posterior to a decision, ``UniformGrid``/``Codebook`` and
 ``IntTensor``/``RawTensor`` carry a decision to the file, ``Graph`` carries a network's
-arithmetic, ``PackedModel`` is everything a .lac file says, ``RunRecord`` is what a run did.
+arithmetic, ``PackedModel`` is everything a .lac file says, ``NetworkFacts`` what it comes to at one input
+shape, ``RunRecord`` is what a run did.
 """
 
 from __future__ import annotations
@@ -160,6 +161,68 @@ class PackedModel:
     tensors: tuple[Tensor, ...]
     graph: Graph | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ValueFacts:
+    """Shape and type of one value of a graph at one input shape."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """What a stored tensor costs to keep and to multiply by.
+
+    ``bits`` are those of one stored code, ``value_bits`` those of the number it stands for in a product: the
+    same for a uniform grid (q fits that many bits, sign included), 32 for a codebook (a look-up gives a
+    float32). ``table_bytes`` are the grid's step or the codebook's levels.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    nonzeros: int
+    bits: int
+    value_bits: int
+    table_bytes: int = 0
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class OpFacts:
+    """One operation at one input shape: ``inputs`` as in :class:`Node`, ``outputs`` the values it makes.
+
+    ``attrs`` are all of its attributes, those that the node leaves out with their defaults. ``folded`` marks
+    an operation that depends on stored tensors alone, so that it runs once, when the network is loaded.
+    """
+
+    op: str
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
+    attrs: Mapping[str, Attr | None] = field(default_factory=dict)
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """A network at one input shape; values are numbered as in :class:`Node`, the inputs first."""
+
+    n_inputs: int
+    values: tuple[ValueFacts, ...]
+    ops: tuple[OpFacts, ...]
+    outputs: tuple[int, ...]
+    tensors: tuple[TensorFacts, ...]
+    file_bytes: int
 
 
 @dataclass(frozen=True)

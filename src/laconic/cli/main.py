@@ -1,4 +1,4 @@
-"""Parser and dispatch of ``laconic compress|inspect|verify|run|bench|export``."""
+"""Parser and dispatch of ``laconic compress|inspect|verify|run|bench|cost|export``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from laconic import __version__
+from laconic.cli.cost import add_cost
 from laconic.errors import InputError, LaconicError
 
 RUN_FILE = """\
@@ -111,6 +112,7 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     p.add_argument("--threads", type=int, default=1)
     p.set_defaults(command=_bench)
+    add_cost(commands)
     p = commands.add_parser("export", help="write a standard ONNX model")
     p.add_argument("file")
     p.add_argument("onnx", metavar="MODEL.onnx")

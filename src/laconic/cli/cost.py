@@ -1,0 +1,134 @@
+"""``laconic cost``: does a file's network fit a device, how long does it take, how much energy. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from laconic.errors import InputError, at
+
+if TYPE_CHECKING:
+    from laconic.cost import Cost
+
+
+@dataclass(frozen=True)
+class CostRequest:
+    """The command's arguments."""
+
+    file: str
+    device: str | None
+    inputs: tuple[str, ...]
+    batch: int
+    activations: int | None
+    against: str | None
+    measure: int
+    threads: int
+    as_json: bool
+
+
+def add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's arguments, on the parser of ``laconic``."""
+    p = commands.add_parser("cost", help="does it fit a device, how long, how much energy; runs nothing")
+    p.add_argument("file")
+    p.add_argument("--device", help="cortex-m4f, cortex-m7, cortex-a72, x86-server, gpu-a100, or FILE.toml")
+    p.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="1x28x28",
+        help="shape of an input, with or without the batch; once per input (default: the file's own)",
+    )
+    p.add_argument("--batch", type=int, default=1, help="size of the free dimension (default 1)")
+    p.add_argument("--activations", type=int, choices=(8, 16, 32), help="bits of activations on the device")
+    p.add_argument("--against", metavar="OTHER.lac", help="a second file, side by side: what is left of it")
+    p.add_argument("--measure", type=int, default=0, metavar="RUNS", help="time so many calls here, too")
+    p.add_argument("--threads", type=int, default=1, help="threads of the measured calls (default 1)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    p.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return run_cost(request_of(arguments))
+
+
+def run_cost(request: CostRequest) -> int:
+    """Print the table and the verdict, or JSON."""
+    from laconic.cost.show import as_data, layer_table, side_by_side, verdict
+
+    cost = _cost(request, request.file)
+    if request.as_json:
+        print(json.dumps({"file": request.file, **as_data(cost)}))
+        return 0
+    print(layer_table(cost))
+    shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
+    print(f"\n{request.file}: {cost.file_bytes} bytes on disk, input {shapes}")
+    print(
+        f"weights: {cost.weights} ({cost.weights_nonzero} not zero), {cost.weights_dense_bytes} bytes as "
+        f"fp32, {cost.weights_few_bit_bytes} in few bits, {cost.weights_stored_bytes} in few bits or sparse"
+    )
+    widths = ", ".join(f"{n} at {w}x{a} bits" for (w, a), n in cost.macs_by_bits.items())
+    print(f"MACs: {widths or 'none'}; peak activations: {cost.peak_activation_bytes} bytes")
+    if cost.estimated is not None:
+        print(f"\n{cost.estimated.device}\n{verdict(cost.estimated)}")
+    if cost.measured is not None:
+        m = cost.measured
+        print(
+            f"latency, measured here: {1e3 * m.seconds:.3f} ms ({1e3 * m.low_seconds:.3f} .. "
+            f"{1e3 * m.high_seconds:.3f}), {m.runs} runs, {m.threads} threads"
+        )
+    if request.against is not None:
+        print(f"\nbefore: {request.against}\n{side_by_side(_cost(request, request.against), cost)}")
+    return 0
+
+
+def _cost(request: CostRequest, file: str) -> Cost:
+    from laconic.cli.scoring import read_bytes
+    from laconic.costs import cost_of
+
+    if request.measure < 0:
+        raise InputError(f"cost: --measure {request.measure} is no number of runs. Cure: --measure 50")
+    data = read_bytes(file)
+    with at(f"cost of {file}"):
+        return cost_of(
+            data,
+            device=request.device,
+            batch=request.batch,
+            shapes=_shapes(data, request.inputs, request.batch) if request.inputs else None,
+            activation_bits=request.activations,
+            runs=request.measure,
+            threads=request.threads,
+        )
+
+
+def _shapes(data: bytes, texts: tuple[str, ...], batch: int) -> list[tuple[int, ...]]:
+    """``1x28x28`` -> a shape; a dimension short of what the network takes, the batch goes in front."""
+    from laconic import pack
+
+    graph = pack.decode(data).graph
+    ranks = [len(spec.shape) for spec in graph.inputs] if graph is not None else []
+    shapes = []
+    for k, text in enumerate(texts):
+        try:
+            shape = tuple(int(size) for size in text.lower().split("x"))
+        except ValueError:
+            raise InputError(f"--input {text!r} is no shape. Cure: sizes with x between, 1x28x28") from None
+        short = k < len(ranks) and len(shape) == ranks[k] - 1
+        shapes.append((batch, *shape) if short else shape)
+    return shapes
+
+
+def request_of(arguments: argparse.Namespace) -> CostRequest:
+    """The request that parsed arguments stand for."""
+    return CostRequest(
+        file=arguments.file,
+        device=arguments.device,
+        inputs=tuple(arguments.input),
+        batch=arguments.batch,
+        activations=arguments.activations,
+        against=arguments.against,
+        measure=arguments.measure,
+        threads=arguments.threads,
+        as_json=arguments.json,
+    )

@@ -1,0 +1,194 @@
+"""Multiply-accumulates and all other arithmetic of one operation, from its shapes.
+
+A multiply-accumulate (MAC) is one product added to a sum. Padding is counted as if its zeros were multiplied,
+as the literature does; biases start the sum and cost nothing. What is left (activations, pooling,
+normalisation, softmax, gates) is counted in *other operations* of about one MAC each: an addition, a
+comparison, a product, or a look-up of exp, tanh and the like.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from laconic.cost.kinds import POINTWISE, RECURRENT, REDUCTIONS
+from laconic.errors import InputError
+from laconic.records import NetworkFacts, OpFacts, TensorFacts
+
+_FLOATS = ("float32", "float16")
+_DTYPE_BITS = {"float32": 32, "int64": 64, "bool": 8, "int32": 32, "uint8": 8, "float16": 16}
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-accumulates of one operation, with zero weights counted and without."""
+
+    dense: int = 0
+    nonzero: int = 0
+    weight_bits: int = 0
+
+
+def value_bits(facts: NetworkFacts, value: int, activation_bits: int | None) -> int:
+    """Bits of one entry of a value; ``activation_bits`` overrides those of floating-point ones."""
+    dtype = facts.values[value].dtype
+    return activation_bits if activation_bits and dtype in _FLOATS else _DTYPE_BITS[dtype]
+
+
+def value_bytes(facts: NetworkFacts, value: int, activation_bits: int | None) -> int:
+    """Bytes of a whole value."""
+    return facts.values[value].entries * value_bits(facts, value, activation_bits) // 8
+
+
+def op_bits(facts: NetworkFacts, op: OpFacts, activation_bits: int | None) -> int:
+    """Bits of an operation's activations: its widest floating-point value, else its widest, at most 32."""
+    values = [r for r in (*op.inputs, *op.outputs) if r is not None and r >= 0]
+    floats = [v for v in values if facts.values[v].dtype in _FLOATS]
+    return min(32, max(value_bits(facts, v, activation_bits) for v in floats or values))
+
+
+def count_macs(facts: NetworkFacts, op: OpFacts, activation_bits: int | None) -> Macs:
+    """MACs of one operation.
+
+    linear: outputs x inputs a row. Convolution: weights x output positions; transposed: weights x input
+    positions. Recurrent: (W_ih + W_hh) x steps x batch. Attention: queries x keys x (width of keys + width of
+    values) a head. matmul and einsum: the product of all index sizes. Everything else: none.
+    """
+    dense = _dense_macs(facts, op)
+    if dense == 0:
+        return Macs()
+    weights = mac_weights(facts, op)
+    if not weights:  # two activations
+        return Macs(dense, dense, op_bits(facts, op, activation_bits))
+    entries = max(1, sum(w.entries for w in weights))
+    # each weight is used equally often, so this division leaves no rest
+    nonzero = dense * sum(w.nonzeros for w in weights) // entries
+    return Macs(dense, nonzero, max(w.value_bits for w in weights))
+
+
+def mac_weights(facts: NetworkFacts, op: OpFacts) -> tuple[TensorFacts, ...]:
+    """The stored tensors that enter an operation's products (not biases, not normalisation)."""
+    if op.op in RECURRENT:
+        stored = stored_inputs(facts, op)
+        return tuple(t for t in stored if len(t.shape) == 2)
+    if op.op in ("linear", "conv", "conv_transpose"):
+        ref = op.inputs[1]
+        return (facts.tensors[-1 - ref],) if ref is not None and ref < 0 else ()
+    return stored_inputs(facts, op) if op.op in ("matmul", "einsum") else ()
+
+
+def stored_inputs(facts: NetworkFacts, op: OpFacts) -> tuple[TensorFacts, ...]:
+    """The stored tensors that an operation reads, each once."""
+    refs = dict.fromkeys(r for r in op.inputs if r is not None and r < 0)
+    return tuple(facts.tensors[-1 - r] for r in refs)
+
+
+def shape_of(facts: NetworkFacts, ref: int | None) -> tuple[int, ...]:
+    """Shape of a value or of a stored tensor."""
+    if ref is None:
+        return ()
+    return facts.values[ref].shape if ref >= 0 else facts.tensors[-1 - ref].shape
+
+
+def steps_of(facts: NetworkFacts, op: OpFacts) -> int:
+    """Time steps of a recurrent layer: how often each of its weights is read."""
+    return shape_of(facts, op.inputs[0])[0 if op.attrs["time_major"] else 1]
+
+
+def _dense_macs(facts: NetworkFacts, op: OpFacts) -> int:
+    shapes = [shape_of(facts, ref) for ref in op.inputs]
+    made = math.prod(facts.values[op.outputs[0]].shape)
+    if op.op == "linear":
+        return made * shapes[1][1]
+    if op.op == "conv":
+        return made * math.prod(shapes[1][1:])
+    if op.op == "conv_transpose":
+        return math.prod(shapes[0]) * math.prod(shapes[1][1:])
+    if op.op in RECURRENT:
+        matrices = sum(math.prod(s) for s in shapes[1 + RECURRENT[op.op] :] if len(s) == 2)
+        return matrices * shapes[0][0] * shapes[0][1]
+    if op.op == "sdpa":
+        return score_entries(facts, op) * (shapes[0][-1] + shapes[2][-1])
+    if op.op == "matmul":
+        return made * shapes[0][-1]
+    return einsum_macs(str(op.attrs["equation"]), shapes) if op.op == "einsum" else 0
+
+
+def score_entries(facts: NetworkFacts, op: OpFacts) -> int:
+    """Entries of an attention's score matrix, all heads together: what its softmax runs over."""
+    queries, keys = shape_of(facts, op.inputs[0]), shape_of(facts, op.inputs[1])
+    return math.prod(queries[:-1]) * keys[-2]
+
+
+def einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
+    """MACs of an einsum, contracted from left to right; none for a single operand.
+
+    >>> einsum_macs("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)])
+    120
+    """
+    terms, _, result = equation.replace(" ", "").partition("->")
+    sizes: dict[str, int] = {}
+    operands = [_indices(t, shape, sizes) for t, shape in zip(terms.split(","), shapes, strict=True)]
+    if "->" in equation:
+        kept = set(result.replace("...", "")) | {i for i in sizes if i.startswith(".")}
+    else:
+        letters = [i for indices in operands for i in indices]
+        kept = {i for i in sizes if letters.count(i) == 1 or i.startswith(".")}
+    total, left = 0, set(operands[0])
+    for k, right in enumerate(operands[1:], start=2):
+        union = left | set(right)
+        total += math.prod(sizes[i] for i in union)
+        left = union & kept.union(*operands[k:])
+    return total
+
+
+def _indices(term: str, shape: tuple[int, ...], sizes: dict[str, int]) -> list[str]:
+    """One index name per axis; axes under the dots are ``.1``, ``.2``, ... from the right."""
+    before, dots, after = term.partition("...")
+    hidden = len(shape) - len(before) - len(after)
+    names = [*before, *(f".{k}" for k in range(hidden, 0, -1) if dots), *after]
+    if len(names) != len(shape):
+        raise InputError(f"einsum term {term!r} does not name the axes of a value of shape {shape}")
+    for name, size in zip(names, shape, strict=True):
+        sizes[name] = max(sizes.get(name, 1), size)
+    return names
+
+
+_GATES = {"lstm": 8, "gru": 6, "rnn": 1}
+"""Other operations per hidden unit and step: the gates' look-ups and the products that update the state.
+
+LSTM: four gates, two products for the cell, tanh of it, one for the output. GRU: three gates, the reset, two
+for the blend.
+"""
+
+
+def count_other(facts: NetworkFacts, op: OpFacts) -> int:
+    """Arithmetic of one operation beside its MACs (see the module's docstring for the unit)."""
+    made = math.prod(facts.values[op.outputs[0]].shape)
+    read = math.prod(shape_of(facts, op.inputs[0]))
+    if op.op in POINTWISE:
+        return made
+    if op.op in ("max_pool", "avg_pool"):
+        return made * _window(op)
+    if op.op in ("layer_norm", "group_norm"):  # sum, sum of squares, scale and shift; one more with weights
+        return made * (3 + any(ref is not None for ref in op.inputs[1:]))
+    if op.op in ("softmax", "log_softmax"):  # maximum, exp, sum, quotient
+        return 4 * made
+    if op.op == "sdpa":  # scale, softmax, and the mask if there is one
+        return score_entries(facts, op) * (5 + (len(op.inputs) > 3))
+    if op.op in RECURRENT:
+        layers = op.attrs["layers"]  # all as wide as the last one
+        return made * _GATES[op.op] * (layers if isinstance(layers, int) else 1)
+    if op.op == "resize":
+        taps = {"nearest": 0, "linear": 2, "cubic": 4}[str(op.attrs["mode"])]
+        spatial = len(facts.values[op.outputs[0]].shape) - 2
+        return made * math.prod([taps] * spatial)
+    if op.op == "logsumexp":
+        return 3 * read
+    return read if op.op in REDUCTIONS else 0
+
+
+def _window(op: OpFacts) -> int:
+    kernel, rank = op.attrs["kernel"], op.attrs["rank"]
+    if not isinstance(kernel, tuple) or not isinstance(rank, int):
+        raise InputError(f"operation {op.op!r} has kernel {kernel!r} for {rank!r} axes")
+    return kernel[0] ** rank if len(kernel) == 1 else math.prod(kernel)

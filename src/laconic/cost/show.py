@@ -1,0 +1,111 @@
+"""A cost as text and as plain data: a table whose rows add up, two costs side by side, JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from laconic.cost.tables import Cost, Estimate
+
+
+def layer_table(cost: Cost) -> str:
+    """One row per operation that costs anything, the sums below (memory: the peak).
+
+    With a device, seconds and energy stand there, and what is moved is that of the path which it takes.
+    """
+    estimated = cost.estimated
+    head = f"{'layer':<20} {'operation':<15} {'output':<16} {'bits':>6} {'MACs':>13} {'non-zero':>13}"
+    head += f" {'other':>10} {'bytes moved':>12} {'live bytes':>12}"
+    head += f" {'path':>7} {'us':>12} {'nJ':>12}" if estimated else ""
+    lines = [head, "-" * len(head)]
+    for index, layer in enumerate(cost.layers):
+        if not (layer.macs or layer.other_ops or layer.weight_traffic or layer.activation_traffic):
+            continue
+        bits = f"{layer.weight_bits or '-'}x{layer.activation_bits}"
+        shape = "x".join(map(str, layer.shape))
+        row = f"{layer.name[-20:]:<20} {layer.op:<15} {shape:<16} {bits:>6} {layer.macs:>13} "
+        row += f"{layer.macs_nonzero:>13} {layer.other_ops:>10} "
+        on = estimated.layers[index] if estimated else None
+        moved = on.moved_bytes if on else layer.weight_traffic + layer.activation_traffic
+        row += f"{moved:>12} {layer.live_bytes:>12}"
+        if on:
+            row += f" {on.path:>7} {1e6 * on.seconds:>12.3f} {1e-6 * on.energy_fj:>12.3f}"
+        lines.append(row)
+    total = f"{'total':<20} {'':<15} {'':<16} {'':>6} {cost.macs:>13} {cost.macs_nonzero:>13} "
+    moved = sum(on.moved_bytes for on in estimated.layers) if estimated else cost.traffic_bytes
+    total += f"{cost.other_ops:>10} {moved:>12} {cost.peak_activation_bytes:>12}"
+    if estimated:
+        total += f" {'':>7} {1e6 * estimated.seconds:>12.3f} {1e-6 * estimated.energy_fj:>12.3f}"
+    return "\n".join([*lines, "-" * len(head), total])
+
+
+def verdict(estimated: Estimate) -> str:
+    """Does it fit, how long, how much energy."""
+    lines = []
+    for fit in estimated.fits:
+        room = f"{fit.spare_bytes} bytes to spare" if fit.fits else f"{-fit.spare_bytes} bytes too many"
+        lines.append(
+            f"{'fits' if fit.fits else 'DOES NOT FIT'}: {fit.content} take {fit.needed_bytes} of "
+            f"{fit.available_bytes} bytes of {fit.memory}, {room}"
+        )
+    lines.append("   (the program itself and its stack are not counted)")
+    lines.append(f"latency, estimated: {1e3 * estimated.seconds:.3f} ms")
+    lines.append(f"energy, estimated: {1e6 * estimated.device_joules:.3f} uJ as active power x latency")
+    lines.append(f"   {1e6 * estimated.table_joules:.3f} uJ for arithmetic and memory alone, priced at 45 nm")
+    return "\n".join(lines)
+
+
+def side_by_side(before: Cost, after: Cost) -> str:
+    """Two costs in two columns, and what is left of each figure.
+
+    >>> from laconic.cost.tables import Cost
+    >>> print(side_by_side(Cost((), (), 80, 10, 10, 40, 40, 40), Cost((), (), 20, 5, 5, 20, 20, 20)))
+    ... # doctest: +ELLIPSIS
+                                   before          after   ratio
+    bytes on disk                      80             20   0.250
+    weights                            10              5   0.500
+    ...
+    """
+    rows: list[tuple[str, float, float]] = [
+        ("bytes on disk", before.file_bytes, after.file_bytes),
+        ("weights", before.weights, after.weights),
+        ("weights not zero", before.weights_nonzero, after.weights_nonzero),
+        ("weight bytes, fp32", before.weights_dense_bytes, after.weights_dense_bytes),
+        ("weight bytes, stored", before.weights_stored_bytes, after.weights_stored_bytes),
+        ("peak activation bytes", before.peak_activation_bytes, after.peak_activation_bytes),
+        ("MACs", before.macs, after.macs),
+        ("MACs not by zero", before.macs_nonzero, after.macs_nonzero),
+        ("bytes moved", before.traffic_bytes, after.traffic_bytes),
+    ]
+    a, b = before.estimated, after.estimated
+    if a is not None and b is not None:
+        rows.append(("us, estimated", 1e6 * a.seconds, 1e6 * b.seconds))
+        rows.append(("nJ, estimated", 1e-6 * a.energy_fj, 1e-6 * b.energy_fj))
+    if before.measured is not None and after.measured is not None:
+        rows.append(("us, measured", 1e6 * before.measured.seconds, 1e6 * after.measured.seconds))
+    lines = [f"{'':<22} {'before':>14} {'after':>14} {'ratio':>7}"]
+    for name, x, y in rows:
+        ratio = f"{y / x:.3f}" if x else "-"
+        lines.append(f"{name:<22} {_number(x):>14} {_number(y):>14} {ratio:>7}")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def as_data(cost: Cost) -> dict[str, Any]:
+    """A cost as JSON-able data: the records' fields, and the sums under their names."""
+    data = asdict(cost)
+    data["macs_by_bits"] = {f"{w}x{a}": n for (w, a), n in cost.macs_by_bits.items()}
+    for name in ("macs", "macs_nonzero", "other_ops", "peak_activation_bytes", "traffic_bytes"):
+        data[name] = getattr(cost, name)
+    if cost.estimated is not None:
+        estimated = cost.estimated
+        data["estimated"] |= {
+            "seconds": estimated.seconds,
+            "table_joules": estimated.table_joules,
+            "device_joules": estimated.device_joules,
+            "fits_all": estimated.fits_all,
+        }
+    return data

@@ -1,0 +1,131 @@
+"""The verb ``cost_of``: a file or a PyTorch network in, its cost out.
+
+Here the rooms meet: ``runtime`` says what a network comes to, ``cost`` counts and estimates, ``export``
+captures a PyTorch module. A file needs no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from laconic.cost import Cost, Device, count, estimate, measure, read_device
+from laconic.errors import InputError, at
+from laconic.records import AnyArray, NetworkFacts, PackedModel, RawTensor, Tensor
+from laconic.runtime.facts import network_facts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from laconic.methods.contract import Compressed
+
+    Source = str | os.PathLike[str] | bytes | PackedModel | nn.Module | Compressed
+
+Shapes = Sequence[tuple[int, ...]]
+_SEED = 0
+
+
+def cost_of(
+    source: Source,
+    example: Any = None,
+    *,
+    device: str | os.PathLike[str] | Device | None = None,
+    batch: int = 1,
+    shapes: Shapes | None = None,
+    activation_bits: int | None = None,
+    runs: int = 0,
+    threads: int = 1,
+) -> Cost:
+    """What a network costs: bytes, MACs, memory, and on a ``device`` seconds and energy.
+
+    ``source`` is a .lac file (a path, its bytes or its records), a PyTorch module with an ``example`` input,
+    or what ``laconic.convert`` returned. Free dimensions are ``batch``, or taken from ``shapes`` (one tuple
+    per input) or from the example. ``activation_bits`` (8 or 16) counts floating-point activations at that
+    width. ``device`` is a name such as "cortex-m7" or the path of a device file and fills ``estimated``.
+    ``runs`` > 0 fills ``measured``: the median of so many calls on this machine.
+
+    Raises ``InputError`` (a wrong shape, an unknown device, a broken device file), ``WeightsOnlyError`` for a
+    file without a graph, ``CaptureError`` for a module whose graph cannot be captured.
+
+    >>> import torch, laconic
+    >>> cost = laconic.cost_of(torch.nn.Linear(4, 2), torch.zeros(1, 4), device="cortex-m7")
+    >>> cost.macs, cost.weights_dense_bytes, cost.estimated.fits_all
+    (8, 40, True)
+    """
+    model, file_bytes, wanted = _model_of(source, example)
+    facts = network_facts(model, file_bytes, shapes=wanted if shapes is None else shapes, batch=batch)
+    cost = count(facts, activation_bits=activation_bits)
+    if device is not None:
+        cost = estimate(cost, device if isinstance(device, Device) else read_device(device))
+    return _timed(cost, model, facts, runs, threads) if runs else cost
+
+
+def _model_of(source: Any, example: Any) -> tuple[PackedModel, int, Shapes | None]:
+    """The records of a network, the bytes of its file, and the input shapes that an example asks for."""
+    from laconic import pack
+
+    if isinstance(source, PackedModel):
+        return source, len(pack.encode(source)), None
+    if isinstance(source, bytes):
+        return pack.decode(source), len(source), None
+    if isinstance(source, (str, os.PathLike)):
+        return pack.read(source), Path(source).stat().st_size, None
+    return _captured(source, example)
+
+
+def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
+    """A PyTorch module (or a compressed one) as the records that its file would hold."""
+    from torch import nn
+
+    from laconic import pack
+    from laconic.export.capture import capture, shared_names
+    from laconic.export.program import as_arguments, by_position
+    from laconic.methods.contract import Compressed
+
+    given: Mapping[str, Tensor] = {}
+    if isinstance(source, Compressed):
+        example = source.example if example is None else example
+        source, given = source.module, source.tensors
+    if not isinstance(source, nn.Module):
+        raise InputError(
+            f"cost_of takes a .lac file, a PyTorch module or a converted network, got {type(source).__name__}"
+        )
+    if example is None:
+        raise InputError(
+            "cost_of needs an example input to see a module's shapes. Cure: cost_of(model, example)"
+        )
+    with at("cost_of"):
+        captured = capture(source, example)
+    names, state = shared_names(source), source.state_dict()
+    stored: dict[str, Tensor] = {constant.name: constant for constant in captured.constants}
+    stored |= {names.get(name, name): tensor for name, tensor in given.items()}
+    tensors = tuple(stored.get(name) or _raw(name, state[name]) for name in captured.tensor_names)
+    model = PackedModel(tensors, captured.graph, captured.aliases)
+    arguments = as_arguments(by_position(source, example)[1])
+    return model, len(pack.encode(model)), [tuple(x.shape) for x in arguments]
+
+
+def _raw(name: str, tensor: torch.Tensor) -> RawTensor:
+    """A parameter or buffer as a file stores it: float32 where torch has a type of its own."""
+    own = tensor.detach().cpu()
+    narrow = own.float() if str(own.dtype) in ("torch.bfloat16", "torch.float64") else own
+    return RawTensor(name, np.ascontiguousarray(narrow.numpy()).reshape(tuple(own.shape)))
+
+
+def _timed(cost: Cost, model: PackedModel, facts: NetworkFacts, runs: int, threads: int) -> Cost:
+    """Time the network in the runtime, on standard normal numbers (zeros for integers, as for tokens)."""
+    from laconic.runtime import Network
+
+    network = Network.from_packed(model, threads=threads)
+    generator = np.random.default_rng(_SEED)
+    arrays: list[AnyArray] = []
+    for value in facts.values[: facts.n_inputs]:
+        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
+        drawn = generator.standard_normal(value.shape) if floating else np.zeros(value.shape)
+        arrays.append(drawn.astype(value.dtype))
+    return measure(cost, lambda: network(*arrays), threads=threads, runs=runs)

@@ -1,0 +1,174 @@
+"""What a network comes to at one input shape: shapes of all values, bits and zeros of all tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from laconic.errors import CorruptFileError, InputError, WeightsOnlyError
+from laconic.pack.limits import DEFAULT, Limits
+from laconic.pack.ops import attr, spec_of
+from laconic.records import (
+    Attr,
+    Codebook,
+    Graph,
+    IntTensor,
+    NetworkFacts,
+    Node,
+    OpFacts,
+    PackedModel,
+    Tensor,
+    TensorFacts,
+    ValueFacts,
+    ValueSpec,
+)
+from laconic.runtime.emit_shapes import ONNX_TYPES
+from laconic.runtime.onnx_build import build
+from laconic.runtime.sizes import check_sizes
+
+Shape = tuple[int, ...]
+_TYPE_NAMES = {code: name for name, code in ONNX_TYPES.items()}
+
+
+def network_facts(
+    model: PackedModel,
+    file_bytes: int,
+    *,
+    shapes: Sequence[Shape] | None = None,
+    batch: int = 1,
+    limits: Limits = DEFAULT,
+) -> NetworkFacts:
+    """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
+
+    Shapes flow by ONNX' own inference through the very model that the runtime runs; nothing runs.
+
+    Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
+
+    >>> from laconic.records import RawTensor
+    >>> graph = Graph((ValueSpec("float32", (None, 3)),), (Node("linear", (0, -1)),), (1,))
+    >>> model = PackedModel((RawTensor("w", np.eye(3, dtype=np.float32)[:2]),), graph)
+    >>> facts = network_facts(model, 0, batch=4)
+    >>> facts.values[1].shape, facts.tensors[0].nonzeros, facts.tensors[0].bits
+    ((4, 2), 2, 32)
+    """
+    if model.graph is None:
+        raise WeightsOnlyError(
+            "this file holds weights without a graph, so its operations cannot be counted. "
+            "Cure: save the network with an example input"
+        )
+    graph = _fixed(model.graph, _input_shapes(model.graph.inputs, shapes, batch))
+    return NetworkFacts(
+        len(graph.inputs),
+        _values(replace(model, graph=graph), limits),
+        _operations(graph),
+        graph.outputs,
+        tuple(tensor_facts(tensor) for tensor in model.tensors),
+        file_bytes,
+    )
+
+
+def tensor_facts(tensor: Tensor) -> TensorFacts:
+    """Bits and zeros of one stored tensor.
+
+    Integers lo..hi on a uniform grid take the fewest bits b with -2^(b-1) <= lo and hi < 2^(b-1); a codebook
+    of n levels takes ceil(log2 n), at least 1.
+
+    >>> from laconic.records import UniformGrid
+    >>> tensor_facts(IntTensor("w", np.array([[-1, 0, 1]], np.int32), UniformGrid(0.5))).bits
+    2
+    """
+    nonzeros = tensor.nonzeros()
+    if not isinstance(tensor, IntTensor):
+        bits = 1 if tensor.array.dtype == np.bool_ else 8 * tensor.array.dtype.itemsize
+        return TensorFacts(tensor.name, tensor.array.shape, nonzeros, bits, bits)
+    shape = tensor.integers.shape
+    if isinstance(tensor.grid, Codebook):
+        levels = len(tensor.grid.levels)
+        return TensorFacts(tensor.name, shape, nonzeros, max(1, (levels - 1).bit_length()), 32, 4 * levels)
+    low, high = int(tensor.integers.min(initial=0)), int(tensor.integers.max(initial=0))
+    bits = 1 + max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
+    return TensorFacts(tensor.name, shape, nonzeros, bits, bits, 4)
+
+
+def _input_shapes(
+    specs: Sequence[ValueSpec], shapes: Sequence[Shape] | None, batch: int
+) -> tuple[Shape, ...]:
+    """The inputs' shapes with every free dimension filled in, or the given ones where they fit."""
+    if shapes is None:
+        if batch < 1:
+            raise InputError(f"the batch must be at least 1, got {batch}. Cure: batch=1")
+        return tuple(tuple(batch if d is None else d for d in spec.shape) for spec in specs)
+    if len(shapes) != len(specs):
+        raise InputError(f"the network takes {len(specs)} inputs, got {len(shapes)} shapes")
+    free: int | None = None
+    for k, (spec, shape) in enumerate(zip(specs, shapes, strict=True)):
+        sizes = [n for n, d in zip(shape, spec.shape, strict=False) if d is None]
+        free = sizes[0] if sizes and free is None else free
+        wanted = tuple(free if d is None else d for d in spec.shape)
+        if tuple(shape) != wanted or min(shape, default=1) < 1:
+            text = "x".join("any" if d is None else str(d) for d in spec.shape)
+            raise InputError(
+                f"input {k} of the network has shape {text}, got {'x'.join(map(str, shape))}. "
+                "Cure: give that shape, with one size of at least 1 for all free dimensions"
+            )
+    return tuple(tuple(shape) for shape in shapes)
+
+
+def _fixed(graph: Graph, shapes: Sequence[Shape]) -> Graph:
+    """The graph at these input shapes; ``expand`` to the free size becomes ``expand`` to a number."""
+    free = {
+        n
+        for spec, shape in zip(graph.inputs, shapes, strict=True)
+        for n, d in zip(shape, spec.shape, strict=True)
+        if d is None
+    }
+    inputs = tuple(replace(spec, shape=s) for spec, s in zip(graph.inputs, shapes, strict=True))
+    if len(free) != 1:
+        return replace(graph, inputs=inputs)
+    return replace(graph, inputs=inputs, nodes=tuple(_filled(node, *free) for node in graph.nodes))
+
+
+def _filled(node: Node, free: int) -> Node:
+    shape = attr(node, "shape") if node.op == "expand" else None
+    if not isinstance(shape, tuple) or -1 not in shape:
+        return node
+    return replace(node, attrs={**node.attrs, "shape": tuple(free if d == -1 else d for d in shape)})
+
+
+def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
+    """Shape and type of every value: the runtime's ONNX model with all of them as outputs, inferred."""
+    from onnx import shape_inference
+
+    graph = model.graph or Graph((), (), ())
+    count = len(graph.inputs) + sum(node.n_outputs for node in graph.nodes)
+    proto, _ = build(replace(model, graph=replace(graph, outputs=tuple(range(count)))), inline=False)
+    check_sizes(proto, limits)
+    found: list[ValueFacts] = []
+    for value in shape_inference.infer_shapes(proto, data_prop=True).graph.output:
+        kind = value.type.tensor_type
+        dims = kind.shape.dim
+        if not kind.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
+            raise CorruptFileError(
+                f"the size of value {len(found)} depends on what the network is fed, so it cannot be counted"
+            )
+        found.append(ValueFacts(tuple(dim.dim_value for dim in dims), _TYPE_NAMES[kind.elem_type]))
+    return tuple(found)
+
+
+def _operations(graph: Graph) -> tuple[OpFacts, ...]:
+    found = []
+    next_value = len(graph.inputs)
+    folded: set[int] = set()
+    for node in graph.nodes:
+        outputs = tuple(range(next_value, next_value + node.n_outputs))
+        next_value += node.n_outputs
+        constant = all(ref is None or ref < 0 or ref in folded for ref in node.inputs)
+        folded.update(outputs if constant else ())
+        found.append(OpFacts(node.op, node.inputs, outputs, _attributes(node), constant))
+    return tuple(found)
+
+
+def _attributes(node: Node) -> Mapping[str, Attr | None]:
+    return {spec.name: attr(node, spec.name) for spec in spec_of(node.op).attrs}
