@@ -170,9 +170,15 @@ def _check_precision(model: nn.Module) -> None:
             )
 
 
-def _strip(module: nn.Module) -> None:
-    """Take our bookkeeping off a plain network that a method copied from the prepared one."""
-    module.__dict__.pop(_ATTACHED, None)
+def _strip(network: nn.Module) -> None:
+    """Take our bookkeeping off a plain network that a method copied from the prepared one, or wrapped."""
+    for module in network.modules():
+        if _ATTACHED in module.__dict__:
+            _strip_one(module)
+
+
+def _strip_one(module: nn.Module) -> None:
+    del module.__dict__[_ATTACHED]
     hooks = module._forward_pre_hooks
     for key in [k for k, hook in hooks.items() if hook is _count_examples]:
         del hooks[key]

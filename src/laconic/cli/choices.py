@@ -11,7 +11,7 @@ from torch import nn
 
 from laconic.cli.settings import check_seed, configure, parse_size
 from laconic.errors import InputError
-from laconic.methods import VNQ, MagnitudePruning, SparseVD
+from laconic.methods import VNQ, MagnitudePruning, SparseVD, TaylorPruning
 from laconic.methods.contract import Target
 from laconic.train.compress import Job
 from laconic.train.fit import FitConfig
@@ -26,7 +26,12 @@ from laconic.zoo import (
     TrainRecipe,
 )
 
-METHODS: Mapping[str, type[Any]] = {"sparse-vd": SparseVD, "vnq": VNQ, "magnitude": MagnitudePruning}
+METHODS: Mapping[str, type[Any]] = {
+    "sparse-vd": SparseVD,
+    "vnq": VNQ,
+    "magnitude": MagnitudePruning,
+    "taylor": TaylorPruning,
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,10 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "": {"fit.epochs": 60, "fit.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
     },
     "magnitude": {"": {"fit.epochs": 20}},
+    "taylor": {
+        "lenet5": {"macs": 0.05, "fit.epochs": 30, "grid.max_drop": 0.05},
+        "": {"macs": 0.3, "fit.epochs": 20},
+    },
 }
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "sparse-vd": {
@@ -89,6 +98,7 @@ DEMO: Mapping[str, Mapping[str, Any]] = {
     },
     "vnq": {"fit.epochs": 20, "reference.epochs": 3, "warm_up.start": 0.0, "warm_up.end": 5.0},
     "magnitude": {"fit.epochs": 8, "reference.epochs": 3},
+    "taylor": {"fit.epochs": 8, "reference.epochs": 3},
 }
 
 

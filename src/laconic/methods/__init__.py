@@ -3,6 +3,7 @@
 from laconic.methods.contract import Compressed, Context, Evaluate, Judge, Method, Score, Target
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.sparse_vd import SparseVD
+from laconic.methods.taylor_pruning import TaylorPruning
 from laconic.methods.vnq import VNQ
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Score",
     "SparseVD",
     "Target",
+    "TaylorPruning",
 ]
