@@ -5,7 +5,8 @@
 Peers, all of the *original* LeNet-5-Caffe: torch eager float32; ONNX Runtime int8 (static quantisation, QDQ,
 a scale for each output channel, by onnxruntime.quantization); OpenVINO int8 from the same model, where
 openvino is installed. Random weights and inputs do for them: none of these kernels looks at values. Rounds
-are interleaved, so that other load falls on all alike, and medians are compared."""
+are interleaved, so that other load falls on all alike, and medians are compared.
+"""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ __all__ = [
     "penalty",
     "prepare",
     "records",
+    "remove_dead_units",
     "restore",
     "runtime",
     "save",
@@ -53,6 +54,7 @@ _VERBS = {
     "save": "laconic.api",
     "compress": "laconic.train.compress",
     "cost_of": "laconic.costs",
+    "remove_dead_units": "laconic.methods.removal",
     "restore": "laconic.export.restore",
     "export_onnx": "laconic.runtime",
 }
