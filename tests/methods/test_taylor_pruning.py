@@ -159,6 +159,15 @@ def test_bad_settings_and_networks():
         laconic.prepare(nn.Linear(4, 2), TaylorPruning(), torch.zeros(1, 4), data_size=10)
 
 
+def test_without_a_grid_the_smaller_network_stays_in_float():
+    net = train(build("cnn"), TaylorPruning(0.5, every=1, grid=None))
+    small = laconic.convert(net)
+    assert small.tensors == {} and small.facts["macs_after"] < small.facts["macs_before"]
+    assert not any("laconic" in name for name in small.module.state_dict())
+    small.module.train()
+    small.module(digits()[0][:4]).sum().backward()
+
+
 def test_what_is_left_is_recorded():
     small = laconic.convert(train(build("cnn"), TaylorPruning(0.5, every=1)))
     assert set(small.record) >= {"macs_before", "macs_after", "kept_units", "left_whole", "tensors"}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from laconic.bayes.prepare import check_model, duplicate, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid, trained
+from laconic.methods.grid_choice import GridChoice, choose_grid, finish, trained
 from laconic.methods.magnitude import point_stats
 from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, Group, find_groups, shrink
@@ -53,7 +53,7 @@ class TaylorPruning:
     epochs: float = 10.0
     every: int = 20
     memory: float = 0.9
-    grid: GridChoice = field(default_factory=GridChoice)
+    grid: GridChoice | None = field(default_factory=GridChoice)
 
     def __post_init__(self) -> None:
         if not 0 < self.macs <= 1:
@@ -106,24 +106,30 @@ class TaylorPruning:
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Cut to the final MACs, shrink, and quantise what is left."""
         coupling, macs = groups_of(module)
+        work = duplicate(module)
         with torch.no_grad():
-            work = duplicate(module)
             self._cut(work, coupling, macs, self.macs)
         plan = plan_of(work, coupling)
         small = shrink(_plain(work), coupling, plan)
+        facts = {
+            "macs_before": macs.total(),
+            "macs_after": macs.total({name: len(kept) for name, kept in plan.kept.items()}),
+            "kept_units": {name: list(kept) for name, kept in plan.kept.items()},
+            "left_whole": list(coupling.notes),
+        }
+        if self.grid is None:
+            return finish(small, {}, facts, judge)
+        done = self._on_a_grid(small, self.grid, context, judge)
+        return Compressed(done.module, done.tensors, {**done.facts, **facts}, done.example)
+
+    def _on_a_grid(
+        self, small: nn.Module, grid: GridChoice, context: Context, judge: Judge | None
+    ) -> Compressed:
         weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(small).items()}
         stats = {n: point_stats(n, w) for n, w in weights.items()}
         keeps = {n: np.ones(w.shape, dtype=bool) for n, w in weights.items()}
         rest = trained({n: p for n, p in small.named_parameters() if n not in stats})
-        done = choose_grid(small, stats, keeps, rest, self.grid, judge, context.example)
-        counts = {name: len(kept) for name, kept in plan.kept.items()}
-        facts = {
-            "macs_before": macs.total(),
-            "macs_after": macs.total(counts),
-            "kept_units": {name: list(kept) for name, kept in plan.kept.items()},
-            "left_whole": list(coupling.notes),
-        }
-        return Compressed(done.module, done.tensors, {**done.facts, **facts}, done.example)
+        return choose_grid(small, stats, keeps, rest, grid, judge, context.example)
 
     def _learn(self, module: nn.Module, coupling: Coupling) -> None:
         tensors = dict(module.named_parameters())
