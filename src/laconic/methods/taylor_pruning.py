@@ -42,7 +42,8 @@ class TaylorPruning:
     ``inputs``: whether parts of the network's input may go, too. ``start``, ``end``: share of training
     between which the cubic schedule runs; ``epochs`` is what training is taken to last when the context does
     not know its total steps. ``every``: steps between two cuts. ``memory``: weight of the past in the running
-    average of importance. ``grid``: how the survivors are quantised.
+    average of importance. ``grid``: how the survivors are quantised (None: they stay float32, to be trained
+    further).
     """
 
     macs: float = 0.5
