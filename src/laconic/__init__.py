@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laconic import bayes, data, errors, export, methods, pack, records, runtime, train, zoo
-    from laconic.api import convert, param_groups, penalty, prepare, save, step
+    from laconic.api import convert, param_groups, penalty, prepare, quantize_activations, save, step
     from laconic.export.restore import restore
     from laconic.runtime import export_onnx
     from laconic.train.compress import compress
@@ -32,6 +32,7 @@ __all__ = [
     "param_groups",
     "penalty",
     "prepare",
+    "quantize_activations",
     "records",
     "restore",
     "runtime",
@@ -47,6 +48,7 @@ _VERBS = {
     "param_groups": "laconic.api",
     "step": "laconic.api",
     "convert": "laconic.api",
+    "quantize_activations": "laconic.api",
     "save": "laconic.api",
     "compress": "laconic.train.compress",
     "restore": "laconic.export.restore",
