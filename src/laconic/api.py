@@ -8,8 +8,8 @@ name the place and the cure.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -146,8 +146,8 @@ def convert(net: nn.Module, judge: Judge | None = None) -> Compressed:
 def save(small: Compressed, path: str | os.PathLike[str], *, calibrate: Iterable[Any] | None = None) -> int:
     """Write one self-contained .lac file and return its length in bytes.
 
-    With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how its
-    activations become int8, and ``laconic.runtime.load`` runs it in int8.
+    With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
+    its activations become int8, and ``laconic.runtime.load`` runs it in int8.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
@@ -186,6 +186,7 @@ def quantize_activations(
             raise ModelError(
                 "quantize_activations: this network is still prepared. Cure: laconic.convert(net)"
             )
+        batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
         small = Compressed(small, {}, {}, first_example(small, batches))
     found = activation_ranges(small.module, small.tensors, small.example, batches, choice, examples)
     return replace(small, ranges=found)

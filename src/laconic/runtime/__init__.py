@@ -1,12 +1,13 @@
 """Bytes to predictions without PyTorch: ``load``, ``Network``, ``calibrate``, ``emulate``, ``to_onnx``."""
 
 from laconic.runtime.calibrate import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
-from laconic.runtime.integer import Emulator, Int8, Int16x8, Ternary, emulate
+from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
 from laconic.runtime.network import Network, load
 from laconic.runtime.onnx_build import to_onnx
 from laconic.runtime.onnx_file import export_onnx
 
 __all__ = [
+    "Arithmetic",
     "Emulator",
     "Int16x8",
     "Int8",
