@@ -208,9 +208,8 @@ def test_ternary_names_the_layers_that_are_not(digits: Digits) -> None:
 def residual() -> nn.Module:
     """The stem, a plain block, and one that subsamples and pads its shortcut."""
     stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
-    return nn.Sequential(
-        stem, Block(4, 4, 1), Block(4, 8, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
-    )
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    return nn.Sequential(stem, Block(4, 4, 1), Block(4, 8, 2), *head)
 
 
 class Joined(nn.Module):
