@@ -51,8 +51,6 @@ def multiply(x: int, multiplier: int, shift: int) -> int:
 
 
 def multiply_single(x: int, multiplier: int, shift: int) -> int:
-    if shift > 30:
-        multiplier, shift = INT32_MAX, 30
     total = 31 - shift
     return to_int32((x * multiplier + 2 ** (total - 1)) >> total)
 

@@ -97,6 +97,8 @@ def test_biases_fit_32_bits_even_where_all_weights_are_zero_or_tiny() -> None:
     [
         (RawTensor("w", np.ones((2, 2), np.int64)),),
         (RawTensor("w", np.ones(3, F32)),),
+        (RawTensor("w", np.full((2, 2), np.nan, F32)),),
+        (RawTensor("w", np.ones((2, 2), F32)), RawTensor("b", F32([np.inf, 0]))),
         (RawTensor("w", np.ones((2, 2), F32)), RawTensor("b", np.ones(3, F32))),
     ],
 )

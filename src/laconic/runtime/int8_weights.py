@@ -15,7 +15,8 @@ from laconic.runtime.steps import Step
 
 Doubles = npt.NDArray[np.float64]
 LARGEST = 127
-_BIAS_LARGEST = 2.0**30  # leaves int32 room for the products that are added to a bias
+_FLOATS = (np.float32, np.float16)
+_LARGE = 2.0**30  # leaves int32 room for the products that are added to a bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +49,15 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     if its integers fit int8; the largest magnitude over 127. So ternary and few-bit weights stay exact. It
     is raised where the bias would not fit int32, and rounded to float32; weights round half to even.
 
-    Raises ``CorruptFileError`` for weights that are not floating-point, or a normalisation of another width.
+    Raises ``CorruptFileError`` for weights that are no finite numbers, or a bias or normalisation of
+    another width.
     """
     refs = step.node.inputs
     tensor = tensors[-1 - refs[1]] if refs[1] is not None else None
-    if tensor is None or tensor.values().dtype != np.float32 or tensor.values().ndim < 2:
-        raise CorruptFileError(f"operation {step.node.op!r} needs float32 weights of two dimensions or more")
+    if tensor is None or tensor.values().dtype not in _FLOATS or tensor.values().ndim < 2:
+        raise CorruptFileError(
+            f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
+        )
     weight = tensor.values().astype(np.float64)
     rows = len(weight)
     bias = _vector(tensors, refs[2] if len(refs) > 2 else None, rows, 0.0)
@@ -61,10 +65,12 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     if step.norm is not None:
         factor, bias = _folded(step.norm, tensors, bias)
     flat = weight.reshape(rows, -1) * factor[:, None]
-    scales = _row_scales(tensor, flat, np.abs(factor))
-    scales = np.maximum(scales, np.abs(bias) / (input_scale * _BIAS_LARGEST)).astype(np.float32)
-    integers = np.clip(np.rint(flat / scales.astype(np.float64)[:, None]), -LARGEST, LARGEST)
-    narrow = np.asarray(scales, np.float32)
+    with np.errstate(over="ignore"):
+        scales = np.maximum(_row_scales(tensor, flat, np.abs(factor)), np.abs(bias) / (input_scale * _LARGE))
+        narrow = np.asarray(scales, np.float32)
+    if not (np.isfinite(flat).all() and np.isfinite(narrow).all() and np.all(narrow > 0)):
+        raise CorruptFileError(f"tensor {tensor.name!r}, its bias or its normalisation is not finite in int8")
+    integers = np.clip(np.rint(flat / narrow.astype(np.float64)[:, None]), -LARGEST, LARGEST)
     return IntegerLayer(integers.astype(np.int8).reshape(weight.shape), narrow, bias)
 
 
@@ -94,7 +100,8 @@ def _folded(norm: Node, tensors: Sequence[Tensor], bias: Doubles) -> tuple[Doubl
     rows = len(bias)
     gain, shift, mean = (_vector(tensors, norm.inputs[k], rows, v) for k, v in ((1, 1.0), (2, 0.0), (3, 0.0)))
     variance = _vector(tensors, norm.inputs[4], rows, 1.0)
-    factor = gain / np.sqrt(variance + float_of(norm, "eps"))
+    with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is refused later
+        factor = gain / np.sqrt(variance + float_of(norm, "eps"))
     return factor, (bias - mean) * factor + shift
 
 

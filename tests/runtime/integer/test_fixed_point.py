@@ -118,6 +118,13 @@ def test_wide_products_refuse_what_the_kernels_do_not_hold() -> None:
         ours.multiply_wide(column(2**47), ours.quantize_multiplier(0.5))
 
 
+def test_numbers_that_no_shift_holds_are_refused() -> None:
+    for multiply in (ours.multiply_double, ours.multiply_single):
+        with pytest.raises(InputError, match="an output's scale is 2.31 times smaller"):
+            multiply(column(1), ours.quantize_multiplier(2.0**30))
+        assert multiply(column(1), ours.quantize_multiplier(2.0**29)).tolist() == [2**29]
+
+
 def test_the_oracle_tells_a_wrong_rounding() -> None:
     """A shift that rounds half to even instead of away must not pass for gemmlowp's."""
     assert gemmlowp.divide_by_pot(5, 1) == 3 != round(5 / 2)

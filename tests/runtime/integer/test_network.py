@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from laconic import pack
-from laconic.errors import FileFormatError, InputError
+from laconic.errors import FileFormatError, InputError, LaconicError
 from laconic.export import build_packed
 from laconic.pack.ops import make_node
 from laconic.records import (
@@ -288,6 +289,30 @@ def test_an_overflowing_accumulator_is_named() -> None:
     with pytest.raises(InputError, match=r"linear 'fc.weight'.*overflow the 32-bit accumulator"):
         emulate(model)(x)
     assert np.asarray(emulate(model, Int16x8())(x)).item() > 0
+
+
+def test_any_ranges_give_numbers_or_a_named_error(digits: Digits) -> None:
+    """Scales over the whole allowed span: nothing crashes, in the runtime or here."""
+    rng, x = np.random.default_rng(0), digits.test[:3]
+    graph = digits.ready.graph
+    assert graph is not None
+    seen = set()
+    for _ in range(60):
+        wild = tuple(
+            ActivationRange(
+                r.value, float(F32(r.scale * 2.0 ** rng.integers(-40, 41))), int(rng.integers(-128, 128))
+            )
+            for r in graph.ranges
+        )
+        model = PackedModel(digits.ready.tensors, replace(graph, ranges=wild))
+        for arithmetic in (Int8(), Int8(single_rounding=True), Int16x8()):
+            try:
+                assert np.isfinite(emulate(model, arithmetic)(x)).all()
+                seen.add("runs")
+            except LaconicError as error:
+                seen.add(type(error).__name__)
+        assert np.asarray(Network.from_packed(model, 1)(x)).shape == (3, 10)
+    assert {"runs", "InputError"} <= seen
 
 
 def test_a_range_of_an_index_is_a_wrong_file() -> None:

@@ -80,7 +80,11 @@ def rounding_divide_by_pot(x: Ints, exponent: Ints) -> Ints:
 
 
 def multiply_double(x: Ints, by: FixedPoint) -> Ints:
-    """A 32-bit integer times a real number, rounded twice (TensorFlow Lite's and CMSIS-NN's default)."""
+    """A 32-bit integer times a real number, rounded twice (TensorFlow Lite's and CMSIS-NN's default).
+
+    Raises ``InputError`` for numbers of 2^30 and more, which the kernels do not shift by.
+    """
+    _check_shift(by)
     shifted = wrap32(x * (np.int64(1) << np.maximum(by.shift, 0)))
     return rounding_divide_by_pot(
         saturating_rounding_doubling_high_mul(shifted, by.multiplier), np.maximum(-by.shift, 0)
@@ -89,10 +93,17 @@ def multiply_double(x: Ints, by: FixedPoint) -> Ints:
 
 def multiply_single(x: Ints, by: FixedPoint) -> Ints:
     """A 32-bit integer times a real number, rounded once, ties up (TFLITE_SINGLE_ROUNDING)."""
-    too_far = by.shift > 30
-    multiplier = np.where(too_far, INT32_MAX, by.multiplier)
-    total = 31 - np.where(too_far, 30, by.shift)
-    return wrap32((x * multiplier + (np.int64(1) << (total - 1))) >> total)
+    _check_shift(by)
+    total = 31 - by.shift
+    return wrap32((x * by.multiplier + (np.int64(1) << (total - 1))) >> total)
+
+
+def _check_shift(by: FixedPoint) -> None:
+    if np.any(by.shift > 30):
+        raise InputError(
+            f"an output's scale is 2^{int(by.shift.max())} times smaller than its products' steps. "
+            "Cure: calibrate on batches that are like the data"
+        )
 
 
 def multiply_wide(x: Ints, by: FixedPoint) -> Ints:
