@@ -58,14 +58,12 @@ def wrap32(x: Ints) -> Ints:
 
 
 def saturating_rounding_doubling_high_mul(a: Ints, b: Ints) -> Ints:
-    """The upper half of ``2 a b``, rounded, ties away from zero below and up above; -2^31 squared saturates.
+    """The upper half of ``2 a b``, rounded to the nearest, ties up; -2^31 squared saturates.
 
-    ``(a b + nudge) / 2^31`` with C's division (towards zero), nudge 2^30 or 1 - 2^30 by the product's sign.
+    The source says ``(a b + nudge) / 2^31``, the division towards zero, nudge 2^30 or, below zero, 1 - 2^30:
+    that is ``floor((a b + 2^30) / 2^31)`` for either sign.
     """
-    product = a * b
-    total = product + np.where(product >= 0, 2**30, 1 - 2**30)
-    high = np.where(total >= 0, total >> 31, -((-total) >> 31))
-    return np.where((a == b) & (a == INT32_MIN), INT32_MAX, high)
+    return np.asarray(np.minimum((a * b + 2**30) >> 31, INT32_MAX))
 
 
 def rounding_divide_by_pot(x: Ints, exponent: Ints) -> Ints:
@@ -74,9 +72,8 @@ def rounding_divide_by_pot(x: Ints, exponent: Ints) -> Ints:
     >>> rounding_divide_by_pot(np.array([5, -5, 6, -7]), np.array(1)).tolist()
     [3, -3, 3, -4]
     """
-    mask = (np.int64(1) << exponent) - 1
-    threshold = (mask >> 1) + (x < 0)
-    return np.asarray((x >> exponent) + ((x & mask) > threshold))
+    half = (np.int64(1) << exponent) >> 1
+    return np.asarray((x + half - ((x < 0) & (exponent > 0))) >> exponent)
 
 
 def multiply_double(x: Ints, by: FixedPoint) -> Ints:
@@ -85,7 +82,7 @@ def multiply_double(x: Ints, by: FixedPoint) -> Ints:
     Raises ``InputError`` for numbers of 2^30 and more, which the kernels do not shift by.
     """
     _check_shift(by)
-    shifted = wrap32(x * (np.int64(1) << np.maximum(by.shift, 0)))
+    shifted = wrap32(x << np.maximum(by.shift, 0)) if np.any(by.shift > 0) else x
     return rounding_divide_by_pot(
         saturating_rounding_doubling_high_mul(shifted, by.multiplier), np.maximum(-by.shift, 0)
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.ops import flag_of, int_of, ints_of
-from laconic.records import Node
+from laconic.records import AnyArray, Node
 from laconic.runtime.emit_layers import both_ends, spread
 from laconic.runtime.integer.arithmetic import Int8, Int16x8
 from laconic.runtime.integer.fixed_point import Ints, quantize_multiplier
@@ -27,14 +27,15 @@ def linear_sums(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
     """``sum_i x[.., i] w[o, i]``: (.., I) and (O, I) -> (.., O)."""
     if x.shape[-1] != weight.shape[1]:
         raise InputError(f"a linear layer of {weight.shape[1]} inputs met {x.shape[-1]}")
-    return _products(x.reshape(-1, x.shape[-1]), weight.T, adds_only).reshape(*x.shape[:-1], len(weight))
+    wide = x.reshape(-1, x.shape[-1]).astype(_exact(x, weight))
+    return _products(wide, weight.T, adds_only).reshape(*x.shape[:-1], len(weight))
 
 
 def conv_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_only: bool) -> Ints:
     """The convolution's sums, zeros around ``x``: (N, C, ..) and (O, C / groups, ..) -> (N, O, ..)."""
     n = weight.ndim - 2
     windows = windows_of(
-        x,
+        x.astype(_exact(x, weight)),
         weight.shape[2:],
         spread(ints_of(node, "stride"), n),
         both_ends(ints_of(node, "padding"), n),
@@ -43,24 +44,23 @@ def conv_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_only: bool
     groups = int_of(node, "groups")
     if x.shape[1] != groups * weight.shape[1] or len(weight) % groups:
         raise CorruptFileError(f"weights {weight.shape} in {groups} groups do not fit {x.shape[1]} channels")
-    where = windows.shape[2 : 2 + n]
-    step = max(1, _PIECE // max(1, windows[0].size)) if len(x) else 1
-    out = np.empty((len(x), len(weight), *where), np.int64)
-    inputs, outputs = weight.shape[1], len(weight) // groups
+    where, inputs, outputs = windows.shape[2 : 2 + n], weight.shape[1], len(weight) // groups
+    rows = weight.reshape(groups, outputs, -1).transpose(0, 2, 1)  # (groups, inputs x kernel, outputs)
+    out = np.empty((len(x), groups, outputs, *where), np.int64)
+    step = max(1, _PIECE // max(1, windows[:1].size))
     for start in range(0, len(x), step):
         piece = windows[start : start + step]
-        for g in range(groups):
-            part = np.moveaxis(piece[:, g * inputs : (g + 1) * inputs], 1, 1 + n)  # (N, where.., I, kernel..)
-            rows = weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1)
-            sums = _products(part.reshape(-1, rows.shape[1]), rows.T, adds_only)
-            sums = np.moveaxis(sums.reshape(len(piece), *where, outputs), -1, 1)
-            out[start : start + step, g * outputs : (g + 1) * outputs] = sums
-    return out
+        grouped = piece.reshape(len(piece), groups, inputs, *piece.shape[2:])
+        last = np.moveaxis(np.moveaxis(grouped, 1, 0), 2, 2 + n)  # (groups, N, where.., inputs, kernel..)
+        sums = _products(last.reshape(groups, -1, rows.shape[1]), rows, adds_only)
+        sums = np.moveaxis(sums.reshape(groups, len(piece), *where, outputs), -1, 1)
+        out[start : start + step] = np.moveaxis(sums, 2, 0)
+    return out.reshape(len(x), len(weight), *where)
 
 
 def windows_of(
-    x: Ints, kernel: Sequence[int], stride: Sequence[int], pads: Sequence[int], dilation: Sequence[int]
-) -> Ints:
+    x: AnyArray, kernel: Sequence[int], stride: Sequence[int], pads: Sequence[int], dilation: Sequence[int]
+) -> AnyArray:
     """A view of all windows of the zero-padded array: (N, C, where.., kernel..)."""
     n = len(kernel)
     padded = np.pad(x, ((0, 0), (0, 0), *zip(pads[:n], pads[n:], strict=True)))
@@ -72,17 +72,22 @@ def windows_of(
     return np.asarray(view[(slice(None), slice(None), *steps)])
 
 
-def _products(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
-    """An exact integer matrix product, by multiplications or by additions and subtractions alone."""
-    largest = int(np.abs(x).max(initial=0)) * int(np.abs(weight.astype(np.int64)).sum(0).max(initial=0))
-    kind = np.float32 if largest < 2**24 else np.float64
+def _exact(x: Ints, weight: npt.NDArray[np.int8]) -> type[np.floating]:
+    """The floating-point type in which all sums of these products are exact integers."""
+    rows = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1)
+    largest = int(np.abs(x).max(initial=0)) * int(rows.max(initial=0))
     if largest >= 2**53:
         raise InputError(f"a layer's sums may reach {largest}, beyond exact arithmetic")
-    wide = x.astype(kind)
+    return np.float32 if largest < 2**24 else np.float64
+
+
+def _products(x: AnyArray, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
+    """An exact integer matrix product, by multiplications or by additions and subtractions alone."""
+    kind = x.dtype
     if adds_only:
-        sums = wide @ (weight == 1).astype(kind) - wide @ (weight == -1).astype(kind)
+        sums = x @ (weight == 1).astype(kind) - x @ (weight == -1).astype(kind)
     else:
-        sums = wide @ weight.astype(kind)
+        sums = x @ weight.astype(kind)
     return np.asarray(sums, np.int64)
 
 
