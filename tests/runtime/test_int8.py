@@ -103,7 +103,7 @@ def test_a_linear_layer_on_more_than_a_matrix() -> None:
 
 @pytest.mark.parametrize("pads", [(1, 1), (1, 2, 0, 1), (0, 0, 0, 0, 1, 2)])
 def test_padding_between_int8_layers(pads: tuple[int, ...]) -> None:
-    """ONNX Runtime 1.32 mixes up a Pad's axes once layers around it run channels last; ours says them all."""
+    """Pads as PyTorch writes them (from the last axis backwards), of any number of axes."""
     rng = np.random.default_rng(0)
     channels = 4 + (sum(pads[4:6]) if len(pads) > 4 else 0)
     first, second = (

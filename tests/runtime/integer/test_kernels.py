@@ -103,6 +103,11 @@ def test_additions() -> None:
     scales = one.encoding.scale, two.encoding.scale, out.scale
     wanted = [gemmlowp.add_int8(int(p), int(q), scales, (3, -128, -20)) for p, q in zip(a, b, strict=True)]
     assert got.tolist() == wanted
+    fine = Encoding(float(np.float32(1e-4)), 0, -128, 127)  # where the bits below the point show
+    scales = *scales[:2], fine.scale
+    got_fine = kernels.add(one, two, fine, Int8()).tolist()
+    zeros = (3, -128, 0)
+    assert got_fine == [gemmlowp.add_int8(int(p), int(q), scales, zeros) for p, q in zip(a, b, strict=True)]
     exact = (one.values().astype(float) + two.values()) / out.scale - 20
     assert np.abs(got - exact).max() <= 0.51
     wide = Quantised(one.centred * 100, Encoding(one.encoding.scale / 100, 0, -32768, 32767))
