@@ -103,7 +103,7 @@ def test_additions() -> None:
     scales = one.encoding.scale, two.encoding.scale, out.scale
     wanted = [gemmlowp.add_int8(int(p), int(q), scales, (3, -128, -20)) for p, q in zip(a, b, strict=True)]
     assert got.tolist() == wanted
-    fine = Encoding(float(np.float32(1e-4)), 0, -128, 127)  # where the bits below the point show
+    fine = Encoding(float(np.float32(3.37e-5)), 0, -128, 127)  # where the bits below the point show
     scales = *scales[:2], fine.scale
     got_fine = kernels.add(one, two, fine, Int8()).tolist()
     zeros = (3, -128, 0)
