@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laconic import bayes, cost, data, errors, export, methods, pack, records, runtime, train, zoo
-    from laconic.api import convert, param_groups, penalty, prepare, save, step
+    from laconic.api import convert, param_groups, penalty, prepare, quantize_activations, save, step
     from laconic.costs import cost_of
     from laconic.export.restore import restore
+    from laconic.methods.removal import remove_dead_units
     from laconic.runtime import export_onnx
     from laconic.train.compress import compress
 
@@ -35,6 +36,7 @@ __all__ = [
     "param_groups",
     "penalty",
     "prepare",
+    "quantize_activations",
     "records",
     "remove_dead_units",
     "restore",
@@ -51,6 +53,7 @@ _VERBS = {
     "param_groups": "laconic.api",
     "step": "laconic.api",
     "convert": "laconic.api",
+    "quantize_activations": "laconic.api",
     "save": "laconic.api",
     "compress": "laconic.train.compress",
     "cost_of": "laconic.costs",

@@ -1,4 +1,4 @@
-"""The public verbs: prepare, penalty, param_groups, step, convert, save.
+"""The public verbs: prepare, penalty, param_groups, step, convert, quantize_activations, save.
 
 They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a
 user's loop needs: the units (nats per example), the bookkeeping of steps and examples, and errors that
@@ -8,6 +8,7 @@ name the place and the cure.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,9 @@ from laconic.bayes.objective import Objective
 from laconic.bayes.prepare import check_model
 from laconic.errors import ModelError, NotPreparedError, at
 from laconic.export import save as _save
+from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.contract import Compressed, Context, Judge, Method
+from laconic.runtime import MinMax, RangeChoice
 
 _ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, examples], int64.
@@ -140,13 +143,53 @@ def convert(net: nn.Module, judge: Judge | None = None) -> Compressed:
     return replace(small, example=state.context.example)
 
 
-def save(small: Compressed, path: str | os.PathLike[str]) -> int:
+def save(small: Compressed, path: str | os.PathLike[str], *, calibrate: Iterable[Any] | None = None) -> int:
     """Write one self-contained .lac file and return its length in bytes.
+
+    With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
+    its activations become int8, and ``laconic.runtime.load`` runs it in int8.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
     """
-    return _save(small.module, small.tensors, path, small.example)
+    if calibrate is not None:
+        small = quantize_activations(small, calibrate)
+    return _save(small.module, small.tensors, path, small.example, small.ranges)
+
+
+def quantize_activations(
+    small: Compressed | nn.Module,
+    batches: Iterable[Any],
+    *,
+    choice: RangeChoice = MinMax(),  # noqa: B008 - frozen
+    examples: int = 1024,
+) -> Compressed:
+    """The network with int8 ranges of its activations, taken from ``batches``; ``small`` is left as it was.
+
+    ``batches`` give inputs (a tensor, or a tuple whose first entries are the network's inputs: labels
+    behind them are not looked at), training data that the network will see alike; the first ``examples``
+    examples are used. ``choice`` is ``laconic.runtime.MinMax()``, ``Percentile(99.99)`` or
+    ``LeastSquares()``. Each tensor that enters or leaves a linear layer or convolution gets one scale and
+    zero point. Weights stay as they are: int8 weights are derived from them, row by row, when a file is
+    loaded. A plain module is taken too; its weights are then stored as raw float32.
+
+    Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
+    (inputs that do not fit, a network without a linear layer or convolution).
+
+    >>> import torch, laconic
+    >>> small = laconic.quantize_activations(torch.nn.Linear(4, 2), [torch.eye(4)])
+    >>> [r.value for r in small.ranges], small.ranges[0].bounds
+    ([0, 1], (0.0, 1.0000000591389835))
+    """
+    if isinstance(small, nn.Module):
+        if _ATTACHED in small.__dict__:
+            raise ModelError(
+                "quantize_activations: this network is still prepared. Cure: laconic.convert(net)"
+            )
+        batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
+        small = Compressed(small, {}, {}, first_example(small, batches))
+    found = activation_ranges(small.module, small.tensors, small.example, batches, choice, examples)
+    return replace(small, ranges=found)
 
 
 def prepared(net: nn.Module, verb: str) -> Prepared:

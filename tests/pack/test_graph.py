@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, TruncatedFileError
 from laconic.pack.graph import decode_graph, encode_graph
 from laconic.pack.ops import DTYPES, OPS, AttrSpec, OpSpec, make_node
-from laconic.records import Attr, Graph, Node, ValueSpec
+from laconic.records import ActivationRange, Attr, Graph, Node, ValueSpec
 
 IMAGE = ValueSpec("float32", (None, 1, 28, 28))
 
@@ -138,6 +138,55 @@ def test_all_inputs_of_a_graph_have_a_limit_together() -> None:
         decode_graph(encode_graph(many), 9000)
 
 
+# --- activation ranges ----------------------------------------------------------------------------
+
+RANGED = "0101" + "00" + "01" + "40" + "00"  # a vector, one relu, the default output; ranges follow
+
+
+def test_ranges_golden_bytes() -> None:
+    ranges = (ActivationRange(0, 0.5, -128), ActivationRange(1, 0.25, 3))
+    graph = Graph((ValueSpec("float32", (None,)),), (make_node("relu", (0,)),), (1,), ranges)
+    data = encode_graph(graph)
+    assert data.hex() == RANGED + "02" + "000000003f80" + "000000803e03"
+    assert decode_graph(data, 0) == graph
+    assert encode_graph(Graph(graph.inputs, graph.nodes, graph.outputs)).hex() == RANGED
+
+
+@pytest.mark.parametrize(
+    ("tail", "text"),
+    [
+        ("00", "no 0 activation ranges"),
+        ("01", "no 1 activation ranges"),
+        ("ffffffff0f", "activation ranges"),
+        ("01" + "020000003f00", "is of value 2 of 2"),
+        ("02" + "010000003f00" + "000000003f00", "is of value 2 of 2"),
+        ("01" + "000000c07f00", "scale nan"),
+        ("01" + "00000080ff00", "scale -inf"),
+        ("01" + "000000807f00", "scale inf"),
+        ("01" + "00000000bf00", "scale -0.5"),
+        ("01" + "000000000000", "scale 0.0"),
+        ("01" + "000100000000", "scale 1.4"),  # a denormal number
+        ("01" + "000000003f00" + "00", "follow its end"),
+    ],
+)
+def test_hostile_ranges_are_refused(tail: str, text: str) -> None:
+    with pytest.raises(CorruptFileError, match=text):
+        decode_graph(bytes.fromhex(RANGED + tail), 0)
+
+
+def test_the_writer_refuses_ranges_that_are_none() -> None:
+    for scale in (float("nan"), -1.0, 0.0, 2.0**70, 0.1):  # 0.1 is no float32
+        with pytest.raises(InputError, match="scale"):
+            ActivationRange(0, scale, 0)
+    for zero_point in (-129, 128):
+        with pytest.raises(InputError, match=rf"zero point {zero_point}; it must be in -128..127"):
+            ActivationRange(0, 0.5, zero_point)
+    nodes, one = (make_node("relu", (0,)),), ActivationRange(1, 0.5, 0)
+    for ranges in ((one, one), (one, ActivationRange(0, 0.5, 0)), (ActivationRange(2, 0.5, 0),)):
+        with pytest.raises(InputError, match="Cure: calibrate the network that is saved"):
+            encode_graph(Graph((IMAGE,), nodes, (1,), ranges))
+
+
 def test_every_truncation_is_refused() -> None:
     data = encode_graph(lenet5())
     for end in range(len(data)):
@@ -189,7 +238,10 @@ def graphs(draw: st.DrawFn) -> Graph:
         nodes.append(draw(a_node(spec, values)))
         values += spec.n_outputs
     outputs = draw(st.lists(st.integers(0, values - 1), min_size=1, max_size=3))
-    return Graph(inputs, tuple(nodes), tuple(outputs))
+    ranged = sorted(draw(st.sets(st.integers(0, values - 1), max_size=4)))
+    scales = st.floats(2.0**-64, 2.0**64, width=32)
+    ranges = tuple(ActivationRange(v, draw(scales), draw(st.integers(-128, 127))) for v in ranged)
+    return Graph(inputs, tuple(nodes), tuple(outputs), ranges)
 
 
 @settings(max_examples=120, deadline=None)

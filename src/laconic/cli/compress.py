@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from laconic import pack
+from laconic.api import quantize_activations
 from laconic.cli.choices import NETWORKS, make_job, make_reference, pick
 from laconic.cli.loaders import Loader, Loaders, make_loaders
 from laconic.cli.own import call_own
@@ -53,6 +54,9 @@ def run_compress(arguments: argparse.Namespace) -> int:
         loaders = make_loaders(request)
         model = trained_model(request, loaders, reference, folder, show)
         small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
+        if request.int8:
+            show.say("calibrating for int8 on training batches")
+            small = quantize_activations(small, loaders.train)
         show.say("packing")
         finish_run(request, job, folder, loaders, model, small)
     return 0
@@ -101,7 +105,8 @@ def finish_run(
     print(f"{100 * record.metrics['validation_error']:.2f} % after")
     if "original_test_error" in metrics and "test_error_percent" in metrics:
         print(f"test error {100 * metrics['original_test_error']:.2f} % before, ", end="")
-        print(f"{metrics['test_error_percent']:.2f} % after, from the decoded file")
+        arithmetic = " in int8" if request.int8 else ""
+        print(f"{metrics['test_error_percent']:.2f} % after, from the decoded file{arithmetic}")
     ratio = record.bytes_before / record.file_bytes
     print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")

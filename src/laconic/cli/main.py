@@ -16,7 +16,7 @@ RUN_FILE = """\
 a run file holds options by their names, then a [settings] table of what --set takes:
 
   network = "digits-mlp"        # or: model = "package.module:function"
-  method = "magnitude"          # also data, preset, target, seed, threads, out
+  method = "magnitude"          # also data, preset, target, seed, threads, out, int8 = true
   [settings]
   sparsity = 0.9                # any field of the method
   grid.steps = [0.5, 1.0]
@@ -89,6 +89,12 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     p.add_argument("--seed", type=int, help="seed of everything random (default 0)")
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--out", metavar="FOLDER", help="run folder (default runs/NETWORK-METHOD)")
+    p.add_argument(
+        "--int8",
+        action="store_true",
+        default=None,
+        help="calibrate on training data, so that it runs in int8",
+    )
     p.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     p.set_defaults(command=_compress)
 
@@ -101,6 +107,11 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("file")
     p.add_argument("--data", required=True, help="digits, mnist, fashion-mnist, or MODULE:FUNCTION")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    p.add_argument(
+        "--arithmetic",
+        metavar="NAME",
+        help="fp32, or a device's, emulated bit for bit: int8, int8-single, int16, ternary, ternary-int16",
+    )
     p.set_defaults(command=_verify)
     p = commands.add_parser("run", help="run a file on arrays saved with numpy")
     p.add_argument("file")
@@ -116,6 +127,7 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p = commands.add_parser("export", help="write a standard ONNX model")
     p.add_argument("file")
     p.add_argument("onnx", metavar="MODEL.onnx")
+    p.add_argument("--int8", action="store_true", help="with QuantizeLinear nodes, of a calibrated file")
     p.set_defaults(command=_export)
 
 
@@ -141,7 +153,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_verify
 
-    return run_verify(arguments.file, arguments.data, as_json=arguments.json)
+    return run_verify(arguments.file, arguments.data, as_json=arguments.json, arithmetic=arguments.arithmetic)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -159,4 +171,4 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_export
 
-    return run_export(arguments.file, arguments.onnx)
+    return run_export(arguments.file, arguments.onnx, int8=arguments.int8)

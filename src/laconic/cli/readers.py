@@ -51,12 +51,15 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
     return "\n".join(lines)
 
 
-def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
-    """Decode the file, score it on the whole test set, and say whether torch was anywhere near."""
+def run_verify(path: str, data: str, *, as_json: bool = False, arithmetic: str | None = None) -> int:
+    """Decode the file, score it on the whole test set, and say whether torch was anywhere near.
+
+    ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
+    """
     read_bytes(path)  # a mistyped name is told before a data set is fetched
     x, labels = test_arrays(data)
     batches = ((x[i : i + 1000], labels[i : i + 1000]) for i in range(0, len(x), 1000))
-    result = score_batches(path, batches)
+    result = score_batches(path, batches, arithmetic)
     if as_json:
         print(json.dumps(result))
         return 0
@@ -67,6 +70,8 @@ def run_verify(path: str, data: str, *, as_json: bool = False) -> int:
         f"nll {result['nll']:.4f} nats an example\n"
         f"torch imported: {'yes' if result['torch_imported'] else 'no'}"
     )
+    if arithmetic is not None:
+        print(result["arithmetic"])
     return 0
 
 
@@ -163,13 +168,13 @@ def _random_input(
     return np.zeros(sizes, dtype=dtype)
 
 
-def run_export(path: str, target: str) -> int:
-    """Write a standard ONNX model."""
+def run_export(path: str, target: str, *, int8: bool = False) -> int:
+    """Write a standard ONNX model, in float32 or, of a calibrated file, in int8."""
     from laconic.runtime import export_onnx
 
     if Path(target).suffix != ".onnx":
         raise InputError(f"export: {target} should end in .onnx. Cure: name it model.onnx")
     with reading(path):
-        export_onnx(path, target)
+        export_onnx(path, target, precision="int8" if int8 else "fp32")
     print(f"{target}: {os.path.getsize(target)} bytes")
     return 0

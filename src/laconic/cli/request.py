@@ -15,7 +15,7 @@ from laconic.errors import InputError
 from laconic.train.compress import Job, settings_of
 from laconic.train.fit import FitConfig
 
-OPTIONS = ("network", "model", "data", "method", "preset", "target", "seed", "out", "threads")
+OPTIONS = ("network", "model", "data", "method", "preset", "target", "seed", "out", "threads", "int8")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Request:
     out: Path
     settings: Mapping[str, Any]
     threads: int | None = None
+    int8: bool = False
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
         """What identifies the run: it must be the same on --resume.
@@ -40,6 +41,8 @@ class Request:
         asked = {"network": self.network, "model": self.model, "data": self.data, "threads": self.threads}
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else vars(reference)
+        if self.int8:  # said only where asked, so that older run folders can be resumed
+            asked["int8"] = True
         return {**asked, **data, **settings_of(job), "reference": trained}
 
 
@@ -72,6 +75,7 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         out=Path(values.get("out") or Path("runs") / f"{name}-{method}"),
         settings={**preset(values.get("preset", "full"), method, network), **asked},
         threads=threads,
+        int8=bool(values.get("int8", False)),
     )
 
 
@@ -139,8 +143,9 @@ def _check_options(path: str, tree: Mapping[str, Any]) -> None:
         known = ", ".join((*OPTIONS, "settings"))
         raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
     for name, value in tree.items():
-        kind, example = (int, "3") if name in ("seed", "threads") else (str, '"..."')
-        if isinstance(value, bool) or not isinstance(value, kind):
+        kinds = {"seed": (int, "3"), "threads": (int, "3"), "int8": (bool, "true")}
+        kind, example = kinds.get(name, (str, '"..."'))
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
             raise InputError(
                 f"run file {path}: {name} must be {kind.__name__}, got {value!r}. Cure: {name} = {example}"
             )

@@ -77,17 +77,19 @@ def check_scores(logits: AnyArray, labels: AnyArray) -> None:
 
 
 def score_batches(
-    path: str | os.PathLike[str], batches: Iterable[tuple[AnyArray, AnyArray]]
-) -> dict[str, float | int | bool]:
-    """Error and nll of a decoded file on batches, with its size.
+    path: str | os.PathLike[str],
+    batches: Iterable[tuple[AnyArray, AnyArray]],
+    arithmetic: str | None = None,
+) -> dict[str, float | int | bool | str]:
+    """Error and nll of a decoded file on batches, with its size; ``arithmetic`` as in :mod:`cli.arithmetic`.
 
     Raises DataError: no batch, labels that are no class indices, outputs that are no logits.
     """
+    from laconic.cli.arithmetic import network_in, says
     from laconic.pack import layout
-    from laconic.runtime import load
 
     with reading(path):
-        net = load(path)
+        net = network_in(path, arithmetic)
     if net.outputs != 1:
         raise DataError(f"{path} has {net.outputs} outputs. Cure: only classifiers, with one, can be scored")
     wrong, nll, examples = 0, 0.0, 0
@@ -113,4 +115,5 @@ def score_batches(
         "error_percent": 100 * wrong / examples,
         "nll": nll / examples,
         "torch_imported": "torch" in sys.modules,
+        **({} if arithmetic is None else {"arithmetic": says(net, arithmetic)}),
     }

@@ -16,7 +16,7 @@ from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
 from laconic.export.verify import disagreement
-from laconic.records import PackedModel, RawTensor, Tensor
+from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
@@ -69,15 +69,22 @@ def _model(
 
 
 def save(
-    module: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str], example: Example | None
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    example: Example | None,
+    ranges: tuple[ActivationRange, ...] = (),
 ) -> int:
     """Write one .lac file (see :func:`build_packed`) and return its length in bytes.
 
-    Notes (a weights-only file, a fixed batch size) are issued as warnings.
+    ``ranges`` are the activation ranges of the same module, for int8. Notes (a weights-only file, a fixed
+    batch size) are issued as warnings.
     """
     model, notes = build_packed(module, tensors, example)
     for note in notes:
         warnings.warn(note, stacklevel=2)
+    if ranges and model.graph is not None:
+        model = replace(model, graph=replace(model.graph, ranges=ranges))
     return pack.write(path, model)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.objective import check_data_size
 from laconic.errors import InputError
-from laconic.records import Tensor
+from laconic.records import ActivationRange, Tensor
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,15 @@ class Compressed:
 
     ``module``'s parameters hold exactly the values that ``tensors`` decode to. ``facts`` is JSON-able:
     what was chosen and what it measured on the validation split. ``example`` is what the graph is
-    captured with when the network is saved.
+    captured with when the network is saved. ``ranges`` are the activation ranges of a network that was
+    calibrated for int8 (see ``laconic.quantize_activations``).
     """
 
     module: nn.Module
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
     example: Any = None
+    ranges: tuple[ActivationRange, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from laconic.errors import CorruptFileError, InputError, LimitError
 from laconic.pack.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec, OpSpec, is_equation, spec_of
+from laconic.pack.ranges import get_ranges, put_ranges
 from laconic.pack.varint import Reader, Writer
 from laconic.records import Attr, Graph, Node, ValueSpec
 
@@ -290,6 +291,7 @@ def encode_graph(graph: Graph) -> bytes:
             raise InputError(f"graph outputs {graph.outputs} are not all values of the graph")
         for ref in graph.outputs:
             out.varint(cursor.values - 1 - ref)
+    put_ranges(out, graph.ranges, cursor.values)
     return bytes(out.data)
 
 
@@ -313,9 +315,7 @@ def decode_graph(data: bytes, n_tensors: int) -> Graph:
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
     outputs = _get_outputs(source, cursor)
-    if source.left:
-        raise CorruptFileError(f"graph section: {source.left} bytes follow its end")
-    return Graph(inputs, tuple(nodes), outputs)
+    return Graph(inputs, tuple(nodes), outputs, get_ranges(source, cursor.values))
 
 
 def _get_outputs(source: Reader, cursor: _Cursor) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ class Builder:
     inputs: tuple[ValueSpec, ...]
     nodes: list[OnnxNode] = field(default_factory=list)
     initialisers: dict[str, AnyArray] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
     _arrays: dict[str, AnyArray] = field(default_factory=dict)
     _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     _count: int = 0
@@ -71,8 +72,8 @@ class Builder:
         return self._arrays[name]
 
     def rank(self, name: str) -> int | None:
-        """Rank of a tensor of the file; None for a value that is computed at run time."""
-        return self._arrays[name].ndim if name in self._arrays else None
+        """Rank of a tensor of the file, or of a value that :attr:`ranks` tells of; else None."""
+        return self._arrays[name].ndim if name in self._arrays else self.ranks.get(name)
 
     def constant(self, array: AnyArray) -> str:
         """The name of an initialiser with these values; equal constants share one."""

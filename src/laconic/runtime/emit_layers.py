@@ -42,10 +42,9 @@ def _linear(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     return (b.op("Add", product, x[2]) if len(x) > 2 and x[2] else product,)
 
 
-def _window(b: Builder, node: Node, weight: str) -> dict[str, OnnxAttr]:
+def window(node: Node, rank: int | None) -> dict[str, OnnxAttr]:
     """Attributes that convolutions share; defaults are left to ONNX, which has the same ones."""
     attrs: dict[str, OnnxAttr] = {"group": int_of(node, "groups")}
-    rank = b.rank(weight)
     for ours, theirs, default in (
         ("stride", "strides", 1),
         ("dilation", "dilations", 1),
@@ -60,11 +59,11 @@ def _window(b: Builder, node: Node, weight: str) -> dict[str, OnnxAttr]:
 
 
 def _conv(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    return (b.op("Conv", *x, **_window(b, node, x[1])),)
+    return (b.op("Conv", *x, **window(node, b.rank(x[1]))),)
 
 
 def _conv_transpose(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    attrs = _window(b, node, x[1])
+    attrs = window(node, b.rank(x[1]))
     extra = ints_of(node, "output_padding")
     if extra != (0,):
         rank = b.rank(x[1])

@@ -8,7 +8,7 @@ from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Node
 from laconic.runtime.builder import Builder, Emitter
 
-ONNX_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
+ONNX_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 
 
 def _flatten(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,6 +69,12 @@ def _pad(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     pads, mode = ints_of(node, "pads"), text_of(node, "mode")
     axes = range(-1, -len(pads) // 2 - 1, -1)
     value = b.scalar(float_of(node, "value")) if mode == "constant" else ""
+    rank = b.rank(x[0])
+    if rank is not None and len(axes) < rank:
+        # ONNX Runtime 1.32 mixes up a Pad's axes when it moves a transposition past it, so none are left out
+        rest = (0,) * (rank - len(axes))
+        begins, ends = pads[::2][::-1], pads[1::2][::-1]
+        return (b.op("Pad", x[0], b.ints((*rest, *begins, *rest, *ends)), value, mode=mode),)
     return (b.op("Pad", x[0], b.ints(pads[::2] + pads[1::2]), value, b.ints(axes), mode=mode),)
 
 

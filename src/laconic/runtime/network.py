@@ -11,7 +11,9 @@ import numpy as np
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
+from laconic.runtime.cpu import int8_saturates
 from laconic.runtime.onnx_build import BESIDE_BYTES, build
+from laconic.runtime.precision import Precision, with_precision
 from laconic.runtime.sizes import check_sizes
 
 if TYPE_CHECKING:
@@ -46,12 +48,16 @@ class Network:
 
         Raises ``InputError`` naming the input, what was expected and what came.
         """
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
-        self._check(arrays)
+        self.check_inputs(*arrays)
         feed = {name: np.ascontiguousarray(a) for name, a in zip(self._names, arrays, strict=True)}
         results = _run(self._session, feed)
         return results[0] if self.outputs == 1 else tuple(results)
+
+    def check_inputs(self, *arrays: AnyArray) -> None:
+        """Refuse arrays that the network does not take, as a call would (``InputError``)."""
+        if len(arrays) != len(self.inputs):
+            raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
+        self._check(arrays)
 
     def _check(self, arrays: tuple[AnyArray, ...]) -> None:
         """Type, rank and fixed sizes of each input; one size for all free dimensions together."""
@@ -97,6 +103,8 @@ def _open_session(
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if int8_saturates():  # slower, but the numbers are right
+        options.add_session_config_entry("session.x64quantprecision", "1")
     beside = {name: np.ascontiguousarray(a) for name, a in weights.items() if a.nbytes >= BESIDE_BYTES}
     values = [ort.OrtValue.ortvalue_from_numpy(a) for a in beside.values()]
     options.add_external_initializers(list(beside), values)
@@ -114,15 +122,20 @@ def _run(session: onnxruntime.InferenceSession, feed: dict[str, AnyArray]) -> li
 
 
 def load(
-    source: str | os.PathLike[str] | bytes, *, threads: int | None = None, limits: Limits = DEFAULT
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    limits: Limits = DEFAULT,
+    precision: Precision = "auto",
 ) -> Network:
     """Read a .lac file (or its bytes) and make it ready to run.
 
     ``threads`` bounds the cores one call uses; None lets ONNX Runtime take them all. ``limits`` bounds
-    what a file may claim.
+    what a file may claim. ``precision``: "auto" runs a calibrated file in int8 and any other in float32,
+    "fp32" ignores the activation ranges, "int8" insists on them.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
-    without a graph, ``OSError`` when there is no file.
+    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
     """
     from laconic import pack
 
@@ -130,4 +143,4 @@ def load(
         model = pack.decode(source, limits=limits)
     else:
         model = pack.read(source, limits=limits)
-    return Network(model, threads, limits)
+    return Network(with_precision(model, precision), threads, limits)

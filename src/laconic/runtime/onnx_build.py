@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +12,13 @@ from laconic.errors import CorruptFileError, FileFormatError, InputError, Weight
 from laconic.pack.ops import text_of
 from laconic.records import AnyArray, Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter, OnnxNode
+from laconic.runtime.emit_int8 import int8_layer, through_int8
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_sequence import SEQUENCES
 from laconic.runtime.emit_shapes import ONNX_TYPES, SHAPES
+from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.steps import Step, fuse, nodes_alone, ranks, spread_ranges
 
 if TYPE_CHECKING:
     import onnx
@@ -33,23 +38,75 @@ _BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "lo
 
 
 def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str, ...]]:
-    """Run every node's emitter: the finished builder, the outputs' names and their numpy types.
+    """Run every step's emitters: the finished builder, the outputs' names and their numpy types.
+
+    A graph with activation ranges becomes an int8 graph, whose outputs alone are not rounded to int8.
 
     Raises ``WeightsOnlyError`` when the model has no graph, ``CorruptFileError`` when the graph and
     its tensors contradict each other.
     """
     graph = _graph_of(model)
-    b = Builder(model.tensors, graph.inputs)
-    names = [b.input_name(k) for k in range(len(graph.inputs))]
-    types = [spec.dtype for spec in graph.inputs]
-    for node in graph.nodes:
-        given = tuple("" if r is None else names[r] if r >= 0 else b.tensor(-1 - r) for r in node.inputs)
-        kinds = [_type_of_input(b, types, r) for r in node.inputs]
-        names += _emit(b, node, given)
-        types += [_output_type(node, kinds)] * node.n_outputs
+    plan = _Plan(model, graph)
+    for k, spec in enumerate(graph.inputs):
+        plan.put(k, plan.builder.input_name(k), spec.dtype)
+    for step in plan.steps:
+        plan.emit(step)
     # a value that leaves by two doors, or that is an input, needs a name of its own
-    outputs = tuple(b.op("Identity", names[r]) for r in graph.outputs)
-    return b, outputs, tuple(types[r] for r in graph.outputs)
+    outputs = tuple(plan.builder.op("Identity", plan.exact[r]) for r in graph.outputs)
+    return plan.builder, outputs, tuple(plan.types[r] for r in graph.outputs)
+
+
+class _Plan:
+    """Names and types of the values emitted so far; ``exact`` are those before any rounding to int8."""
+
+    def __init__(self, model: PackedModel, graph: Graph) -> None:
+        self.tensors = model.tensors
+        self.builder = Builder(model.tensors, graph.inputs)
+        whole = not graph.ranges  # without ranges each node is a step of its own
+        self.steps = nodes_alone(graph) if whole else fuse(graph, [r.value for r in graph.ranges])
+        self.ranges = spread_ranges(graph, self.steps)
+        self.ranks = {} if whole else ranks(graph)
+        self.read = {ref for node in graph.nodes for ref in node.inputs}
+        self.names: dict[int, str] = {}
+        self.exact: dict[int, str] = {}
+        self.types: dict[int, str] = {}
+
+    def put(self, value: int, name: str, kind: str) -> None:
+        """Note a value's name, and round it to int8 if it has a range."""
+        entry = self.ranges.get(value) if value in self.read else None
+        self.exact[value], self.types[value] = name, kind
+        self.names[value] = name if entry is None else through_int8(self.builder, name, entry)
+        if value in self.ranks:
+            self.builder.ranks[self.names[value]] = self.ranks[value]
+
+    def emit(self, step: Step) -> None:
+        """One step's nodes."""
+        results: tuple[str, ...]
+        source = step.node.inputs[0]
+        entry = self.ranges.get(source) if source is not None else None
+        if step.is_layer and entry is not None and source is not None:
+            matrix = self.ranks.get(source) == 2
+            with _fitting(step.node.op):
+                name = int8_layer(self.builder, step, self.names[source], entry, self.tensors, matrix)
+            results, kind = (name,), "float32"
+        else:
+            results, kind = self._plain(step.node, None)
+            if step.norm is not None:
+                results, kind = self._plain(step.norm, results[0])
+        if step.activation is not None:
+            results, kind = self._plain(step.activation, results[0])
+        for value, name in zip(step.outputs, results, strict=True):
+            self.put(value, name, kind)
+
+    def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
+        """A node in float32; ``first`` is its first input when that is folded away."""
+        b = self.builder
+        refs = node.inputs if first is None else node.inputs[1:]
+        given = tuple("" if r is None else self.names[r] if r >= 0 else b.tensor(-1 - r) for r in refs)
+        kinds = [_type_of_input(b, self.types, r) for r in refs]
+        if first is not None:
+            given, kinds = (first, *given), ["float32", *kinds]
+        return _emit(b, node, given), _output_type(node, kinds)
 
 
 def _graph_of(model: PackedModel) -> Graph:
@@ -65,15 +122,22 @@ def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
     emitter = EMITTERS.get(node.op)
     if emitter is None:
         raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
-    try:
+    with _fitting(node.op):
         return emitter(b, node, given)
+
+
+@contextmanager
+def _fitting(op: str) -> Iterator[None]:
+    """Shapes that no writer puts together are a corrupt file."""
+    try:
+        yield
     except FileFormatError:
         raise
-    except _MISFITS as error:  # shapes that no writer puts together
-        raise CorruptFileError(f"operation {node.op!r} does not fit its tensors: {error}") from error
+    except _MISFITS as error:
+        raise CorruptFileError(f"operation {op!r} does not fit its tensors: {error}") from error
 
 
-def _type_of_input(b: Builder, types: list[str], ref: int | None) -> str:
+def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str:
     if ref is None:
         return "float32"
     return types[ref] if ref >= 0 else str(b.array(b.tensor(-1 - ref)).dtype)
@@ -151,8 +215,10 @@ def build(model: PackedModel, inline: bool) -> tuple[onnx.ModelProto, dict[str, 
     return proto, b.initialisers
 
 
-def to_onnx(model: PackedModel) -> onnx.ModelProto:
-    """A standard ONNX model (opset 20, float32) with the weights inside, ready for ``onnx.save``.
+def to_onnx(model: PackedModel, precision: Precision = "fp32") -> onnx.ModelProto:
+    """A standard ONNX model (opset 20) with the weights inside, ready for ``onnx.save``.
+
+    ``precision`` "int8" writes a calibrated network with QuantizeLinear and DequantizeLinear.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` when the weights pass the 2 GiB that
     one protobuf message can hold.
@@ -162,6 +228,7 @@ def to_onnx(model: PackedModel) -> onnx.ModelProto:
     >>> [node.op_type for node in to_onnx(PackedModel((), graph)).graph.node]
     ['Relu', 'Identity']
     """
+    model = with_precision(model, precision)
     size = sum(4 * int(np.prod(np.shape(t.values()))) for t in model.tensors)
     if size > MAX_INLINE_BYTES:
         raise InputError(

@@ -1,0 +1,110 @@
+"""What int8 buys: the same file in float32 and in int8, in one process, one thread, rounds interleaved.
+
+LeNet-5 and ResNet-20 with random weights (dense arithmetic does not depend on their values), calibrated on
+random images. Per batch size: medians with 10th and 90th percentiles, and the ratio of medians. With
+``--weights``, the state dict of a trained LeNet-5, the test error on MNIST follows: float32, the runtime's
+int8, and the arithmetics of devices, emulated.
+
+    python benchmarks/int8.py [--batch 1 64] [--rounds 200] [--weights lenet5.pt]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.data import load as load_data
+from laconic.data.images import as_input
+from laconic.export import build_packed
+from laconic.records import AnyArray, PackedModel
+from laconic.runtime import Int8, Int16x8, Network, calibrate, emulate
+from laconic.zoo import LeNet5, ResNet20
+
+Runs = Callable[[AnyArray], object]
+
+
+def calibrated(module: nn.Module, x: AnyArray) -> tuple[PackedModel, PackedModel]:
+    """A module's records without activation ranges and with them."""
+    plain = build_packed(module.eval(), {}, torch.from_numpy(x[:2]))[0]
+    return plain, calibrate(plain, [(x,)])
+
+
+def microseconds(call: Runs, x: AnyArray) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    call(x)
+    return 1e6 * (time.perf_counter() - start)
+
+
+def spread(times: list[float]) -> str:
+    """Median and the 10th and 90th percentiles."""
+    ordered = sorted(times)
+    low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
+    return f"{statistics.median(ordered):9.1f} us ({low:.1f} .. {high:.1f})"
+
+
+def compare(name: str, module: nn.Module, shape: tuple[int, ...], batches: list[int], rounds: int) -> None:
+    """One row a batch size."""
+    images = np.random.default_rng(0).random((64, *shape), dtype=np.float32)
+    plain, ready = calibrated(module, images)
+    networks = [Network.from_packed(m, threads=1) for m in (plain, ready)]
+    print(f"{name}: weights in memory {networks[0].nbytes} bytes in float32, {networks[1].nbytes} in int8")
+    for batch in batches:
+        x = np.random.default_rng(1).random((batch, *shape), dtype=np.float32)
+        for net in networks:
+            net(x)
+        count = max(20, rounds // (1 + batch // 16))
+        times = [[microseconds(net, x) for net in networks] for _ in range(count)]
+        fp32, int8 = (list(column) for column in zip(*times, strict=True))
+        ratio = statistics.median(fp32) / statistics.median(int8)
+        print(f"  batch {batch:<4} float32 {spread(fp32)}   int8 {spread(int8)}   {ratio:.2f}x")
+
+
+def errors(weights: Path) -> None:
+    """MNIST's test error of a trained LeNet-5 in every arithmetic."""
+    data = load_data("mnist")
+    train, test = (as_input(part, data.scale) for part in (data.train_images[:1024], data.test_images))
+    module = LeNet5()
+    module.load_state_dict(torch.load(weights, weights_only=True))
+    plain, ready = calibrated(module, train)
+    runs: dict[str, Runs] = {
+        "float32": Network.from_packed(plain, threads=1),
+        "int8, the runtime's": Network.from_packed(ready, threads=1),
+        "int8, emulated": emulate(ready, Int8()),
+        "int8, emulated, one rounding": emulate(ready, Int8(single_rounding=True)),
+        "int16 x int8, emulated": emulate(ready, Int16x8()),
+    }
+    for name, run in runs.items():
+        start, wrong = time.perf_counter(), 0
+        for at in range(0, len(test), 500):
+            logits = np.asarray(run(test[at : at + 500]))
+            wrong += int((logits.argmax(1) != data.test_labels[at : at + 500]).sum())
+        taken = time.perf_counter() - start
+        print(f"  {name:<30} {100 * wrong / len(test):.2f} % wrong ({wrong})   {taken:.1f} s")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="float32 and int8 of the same file, side by side")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--weights", type=Path, help="state dict of a trained LeNet-5")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    compare("LeNet-5", LeNet5(generator=generator), (1, 28, 28), options.batch, options.rounds)
+    compare("ResNet-20", ResNet20(generator=generator), (3, 32, 32), options.batch, options.rounds)
+    if options.weights is not None:
+        print("LeNet-5 on the MNIST test set, calibrated on 1,024 training images")
+        errors(options.weights)
+
+
+if __name__ == "__main__":
+    main()
