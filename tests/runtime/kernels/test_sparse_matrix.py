@@ -164,12 +164,13 @@ def test_memory_is_about_two_bytes_an_entry_and_six_with_values() -> None:
 
 def damaged() -> Iterator[tuple[str, Compact]]:
     """Forms that no :func:`compact` makes."""
-    form = compact(ternary(10, 30, 0.5))
+    form = compact(ternary(10, 100, 0.5))
     (block,) = form.blocks
+    assert block.form == "grouped"
     counts = block.counts.copy()
     counts[3, 1] += 1
     outside = block.columns.copy()
-    outside[7] = 30
+    outside[7] = 100
     for name, change in {
         "counts": {"counts": counts},
         "outside": {"columns": outside},
@@ -177,8 +178,19 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "levels": {"reals": block.reals[:1]},
         "kinds": {"columns": block.columns.astype(np.int32)},
         "rank": {"counts": block.counts.reshape(-1)},
-        "lists": {"grouped": False, "reals": np.ones(len(block.columns), np.float32)},
+        "lists": {"form": "valued", "reals": np.ones(len(block.columns), np.float32)},
+        "form": {"form": "other"},
+        "bits": {"bits": 12},
         "cols": {"cols": 70_000},
+    }.items():
+        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+    form = compact(ternary(10, 30, 0.9))
+    (block,) = form.blocks
+    assert block.form == "coded"
+    for name, change in {
+        "level": {"reals": block.reals[:1]},
+        "column": {"cols": 20},
+        "bits0": {"bits": 0},
     }.items():
         yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
 
@@ -190,7 +202,9 @@ def test_hostile_forms_are_refused(name: str, form: Compact, code: str) -> None:
 
 
 @compiled
-@pytest.mark.parametrize(("name", "form"), [pair for pair in damaged() if pair[0] not in ("kinds", "rank")])
+@pytest.mark.parametrize(
+    ("name", "form"), [pair for pair in damaged() if pair[0] not in ("kinds", "rank", "form")]
+)
 def test_the_compiled_code_refuses_them_by_itself(name: str, form: Compact) -> None:
     code = native.extension()
     assert code is not None
@@ -202,9 +216,9 @@ def test_the_compiled_code_refuses_them_by_itself(name: str, form: Compact) -> N
 def test_the_compiled_code_checks_each_call() -> None:
     code = native.extension()
     assert code is not None
-    (block,) = compact(ternary(10, 30, 0.5)).blocks
+    (block,) = compact(ternary(10, 30, 0.0)).blocks
     arrays = [a.tobytes() for a in (block.counts, block.columns, block.reals)]
-    matrix = code.pack(10, 30, 5, 2, True, *arrays)
+    matrix = code.pack(10, 30, 5, 1, 1, 5, *arrays)
     x, y, bias = np.ones((2, 35), np.float32), np.zeros((2, 10), np.float32), np.ones(10, np.float32)
     fits: list[Any] = [matrix, x, 35, 2, y, bias, False, False, 0, 10, 0]
     code.multiply(*fits)
@@ -247,7 +261,7 @@ def test_the_compiled_code_checks_each_call() -> None:
         (10, 30, 0, 2**40),
     ]:
         with pytest.raises(ValueError):
-            code.pack(*sizes, True, *arrays)
+            code.pack(*sizes, 1, 5, *arrays)
 
 
 def test_wrong_arguments_are_named() -> None:

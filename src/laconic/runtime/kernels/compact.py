@@ -1,12 +1,16 @@
-"""The compact form of a matrix that is mostly zero: lists of 16-bit column indices, a list per row and level.
+"""The compact forms of a matrix that is mostly zero: 16-bit columns, and little beside them.
 
-What all entries of a list share is kept once, so an entry of a ternary matrix, or of one with a few levels,
-takes two bytes. A matrix with many levels keeps a float32 of each entry beside its column: six bytes.
+- *grouped*: a list of columns per row and level. What all entries of a list share is kept once: two bytes an
+  entry, and no multiplication. Best for a few levels with long lists, such as a ternary matrix.
+- *coded*: a list per row; the bits that a column does not need hold the number of the entry's level. Also two
+  bytes an entry.
+- *valued*: a list per row, and a float32 of each entry beside its column: six bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +29,11 @@ WIDE_BLOCK = 32768
 MOST_CODES = 65536
 """Integers may spread over this many values before each entry keeps its own value."""
 
-SHORTEST_LIST = 2
-"""Mean entries of a list: below it, keeping a value for each entry is faster and hardly larger."""
+SHORTEST_LIST = 16
+"""Mean entries of a list: below it, a loop for each list costs more than the multiplications it saves."""
+
+Form = Literal["grouped", "coded", "valued"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +41,8 @@ class Block:
     """Columns ``first .. first + cols`` of a matrix.
 
     ``counts`` (rows, lists) says how long each list is, ``columns`` holds the lists one after the other,
-    row by row. ``levels`` (lists,) are the lists' values when ``grouped``; otherwise there is one list a row
-    and ``reals`` is as long as ``columns``.
+    row by row. ``reals`` are the levels (grouped: one a list; coded: ``columns >> bits`` is their number) or,
+    valued, each entry's own value. Only a grouped block has several lists a row.
     """
 
     first: int
@@ -43,7 +50,8 @@ class Block:
     counts: Columns
     columns: Columns
     reals: FloatArray
-    grouped: bool
+    form: Form
+    bits: int = 16
 
     @property
     def nbytes(self) -> int:
@@ -52,24 +60,32 @@ class Block:
 
     def values(self) -> FloatArray:
         """The float32 value of each entry, in the order of ``columns``."""
-        if not self.grouped:
-            return self.reals
-        return np.repeat(np.tile(self.reals, len(self.counts)), self.counts.reshape(-1))
+        if self.form == "grouped":
+            return np.repeat(np.tile(self.reals, len(self.counts)), self.counts.reshape(-1))
+        return self.reals if self.form == "valued" else self.reals[self.columns >> self.bits]
+
+    def places(self) -> Columns:
+        """The column of each entry."""
+        return self.columns & np.uint16((1 << self.bits) - 1)
 
     def check(self) -> None:
         """Raise ``InputError`` unless every index lies inside the matrix and all lengths agree."""
         lists = self.counts.shape[1] if self.counts.ndim == 2 else 0
         entries = int(self.counts.sum(dtype=np.int64))
         kinds = [array.dtype.name for array in (self.counts, self.columns, self.reals)]
-        wanted = lists if self.grouped else entries
+        wanted = {"grouped": lists, "valued": entries, "coded": len(self.reals)}.get(self.form, -1)
         if kinds != ["uint16", "uint16", "float32"] or self.columns.ndim != 1 or self.reals.ndim != 1:
             raise InputError("a compact matrix holds uint16 counts and columns and float32 values")
-        if lists < 1 or not (self.grouped or lists == 1) or not 0 <= self.cols <= MOST_COLUMNS:
+        one = lists == 1 and (self.bits == 16 or self.form == "coded" and 1 <= self.bits < 16)
+        many = self.form == "grouped" and lists >= 1 and self.bits == 16
+        if not (one or many) or not 0 <= self.cols <= MOST_COLUMNS:
             raise InputError(f"a compact matrix cannot have {lists} lists a row and {self.cols} columns")
         if entries != len(self.columns) or len(self.reals) != wanted:
             raise InputError(f"the counts say {entries} entries, there are {len(self.columns)} columns")
-        if entries and int(self.columns.max()) >= self.cols:
-            raise InputError(f"column {int(self.columns.max())} lies outside {self.cols} columns")
+        if entries and int(self.places().max()) >= self.cols:
+            raise InputError(f"column {int(self.places().max())} lies outside {self.cols} columns")
+        if self.form == "coded" and entries and int((self.columns >> self.bits).max()) >= len(self.reals):
+            raise InputError(f"an entry's level is not among the {len(self.reals)} of the matrix")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +112,10 @@ def compact(tensor: Tensor) -> Compact:
     Raises ``InputError`` when the tensor is not a matrix of real numbers.
 
     >>> from laconic.records import UniformGrid
-    >>> q = np.array([[1, 1, 0, -1, -1], [-1, 0, 1, 1, -1]], np.int32)
+    >>> q = np.array([[0, 1, 0, -1], [0, 0, 0, 1]], np.int32)
     >>> block = compact(IntTensor("w", q, UniformGrid(0.5))).blocks[0]
-    >>> block.counts.tolist(), block.columns.tolist(), block.reals.tolist()
-    ([[2, 2], [2, 2]], [3, 4, 0, 1, 0, 4, 2, 3], [-0.5, 0.5])
+    >>> block.form, block.counts.tolist(), block.places().tolist(), block.values().tolist()
+    ('coded', [[2], [1]], [1, 3, 3], [0.5, -0.5, 0.5])
     """
     stored = tensor.integers if isinstance(tensor, IntTensor) else tensor.array
     if stored.ndim != 2 or not (isinstance(tensor, IntTensor) or stored.dtype.kind == "f"):
@@ -124,16 +140,29 @@ def _block(tensor: Tensor, stored: AnyArray, first: int) -> Block:
     levels = tensor.grid.dequantize((there + lowest).astype(np.int32))
     kept, reals = there[levels != 0], levels[levels != 0]
     entries = int(uses[kept].sum())
-    if not len(kept) or entries < SHORTEST_LIST * len(kept) * len(stored):
-        return _valued(tensor.grid.dequantize(np.ascontiguousarray(stored)), first)
-    return _grouped(codes, kept, reals, first)
+    bits = max(1, int(codes.shape[1] - 1).bit_length())
+    if len(kept) and entries >= SHORTEST_LIST * len(kept) * len(stored):
+        return _grouped(codes, kept, reals, first)
+    if len(kept) and len(kept) <= 2 ** (16 - bits):
+        return _coded(codes, kept, reals, bits, first)
+    return _valued(tensor.grid.dequantize(np.ascontiguousarray(stored)), first)
+
+
+def _coded(codes: AnyArray, kept: AnyArray, levels: FloatArray, bits: int, first: int) -> Block:
+    number = np.full(int(codes.max()) + 1, -1, dtype=np.int32)
+    number[kept] = np.arange(len(kept))
+    level = number[codes]
+    there = level >= 0
+    columns = (np.nonzero(there)[1] | (level[there] << bits)).astype(np.uint16)
+    counts = there.sum(axis=1, dtype=np.uint16)[:, None]
+    return Block(first, codes.shape[1], counts, columns, levels, "coded", bits)
 
 
 def _valued(values: FloatArray, first: int) -> Block:
     kept = values != 0
     columns = np.nonzero(kept)[1].astype(np.uint16)
     counts = kept.sum(axis=1, dtype=np.uint16)[:, None]
-    return Block(first, values.shape[1], counts, columns, np.ascontiguousarray(values[kept]), grouped=False)
+    return Block(first, values.shape[1], counts, columns, np.ascontiguousarray(values[kept]), "valued")
 
 
 def _grouped(codes: AnyArray, kept: AnyArray, levels: FloatArray, first: int) -> Block:
@@ -147,4 +176,4 @@ def _grouped(codes: AnyArray, kept: AnyArray, levels: FloatArray, first: int) ->
         before = np.cumsum(counts[:, k]) - counts[:, k]
         shift = ends[:, k] - counts[:, k] - before
         columns[np.repeat(shift, counts[:, k]) + np.arange(len(column))] = column
-    return Block(first, cols, counts.astype(np.uint16), columns, levels, grouped=True)
+    return Block(first, cols, counts.astype(np.uint16), columns, levels, "grouped")

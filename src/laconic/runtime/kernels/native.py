@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
-from laconic.runtime.kernels.compact import Block
+from laconic.runtime.kernels.compact import FORMS, Block
 
 ROWS_OF_A_BLOCK = 64
 """Ranges of rows must begin at a multiple of this (BLOCK in sparse.c)."""
@@ -62,7 +62,13 @@ class NativeBlock:
         arrays = (block.counts, block.columns, block.reals)
         try:
             self._matrix = code.pack(
-                rows, block.cols, block.first, lists, block.grouped, *(a.tobytes() for a in arrays)
+                rows,
+                block.cols,
+                block.first,
+                lists,
+                FORMS.index(block.form),
+                block.bits,
+                *(a.tobytes() for a in arrays),
             )
         except ValueError as error:
             raise InputError(f"a compact matrix contradicts itself: {error}") from error

@@ -28,12 +28,12 @@ class PlainBlock:
     def __init__(self, block: Block, scipy: Any | None) -> None:
         self._block = block
         self._ends = np.cumsum(block.counts.sum(axis=1, dtype=np.int64))
-        self._values = block.values()
+        self._values, self._columns = block.values(), block.places()
         self._csr = None
         self.nbytes = block.columns.nbytes + self._ends.nbytes + self._values.nbytes
         if scipy is not None:
             pointer = np.concatenate([[0], self._ends]).astype(np.int32)
-            parts = (self._values, block.columns.astype(np.int32), pointer)
+            parts = (self._values, block.places().astype(np.int32), pointer)
             self._csr = scipy.csr_matrix(parts, shape=(len(block.counts), block.cols))
             self.nbytes = sum(int(part.nbytes) for part in parts)
 
@@ -61,7 +61,7 @@ class PlainBlock:
             room = begin + max(1, PRODUCTS_AT_ONCE // max(1, len(x)))
             stop = min(rows.stop, max(row + 1, int(np.searchsorted(self._ends, room, side="right"))))
             end = int(self._ends[stop - 1])
-            products = x[:, self._block.columns[begin:end]].astype(np.float64) * self._values[begin:end]
+            products = x[:, self._columns[begin:end]].astype(np.float64) * self._values[begin:end]
             lengths = np.diff(self._ends[row:stop], prepend=begin)
             full = np.flatnonzero(lengths)
             if len(full):

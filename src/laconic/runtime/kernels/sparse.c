@@ -3,10 +3,13 @@
  * The compact form of a matrix of `rows` rows and `lists` lists a row:
  *   counts   uint16[rows * lists]  how long each list is
  *   columns  uint16[sum(counts)]   the columns of the lists, row after row, list after list
- * and either
- *   levels   float[lists]          the value that all entries of list k share ("grouped"), or
- *   values   float[sum(counts)]    a value of each entry, with one list a row ("valued").
- * A ternary matrix is two lists a row: its entries cost two bytes each and no multiplication.
+ * and one of
+ *   grouped: float[lists]        the value that all entries of list k share;
+ *   coded:   float[levels]       one list a row; an entry's column is in its low `bits` bits, the number of its
+ *                                value in the others;
+ *   valued:  float[sum(counts)]  one list a row, and a value of each entry.
+ * A ternary matrix is two lists a row: its entries cost two bytes each and no multiplication. Lists that would
+ * be short cost more in loop ends than they save: those matrices are coded.
  *
  * pack() checks a form once, copies it into aligned memory of its own and returns a capsule; nothing that
  * Python still holds can change it, so multiply() needs to check no more than the sizes of x and y.
@@ -38,11 +41,12 @@
 #endif
 
 enum { BASELINE, AVX2, AVX512, VARIANTS };
+enum { GROUPED, CODED, VALUED, FORMS };
 
 typedef struct {
-    size_t rows, cols, first, lists, entries, bytes, blocks;
-    const float *levels; /* NULL when every entry has a value of its own */
-    const float *values;
+    size_t rows, cols, first, lists, entries, bytes, blocks, n_reals;
+    int form, bits;     /* bits of a column; 16 but for coded matrices */
+    const float *reals; /* levels or values */
     const uint16_t *counts;
     const uint16_t *columns;
     const size_t *starts; /* [blocks + 1]: where each block of rows begins in columns */
@@ -99,19 +103,35 @@ static float sum_valued(const float *x, const uint16_t *c, const float *v, size_
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
 }
 
+static float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
+    const unsigned mask = (1u << bits) - 1;
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        s0 += level[c[i] >> bits] * x[c[i] & mask];
+        s1 += level[c[i + 1] >> bits] * x[c[i + 1] & mask];
+        s2 += level[c[i + 2] >> bits] * x[c[i + 2] & mask];
+        s3 += level[c[i + 3] >> bits] * x[c[i + 3] & mask];
+    }
+    for (; i < n; i++) s0 += level[c[i] >> bits] * x[c[i] & mask];
+    return (s0 + s1) + (s2 + s3);
+}
+
 static void one_row(const Matrix *m, const Call *call) {
     const float *x = call->x + m->first;
     size_t at = m->starts[call->row0 / BLOCK];
     for (size_t r = call->row0; r < call->row1; r++) {
         const uint16_t *counts = m->counts + r * m->lists;
         float sum = 0;
-        if (m->levels) {
+        if (m->form == GROUPED) {
             for (size_t k = 0; k < m->lists; k++) {
-                if (counts[k]) sum += m->levels[k] * sum_list(x, m->columns + at, counts[k]);
+                if (counts[k]) sum += m->reals[k] * sum_list(x, m->columns + at, counts[k]);
                 at += counts[k];
             }
         } else {
-            sum = sum_valued(x, m->columns + at, m->values + at, counts[0]);
+            const uint16_t *c = m->columns + at;
+            sum = m->form == VALUED ? sum_valued(x, c, m->reals + at, counts[0])
+                                    : sum_coded(x, c, m->reals, m->bits, counts[0]);
             at += counts[0];
         }
         call->y[r] = finish(call, sum, r, call->y[r]);
@@ -133,35 +153,41 @@ typedef float lanes16 __attribute__((vector_size(64), aligned(64)));
 
 #if HAVE_LANES
 /* The sums of one row of W with a tile of x: `tile` is [cols][N * lanes], `out` is [N * lanes]. */
+#define WHOLE(c) (c)
+#define LOW_BITS(c) ((c) & mask)
+#define ALONE(i)
+#define BY_LEVEL(i) *reals[c[i] >> bits]
+#define BY_VALUE(i) *v[i]
+#define SUM_OF_LIST(N, COLUMN, TIMES)                                                                        \
+    for (; i + 2 <= n; i += 2)                                                                               \
+        for (int j = 0; j < N; j++) {                                                                        \
+            a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i);                                                \
+            b[j] += t[(size_t)COLUMN(c[i + 1]) * N + j] TIMES(i + 1);                                        \
+        }                                                                                                    \
+    if (i < n)                                                                                               \
+        for (int j = 0; j < N; j++) a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i);
 #define ROW_OF_TILE(NAME, VECTOR, N)                                                                         \
     INLINE size_t NAME(const Matrix *m, const float *tile, size_t r, size_t at, float *out) {                \
         const VECTOR *t = (const VECTOR *)tile;                                                              \
         const uint16_t *counts = m->counts + r * m->lists;                                                   \
+        const float *reals = m->reals;                                                                       \
+        const unsigned mask = (1u << m->bits) - 1;                                                           \
+        const int bits = m->bits;                                                                            \
         VECTOR total[N] = {{0}};                                                                             \
         for (size_t k = 0; k < m->lists; k++) {                                                              \
             const uint16_t *c = m->columns + at;                                                             \
-            size_t n = counts[k];                                                                            \
+            const float *v = m->reals + at;                                                                  \
+            size_t n = counts[k], i = 0;                                                                     \
             VECTOR a[N] = {{0}}, b[N] = {{0}};                                                               \
-            if (m->levels) {                                                                                 \
-                size_t i = 0;                                                                                \
-                for (; i + 2 <= n; i += 2)                                                                   \
-                    for (int j = 0; j < N; j++) {                                                            \
-                        a[j] += t[(size_t)c[i] * N + j];                                                     \
-                        b[j] += t[(size_t)c[i + 1] * N + j];                                                 \
-                    }                                                                                        \
-                if (i < n)                                                                                   \
-                    for (int j = 0; j < N; j++) a[j] += t[(size_t)c[i] * N + j];                             \
-                for (int j = 0; j < N; j++) total[j] += (a[j] + b[j]) * m->levels[k];                        \
+            if (m->form == GROUPED) {                                                                        \
+                SUM_OF_LIST(N, WHOLE, ALONE)                                                                 \
+                for (int j = 0; j < N; j++) total[j] += (a[j] + b[j]) * reals[k];                            \
             } else {                                                                                         \
-                const float *v = m->values + at;                                                             \
-                size_t i = 0;                                                                                \
-                for (; i + 2 <= n; i += 2)                                                                   \
-                    for (int j = 0; j < N; j++) {                                                            \
-                        a[j] += t[(size_t)c[i] * N + j] * v[i];                                              \
-                        b[j] += t[(size_t)c[i + 1] * N + j] * v[i + 1];                                      \
-                    }                                                                                        \
-                if (i < n)                                                                                   \
-                    for (int j = 0; j < N; j++) a[j] += t[(size_t)c[i] * N + j] * v[i];                      \
+                if (m->form == CODED) {                                                                      \
+                    SUM_OF_LIST(N, LOW_BITS, BY_LEVEL)                                                       \
+                } else {                                                                                     \
+                    SUM_OF_LIST(N, WHOLE, BY_VALUE)                                                          \
+                }                                                                                            \
                 for (int j = 0; j < N; j++) total[j] += a[j] + b[j];                                         \
             }                                                                                                \
             at += n;                                                                                         \
@@ -320,8 +346,11 @@ static const char *check(const Matrix *m, size_t *starts) {
     }
     starts[m->blocks] = at; /* for m->rows == 0 this is starts[0] */
     if (at != m->entries) return "the counts do not add up to the number of columns";
-    for (size_t i = 0; i < m->entries; i++)
-        if (m->columns[i] >= m->cols) return "a column lies outside the matrix";
+    const unsigned mask = (1u << m->bits) - 1;
+    for (size_t i = 0; i < m->entries; i++) {
+        if ((m->columns[i] & mask) >= m->cols) return "a column lies outside the matrix";
+        if (m->form == CODED && (size_t)(m->columns[i] >> m->bits) >= m->n_reals) return "a level is not there";
+    }
     return NULL;
 }
 
@@ -337,10 +366,8 @@ static Matrix *build(Matrix shape, const Py_buffer *counts, const Py_buffer *col
         char *at = aligned(total, &m->memory);
         if (at) {
             size_t *starts = (size_t *)at;
-            float *numbers = memcpy(at + rounded(places), reals->buf, reals->len);
             m->starts = starts;
-            if (m->levels) m->levels = numbers;
-            else m->values = numbers;
+            m->reals = memcpy(at + rounded(places), reals->buf, reals->len);
             at += rounded(places) + rounded(reals->len);
             m->counts = memcpy(at, counts->buf, counts->len);
             m->columns = memcpy(at + rounded(counts->len), columns->buf, columns->len);
@@ -359,25 +386,28 @@ static Matrix *build(Matrix shape, const Py_buffer *counts, const Py_buffer *col
 
 static PyObject *pack(PyObject *self, PyObject *args) {
     Py_ssize_t rows, cols, first, lists;
-    int grouped;
+    int form, bits;
     Py_buffer counts, columns, reals;
-    if (!PyArg_ParseTuple(args, "nnnnpy*y*y*", &rows, &cols, &first, &lists, &grouped, &counts, &columns, &reals))
+    if (!PyArg_ParseTuple(args, "nnnniiy*y*y*", &rows, &cols, &first, &lists, &form, &bits, &counts, &columns,
+                          &reals))
         return NULL;
     PyObject *capsule = NULL;
     const char *wrong = NULL;
+    Py_ssize_t wanted = 4 * (form == GROUPED ? lists : columns.len / 2);
     if (rows < 0 || rows > INT32_MAX || lists < 1 || lists > 65535 || first < 0) wrong = "impossible sizes";
+    else if (form < 0 || form >= FORMS || bits < 1 || bits > 16) wrong = "no such form";
     else if (cols < 0 || cols > MOST_COLUMNS) wrong = "at most 65535 columns";
-    else if (!grouped && lists != 1) wrong = "with values there is one list a row";
+    else if (form != GROUPED && lists != 1) wrong = "only a grouped matrix has several lists a row";
+    else if (form != CODED && bits != 16) wrong = "only a coded matrix has short columns";
     else if ((size_t)counts.len != (size_t)rows * (size_t)lists * 2) wrong = "counts have a wrong length";
     else if (columns.len % 2) wrong = "columns have a wrong length";
-    else if ((size_t)reals.len != 4 * (size_t)(grouped ? lists : columns.len / 2)) wrong = "levels or values have a wrong length";
+    else if (form == CODED ? reals.len % 4 : reals.len != wanted) wrong = "levels or values have a wrong length";
     if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
     else {
-        static const float mark = 0;
-        Matrix shape = {.rows = rows, .cols = cols, .first = first, .lists = lists};
+        Matrix shape = {.rows = rows, .cols = cols, .first = first, .lists = lists, .form = form, .bits = bits};
         shape.entries = columns.len / 2;
         shape.blocks = (shape.rows + BLOCK - 1) / BLOCK;
-        shape.levels = grouped ? &mark : NULL;
+        shape.n_reals = reals.len / 4;
         Matrix *m = build(shape, &counts, &columns, &reals);
         if (m && !(capsule = PyCapsule_New(m, CAPSULE, release))) {
             free(m->memory);
@@ -445,7 +475,7 @@ static PyObject *nbytes(PyObject *self, PyObject *capsule) {
 }
 
 static PyMethodDef METHODS[] = {
-    {"pack", pack, METH_VARARGS, "pack(rows, cols, first, lists, grouped, counts, columns, reals) -> matrix"},
+    {"pack", pack, METH_VARARGS, "pack(rows, cols, first, lists, form, bits, counts, columns, reals) -> matrix"},
     {"multiply", multiply, METH_VARARGS,
      "multiply(matrix, x, width, batch, y, bias, relu, add, row0, row1, variant): fills rows row0..row1 of y"},
     {"nbytes", nbytes, METH_O, "nbytes(matrix) -> bytes of memory that it holds"},
