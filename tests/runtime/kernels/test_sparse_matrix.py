@@ -216,7 +216,8 @@ def test_the_compiled_code_refuses_them_by_itself(name: str, form: Compact) -> N
 def test_the_compiled_code_checks_each_call() -> None:
     code = native.extension()
     assert code is not None
-    (block,) = compact(ternary(10, 30, 0.0)).blocks
+    (block,) = compact(ternary(10, 30, 0.5)).blocks
+    assert block.form == "coded"
     arrays = [a.tobytes() for a in (block.counts, block.columns, block.reals)]
     matrix = code.pack(10, 30, 5, 1, 1, 5, *arrays)
     x, y, bias = np.ones((2, 35), np.float32), np.zeros((2, 10), np.float32), np.ones(10, np.float32)

@@ -90,7 +90,7 @@ class Chooser:
     def forced(self, layers: Sequence[tuple[LinearLayer, int]]) -> list[LayerChoice]:
         """Every layer with enough zeros goes to the sparse kernel, unmeasured."""
         return [
-            _choice(layer, "sparse", "asked for", self.batch * rows)
+            _choice(layer, "sparse", _asked_for(), self.batch * rows)
             if layer.nonzeros <= MOST_NONZERO * stored(layer.tensor).size
             else _choice(layer, "dense", _below_break_even(layer), self.batch * rows)
             for layer, rows in layers
@@ -151,6 +151,12 @@ def _choice(
     layer: LinearLayer, way: LayerWay, reason: str, batch: int, times: Mapping[str, float] | None = None
 ) -> LayerChoice:
     return LayerChoice(layer.name, layer.shape, layer.nonzeros, way, reason, batch, times or {})
+
+
+def _asked_for() -> str:
+    from laconic.runtime.kernels import native
+
+    return "asked for" if native.extension() is not None else "asked for; the compiled kernel is missing"
 
 
 def _has_fast_code() -> bool:

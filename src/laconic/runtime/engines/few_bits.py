@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from laconic.errors import InputError
 from laconic.records import AnyArray, Codebook, IntArray, IntTensor, Tensor
 from laconic.runtime.engines.session import beside
 
@@ -82,7 +83,7 @@ def packed_nodes(
     """
     found = scaled(tensor)
     if found is None:
-        raise ValueError(f"tensor {tensor.name!r} is no multiple of small integers")
+        raise InputError(f"tensor {tensor.name!r} holds no multiples of small integers")
     if way == "8-bit-int8":
         return _integer_nodes(found, x, y, stem)
     bits = 2 if way == "2-bit-int8" else 4

@@ -29,8 +29,11 @@ WIDE_BLOCK = 32768
 MOST_CODES = 65536
 """Integers may spread over this many values before each entry keeps its own value."""
 
-SHORTEST_LIST = 16
+SHORTEST_LIST = 40
 """Mean entries of a list: below it, a loop for each list costs more than the multiplications it saves."""
+
+SHORTEST_OF_TWO = 12
+"""The same for a ternary matrix, whose two lists a row are of like lengths."""
 
 Form = Literal["grouped", "coded", "valued"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -141,7 +144,8 @@ def _block(tensor: Tensor, stored: AnyArray, first: int) -> Block:
     kept, reals = there[levels != 0], levels[levels != 0]
     entries = int(uses[kept].sum())
     bits = max(1, int(codes.shape[1] - 1).bit_length())
-    if len(kept) and entries >= SHORTEST_LIST * len(kept) * len(stored):
+    shortest = SHORTEST_OF_TWO if len(kept) <= 2 else SHORTEST_LIST
+    if len(kept) and entries >= shortest * len(kept) * len(stored):
         return _grouped(codes, kept, reals, first)
     if len(kept) and len(kept) <= 2 ** (16 - bits):
         return _coded(codes, kept, reals, bits, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import Executor
 
@@ -68,16 +69,13 @@ class SparseMatrix:
         if bias is not None:
             if bias.shape != (rows,) or bias.dtype != np.float32:
                 raise InputError(f"the bias must be float32 ({rows},), got {bias.dtype} {bias.shape}")
-            bias = np.require(bias, requirements=["C", "A"])
-        flat = np.require(
-            x.reshape(-1, cols) if cols else np.zeros((x.size, 0), np.float32), None, ["C", "A"]
-        )
+            bias = _plain_memory(bias)
+        flat = _plain_memory(x.reshape(math.prod(x.shape[:-1]), cols))
         y = np.empty((len(flat), rows), np.float32)
-        parts = list(self._parts(len(flat)))
-        if self._pool is None or len(parts) == 1:
-            for part in parts:
-                self._fill(flat, y, bias, relu, *part)
+        if self._pool is None or self.entries * len(flat) < WORTH_A_THREAD:
+            self._fill(flat, y, bias, relu, range(len(flat)), range(rows))
         else:
+            parts = list(self._parts(len(flat)))
             waiting = [self._pool.submit(self._fill, flat, y, bias, relu, *part) for part in parts[1:]]
             self._fill(flat, y, bias, relu, *parts[0])
             for future in waiting:
@@ -99,7 +97,14 @@ class SparseMatrix:
     def _fill(
         self, x: FloatArray, y: FloatArray, bias: FloatArray | None, relu: bool, batch: range, rows: range
     ) -> None:
-        x, y = x[batch.start : batch.stop], y[batch.start : batch.stop]
+        if len(batch) < len(x):
+            x, y = x[batch.start : batch.stop], y[batch.start : batch.stop]
         last = len(self._blocks) - 1
         for k, block in enumerate(self._blocks):
             block.multiply(x, y, bias if k == last else None, relu and k == last, k > 0, rows)
+
+
+def _plain_memory(array: FloatArray) -> FloatArray:
+    """The array itself, or a copy where it is strided or not aligned."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=["C", "A"])
