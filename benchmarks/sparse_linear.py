@@ -1,4 +1,4 @@
-"""A 4096x4096 linear layer that is mostly zero, or ternary: our ways beside the best of others, in one process.
+"""A 4096x4096 linear layer that is mostly zero, or ternary: our ways beside others, in one process.
 
 Rows are interleaved in rounds, so that other load on the machine falls on all alike; medians are compared. In
 the cold rows each call takes another copy of the weights, as in a network whose layers follow each other: at
@@ -209,9 +209,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*[Ss]parse.*")
     torch.set_num_threads(1)
-    print(
-        f"{options.size}x{options.size}, one thread, medians (10th .. 90th percentile), ratio over torch dense"
-    )
+    print(f"{options.size}x{options.size}, one thread: medians (10th .. 90th percentile), over torch dense")
     runs = {"batch1": batch_one, "batch128": batch_many, "ternary": ternary}
     for name, run in runs.items():
         if options.only in (None, name):

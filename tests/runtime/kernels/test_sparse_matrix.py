@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from laconic.errors import InputError
-from laconic.records import Codebook, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
+from laconic.records import AnyArray, Codebook, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
 from laconic.runtime.kernels import Compact, SparseMatrix, compact, native, plain
 
 compiled = pytest.mark.skipif(native.extension() is None, reason="installed without a compiler")
@@ -116,7 +116,7 @@ def test_infinities_and_nans_pass_through(code: str) -> None:
 
 
 def test_threads_change_no_bit() -> None:
-    tensor = ternary(1000, 700, 0.2)
+    tensor = ternary(2100, 700, 0.2)
     alone = SparseMatrix(compact(tensor))
     with ThreadPoolExecutor(3) as pool:
         together = SparseMatrix(compact(tensor), threads=4, pool=pool)
@@ -157,40 +157,52 @@ def test_it_says_that_the_extension_is_missing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_memory_is_about_two_bytes_an_entry_and_six_with_values() -> None:
-    few, many = ternary(1024, 1024, 0.95), RawTensor("w", ternary(1024, 1024, 0.95).values())
+    few, many = ternary(2048, 2048, 0.95), RawTensor("w", ternary(2048, 2048, 0.95).values())
     assert SparseMatrix(compact(few)).nbytes <= 2.2 * few.nonzeros()
     assert SparseMatrix(compact(many)).nbytes <= 6.2 * many.nonzeros()
 
 
+def _with(array: AnyArray, place: tuple[int, ...], value: int) -> AnyArray:
+    changed = array.copy()
+    changed[place] = value
+    return changed
+
+
 def damaged() -> Iterator[tuple[str, Compact]]:
     """Forms that no :func:`compact` makes."""
-    form = compact(ternary(10, 100, 0.5))
+    form = compact(ternary(600, 100, 0.5))
     (block,) = form.blocks
     assert block.form == "grouped"
-    counts = block.counts.copy()
-    counts[3, 1] += 1
-    outside = block.columns.copy()
-    outside[7] = 100
-    for name, change in {
-        "counts": {"counts": counts},
-        "outside": {"columns": outside},
+    more = int(block.runs[0, 1]) + 1
+    changes: dict[str, dict[str, object]] = {
+        "panels": {"panels": _with(block.panels, (1,), 0)},
+        "more panels": {"panels": _with(block.panels, (1,), 60_000)},
+        "longer": {"runs": _with(block.runs, (0, 1), more)},
+        "more lists": {"runs": _with(block.runs, (0, 0), 65_535)},
+        "level": {"runs": _with(block.runs, (0, 2), 2)},
+        "row": {"row": _with(block.row, (-1,), 88)},
+        "far row": {"row": _with(block.row, (0,), 512)},
+        "outside": {"columns": _with(block.columns, (7,), 100)},
         "short": {"columns": block.columns[:-1]},
+        "fewer rows": {"row": block.row[:-1]},
         "levels": {"reals": block.reals[:1]},
-        "kinds": {"columns": block.columns.astype(np.int32)},
-        "rank": {"counts": block.counts.reshape(-1)},
-        "lists": {"form": "valued", "reals": np.ones(len(block.columns), np.float32)},
+        "values": {"form": "valued"},
         "form": {"form": "other"},
         "bits": {"bits": 12},
         "cols": {"cols": 70_000},
-    }.items():
+        "rows": {"rows": 599},
+        "kinds": {"columns": block.columns.astype(np.int32)},
+        "rank": {"row": block.row[:, None]},
+    }
+    for name, change in changes.items():
         yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
     form = compact(ternary(10, 30, 0.9))
     (block,) = form.blocks
     assert block.form == "coded"
     for name, change in {
-        "level": {"reals": block.reals[:1]},
+        "no level": {"reals": block.reals[:1]},
         "column": {"cols": 20},
-        "bits0": {"bits": 0},
+        "no bits": {"bits": 0},
     }.items():
         yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
 
@@ -202,9 +214,7 @@ def test_hostile_forms_are_refused(name: str, form: Compact, code: str) -> None:
 
 
 @compiled
-@pytest.mark.parametrize(
-    ("name", "form"), [pair for pair in damaged() if pair[0] not in ("kinds", "rank", "form")]
-)
+@pytest.mark.parametrize(("name", "form"), [pair for pair in damaged() if pair[0] not in ("kinds", "rank")])
 def test_the_compiled_code_refuses_them_by_itself(name: str, form: Compact) -> None:
     code = native.extension()
     assert code is not None
@@ -218,8 +228,8 @@ def test_the_compiled_code_checks_each_call() -> None:
     assert code is not None
     (block,) = compact(ternary(10, 30, 0.5)).blocks
     assert block.form == "coded"
-    arrays = [a.tobytes() for a in (block.counts, block.columns, block.reals)]
-    matrix = code.pack(10, 30, 5, 1, 1, 5, *arrays)
+    arrays = [a.tobytes() for a in block.arrays]
+    matrix = code.pack(10, 30, 5, 1, 5, *arrays)
     x, y, bias = np.ones((2, 35), np.float32), np.zeros((2, 10), np.float32), np.ones(10, np.float32)
     fits: list[Any] = [matrix, x, 35, 2, y, bias, False, False, 0, 10, 0]
     code.multiply(*fits)
@@ -253,16 +263,23 @@ def test_the_compiled_code_checks_each_call() -> None:
         code.multiply(object(), *fits[1:])
     with pytest.raises(TypeError):
         code.multiply(matrix, x, 35, 2, y.tobytes(), *fits[5:])
-    for sizes in [
-        (10, 25, 5, -2),
-        (-1, 30, 5, 2),
-        (10, 30, -5, 2),
-        (2**40, 30, 0, 2),
-        (10, 65536, 0, 2),
-        (10, 30, 0, 2**40),
-    ]:
+    sizes = [
+        (-1, 30, 5, 1, 5),
+        (10, 30, -5, 1, 5),
+        (2**40, 30, 0, 1, 5),
+        (10, 65536, 0, 1, 5),
+        (10, 30, 2**40, 1, 5),
+    ]
+    sizes += [
+        (10, 30, 0, 3, 5),
+        (10, 30, 0, -1, 5),
+        (10, 30, 0, 1, 17),
+        (10, 30, 0, 0, 5),
+        (600, 30, 0, 1, 5),
+    ]
+    for wrong in sizes:
         with pytest.raises(ValueError):
-            code.pack(*sizes, 1, 5, *arrays)
+            code.pack(*wrong, *arrays)
 
 
 def test_wrong_arguments_are_named() -> None:

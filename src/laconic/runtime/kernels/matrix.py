@@ -11,7 +11,7 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels import native, plain
-from laconic.runtime.kernels.compact import Compact
+from laconic.runtime.kernels.compact import PANEL, Compact
 
 WORTH_A_THREAD = 250_000
 """Entries times batch below which handing work to a second thread costs more than it saves."""
@@ -87,7 +87,7 @@ class SparseMatrix:
         rows = self.shape[0]
         threads = min(self._threads, 1 + self.entries * batch // WORTH_A_THREAD)
         by_batch = batch >= 16 * threads
-        size, unit = (batch, 16) if by_batch else (rows, native.ROWS_OF_A_BLOCK)
+        size, unit = (batch, 16) if by_batch else (rows, PANEL)
         step = -(-size // (threads * unit)) * unit
         for start in range(0, size, max(step, unit)) or (0,):
             stop = min(size, start + max(step, unit))

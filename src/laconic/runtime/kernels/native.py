@@ -9,9 +9,6 @@ from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels.compact import FORMS, Block
 
-ROWS_OF_A_BLOCK = 64
-"""Ranges of rows must begin at a multiple of this (BLOCK in sparse.c)."""
-
 
 class Extension(Protocol):
     """What ``sparse.c`` offers."""
@@ -57,18 +54,11 @@ class NativeBlock:
     """A block in the compiled kernel's own memory."""
 
     def __init__(self, block: Block, code: Extension, variant: int) -> None:
-        rows, lists = block.counts.shape
         self._code, self._variant = code, variant
-        arrays = (block.counts, block.columns, block.reals)
+        form = FORMS.index(block.form) if block.form in FORMS else -1
         try:
             self._matrix = code.pack(
-                rows,
-                block.cols,
-                block.first,
-                lists,
-                FORMS.index(block.form),
-                block.bits,
-                *(a.tobytes() for a in arrays),
+                block.rows, block.cols, block.first, form, block.bits, *(a.tobytes() for a in block.arrays)
             )
         except ValueError as error:
             raise InputError(f"a compact matrix contradicts itself: {error}") from error

@@ -26,22 +26,24 @@ class PlainBlock:
     """A block as a SciPy CSR matrix, or as arrays that NumPy sums row by row."""
 
     def __init__(self, block: Block, scipy: Any | None) -> None:
-        self._block = block
-        self._ends = np.cumsum(block.counts.sum(axis=1, dtype=np.int64))
-        self._values, self._columns = block.values(), block.places()
+        self._first, self._cols = block.first, block.cols
+        rows = block.entry_rows()
+        order = np.argsort(rows, kind="stable")
+        self._values, self._columns = block.values()[order], block.places()[order]
+        self._ends = np.cumsum(np.bincount(rows, minlength=block.rows))
         self._csr = None
-        self.nbytes = block.columns.nbytes + self._ends.nbytes + self._values.nbytes
+        self.nbytes = self._columns.nbytes + self._ends.nbytes + self._values.nbytes
         if scipy is not None:
             pointer = np.concatenate([[0], self._ends]).astype(np.int32)
-            parts = (self._values, block.places().astype(np.int32), pointer)
-            self._csr = scipy.csr_matrix(parts, shape=(len(block.counts), block.cols))
+            parts = (self._values, self._columns.astype(np.int32), pointer)
+            self._csr = scipy.csr_matrix(parts, shape=(block.rows, block.cols))
             self.nbytes = sum(int(part.nbytes) for part in parts)
 
     def multiply(
         self, x: FloatArray, y: FloatArray, bias: AnyArray | None, relu: bool, add: bool, rows: range
     ) -> None:
         """Rows ``rows`` of ``y = W x`` (batch, all rows), with what is to follow done at once."""
-        seen = x[:, self._block.first : self._block.first + self._block.cols]
+        seen = x[:, self._first : self._first + self._cols]
         part = y[:, rows.start : rows.stop]
         if self._csr is not None:
             product = np.asarray(self._csr[rows.start : rows.stop] @ seen.T).T

@@ -1,23 +1,27 @@
 /* Matrices that are mostly zero: y = W x from 16-bit column indices.
  *
- * The compact form of a matrix of `rows` rows and `lists` lists a row:
- *   counts   uint16[rows * lists]  how long each list is
- *   columns  uint16[sum(counts)]   the columns of the lists, row after row, list after list
+ * A row of W is one list of entries, or one for each value that entries share. The rows fall into panels of 512,
+ * and the lists of a panel are put in the order of their value and then of their length: a run of lists of one
+ * length is a loop whose end the processor foresees, where lists in the order of rows cost a missed branch each
+ * (twice the time at 99 % zeros). The compact form:
+ *   panels   uint16[panels]        how many runs each panel has
+ *   runs     uint16[runs, 3]       lists, length of each, number of the value that they share
+ *   rows     uint16[lists]         each list's row in its panel
+ *   columns  uint16[entries]       the columns of the lists, one list after the other
  * and one of
- *   grouped: float[lists]        the value that all entries of list k share;
- *   coded:   float[levels]       one list a row; an entry's column is in its low `bits` bits, the number of its
- *                                value in the others;
- *   valued:  float[sum(counts)]  one list a row, and a value of each entry.
- * A ternary matrix is two lists a row: its entries cost two bytes each and no multiplication. Lists that would
- * be short cost more in loop ends than they save: those matrices are coded.
+ *   grouped: float[levels]         the values that lists share;
+ *   coded:   float[levels]         one list a row; an entry's column is in its low `bits` bits, the number of its
+ *                                  value in the others;
+ *   valued:  float[entries]        one list a row, and a value of each entry.
+ * A ternary matrix is grouped: its entries cost two bytes each and no multiplication.
  *
  * pack() checks a form once, copies it into aligned memory of its own and returns a capsule; nothing that
  * Python still holds can change it, so multiply() needs to check no more than the sizes of x and y.
  *
- * One row of x: eight running sums of scalar loads. Compilers like to gather those into vectors, which makes
- * them 1.5 times slower; setup.py forbids it (-fno-tree-slp-vectorize). Several rows of x: the rows are the
- * lanes of the vectors. A tile of up to 32 rows is turned so that one column's values lie side by side, and
- * each entry of W is one vector load and one addition, whatever W looks like.
+ * One row of x: running sums of scalar loads, four indices to a load. Compilers like to gather those into
+ * vectors, which makes them 1.5 times slower; setup.py forbids it (-fno-tree-slp-vectorize). Several rows of x:
+ * the rows are the lanes of the vectors. A tile of up to 32 rows is turned so that one column's values lie side
+ * by side, and each entry of W is one vector load and one addition, whatever W looks like.
  *
  * Sums have a fixed order and no fused multiply-add (-ffp-contract=off), so all variants of the code give the
  * same bits on every machine.
@@ -31,10 +35,9 @@
 
 #define CAPSULE "laconic.runtime.kernels.Matrix"
 #define ALIGN 64
-#define BLOCK 64       /* rows between two known places in `columns`; ranges of rows begin at such places */
-#define MOST_LANES 32  /* rows of x in a tile */
+#define PANEL 512      /* rows that share their runs; ranges of rows begin at a panel */
 #define WIDE_COLUMNS 2048 /* up to here a tile has 32 lanes: 256 KiB */
-#define MOST_COLUMNS 65535  /* so that a full row's count fits in 16 bits */
+#define MOST_COLUMNS 65535  /* so that the length of a full row's list fits in 16 bits */
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define X86 1
@@ -44,97 +47,114 @@ enum { BASELINE, AVX2, AVX512, VARIANTS };
 enum { GROUPED, CODED, VALUED, FORMS };
 
 typedef struct {
-    size_t rows, cols, first, lists, entries, bytes, blocks, n_reals;
-    int form, bits;     /* bits of a column; 16 but for coded matrices */
-    const float *reals; /* levels or values */
-    const uint16_t *counts;
+    uint16_t lists, length, level;
+} Run;
+
+typedef struct {
+    size_t run, list, entry;
+} Place;
+
+typedef struct {
+    size_t rows, cols, first, panels, runs, lists, entries, n_reals, bytes;
+    int form, bits;      /* bits of a column; 16 but for coded matrices */
+    const float *reals;  /* levels or values */
+    const Place *starts; /* [panels + 1]: where each panel begins */
+    const Run *run;
+    const uint16_t *row;
     const uint16_t *columns;
-    const size_t *starts; /* [blocks + 1]: where each block of rows begins in columns */
     void *memory;
 } Matrix;
 
 typedef struct {
-    const float *x; /* [batch, width] */
+    const float *x;    /* [batch, width] */
     const float *bias; /* [rows] or NULL */
-    float *y;       /* [batch, rows] */
+    float *y;          /* [batch, rows] */
     size_t width, batch, row0, row1;
     int relu, add; /* clip at zero; add to what y holds */
 } Call;
 
-static float finish(const Call *call, float sum, size_t row, float before) {
-    if (call->add) sum += before;
-    if (call->bias) sum += call->bias[row];
-    return call->relu && !(sum > 0.0f) && sum == sum ? 0.0f : sum;
+/* One sample's rows r0 .. r0 + n of y, from sums that lie `stride` apart. */
+static void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
+    for (size_t r = 0; r < n; r++) {
+        float total = sum[r * stride];
+        if (call->add) total += y[r];
+        if (call->bias) total += call->bias[r0 + r];
+        y[r] = call->relu && total <= 0.0f ? 0.0f : total; /* a NaN stays */
+    }
 }
 
 /* ---- one row of x ------------------------------------------------------------------------------------- */
 
-static float sum_list(const float *x, const uint16_t *c, size_t n) {
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        s0 += x[c[i]];
-        s1 += x[c[i + 1]];
-        s2 += x[c[i + 2]];
-        s3 += x[c[i + 3]];
-        s4 += x[c[i + 4]];
-        s5 += x[c[i + 5]];
-        s6 += x[c[i + 6]];
-        s7 += x[c[i + 7]];
-    }
-    for (; i < n; i++) s0 += x[c[i]];
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+/* Four indices at once: loads are what this code waits for. */
+static inline uint64_t four(const uint16_t *c) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t found;
+    memcpy(&found, c, sizeof found);
+    return found;
+#else
+    return (uint64_t)c[0] | (uint64_t)c[1] << 16 | (uint64_t)c[2] << 32 | (uint64_t)c[3] << 48;
+#endif
 }
 
-static float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        s0 += v[i] * x[c[i]];
-        s1 += v[i + 1] * x[c[i + 1]];
-        s2 += v[i + 2] * x[c[i + 2]];
-        s3 += v[i + 3] * x[c[i + 3]];
-        s4 += v[i + 4] * x[c[i + 4]];
-        s5 += v[i + 5] * x[c[i + 5]];
-        s6 += v[i + 6] * x[c[i + 6]];
-        s7 += v[i + 7] * x[c[i + 7]];
-    }
-    for (; i < n; i++) s0 += v[i] * x[c[i]];
+#define AT(p, k) ((unsigned)((p) >> 16 * (k)) & 0xffff)
+#define ALONE(i, c)
+#define BY_LEVEL(i, c) *level[(c) >> bits]
+#define BY_VALUE(i, c) *v[i]
+#define WHOLE(c) (c)
+#define LOW_BITS(c) ((c) & mask)
+
+/* The sum over n entries, with TIMES saying what each is multiplied by. */
+#define SCALAR_SUM(COLUMN, TIMES)                                                                              \
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;                                      \
+    size_t i = 0;                                                                                              \
+    for (; i + 8 <= n; i += 8) {                                                                               \
+        uint64_t p = four(c + i), q = four(c + i + 4);                                                         \
+        s0 += x[COLUMN(AT(p, 0))] TIMES(i, AT(p, 0));                                                          \
+        s1 += x[COLUMN(AT(p, 1))] TIMES(i + 1, AT(p, 1));                                                      \
+        s2 += x[COLUMN(AT(p, 2))] TIMES(i + 2, AT(p, 2));                                                      \
+        s3 += x[COLUMN(AT(p, 3))] TIMES(i + 3, AT(p, 3));                                                      \
+        s4 += x[COLUMN(AT(q, 0))] TIMES(i + 4, AT(q, 0));                                                      \
+        s5 += x[COLUMN(AT(q, 1))] TIMES(i + 5, AT(q, 1));                                                      \
+        s6 += x[COLUMN(AT(q, 2))] TIMES(i + 6, AT(q, 2));                                                      \
+        s7 += x[COLUMN(AT(q, 3))] TIMES(i + 7, AT(q, 3));                                                      \
+    }                                                                                                          \
+    for (; i < n; i++) s0 += x[COLUMN(c[i])] TIMES(i, c[i]);                                                   \
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+
+static inline float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(WHOLE, ALONE) }
+
+static inline float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
+    SCALAR_SUM(WHOLE, BY_VALUE)
 }
 
-static float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
+static inline float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
     const unsigned mask = (1u << bits) - 1;
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        s0 += level[c[i] >> bits] * x[c[i] & mask];
-        s1 += level[c[i + 1] >> bits] * x[c[i + 1] & mask];
-        s2 += level[c[i + 2] >> bits] * x[c[i + 2] & mask];
-        s3 += level[c[i + 3] >> bits] * x[c[i + 3] & mask];
-    }
-    for (; i < n; i++) s0 += level[c[i] >> bits] * x[c[i] & mask];
-    return (s0 + s1) + (s2 + s3);
+    SCALAR_SUM(LOW_BITS, BY_LEVEL)
 }
 
 static void one_row(const Matrix *m, const Call *call) {
     const float *x = call->x + m->first;
-    size_t at = m->starts[call->row0 / BLOCK];
-    for (size_t r = call->row0; r < call->row1; r++) {
-        const uint16_t *counts = m->counts + r * m->lists;
-        float sum = 0;
-        if (m->form == GROUPED) {
-            for (size_t k = 0; k < m->lists; k++) {
-                if (counts[k]) sum += m->reals[k] * sum_list(x, m->columns + at, counts[k]);
-                at += counts[k];
+    for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
+        size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
+        const Place *at = m->starts + r0 / PANEL;
+        const uint16_t *row = m->row + at->list, *c = m->columns + at->entry;
+        float sums[PANEL];
+        memset(sums, 0, n * sizeof(float));
+        for (const Run *run = m->run + at->run; run < m->run + at[1].run; run++) {
+            size_t length = run->length;
+            if (m->form == GROUPED) {
+                float level = m->reals[run->level];
+                for (size_t k = run->lists; k > 0; k--, c += length) sums[*row++] += level * sum_list(x, c, length);
+            } else if (m->form == VALUED) {
+                const float *v = m->reals + (c - m->columns);
+                for (size_t k = run->lists; k > 0; k--, c += length, v += length)
+                    sums[*row++] += sum_valued(x, c, v, length);
+            } else {
+                for (size_t k = run->lists; k > 0; k--, c += length)
+                    sums[*row++] += sum_coded(x, c, m->reals, m->bits, length);
             }
-        } else {
-            const uint16_t *c = m->columns + at;
-            sum = m->form == VALUED ? sum_valued(x, c, m->reals + at, counts[0])
-                                    : sum_coded(x, c, m->reals, m->bits, counts[0]);
-            at += counts[0];
         }
-        call->y[r] = finish(call, sum, r, call->y[r]);
+        finish(call, sums, 1, r0, n, call->y + r0);
     }
 }
 
@@ -152,65 +172,57 @@ typedef float lanes16 __attribute__((vector_size(64), aligned(64)));
 #endif
 
 #if HAVE_LANES
-/* The sums of one row of W with a tile of x: `tile` is [cols][N * lanes], `out` is [N * lanes]. */
-#define WHOLE(c) (c)
-#define LOW_BITS(c) ((c) & mask)
-#define ALONE(i)
-#define BY_LEVEL(i) *reals[c[i] >> bits]
-#define BY_VALUE(i) *v[i]
+/* The sums of one list with a tile of x: `t` is [cols][N * lanes], `out` is [N * lanes]. */
 #define SUM_OF_LIST(N, COLUMN, TIMES)                                                                        \
     for (; i + 2 <= n; i += 2)                                                                               \
         for (int j = 0; j < N; j++) {                                                                        \
-            a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i);                                                \
-            b[j] += t[(size_t)COLUMN(c[i + 1]) * N + j] TIMES(i + 1);                                        \
+            a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i, c[i]);                                          \
+            b[j] += t[(size_t)COLUMN(c[i + 1]) * N + j] TIMES(i + 1, c[i + 1]);                              \
         }                                                                                                    \
     if (i < n)                                                                                               \
-        for (int j = 0; j < N; j++) a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i);
-#define ROW_OF_TILE(NAME, VECTOR, N)                                                                         \
-    INLINE size_t NAME(const Matrix *m, const float *tile, size_t r, size_t at, float *out) {                \
+        for (int j = 0; j < N; j++) a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i, c[i]);
+#define LIST_OF_TILE(NAME, VECTOR, N)                                                                        \
+    INLINE void NAME(const Matrix *m, const float *tile, const Run *run, const uint16_t *c, float *out) {    \
         const VECTOR *t = (const VECTOR *)tile;                                                              \
-        const uint16_t *counts = m->counts + r * m->lists;                                                   \
-        const float *reals = m->reals;                                                                       \
+        const float *level = m->reals, *v = m->reals + (m->form == VALUED ? c - m->columns : 0);             \
         const unsigned mask = (1u << m->bits) - 1;                                                           \
         const int bits = m->bits;                                                                            \
-        VECTOR total[N] = {{0}};                                                                             \
-        for (size_t k = 0; k < m->lists; k++) {                                                              \
-            const uint16_t *c = m->columns + at;                                                             \
-            const float *v = m->reals + at;                                                                  \
-            size_t n = counts[k], i = 0;                                                                     \
-            VECTOR a[N] = {{0}}, b[N] = {{0}};                                                               \
-            if (m->form == GROUPED) {                                                                        \
-                SUM_OF_LIST(N, WHOLE, ALONE)                                                                 \
-                for (int j = 0; j < N; j++) total[j] += (a[j] + b[j]) * reals[k];                            \
-            } else {                                                                                         \
-                if (m->form == CODED) {                                                                      \
-                    SUM_OF_LIST(N, LOW_BITS, BY_LEVEL)                                                       \
-                } else {                                                                                     \
-                    SUM_OF_LIST(N, WHOLE, BY_VALUE)                                                          \
-                }                                                                                            \
-                for (int j = 0; j < N; j++) total[j] += a[j] + b[j];                                         \
-            }                                                                                                \
-            at += n;                                                                                         \
+        const size_t n = run->length;                                                                        \
+        size_t i = 0;                                                                                        \
+        VECTOR a[N] = {{0}}, b[N] = {{0}}, *sum = (VECTOR *)out;                                             \
+        if (m->form == GROUPED) {                                                                            \
+            SUM_OF_LIST(N, WHOLE, ALONE)                                                                     \
+            for (int j = 0; j < N; j++) sum[j] += (a[j] + b[j]) * level[run->level];                         \
+            return;                                                                                          \
         }                                                                                                    \
-        memcpy(out, total, sizeof total);                                                                    \
-        return at;                                                                                           \
+        if (m->form == CODED) {                                                                              \
+            SUM_OF_LIST(N, LOW_BITS, BY_LEVEL)                                                               \
+        } else {                                                                                             \
+            SUM_OF_LIST(N, WHOLE, BY_VALUE)                                                                  \
+        }                                                                                                    \
+        for (int j = 0; j < N; j++) sum[j] += a[j] + b[j];                                                   \
     }
-ROW_OF_TILE(row_4x2, lanes4, 2)
-ROW_OF_TILE(row_4x4, lanes4, 4)
-ROW_OF_TILE(row_4x8, lanes4, 8)
-ROW_OF_TILE(row_8x1, lanes8, 1)
-ROW_OF_TILE(row_8x2, lanes8, 2)
-ROW_OF_TILE(row_8x4, lanes8, 4)
-ROW_OF_TILE(row_16x1, lanes16, 1)
-ROW_OF_TILE(row_16x2, lanes16, 2)
+LIST_OF_TILE(list_4x2, lanes4, 2)
+LIST_OF_TILE(list_4x4, lanes4, 4)
+LIST_OF_TILE(list_4x8, lanes4, 8)
+LIST_OF_TILE(list_8x1, lanes8, 1)
+LIST_OF_TILE(list_8x2, lanes8, 2)
+LIST_OF_TILE(list_8x4, lanes8, 4)
+LIST_OF_TILE(list_16x1, lanes16, 1)
+LIST_OF_TILE(list_16x2, lanes16, 2)
 
 /* `variant` and `lanes` are constants wherever this is inlined: one of the eight is left. */
-INLINE size_t row_of_tile(const Matrix *m, int variant, size_t lanes, const float *tile, size_t r, size_t at,
-                          float *out) {
-    if (lanes == 8) return variant == BASELINE ? row_4x2(m, tile, r, at, out) : row_8x1(m, tile, r, at, out);
-    if (variant == BASELINE) return lanes == 16 ? row_4x4(m, tile, r, at, out) : row_4x8(m, tile, r, at, out);
-    if (variant == AVX2) return lanes == 16 ? row_8x2(m, tile, r, at, out) : row_8x4(m, tile, r, at, out);
-    return lanes == 16 ? row_16x1(m, tile, r, at, out) : row_16x2(m, tile, r, at, out);
+INLINE void list_of_tile(const Matrix *m, int variant, size_t lanes, const float *tile, const Run *run,
+                         const uint16_t *c, float *out) {
+    if (variant == BASELINE) {
+        if (lanes == 8) list_4x2(m, tile, run, c, out);
+        else if (lanes == 16) list_4x4(m, tile, run, c, out);
+        else list_4x8(m, tile, run, c, out);
+    } else if (lanes == 8) list_8x1(m, tile, run, c, out);
+    else if (variant == AVX2 && lanes == 16) list_8x2(m, tile, run, c, out);
+    else if (variant == AVX2) list_8x4(m, tile, run, c, out);
+    else if (lanes == 16) list_16x1(m, tile, run, c, out);
+    else list_16x2(m, tile, run, c, out);
 }
 #endif
 
@@ -230,22 +242,23 @@ INLINE void turn(const Matrix *m, const Call *call, size_t b0, size_t used, size
     }
 }
 
-/* Sixteen rows of W at a time are kept aside, so that y is written a cache line at a time. */
+/* A panel's sums stand aside, [PANEL][lanes], until its lists are done. */
 INLINE void multiply_tile(const Matrix *m, const Call *call, int variant, size_t b0, size_t used, size_t lanes,
-                          const float *tile) {
-    _Alignas(64) float aside[16][MOST_LANES];
-    size_t at = m->starts[call->row0 / BLOCK];
-    for (size_t r0 = call->row0; r0 < call->row1; r0 += 16) {
-        size_t n = call->row1 - r0 < 16 ? call->row1 - r0 : 16;
-        for (size_t r = 0; r < n; r++) {
+                          const float *tile, float *sums) {
+    for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
+        size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
+        const Place *at = m->starts + r0 / PANEL;
+        const uint16_t *row = m->row + at->list, *c = m->columns + at->entry;
+        memset(sums, 0, n * lanes * sizeof(float));
 #if HAVE_LANES
-            at = row_of_tile(m, variant, lanes, tile, r0 + r, at, aside[r]);
+        for (const Run *run = m->run + at->run; run < m->run + at[1].run; run++)
+            for (size_t k = run->lists; k > 0; k--, c += run->length)
+                list_of_tile(m, variant, lanes, tile, run, c, sums + *row++ * lanes);
 #endif
-        }
-        for (size_t b = 0; b < used; b++) {
-            float *y = call->y + (b0 + b) * m->rows + r0;
-            for (size_t r = 0; r < n; r++) y[r] = finish(call, aside[r][b], r0 + r, y[r]);
-        }
+        for (size_t r = 0; r < n; r += 16) /* a cache line of y at a time */
+            for (size_t b = 0; b < used; b++)
+                finish(call, sums + r * lanes + b, lanes, r0 + r, n - r < 16 ? n - r : 16,
+                       call->y + (b0 + b) * m->rows + r0 + r);
     }
 }
 
@@ -254,10 +267,11 @@ INLINE void all_tiles(const Matrix *m, const Call *call, int variant, float *til
         size_t left = call->batch - b0;
         size_t lanes = lanes_for(m, left);
         size_t used = left < lanes ? left : lanes;
+        float *sums = tile + m->cols * lanes;
         turn(m, call, b0, used, lanes, tile);
-        if (lanes == 8) multiply_tile(m, call, variant, b0, used, 8, tile);
-        else if (lanes == 16) multiply_tile(m, call, variant, b0, used, 16, tile);
-        else multiply_tile(m, call, variant, b0, used, 32, tile);
+        if (lanes == 8) multiply_tile(m, call, variant, b0, used, 8, tile, sums);
+        else if (lanes == 16) multiply_tile(m, call, variant, b0, used, 16, tile, sums);
+        else multiply_tile(m, call, variant, b0, used, 32, tile, sums);
         b0 += used;
     }
 }
@@ -331,21 +345,34 @@ static void *aligned(size_t bytes, void **memory) {
     return (void *)(((uintptr_t)*memory + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
 }
 
+static size_t rounded(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
+
 static void release(PyObject *capsule) {
     Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
     if (m) free(m->memory);
     free(m);
 }
 
-/* The checks and the places of the blocks; a text that says what is wrong, or NULL. */
-static const char *check(const Matrix *m, size_t *starts) {
-    size_t at = 0;
-    for (size_t r = 0; r < m->rows; r++) {
-        if (r % BLOCK == 0) starts[r / BLOCK] = at;
-        for (size_t k = 0; k < m->lists; k++) at += m->counts[r * m->lists + k];
+/* The checks and the places of the panels; a text that says what is wrong, or NULL. */
+static const char *check(const Matrix *m, const uint16_t *panels, Place *starts) {
+    Place at = {0, 0, 0};
+    for (size_t p = 0; p < m->panels; p++) {
+        size_t high = m->rows - p * PANEL < PANEL ? m->rows - p * PANEL : PANEL;
+        starts[p] = at;
+        if (panels[p] > m->runs - at.run) return "the panels have more runs than there are";
+        for (size_t k = 0; k < panels[p]; k++, at.run++) {
+            Run run = m->run[at.run];
+            if (run.lists > m->lists - at.list) return "the runs have more lists than there are";
+            if ((size_t)run.lists * run.length > m->entries - at.entry) return "more entries than columns";
+            if (m->form == GROUPED && run.level >= m->n_reals) return "a level is not there";
+            for (size_t i = 0; i < run.lists; i++)
+                if (m->row[at.list + i] >= high) return "a row lies outside its panel";
+            at.list += run.lists;
+            at.entry += (size_t)run.lists * run.length;
+        }
     }
-    starts[m->blocks] = at; /* for m->rows == 0 this is starts[0] */
-    if (at != m->entries) return "the counts do not add up to the number of columns";
+    starts[m->panels] = at;
+    if (at.run != m->runs || at.list != m->lists || at.entry != m->entries) return "the lengths do not add up";
     const unsigned mask = (1u << m->bits) - 1;
     for (size_t i = 0; i < m->entries; i++) {
         if ((m->columns[i] & mask) >= m->cols) return "a column lies outside the matrix";
@@ -354,69 +381,76 @@ static const char *check(const Matrix *m, size_t *starts) {
     return NULL;
 }
 
-static size_t rounded(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
+enum { PANELS, RUNS, ROWS, COLUMNS, REALS, ARRAYS };
 
 /* Copies of the arrays in one piece of memory, checked; NULL with an exception set. */
-static Matrix *build(Matrix shape, const Py_buffer *counts, const Py_buffer *columns, const Py_buffer *reals) {
-    size_t places = (shape.blocks + 1) * sizeof(size_t);
-    size_t total = rounded(places) + rounded(reals->len) + rounded(counts->len) + rounded(columns->len);
+static Matrix *build(Matrix shape, const Py_buffer *arrays) {
+    size_t offset[ARRAYS], total = rounded((shape.panels + 1) * sizeof(Place));
+    for (int k = RUNS; k < ARRAYS; k++) {
+        offset[k] = total;
+        total += rounded(arrays[k].len);
+    }
     Matrix *m = malloc(sizeof *m);
+    char *start = NULL;
     if (m) {
         *m = shape;
-        char *at = aligned(total, &m->memory);
-        if (at) {
-            size_t *starts = (size_t *)at;
-            m->starts = starts;
-            m->reals = memcpy(at + rounded(places), reals->buf, reals->len);
-            at += rounded(places) + rounded(reals->len);
-            m->counts = memcpy(at, counts->buf, counts->len);
-            m->columns = memcpy(at + rounded(counts->len), columns->buf, columns->len);
-            m->bytes = total;
-            const char *wrong = check(m, starts);
-            if (!wrong) return m;
-            PyErr_SetString(PyExc_ValueError, wrong);
-        } else
-            PyErr_NoMemory();
-        free(m->memory);
+        start = aligned(total, &m->memory);
+    }
+    if (!start) {
         free(m);
-    } else
         PyErr_NoMemory();
+        return NULL;
+    }
+    for (int k = RUNS; k < ARRAYS; k++) memcpy(start + offset[k], arrays[k].buf, arrays[k].len);
+    m->starts = (Place *)start;
+    m->run = (Run *)(start + offset[RUNS]);
+    m->row = (uint16_t *)(start + offset[ROWS]);
+    m->columns = (uint16_t *)(start + offset[COLUMNS]);
+    m->reals = (float *)(start + offset[REALS]);
+    m->bytes = total;
+    const char *wrong = check(m, arrays[PANELS].buf, (Place *)start);
+    if (!wrong) return m;
+    PyErr_SetString(PyExc_ValueError, wrong);
+    free(m->memory);
+    free(m);
+    return NULL;
+}
+
+/* What is wrong with the sizes of a form, or NULL. */
+static const char *missized(const Matrix *m, const Py_buffer *arrays) {
+    if (m->rows > INT32_MAX || m->first > INT32_MAX) return "impossible sizes";
+    if (m->cols > MOST_COLUMNS) return "at most 65535 columns";
+    if (m->form < 0 || m->form >= FORMS || m->bits < 1 || m->bits > 16) return "no such form";
+    if (m->form != CODED && m->bits != 16) return "only a coded matrix has short columns";
+    if ((size_t)arrays[PANELS].len != 2 * m->panels || (uintptr_t)arrays[PANELS].buf % 2) return "wrong panels";
+    if (arrays[RUNS].len % sizeof(Run) || arrays[ROWS].len % 2 || arrays[COLUMNS].len % 2) return "wrong lengths";
+    if (arrays[REALS].len % 4 || (m->form == VALUED && m->n_reals != m->entries)) return "wrong number of values";
     return NULL;
 }
 
 static PyObject *pack(PyObject *self, PyObject *args) {
-    Py_ssize_t rows, cols, first, lists;
+    Py_ssize_t rows, cols, first;
     int form, bits;
-    Py_buffer counts, columns, reals;
-    if (!PyArg_ParseTuple(args, "nnnniiy*y*y*", &rows, &cols, &first, &lists, &form, &bits, &counts, &columns,
-                          &reals))
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "nnniiy*y*y*y*y*", &rows, &cols, &first, &form, &bits, a, a + 1, a + 2, a + 3, a + 4))
         return NULL;
     PyObject *capsule = NULL;
-    const char *wrong = NULL;
-    Py_ssize_t wanted = 4 * (form == GROUPED ? lists : columns.len / 2);
-    if (rows < 0 || rows > INT32_MAX || lists < 1 || lists > 65535 || first < 0) wrong = "impossible sizes";
-    else if (form < 0 || form >= FORMS || bits < 1 || bits > 16) wrong = "no such form";
-    else if (cols < 0 || cols > MOST_COLUMNS) wrong = "at most 65535 columns";
-    else if (form != GROUPED && lists != 1) wrong = "only a grouped matrix has several lists a row";
-    else if (form != CODED && bits != 16) wrong = "only a coded matrix has short columns";
-    else if ((size_t)counts.len != (size_t)rows * (size_t)lists * 2) wrong = "counts have a wrong length";
-    else if (columns.len % 2) wrong = "columns have a wrong length";
-    else if (form == CODED ? reals.len % 4 : reals.len != wanted) wrong = "levels or values have a wrong length";
+    Matrix shape = {.rows = rows, .cols = cols, .first = first, .form = form, .bits = bits};
+    shape.panels = (shape.rows + PANEL - 1) / PANEL;
+    shape.runs = a[RUNS].len / sizeof(Run);
+    shape.lists = a[ROWS].len / 2;
+    shape.entries = a[COLUMNS].len / 2;
+    shape.n_reals = a[REALS].len / 4;
+    const char *wrong = rows < 0 || cols < 0 || first < 0 ? "negative sizes" : missized(&shape, a);
     if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
     else {
-        Matrix shape = {.rows = rows, .cols = cols, .first = first, .lists = lists, .form = form, .bits = bits};
-        shape.entries = columns.len / 2;
-        shape.blocks = (shape.rows + BLOCK - 1) / BLOCK;
-        shape.n_reals = reals.len / 4;
-        Matrix *m = build(shape, &counts, &columns, &reals);
+        Matrix *m = build(shape, a);
         if (m && !(capsule = PyCapsule_New(m, CAPSULE, release))) {
             free(m->memory);
             free(m);
         }
     }
-    PyBuffer_Release(&counts);
-    PyBuffer_Release(&columns);
-    PyBuffer_Release(&reals);
+    for (int k = 0; k < ARRAYS; k++) PyBuffer_Release(a + k);
     return capsule;
 }
 
@@ -428,7 +462,7 @@ static const char *misfit(const Matrix *m, const Call *call, const Py_buffer *x,
     if ((size_t)x->len != call->batch * call->width * 4) return "x has a wrong size";
     if ((size_t)y->len != call->batch * m->rows * 4) return "y has a wrong size";
     if (bias->buf && (size_t)bias->len != m->rows * 4) return "the bias has a wrong size";
-    if (call->row0 % BLOCK || call->row0 > call->row1 || call->row1 > m->rows) return "a wrong range of rows";
+    if (call->row0 % PANEL || (call->row1 % PANEL && call->row1 != m->rows) || call->row0 > call->row1 || call->row1 > m->rows) return "a wrong range of rows";
     if (((uintptr_t)x->buf | (uintptr_t)y->buf | (uintptr_t)bias->buf) % sizeof(float)) return "not aligned";
     return NULL;
 }
@@ -455,7 +489,7 @@ static PyObject *multiply(PyObject *self, PyObject *args) {
         void *memory = NULL;
         float *tile = NULL;
         size_t lanes = lanes_for(m, batch);
-        if (HAVE_LANES && batch > 1) tile = aligned(m->cols * lanes * sizeof(float), &memory);
+        if (HAVE_LANES && batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
         /* without room for a tile the rows of x go one by one */
         Py_BEGIN_ALLOW_THREADS
         run(m, &call, variant, tile);
@@ -475,7 +509,7 @@ static PyObject *nbytes(PyObject *self, PyObject *capsule) {
 }
 
 static PyMethodDef METHODS[] = {
-    {"pack", pack, METH_VARARGS, "pack(rows, cols, first, lists, form, bits, counts, columns, reals) -> matrix"},
+    {"pack", pack, METH_VARARGS, "pack(rows, cols, first, form, bits, panels, runs, rows, columns, reals) -> matrix"},
     {"multiply", multiply, METH_VARARGS,
      "multiply(matrix, x, width, batch, y, bias, relu, add, row0, row1, variant): fills rows row0..row1 of y"},
     {"nbytes", nbytes, METH_O, "nbytes(matrix) -> bytes of memory that it holds"},
