@@ -50,10 +50,10 @@ FORMS: tuple[Form, ...] = get_args(Form)
 class Block:
     """Columns ``first .. first + cols`` of a matrix of ``rows`` rows.
 
-    ``panels`` says how many runs each panel has, ``runs`` (runs, 3) how many lists each run has, how long each
-    is and which level they share; ``row`` is each list's row in its panel, and ``columns`` holds the lists one
-    after the other. ``reals`` are the levels (coded: ``columns >> bits`` is their number) or, valued, each
-    entry's own value.
+    ``panels`` says how many runs each panel has, ``runs`` (runs, 3) how many lists each run has, how long
+    each is and which level they share; ``row`` is each list's row in its panel, ``columns`` holds the lists
+    one after the other. ``reals`` are the levels (coded: ``columns >> bits`` is their number) or, valued,
+    each entry's own value.
     """
 
     rows: int

@@ -104,32 +104,42 @@ static inline uint64_t four(const uint16_t *c) {
 #define LOW_BITS(c) ((c) & mask)
 
 /* The sum over n entries, with TIMES saying what each is multiplied by. */
-#define SCALAR_SUM(COLUMN, TIMES)                                                                              \
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;                                      \
-    size_t i = 0;                                                                                              \
-    for (; i + 8 <= n; i += 8) {                                                                               \
-        uint64_t p = four(c + i), q = four(c + i + 4);                                                         \
-        s0 += x[COLUMN(AT(p, 0))] TIMES(i, AT(p, 0));                                                          \
-        s1 += x[COLUMN(AT(p, 1))] TIMES(i + 1, AT(p, 1));                                                      \
-        s2 += x[COLUMN(AT(p, 2))] TIMES(i + 2, AT(p, 2));                                                      \
-        s3 += x[COLUMN(AT(p, 3))] TIMES(i + 3, AT(p, 3));                                                      \
-        s4 += x[COLUMN(AT(q, 0))] TIMES(i + 4, AT(q, 0));                                                      \
-        s5 += x[COLUMN(AT(q, 1))] TIMES(i + 5, AT(q, 1));                                                      \
-        s6 += x[COLUMN(AT(q, 2))] TIMES(i + 6, AT(q, 2));                                                      \
-        s7 += x[COLUMN(AT(q, 3))] TIMES(i + 7, AT(q, 3));                                                      \
-    }                                                                                                          \
-    for (; i < n; i++) s0 += x[COLUMN(c[i])] TIMES(i, c[i]);                                                   \
+#define SCALAR_SUM(TIMES)                                                                                    \
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;                                    \
+    size_t i = 0;                                                                                            \
+    for (; i + 8 <= n; i += 8) {                                                                             \
+        uint64_t p = four(c + i), q = four(c + i + 4);                                                       \
+        s0 += x[AT(p, 0)] TIMES(i, AT(p, 0));                                                                \
+        s1 += x[AT(p, 1)] TIMES(i + 1, AT(p, 1));                                                            \
+        s2 += x[AT(p, 2)] TIMES(i + 2, AT(p, 2));                                                            \
+        s3 += x[AT(p, 3)] TIMES(i + 3, AT(p, 3));                                                            \
+        s4 += x[AT(q, 0)] TIMES(i + 4, AT(q, 0));                                                            \
+        s5 += x[AT(q, 1)] TIMES(i + 5, AT(q, 1));                                                            \
+        s6 += x[AT(q, 2)] TIMES(i + 6, AT(q, 2));                                                            \
+        s7 += x[AT(q, 3)] TIMES(i + 7, AT(q, 3));                                                            \
+    }                                                                                                        \
+    for (; i < n; i++) s0 += x[c[i]] TIMES(i, c[i]);                                                         \
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
 
-static inline float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(WHOLE, ALONE) }
+static inline float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
 
 static inline float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
-    SCALAR_SUM(WHOLE, BY_VALUE)
+    SCALAR_SUM(BY_VALUE)
 }
 
+/* Two look-ups an entry leave no registers for more. */
 static inline float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
     const unsigned mask = (1u << bits) - 1;
-    SCALAR_SUM(LOW_BITS, BY_LEVEL)
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        s0 += x[c[i] & mask] * level[c[i] >> bits];
+        s1 += x[c[i + 1] & mask] * level[c[i + 1] >> bits];
+        s2 += x[c[i + 2] & mask] * level[c[i + 2] >> bits];
+        s3 += x[c[i + 3] & mask] * level[c[i + 3] >> bits];
+    }
+    for (; i < n; i++) s0 += x[c[i] & mask] * level[c[i] >> bits];
+    return (s0 + s1) + (s2 + s3);
 }
 
 static void one_row(const Matrix *m, const Call *call) {
