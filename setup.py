@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 
 # The scalar sums of batch 1 must stay scalar (grouped into vectors they take 1.5 times as long), and products
 # must not be fused, so that every processor gives the same bits.
-FLAGS = ["-O3", "-fno-tree-slp-vectorize", "-ffp-contract=off"]
+FLAGS = ["-O3", "-g0", "-fno-tree-slp-vectorize", "-ffp-contract=off"]
 
 setup(
     ext_modules=[

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from laconic.records import AnyArray, FloatArray, IntTensor, RawTensor, UniformGrid
+from laconic.records import AnyArray, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
 from laconic.runtime.engines.few_bits import Way
 from laconic.runtime.engines.measure import layer_call
 from laconic.runtime.kernels import SparseMatrix, compact
@@ -81,15 +81,15 @@ def onnxruntime(way: Way) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]
     return lambda w, x: layer_call(w, way, x, 1)
 
 
-def ours(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
-    matrix = SparseMatrix(compact(w))
-    return lambda: matrix(x), matrix.nbytes
+def ours(tensor: Tensor) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
+    """Our kernel on one compact form, of which every copy is made."""
+    form = compact(tensor)
 
+    def make(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
+        matrix = SparseMatrix(form)
+        return lambda: matrix(x), matrix.nbytes
 
-def ours_valued(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
-    """The same with a float32 of each entry, as for a matrix that was pruned and not quantised."""
-    matrix = SparseMatrix(compact(RawTensor("w", w.values())))
-    return lambda: matrix(x), matrix.nbytes
+    return make
 
 
 def measure(kinds: dict[str, Kind], rounds: int) -> dict[str, list[float]]:
@@ -136,7 +136,8 @@ PEERS: dict[str, Callable[[IntTensor, FloatArray], tuple[Call, int]]] = {
 
 
 def gather(w: IntTensor, x: FloatArray, cold: bool, *own: str) -> dict[str, Kind]:
-    makers = {**PEERS, "laconic sparse": ours, "laconic sparse fp32": ours_valued}
+    pruned = RawTensor("w", w.values())  # as for a matrix that was pruned and not quantised
+    makers = {**PEERS, "laconic sparse": ours(w), "laconic sparse fp32": ours(pruned)}
     found = {
         name: copies(lambda make=make: make(w, x), cold)
         for name, make in makers.items()
