@@ -13,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 DEMO := runs/demo
+# What pip compiles (where there is a compiler; without one the library does the same by NumPy).
+KERNEL := setup.py src/laconic/runtime/kernels/sparse.c
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
 
@@ -44,14 +46,14 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.python
+$(VENV)/.train: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/.python
 	$(PIP) install -c constraints.txt -e '.[train]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
+$(VENV)/.dev: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/.python
 	$(PIP) install -c constraints.txt -e '.[train,dev]'
 	@touch $@ $(VENV)/.train
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info src/laconic/runtime/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests studies benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,7 +25,7 @@ def _interrupt(*args: object, **kwargs: object) -> None:
         (["inspect", "m.lac"], "laconic.cli.readers.run_inspect", "interrupted"),
         (["verify", "m.lac", "--data", "digits"], "laconic.cli.readers.run_verify", "interrupted"),
         (["run", "m.lac", "x.npy"], "laconic.cli.readers.run_network", "interrupted"),
-        (["bench", "m.lac"], "laconic.cli.readers.run_bench", "interrupted"),
+        (["bench", "m.lac"], "laconic.cli.bench.run_bench", "interrupted"),
         (["export", "m.lac", "m.onnx"], "laconic.cli.readers.run_export", "interrupted"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -118,10 +118,21 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
     p.add_argument("--out", metavar="OUTPUT.npy", help="where the output goes (default: printed)")
     p.set_defaults(command=_run)
-    p = commands.add_parser("bench", help="time decoding, building and predicting")
+    p = commands.add_parser(
+        "bench", help="time loading and predicting: engines, and the original, side by side"
+    )
     p.add_argument("file")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument(
+        "--engine",
+        nargs="+",
+        default=[],
+        help="auto, fastest, onnxruntime, sparse, openvino (default: all but sparse)",
+    )
+    p.add_argument(
+        "--original", metavar="MODULE:FUNCTION|FILE.onnx", help="the network before it was compressed"
+    )
     p.set_defaults(command=_bench)
     add_cost(commands)
     p = commands.add_parser("export", help="write a standard ONNX model")
@@ -163,9 +174,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from laconic.cli.readers import run_bench
+    from laconic.cli.bench import run_bench
 
-    return run_bench(arguments.file, arguments.batch, arguments.threads)
+    return run_bench(arguments.file, arguments.batch, arguments.threads, arguments.engine, arguments.original)
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from laconic.cli.scoring import read_bytes, reading, score_batches, test_arrays
-from laconic.cli.settings import check_threads
 from laconic.errors import InputError, LaconicError, WriteError
 from laconic.records import AnyArray, SectionRow
 
@@ -124,48 +121,6 @@ def read_array(name: str) -> AnyArray:
         array.close()
         raise InputError(f"{name} is an archive of arrays, not one. Cure: numpy.save(name, array)")
     return array
-
-
-def run_bench(path: str, batches: Sequence[int], threads: int) -> int:
-    """Medians (and the 10th and 90th percentiles) of load and predict times, in milliseconds."""
-    from laconic.runtime import load
-
-    check_threads(threads)
-    if min(batches) < 1:
-        raise InputError(f"bench: a batch must be at least 1, got {min(batches)}. Cure: --batch 1 64")
-    with reading(path):
-        net = load(path, threads=threads)
-    loads = [_timed(lambda: load(path, threads=threads)) for _ in range(5)]
-    print(f"load (decode + build)   {_spread(loads)}")
-    generator = np.random.default_rng(0)
-    for batch in batches:
-        arrays = [_random_input(s.dtype, s.shape, batch, generator) for s in net.inputs]
-        net(*arrays)
-        times = [_timed(lambda a=arrays: net(*a)) for _ in range(max(20, 400 // batch))]
-        print(f"predict, batch {batch:<8} {_spread(times)}")
-    print(f"threads {threads}")
-    return 0
-
-
-def _timed(call: object) -> float:
-    started = time.perf_counter()
-    call()  # type: ignore[operator]
-    return 1e3 * (time.perf_counter() - started)
-
-
-def _spread(times: Sequence[float]) -> str:
-    ordered = sorted(times)
-    low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
-    return f"{statistics.median(ordered):9.3f} ms  ({low:.3f} .. {high:.3f})"
-
-
-def _random_input(
-    dtype: str, shape: tuple[int | None, ...], batch: int, generator: np.random.Generator
-) -> AnyArray:
-    sizes = tuple(batch if n is None else n for n in shape)
-    if np.issubdtype(np.dtype(dtype), np.floating):
-        return generator.standard_normal(sizes).astype(dtype)
-    return np.zeros(sizes, dtype=dtype)
 
 
 def run_export(path: str, target: str, *, int8: bool = False) -> int:

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError
+from laconic.errors import InputError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
-from laconic.runtime.cpu import int8_saturates
-from laconic.runtime.onnx_build import BESIDE_BYTES, build
+from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
 from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.sizes import check_sizes
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 
 class Network:
     """A network ready to run: ``network(x) -> y`` on NumPy arrays.
 
     ``inputs`` are the expected types and shapes (None marks a free dimension), ``outputs`` the number
-    of arrays that a call returns, ``nbytes`` the memory of the decoded weights.
+    of arrays that a call returns, ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how
+    each linear layer runs and why (see :func:`load`).
     """
 
-    def __init__(self, model: PackedModel, threads: int | None = None, limits: Limits = DEFAULT) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1 (or None for one per core), got {threads}")
-        proto, self._weights = build(model, inline=False)
-        check_sizes(proto, limits)
-        self._session = _open_session(proto.SerializeToString(), self._weights, threads)
-        self._names = [value.name for value in proto.graph.input]
+    def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
+        options = options or Options()
+        self.engine: Engine = options.engine
         self.inputs: tuple[ValueSpec, ...] = model.graph.inputs if model.graph else ()
-        self.outputs = len(proto.graph.output)
-        self.nbytes = sum(array.nbytes for array in self._weights.values())
+        self._openvino = (
+            OpenVinoNetwork(model, options.threads, limits) if self.engine == "openvino" else None
+        )
+        self._assembly = None if self._openvino else assemble(model, options, limits)
+        self.outputs = len(model.graph.outputs) if model.graph else 0
+        self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
+        self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
 
     @classmethod
-    def from_packed(cls, model: PackedModel, threads: int | None = None, limits: Limits = DEFAULT) -> Network:
-        """A network from records that were already read (see :func:`load` for a file)."""
-        return cls(model, threads, limits)
+    def from_packed(
+        cls,
+        model: PackedModel,
+        threads: int | None = None,
+        limits: Limits = DEFAULT,
+        *,
+        engine: Engine = "auto",
+        batch: int = 1,
+    ) -> Network:
+        """A network from records that were already read (see :func:`load` for a file and the arguments)."""
+        return cls(model, Options(engine, threads, batch), limits)
 
     def __call__(self, *arrays: AnyArray) -> AnyArray | tuple[AnyArray, ...]:
         """Run the network; one array, or a tuple when the network has several outputs.
@@ -49,8 +53,7 @@ class Network:
         Raises ``InputError`` naming the input, what was expected and what came.
         """
         self.check_inputs(*arrays)
-        feed = {name: np.ascontiguousarray(a) for name, a in zip(self._names, arrays, strict=True)}
-        results = _run(self._session, feed)
+        results = self._run([np.ascontiguousarray(a) for a in arrays])
         return results[0] if self.outputs == 1 else tuple(results)
 
     def check_inputs(self, *arrays: AnyArray) -> None:
@@ -58,6 +61,15 @@ class Network:
         if len(arrays) != len(self.inputs):
             raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
         self._check(arrays)
+
+    def describe(self) -> str:
+        """How the network runs, in words: the engine, then a line for each linear layer."""
+        return "\n".join([f"engine {self.engine}, {self.nbytes} bytes of weights", *map(str, self.layers)])
+
+    def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        if self._openvino is not None:
+            return self._openvino.run(arrays)
+        return self._assembly.run(arrays) if self._assembly is not None else []
 
     def _check(self, arrays: tuple[AnyArray, ...]) -> None:
         """Type, rank and fixed sizes of each input; one size for all free dimensions together."""
@@ -93,32 +105,8 @@ def _cure(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
     return "reshape the array, or capture the network again with an example of this shape"
 
 
-def _open_session(
-    model: bytes, weights: Mapping[str, AnyArray], threads: int | None
-) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime CPU session that shares the weights' memory and whose threads sleep when idle."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if int8_saturates():  # slower, but the numbers are right
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    beside = {name: np.ascontiguousarray(a) for name, a in weights.items() if a.nbytes >= BESIDE_BYTES}
-    values = [ort.OrtValue.ortvalue_from_numpy(a) for a in beside.values()]
-    options.add_external_initializers(list(beside), values)
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
-        raise CorruptFileError(f"the graph contradicts its tensors: {error}") from error
-
-
-def _run(session: onnxruntime.InferenceSession, feed: dict[str, AnyArray]) -> list[Any]:
-    try:
-        return list(session.run(None, feed))
-    except Exception as error:  # e.g. an embedding index out of range: only the values are left to blame
-        raise InputError(f"the network cannot run on these values: {error}") from error
+def _dense_bytes(model: PackedModel) -> int:
+    return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
 def load(
@@ -126,21 +114,35 @@ def load(
     *,
     threads: int | None = None,
     limits: Limits = DEFAULT,
+    engine: Engine = "auto",
+    batch: int = 1,
     precision: Precision = "auto",
 ) -> Network:
     """Read a .lac file (or its bytes) and make it ready to run.
 
-    ``threads`` bounds the cores one call uses; None lets ONNX Runtime take them all. ``limits`` bounds
-    what a file may claim. ``precision``: "auto" runs a calibrated file in int8 and any other in float32,
-    "fp32" ignores the activation ranges, "int8" insists on them.
+    ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim.
+    ``precision``: "auto" runs a calibrated file in int8 and any other in float32, "fp32" ignores the
+    activation ranges, "int8" insists on them. ``engine`` says what runs it:
+
+    - ``auto``: ONNX Runtime, but each large linear layer takes the way that is fastest on this machine for
+      ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices. That is
+      measured once and kept in ``~/.cache/laconic`` (or the environment's LACONIC_CACHE). The
+      outputs are the network's to float32 rounding.
+    - ``fastest``: the same, and activations may be rounded to 8 bits before such a layer (0.5 to 1 % of the
+      largest output each).
+    - ``onnxruntime``: dense everywhere; ``openvino``: the same in OpenVINO, where that is installed.
+    - ``sparse``: our kernel for every linear layer with at least 50 % zeros, unmeasured.
+
+    In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
     """
     from laconic import pack
 
+    options = Options(engine, threads, batch)
     if isinstance(source, bytes):
         model = pack.decode(source, limits=limits)
     else:
         model = pack.read(source, limits=limits)
-    return Network(with_precision(model, precision), threads, limits)
+    return Network(with_precision(model, precision), options, limits)

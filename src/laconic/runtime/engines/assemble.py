@@ -1,0 +1,162 @@
+"""From a model to steps: the graph as ONNX, a way for each large linear layer, and the cuts between them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from laconic.errors import InputError
+from laconic.pack.limits import Limits
+from laconic.records import AnyArray, PackedModel, Tensor
+from laconic.runtime.engines.cache import cache_file
+from laconic.runtime.engines.choice import Chooser, LayerChoice
+from laconic.runtime.engines.few_bits import Way, replace_layers
+from laconic.runtime.engines.layers import LinearLayer, find_layers
+from laconic.runtime.engines.plan import Cutter, SessionStep, SparseStep, Step
+from laconic.runtime.engines.session import open_session
+from laconic.runtime.kernels import SparseMatrix, compact
+from laconic.runtime.onnx_build import build
+from laconic.runtime.sizes import check_sizes
+
+if TYPE_CHECKING:
+    import onnx
+
+Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+@dataclass(frozen=True)
+class Options:
+    """``engine`` as :func:`laconic.runtime.load` explains it, ``batch`` the usual samples of a call."""
+
+    engine: Engine = "auto"
+    threads: int | None = None
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads must be at least 1 (or None for one per core), got {self.threads}")
+        if self.batch < 1:
+            raise InputError(f"batch must be at least 1, got {self.batch}")
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen."""
+
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    layers: tuple[LayerChoice, ...]
+    nbytes: int
+    weights: Mapping[str, AnyArray] = field(default_factory=dict)
+    """Kept for as long as the sessions that share their memory."""
+
+    def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """The outputs for these inputs, in the graph's order."""
+        values: dict[str, AnyArray] = dict(zip(self.inputs, arrays, strict=True))
+        for step in self.steps:
+            step.run(values)
+        found = [values[name] for name in self.outputs]
+        # a value that is an input under another name must not share the caller's memory
+        return [y.copy() if any(np.may_share_memory(y, x) for x in arrays) else y for y in found]
+
+
+def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
+    """The steps of a model under these options.
+
+    Raises ``CorruptFileError`` or ``LimitError`` for a graph that contradicts itself or claims too much.
+    """
+    proto, weights = build(model, inline=False)
+    check_sizes(proto, limits)
+    choices: list[LayerChoice] = []
+    int8 = model.graph is not None and bool(model.graph.ranges)
+    if options.engine != "onnxruntime" and not int8:
+        layers = find_layers(proto.graph, weights, model.tensors)
+        if layers and not _has_subgraphs(proto.graph):
+            return _chosen(proto, dict(weights), layers, model, options)
+    return _whole(proto, weights, choices, options)
+
+
+def _whole(
+    proto: onnx.ModelProto, weights: Mapping[str, AnyArray], choices: Sequence[LayerChoice], options: Options
+) -> Assembly:
+    """The graph as it is, in one session."""
+    inputs = tuple(value.name for value in proto.graph.input)
+    outputs = tuple(value.name for value in proto.graph.output)
+    session = open_session(proto.SerializeToString(), weights, options.threads)
+    nbytes = sum(array.nbytes for array in weights.values())
+    return Assembly(
+        (SessionStep(session, inputs, outputs),), inputs, outputs, tuple(choices), nbytes, weights
+    )
+
+
+def _chosen(
+    proto: onnx.ModelProto,
+    weights: dict[str, AnyArray],
+    layers: Sequence[LinearLayer],
+    model: PackedModel,
+    options: Options,
+) -> Assembly:
+    cutter = Cutter(proto, weights, options.threads)
+    workers = options.threads or _cores()
+    pool = ThreadPoolExecutor(workers - 1, "laconic") if workers > 1 else None
+    chooser = Chooser(
+        options.batch, options.threads, options.engine == "fastest", cache_file(), workers, pool
+    )
+    sized = [(layer, cutter.rows_of(layer.x)) for layer in layers]
+    choices = chooser.forced(sized) if options.engine == "sparse" else chooser.choose(sized)
+    if all(choice.way == "dense" for choice in choices) or not cutter.knows_types():
+        return _whole(proto, weights, choices, options)
+    packed: dict[int, tuple[Tensor, Way]] = {
+        layer.matmul: (layer.tensor, choice.way)
+        for layer, choice in zip(layers, choices, strict=True)
+        if choice.way != "dense" and choice.way != "sparse"
+    }
+    replace_layers(proto, weights, packed)
+    sparse_values = {layer.x for layer, c in zip(layers, choices, strict=True) if c.way == "sparse"}
+    names = {c.name for c in choices if c.way == "sparse"}
+    left = [
+        layer
+        for layer in find_layers(proto.graph, weights, model.tensors)
+        if layer.name in names and layer.x in sparse_values
+    ]
+    matrices = {
+        layer.name: SparseMatrix(compact(layer.tensor), threads=workers, pool=pool)
+        for layer in {layer.name: layer for layer in left}.values()
+    }
+    steps = tuple(cutter.steps(left, matrices))
+    return _gather(proto, steps, matrices, choices, weights)
+
+
+def _gather(
+    proto: onnx.ModelProto,
+    steps: tuple[Step, ...],
+    matrices: Mapping[str, SparseMatrix],
+    choices: Sequence[LayerChoice],
+    weights: Mapping[str, AnyArray],
+) -> Assembly:
+    """Only what some step reads is kept; the dense form of a sparse layer goes."""
+    used = {name for step in steps if isinstance(step, SessionStep) for name in step.weights}
+    kept = {name: array for name, array in weights.items() if name in used}
+    biases = sum(step.bias.nbytes for step in steps if isinstance(step, SparseStep) and step.bias is not None)
+    nbytes = sum(a.nbytes for a in kept.values()) + sum(m.nbytes for m in matrices.values()) + biases
+    inputs = tuple(value.name for value in proto.graph.input)
+    outputs = tuple(value.name for value in proto.graph.output)
+    return Assembly(steps, inputs, outputs, tuple(choices), nbytes, kept)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_subgraphs(graph: onnx.GraphProto) -> bool:
+    """Whether a node holds a graph of its own, whose reads of outer values no cut can follow."""
+    return any(attribute.HasField("g") or attribute.graphs for n in graph.node for attribute in n.attribute)

@@ -1,0 +1,52 @@
+"""A whole network in OpenVINO, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from laconic.errors import CorruptFileError, InputError
+from laconic.pack.limits import Limits
+from laconic.records import AnyArray, PackedModel
+
+
+def installed() -> bool:
+    """Whether OpenVINO can be imported."""
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None
+
+
+class OpenVinoNetwork:
+    """The graph compiled for the CPU in float32.
+
+    OpenVINO computes in bfloat16 by itself on processors that have it; the hint forbids that.
+    """
+
+    def __init__(self, model: PackedModel, threads: int | None, limits: Limits) -> None:
+        if not installed():
+            raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")
+        import openvino
+
+        from laconic.runtime.onnx_build import build, to_onnx
+        from laconic.runtime.sizes import check_sizes
+
+        check_sizes(build(model, inline=False)[0], limits)
+
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            core = openvino.Core()
+            read = core.read_model(to_onnx(model).SerializeToString())
+            self._compiled = core.compile_model(read, "CPU", options)
+        except RuntimeError as error:
+            raise CorruptFileError(f"OpenVINO refuses the graph: {error}") from error
+
+    def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """The outputs, in the graph's order."""
+        try:
+            found = self._compiled(list(arrays))
+        except RuntimeError as error:
+            raise InputError(f"the network cannot run on these values: {error}") from error
+        return [found[k].copy() for k in range(len(self._compiled.outputs))]

@@ -1,0 +1,110 @@
+"""``SparseMatrix``: y = relu(W x + b) for a matrix that is mostly zero, by the fastest code that is here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Executor
+
+import numpy as np
+
+from laconic.errors import InputError
+from laconic.records import AnyArray, FloatArray
+from laconic.runtime.kernels import native, plain
+from laconic.runtime.kernels.compact import PANEL, Compact
+
+WORTH_A_THREAD = 250_000
+"""Entries times batch below which handing work to a second thread costs more than it saves."""
+
+
+class SparseMatrix:
+    """A matrix ready to be multiplied; ``matrix(x)`` for x of shape (..., columns).
+
+    ``code`` says what computes it: a code path of the compiled kernel, ``scipy`` or ``numpy``; ``note``
+    says why when that is not the compiled kernel. ``nbytes`` is the memory of the weights.
+
+    >>> from laconic.records import IntTensor, UniformGrid
+    >>> from laconic.runtime.kernels.compact import compact
+    >>> weight = IntTensor("w", np.array([[0, 2], [0, 0], [1, 0]], np.int32), UniformGrid(0.5))
+    >>> SparseMatrix(compact(weight))(np.array([[3, 4]], np.float32)).tolist()
+    [[4.0, 0.0, 1.5]]
+    """
+
+    def __init__(
+        self,
+        form: Compact,
+        *,
+        threads: int = 1,
+        pool: Executor | None = None,
+        variant: str | None = None,
+    ) -> None:
+        self.shape, self.entries = form.shape, form.entries
+        self._threads, self._pool = threads if pool is not None else 1, pool
+        for block in form.blocks:
+            block.check()
+        compiled = native.extension()
+        self.note = ""
+        self._blocks: list[native.NativeBlock | plain.PlainBlock]
+        if compiled is not None:
+            number = native.pick_variant(compiled.variants(), variant)
+            self.code = compiled.variants()[number]
+            self._blocks = [native.NativeBlock(block, compiled, number) for block in form.blocks]
+        else:
+            scipy = plain.scipy_sparse()
+            self.code = "numpy" if scipy is None else "scipy"
+            self.note = "the compiled kernel is missing (laconic was installed without a C compiler)"
+            self._blocks = [plain.PlainBlock(block, scipy) for block in form.blocks]
+        self.nbytes = sum(block.nbytes for block in self._blocks)
+
+    def __call__(self, x: AnyArray, bias: FloatArray | None = None, relu: bool = False) -> FloatArray:
+        """W x + bias, clipped at zero if ``relu``; x is float32 of shape (..., columns).
+
+        Raises ``InputError`` when shapes or types do not fit.
+        """
+        rows, cols = self.shape
+        if x.ndim < 1 or x.shape[-1] != cols or x.dtype != np.float32:
+            raise InputError(
+                f"a matrix of {rows}x{cols} takes float32 (..., {cols}), got {x.dtype} {x.shape}"
+            )
+        if bias is not None:
+            if bias.shape != (rows,) or bias.dtype != np.float32:
+                raise InputError(f"the bias must be float32 ({rows},), got {bias.dtype} {bias.shape}")
+            bias = _plain_memory(bias)
+        flat = _plain_memory(x.reshape(math.prod(x.shape[:-1]), cols))
+        y = np.empty((len(flat), rows), np.float32)
+        if self._pool is None or self.entries * len(flat) < WORTH_A_THREAD:
+            self._fill(flat, y, bias, relu, range(len(flat)), range(rows))
+        else:
+            parts = list(self._parts(len(flat)))
+            waiting = [self._pool.submit(self._fill, flat, y, bias, relu, *part) for part in parts[1:]]
+            self._fill(flat, y, bias, relu, *parts[0])
+            for future in waiting:
+                future.result()
+        return y.reshape(*x.shape[:-1], rows)
+
+    def _parts(self, batch: int) -> Iterator[tuple[range, range]]:
+        """Ranges of x's rows and of W's rows, one pair a thread: samples if there are many, else outputs."""
+        rows = self.shape[0]
+        threads = min(self._threads, 1 + self.entries * batch // WORTH_A_THREAD)
+        by_batch = batch >= 16 * threads
+        size, unit = (batch, 16) if by_batch else (rows, PANEL)
+        step = -(-size // (threads * unit)) * unit
+        for start in range(0, size, max(step, unit)) or (0,):
+            stop = min(size, start + max(step, unit))
+            part = range(start, stop)
+            yield (part, range(rows)) if by_batch else (range(batch), part)
+
+    def _fill(
+        self, x: FloatArray, y: FloatArray, bias: FloatArray | None, relu: bool, batch: range, rows: range
+    ) -> None:
+        if len(batch) < len(x):
+            x, y = x[batch.start : batch.stop], y[batch.start : batch.stop]
+        last = len(self._blocks) - 1
+        for k, block in enumerate(self._blocks):
+            block.multiply(x, y, bias if k == last else None, relu and k == last, k > 0, rows)
+
+
+def _plain_memory(array: FloatArray) -> FloatArray:
+    """The array itself, or a copy where it is strided or not aligned."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=["C", "A"])

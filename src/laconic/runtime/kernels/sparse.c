@@ -1,0 +1,533 @@
+/* Matrices that are mostly zero: y = W x from 16-bit column indices.
+ *
+ * A row of W is one list of entries, or one for each value that entries share. The rows fall into panels of 512,
+ * and the lists of a panel are put in the order of their value and then of their length: a run of lists of one
+ * length is a loop whose end the processor foresees, where lists in the order of rows cost a missed branch each
+ * (twice the time at 99 % zeros). The compact form:
+ *   panels   uint16[panels]        how many runs each panel has
+ *   runs     uint16[runs, 3]       lists, length of each, number of the value that they share
+ *   rows     uint16[lists]         each list's row in its panel
+ *   columns  uint16[entries]       the columns of the lists, one list after the other
+ * and one of
+ *   grouped: float[levels]         the values that lists share;
+ *   coded:   float[levels]         one list a row; an entry's column is in its low `bits` bits, the number of its
+ *                                  value in the others;
+ *   valued:  float[entries]        one list a row, and a value of each entry.
+ * A ternary matrix is grouped: its entries cost two bytes each and no multiplication.
+ *
+ * pack() checks a form once, copies it into aligned memory of its own and returns a capsule; nothing that
+ * Python still holds can change it, so multiply() needs to check no more than the sizes of x and y.
+ *
+ * One row of x: running sums of scalar loads, four indices to a load. Compilers like to gather those into
+ * vectors, which makes them 1.5 times slower; setup.py forbids it (-fno-tree-slp-vectorize). Several rows of x:
+ * the rows are the lanes of the vectors. A tile of up to 32 rows is turned so that one column's values lie side
+ * by side, and each entry of W is one vector load and one addition, whatever W looks like.
+ *
+ * Sums have a fixed order and no fused multiply-add (-ffp-contract=off), so all variants of the code give the
+ * same bits on every machine.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CAPSULE "laconic.runtime.kernels.Matrix"
+#define ALIGN 64
+#define PANEL 512      /* rows that share their runs; ranges of rows begin at a panel */
+#define WIDE_COLUMNS 2048 /* up to here a tile has 32 lanes: 256 KiB */
+#define MOST_COLUMNS 65535  /* so that the length of a full row's list fits in 16 bits */
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define X86 1
+#endif
+
+enum { BASELINE, AVX2, AVX512, VARIANTS };
+enum { GROUPED, CODED, VALUED, FORMS };
+
+typedef struct {
+    uint16_t lists, length, level;
+} Run;
+
+typedef struct {
+    size_t run, list, entry;
+} Place;
+
+typedef struct {
+    size_t rows, cols, first, panels, runs, lists, entries, n_reals, bytes;
+    int form, bits;      /* bits of a column; 16 but for coded matrices */
+    const float *reals;  /* levels or values */
+    const Place *starts; /* [panels + 1]: where each panel begins */
+    const Run *run;
+    const uint16_t *row;
+    const uint16_t *columns;
+    void *memory;
+} Matrix;
+
+typedef struct {
+    const float *x;    /* [batch, width] */
+    const float *bias; /* [rows] or NULL */
+    float *y;          /* [batch, rows] */
+    size_t width, batch, row0, row1;
+    int relu, add; /* clip at zero; add to what y holds */
+} Call;
+
+/* One sample's rows r0 .. r0 + n of y, from sums that lie `stride` apart. */
+static void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
+    for (size_t r = 0; r < n; r++) {
+        float total = sum[r * stride];
+        if (call->add) total += y[r];
+        if (call->bias) total += call->bias[r0 + r];
+        y[r] = call->relu && total <= 0.0f ? 0.0f : total; /* a NaN stays */
+    }
+}
+
+/* ---- one row of x ------------------------------------------------------------------------------------- */
+
+/* Four indices at once: loads are what this code waits for. */
+static inline uint64_t four(const uint16_t *c) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t found;
+    memcpy(&found, c, sizeof found);
+    return found;
+#else
+    return (uint64_t)c[0] | (uint64_t)c[1] << 16 | (uint64_t)c[2] << 32 | (uint64_t)c[3] << 48;
+#endif
+}
+
+#define AT(p, k) ((unsigned)((p) >> 16 * (k)) & 0xffff)
+#define ALONE(i, c)
+#define BY_LEVEL(i, c) *level[(c) >> bits]
+#define BY_VALUE(i, c) *v[i]
+#define WHOLE(c) (c)
+#define LOW_BITS(c) ((c) & mask)
+
+/* The sum over n entries, with TIMES saying what each is multiplied by. */
+#define SCALAR_SUM(TIMES)                                                                                    \
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;                                    \
+    size_t i = 0;                                                                                            \
+    for (; i + 8 <= n; i += 8) {                                                                             \
+        uint64_t p = four(c + i), q = four(c + i + 4);                                                       \
+        s0 += x[AT(p, 0)] TIMES(i, AT(p, 0));                                                                \
+        s1 += x[AT(p, 1)] TIMES(i + 1, AT(p, 1));                                                            \
+        s2 += x[AT(p, 2)] TIMES(i + 2, AT(p, 2));                                                            \
+        s3 += x[AT(p, 3)] TIMES(i + 3, AT(p, 3));                                                            \
+        s4 += x[AT(q, 0)] TIMES(i + 4, AT(q, 0));                                                            \
+        s5 += x[AT(q, 1)] TIMES(i + 5, AT(q, 1));                                                            \
+        s6 += x[AT(q, 2)] TIMES(i + 6, AT(q, 2));                                                            \
+        s7 += x[AT(q, 3)] TIMES(i + 7, AT(q, 3));                                                            \
+    }                                                                                                        \
+    for (; i < n; i++) s0 += x[c[i]] TIMES(i, c[i]);                                                         \
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+
+static inline float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
+
+static inline float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
+    SCALAR_SUM(BY_VALUE)
+}
+
+/* Two look-ups an entry leave no registers for more. */
+static inline float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
+    const unsigned mask = (1u << bits) - 1;
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        s0 += x[c[i] & mask] * level[c[i] >> bits];
+        s1 += x[c[i + 1] & mask] * level[c[i + 1] >> bits];
+        s2 += x[c[i + 2] & mask] * level[c[i + 2] >> bits];
+        s3 += x[c[i + 3] & mask] * level[c[i + 3] >> bits];
+    }
+    for (; i < n; i++) s0 += x[c[i] & mask] * level[c[i] >> bits];
+    return (s0 + s1) + (s2 + s3);
+}
+
+static void one_row(const Matrix *m, const Call *call) {
+    const float *x = call->x + m->first;
+    for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
+        size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
+        const Place *at = m->starts + r0 / PANEL;
+        const uint16_t *row = m->row + at->list, *c = m->columns + at->entry;
+        float sums[PANEL];
+        memset(sums, 0, n * sizeof(float));
+        for (const Run *run = m->run + at->run; run < m->run + at[1].run; run++) {
+            size_t length = run->length;
+            if (m->form == GROUPED) {
+                float level = m->reals[run->level];
+                for (size_t k = run->lists; k > 0; k--, c += length) sums[*row++] += level * sum_list(x, c, length);
+            } else if (m->form == VALUED) {
+                const float *v = m->reals + (c - m->columns);
+                for (size_t k = run->lists; k > 0; k--, c += length, v += length)
+                    sums[*row++] += sum_valued(x, c, v, length);
+            } else {
+                for (size_t k = run->lists; k > 0; k--, c += length)
+                    sums[*row++] += sum_coded(x, c, m->reals, m->bits, length);
+            }
+        }
+        finish(call, sums, 1, r0, n, call->y + r0);
+    }
+}
+
+/* ---- several rows of x --------------------------------------------------------------------------------- */
+
+#if defined(__GNUC__) || defined(__clang__)
+#define INLINE static inline __attribute__((always_inline))
+typedef float lanes4 __attribute__((vector_size(16), aligned(16)));
+typedef float lanes8 __attribute__((vector_size(32), aligned(32)));
+typedef float lanes16 __attribute__((vector_size(64), aligned(64)));
+#define HAVE_LANES 1
+#else
+#define INLINE static inline
+#define HAVE_LANES 0
+#endif
+
+#if HAVE_LANES
+/* The sums of one list with a tile of x: `t` is [cols][N * lanes], `out` is [N * lanes]. */
+#define SUM_OF_LIST(N, COLUMN, TIMES)                                                                        \
+    for (; i + 2 <= n; i += 2)                                                                               \
+        for (int j = 0; j < N; j++) {                                                                        \
+            a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i, c[i]);                                          \
+            b[j] += t[(size_t)COLUMN(c[i + 1]) * N + j] TIMES(i + 1, c[i + 1]);                              \
+        }                                                                                                    \
+    if (i < n)                                                                                               \
+        for (int j = 0; j < N; j++) a[j] += t[(size_t)COLUMN(c[i]) * N + j] TIMES(i, c[i]);
+#define LIST_OF_TILE(NAME, VECTOR, N)                                                                        \
+    INLINE void NAME(const Matrix *m, const float *tile, const Run *run, const uint16_t *c, float *out) {    \
+        const VECTOR *t = (const VECTOR *)tile;                                                              \
+        const float *level = m->reals, *v = m->reals + (m->form == VALUED ? c - m->columns : 0);             \
+        const unsigned mask = (1u << m->bits) - 1;                                                           \
+        const int bits = m->bits;                                                                            \
+        const size_t n = run->length;                                                                        \
+        size_t i = 0;                                                                                        \
+        VECTOR a[N] = {{0}}, b[N] = {{0}}, *sum = (VECTOR *)out;                                             \
+        if (m->form == GROUPED) {                                                                            \
+            SUM_OF_LIST(N, WHOLE, ALONE)                                                                     \
+            for (int j = 0; j < N; j++) sum[j] += (a[j] + b[j]) * level[run->level];                         \
+            return;                                                                                          \
+        }                                                                                                    \
+        if (m->form == CODED) {                                                                              \
+            SUM_OF_LIST(N, LOW_BITS, BY_LEVEL)                                                               \
+        } else {                                                                                             \
+            SUM_OF_LIST(N, WHOLE, BY_VALUE)                                                                  \
+        }                                                                                                    \
+        for (int j = 0; j < N; j++) sum[j] += a[j] + b[j];                                                   \
+    }
+LIST_OF_TILE(list_4x2, lanes4, 2)
+LIST_OF_TILE(list_4x4, lanes4, 4)
+LIST_OF_TILE(list_4x8, lanes4, 8)
+LIST_OF_TILE(list_8x1, lanes8, 1)
+LIST_OF_TILE(list_8x2, lanes8, 2)
+LIST_OF_TILE(list_8x4, lanes8, 4)
+LIST_OF_TILE(list_16x1, lanes16, 1)
+LIST_OF_TILE(list_16x2, lanes16, 2)
+
+/* `variant` and `lanes` are constants wherever this is inlined: one of the eight is left. */
+INLINE void list_of_tile(const Matrix *m, int variant, size_t lanes, const float *tile, const Run *run,
+                         const uint16_t *c, float *out) {
+    if (variant == BASELINE) {
+        if (lanes == 8) list_4x2(m, tile, run, c, out);
+        else if (lanes == 16) list_4x4(m, tile, run, c, out);
+        else list_4x8(m, tile, run, c, out);
+    } else if (lanes == 8) list_8x1(m, tile, run, c, out);
+    else if (variant == AVX2 && lanes == 16) list_8x2(m, tile, run, c, out);
+    else if (variant == AVX2) list_8x4(m, tile, run, c, out);
+    else if (lanes == 16) list_16x1(m, tile, run, c, out);
+    else list_16x2(m, tile, run, c, out);
+}
+#endif
+
+/* A tile should leave room in a core's second-level cache, from which each entry of W reads a column. */
+static size_t lanes_for(const Matrix *m, size_t batch) {
+    return batch > 16 && m->cols <= WIDE_COLUMNS ? 32 : batch > 8 ? 16 : 8;
+}
+
+/* Rows b0.. of x, turned: tile[c * lanes + b]; rows that are not there are zeros. */
+INLINE void turn(const Matrix *m, const Call *call, size_t b0, size_t used, size_t lanes, float *tile) {
+    const float *x = call->x + b0 * call->width + m->first;
+    if (used < lanes) memset(tile, 0, m->cols * lanes * sizeof(float));
+    for (size_t c0 = 0; c0 < m->cols; c0 += 16) {
+        size_t c1 = c0 + 16 < m->cols ? c0 + 16 : m->cols;
+        for (size_t b = 0; b < used; b++)
+            for (size_t c = c0; c < c1; c++) tile[c * lanes + b] = x[b * call->width + c];
+    }
+}
+
+/* A panel's sums stand aside, [PANEL][lanes], until its lists are done. */
+INLINE void multiply_tile(const Matrix *m, const Call *call, int variant, size_t b0, size_t used, size_t lanes,
+                          const float *tile, float *sums) {
+    for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
+        size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
+        const Place *at = m->starts + r0 / PANEL;
+        const uint16_t *row = m->row + at->list, *c = m->columns + at->entry;
+        memset(sums, 0, n * lanes * sizeof(float));
+#if HAVE_LANES
+        for (const Run *run = m->run + at->run; run < m->run + at[1].run; run++)
+            for (size_t k = run->lists; k > 0; k--, c += run->length)
+                list_of_tile(m, variant, lanes, tile, run, c, sums + *row++ * lanes);
+#endif
+        for (size_t r = 0; r < n; r += 16) /* a cache line of y at a time */
+            for (size_t b = 0; b < used; b++)
+                finish(call, sums + r * lanes + b, lanes, r0 + r, n - r < 16 ? n - r : 16,
+                       call->y + (b0 + b) * m->rows + r0 + r);
+    }
+}
+
+INLINE void all_tiles(const Matrix *m, const Call *call, int variant, float *tile) {
+    for (size_t b0 = 0; b0 < call->batch;) {
+        size_t left = call->batch - b0;
+        size_t lanes = lanes_for(m, left);
+        size_t used = left < lanes ? left : lanes;
+        float *sums = tile + m->cols * lanes;
+        turn(m, call, b0, used, lanes, tile);
+        if (lanes == 8) multiply_tile(m, call, variant, b0, used, 8, tile, sums);
+        else if (lanes == 16) multiply_tile(m, call, variant, b0, used, 16, tile, sums);
+        else multiply_tile(m, call, variant, b0, used, 32, tile, sums);
+        b0 += used;
+    }
+}
+
+static void tiles_baseline(const Matrix *m, const Call *call, float *tile) {
+    all_tiles(m, call, BASELINE, tile);
+}
+#ifdef X86
+__attribute__((target("avx2"))) static void tiles_avx2(const Matrix *m, const Call *call, float *tile) {
+    all_tiles(m, call, AVX2, tile);
+}
+__attribute__((target("avx512f,avx512vl"))) static void tiles_avx512(const Matrix *m, const Call *call,
+                                                                     float *tile) {
+    all_tiles(m, call, AVX512, tile);
+}
+#endif
+
+/* ---- which code this processor runs --------------------------------------------------------------------- */
+
+static const char *const NAMES[VARIANTS] = {"baseline", "avx2", "avx512f"};
+
+static int runs(int variant) {
+    if (variant == BASELINE) return 1;
+#ifdef X86
+    __builtin_cpu_init();
+    if (variant == AVX2) return !!__builtin_cpu_supports("avx2");
+    if (variant == AVX512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
+#endif
+    return 0;
+}
+
+static PyObject *variants(PyObject *self, PyObject *none) {
+    PyObject *found = PyList_New(0);
+    for (int k = 0; found && k < VARIANTS; k++) {
+        if (!runs(k)) continue;
+        PyObject *name = PyUnicode_FromString(NAMES[k]);
+        if (!name || PyList_Append(found, name) < 0) Py_CLEAR(found);
+        Py_XDECREF(name);
+    }
+    return found;
+}
+
+static void run(const Matrix *m, const Call *call, int variant, float *tile) {
+    if (!tile) {
+        for (size_t b = 0; b < call->batch; b++) {
+            Call one = *call;
+            one.x += b * call->width;
+            one.y += b * m->rows;
+            one_row(m, &one);
+        }
+        return;
+    }
+#ifdef X86
+    if (variant == AVX512) {
+        tiles_avx512(m, call, tile);
+        return;
+    }
+    if (variant == AVX2) {
+        tiles_avx2(m, call, tile);
+        return;
+    }
+#endif
+    tiles_baseline(m, call, tile);
+}
+
+/* ---- Python's side ----------------------------------------------------------------------------------------- */
+
+static void *aligned(size_t bytes, void **memory) {
+    *memory = bytes > SIZE_MAX - ALIGN ? NULL : malloc(bytes + ALIGN);
+    if (!*memory) return NULL;
+    return (void *)(((uintptr_t)*memory + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
+}
+
+static size_t rounded(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
+
+static void release(PyObject *capsule) {
+    Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
+    if (m) free(m->memory);
+    free(m);
+}
+
+/* The checks and the places of the panels; a text that says what is wrong, or NULL. */
+static const char *check(const Matrix *m, const uint16_t *panels, Place *starts) {
+    Place at = {0, 0, 0};
+    for (size_t p = 0; p < m->panels; p++) {
+        size_t high = m->rows - p * PANEL < PANEL ? m->rows - p * PANEL : PANEL;
+        starts[p] = at;
+        if (panels[p] > m->runs - at.run) return "the panels have more runs than there are";
+        for (size_t k = 0; k < panels[p]; k++, at.run++) {
+            Run run = m->run[at.run];
+            if (run.lists > m->lists - at.list) return "the runs have more lists than there are";
+            if ((size_t)run.lists * run.length > m->entries - at.entry) return "more entries than columns";
+            if (m->form == GROUPED && run.level >= m->n_reals) return "a level is not there";
+            for (size_t i = 0; i < run.lists; i++)
+                if (m->row[at.list + i] >= high) return "a row lies outside its panel";
+            at.list += run.lists;
+            at.entry += (size_t)run.lists * run.length;
+        }
+    }
+    starts[m->panels] = at;
+    if (at.run != m->runs || at.list != m->lists || at.entry != m->entries) return "the lengths do not add up";
+    const unsigned mask = (1u << m->bits) - 1;
+    for (size_t i = 0; i < m->entries; i++) {
+        if ((m->columns[i] & mask) >= m->cols) return "a column lies outside the matrix";
+        if (m->form == CODED && (size_t)(m->columns[i] >> m->bits) >= m->n_reals) return "a level is not there";
+    }
+    return NULL;
+}
+
+enum { PANELS, RUNS, ROWS, COLUMNS, REALS, ARRAYS };
+
+/* Copies of the arrays in one piece of memory, checked; NULL with an exception set. */
+static Matrix *build(Matrix shape, const Py_buffer *arrays) {
+    size_t offset[ARRAYS], total = rounded((shape.panels + 1) * sizeof(Place));
+    for (int k = RUNS; k < ARRAYS; k++) {
+        offset[k] = total;
+        total += rounded(arrays[k].len);
+    }
+    Matrix *m = malloc(sizeof *m);
+    char *start = NULL;
+    if (m) {
+        *m = shape;
+        start = aligned(total, &m->memory);
+    }
+    if (!start) {
+        free(m);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (int k = RUNS; k < ARRAYS; k++) memcpy(start + offset[k], arrays[k].buf, arrays[k].len);
+    m->starts = (Place *)start;
+    m->run = (Run *)(start + offset[RUNS]);
+    m->row = (uint16_t *)(start + offset[ROWS]);
+    m->columns = (uint16_t *)(start + offset[COLUMNS]);
+    m->reals = (float *)(start + offset[REALS]);
+    m->bytes = total;
+    const char *wrong = check(m, arrays[PANELS].buf, (Place *)start);
+    if (!wrong) return m;
+    PyErr_SetString(PyExc_ValueError, wrong);
+    free(m->memory);
+    free(m);
+    return NULL;
+}
+
+/* What is wrong with the sizes of a form, or NULL. */
+static const char *missized(const Matrix *m, const Py_buffer *arrays) {
+    if (m->rows > INT32_MAX || m->first > INT32_MAX) return "impossible sizes";
+    if (m->cols > MOST_COLUMNS) return "at most 65535 columns";
+    if (m->form < 0 || m->form >= FORMS || m->bits < 1 || m->bits > 16) return "no such form";
+    if (m->form != CODED && m->bits != 16) return "only a coded matrix has short columns";
+    if ((size_t)arrays[PANELS].len != 2 * m->panels || (uintptr_t)arrays[PANELS].buf % 2) return "wrong panels";
+    if (arrays[RUNS].len % sizeof(Run) || arrays[ROWS].len % 2 || arrays[COLUMNS].len % 2) return "wrong lengths";
+    if (arrays[REALS].len % 4 || (m->form == VALUED && m->n_reals != m->entries)) return "wrong number of values";
+    return NULL;
+}
+
+static PyObject *pack(PyObject *self, PyObject *args) {
+    Py_ssize_t rows, cols, first;
+    int form, bits;
+    Py_buffer a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "nnniiy*y*y*y*y*", &rows, &cols, &first, &form, &bits, a, a + 1, a + 2, a + 3, a + 4))
+        return NULL;
+    PyObject *capsule = NULL;
+    Matrix shape = {.rows = rows, .cols = cols, .first = first, .form = form, .bits = bits};
+    shape.panels = (shape.rows + PANEL - 1) / PANEL;
+    shape.runs = a[RUNS].len / sizeof(Run);
+    shape.lists = a[ROWS].len / 2;
+    shape.entries = a[COLUMNS].len / 2;
+    shape.n_reals = a[REALS].len / 4;
+    const char *wrong = rows < 0 || cols < 0 || first < 0 ? "negative sizes" : missized(&shape, a);
+    if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
+    else {
+        Matrix *m = build(shape, a);
+        if (m && !(capsule = PyCapsule_New(m, CAPSULE, release))) {
+            free(m->memory);
+            free(m);
+        }
+    }
+    for (int k = 0; k < ARRAYS; k++) PyBuffer_Release(a + k);
+    return capsule;
+}
+
+/* What is wrong with the arrays of a call, or NULL. */
+static const char *misfit(const Matrix *m, const Call *call, const Py_buffer *x, const Py_buffer *y,
+                          const Py_buffer *bias) {
+    if (call->batch > INT32_MAX || call->width > INT32_MAX) return "x is too large";
+    if (m->cols > call->width || m->first > call->width - m->cols) return "x has too few columns";
+    if ((size_t)x->len != call->batch * call->width * 4) return "x has a wrong size";
+    if ((size_t)y->len != call->batch * m->rows * 4) return "y has a wrong size";
+    if (bias->buf && (size_t)bias->len != m->rows * 4) return "the bias has a wrong size";
+    if (call->row0 % PANEL || (call->row1 % PANEL && call->row1 != m->rows) || call->row0 > call->row1 || call->row1 > m->rows) return "a wrong range of rows";
+    if (((uintptr_t)x->buf | (uintptr_t)y->buf | (uintptr_t)bias->buf) % sizeof(float)) return "not aligned";
+    return NULL;
+}
+
+static PyObject *multiply(PyObject *self, PyObject *args) {
+    PyObject *capsule;
+    Py_ssize_t width, batch, row0, row1;
+    int relu, add, variant;
+    Py_buffer x, y, bias;
+    if (!PyArg_ParseTuple(args, "Oy*nnw*z*ppnni", &capsule, &x, &width, &batch, &y, &bias, &relu, &add, &row0,
+                          &row1, &variant))
+        return NULL;
+    int done = 0;
+    const Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
+    Call call = {.x = x.buf, .bias = bias.buf, .y = y.buf, .width = width, .batch = batch};
+    call.relu = relu, call.add = add, call.row0 = row0, call.row1 = row1;
+    const char *wrong = NULL;
+    if (m) {
+        wrong = width < 0 || batch < 0 || row0 < 0 || row1 < 0 ? "negative sizes" : misfit(m, &call, &x, &y, &bias);
+        if (!wrong && (variant < 0 || variant >= VARIANTS || !runs(variant))) wrong = "not on this processor";
+        if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
+    }
+    if (m && !wrong) {
+        void *memory = NULL;
+        float *tile = NULL;
+        size_t lanes = lanes_for(m, batch);
+        if (HAVE_LANES && batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
+        /* without room for a tile the rows of x go one by one */
+        Py_BEGIN_ALLOW_THREADS
+        run(m, &call, variant, tile);
+        Py_END_ALLOW_THREADS
+        free(memory);
+        done = 1;
+    }
+    PyBuffer_Release(&x);
+    PyBuffer_Release(&y);
+    if (bias.buf) PyBuffer_Release(&bias);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *nbytes(PyObject *self, PyObject *capsule) {
+    const Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
+    return m ? PyLong_FromSize_t(m->bytes) : NULL;
+}
+
+static PyMethodDef METHODS[] = {
+    {"pack", pack, METH_VARARGS, "pack(rows, cols, first, form, bits, panels, runs, rows, columns, reals) -> matrix"},
+    {"multiply", multiply, METH_VARARGS,
+     "multiply(matrix, x, width, batch, y, bias, relu, add, row0, row1, variant): fills rows row0..row1 of y"},
+    {"nbytes", nbytes, METH_O, "nbytes(matrix) -> bytes of memory that it holds"},
+    {"variants", variants, METH_NOARGS, "variants() -> names of the code paths this processor runs, best last"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_sparse", NULL, 0, METHODS, SLOTS, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__sparse(void) { return PyModuleDef_Init(&MODULE); }
