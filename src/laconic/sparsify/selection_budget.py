@@ -7,6 +7,7 @@ know what anything costs.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -33,9 +34,10 @@ def plan_by_budget(
 ) -> KeepPlan:
     """Remove units, those with the least score for what they save first, until ``saving(plan) >= target``.
 
-    Each step takes the worst unit of one group (of each group of a tied set; ``multiple`` units at a time) for
-    which score lost / saving gained is least. A group is looked at again only when it comes first: exact where
-    a unit saves less once others are gone, as with bytes and multiply-adds. Scores must not be negative.
+    Each step takes the worst unit of one group (of each group of a tied set; ``multiple`` units at a time)
+    for which score lost / saving gained is least. A group is looked at again only when it comes first: exact
+    where a unit saves less once others are gone, as with bytes and multiply-adds. Scores must not be
+    negative.
 
     Raises InputError when even the floors of all groups save less than ``target``.
 
@@ -50,8 +52,8 @@ def plan_by_budget(
     for name, values in scores.items():
         if bool((np.asarray(values) < 0).any()):
             raise InputError(
-                f"scores of group {name!r} are negative, which no budget can weigh. Cure: groups_each(scores, "
-                "by_rank)"
+                f"scores of group {name!r} are negative, which no budget can weigh. "
+                "Cure: groups_each(scores, by_rank)"
             )
     return _Greedy(rankings(scores, coupling), saving, floor, multiple).until(target)
 
@@ -66,16 +68,16 @@ class _Greedy:
     def until(self, target: float) -> KeepPlan:
         """The plan once enough is saved."""
         saved = self._saving(as_plan(self._ranked, self._counts)) if self._ranked else 0.0
-        queue = [
-            (ratio, k, 0) for k in range(len(self._ranked)) if (ratio := self._ratio(k, saved)) is not None
-        ]
+        first = ((self._ratio(k, saved), k) for k in range(len(self._ranked)))
+        queue = [(ratio, k, 0) for ratio, k in first if ratio is not None]
         heapq.heapify(queue)
         step = 0
         while saved < target:
             if not queue:
                 raise InputError(
-                    f"keeping at least {self._floor} units in multiples of {self._multiple} of every group saves "
-                    f"{saved:.6g}, which is less than {target:.6g}. Cure: ask for less, or lower the floor"
+                    f"keeping at least {self._floor} units in multiples of {self._multiple} of every group "
+                    f"saves {saved:.6g}, which is less than {target:.6g}. "
+                    "Cure: ask for less, or lower the floor"
                 )
             ratio, k, seen = heapq.heappop(queue)
             if seen < step:  # what it saves has changed since
@@ -124,7 +126,8 @@ def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
     >>> from laconic.sparsify import find_groups
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> coupling = find_groups(net, torch.zeros(2, 4))
-    >>> weights_saved(net, coupling)(KeepPlan({"0.weight:0": (0, 1, 2)}, {"0.weight:0": 8}))  # 5 * (4 + 1 + 2)
+    >>> plan = KeepPlan({"0.weight:0": (0, 1, 2)}, {"0.weight:0": 8})
+    >>> weights_saved(net, coupling)(plan)  # 5 * (4 + 1 + 2)
     35
     """
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
@@ -134,8 +137,6 @@ def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
         for (name, axis), stay in kept_positions(coupling, plan).items():
             if name in left:
                 left[name][axis] = int(np.count_nonzero(stay))
-        return sum(
-            int(np.prod(shapes[n], dtype=np.int64) - np.prod(s, dtype=np.int64)) for n, s in left.items()
-        )
+        return sum(math.prod(shapes[n]) - math.prod(s) for n, s in left.items())
 
     return saving

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.sparsify.coupling.groups import Coupling, Group, Member
-from laconic.sparsify.scores.aggregate import Aggregation, group_scores, readers, total
+from laconic.sparsify.scores.aggregate import Aggregation, group_scores, total
 from laconic.sparsify.scores.common import (
     Forward,
     GroupScores,
@@ -192,5 +192,9 @@ def _norms(name: str, weight: Tensor, seen: InputStats) -> Tensor:
 def wanda_groups(
     module: nn.Module, coupling: Coupling, stats: Mapping[str, InputStats], *, how: Aggregation = total
 ) -> GroupScores:
-    """Wanda's scores of the weights that read a unit, added up."""
-    return group_scores(module, coupling, wanda_weights(module, stats), how=how, members=readers)
+    """Wanda's scores of the weights that were seen to read a unit, added up."""
+
+    def seen(_: nn.Module, group: Group) -> tuple[Member, ...]:
+        return tuple(m for m in group.members if m.tensor in stats and stats[m.tensor].axis == m.axis)
+
+    return group_scores(module, coupling, wanda_weights(module, stats), how=how, members=seen)

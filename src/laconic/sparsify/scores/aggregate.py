@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,10 +67,10 @@ def mean(parts: Sequence[Part], size: int) -> Tensor:
 
 def largest(parts: Sequence[Part], size: int) -> Tensor:
     """Largest of a unit's scores."""
-    out = torch.full((size,), -torch.inf, dtype=torch.float64)
+    out = np.full(size, -np.inf)
     for part in parts:
-        out = out.index_reduce(0, part.units, part.filled(-torch.inf).amax(1), "amax")
-    return out
+        np.maximum.at(out, part.units.numpy(), part.filled(-torch.inf).amax(1).numpy())
+    return torch.from_numpy(out)
 
 
 def norm(parts: Sequence[Part], size: int) -> Tensor:
@@ -91,37 +92,41 @@ def producers(module: nn.Module, group: Group) -> tuple[Member, ...]:
 
     A group that no weight makes (of an input) falls back on those that read it.
     """
-    made = tuple(m for m in group.members if _makes(module, m))
-    return made or readers(module, group)
+    made, read = _sides(module, group)
+    return made or read
 
 
 def readers(module: nn.Module, group: Group) -> tuple[Member, ...]:
-    """Weights that read the units: columns of a linear map, input channels of a convolution."""
-    return tuple(m for m in group.members if _reads(module, m))
+    """Weights that read the units: columns of a linear map, input channels of a convolution.
+
+    Without them a unit changes nothing (but the moments of a layer norm): removing them is removing it. A
+    matrix of one's own counts as one of a linear map.
+    """
+    made, read = _sides(module, group)
+    return read or made
 
 
-def _owner(module: nn.Module, member: Member) -> nn.Module | None:
+def _sides(module: nn.Module, group: Group) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
+    """The members that make a group's units, and those that read them."""
+    axes = {m.tensor: _axes_of(module, m.tensor) for m in group.members}
+    made = tuple(m for m in group.members if m.axis == axes[m.tensor][0])
+    return made, tuple(m for m in group.members if m.axis == axes[m.tensor][1])
+
+
+def _axes_of(module: nn.Module, name: str) -> tuple[int | None, int | None]:
+    """The axes of a weight along which it makes units and reads them."""
     try:
-        module.get_parameter(member.tensor)
+        weight = module.get_parameter(name)
     except AttributeError:  # a buffer, or an input
-        return None
-    return module.get_submodule(member.tensor.rpartition(".")[0])
-
-
-def _makes(module: nn.Module, member: Member) -> bool:
-    owner = _owner(module, member)
-    if owner is None or module.get_parameter(member.tensor).ndim < 2:
-        return False
-    return member.axis == (1 if isinstance(owner, (*_TRANSPOSED, nn.Embedding, nn.EmbeddingBag)) else 0)
-
-
-def _reads(module: nn.Module, member: Member) -> bool:
-    owner = _owner(module, member)
-    if owner is None or module.get_parameter(member.tensor).ndim < 2:
-        return False
+        return None, None
+    owner = module.get_submodule(name.rpartition(".")[0])
+    if weight.ndim < 2:
+        return None, None
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
-        return False
-    return member.axis == (0 if isinstance(owner, _TRANSPOSED) else 1)
+        return 1, None
+    if isinstance(owner, _TRANSPOSED):  # depthwise: channels go through, made of themselves
+        return (0, None) if owner.groups == owner.in_channels > 1 else (1, 0)
+    return 0, 1
 
 
 # --- together ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.sparsify.coupling.groups import Coupling
-from laconic.sparsify.scores.aggregate import Members, everything, group_scores, total
+from laconic.sparsify.scores.aggregate import Members, group_scores, readers, total
 from laconic.sparsify.scores.common import (
     Forward,
     GroupScores,
@@ -135,9 +135,9 @@ def obd_groups(
     coupling: Coupling,
     curvature: Mapping[str, Tensor],
     *,
-    members: Members = everything,
+    members: Members = readers,
 ) -> GroupScores:
-    """Sum of 1/2 h w^2 over all that becomes zero with a unit."""
+    """Sum of 1/2 h w^2 over the weights that read a unit (or other ``members``): without them it is gone."""
     return group_scores(module, coupling, obd_weights(module, curvature), how=total, members=members)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.sparsify.coupling.groups import Coupling
-from laconic.sparsify.scores.aggregate import Members, everything, group_scores, total
+from laconic.sparsify.scores.aggregate import Members, group_scores, readers, total
 from laconic.sparsify.scores.common import (
     GroupScores,
     Loss,
@@ -50,13 +50,14 @@ def taylor_groups(
     loader: Iterable[Any],
     loss: Loss,
     *,
-    members: Members = everything,
+    members: Members = readers,
 ) -> GroupScores:
     r"""Squared change of the loss, to first order, when a unit goes: mean over batches.
 
     .. math:: s_u = \frac1B \sum_b \Big(\sum_{i \in u} g_i^{(b)} w_i\Big)^2
 
-    ``members`` are the weights that are summed over: by default all that become zero. One batch of all
+    over the weights in ``members``: by default those that read the unit, without which it is gone. (Over all
+    that becomes zero with it, the unit would count once for every factor on its path.) One batch of all
     examples gives the square of the first-order change itself. Source: Molchanov et al.,
     Importance Estimation for Neural Network Pruning, CVPR 2019, section 3.1 (joint importance of a set).
 
