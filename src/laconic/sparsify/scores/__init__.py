@@ -30,7 +30,7 @@ from laconic.sparsify.scores.fisher import (
 )
 from laconic.sparsify.scores.magnitude import l1_groups, l2_groups, magnitude_weights
 from laconic.sparsify.scores.normalise import by_largest, by_mean, by_norm, by_rank, groups_each, weights_each
-from laconic.sparsify.scores.obs import compensate, saliencies, sweep, unit_costs
+from laconic.sparsify.scores.obs import compensate, saliencies, surgeon, sweep, unit_costs
 from laconic.sparsify.scores.obs_layers import (
     InputHessian,
     compensated,
@@ -85,6 +85,7 @@ __all__ = [
     "saliencies",
     "snr_groups",
     "snr_weights",
+    "surgeon",
     "sweep",
     "taylor_groups",
     "taylor_weights",

@@ -63,7 +63,7 @@ def empirical_fisher(
         if signs is None:
             return list(each), len(each)
         flips = torch.randint(0, 2, (draws, len(each)), generator=signs).to(each) * 2 - 1
-        return list(flips @ each / draws**0.5), len(each)
+        return [flip @ each / draws**0.5 for flip in flips], len(each)
 
     return _squared_gradients(module, loader, backward)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,15 @@ from laconic.sparsify.scores.common import (
 from laconic.sparsify.scores.obs import DAMPING, compensate, saliencies, sweep, unit_costs
 from laconic.sparsify.scores.reads import Read, watch_reads
 from laconic.sparsify.shrink import kept_positions
+
+
+class Pruner(Protocol):
+    """W, H and a share of zeros in; new weights and a keep-mask out."""
+
+    def __call__(
+        self, weight: Tensor, hessian: Tensor, sparsity: float, /, *, damping: float
+    ) -> tuple[Tensor, Tensor]:
+        """Prune one matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,20 +212,19 @@ def obs_pruned(
     sparsity: float,
     *,
     damping: float = DAMPING,
-    block: int = 128,
+    method: Pruner = sweep,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """SparseGPT on every weight with a Hessian: a copy with zeros and compensated weights, and keep-masks.
+    """Prune every weight with a Hessian: a copy with zeros and compensated weights, and keep-masks.
 
-    Source: Frantar & Alistarh 2023, algorithm 1.
+    ``method``: :func:`sweep` (SparseGPT) or :func:`surgeon` (Optimal Brain Compression: finer and slower).
+    The Hessians are those of the network as it was, so layers can be pruned in any order.
     """
     copied = copy.deepcopy(module)
     weights = dict(copied.named_parameters())
     masks = {}
     for name, hessian in hessians.items():
         w = _matrices({n: p.detach() for n, p in weights.items()}, name, hessian)
-        done = [
-            sweep(a, h, sparsity, damping=damping, block=block) for a, h in zip(w, hessian.mean, strict=True)
-        ]
+        done = [method(a, h, sparsity, damping=damping) for a, h in zip(w, hessian.mean, strict=True)]
         new, keep = (torch.stack(list(side)) for side in zip(*done, strict=True))
         masks[name] = from_matrices(keep, weights[name], hessian.axis)
         with torch.no_grad():
