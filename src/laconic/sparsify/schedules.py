@@ -55,6 +55,8 @@ def steps(total: float, n: int, kind: Schedule = linear) -> tuple[float, ...]:
 def of_what_is_left(shares: tuple[float, ...]) -> tuple[float, ...]:
     """What share of the units still there each step removes, for who shrinks between steps.
 
+    A group of a few units rounds at every step: there, plan on the whole network with the shares themselves.
+
     Raises InputError for shares that fall or reach 1.
 
     >>> of_what_is_left((0.5, 0.75))

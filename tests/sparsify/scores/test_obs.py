@@ -127,6 +127,23 @@ def test_the_surgeon_takes_each_rows_cheapest_weight_again_and_again():
     assert torch.equal(keep, naive)
 
 
+def test_a_removal_waits_for_the_one_before_it_in_its_row():
+    """Row 0 says x0 + x1 = 0.3 e, at right angles to x1: once weight 0 is gone, weight 1 costs nothing.
+
+    But the first single removal to take is row 1's: it costs less than either of row 0's by itself.
+    """
+    e0, e1 = torch.eye(2, dtype=torch.float64)
+    x = torch.stack([-e0 + 0.3 * e1, e0], 1)
+    w = torch.tensor([[1.0, 1.0], [0.5, 2.0]], dtype=torch.float64)
+    each = {}
+    for i, j in itertools.product(range(2), range(2)):
+        trial = torch.ones(2, 2, dtype=torch.bool)
+        trial[i, j] = False
+        each[i, j] = least_squares(w, x, trial)[1]
+    _, keep = surgeon(w, x.T @ x, 0.25, damping=0.0)
+    assert min(each, key=each.__getitem__) == (1, 0) and not keep[1, 0] and int(keep.sum()) == 3
+
+
 def test_an_input_that_is_never_there():
     w, x = problem()
     x[:, 2] = 0

@@ -75,9 +75,11 @@ def gather_hessians(
 
     def add(read: Read) -> None:
         if names is None or read.name in names:
-            blocks = [x.double() for x in read.patches()]
+            blocks = read.patches()
             counts = torch.tensor([float(len(x)) for x in blocks], dtype=torch.float64)
-            new = InputHessian(read.axis, torch.stack([x.T @ x for x in blocks]).cpu(), counts)
+            # Products in the network's own precision, sums over batches in float64.
+            products = torch.stack([(x.T @ x).double() for x in blocks]).cpu()
+            new = InputHessian(read.axis, products, counts)
             found[read.name] = found[read.name] + new if read.name in found else new
 
     with at_rest(module):
