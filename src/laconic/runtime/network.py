@@ -26,6 +26,11 @@ class Network:
         options = options or Options()
         self.engine: Engine = options.engine
         self.inputs: tuple[ValueSpec, ...] = model.graph.inputs if model.graph else ()
+        # type and all sizes but the first, where only the first is free
+        self._expected = tuple(
+            (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
+            for spec in self.inputs
+        )
         self._openvino = (
             OpenVinoNetwork(model, options.threads, limits) if self.engine == "openvino" else None
         )
@@ -52,9 +57,23 @@ class Network:
 
         Raises ``InputError`` naming the input, what was expected and what came.
         """
-        self.check_inputs(*arrays)
-        results = self._run([np.ascontiguousarray(a) for a in arrays])
+        if not self._as_expected(arrays):
+            self.check_inputs(*arrays)
+        results = self._run([a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
         return results[0] if self.outputs == 1 else tuple(results)
+
+    def _as_expected(self, arrays: tuple[AnyArray, ...]) -> bool:
+        """The quick half of the check: types and shapes as expected, the first axis alone being free."""
+        if len(arrays) != len(self._expected):
+            return False
+        free = None
+        for array, (dtype, rest) in zip(arrays, self._expected, strict=True):
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape[1:] != rest:
+                return False
+            free = array.shape[0] if free is None else free
+            if array.shape[0] != free:
+                return False
+        return True
 
     def check_inputs(self, *arrays: AnyArray) -> None:
         """Refuse arrays that the network does not take, as a call would (``InputError``)."""

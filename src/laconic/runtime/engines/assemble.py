@@ -18,7 +18,7 @@ from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way, replace_layers
 from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.plan import Cutter, SessionStep, SparseStep, Step
-from laconic.runtime.engines.session import open_session
+from laconic.runtime.engines.session import open_session, run_session
 from laconic.runtime.kernels import SparseMatrix, compact
 from laconic.runtime.onnx_build import build
 from laconic.runtime.sizes import check_sizes
@@ -62,9 +62,13 @@ class Assembly:
     def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """The outputs for these inputs, in the graph's order."""
         values: dict[str, AnyArray] = dict(zip(self.inputs, arrays, strict=True))
-        for step in self.steps:
-            step.run(values)
-        found = [values[name] for name in self.outputs]
+        only = self.steps[0]
+        if len(self.steps) == 1 and isinstance(only, SessionStep):
+            found = run_session(only.session, values, self.outputs)
+        else:
+            for step in self.steps:
+                step.run(values)
+            found = [values[name] for name in self.outputs]
         # a value that is an input under another name must not share the caller's memory
         return [y.copy() if any(np.may_share_memory(y, x) for x in arrays) else y for y in found]
 

@@ -1,0 +1,97 @@
+"""What all scores share: their two shapes, a network at rest, batches that must be there, and finite numbers.
+
+Higher always means *keep*. Scores of weights are one tensor a parameter, of its shape; scores of groups are
+one float64 number a unit of each coupled group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from laconic.errors import DataError, NonFiniteError
+
+WeightScores = dict[str, Tensor]
+UnitScores = npt.NDArray[np.float64]
+GroupScores = dict[str, UnitScores]
+Forward = Callable[[nn.Module, Any], Any]
+Loss = Callable[[nn.Module, Any], Tensor]
+
+T = TypeVar("T", bound=Mapping[str, Any])
+
+
+def first_input(module: nn.Module, batch: Any) -> Any:
+    """Feed a batch: a tensor as it is, of a tuple or list (inputs, labels) the first."""
+    return module(batch[0] if isinstance(batch, (tuple, list)) else batch)
+
+
+def parameters_of(module: nn.Module) -> dict[str, Tensor]:
+    """Every floating-point parameter, detached, shared ones once, under the name that groups use."""
+    return {name: p.detach() for name, p in module.named_parameters() if p.is_floating_point()}
+
+
+def batches(loader: Iterable[Any], what: str) -> Iterator[Any]:
+    """The loader's batches. Raises DataError when there is none."""
+    empty = True
+    for batch in loader:
+        empty = False
+        yield batch
+    if empty:
+        raise DataError(
+            f"{what}: the loader gave no batch. Cure: hand in a list or a DataLoader that is not empty (an "
+            "iterator can be walked only once)"
+        )
+
+
+def finite(scores: T, what: str) -> T:
+    """The scores, if all are finite. Raises NonFiniteError naming the first layer or group that is not."""
+    for name, values in scores.items():
+        array = values.detach() if isinstance(values, Tensor) else torch.as_tensor(values)
+        bad = int((~torch.isfinite(array)).sum())
+        if bad:
+            raise NonFiniteError(
+                f"{what}: {bad} of {array.numel()} scores of {name!r} are not finite. Cure: look for NaN or "
+                "infinity in its weights and in the batches"
+            )
+    return scores
+
+
+@contextmanager
+def at_rest(module: nn.Module, *, gradients: bool = False) -> Iterator[dict[str, Tensor]]:
+    """The network in evaluation mode; ``gradients``: every parameter has one. Afterwards all is as before.
+
+    Gives the floating-point parameters by name.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    named = {name: p for name, p in module.named_parameters() if p.is_floating_point()}
+    wanted = [(p, p.requires_grad) for p in named.values()]
+    try:
+        module.eval()
+        if gradients:
+            for p, _ in wanted:
+                p.requires_grad_(True)
+        # cuDNN's recurrent layers give gradients in training mode only.
+        with torch.set_grad_enabled(gradients), torch.backends.cudnn.flags(enabled=not gradients):
+            yield dict(named)
+    finally:
+        for part, training in modes:
+            part.training = training
+        for p, required in wanted:
+            p.requires_grad_(required)
+
+
+def gradients_of(
+    value: Tensor, parameters: Mapping[str, Tensor], *, again: bool = False
+) -> dict[str, Tensor]:
+    """D value / d parameter by name, zero where there is no path; ``again`` keeps the graph."""
+    found = torch.autograd.grad(value, list(parameters.values()), retain_graph=again, allow_unused=True)
+    return {
+        name: torch.zeros_like(p) if g is None else g.detach()
+        for (name, p), g in zip(parameters.items(), found, strict=True)
+    }

@@ -1,0 +1,28 @@
+"""Random scores: what every other score must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.sparsify.coupling.groups import Coupling
+from laconic.sparsify.scores.common import GroupScores, WeightScores, parameters_of
+
+
+def random_weights(module: nn.Module, generator: torch.Generator) -> WeightScores:
+    """Uniform in [0, 1), drawn on the CPU parameter by parameter."""
+    return {
+        name: torch.rand(w.shape, generator=generator).to(w.device)
+        for name, w in parameters_of(module).items()
+    }
+
+
+def random_groups(coupling: Coupling, rng: np.random.Generator) -> GroupScores:
+    """Uniform in [0, 1), drawn group by group.
+
+    >>> from laconic.sparsify import Group
+    >>> random_groups(Coupling((Group("w:0", 3, ()),)), np.random.default_rng(0))["w:0"].shape
+    (3,)
+    """
+    return {g.name: rng.random(g.size) for g in coupling.groups}

@@ -1,0 +1,203 @@
+"""What reads each weight: the inputs of every linear map, convolution, recurrent layer and attention.
+
+The network runs as it is; every call of a torch function that takes one of its weights is seen with its
+arguments (:class:`torch.overrides.TorchFunctionMode`), so a weight of one's own counts as a layer's does. A
+layer that is one call is opened: each layer of a recurrent stack is run by itself, attention without its last
+map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from laconic.sparsify.coupling.trace import Call
+from laconic.sparsify.scores.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
+
+Matrices = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One input that one weight reads.
+
+    ``axis`` is the weight's axis that meets the input's channels. A weight of several ``blocks`` (grouped
+    convolution, attention over different queries and keys) reads other channels in each: ``channels[b]`` is
+    (samples, channels) and ``patches()[b]``, (samples, K), is what the block's rows multiply.
+    """
+
+    name: str
+    axis: int
+    channels: Matrices
+    patches: Callable[[], Matrices]
+
+
+def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read], None]) -> None:
+    """Run something and hand on every reading of the module's weights."""
+    names: dict[int, str] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, nn.Parameter):
+            names.setdefault(id(tensor), name)
+    with _Watch(names, use):
+        run()
+
+
+class _Watch(TorchFunctionMode):
+    """Sees every call of a torch function."""
+
+    def __init__(self, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
+        super().__init__()
+        self._names, self._use = names, use
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        opened = _CALLS.get(func)
+        if opened is not None:
+            opened(Call(func, args, kwargs, None), self._names, self._use)
+        return func(*args, **kwargs)
+
+
+Opener = Callable[[Call, Mapping[int, str], Callable[[Read], None]], None]
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().reshape(-1, x.shape[-1])
+
+
+def _linear_read(name: str, inputs: Matrices, axis: int = 1) -> Read:
+    blocks = tuple(_flat(x) for x in inputs)
+    return Read(name, axis, blocks, lambda: blocks)
+
+
+def _linear(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
+    x, weight = call.argument(0, "input"), call.argument(1, "weight")
+    if id(weight) in names:
+        use(_linear_read(names[id(weight)], (x,)))
+
+
+def _matmul(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
+    """``x @ W`` with a matrix of one's own: it reads along its axis 0."""
+    x, weight = call.argument(0, "input"), call.argument(1, "other")
+    if id(weight) in names and weight.ndim == 2:
+        use(_linear_read(names[id(weight)], (x,), 0))
+
+
+def _several(
+    inputs: Callable[[Call], list[tuple[Tensor, Matrices]]],
+) -> Opener:
+    """A call that holds several linear maps."""
+
+    def opener(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
+        for weight, read in inputs(call):
+            if id(weight) in names:
+                use(_linear_read(names[id(weight)], read))
+
+    return opener
+
+
+# --- convolutions ------------------------------------------------------------------------------------
+
+
+def _conv(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
+    weight = call.argument(1, "weight")
+    if id(weight) not in names:
+        return
+    x = call.argument(0, "input").detach()
+    x = x if x.ndim == dims + 2 else x.unsqueeze(0)
+    stride, dilation = (_each(call.argument(k, n, 1), dims) for k, n in ((3, "stride"), (5, "dilation")))
+    groups, kernel = int(call.argument(6, "groups", 1)), tuple(weight.shape[2:])
+    padding = _padding(call.argument(4, "padding", 0), kernel, dilation)
+
+    def patches() -> Matrices:
+        return _patches(F.pad(x, padding), kernel, stride, dilation, groups)
+
+    use(Read(names[id(weight)], 1, _channels(x, groups), patches))
+
+
+def _conv_transpose(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
+    """A transposed convolution is a plain one, its kernel turned round, over an input with zeros between."""
+    weight = call.argument(1, "weight")
+    if id(weight) not in names:
+        return
+    x = call.argument(0, "input").detach()
+    x = x if x.ndim == dims + 2 else x.unsqueeze(0)
+    stride, padding = (
+        _each(call.argument(k, n, d), dims) for k, n, d in ((3, "stride", 1), (4, "padding", 0))
+    )
+    extra = _each(call.argument(5, "output_padding", 0), dims)
+    groups, dilation = int(call.argument(6, "groups", 1)), _each(call.argument(7, "dilation", 1), dims)
+    kernel = tuple(weight.shape[2:])
+
+    def patches() -> Matrices:
+        wide = x.new_zeros(*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)))
+        wide[(..., *(slice(None, None, s) for s in stride))] = x
+        margins: list[int] = []
+        for k, p, d, e in reversed(list(zip(kernel, padding, dilation, extra, strict=True))):
+            margins += [d * (k - 1) - p, d * (k - 1) - p + e]
+        return _patches(F.pad(wide, margins), kernel, (1,) * dims, dilation, groups)
+
+    use(Read(names[id(weight)], 0, _channels(x, groups), patches))
+
+
+def _each(value: Any, dims: int) -> tuple[int, ...]:
+    given = tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else (int(value),)
+    return given * dims if len(given) == 1 else given
+
+
+def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
+    """As ``F.pad`` takes it: last axis first, before and after."""
+    found: list[int] = []
+    for axis in reversed(range(len(kernel))):
+        if value == "same":
+            whole = dilation[axis] * (kernel[axis] - 1)
+            found += [whole // 2, whole - whole // 2]
+        else:
+            found += [0 if value == "valid" else _each(value, len(kernel))[axis]] * 2
+    return found
+
+
+def _channels(x: Tensor, groups: int) -> Matrices:
+    return _flat(x.movedim(1, -1)).chunk(groups, 1)
+
+
+def _patches(
+    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
+) -> Matrices:
+    """(batch, C, *space) -> for each group (positions, C / groups * kernel): im2col in any dimension."""
+    for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        x = x.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
+    dims = len(kernel)
+    x = x.movedim(1, 1 + dims)  # batch, positions, C, kernel
+    return tuple(part.reshape(-1, part.shape[1 + dims :].numel()) for part in x.chunk(groups, 1 + dims))
+
+
+def _kernels(*names: str) -> tuple[Callable[..., Any], ...]:
+    return tuple(
+        f for name in names for room in (torch, torch._VF) if (f := getattr(room, name, None)) is not None
+    )
+
+
+_CALLS: dict[Any, Opener] = {
+    F.linear: _linear,
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm), _matmul),
+    F.conv1d: partial(_conv, 1),
+    F.conv2d: partial(_conv, 2),
+    F.conv3d: partial(_conv, 3),
+    F.conv_transpose1d: partial(_conv_transpose, 1),
+    F.conv_transpose2d: partial(_conv_transpose, 2),
+    F.conv_transpose3d: partial(_conv_transpose, 3),
+    **dict.fromkeys(_kernels("lstm", "gru", "rnn_tanh", "rnn_relu"), _several(recurrent_inputs)),
+    **dict.fromkeys(
+        _kernels("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _several(cell_inputs)
+    ),
+    F.multi_head_attention_forward: _several(attention_inputs),
+}

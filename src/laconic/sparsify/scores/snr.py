@@ -1,0 +1,60 @@
+"""A posterior's signal to noise: a weight, or a unit, whose noise swamps its mean goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from laconic.errors import InputError
+from laconic.records import WeightStats
+from laconic.sparsify.coupling.groups import Coupling
+from laconic.sparsify.scores.aggregate import Members, group_scores, producers, total
+from laconic.sparsify.scores.common import GroupScores, WeightScores, finite
+
+_TINY_VARIANCE, _TINY_SQUARE = 1e-30, 1e-16  # those of sparsify.threshold.log_alpha
+
+
+def snr_weights(stats: Iterable[WeightStats]) -> WeightScores:
+    """mean^2 / variance of each weight, one over its dropout rate alpha.
+
+    Source: Molchanov et al. 2017, eq. 12.
+
+    >>> one = WeightStats("w", np.float32([2.0, 0.1]), np.float32([0.5, 0.5]))
+    >>> [round(s, 3) for s in snr_weights([one])["w"].tolist()]
+    [8.0, 0.02]
+    """
+    squares, variances = _moments(stats)
+    return finite({n: squares[n] / (variances[n] + _TINY_VARIANCE) for n in squares}, "signal to noise")
+
+
+def snr_groups(
+    module: nn.Module, coupling: Coupling, stats: Iterable[WeightStats], *, members: Members = producers
+) -> GroupScores:
+    r"""Minus the log dropout rate of each unit, over all the weights that it has in ``members``.
+
+    .. math:: -\log\alpha_u = \log \sum_{i \in u} \mu_i^2 - \log \sum_{i \in u} \sigma_i^2
+
+    Below 0 noise dominates; Molchanov's limit, log alpha = 3, is a score of -3
+    (:func:`laconic.sparsify.selection.plan_above`). Weights without statistics are passed over. For a
+    posterior over a whole unit's scale (Louizos et al. 2017, eq. 10) hand in statistics of that scale alone.
+
+    Raises InputError for a group without statistics, NonFiniteError for a NaN.
+    """
+    squares, variances = _moments(stats)
+    signal = group_scores(module, coupling, squares, how=total, members=members)
+    noise = group_scores(module, coupling, variances, how=total, members=members)
+    scores = {n: np.log(signal[n] + _TINY_SQUARE) - np.log(noise[n] + _TINY_VARIANCE) for n in signal}
+    return finite(scores, "signal to noise")
+
+
+def _moments(stats: Iterable[WeightStats]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    squares, variances = {}, {}
+    for s in stats:
+        if bool((np.asarray(s.variance) < 0).any()):
+            raise InputError(f"the variance of {s.name!r} is negative. Cure: give variances, not their logs")
+        squares[s.name] = torch.as_tensor(np.asarray(s.mean, np.float64) ** 2)
+        variances[s.name] = torch.as_tensor(np.asarray(s.variance, np.float64))
+    return finite(squares, "signal to noise"), finite(variances, "signal to noise")
