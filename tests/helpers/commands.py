@@ -11,6 +11,7 @@ METHOD_SETTINGS = {
     "sparse-vd": ["--set", "warm_up.end=1", "--set", "hold_from=3"],
     "vnq": ["--set", "warm_up.start=0", "--set", "warm_up.end=2"],
     "magnitude": ["--set", "sparsity=0.8", "--set", "every=5"],
+    "taylor": ["--set", "macs=0.5", "--set", "every=5"],
 }
 
 

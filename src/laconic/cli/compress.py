@@ -24,6 +24,7 @@ from laconic.cli.request import Request, parse_request
 from laconic.cli.scoring import score_batches
 from laconic.errors import LaconicError, ModelError
 from laconic.export import restore
+from laconic.methods.removal import remove_dead_units
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import (
     MODEL_FILE,
@@ -54,6 +55,9 @@ def run_compress(arguments: argparse.Namespace) -> int:
         loaders = make_loaders(request)
         model = trained_model(request, loaders, reference, folder, show)
         small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
+        if request.shrink:
+            show.say("removing dead units")
+            small = remove_dead_units(small)
         if request.int8:
             show.say("calibrating for int8 on training batches")
             small = quantize_activations(small, loaders.train)

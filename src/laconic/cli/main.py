@@ -81,7 +81,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
     )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
-    p.add_argument("--method", help="sparse-vd (default), vnq or magnitude")
+    p.add_argument("--method", help="sparse-vd (default), vnq, magnitude or taylor")
     p.add_argument("--preset", help="full (default) or demo: how long to train")
     p.add_argument("--target", help="what may be lost or how long the file may be: 0.3pt, 5kB")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field: fit.epochs=20")
@@ -94,6 +94,12 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         action="store_true",
         default=None,
         help="calibrate on training data, so that it runs in int8",
+    )
+    p.add_argument(
+        "--shrink",
+        action="store_true",
+        default=None,
+        help="remove units that are left without a weight: a physically smaller network",
     )
     p.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     p.set_defaults(command=_compress)

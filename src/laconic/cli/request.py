@@ -15,7 +15,19 @@ from laconic.errors import InputError
 from laconic.train.compress import Job, settings_of
 from laconic.train.fit import FitConfig
 
-OPTIONS = ("network", "model", "data", "method", "preset", "target", "seed", "out", "threads", "int8")
+OPTIONS = (
+    "network",
+    "model",
+    "data",
+    "method",
+    "preset",
+    "target",
+    "seed",
+    "out",
+    "threads",
+    "int8",
+    "shrink",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Request:
     settings: Mapping[str, Any]
     threads: int | None = None
     int8: bool = False
+    shrink: bool = False
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
         """What identifies the run: it must be the same on --resume.
@@ -41,8 +54,8 @@ class Request:
         asked = {"network": self.network, "model": self.model, "data": self.data, "threads": self.threads}
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else vars(reference)
-        if self.int8:  # said only where asked, so that older run folders can be resumed
-            asked["int8"] = True
+        # said only where asked, so that older run folders can be resumed
+        asked |= {name: True for name in ("int8", "shrink") if getattr(self, name)}
         return {**asked, **data, **settings_of(job), "reference": trained}
 
 
@@ -76,6 +89,7 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         settings={**preset(values.get("preset", "full"), method, network), **asked},
         threads=threads,
         int8=bool(values.get("int8", False)),
+        shrink=bool(values.get("shrink", False)),
     )
 
 
@@ -143,7 +157,7 @@ def _check_options(path: str, tree: Mapping[str, Any]) -> None:
         known = ", ".join((*OPTIONS, "settings"))
         raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
     for name, value in tree.items():
-        kinds = {"seed": (int, "3"), "threads": (int, "3"), "int8": (bool, "true")}
+        kinds = {"seed": (int, "3"), "threads": (int, "3"), "int8": (bool, "true"), "shrink": (bool, "true")}
         kind, example = kinds.get(name, (str, '"..."'))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
             raise InputError(

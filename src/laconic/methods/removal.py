@@ -26,7 +26,8 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     grids.
 
     ``inputs``: parts of the network's input that nothing reads go, too; the network then takes the whole
-    input and picks. ``facts`` gains ``removed_units`` (group -> how many went of how many).
+    input and picks. ``facts`` gains ``removed_units`` (group -> how many went of how many) and their number,
+    ``units_removed``.
 
     Raises InputError without an example input. What is not dead, or cannot shrink, stays.
 
@@ -53,7 +54,8 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     module = shrink(small.module, coupling, plan).eval()
     told = {name: [len(plan.removed(name)), plan.sizes[name]] for name in plan.kept}
     tensors = _sliced(small.tensors, kept_positions(coupling, plan), module)
-    return replace(small, module=module, tensors=tensors, facts={**small.facts, "removed_units": told})
+    facts = {**small.facts, "removed_units": told, "units_removed": sum(gone for gone, _ in told.values())}
+    return replace(small, module=module, tensors=tensors, facts=facts)
 
 
 def dead_units(module: nn.Module, coupling: Coupling, *, inputs: bool = False) -> KeepPlan:

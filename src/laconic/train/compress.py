@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from laconic import api, pack
 from laconic.bayes.prepare import check_model, means_only
 from laconic.errors import DataError, InputError, ModelError, ScaleError, at
+from laconic.export.capture import shared_names
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.records import RunRecord
 from laconic.train.evaluate import Loss, check_labels, evaluate
@@ -124,7 +125,7 @@ def run_job(
     )
     show.say("choosing the grid on the validation split")
     small = api.convert(net, Judge(lambda m: evaluate(m, validate, loss), original, job.target))
-    return _with_facts(small, original, size, notes)
+    return _with_facts(small, original, size, notes, count_weights(model))
 
 
 def _where_it_is(model: nn.Module, fit: FitConfig) -> FitConfig:
@@ -221,8 +222,18 @@ def _classes(model: nn.Module, example: Tensor) -> int:
     return int(out.shape[1])
 
 
-def _with_facts(small: Compressed, original: Score, data_size: int, notes: tuple[str, ...]) -> Compressed:
+def count_weights(model: nn.Module) -> int:
+    """Numbers that its file would hold: floating-point parameters and buffers, shared ones once."""
+    names = shared_names(model)
+    state = model.state_dict()
+    return sum(state[n].numel() for n, first in names.items() if n == first and state[n].is_floating_point())
+
+
+def _with_facts(
+    small: Compressed, original: Score, data_size: int, notes: tuple[str, ...], weights: int
+) -> Compressed:
     facts = {**small.facts, "original_validation_error": original.error, "data_size": data_size}
+    facts["weights_before"] = weights
     return replace(small, facts={**facts, "notes": list(notes)} if notes else facts)
 
 
@@ -283,12 +294,18 @@ def write_results(
         layers=layer_records(small.tensors, data),
         metrics={**facts, **metrics},
         file_bytes=length,
-        bytes_before=sum(4 * row.weights for row in pack.layout(data)),  # all that the file holds, as fp32
+        bytes_before=4 * _weights_before(small, data),
         notes=notes,
     )
     if final:
         folder.write_json(RECORD_FILE, to_json(record))
     return record
+
+
+def _weights_before(small: Compressed, data: bytes) -> int:
+    """All that the file holds, or what the network held before it was made physically smaller."""
+    held = sum(row.weights for row in pack.layout(data))
+    return max(held, int(small.facts.get("weights_before", 0)))
 
 
 def missed(target: Target, small: Compressed, file_bytes: int) -> tuple[str, ...]:
