@@ -11,7 +11,7 @@ from torch import nn
 import laconic
 from laconic.errors import InputError, ModelError
 from laconic.methods import TaylorPruning
-from laconic.methods.taylor_pruning import groups_of, least_per_mac, plan_of
+from laconic.methods.taylor_pruning import groups_of, plan_of
 from laconic.sparsify import find_groups
 from laconic.sparsify.macs import weight_macs
 from laconic.zoo import DigitsCNN, DigitsMLP, ResNet20
@@ -84,44 +84,14 @@ def test_importance_is_the_squared_sum_of_gradient_times_weight():
     laconic.step(net)
     coupling, _ = groups_of(net)
     first, second = [m for m in net.modules() if isinstance(m, nn.Linear)][:2]
-    by_hand = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
-    by_hand = by_hand + (second.weight * second.weight.grad).sum(0)
+    by_hand = (second.weight * second.weight.grad).sum(0)
     assert first.weight is dict(net.named_parameters())[coupling.groups[0].name.partition(":")[0]]
     assert torch.allclose(net.laconic_importance_0, by_hand.square(), rtol=1e-4)
 
 
-def test_the_unit_that_matters_least_goes_first():
-    """Importance ranks units as the loss does when each is really removed (to first order)."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(5, 12), nn.Tanh(), nn.Linear(12, 3))
-    with torch.no_grad():
-        for unit in range(12):
-            net[2].weight[:, unit] *= 0.02 * 1.6**unit
-    x, y = torch.randn(200, 5), torch.randint(3, (200,))
-    coupling = find_groups(net, x[:2])
-    macs = weight_macs(net, coupling, x[:2])
-    change = []
-    base = F.cross_entropy(net(x), y).item()
-    for unit in range(12):
-        other = nn.Sequential(nn.Linear(5, 12), nn.Tanh(), nn.Linear(12, 3))
-        other.load_state_dict(net.state_dict())
-        with torch.no_grad():
-            other[2].weight[:, unit] = 0
-        change.append((F.cross_entropy(other(x), y).item() - base) ** 2)
-    removed = least_per_mac(coupling, {"0.weight:0": np.array(change)}, macs, 0.5 * macs.total(), 1)
-    assert [unit for _, unit in removed] == list(np.argsort(change)[: len(removed)])
-
-
-def test_tied_groups_lose_equally_many():
-    network, example, _ = CASES["lstm"]
-    net = network()
-    coupling = find_groups(net, example)
-    macs = weight_macs(net, coupling, example)
-    rng = np.random.default_rng(0)
-    scores = {g.name: rng.random(g.size) for g in coupling.groups}
-    removed = least_per_mac(coupling, scores, macs, 0.3 * macs.total(), 1)
-    (tied,) = coupling.tied
-    assert len({sum(1 for name, _ in removed if name == group) for group in tied}) == 1
+def test_a_share_that_cannot_be_reached():
+    with pytest.raises(InputError, match=r"0\.\d+ of the multiply-accumulates remain.*smaller floor"):
+        laconic.prepare(build("mlp"), TaylorPruning(0.1, floor=30), torch.zeros(2, 1, 8, 8), data_size=10)
 
 
 @pytest.mark.parametrize(

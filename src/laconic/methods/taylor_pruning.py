@@ -5,9 +5,9 @@ them, hidden units, heads) go by the squared change of the loss that their remov
 
 .. math:: I_u = \Big(\sum_{w \in u} g_w w\Big)^2
 
-(eq. 8, joint over all weights of the unit), averaged over batches, per multiply-accumulate saved. They go bit
-by bit while training goes on, along a cubic schedule in MACs; at the end the network is shrunk, not masked.
-The survivors are put on a grid as for every other method.
+(section 3.1, joint over the weights that read the unit), averaged over batches, per multiply-accumulate
+saved. They go bit by bit while training goes on, along a cubic schedule in MACs; at the end the network is
+shrunk, not masked. The survivors are put on a grid as for every other method.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, Group, find_groups, shrink
 from laconic.sparsify.macs import WeightMacs, weight_macs
 from laconic.sparsify.magnitude import cubic_sparsity
+from laconic.sparsify.scores.aggregate import readers, unit_scores
+from laconic.sparsify.selection_budget import plan_by_budget
 
 _ATTACHED = "_laconic_groups"
 _KEPT, _SCORE = "laconic_kept_", "laconic_importance_"
@@ -79,7 +81,14 @@ class TaylorPruning:
             told = "; ".join(found.notes) or "its layers are all inputs or outputs"
             raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
         coupling = Coupling(groups, found.tied, found.notes)
-        net.__dict__[_ATTACHED] = (coupling, weight_macs(net, coupling, inputs))
+        macs = weight_macs(net, coupling, inputs)
+        least = macs.total({g.name: min(self.floor, g.size) for g in groups}) / macs.total()
+        if least > self.macs:
+            raise InputError(
+                f"with {self.floor} units left in every group, {least:.3f} of the multiply-accumulates "
+                f"remain, which is more than macs={self.macs:g}. Cure: a larger macs, or a smaller floor"
+            )
+        net.__dict__[_ATTACHED] = (coupling, macs)
         for k, group in enumerate(groups):
             net.register_buffer(f"{_KEPT}{k}", torch.ones(group.size, dtype=torch.bool))
             net.register_buffer(f"{_SCORE}{k}", torch.zeros(group.size))
@@ -133,67 +142,35 @@ class TaylorPruning:
         return choose_grid(small, stats, keeps, rest, grid, judge, context.example)
 
     def _learn(self, module: nn.Module, coupling: Coupling) -> None:
-        tensors = dict(module.named_parameters())
+        parameters = module.named_parameters()
+        products = {n: p * p.grad for n, p in parameters if p.grad is not None and p.ndim}
         for score, group in zip(_buffers(module, _SCORE), coupling.groups, strict=True):
-            total = torch.zeros(group.size + 1, device=score.device)
-            for member in group.members:
-                weight = tensors.get(member.tensor)
-                if weight is None or weight.grad is None:
-                    continue
-                product = (weight * weight.grad).float()
-                by_place = product.movedim(member.axis, 0).reshape(len(member.units), -1).sum(1)
-                total.index_add_(0, torch.as_tensor(member.units, device=score.device) % len(total), by_place)
-            score.mul_(self.memory).add_(total[:-1].square(), alpha=1 - self.memory)
+            if any(m.tensor in products for m in readers(module, group)):
+                change = unit_scores(module, group, products, members=readers)
+                score.mul_(self.memory).add_(torch.as_tensor(change**2).to(score), alpha=1 - self.memory)
 
     def _cut(self, module: nn.Module, coupling: Coupling, macs: WeightMacs, share: float) -> None:
         """Remove the units that matter least per MAC until no more than ``share`` of the MACs are left."""
         masks = dict(zip((g.name for g in coupling.groups), _buffers(module, _KEPT), strict=True))
-        scores = {
-            g.name: np.where(masks[g.name].cpu(), s.cpu().double(), np.inf)
-            for g, s in zip(coupling.groups, _buffers(module, _SCORE), strict=True)
-        }
-        for name, unit in least_per_mac(coupling, scores, macs, share * macs.total(), self.floor):
-            masks[name][unit] = False
+        scores = {}
+        for (name, mask), score in zip(masks.items(), _buffers(module, _SCORE), strict=True):
+            # Gone units come first, at no loss; those that are left never cost quite nothing.
+            scores[name] = np.where(mask.cpu(), score.cpu().double() + np.finfo(np.float64).tiny, 0.0)
+        whole = macs.total()
+
+        def saved(plan: KeepPlan) -> float:
+            return whole - macs.total({name: len(units) for name, units in plan.kept.items()})
+
+        plan = plan_by_budget(scores, coupling, saved, (1.0 - share) * whole, floor=self.floor)
+        for name, units in plan.kept.items():
+            stay = torch.zeros_like(masks[name])
+            stay[list(units)] = True
+            masks[name].logical_and_(stay)
 
     def _progress(self, context: Context) -> float:
         if context.total_steps is not None:
             return context.step / context.total_steps
         return context.epochs / self.epochs
-
-
-def least_per_mac(
-    coupling: Coupling, scores: Mapping[str, Any], macs: WeightMacs, limit: float, floor: int
-) -> list[tuple[str, int]]:
-    """Units to remove, in order, until the MACs are within ``limit`` or every group is at its floor.
-
-    ``scores`` holds infinity for units that are gone already. Groups that must keep equally many lose one
-    unit each at a time.
-    """
-    left = {name: np.array(s, dtype=np.float64) for name, s in scores.items()}
-    kept = {name: int(np.isfinite(s).sum()) for name, s in left.items()}
-    bundles = [tuple(names) for names in coupling.tied if set(names) <= set(left)]
-    tied = {name for names in bundles for name in names}
-    bundles += [(name,) for name in left if name not in tied]
-    removed: list[tuple[str, int]] = []
-    total = macs.total(kept)
-    while total > limit:
-        best: tuple[float, tuple[str, ...], float] | None = None
-        for names in bundles:
-            if any(kept[n] <= floor for n in names):
-                continue
-            saved = total - macs.total({**kept, **{n: kept[n] - 1 for n in names}})
-            price = sum(float(left[n].min()) for n in names) / max(saved, 1e-9)
-            if best is None or price < best[0]:
-                best = (price, names, saved)
-        if best is None:
-            break
-        for name in best[1]:
-            unit = int(left[name].argmin())
-            left[name][unit] = np.inf
-            kept[name] -= 1
-            removed.append((name, unit))
-        total -= best[2]
-    return removed
 
 
 def groups_of(module: nn.Module) -> tuple[Coupling, WeightMacs]:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling, Group, trace_coupling
+from laconic.sparsify.selection import tied_sets
 from laconic.sparsify.shrink import mask, shrink
 
 _DRAWS = 8
@@ -46,13 +47,13 @@ def find_groups(module: nn.Module, example: Tensor | tuple[Tensor, ...], *, seed
     outer, inner = (trace_coupling(copy.deepcopy(twin), inputs, outermost=way) for way in (True, False))
     notes = list(outer.notes)
     found: list[_Set] = []
-    for names in _together(outer):
+    for names in tied_sets(outer):
         tried = _Set.of(outer, names)
         reason = trial.failure([tried])
         if reason is None:
             found.append(tried)
             continue
-        others = [s for s in map(partial(_Set.of, inner), _together(inner)) if s.axes <= tried.axes]
+        others = [s for s in map(partial(_Set.of, inner), tied_sets(inner)) if s.axes <= tried.axes]
         if others and all(trial.failure([s]) is None for s in others):
             found += others
         else:
@@ -141,16 +142,6 @@ def _noisy(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     )
 
 
-def _together(coupling: Coupling) -> list[tuple[str, ...]]:
-    """Groups to be tried at once: those that must keep equally many, the others alone."""
-    sets: list[set[str]] = [{g.name} for g in coupling.groups]
-    for names in coupling.tied:
-        met = [s for s in sets if s & set(names)]
-        sets = [s for s in sets if s not in met] + [set().union(*met)]
-    order = {g.name: k for k, g in enumerate(coupling.groups)}
-    return sorted((tuple(sorted(s, key=order.__getitem__)) for s in sets), key=lambda names: order[names[0]])
-
-
 class _Trial:
     """Shrinks groups at random and compares with the masked network."""
 
@@ -195,7 +186,7 @@ def random_plan(coupling: Coupling, rng: np.random.Generator) -> KeepPlan:
     """
     kept: dict[str, tuple[int, ...]] = {}
     sizes = {g.name: g.size for g in coupling.groups}
-    for names in _together(coupling):
+    for names in tied_sets(coupling):
         count = int(rng.integers(1, min(sizes[name] for name in names)))
         for name in names:
             kept[name] = tuple(sorted(rng.choice(sizes[name], count, replace=False).tolist()))
