@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
 # Set before torch is imported: tests run side by side, so each gets one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a test run measures of this machine is not kept for others.
+os.environ.setdefault("LACONIC_CACHE", tempfile.mkdtemp(prefix="laconic-tests-"))
 
 OPTIONAL = {"network": "fetches from the network", "slow": "takes minutes"}
 
