@@ -74,8 +74,8 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "lenet5": {
             "kl_weight": 0.5,
             "init_scale": 0.12,
-            "tried_thresholds": [2.0, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.0],
-            "fit.epochs": 80,
+            "tried_thresholds": [2.0, 1.0, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.8],
+            "fit.epochs": 195,
             "fit.flat": 0.1,
             "warm_up.start": 1.0,
             "warm_up.end": 8.0,
