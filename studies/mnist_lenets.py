@@ -25,6 +25,7 @@ OUT = Path(__file__).parent / "results" / "mnist_lenets"
 ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
+    "lenet5-taylor": ["lenet5", "--method", "taylor"],
     "lenet300-sparse-vd": ["lenet300", "--method", "sparse-vd"],
     "lenet300-magnitude": ["lenet300", "--method", "magnitude", "--set", "sparsity=0.97"],
 }
