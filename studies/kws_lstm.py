@@ -19,12 +19,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import interleaved, read_safetensors
 from torch import Tensor, nn
 
 import laconic
@@ -53,21 +53,6 @@ class BasicLSTM(nn.Module):
         return self.fc(self.lstm(x)[1][0][-1])
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The float32 tensors of a safetensors file: a length, a JSON header, the bytes."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    body = data[8 + length :]
-    return {
-        name: torch.from_numpy(
-            np.frombuffer(body[slice(*entry["data_offsets"])], "<f4").reshape(entry["shape"]).copy()
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
-
-
 def halves(features: Path) -> tuple[TensorPair, TensorPair, TensorPair]:
     """Training and validation parts of each class' first half, and the second halves."""
     archive = np.load(features)
@@ -86,18 +71,6 @@ def halves(features: Path) -> tuple[TensorPair, TensorPair, TensorPair]:
 def accuracy(network: Network, data: TensorPair) -> float:
     """Per cent of a split that a decoded file gets right."""
     return 100.0 * float((network(data.inputs.numpy()).argmax(1) == data.labels.numpy()).mean())
-
-
-def interleaved(networks: dict[str, Network], x: Any) -> dict[str, list[float]]:
-    """Milliseconds of each call, in rounds over all networks."""
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for index in range(ROUNDS + 20):
-        for name, network in networks.items():
-            start = time.perf_counter()
-            network(x)
-            if index >= 20:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
 
 
 def main() -> None:
@@ -136,7 +109,7 @@ def report(options: argparse.Namespace, wholes: dict[str, nn.Module], small: Any
         save(module.eval(), {}, paths[name], example)
     laconic.save(small, paths["shrunk"])
     networks = {name: load(path, threads=1) for name, path in paths.items()}
-    times = interleaved({n: networks[n] for n in ("original", "shrunk")}, test.inputs[:1].numpy())
+    times = interleaved({n: networks[n] for n in ("original", "shrunk")}, test.inputs[:1].numpy(), ROUNDS)
     rows: dict[str, dict[str, float]] = {}
     for name, path in paths.items():
         weights = sum(t.values().size for t in pack.read(path).tensors if "weight" in t.name)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kws_lstm import read_safetensors
+from common import interleaved, read_safetensors
 from PIL import Image
 from torch import Tensor, nn
 
@@ -200,7 +200,7 @@ def report(
         batches = zip(test.inputs.split(500), test.labels.split(500), strict=True)
         wrong = sum(int((networks[name](x.numpy()).argmax(1) != y.numpy()).sum()) for x, y in batches)
         rows[name] = {"error_percent": 100 * wrong / len(test), "bytes": path.stat().st_size}
-    for name, values in interleaved(networks, test.inputs[:1].numpy()).items():
+    for name, values in interleaved(networks, test.inputs[:1].numpy(), ROUNDS).items():
         ordered = sorted(values)
         low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
         rows[name] |= {"ms": statistics.median(ordered), "p10_ms": low, "p90_ms": high}
@@ -215,18 +215,6 @@ def report(
         f"MACs {facts['macs'][1] / facts['macs'][0]:.3f}x (goal <= 0.5x), latency {b['ms'] / a['ms']:.2f}x "
         f"(goal <= 0.6x), drop {b['error_percent'] - a['error_percent']:.2f} points (goal <= 1.0)"
     )
-
-
-def interleaved(networks: dict[str, Network], x: Any) -> dict[str, list[float]]:
-    """Milliseconds of each call, in rounds over all networks."""
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for index in range(ROUNDS + 10):
-        for name, network in networks.items():
-            start = time.perf_counter()
-            network(x)
-            if index >= 10:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
 
 
 if __name__ == "__main__":

@@ -53,6 +53,10 @@ class Context:
         """Passes over the data so far."""
         return self.examples / self.data_size
 
+    def progress(self, epochs: float) -> float:
+        """Share of training that is done: of ``total_steps``, or of ``epochs`` where these are not known."""
+        return self.epochs / epochs if self.total_steps is None else self.step / self.total_steps
+
 
 @dataclass(frozen=True)
 class Target:

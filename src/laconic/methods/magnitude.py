@@ -72,7 +72,9 @@ class MagnitudePruning:
         with torch.no_grad():
             if context.step % self.every == 0:
                 arrays = {name: np.asarray((w * masks[name]).cpu()) for name, w in weights.items()}
-                share = cubic_sparsity(self._progress(context), self.sparsity, start=self.start, end=self.end)
+                share = cubic_sparsity(
+                    context.progress(self.epochs), self.sparsity, start=self.start, end=self.end
+                )
                 for name, keep in keep_largest(arrays, share, per_layer=self.per_layer).items():
                     masks[name].copy_(torch.from_numpy(keep))
             for name, weight in weights.items():
@@ -86,11 +88,6 @@ class MagnitudePruning:
         stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
         rest = trained({n: p for n, p in plain.named_parameters() if n not in stats})
         return choose_grid(plain, stats, keeps, rest, self.grid, judge, context.example)
-
-    def _progress(self, context: Context) -> float:
-        if context.total_steps is not None:
-            return context.step / context.total_steps
-        return context.epochs / self.epochs
 
 
 def _cut(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -108,7 +108,7 @@ class TaylorPruning:
         with torch.no_grad():
             self._learn(module, coupling)
             if context.step % self.every == 0:
-                done = self._progress(context)
+                done = context.progress(self.epochs)
                 gone = cubic_sparsity(done, 1.0 - self.macs, start=self.start, end=self.end)
                 self._cut(module, coupling, macs, 1.0 - gone)
             hold(module, coupling)
@@ -166,11 +166,6 @@ class TaylorPruning:
             stay = torch.zeros_like(masks[name])
             stay[list(units)] = True
             masks[name].logical_and_(stay)
-
-    def _progress(self, context: Context) -> float:
-        if context.total_steps is not None:
-            return context.step / context.total_steps
-        return context.epochs / self.epochs
 
 
 def groups_of(module: nn.Module) -> tuple[Coupling, WeightMacs]:

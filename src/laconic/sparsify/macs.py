@@ -46,12 +46,6 @@ class WeightMacs:
         """MACs of one example with so many units kept in each group (all, where a group is not named)."""
         return sum(self._of(name, kept or {}) for name in self.uses)
 
-    def saving(self, group: str, kept: Mapping[str, int]) -> float:
-        """MACs that one unit less in a group saves at this point."""
-        fewer = {**kept, group: kept.get(group, self.sizes[group]) - 1}
-        touched = {name for (name, _), parts in self.axes.items() if any(g == group for g, _ in parts)}
-        return sum(self._of(n, kept) - self._of(n, fewer) for n in touched if n in self.uses)
-
     def _of(self, name: str, kept: Mapping[str, int]) -> float:
         lengths = []
         for axis, full in enumerate(self.shapes[name]):
