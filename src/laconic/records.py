@@ -304,7 +304,8 @@ class LayerRecord:
 class KeepPlan:
     """Which units of which coupled groups stay: group name -> rising indices out of ``sizes[name]`` units.
 
-    A group that is not named stays whole. Equal plans compare equal.
+    A group that is not named stays whole. One that keeps nothing takes its whole branch with it, which only
+    some may (``Coupling.branches``). Equal plans compare equal.
 
     >>> KeepPlan({"conv1.weight:0": (0, 2)}, {"conv1.weight:0": 4}).removed("conv1.weight:0")
     (1, 3)
@@ -324,11 +325,6 @@ class KeepPlan:
             ):
                 raise InputError(
                     f"keep plan: group {name!r} must keep rising indices below {size}, got {kept}"
-                )
-            if not kept:
-                raise InputError(
-                    f"keep plan: group {name!r} keeps none of its {size} units, which would cut the network "
-                    "in two. Cure: keep at least one"
                 )
 
     def removed(self, name: str) -> tuple[int, ...]:

@@ -124,7 +124,9 @@ def test_bad_settings_and_networks():
         with pytest.raises(InputError, match="share of multiply-accumulates"):
             TaylorPruning(bad)
     with pytest.raises(InputError, match="floor"):
-        TaylorPruning(0.5, floor=0)
+        TaylorPruning(0.5, floor=-1)
+    with pytest.raises(InputError, match="multiple"):
+        TaylorPruning(0.5, multiple=0)
     with pytest.raises(ModelError, match="no group of units"):
         laconic.prepare(nn.Linear(4, 2), TaylorPruning(), torch.zeros(1, 4), data_size=10)
 

@@ -26,7 +26,6 @@ def test_a_saved_plan_is_the_same_plan(tmp_path):
         ('{"format": "other", "groups": {}}', "'format'"),
         ('{"format": "laconic keep plan 1", "groups": {"a": {"of": 2, "kept": [1, 0]}}}', "rising"),
         ('{"format": "laconic keep plan 1", "groups": {"a": {"of": 2, "kept": [2]}}}', "below 2"),
-        ('{"format": "laconic keep plan 1", "groups": {"a": {"of": 2, "kept": []}}}', "keeps none"),
     ],
 )
 def test_what_is_no_plan_is_refused(tmp_path, text, said):

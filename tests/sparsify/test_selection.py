@@ -164,7 +164,8 @@ def test_bad_input():
         plan_by_ratio({**scores, "g0:0": np.zeros(5)}, coupling, 0.5)
     with pytest.raises(InputError, match="'g1:0' has no score, but must keep as many units as 'g0:0'"):
         plan_by_ratio({"g0:0": np.zeros(4)}, coupling, 0.5)
-    with pytest.raises(InputError, match="floor >= 1 and multiple >= 1, got 0 and 1"):
-        plan_by_ratio(scores, coupling, 0.5, floor=0)
+    with pytest.raises(InputError, match="floor >= 0 and multiple >= 1, got -1 and 1"):
+        plan_by_ratio(scores, coupling, 0.5, floor=-1)
+    assert all(plan_by_ratio(scores, coupling, 0.99, floor=0).kept.values())  # no branch: one unit stays
     with pytest.raises(InputError, match="limit on scores must be finite"):
         plan_above(scores, coupling, float("nan"))

@@ -8,8 +8,10 @@ import pytest
 from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, Group, find_groups, shrink
+from laconic.sparsify.branches import Branch, Branches
 from laconic.sparsify.find import random_plan
 from laconic.sparsify.scores import random_groups
+from laconic.sparsify.selection import plan_above, plan_by_ratio
 from laconic.sparsify.selection_budget import plan_by_budget, unit_savings, weights_saved
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded
@@ -103,6 +105,35 @@ def test_floors_and_multiples_hold():
     assert all(len(k) % 4 == 0 or len(k) == plan.sizes[n] for n, k in plan.kept.items())
     with pytest.raises(InputError, match=r"at least 3 units in multiples of 4 .* less than 1e\+06.*Cure"):
         plan_by_budget(scores, coupling, saved, 1e6, floor=3, multiple=4)
+
+
+def test_what_the_last_step_saved_too_much_is_given_back():
+    """Steps of 4 units, the last of which saves far more than is asked for."""
+    coupling = Coupling((Group("cheap:0", 4, ()), Group("fair:0", 8, ()), Group("dear:0", 8, ())))
+    scores = {"cheap:0": np.full(4, 0.5), "fair:0": np.full(8, 1.0), "dear:0": np.full(8, 30.0)}
+    saved = unit_savings({"cheap:0": 1.0, "fair:0": 1.0, "dear:0": 20.0})
+    counts = []
+    for give_back in (False, True):
+        plan = plan_by_budget(scores, coupling, saved, 30, multiple=4, give_back=give_back)
+        assert saved(plan) >= 30
+        counts.append([len(k) for k in plan.kept.values()])
+    # The floor of one unit is rounded up to four: of `cheap` nothing may go, of the others one step.
+    assert counts == [[4, 4, 4], [4, 8, 4]]
+
+
+def test_a_branch_may_lose_all_its_units():
+    groups = (Group("branch:0", 4, ()), Group("chain:0", 4, ()))
+    coupling = Coupling(groups, branches=Branches({"branch:0": Branch(())}))
+    scores = {"branch:0": np.ones(4), "chain:0": np.ones(4)}
+    saved = unit_savings({"branch:0": 1.0, "chain:0": 1.0})
+    for floor, most in ((0, 7), (1, 6)):
+        plan = plan_by_budget(scores, coupling, saved, most, floor=floor)
+        assert [len(k) for k in plan.kept.values()] == [floor, 1]
+        with pytest.raises(InputError, match=f"saves {most}, which is less than {most + 1}"):
+            plan_by_budget(scores, coupling, saved, most + 1, floor=floor)
+    plan = plan_by_ratio(scores, coupling, 0.99, floor=0)
+    assert [len(k) for k in plan.kept.values()] == [1, 1]
+    assert [len(k) for k in plan_above(scores, coupling, 5.0, floor=0).kept.values()] == [0, 1]
 
 
 def test_what_saves_nothing_goes_last():

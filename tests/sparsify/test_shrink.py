@@ -307,8 +307,11 @@ def test_a_plan_for_another_network():
 
 
 def test_a_plan_that_empties_a_layer():
-    with pytest.raises(InputError, match=r"'1\.weight:0' keeps none of its 8 units.*keep at least one"):
-        KeepPlan({"1.weight:0": ()}, {"1.weight:0": 8})
+    net, example, _ = CASES["flat pixels"]
+    coupling, plan = find_groups(net(), example), KeepPlan({"1.weight:0": ()}, {"1.weight:0": 8})
+    for way in (shrink, mask):
+        with pytest.raises(InputError, match=r"'1\.weight:0' keeps none of its 8 units.*keep at least one"):
+            way(net(), coupling, plan)
 
 
 def test_tied_groups_must_keep_equally_many():

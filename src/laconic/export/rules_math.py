@@ -19,6 +19,7 @@ from laconic.export.lowering import (
     finite_or_none,
     float32,
     is_free,
+    same_shape,
 )
 
 aten = torch.ops.aten
@@ -37,7 +38,7 @@ def cast(low: Lowering, value: Value, dtype: torch.dtype) -> Value:
 def _unary(op: str) -> Rule:
     def rule(low: Lowering, call: Call) -> Ref:
         x = call.value("self")
-        keeps_type = op in ("abs", "neg", "sign", "relu", "logical_not")
+        keeps_type = op in ("abs", "neg", "sign", "logical_not")
         return low.emit(op, x if keeps_type else cast(low, x, torch.float32))
 
     return rule
@@ -84,11 +85,33 @@ def _arithmetic(op: str) -> Rule:
         if alpha != 1:
             numeric = not isinstance(right, (Ref, torch.Tensor))
             right = right * alpha if numeric else binary(low, "mul", right, alpha, call.dtype)
+        pairs = ((left, right), (right, left)) if op == "add" else ((left, right),) if op == "sub" else ()
+        for value, other in pairs:  # a branch that is gone adds zeros
+            if isinstance(value, Ref) and _is_zero(other) and _stays(call, value):
+                return value
         if op == "mul" and call.dtype == torch.bool:
             return binary(low, "logical_and", left, right, torch.bool)
         return binary(low, op, left, right, call.dtype)
 
     return rule
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.numel() > 0 and not bool((value != 0).any())
+
+
+def _stays(call: Call, value: Ref) -> bool:
+    """Whether a value has the result's shape and type already."""
+    return value.dtype == call.dtype and same_shape(value.shape, call.shape)
+
+
+def _relu(low: Lowering, call: Call) -> Ref:
+    x = call.value("self")
+    if isinstance(x, Ref):
+        producer = low.producer(x)
+        if producer is not None and producer.op == "relu":
+            return x
+    return low.emit("relu", x)
 
 
 def _rsub(low: Lowering, call: Call) -> Ref:
@@ -310,7 +333,7 @@ def _masked_fill(low: Lowering, call: Call) -> Ref:
 
 # fmt: off
 _PLAIN = (
-    "relu", "sigmoid", "tanh", "silu", "selu", "hardswish", "hardsigmoid", "mish", "exp", "log", "sqrt",
+    "sigmoid", "tanh", "silu", "selu", "hardswish", "hardsigmoid", "mish", "exp", "log", "sqrt",
     "abs", "neg", "erf", "sin", "cos", "reciprocal", "floor", "ceil", "round", "sign",
 )
 # fmt: on
@@ -353,6 +376,7 @@ MATH_RULES: Mapping[object, Rule] = {
     aten.gelu: _gelu,
     aten.elu: _elu,
     aten.celu: _celu,
+    aten.relu: _relu,
     aten.leaky_relu: _leaky_relu,
     aten.softplus: _softplus,
     aten.log_sigmoid: _log_sigmoid,

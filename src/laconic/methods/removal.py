@@ -61,7 +61,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
 def dead_units(module: nn.Module, coupling: Coupling, *, inputs: bool = False) -> KeepPlan:
     """A plan that keeps every unit with a parameter that is not zero; groups that must, keep equally many.
 
-    An empty group keeps its first unit.
+    An empty group keeps its first unit, unless its whole branch may go.
     """
     alive: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -74,7 +74,7 @@ def dead_units(module: nn.Module, coupling: Coupling, *, inputs: bool = False) -
                 p = parameters[member.tensor].detach().movedim(member.axis, 0)
                 places = (p.reshape(len(p), -1) != 0).any(1).cpu().numpy() & (member.units >= 0)
                 used[member.units[places]] = True
-        used[0] |= not used.any()
+        used[0] |= not used.any() and group.name not in coupling.branches
         alive[group.name] = used
     for names in coupling.tied:
         most = max((int(alive[n].sum()) for n in names if n in alive), default=0)

@@ -30,6 +30,7 @@ from laconic.sparsify import Coupling, Group, find_groups, shrink
 from laconic.sparsify.macs import WeightMacs, weight_macs
 from laconic.sparsify.magnitude import cubic_sparsity
 from laconic.sparsify.scores.aggregate import readers, unit_scores
+from laconic.sparsify.selection import allowed, check_limits, without_inputs
 from laconic.sparsify.selection_budget import plan_by_budget
 
 _ATTACHED = "_laconic_groups"
@@ -40,7 +41,9 @@ _KEPT, _SCORE = "laconic_kept_", "laconic_importance_"
 class TaylorPruning:
     """First-order structured pruning.
 
-    ``macs``: share of the multiply-accumulates that stay. ``floor``: units that every group keeps.
+    ``macs``: share of the multiply-accumulates that stay. ``floor``: units that every group keeps; with 0
+    whole branches may go where another way around them is left. ``multiple``: units are kept in multiples
+    of so many, the lanes of a kernel: what removes fewer saves no time.
     ``inputs``: whether parts of the network's input may go, too. ``start``, ``end``: share of training
     between which the cubic schedule runs; ``epochs`` is what training is taken to last when the context does
     not know its total steps. ``every``: steps between two cuts. ``memory``: weight of the past in the running
@@ -50,6 +53,7 @@ class TaylorPruning:
 
     macs: float = 0.5
     floor: int = 1
+    multiple: int = 1
     inputs: bool = False
     start: float = 0.0
     end: float = 0.6
@@ -61,10 +65,11 @@ class TaylorPruning:
     def __post_init__(self) -> None:
         if not 0 < self.macs <= 1:
             raise InputError(f"macs is the share of multiply-accumulates to keep, in (0, 1], got {self.macs}")
-        if self.floor < 1 or self.every < 1 or not self.epochs > 0 or not 0 <= self.memory < 1:
+        check_limits(self.floor, self.multiple)
+        if self.every < 1 or not self.epochs > 0 or not 0 <= self.memory < 1:
             raise InputError(
-                "floor, every and epochs must be positive and memory in [0, 1), got "
-                f"{self.floor}, {self.every}, {self.epochs}, {self.memory}"
+                "every and epochs must be positive and memory in [0, 1), got "
+                f"{self.every}, {self.epochs}, {self.memory}"
             )
         cubic_sparsity(0.0, 1.0 - self.macs, start=self.start, end=self.end)
 
@@ -76,17 +81,20 @@ class TaylorPruning:
         if not all(isinstance(x, Tensor) for x in inputs):
             raise InputError("structured pruning takes an example of tensors. Cure: a tensor, or a tuple")
         found = find_groups(net, inputs)
-        groups = tuple(g for g in found.groups if self.inputs or not g.of_input)
+        coupling = found if self.inputs else without_inputs(found)
+        groups = coupling.groups
         if not groups:
             told = "; ".join(found.notes) or "its layers are all inputs or outputs"
             raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
-        coupling = Coupling(groups, found.tied, found.notes)
         macs = weight_macs(net, coupling, inputs)
-        least = macs.total({g.name: min(self.floor, g.size) for g in groups}) / macs.total()
+        floors = {g.name: self.floor if g.name in coupling.branches else max(1, self.floor) for g in groups}
+        fewest = {g.name: allowed(g.size, 0, floors[g.name], self.multiple) for g in groups}
+        least = macs.total(fewest) / macs.total()
         if least > self.macs:
             raise InputError(
-                f"with {self.floor} units left in every group, {least:.3f} of the multiply-accumulates "
-                f"remain, which is more than macs={self.macs:g}. Cure: a larger macs, or a smaller floor"
+                f"with {self.floor} units left in every group, in multiples of {self.multiple}, {least:.3f} "
+                f"of the multiply-accumulates remain, which is more than macs={self.macs:g}. "
+                "Cure: a larger macs, or a smaller floor or multiple"
             )
         net.__dict__[_ATTACHED] = (coupling, macs)
         for k, group in enumerate(groups):
@@ -161,7 +169,15 @@ class TaylorPruning:
         def saved(plan: KeepPlan) -> float:
             return whole - macs.total({name: len(units) for name, units in plan.kept.items()})
 
-        plan = plan_by_budget(scores, coupling, saved, (1.0 - share) * whole, floor=self.floor)
+        plan = plan_by_budget(
+            scores,
+            coupling,
+            saved,
+            (1.0 - share) * whole,
+            floor=self.floor,
+            multiple=self.multiple,
+            give_back=self.multiple > 1,
+        )
         for name, units in plan.kept.items():
             stay = torch.zeros_like(masks[name])
             stay[list(units)] = True
@@ -184,7 +200,7 @@ def plan_of(module: nn.Module, coupling: Coupling) -> KeepPlan:
 
 
 def hold(module: nn.Module, coupling: Coupling) -> None:
-    """Zero everything that belongs to units that are gone."""
+    """Zero everything that belongs to units that are gone, and all of a branch that has none left."""
     tensors: dict[str, Tensor] = dict(module.named_parameters())
     moving = {n: b for n, b in module.named_buffers() if not n.endswith("running_var")}
     tensors |= {n: b for n, b in moving.items() if b.is_floating_point()}
@@ -192,6 +208,10 @@ def hold(module: nn.Module, coupling: Coupling) -> None:
         if bool(mask.all()):
             continue
         _zero(group, mask, tensors)
+        if not bool(mask.any()):
+            for name in coupling.branches.by_group[group.name].modules:
+                for tensor in (t for n, t in tensors.items() if n.rpartition(".")[0] == name):
+                    tensor.zero_()
 
 
 def _zero(group: Group, mask: Tensor, tensors: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling, Group, trace_coupling
+from laconic.sparsify.find_branches import find_branches
 from laconic.sparsify.selection import tied_sets
 from laconic.sparsify.shrink import mask, shrink
 
@@ -61,7 +62,10 @@ def find_groups(module: nn.Module, example: Tensor | tuple[Tensor, ...], *, seed
     if len(found) > 1 and trial.failure(found) is not None:
         found, more = _that_agree(trial, found)
         notes += more
-    return Coupling(*_merged(found), tuple(notes))
+    coupling = Coupling(*_merged(found), tuple(notes))
+    agree = partial(_agree, tolerance=tolerance)
+    branches = find_branches(twin, coupling, inputs, _noisy(inputs, seed=2), agree, tolerance)
+    return replace(coupling, branches=branches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +136,8 @@ def _randomised(module: nn.Module) -> nn.Module:
     return module
 
 
-def _noisy(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(1)
+def _noisy(inputs: tuple[Tensor, ...], seed: int = 1) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
     return tuple(
         x + torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype)
         if x.is_floating_point()

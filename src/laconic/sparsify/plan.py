@@ -53,13 +53,20 @@ def load_plan(path: str | Path) -> KeepPlan:
 
 
 def check_plan(plan: KeepPlan, coupling: Coupling) -> None:
-    """Raises InputError for a plan that was made for another network, or that unties what is tied."""
+    """Raises InputError for a plan that was made for another network, that unties what is tied, or that
+    empties a layer without which nothing would reach the output.
+    """
     for name, size in plan.sizes.items():
         group = coupling.group(name)
         if group.size != size:
             raise InputError(
                 f"the plan's group {name!r} has {size} units, the network's {group.size}: it is a plan for "
                 "another network. Cure: make the plan from this network's groups"
+            )
+        if not plan.kept[name] and name not in coupling.branches:
+            raise InputError(
+                f"keep plan: group {name!r} keeps none of its {size} units, which would cut the network "
+                "in two. Cure: keep at least one"
             )
     for names in coupling.tied:
         counts = {n: len(plan.kept[n]) if n in plan.kept else coupling.group(n).size for n in names}

@@ -1,6 +1,7 @@
 """Which units stay: from scores of groups to a keep plan, by a share or above a limit.
 
-Whatever the way, a group keeps at least ``floor`` units, groups that are tied keep equally many (each its own
+Whatever the way, a group keeps at least ``floor`` units (0 empties only those that may go altogether, see
+``Coupling.branches``; any other keeps one), groups that are tied keep equally many (each its own
 best), the number kept is rounded up to a ``multiple`` (a kernel's lanes), and equal scores go by position:
 the same scores give the same plan. For a budget in bytes or arithmetic see
 :mod:`laconic.sparsify.selection_budget`. Groups without scores stay whole.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def without_inputs(coupling: Coupling) -> Coupling:
     """The same without groups of the network's inputs: for who does not want to lose pixels or sensors."""
     groups = tuple(g for g in coupling.groups if not g.of_input)
     names = {g.name for g in groups}
-    return Coupling(groups, tuple(t for t in coupling.tied if set(t) <= names), coupling.notes)
+    return replace(coupling, groups=groups, tied=tuple(t for t in coupling.tied if set(t) <= names))
 
 
 def tied_sets(coupling: Coupling) -> tuple[tuple[str, ...], ...]:
@@ -50,13 +51,18 @@ class Ranking:
     """Tied groups of one size, mostly one group, and the order in which their units go.
 
     ``going[g][k]`` is the unit of group ``names[g]`` that goes k-th, ``worth[k]`` the sum of the scores that
-    go with step k, one unit a group.
+    go with step k, one unit a group. ``least``: how many must stay whatever is asked for.
     """
 
     names: tuple[str, ...]
     size: int
     going: tuple[tuple[int, ...], ...]
     worth: tuple[float, ...]
+    least: int = 1
+
+    def allowed(self, count: int, floor: int, multiple: int) -> int:
+        """How many units stay when ``count`` should."""
+        return allowed(self.size, count, max(floor, self.least), multiple)
 
     def kept(self, count: int) -> dict[str, tuple[int, ...]]:
         """The best ``count`` units of each group."""
@@ -78,7 +84,10 @@ def rankings(scores: Mapping[str, UnitScores], coupling: Coupling) -> tuple[Rank
                 "groups of this network"
             )
     scored = [names for names in tied_sets(coupling) if any(n in scores for n in names)]
-    return tuple(_ranking(names, scores) for names in scored)
+    return tuple(
+        replace(_ranking(names, scores), least=0 if all(n in coupling.branches for n in names) else 1)
+        for names in scored
+    )
 
 
 def _ranking(names: tuple[str, ...], scores: Mapping[str, UnitScores]) -> Ranking:
@@ -103,13 +112,13 @@ def allowed(size: int, count: int, floor: int, multiple: int) -> int:
     >>> [allowed(10, count, 2, 4) for count in (0, 4, 5, 9)]
     [4, 4, 8, 10]
     """
-    return min(size, multiple * math.ceil(max(count, floor, 1) / multiple))
+    return min(size, multiple * math.ceil(max(count, floor) / multiple))
 
 
 def check_limits(floor: int, multiple: int) -> None:
-    """Raises InputError for a floor or a multiple below 1."""
-    if floor < 1 or multiple < 1:
-        raise InputError(f"need floor >= 1 and multiple >= 1, got {floor} and {multiple}")
+    """Raises InputError for a floor below 0 or a multiple below 1."""
+    if floor < 0 or multiple < 1:
+        raise InputError(f"need floor >= 0 and multiple >= 1, got {floor} and {multiple}")
 
 
 def as_plan(ranked: Sequence[Ranking], counts: Sequence[int]) -> KeepPlan:
@@ -163,7 +172,7 @@ def plan_by_ratio(
         counts = _counts_together(ranked, shares[0], floor)
     else:
         counts = [r.size - _floor(s * r.size) for r, s in zip(ranked, shares, strict=True)]
-    final = [allowed(r.size, c, floor, multiple) for r, c in zip(ranked, counts, strict=True)]
+    final = [r.allowed(c, floor, multiple) for r, c in zip(ranked, counts, strict=True)]
     return as_plan(ranked, final)
 
 
@@ -201,7 +210,7 @@ def _counts_together(ranked: Sequence[Ranking], ratio: float, floor: int) -> lis
     counts = [r.size for r in ranked]
     steps = sorted((w / len(r.names), k) for k, r in enumerate(ranked) for w in r.worth)
     for _, k in steps:  # a set's own steps rise, so its worst units go first
-        if counts[k] > max(floor, 1) and len(ranked[k].names) <= left:
+        if counts[k] > max(floor, ranked[k].least) and len(ranked[k].names) <= left:
             counts[k] -= 1
             left -= len(ranked[k].names)
     return counts
@@ -233,5 +242,5 @@ def plan_above(
         raise InputError(f"the limit on scores must be finite, got {limit}")
     ranked = rankings(scores, coupling)
     counts = [max(int((np.asarray(scores[n]) > limit).sum()) for n in r.names) for r in ranked]
-    final = [allowed(r.size, c, floor, multiple) for r, c in zip(ranked, counts, strict=True)]
+    final = [r.allowed(c, floor, multiple) for r, c in zip(ranked, counts, strict=True)]
     return as_plan(ranked, final)

@@ -17,7 +17,7 @@ from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.scores.common import UnitScores
-from laconic.sparsify.selection import Ranking, allowed, as_plan, check_limits, rankings
+from laconic.sparsify.selection import Ranking, as_plan, check_limits, rankings
 from laconic.sparsify.shrink import kept_positions
 
 Saving = Callable[[KeepPlan], float]
@@ -31,13 +31,16 @@ def plan_by_budget(
     *,
     floor: int = 1,
     multiple: int = 1,
+    give_back: bool = False,
 ) -> KeepPlan:
     """Remove units, those with the least score for what they save first, until ``saving(plan) >= target``.
 
     Each step takes the worst unit of one group (of each group of a tied set; ``multiple`` units at a time)
     for which score lost / saving gained is least. A group is looked at again only when it comes first: exact
-    where a unit saves less once others are gone, as with bytes and multiply-adds. Scores must not be
-    negative.
+    where a unit saves less once others are gone, as with bytes and multiply-adds. With ``give_back``, steps
+    without which enough is saved as well are undone at last, the highest score first: for steps so large
+    that the last goes far beyond the target (plans for more and for less are then no longer nested). Scores
+    must not be negative.
 
     Raises InputError when even the floors of all groups save less than ``target``.
 
@@ -55,7 +58,11 @@ def plan_by_budget(
                 f"scores of group {name!r} are negative, which no budget can weigh. "
                 "Cure: groups_each(scores, by_rank)"
             )
-    return _Greedy(rankings(scores, coupling), saving, floor, multiple).until(target)
+    greedy = _Greedy(rankings(scores, coupling), saving, floor, multiple)
+    greedy.until(target)
+    if give_back:
+        greedy.give_back(target)
+    return greedy.plan()
 
 
 class _Greedy:
@@ -65,8 +72,12 @@ class _Greedy:
         self._ranked, self._saving, self._floor, self._multiple = ranked, saving, floor, multiple
         self._counts = [r.size for r in ranked]
 
-    def until(self, target: float) -> KeepPlan:
-        """The plan once enough is saved."""
+    def plan(self) -> KeepPlan:
+        """What is kept now."""
+        return as_plan(self._ranked, self._counts)
+
+    def until(self, target: float) -> None:
+        """Take away until enough is saved."""
         saved = self._saving(as_plan(self._ranked, self._counts)) if self._ranked else 0.0
         first = ((self._ratio(k, saved), k) for k in range(len(self._ranked)))
         queue = [(ratio, k, 0) for ratio, k in first if ratio is not None]
@@ -91,12 +102,34 @@ class _Greedy:
             following = self._ratio(k, saved)
             if following is not None:
                 heapq.heappush(queue, (following, k, step))
-        return as_plan(self._ranked, self._counts)
+
+    def give_back(self, target: float) -> None:
+        """Undo steps, those that lost most first, as long as enough is saved without them."""
+        while True:
+            undone = [(self._worth(k, more), k, more) for k, more in enumerate(self._more())]
+            for worth, k, more in sorted(undone, key=lambda u: (-u[0], u[1])):
+                counts = [more if j == k else c for j, c in enumerate(self._counts)]
+                if worth > 0 and self._saving(as_plan(self._ranked, counts)) >= target:
+                    self._counts = counts
+                    break
+            else:
+                return
+
+    def _more(self) -> list[int]:
+        """How many units each set keeps without its last step."""
+        return [
+            min(r.size, (c // self._multiple + 1) * self._multiple)
+            for r, c in zip(self._ranked, self._counts, strict=True)
+        ]
+
+    def _worth(self, k: int, more: int) -> float:
+        ranking = self._ranked[k]
+        return sum(ranking.worth[ranking.size - more : ranking.size - self._counts[k]])
 
     def _next(self, k: int) -> int:
         """How many units set k keeps after its next step."""
         wanted = (self._counts[k] - 1) // self._multiple * self._multiple
-        return allowed(self._ranked[k].size, wanted, self._floor, self._multiple)
+        return self._ranked[k].allowed(wanted, self._floor, self._multiple)
 
     def _ratio(self, k: int, saved: float) -> float | None:
         """Score lost by what is gained in the next step of a set; None when there is no next step."""
@@ -122,6 +155,8 @@ def unit_savings(costs: Mapping[str, float]) -> Saving:
 def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
     """How many numbers of the network's parameters a plan removes: exactly, without shrinking it.
 
+    What an emptied branch may leave behind, one number a channel, is not counted.
+
     >>> import torch
     >>> from laconic.sparsify import find_groups
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -137,6 +172,8 @@ def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
         for (name, axis), stay in kept_positions(coupling, plan).items():
             if name in left:
                 left[name][axis] = int(np.count_nonzero(stay))
-        return sum(math.prod(shapes[n]) - math.prod(s) for n, s in left.items())
+        gone = {m for g, k in plan.kept.items() if not k for m in coupling.branches.by_group[g].modules}
+        sizes = {n: 0 if n.rpartition(".")[0] in gone else math.prod(s) for n, s in left.items()}
+        return sum(math.prod(shapes[n]) - size for n, size in sizes.items())
 
     return saving

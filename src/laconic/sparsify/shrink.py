@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.records import KeepPlan
+from laconic.sparsify.branches import close_branches
 from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.narrow import NarrowAttention, NarrowInput, NarrowLayerNorm
 from laconic.sparsify.plan import check_plan
@@ -58,7 +59,9 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     """A smaller, plain network: what the plan removes is no longer there. ``module`` is left as it was.
 
     Where the plan removes parts of an input, the result still takes the whole input and picks
-    (:class:`laconic.sparsify.narrow.NarrowInput`).
+    (:class:`laconic.sparsify.narrow.NarrowInput`). Where it leaves nothing of a group that may go altogether,
+    the layers of that branch are replaced by what is left of them
+    (:class:`laconic.sparsify.branches.Constant`).
 
     Raises InputError for a plan for another network.
 
@@ -76,6 +79,10 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     """
     check_plan(plan, coupling)
     copied = copy.deepcopy(module)
+    emptied = [name for name, kept in plan.kept.items() if not kept]
+    if emptied:
+        gone = KeepPlan({n: plan.kept[n] for n in emptied}, {n: plan.sizes[n] for n in emptied})
+        close_branches(copied, mask(module, coupling, gone), coupling.branches, emptied)
     keep = kept_positions(coupling, plan)
     by_tensor: dict[str, dict[int, Any]] = defaultdict(dict)
     for (name, axis), stay in keep.items():

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import field as default
 
 import numpy as np
 import torch
 from torch import nn
 
 from laconic.errors import InputError
+from laconic.sparsify.branches import Branches
 from laconic.sparsify.coupling.labels import coupled
 from laconic.sparsify.coupling.rules_layers import LAYER_RULES
 from laconic.sparsify.coupling.rules_math import MATH_RULES
@@ -57,11 +59,15 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """All groups of a network, which of them must keep equally many units, what is left whole and why."""
+    """All groups of a network, which of them must keep equally many units, what is left whole and why.
+
+    ``branches``: the groups that may lose all their units.
+    """
 
     groups: tuple[Group, ...]
     tied: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    branches: Branches = default(default_factory=Branches)
 
     @property
     def axes(self) -> frozenset[tuple[str, int]]:
