@@ -13,6 +13,11 @@ from tests.helpers.parity import Fn, assert_parity
 FUNCTIONS: dict[str, Callable[..., object]] = {
     "scalars": lambda x: (1 - x * 2 / 3 + x - 4) / 5,
     "scalar first": lambda x: 2 / (x.abs() + 1),
+    "zeros": lambda x: (
+        torch.maximum(x, torch.zeros(5)) + torch.zeros(4, 1) - torch.zeros(1, 5) + (torch.zeros(5) - x),
+        x + torch.zeros(3, 1, 4, 5),
+        x.relu().relu() * torch.zeros(5),
+    ),
     "alpha": lambda x: torch.add(x, x * 3, alpha=2) - torch.sub(x, 1, alpha=3),
     "powers": lambda x: x**2 + x**3 + (x.abs() + 1) ** 0.5 + (x.abs() + 1).rsqrt(),
     "exp log": lambda x: x.exp().log().neg() + (x.abs() + 1).sqrt().reciprocal(),

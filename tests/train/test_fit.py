@@ -316,3 +316,57 @@ def test_settings_that_cannot_be_are_refused() -> None:
         FitConfig(accelerator="banana")
     with pytest.raises(InputError, match="devices=2: training runs on one device"):
         FitConfig(devices=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "build"),
+    [
+        ({}, lambda p: torch.optim.Adam(p, lr=0.05)),
+        ({"weight_decay": 0.1}, lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1)),
+        (
+            {"optimizer": "sgd", "weight_decay": 0.1},
+            lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
+        ),
+        ({"optimizer": "sgd", "momentum": 0.0}, lambda p: torch.optim.SGD(p, lr=0.05)),
+    ],
+)
+def test_optimizers_are_torchs_own(options: dict[str, Any], build: Callable[[Any], Any]) -> None:
+    """The same weights as a loop by hand: rising for a quarter, flat to a half, falling to the end."""
+    x, y = digits()
+    x = x[:64].flatten(1)
+    net, twin = nn.Linear(64, 10), nn.Linear(64, 10)
+    twin.load_state_dict(net.state_dict())
+    config = FitConfig(8, lr=0.05, flat=0.5, warmup=0.25, **options)
+    fit(net, [(x, y[:64])], config, Hooks.plain(net))
+    optimizer = build(twin.parameters())
+    for factor in (0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25):
+        optimizer.param_groups[0]["lr"] = 0.05 * factor
+        optimizer.zero_grad()
+        F.cross_entropy(twin(x), y[:64]).backward()
+        optimizer.step()
+    assert torch.allclose(net.weight, twin.weight, rtol=1e-5, atol=1e-7)
+
+
+def test_bfloat16_computes_in_16_bits_and_keeps_32() -> None:
+    seen: list[torch.dtype] = []
+    net = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    net[0].register_forward_hook(lambda _, __, y: seen.append(y.dtype))
+    x, y = digits()
+    fit(net, [(x.flatten(1), y)], FitConfig(30, lr=0.02, precision="bfloat16"), Hooks.plain(net))
+    assert set(seen[-30:]) == {torch.bfloat16} and all(p.dtype == torch.float32 for p in net.parameters())
+    assert (net(x.flatten(1)).argmax(1) == y).float().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer": "lbfgs"}, "optimizer must be one of adam, sgd, got 'lbfgs'"),
+        ({"precision": "float8"}, "precision must be one of float32, bfloat16, got 'float8'"),
+        ({"momentum": 1.0}, "momentum < 1"),
+        ({"weight_decay": -1.0}, "weight_decay >= 0"),
+        ({"warmup": 1.0}, "warmup < 1"),
+    ],
+)
+def test_settings_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        FitConfig(**options)

@@ -21,7 +21,7 @@ from laconic.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Distillation:
-    """A teacher, in evaluation mode and never trained; ``weight`` is its share of the loss.
+    """A teacher, put into evaluation mode and never trained; ``weight`` is its share of the loss.
 
     >>> z = torch.tensor([[2.0, 0.0]])
     >>> float(Distillation(nn.Identity(), weight=1.0).of(z, z, torch.tensor(5.0)))  # agrees with the teacher
@@ -56,6 +56,7 @@ class Distillation:
                 "Cure: a teacher with the same classes"
             )
         t = self.temperature
-        ours, theirs = (F.log_softmax(z.float() / t, dim=1) for z in (student, teacher))
+        exact = torch.promote_types(student.dtype, torch.float32)  # not in a network's 16 bits
+        ours, theirs = (F.log_softmax(z.to(exact) / t, dim=1) for z in (student, teacher))
         divergence = F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
         return (1 - self.weight) * loss + self.weight * t * t * divergence
