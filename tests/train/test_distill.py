@@ -36,7 +36,7 @@ def test_at_a_high_temperature_logits_are_matched():
     Distillation(nn.Identity(), temperature=1e3, weight=1.0).of(student, teacher, student.sum()).backward()
     z, v = (x.detach() - x.detach().mean(1, keepdim=True) for x in (student, teacher))
     assert student.grad is not None
-    assert torch.allclose(student.grad, (z - v) / (4 * 5), rtol=1e-2, atol=1e-5)
+    assert torch.allclose(student.grad, (z - v) / (4 * 5), rtol=1e-2, atol=2e-4)
 
 
 def test_a_student_learns_what_the_labels_do_not_say():
