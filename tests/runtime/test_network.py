@@ -10,7 +10,7 @@ import pytest
 from laconic import pack
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, WeightsOnlyError
 from laconic.pack.ops import OPS, make_node
-from laconic.records import FloatArray, Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
+from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
 from laconic.runtime.builder import Builder
 from laconic.runtime.onnx_build import BESIDE_BYTES, EMITTERS
@@ -91,6 +91,19 @@ def test_arrays_that_are_not_contiguous() -> None:
 def test_wrong_inputs_are_named(array: FloatArray, text: str) -> None:
     with pytest.raises(InputError, match=text):
         Network.from_packed(mlp())(array)
+
+
+@pytest.mark.parametrize(
+    "nodes", [(), (make_node("flatten", (0,)),), (make_node("relu", (0,)), make_node("relu", (1,)))]
+)
+def test_results_never_share_the_callers_memory(nodes: tuple[Node, ...]) -> None:
+    model = PackedModel((), Graph((ValueSpec("float32", (None, 3)),), nodes, (len(nodes),)))
+    network = Network.from_packed(model, threads=1)
+    x = np.ones((2, 3), np.float32)
+    y = network(x)
+    assert isinstance(y, np.ndarray) and not np.shares_memory(x, y)
+    y[:] = 7
+    assert bool((x == 1).all()) and bool((np.asarray(network(x)) == 1).all())
 
 
 def test_wrong_numbers_of_inputs_and_threads() -> None:

@@ -38,6 +38,9 @@ class Network:
         self.outputs = len(model.graph.outputs) if model.graph else 0
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
+        self._quick = (
+            self._assembly.quick if self._assembly and len(self.inputs) == self.outputs == 1 else None
+        )
 
     @classmethod
     def from_packed(
@@ -57,6 +60,11 @@ class Network:
 
         Raises ``InputError`` naming the input, what was expected and what came.
         """
+        if self._quick is not None and len(arrays) == 1:
+            x = arrays[0]
+            dtype, rest = self._expected[0]
+            if type(x) is np.ndarray and x.dtype == dtype and x.shape[1:] == rest and x.flags.c_contiguous:
+                return self._quick(x)
         if not self._as_expected(arrays):
             self.check_inputs(*arrays)
         results = self._run([a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])

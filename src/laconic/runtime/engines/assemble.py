@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -18,7 +18,7 @@ from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way, replace_layers
 from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.plan import Cutter, SessionStep, SparseStep, Step
-from laconic.runtime.engines.session import open_session, run_session
+from laconic.runtime.engines.session import open_session, run_session, wrong_values
 from laconic.runtime.kernels import SparseMatrix, compact
 from laconic.runtime.onnx_build import build
 from laconic.runtime.sizes import check_sizes
@@ -58,6 +58,26 @@ class Assembly:
     nbytes: int
     weights: Mapping[str, AnyArray] = field(default_factory=dict)
     """Kept for as long as the sessions that share their memory."""
+
+    @property
+    def quick(self) -> Callable[[AnyArray], AnyArray] | None:
+        """The network as one function of one array, where it is one session with one input and output.
+
+        A small network runs in 20 microseconds, of which :meth:`run` would take a fifth.
+        """
+        only = self.steps[0] if len(self.steps) == 1 else None
+        if not isinstance(only, SessionStep) or len(self.inputs) != 1 or set(self.outputs) & set(self.inputs):
+            return None
+        run, outputs, name = only.session.run, list(self.outputs), self.inputs[0]
+
+        def call(x: AnyArray) -> AnyArray:
+            try:
+                found: AnyArray = run(outputs, {name: x})[0]
+                return found
+            except Exception as error:  # only the values are left to blame
+                raise wrong_values(error) from error
+
+        return call
 
     def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """The outputs for these inputs, in the graph's order."""

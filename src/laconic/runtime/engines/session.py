@@ -58,4 +58,9 @@ def run_session(
     try:
         return list(session.run(outputs, feed))
     except Exception as error:  # e.g. an embedding index out of range: only the values are left to blame
-        raise InputError(f"the network cannot run on these values: {error}") from error
+        raise wrong_values(error) from error
+
+
+def wrong_values(error: Exception) -> InputError:
+    """What a session's refusal of well-shaped inputs means."""
+    return InputError(f"the network cannot run on these values: {error}")
