@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from laconic.pack.compiled import Extension
 from laconic.pack.layouts import Geometry, Index
 from laconic.pack.lines import chunks, clipped, kt_chance
 from laconic.pack.settings import LINE_STRENGTHS, PAIR_STRENGTHS, Settings
-from laconic.pack.symbols import ONE, Coder, Counts
+from laconic.pack.symbols import ONE, Coder, Counts, StreamReader
 from laconic.records import IntArray
 
 Levels = Counts
@@ -71,9 +72,7 @@ class _Cells:
         rows, columns = len(row_at), len(column_at)
         self.state = np.zeros((rows, columns + 2), np.int8)
         self.state[:, columns + 1] = _ZERO  # the column that stands for all that are not kept
-        self._left, self._above, *self._corners = (
-            geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))
-        )
+        self._left, self._above, *self._corners = _neighbours(column_at, geometry)
         rank, none = np.arange(rows), np.zeros(columns, np.int64)
         group, pixel = column_at // geometry.inner, column_at % geometry.inner
         lines = (
@@ -125,6 +124,8 @@ def code_signs(
     rows, columns = len(row_at), len(column_at)
     if min(rows, columns) < 2:
         return _line_signs(coder, rows, columns, known)
+    if isinstance(coder, StreamReader) and coder.code is not None:
+        return _read_signs(coder, coder.code, rows, column_at, settings, geometry)
     cells = _Cells(row_at, column_at, settings, geometry)
     signs = _Signs()
     for i, j in _diagonals(rows, columns):
@@ -146,6 +147,31 @@ def code_signs(
     return found
 
 
+def _read_signs(
+    coder: StreamReader,
+    code: Extension,
+    rows: int,
+    column_at: Index,
+    settings: Settings,
+    geometry: Geometry,
+) -> Levels:
+    """The same by compiled code."""
+    columns = len(column_at)
+    tables = np.concatenate([column_at, *_neighbours(column_at, geometry)], dtype=np.int64)
+    strengths = [LINE_STRENGTHS[k] for k in (settings.row, settings.column)]
+    strengths += [PAIR_STRENGTHS[k] for k in (settings.channel, settings.pixel, settings.near)]
+    state = np.zeros((rows, columns + 2), np.int8)
+    sizes = (rows, columns, geometry.inner, settings.base)
+    coder.lend(code.cells, *sizes, np.array(strengths, np.int64), tables, state)
+    found: Levels = _SIGN_OF[state[:, :columns]]
+    return found
+
+
+def _neighbours(column_at: Index, geometry: Geometry) -> list[Index]:
+    """Places of the pixels to the left, above, above left and above right."""
+    return [geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]
+
+
 class _Signs:
     """Adaptive signs in nine contexts."""
 
@@ -164,6 +190,10 @@ class _Signs:
 def _line_signs(coder: Coder, rows: int, columns: int, known: Levels | None) -> Levels:
     """Signs of a single active row or column, none of whose cells is background."""
     n = rows * columns
+    if isinstance(coder, StreamReader) and coder.code is not None:
+        read = np.zeros((rows, columns), np.uint8)
+        coder.lend(coder.code.signs, read)
+        return 2 * read.astype(np.int64) - 1
     out = np.zeros(n, np.int64)
     truth = None if known is None else (known.ravel() > 0).astype(np.int32)
     hits = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,8 +73,7 @@ def quantised(counts: Counts) -> tuple[int, ...]:
     return tuple(max(1, (int(c) * goal + total // 2) // total) if c else 0 for c in counts)
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(NamedTuple):
     """A tensor's table, its symbols, how often each occurs, and the bits they take in the stream."""
 
     table: Table
