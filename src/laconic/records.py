@@ -20,6 +20,7 @@ import numpy.typing as npt
 from laconic.errors import InputError
 
 if TYPE_CHECKING:
+    from laconic.records_more import ActivationRange as ActivationRange
     from laconic.records_more import KeepPlan as KeepPlan
     from laconic.records_more import LayerRecord as LayerRecord
     from laconic.records_more import NetworkFacts as NetworkFacts
@@ -141,39 +142,6 @@ class Node:
 
 
 @dataclass(frozen=True)
-class ActivationRange:
-    """How one value of a graph becomes int8: ``real = scale * (q - zero_point)``, q in -128..127.
-
-    ``value`` is the value's id. ``scale`` is a float32 in 2^-64 .. 2^64, so that no product of scales leaves
-    the floating-point range; ``zero_point`` is in -128..127, so zero itself is always representable.
-
-    >>> ActivationRange(3, 0.5, -128).bounds
-    (0.0, 127.5)
-    """
-
-    value: int
-    scale: float
-    zero_point: int
-
-    def __post_init__(self) -> None:
-        if not (2.0**-64 <= self.scale <= 2.0**64 and float(np.float32(self.scale)) == self.scale):
-            raise InputError(
-                f"the activation range of value {self.value} has scale {self.scale!r}; "
-                "it must be a float32 in 2^-64 .. 2^64"
-            )
-        if not -128 <= self.zero_point <= 127:
-            raise InputError(
-                f"the activation range of value {self.value} has zero point {self.zero_point}; "
-                "it must be in -128..127"
-            )
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest real number that the range can say."""
-        return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
-
-
-@dataclass(frozen=True)
 class Graph:
     """A network's arithmetic in execution order; ``outputs`` are value ids.
 
@@ -202,6 +170,7 @@ class PackedModel:
 
 
 _MORE = (
+    "ActivationRange",
     "KeepPlan",
     "LayerRecord",
     "NetworkFacts",

@@ -1,4 +1,4 @@
-"""Frozen records beside those of a file: a posterior, a plan, the facts of a network, what a run did.
+"""Frozen records that not every file needs: a posterior, a range, a plan, a network's facts, what a run did.
 
 They are public under ``laconic.records``, which imports them on first use: a process that only runs a file
 has no need of them, and making a frozen dataclass takes a third of a millisecond.
@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import Attr, FloatArray
@@ -27,6 +29,39 @@ class WeightStats:
     mean: FloatArray
     variance: FloatArray
     zero_log_odds: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """How one value of a graph becomes int8: ``real = scale * (q - zero_point)``, q in -128..127.
+
+    ``value`` is the value's id. ``scale`` is a float32 in 2^-64 .. 2^64, so that no product of scales leaves
+    the floating-point range; ``zero_point`` is in -128..127, so zero itself is always representable.
+
+    >>> ActivationRange(3, 0.5, -128).bounds
+    (0.0, 127.5)
+    """
+
+    value: int
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        if not (2.0**-64 <= self.scale <= 2.0**64 and float(np.float32(self.scale)) == self.scale):
+            raise InputError(
+                f"the activation range of value {self.value} has scale {self.scale!r}; "
+                "it must be a float32 in 2^-64 .. 2^64"
+            )
+        if not -128 <= self.zero_point <= 127:
+            raise InputError(
+                f"the activation range of value {self.value} has zero point {self.zero_point}; "
+                "it must be in -128..127"
+            )
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest real number that the range can say."""
+        return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ coded in one call. A constant tensor is a table of one class and costs no bits a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +20,7 @@ _FEW = 8
 _SWEEP = 1 << 17
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Symbol s stands for the values ``lowest + (s << low_bits)`` and up, with chance counts[s] / sum."""
 
     lowest: int

@@ -50,12 +50,15 @@ def _read_classes(coder: StreamReader, code: Extension, contexts: Index, classes
     return out
 
 
-def crowding(signs: Levels, column_at: Index, geometry: Geometry) -> Index:
-    """For each non-background cell, in row order: how many of its four neighbours are non-background."""
-    rows, columns = signs.shape
-    hit = np.zeros((rows, columns + 2), np.int64)
+def crowding(signs: Levels, where: tuple[Index, ...], column_at: Index, geometry: Geometry) -> Index:
+    """For each non-background cell, in row order: how many of its four neighbours are non-background.
+
+    ``where`` are the rows and columns of those cells.
+    """
+    (rows, columns), (i, j) = signs.shape, where
+    hit = np.zeros((rows, columns + 2), np.bool_)
     hit[:, :columns] = signs != 0
-    around = np.zeros(signs.shape, np.int64)
+    around = np.zeros(len(i), np.int64)
     for step in ((0, -1), (-1, 0), (0, 1), (1, 0)):
-        around += hit[:, geometry.neighbours(column_at, *step)]
-    return around[np.nonzero(signs)]
+        around += hit[i, geometry.neighbours(column_at, *step)[j]]
+    return around

@@ -204,13 +204,14 @@ def read_tensors(
 
 def _decode(stream: StreamReader, header: Header, trail: Trail) -> IntArray:
     if isinstance(header.model, Settings):
-        shape = matrix_shape(header.shape)
+        shape, background = matrix_shape(header.shape), header.model.background
         geometry = geometries(header.shape, trail.rows)[header.geometry]
-        wide = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
-        wide += header.model.background
-        if wide.size and not -(2**31) <= int(wide.min()) <= int(wide.max()) < 2**31:
+        found = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
+        values = found.values + background
+        if values.size and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31:
             raise CorruptFileError("a coded integer does not fit 32 bits")
-        integers = wide.astype(np.int32)
+        integers = np.full(shape, background, np.int32) if background else np.zeros(shape, np.int32)
+        integers[found.rows, found.columns] = values
     else:
         integers = order0.read(stream, header.model, math.prod(header.shape), stream.left_bits())
     if header.dictionary:

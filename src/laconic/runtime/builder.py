@@ -26,7 +26,7 @@ class OnnxNode(NamedTuple):
     attrs: dict[str, OnnxAttr]
 
 
-@dataclass
+@dataclass(eq=False)
 class Builder:
     """Collects the nodes and initialisers of one ONNX graph.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -31,7 +31,7 @@ Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Options:
     """``engine`` as :func:`laconic.runtime.load` explains it, ``batch`` the usual samples of a call."""
 
@@ -48,8 +48,7 @@ class Options:
             raise InputError(f"batch must be at least 1, got {self.batch}")
 
 
-@dataclass(frozen=True, eq=False)
-class Assembly:
+class Assembly(NamedTuple):
     """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen."""
 
     steps: tuple[Step, ...]
@@ -57,7 +56,7 @@ class Assembly:
     outputs: tuple[str, ...]
     layers: tuple[LayerChoice, ...]
     nbytes: int
-    weights: Mapping[str, AnyArray] = field(default_factory=dict)
+    weights: Mapping[str, AnyArray]
     """Kept for as long as the sessions that share their memory."""
 
     def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
