@@ -236,6 +236,8 @@ static void read_group(Stream *s, size_t n, size_t classes, int64_t *counts, uin
 
 /* ---- Python's side ----------------------------------------------------------------------------------------- */
 
+static const char NO_MEMORY[] = "no memory";
+
 /* What every function starts with: the words, how many are left, the state. */
 static const char *opened(Stream *s, const Py_buffer *words, Py_ssize_t left, unsigned long long state) {
     if (left < 0 || words->len % 4 || left > words->len / 4 || (uintptr_t)words->buf % 4) return "wrong words";
@@ -244,6 +246,7 @@ static const char *opened(Stream *s, const Py_buffer *words, Py_ssize_t left, un
 }
 
 static PyObject *closed(const Stream *s, const char *wrong) {
+    if (wrong == NO_MEMORY) return PyErr_NoMemory();
     if (!wrong) return Py_BuildValue("nK", (Py_ssize_t)s->left, (unsigned long long)s->state);
     PyErr_SetString(PyExc_ValueError, wrong);
     return NULL;
@@ -286,7 +289,7 @@ static const char *read_sizes(Stream *s, const int64_t *groups, size_t n_groups,
         for (size_t g = 0; g < n_groups; out += groups[g++])
             read_group(s, (size_t)groups[g], classes, counts, starts, out);
     }
-    const char *wrong = counts && starts ? NULL : "no memory";
+    const char *wrong = counts && starts ? NULL : NO_MEMORY;
     free(counts);
     free(starts);
     return wrong;
@@ -357,7 +360,7 @@ static const char *run_cells(Stream *s, Cells *m) {
     if (ready) read_cells(s, m, counts, cells);
     for (int f = 0; f < FACTORS; f++) free(counts[f]);
     free(cells);
-    return ready ? NULL : "no memory";
+    return ready ? NULL : NO_MEMORY;
 }
 
 static PyObject *cells(PyObject *self, PyObject *args) {
