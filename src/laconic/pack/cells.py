@@ -20,15 +20,20 @@ from laconic.records import IntArray
 Levels = Counts
 
 MAX_BATCHES = 1024
+_FEW_CONTEXTS = 32
 _UNKNOWN, _ZERO, _NEGATIVE, _POSITIVE = range(4)
 _SIGN_CLASS: Index = np.array([0, 0, 1, 2])
 _SIGN_OF: Levels = np.array([0, 0, -1, 1])
 
 
 class _Odds:
-    """Counts of hits by context, and what they say relative to the base chance."""
+    """Counts of hits by context, and what they say relative to the base chance.
 
-    def __init__(self, size: int, strength: int, base: int) -> None:
+    ``apart`` says that no two cells of a batch share a context.
+    """
+
+    def __init__(self, size: int, strength: int, base: int, apart: bool) -> None:
+        self._apart = apart
         self._hits: Counts = np.zeros(size, np.int64)
         self._total: Counts = np.zeros(size, np.int64)
         self._strength, self._base = strength, base
@@ -39,8 +44,20 @@ class _Odds:
         return clipped(said // (self._total[at] + self._strength))
 
     def learn(self, at: Index, flags: IntArray) -> None:
-        np.add.at(self._hits, at, flags)
-        np.add.at(self._total, at, 1)
+        _take_in(self._hits, self._total, at, flags, self._apart)
+
+
+def _take_in(hits: Counts, total: Counts, at: Index, flags: IntArray, apart: bool) -> None:
+    """Add flags to their contexts' counts, by the quickest of three ways to the same sums."""
+    if apart:
+        hits[at] += flags
+        total[at] += 1
+    elif len(hits) <= _FEW_CONTEXTS:
+        hits += np.bincount(at[flags != 0], minlength=len(hits))
+        total += np.bincount(at, minlength=len(hits))
+    else:
+        np.add.at(hits, at, flags)
+        np.add.at(total, at, 1)
 
 
 def _combine(base: int, said: list[Counts], n: int) -> Counts:
@@ -73,6 +90,7 @@ class _Cells:
         self.state = np.zeros((rows, columns + 2), np.int8)
         self.state[:, columns + 1] = _ZERO  # the column that stands for all that are not kept
         self._left, self._above, *self._corners = _neighbours(column_at, geometry)
+        apart = max(rows, columns) <= MAX_BATCHES  # a batch is one diagonal: all its rows and columns differ
         rank, none = np.arange(rows), np.zeros(columns, np.int64)
         group, pixel = column_at // geometry.inner, column_at % geometry.inner
         lines = (
@@ -82,11 +100,12 @@ class _Cells:
             (PAIR_STRENGTHS[settings.pixel], rank * geometry.inner, pixel),
         )
         self._lines = [
-            (_Odds(int(row[-1] + column.max()) + 1, strength, settings.base), row, column)
+            (_Odds(int(row[-1] + column.max()) + 1, strength, settings.base, apart), row, column)
             for strength, row, column in lines
             if strength
         ]
-        self._near = _Odds(27, PAIR_STRENGTHS[settings.near], settings.base) if settings.near else None
+        strength = PAIR_STRENGTHS[settings.near]
+        self._near = _Odds(27, strength, settings.base, False) if strength else None
 
     def factors(self, i: Index, j: Index) -> list[tuple[_Odds, Index]]:
         """The factors in use, each with its contexts at cells (i, j)."""
@@ -182,8 +201,7 @@ class _Signs:
         """1 for each positive entry."""
         chances = clipped((2 * self._hits[at] + 1) * ONE // (2 * self._total[at] + 2))
         positive = coder.flags(chances, None if known is None else (known > 0).astype(np.int32))
-        np.add.at(self._hits, at, positive)
-        np.add.at(self._total, at, 1)
+        _take_in(self._hits, self._total, at, positive, False)
         return positive
 
 
