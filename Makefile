@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 DEMO := runs/demo
 # What pip compiles (where there is a compiler; without one the library does the same by NumPy).
-KERNEL := setup.py src/laconic/runtime/kernels/sparse.c
+KERNEL := setup.py src/laconic/runtime/kernels/sparse.c src/laconic/pack/adaptive.c
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
 
@@ -55,5 +55,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/.python
 	@touch $@ $(VENV)/.train
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info src/laconic/runtime/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info src/laconic/runtime/kernels/*.so src/laconic/pack/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests studies benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

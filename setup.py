@@ -1,6 +1,6 @@
-"""The one part of the package that is compiled: the kernel for matrices that are mostly zero.
+"""What is compiled of the package: the kernel for mostly-zero matrices, and the adaptive codec's reader.
 
-It is optional: where no compiler is found the package installs without it and computes the same by NumPy.
+Both are optional: where no compiler is found the package installs without and computes the same by NumPy.
 """
 
 import sys
@@ -19,7 +19,14 @@ setup(
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,
             optional=True,
-        )
+        ),
+        Extension(
+            "laconic.pack._adaptive",
+            ["src/laconic/pack/adaptive.c"],
+            extra_compile_args=[] if sys.platform == "win32" else ["-O2", "-g0", "-ffp-contract=off"],
+            py_limited_api=True,
+            optional=True,
+        ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

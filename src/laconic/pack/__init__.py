@@ -1,10 +1,20 @@
-"""Integers to bytes and back: the .lac file (FORMAT.md is normative). No torch."""
+"""Integers to bytes and back: the .lac file (FORMAT.md is normative). No torch.
+
+What a process that only reads does not need is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from laconic.pack.container import MAGIC, VERSION, decode, encode
-from laconic.pack.estimates import coded_bytes, estimate_bits, measure_bits
 from laconic.pack.files import read, write, write_bytes
-from laconic.pack.inspection import layout
 from laconic.pack.limits import DEFAULT, Limits
+
+if TYPE_CHECKING:
+    from laconic.pack.estimates import coded_bytes, estimate_bits, measure_bits
+    from laconic.pack.inspection import layout
 
 __all__ = [
     "DEFAULT",
@@ -21,3 +31,18 @@ __all__ = [
     "write",
     "write_bytes",
 ]
+
+_LATER = {
+    "coded_bytes": "laconic.pack.estimates",
+    "estimate_bits": "laconic.pack.estimates",
+    "measure_bits": "laconic.pack.estimates",
+    "layout": "laconic.pack.inspection",
+}
+
+if not TYPE_CHECKING:  # a type checker sees the names above and no others
+
+    def __getattr__(name: str) -> Any:
+        """Import a name on first use (PEP 562)."""
+        if name not in _LATER:
+            raise AttributeError(f"module 'laconic.pack' has no attribute {name!r}")
+        return getattr(importlib.import_module(_LATER[name]), name)

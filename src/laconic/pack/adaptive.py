@@ -7,17 +7,27 @@ All arithmetic is on integers, and every chance follows from what was coded befo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.cells import code_signs
-from laconic.pack.layouts import Flags, Geometry
+from laconic.pack.layouts import Flags, Geometry, Index
 from laconic.pack.lines import code_lines
 from laconic.pack.settings import Settings
 from laconic.pack.sizes import code_sizes, crowding
 from laconic.pack.symbols import Coder, Counts
 
 Levels = Counts
+
+
+class Entries(NamedTuple):
+    """The entries of a matrix that are not background, in C order: where they are, and their values."""
+
+    rows: Index
+    columns: Index
+    values: Levels
 
 
 def code_matrix(
@@ -27,11 +37,11 @@ def code_matrix(
     geometry: Geometry,
     hint: Flags | None,
     known: Levels | None,
-) -> Levels:
+) -> Entries:
     """Code (or decode) a matrix of integers relative to the background: 0 is background.
 
     ``hint``, one flag per column, is what earlier tensors tell about columns (None: nothing).
-    ``known``: the matrix when encoding or measuring. Returns the matrix, int64.
+    ``known``: the matrix when encoding or measuring.
     """
     rows, columns = shape
     used_rows = code_lines(coder, rows, None, 0, None if known is None else (known != 0).any(1))
@@ -44,8 +54,8 @@ def code_matrix(
     part = None if known is None else known[np.ix_(row_at, column_at)]
     signs = code_signs(coder, row_at, column_at, settings, geometry, part)
     where = np.nonzero(signs)
-    crowd = crowding(signs, column_at, geometry) if settings.sizes_near else np.zeros(len(where[0]), np.int64)
+    crowd = np.zeros(len(where[0]), np.int64)
+    if settings.sizes_near:
+        crowd = crowding(signs, where, column_at, geometry)
     sizes = code_sizes(coder, crowd, settings, None if part is None else np.abs(part[where]))
-    out = np.zeros(shape, np.int64)
-    out[row_at[where[0]], column_at[where[1]]] = signs[where] * sizes
-    return out
+    return Entries(row_at[where[0]], column_at[where[1]], signs[where] * sizes)

@@ -10,24 +10,30 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from laconic.pack.compiled import Extension
 from laconic.pack.layouts import Geometry, Index
 from laconic.pack.lines import chunks, clipped, kt_chance
 from laconic.pack.settings import LINE_STRENGTHS, PAIR_STRENGTHS, Settings
-from laconic.pack.symbols import ONE, Coder, Counts
+from laconic.pack.symbols import ONE, Coder, Counts, StreamReader
 from laconic.records import IntArray
 
 Levels = Counts
 
 MAX_BATCHES = 1024
+_FEW_CONTEXTS = 32
 _UNKNOWN, _ZERO, _NEGATIVE, _POSITIVE = range(4)
 _SIGN_CLASS: Index = np.array([0, 0, 1, 2])
 _SIGN_OF: Levels = np.array([0, 0, -1, 1])
 
 
 class _Odds:
-    """Counts of hits by context, and what they say relative to the base chance."""
+    """Counts of hits by context, and what they say relative to the base chance.
 
-    def __init__(self, size: int, strength: int, base: int) -> None:
+    ``apart`` says that no two cells of a batch share a context.
+    """
+
+    def __init__(self, size: int, strength: int, base: int, apart: bool) -> None:
+        self._apart = apart
         self._hits: Counts = np.zeros(size, np.int64)
         self._total: Counts = np.zeros(size, np.int64)
         self._strength, self._base = strength, base
@@ -38,8 +44,20 @@ class _Odds:
         return clipped(said // (self._total[at] + self._strength))
 
     def learn(self, at: Index, flags: IntArray) -> None:
-        np.add.at(self._hits, at, flags)
-        np.add.at(self._total, at, 1)
+        _take_in(self._hits, self._total, at, flags, self._apart)
+
+
+def _take_in(hits: Counts, total: Counts, at: Index, flags: IntArray, apart: bool) -> None:
+    """Add flags to their contexts' counts, by the quickest of three ways to the same sums."""
+    if apart:
+        hits[at] += flags
+        total[at] += 1
+    elif len(hits) <= _FEW_CONTEXTS:
+        hits += np.bincount(at[flags != 0], minlength=len(hits))
+        total += np.bincount(at, minlength=len(hits))
+    else:
+        np.add.at(hits, at, flags)
+        np.add.at(total, at, 1)
 
 
 def _combine(base: int, said: list[Counts], n: int) -> Counts:
@@ -71,9 +89,8 @@ class _Cells:
         rows, columns = len(row_at), len(column_at)
         self.state = np.zeros((rows, columns + 2), np.int8)
         self.state[:, columns + 1] = _ZERO  # the column that stands for all that are not kept
-        self._left, self._above, *self._corners = (
-            geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))
-        )
+        self._left, self._above, *self._corners = _neighbours(column_at, geometry)
+        apart = max(rows, columns) <= MAX_BATCHES  # a batch is one diagonal: all its rows and columns differ
         rank, none = np.arange(rows), np.zeros(columns, np.int64)
         group, pixel = column_at // geometry.inner, column_at % geometry.inner
         lines = (
@@ -83,11 +100,12 @@ class _Cells:
             (PAIR_STRENGTHS[settings.pixel], rank * geometry.inner, pixel),
         )
         self._lines = [
-            (_Odds(int(row[-1] + column.max()) + 1, strength, settings.base), row, column)
+            (_Odds(int(row[-1] + column.max()) + 1, strength, settings.base, apart), row, column)
             for strength, row, column in lines
             if strength
         ]
-        self._near = _Odds(27, PAIR_STRENGTHS[settings.near], settings.base) if settings.near else None
+        strength = PAIR_STRENGTHS[settings.near]
+        self._near = _Odds(27, strength, settings.base, False) if strength else None
 
     def factors(self, i: Index, j: Index) -> list[tuple[_Odds, Index]]:
         """The factors in use, each with its contexts at cells (i, j)."""
@@ -125,6 +143,8 @@ def code_signs(
     rows, columns = len(row_at), len(column_at)
     if min(rows, columns) < 2:
         return _line_signs(coder, rows, columns, known)
+    if isinstance(coder, StreamReader) and coder.code is not None:
+        return _read_signs(coder, coder.code, rows, column_at, settings, geometry)
     cells = _Cells(row_at, column_at, settings, geometry)
     signs = _Signs()
     for i, j in _diagonals(rows, columns):
@@ -146,6 +166,31 @@ def code_signs(
     return found
 
 
+def _read_signs(
+    coder: StreamReader,
+    code: Extension,
+    rows: int,
+    column_at: Index,
+    settings: Settings,
+    geometry: Geometry,
+) -> Levels:
+    """The same by compiled code."""
+    columns = len(column_at)
+    tables = np.concatenate([column_at, *_neighbours(column_at, geometry)], dtype=np.int64)
+    strengths = [LINE_STRENGTHS[k] for k in (settings.row, settings.column)]
+    strengths += [PAIR_STRENGTHS[k] for k in (settings.channel, settings.pixel, settings.near)]
+    state = np.zeros((rows, columns + 2), np.int8)
+    sizes = (rows, columns, geometry.inner, settings.base)
+    coder.lend(code.cells, *sizes, np.array(strengths, np.int64), tables, state)
+    found: Levels = _SIGN_OF[state[:, :columns]]
+    return found
+
+
+def _neighbours(column_at: Index, geometry: Geometry) -> list[Index]:
+    """Places of the pixels to the left, above, above left and above right."""
+    return [geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]
+
+
 class _Signs:
     """Adaptive signs in nine contexts."""
 
@@ -156,14 +201,17 @@ class _Signs:
         """1 for each positive entry."""
         chances = clipped((2 * self._hits[at] + 1) * ONE // (2 * self._total[at] + 2))
         positive = coder.flags(chances, None if known is None else (known > 0).astype(np.int32))
-        np.add.at(self._hits, at, positive)
-        np.add.at(self._total, at, 1)
+        _take_in(self._hits, self._total, at, positive, False)
         return positive
 
 
 def _line_signs(coder: Coder, rows: int, columns: int, known: Levels | None) -> Levels:
     """Signs of a single active row or column, none of whose cells is background."""
     n = rows * columns
+    if isinstance(coder, StreamReader) and coder.code is not None:
+        read = np.zeros((rows, columns), np.uint8)
+        coder.lend(coder.code.signs, read)
+        return 2 * read.astype(np.int64) - 1
     out = np.zeros(n, np.int64)
     truth = None if known is None else (known.ravel() > 0).astype(np.int32)
     hits = 0

@@ -7,8 +7,7 @@ go to the first candidate, so the same tensor always gets the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,7 @@ MAX_HITS = 1 << 18
 _MAX_DICTIONARY = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(NamedTuple):
     """A header and the integers to code under it. ``symbols``: codec 1's; ``bits``: what the stream takes."""
 
     header: Header
@@ -52,7 +50,7 @@ def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
             words = tuple(int(v) for v in distinct)
             plans.append(_plan_one(tensor, ranks, words, 0, len(words) - 1, trail))
     best = min(plans, key=lambda plan: header_bits(plan.header, trail) + plan.bits)
-    return replace(best, lowest=lowest, highest=highest)
+    return best._replace(lowest=lowest, highest=highest)
 
 
 def header_bits(header: Header, trail: Trail) -> int:
@@ -76,7 +74,7 @@ def _plan_one(
     if not _is_small(levels):
         return plan
     cost, settings, geometry = _search(levels, values.shape, background, trail)
-    other = replace(header, model=settings, geometry=geometry)
+    other = header._replace(model=settings, geometry=geometry)
     if cost + header_bits(other, trail) < fit.bits + header_bits(header, trail):
         return Plan(other, values, None, cost, lowest, highest)
     return plan
@@ -133,7 +131,8 @@ class _Search:
         meter = Meter()
         crowd = np.zeros(self.sizes.size, np.int64)
         if settings.sizes_near:
-            crowd = crowding(np.sign(self.part), self.at[1], self._options[geometry])
+            where = np.nonzero(self.part)
+            crowd = crowding(self.part, where, self.at[1], self._options[geometry])
         code_sizes(meter, crowd, settings, self.sizes)
         return meter.total
 
@@ -153,25 +152,25 @@ def _search(
             if trial < least:
                 best, geometry, least = settings, number, trial
         for change in _changes(options[geometry]):
-            changed = replace(best, **change)
+            changed = best._replace(**change)
             trial = costs.zeros(changed, geometry)
             if trial < least:
                 best, least = changed, trial
-    trials = [replace(best, classes=c, low_bits=b) for c, b in _size_classes(int(costs.sizes.max()))]
+    trials = [best._replace(classes=c, low_bits=b) for c, b in _size_classes(int(costs.sizes.max()))]
     if options[geometry].width > 1:
-        trials += [replace(trial, sizes_near=True) for trial in trials]
+        trials += [trial._replace(sizes_near=True) for trial in trials]
     bits, chosen = min(((costs.magnitudes(t, geometry), k) for k, t in enumerate(trials)))
     return least + bits, trials[chosen], geometry
 
 
 def _starts(base: Settings, options: tuple[Geometry, ...]) -> Iterator[tuple[int, Settings]]:
     """The column factor alone, then every geometry that differs from none."""
-    yield 0, replace(base, column=2)
+    yield 0, base._replace(column=2)
     for number, option in enumerate(options):
         if option.width > 1:
-            yield number, replace(base, near=2)
+            yield number, base._replace(near=2)
         elif option.inner > 1:
-            yield number, replace(base, channel=2)
+            yield number, base._replace(channel=2)
 
 
 def _changes(geometry: Geometry) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from laconic.errors import (
     ChecksumError,
@@ -14,6 +14,7 @@ from laconic.errors import (
     UnsupportedVersionError,
     at,
 )
+from laconic.pack.compiled import extension
 from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.names import get_names, put_names
@@ -88,8 +89,7 @@ def _graph_bytes(graph: Graph | None) -> bytes:
         return encode_graph(graph)
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
+class Parts(NamedTuple):
     """A file taken apart but not yet decoded; the byte counts are those of ``layout``'s rows."""
 
     head_bytes: int
@@ -171,7 +171,7 @@ def decode(data: bytes, *, limits: Limits = DEFAULT) -> PackedModel:
 
 def decode_tensors(parts: Parts) -> list[Decoded]:
     """All tensors of a file, checked."""
-    return read_tensors(StreamReader(parts.stream), parts.headers, parts.names)
+    return read_tensors(StreamReader(parts.stream, extension()), parts.headers, parts.names)
 
 
 def decoded_graph(parts: Parts) -> Graph | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from laconic.errors import CorruptFileError, InputError, LimitError
 from laconic.pack.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec, OpSpec, is_equation, spec_of
@@ -27,13 +26,12 @@ _PATTERN, _SHORT, _LISTED, _LONG = range(4)  # the four forms in which a node's 
 # --- input references -----------------------------------------------------------------------
 
 
-@dataclass
 class _Cursor:
     """What "previous value" and "next tensor" mean at one point of the node list."""
 
-    values: int
-    previous: int = 0
-    tensor: int = 0
+    def __init__(self, values: int) -> None:
+        self.values = values
+        self.previous = self.tensor = 0
 
     def follow(self, inputs: Sequence[int | None]) -> None:
         for ref in inputs:

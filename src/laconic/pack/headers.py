@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ MAX_RANK = 16
 _SHORT_FLOATS, _CODEBOOK, _ROWS, _DICTIONARY = 4, 8, 16, 32
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What precedes an integer tensor's symbols. ``model``: a table (codec 1) or settings (codec 2).
 
     ``dictionary``: the values that the coded integers index, rising; empty when they are the values.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ Flags = npt.NDArray[np.bool_]
 _TRAIL_ENTRIES = 1 << 22
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Columns in groups of ``inner`` that are images of ``width`` pixels a row (0: no image)."""
 
     inner: int = 1
@@ -68,8 +67,7 @@ def geometries(shape: tuple[int, ...], rows_before: int | None) -> tuple[Geometr
     return none, kernel, before, image
 
 
-@dataclass(frozen=True, eq=False)
-class Trail:
+class Trail(NamedTuple):
     """What the last matrix of the file tells about the next tensors: which of its rows hold anything.
 
     A row of zeros is a neuron that says nothing, so the next layer's columns that read it, and this

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from laconic.pack.layouts import Flags
-from laconic.pack.symbols import ONE, Coder, Counts
+from laconic.pack.symbols import ONE, Coder, Counts, StreamReader
 
 
 def code_lines(coder: Coder, n: int, hint: Flags | None, width: int, known: Flags | None) -> Flags:
@@ -16,6 +16,10 @@ def code_lines(coder: Coder, n: int, hint: Flags | None, width: int, known: Flag
     One flag at a time, in the context of the hint (absent, no, yes), of the flag one image row above
     (``width`` back; 0 for none) and of the flag before; each context has its own counts.
     """
+    if isinstance(coder, StreamReader) and coder.code is not None:
+        read = np.zeros(n, np.bool_)
+        coder.lend(coder.code.lines, hint, width, read)
+        return read
     out = [0] * n
     hints = [0] * n if hint is None else (1 + hint.astype(np.int64)).tolist()
     hits, total = [0] * 12, [0] * 12

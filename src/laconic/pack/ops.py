@@ -11,8 +11,7 @@ tensor of the file, ``-`` an absent optional input.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from laconic.errors import InputError
 from laconic.records import Attr, Node
@@ -23,8 +22,7 @@ SLICE_END = 2**63 - 1
 """``slice``'s default end: the axis' own end, whatever its length."""
 
 
-@dataclass(frozen=True)
-class AttrSpec:
+class AttrSpec(NamedTuple):
     """One attribute: its kind decides its bytes; ``default`` None means "absent unless given"."""
 
     name: str
@@ -35,8 +33,7 @@ class AttrSpec:
     most: int = 2**63 - 1
 
 
-@dataclass(frozen=True)
-class OpSpec:
+class OpSpec(NamedTuple):
     """One row of the table. ``least``/``most`` bound the number of inputs (``most`` None: no bound)."""
 
     code: int
@@ -185,7 +182,7 @@ BY_NAME: dict[str, OpSpec] = {spec.name: spec for spec in OPS}
 BY_CODE: dict[int, OpSpec] = {spec.code: spec for spec in OPS}
 
 
-_EQUATION = re.compile(r"_(,_)*(->_)?".replace("_", r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"))
+_EQUATION = r"_(,_)*(->_)?".replace("_", r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?")
 
 
 def is_equation(text: str) -> bool:
@@ -194,7 +191,7 @@ def is_equation(text: str) -> bool:
     >>> is_equation("bij, ...k -> b...k"), is_equation("a\\0"), is_equation("a->b->c")
     (True, False, False)
     """
-    return len(text) <= 1024 and _EQUATION.fullmatch(text) is not None
+    return len(text) <= 1024 and re.fullmatch(_EQUATION, text) is not None
 
 
 def spec_of(op: str) -> OpSpec:

@@ -7,7 +7,7 @@ coded in one call. A constant tensor is a table of one class and costs no bits a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ _FEW = 8
 _SWEEP = 1 << 17
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Symbol s stands for the values ``lowest + (s << low_bits)`` and up, with chance counts[s] / sum."""
 
     lowest: int
@@ -72,8 +71,7 @@ def quantised(counts: Counts) -> tuple[int, ...]:
     return tuple(max(1, (int(c) * goal + total // 2) // total) if c else 0 for c in counts)
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(NamedTuple):
     """A tensor's table, its symbols, how often each occurs, and the bits they take in the stream."""
 
     table: Table

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.varint import Reader, Writer
-from laconic.records import ActivationRange
+
+if TYPE_CHECKING:
+    from laconic.records import ActivationRange
 
 _ENTRY_BYTES = 6  # at least one of the distance, four of the scale, one of the zero point
 
@@ -48,6 +51,8 @@ def get_ranges(source: Reader, n_values: int) -> tuple[ActivationRange, ...]:
         raise CorruptFileError(
             f"graph section: {source.left} bytes follow its end, which are no {count} activation ranges"
         )
+    from laconic.records import ActivationRange
+
     ranges, last = [], -1
     for _ in range(count):
         last += 1 + source.varint()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from laconic.pack.symbols import ONE
 
@@ -14,8 +14,7 @@ LINE_STRENGTHS = (0, 12, 40, 150)
 PAIR_STRENGTHS = (0, 4, 10, 25)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Base density, magnitudes, background, and how strongly each factor's counts hold to the base.
 
     ``density``: see :attr:`base`. ``classes``, ``low_bits``: magnitudes are 1 + (class << low_bits) + low.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from laconic.pack.compiled import Extension
 from laconic.pack.layouts import Geometry, Index
 from laconic.pack.lines import chunks
 from laconic.pack.settings import Settings
-from laconic.pack.symbols import Coder, Counts
+from laconic.pack.symbols import Coder, Counts, StreamReader
+from laconic.records import IntArray
 
 Levels = Counts
 _INHERITED = 4  # a context starts with a sixteenth of the counts of the one before
@@ -16,27 +18,47 @@ _INHERITED = 4  # a context starts with a sixteenth of the counts of the one bef
 def code_sizes(coder: Coder, contexts: Index, settings: Settings, known: Levels | None) -> Levels:
     """Magnitudes 1 + (class << low_bits) + low: adaptive classes, each context apart, then plain low bits."""
     low, n = settings.low_bits, len(contexts)
-    out = np.zeros(n, np.int64)
-    counts = np.ones(settings.classes, np.int64)
     truth = None if known is None else ((known - 1) >> low).astype(np.int32)
+    if isinstance(coder, StreamReader) and coder.code is not None and settings.classes > 1:
+        out = _read_classes(coder, coder.code, contexts, settings.classes)
+    else:
+        out = _code_classes(coder, contexts, settings.classes, truth)
+    rest = None if known is None else ((known - 1) & ((1 << low) - 1)).astype(np.int32)
+    return 1 + (out << low) + coder.bits(low, n, rest)
+
+
+def _code_classes(coder: Coder, contexts: Index, classes: int, truth: IntArray | None) -> Levels:
+    out = np.zeros(len(contexts), np.int64)
+    counts = np.ones(classes, np.int64)
     for context in range(int(contexts.max(initial=-1)) + 1):
         members = np.flatnonzero(contexts == context)
         counts = 1 + (counts >> _INHERITED)
         for start, stop in chunks(len(members)):
             at = members[start:stop]
             piece = coder.draws(counts, len(at), None if truth is None else truth[at])
-            counts += 2 * np.bincount(piece, minlength=settings.classes)
+            counts += 2 * np.bincount(piece, minlength=classes)
             out[at] = piece
-    rest = None if known is None else ((known - 1) & ((1 << low) - 1)).astype(np.int32)
-    return 1 + (out << low) + coder.bits(low, n, rest)
+    return out
 
 
-def crowding(signs: Levels, column_at: Index, geometry: Geometry) -> Index:
-    """For each non-background cell, in row order: how many of its four neighbours are non-background."""
-    rows, columns = signs.shape
-    hit = np.zeros((rows, columns + 2), np.int64)
+def _read_classes(coder: StreamReader, code: Extension, contexts: Index, classes: int) -> Levels:
+    """The compiled code reads context after context; here each class goes to its entry."""
+    read = np.zeros(len(contexts), np.int32)
+    coder.lend(code.sizes, classes, np.bincount(contexts), read)
+    out = np.zeros(len(contexts), np.int64)
+    out[np.argsort(contexts, kind="stable")] = read
+    return out
+
+
+def crowding(signs: Levels, where: tuple[Index, ...], column_at: Index, geometry: Geometry) -> Index:
+    """For each non-background cell, in row order: how many of its four neighbours are non-background.
+
+    ``where`` are the rows and columns of those cells.
+    """
+    (rows, columns), (i, j) = signs.shape, where
+    hit = np.zeros((rows, columns + 2), np.bool_)
     hit[:, :columns] = signs != 0
-    around = np.zeros(signs.shape, np.int64)
+    around = np.zeros(len(i), np.int64)
     for step in ((0, -1), (-1, 0), (0, 1), (1, 0)):
-        around += hit[:, geometry.neighbours(column_at, *step)]
-    return around[np.nonzero(signs)]
+        around += hit[i, geometry.neighbours(column_at, *step)[j]]
+    return around

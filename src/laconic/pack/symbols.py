@@ -8,6 +8,7 @@ multiplications and truncations only (``perfect=False``, float64), which FORMAT.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import constriction
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import ChecksumError, CorruptFileError
+from laconic.pack.compiled import Extension, Taken
 from laconic.records import IntArray
 
 Counts = npt.NDArray[np.int64]
@@ -24,6 +26,7 @@ _MODELS = constriction.stream.model
 _BERNOULLI = _MODELS.Bernoulli(perfect=False)
 _WORD = np.dtype("<u4")
 _TOP_BIT = 1 << 31
+_DRY = "the symbol stream ends before the symbols that the headers announce"
 
 
 class Coder(Protocol):
@@ -94,14 +97,25 @@ class StreamWriter:
 
 
 class StreamReader:
-    """Decodes what :class:`StreamWriter` wrote."""
+    """Decodes what :class:`StreamWriter` wrote.
 
-    def __init__(self, data: bytes) -> None:
+    ``code`` is what models read with where it is there (see :meth:`lend`); None reads by NumPy.
+    """
+
+    def __init__(self, data: bytes, code: Extension | None = None) -> None:
         if not data or data[-1] == 0:
             raise CorruptFileError("the symbol stream is empty or ends in a zero byte")
-        words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=_WORD)
-        self._coder = constriction.stream.stack.AnsCoder(words.astype(np.uint32))
+        self.code = code
+        self._words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=_WORD).astype(np.uint32)
+        self._coder = constriction.stream.stack.AnsCoder(self._words)
         self._check_left()
+
+    def lend(self, take: Callable[..., Taken], *arguments: object) -> None:
+        """Let compiled code take symbols off the stream, told where it stands and telling where it ends."""
+        left, state = take(self._words, *self._coder.pos(), *arguments)
+        if left == 0 and state < _TOP_BIT:
+            raise ChecksumError(_DRY)
+        self._coder.seek(left, state)
 
     def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
@@ -135,7 +149,7 @@ class StreamReader:
     def _check_left(self) -> None:
         """Encoding never shrinks the coder's state, so a state below the first word has run dry."""
         if self.left_bits() < 32:
-            raise ChecksumError("the symbol stream ends before the symbols that the headers announce")
+            raise ChecksumError(_DRY)
 
     def finish(self, checksum: int) -> None:
         """Check that exactly the first word is left and that it is the integers' checksum."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from laconic.errors import CorruptFileError, InputError, at
 from laconic.pack import order0
 from laconic.pack.adaptive import code_matrix
-from laconic.pack.choose import Plan, header_bits, plan_tensor
 from laconic.pack.headers import MAX_RANK, RAW_TYPES, Header, get_header, put_header, put_raw
 from laconic.pack.layouts import Trail, geometries, matrix_shape
 from laconic.pack.limits import Limits
@@ -20,6 +19,9 @@ from laconic.pack.settings import MAX_ENTRIES, MAX_LINES, Settings
 from laconic.pack.symbols import Coder, StreamReader, StreamWriter
 from laconic.pack.varint import Reader, Writer
 from laconic.records import AnyArray, Codebook, Grid, IntArray, IntTensor, RawTensor, Tensor, UniformGrid
+
+if TYPE_CHECKING:
+    from laconic.pack.choose import Plan
 
 CHECKSUM_MASK = 2**31 - 1
 ENTRIES_PER_BYTE = 2048
@@ -58,6 +60,8 @@ class TensorWriter:
         if isinstance(tensor, RawTensor):
             put_raw(self._head, tensor.array)
             return
+        from laconic.pack.choose import plan_tensor  # readers do without
+
         plan = plan_tensor(tensor, self._trail)
         put_header(self._head, plan.header, self._trail.rows)
         _encode(self._stream, plan, self._trail)
@@ -115,6 +119,8 @@ def coded_bits(tensor: IntTensor) -> float:
     >>> coded_bits(IntTensor("w", np.zeros((500, 800), np.int32), UniformGrid(1.0)))
     80.0
     """
+    from laconic.pack.choose import header_bits, plan_tensor
+
     check_tensor(tensor)
     plan = plan_tensor(tensor, Trail())
     return header_bits(plan.header, Trail()) + plan.bits
@@ -123,8 +129,7 @@ def coded_bits(tensor: IntTensor) -> float:
 # --- decoding -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(NamedTuple):
     """A tensor, the bytes of its header, and what was left of the stream after it, in bits."""
 
     tensor: Tensor
@@ -199,13 +204,14 @@ def read_tensors(
 
 def _decode(stream: StreamReader, header: Header, trail: Trail) -> IntArray:
     if isinstance(header.model, Settings):
-        shape = matrix_shape(header.shape)
+        shape, background = matrix_shape(header.shape), header.model.background
         geometry = geometries(header.shape, trail.rows)[header.geometry]
-        wide = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
-        wide += header.model.background
-        if wide.size and not -(2**31) <= int(wide.min()) <= int(wide.max()) < 2**31:
+        found = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
+        values = found.values + background
+        if values.size and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31:
             raise CorruptFileError("a coded integer does not fit 32 bits")
-        integers = wide.astype(np.int32)
+        integers = np.full(shape, background, np.int32) if background else np.zeros(shape, np.int32)
+        integers[found.rows, found.columns] = values
     else:
         integers = order0.read(stream, header.model, math.prod(header.shape), stream.left_bits())
     if header.dictionary:

@@ -1,11 +1,21 @@
-"""Bytes to predictions without PyTorch: ``load``, ``Network``, ``calibrate``, ``emulate``, ``to_onnx``."""
+"""Bytes to predictions without PyTorch: ``load``, ``Network``, ``calibrate``, ``emulate``, ``to_onnx``.
+
+What a process that only runs a file does not need is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from laconic.runtime.calibrate import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
 from laconic.runtime.engines import Engine, LayerChoice
-from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
 from laconic.runtime.network import Network, load
-from laconic.runtime.onnx_build import to_onnx
-from laconic.runtime.onnx_file import export_onnx
+
+if TYPE_CHECKING:
+    from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
+    from laconic.runtime.onnx_build import to_onnx
+    from laconic.runtime.onnx_file import export_onnx
 
 __all__ = [
     "Arithmetic",
@@ -26,3 +36,19 @@ __all__ = [
     "load",
     "to_onnx",
 ]
+
+_LATER = {
+    **dict.fromkeys(
+        ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.integer"
+    ),
+    "export_onnx": "laconic.runtime.onnx_file",
+    "to_onnx": "laconic.runtime.onnx_build",
+}
+
+if not TYPE_CHECKING:  # a type checker sees the names above and no others
+
+    def __getattr__(name: str) -> Any:
+        """Import a name on first use (PEP 562)."""
+        if name not in _LATER:
+            raise AttributeError(f"module 'laconic.runtime' has no attribute {name!r}")
+        return getattr(importlib.import_module(_LATER[name]), name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ from laconic.records import AnyArray, Node, Tensor, ValueSpec
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
 
-@dataclass(frozen=True)
-class OnnxNode:
+class OnnxNode(NamedTuple):
     """One ONNX node: operator type, input and output names, attributes."""
 
     kind: str
@@ -26,7 +26,7 @@ class OnnxNode:
     attrs: dict[str, OnnxAttr]
 
 
-@dataclass
+@dataclass(eq=False)
 class Builder:
     """Collects the nodes and initialisers of one ONNX graph.
 

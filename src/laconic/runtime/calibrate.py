@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import DataError, InputError, WeightsOnlyError
-from laconic.records import ActivationRange, AnyArray, PackedModel
+from laconic.records import AnyArray, PackedModel
 from laconic.runtime.network import Network
 from laconic.runtime.precision import NO_CALIBRATION
 from laconic.runtime.steps import to_calibrate
 
+if TYPE_CHECKING:
+    from laconic.records import ActivationRange
+
 BINS = 2048
 
 
-@dataclass(frozen=True, eq=False)
-class Histogram:
+class Histogram(NamedTuple):
     """How often a value's entries fell into each of ``BINS`` equal bins between ``low`` and ``high``."""
 
     low: float
@@ -108,6 +110,8 @@ def range_of(value: int, low: float, high: float) -> ActivationRange:
     >>> range_of(1, 0.0, 127.5)
     ActivationRange(value=1, scale=0.5, zero_point=-128)
     """
+    from laconic.records import ActivationRange
+
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.clip(np.float32((high - low) / 255), np.float32(2.0**-64), np.float32(2.0**64)))
     if high == low:

@@ -12,7 +12,6 @@ from laconic.errors import CorruptFileError, FileFormatError, InputError, Weight
 from laconic.pack.ops import text_of
 from laconic.records import AnyArray, Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter, OnnxNode
-from laconic.runtime.emit_int8 import int8_layer, through_int8
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_sequence import SEQUENCES
@@ -75,7 +74,11 @@ class _Plan:
         """Note a value's name, and round it to int8 if it has a range."""
         entry = self.ranges.get(value) if value in self.read else None
         self.exact[value], self.types[value] = name, kind
-        self.names[value] = name if entry is None else through_int8(self.builder, name, entry)
+        self.names[value] = name
+        if entry is not None:
+            from laconic.runtime.emit_int8 import through_int8
+
+            self.names[value] = through_int8(self.builder, name, entry)
         if value in self.ranks:
             self.builder.ranks[self.names[value]] = self.ranks[value]
 
@@ -85,6 +88,8 @@ class _Plan:
         source = step.node.inputs[0]
         entry = self.ranges.get(source) if source is not None else None
         if step.is_layer and entry is not None and source is not None:
+            from laconic.runtime.emit_int8 import int8_layer
+
             matrix = self.ranks.get(source) == 2
             with _fitting(step.node.op):
                 name = int8_layer(self.builder, step, self.names[source], entry, self.tensors, matrix)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import onnx
 
 
-def check_sizes(proto: onnx.ModelProto, limits: Limits) -> None:
-    """Refuse values whose size is known beforehand and beyond the limits.
+def check_sizes(proto: onnx.ModelProto, limits: Limits) -> onnx.GraphProto:
+    """The graph with the shapes of its values; those known beforehand and beyond the limits are refused.
 
     ONNX Runtime computes what depends on weights alone while it loads: those values together may have as
     many entries as the weights and ``limits.constants`` more. Any other may have ``limits.elements``.
@@ -37,6 +37,7 @@ def check_sizes(proto: onnx.ModelProto, limits: Limits) -> None:
             if node.op_type not in _REARRANGED:
                 folded += sum(sizes.get(name, 0) for name in node.output)
     limits.check("elements computed from weights alone", folded - weights, limits.constants)
+    return inferred.graph
 
 
 _REARRANGED = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Cast")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from laconic.pack.ops import float_of, int_of, ints_of, text_of
-from laconic.records import ActivationRange, Graph, Node
+from laconic.records import Graph, Node
+
+if TYPE_CHECKING:
+    from laconic.records import ActivationRange
 
 LAYERS = ("linear", "conv")
 _ACTIVATIONS = ("relu", "clamp")
@@ -23,8 +26,7 @@ _MOVES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One node and what is folded into it: ``outputs`` are the value ids after all of it."""
 
     node: Node
@@ -84,7 +86,7 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
             _folded(before, node, rank) if before and open_end and before.outputs[0] not in shut else None
         )
         if folded is not None:
-            steps[-1] = replace(folded, outputs=outputs)
+            steps[-1] = folded._replace(outputs=outputs)
         else:
             steps.append(Step(node, outputs))
     return tuple(steps)
@@ -106,9 +108,9 @@ def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
     if node.op == "batch_norm" and step.is_layer and step.norm is None:
         matrix = step.node.op == "conv" or rank.get(step.outputs[0]) == 2
         tensors = all(ref is None or ref < 0 for ref in node.inputs[1:])
-        return replace(step, norm=node) if matrix and tensors else None
+        return step._replace(norm=node) if matrix and tensors else None
     if node.op in _ACTIVATIONS and (step.is_layer or step.node.op == "add" and step.is_join):
-        return replace(step, activation=node)
+        return step._replace(activation=node)
     return None
 
 

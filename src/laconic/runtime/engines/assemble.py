@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -19,18 +18,20 @@ from laconic.runtime.engines.few_bits import Way, replace_layers
 from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.plan import Cutter, SessionStep, SparseStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
-from laconic.runtime.kernels import SparseMatrix, compact
 from laconic.runtime.onnx_build import build
 from laconic.runtime.sizes import check_sizes
+from laconic.runtime.workers import Workers
 
 if TYPE_CHECKING:
     import onnx
+
+    from laconic.runtime.kernels import SparseMatrix
 
 Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Options:
     """``engine`` as :func:`laconic.runtime.load` explains it, ``batch`` the usual samples of a call."""
 
@@ -47,8 +48,7 @@ class Options:
             raise InputError(f"batch must be at least 1, got {self.batch}")
 
 
-@dataclass(frozen=True, eq=False)
-class Assembly:
+class Assembly(NamedTuple):
     """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen."""
 
     steps: tuple[Step, ...]
@@ -56,7 +56,7 @@ class Assembly:
     outputs: tuple[str, ...]
     layers: tuple[LayerChoice, ...]
     nbytes: int
-    weights: Mapping[str, AnyArray] = field(default_factory=dict)
+    weights: Mapping[str, AnyArray]
     """Kept for as long as the sessions that share their memory."""
 
     @property
@@ -99,13 +99,14 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     Raises ``CorruptFileError`` or ``LimitError`` for a graph that contradicts itself or claims too much.
     """
     proto, weights = build(model, inline=False)
-    check_sizes(proto, limits)
+    inferred = check_sizes(proto, limits)
     choices: list[LayerChoice] = []
     int8 = model.graph is not None and bool(model.graph.ranges)
     if options.engine != "onnxruntime" and not int8:
         layers = find_layers(proto.graph, weights, model.tensors)
         if layers and not _has_subgraphs(proto.graph):
-            return _chosen(proto, dict(weights), layers, model, options)
+            cutter = Cutter(proto, inferred, weights, options.threads)
+            return _chosen(proto, weights, layers, model, options, cutter)
     return _whole(proto, weights, choices, options)
 
 
@@ -128,10 +129,10 @@ def _chosen(
     layers: Sequence[LinearLayer],
     model: PackedModel,
     options: Options,
+    cutter: Cutter,
 ) -> Assembly:
-    cutter = Cutter(proto, weights, options.threads)
     workers = options.threads or _cores()
-    pool = ThreadPoolExecutor(workers - 1, "laconic") if workers > 1 else None
+    pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(
         options.batch, options.threads, options.engine == "fastest", cache_file(), workers, pool
     )
@@ -144,20 +145,24 @@ def _chosen(
         for layer, choice in zip(layers, choices, strict=True)
         if choice.way != "dense" and choice.way != "sparse"
     }
-    replace_layers(proto, weights, packed)
+    if packed:
+        replace_layers(proto, weights, packed)
     sparse_values = {layer.x for layer, c in zip(layers, choices, strict=True) if c.way == "sparse"}
     names = {c.name for c in choices if c.way == "sparse"}
-    left = [
-        layer
-        for layer in find_layers(proto.graph, weights, model.tensors)
-        if layer.name in names and layer.x in sparse_values
-    ]
-    matrices = {
-        layer.name: SparseMatrix(compact(layer.tensor), threads=workers, pool=pool)
-        for layer in {layer.name: layer for layer in left}.values()
-    }
+    placed = find_layers(proto.graph, weights, model.tensors) if packed else layers
+    left = [layer for layer in placed if layer.name in names and layer.x in sparse_values]
+    matrices = _matrices(left, workers, pool)
     steps = tuple(cutter.steps(left, matrices))
     return _gather(proto, steps, matrices, choices, weights)
+
+
+def _matrices(layers: Sequence[LinearLayer], workers: int, pool: Workers | None) -> dict[str, SparseMatrix]:
+    if not layers:
+        return {}
+    from laconic.runtime.kernels import SparseMatrix, compact
+
+    tensors = {layer.name: layer.tensor for layer in layers}
+    return {name: SparseMatrix(compact(t), threads=workers, pool=pool) for name, t in tensors.items()}
 
 
 def _gather(

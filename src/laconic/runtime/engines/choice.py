@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,9 @@ from laconic.runtime.engines import cache
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
 from laconic.runtime.engines.layers import LinearLayer, stored
 from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call
-from laconic.runtime.kernels import SparseMatrix, compact
+
+if TYPE_CHECKING:
+    from laconic.runtime.workers import Workers
 
 LayerWay = Literal["dense", "sparse"] | Way
 
@@ -55,8 +56,7 @@ class LayerChoice:
         return f"{self.name} {rows}x{cols}, {100 * self.zeros:.0f} % zeros: {self.way} ({self.reason})"
 
 
-@dataclass(frozen=True, eq=False)
-class Chooser:
+class Chooser(NamedTuple):
     """What choices depend on: batch, threads, whether activations may be rounded, where times are kept."""
 
     batch: int
@@ -64,20 +64,22 @@ class Chooser:
     rounding: bool
     file: Path
     workers: int = 1
-    pool: Executor | None = None
+    pool: Workers | None = None
 
     def choose(self, layers: Sequence[tuple[LinearLayer, int]]) -> list[LayerChoice]:
         """The way of each layer, given with the rows that one sample of the batch gives it.
 
         What was measured before on this machine is not measured again.
         """
+        quick = [self._unmeasured(layer, rows) for layer, rows in layers]
+        if None not in quick:
+            return [choice for choice in quick if choice is not None]
         known, new = cache.read_choices(self.file), dict[str, dict[str, float]]()
         machine = cache.machine()
         found = []
-        for layer, rows in layers:
-            quick = self._unmeasured(layer, rows)
-            if quick is not None:
-                found.append(quick)
+        for (layer, rows), choice in zip(layers, quick, strict=True):
+            if choice is not None:
+                found.append(choice)
                 continue
             key = f"{machine} | {self._key(layer, rows)}"
             times = known.get(key) or new.get(key)
@@ -122,6 +124,8 @@ class Chooser:
         )
 
     def _measure(self, layer: LinearLayer, rows: int) -> dict[str, float]:
+        from laconic.runtime.kernels import SparseMatrix, compact
+
         x = _example(self.batch * rows, layer.shape[1])
         calls: dict[str, Callable[[], object]] = {}
         for way in self._ways(layer):

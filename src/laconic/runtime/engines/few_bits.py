@@ -9,8 +9,7 @@ the network's own function (relative error about 0.5 % on noise); with level 0 i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ ROUNDING_WAYS: tuple[Way, ...] = ("2-bit-int8", "4-bit-int8", "8-bit-int8")
 """These round activations to 8 bits."""
 
 
-@dataclass(frozen=True, eq=False)
-class Scaled:
+class Scaled(NamedTuple):
     """A matrix as small integers times one step."""
 
     integers: IntArray

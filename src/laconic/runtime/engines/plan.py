@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import open_session, run_session
-from laconic.runtime.kernels import SparseMatrix
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
+    from laconic.runtime.kernels import SparseMatrix
+
 Values = MutableMapping[str, AnyArray]
 
 
-@dataclass(frozen=True, eq=False)
-class SessionStep:
+class SessionStep(NamedTuple):
     """A part of the graph in ONNX Runtime."""
 
     session: onnxruntime.InferenceSession
@@ -41,8 +40,7 @@ class SessionStep:
         values.update(zip(self.outputs, run_session(self.session, feed, self.outputs), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class SparseStep:
+class SparseStep(NamedTuple):
     """A linear layer in our own kernel."""
 
     matrix: SparseMatrix
@@ -54,8 +52,7 @@ class SparseStep:
         values[self.layer.y] = self.matrix(values[self.layer.x], self.bias, self.layer.relu)
 
 
-@dataclass(frozen=True)
-class ViewStep:
+class ViewStep(NamedTuple):
     """A part of the graph that only gives values another name or shape: too little for a session."""
 
     nodes: tuple[tuple[str, str, str, int], ...]  # kind, from, to, axis
@@ -120,13 +117,16 @@ def _without_unread(
 
 
 class Cutter:
-    """Makes the steps of a graph whose value types are known."""
+    """Makes the steps of a graph whose value types are known: ``inferred`` is the graph with its shapes."""
 
-    def __init__(self, proto: onnx.ModelProto, weights: Mapping[str, AnyArray], threads: int | None) -> None:
-        from onnx import shape_inference
-
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        inferred: onnx.GraphProto,
+        weights: Mapping[str, AnyArray],
+        threads: int | None,
+    ) -> None:
         self._proto, self._weights, self._threads = proto, weights, threads
-        inferred = shape_inference.infer_shapes(proto, data_prop=True).graph
         known = [*inferred.input, *inferred.value_info, *inferred.output]
         self._types = {value.name: value.type.tensor_type for value in known}
 

@@ -13,13 +13,13 @@ loop whose end the processor foresees (``sparse.c`` says more).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import InputError
-from laconic.records import AnyArray, FloatArray, IntTensor, Tensor
+from laconic.records import AnyArray, Codebook, FloatArray, IntTensor, Tensor
 
 Words = npt.NDArray[np.uint16]
 Places = npt.NDArray[np.int64]
@@ -174,6 +174,30 @@ def compact(tensor: Tensor) -> Compact:
     return Compact((rows, cols), blocks)
 
 
+class _Entries(NamedTuple):
+    """The entries that may not be zero, row after row: where they are, and their integers less the lowest."""
+
+    rows: Places
+    columns: Places
+    codes: AnyArray
+
+
+def _entries(stored: AnyArray, zero: int | None, lowest: int) -> _Entries:
+    """``zero`` is the integer that stands for nothing (None: there is none)."""
+    rows, cols = stored.shape
+    at = np.flatnonzero(stored != zero) if zero is not None else np.arange(stored.size)
+    row = at // max(1, cols)
+    column = at - row * cols
+    return _Entries(row, column, stored[row, column] - np.int32(lowest))
+
+
+def _zero(tensor: IntTensor) -> int | None:
+    """The integer whose value is zero; its neighbours on a uniform grid never round to zero."""
+    if not isinstance(tensor.grid, Codebook):
+        return 0
+    return tensor.grid.levels.index(0.0) if 0.0 in tensor.grid.levels else None
+
+
 def _block(tensor: Tensor, stored: AnyArray, first: int) -> Block:
     if not isinstance(tensor, IntTensor):
         return _valued(np.asarray(stored, dtype=np.float32), first)
@@ -181,52 +205,61 @@ def _block(tensor: Tensor, stored: AnyArray, first: int) -> Block:
     span = int(stored.max()) - lowest + 1 if stored.size else 1
     if span > MOST_CODES:
         return _valued(tensor.grid.dequantize(np.ascontiguousarray(stored)), first)
-    codes = stored - np.int32(lowest)
-    uses = np.bincount(codes.reshape(-1), minlength=1)
-    there = np.flatnonzero(uses)
-    levels = tensor.grid.dequantize((there + lowest).astype(np.int32))
-    kept, reals = there[levels != 0], levels[levels != 0]
-    bits = max(1, int(codes.shape[1] - 1).bit_length())
-    many = int(uses[kept].sum()) >= SHORTEST_LIST * len(kept) * len(stored)
+    found = _entries(stored, _zero(tensor), lowest)
+    uses = np.bincount(found.codes, minlength=1)
+    kept = np.flatnonzero(uses)
+    levels = tensor.grid.dequantize((kept + lowest).astype(np.int32))
+    rows, cols = stored.shape
+    bits = max(1, int(cols - 1).bit_length())
+    many = len(found.codes) >= SHORTEST_LIST * len(kept) * rows
     if len(kept) and len(kept) <= MOST_LEVELS and many:
-        return _grouped(codes, kept, reals, first)
+        return _grouped(found, kept, levels, (rows, cols), first)
     if len(kept) and len(kept) <= 2 ** (16 - bits) and bits < 16:
-        return _coded(codes, kept, reals, bits, first)
+        return _coded(found, kept, levels, bits, (rows, cols), first)
     return _valued(tensor.grid.dequantize(np.ascontiguousarray(stored)), first)
 
 
-def _grouped(codes: AnyArray, kept: AnyArray, levels: FloatArray, first: int) -> Block:
-    rows, cols = codes.shape
-    found = [np.nonzero(codes == code) for code in kept]
-    lengths = np.concatenate([np.bincount(row, minlength=rows) for row, _ in found])
+def _grouped(
+    found: _Entries, kept: AnyArray, levels: FloatArray, shape: tuple[int, int], first: int
+) -> Block:
+    rows, cols = shape
+    number = _numbers(found.codes, kept)
+    by_level = np.argsort(number, kind="stable")
+    lengths = np.bincount(number * rows + found.rows, minlength=len(kept) * rows)
     row, level = np.tile(np.arange(rows), len(kept)), np.repeat(np.arange(len(kept)), rows)
     panels, runs, row16, take = _arrange(row, level, lengths)
-    columns = np.concatenate([column for _, column in found]).astype(np.uint16)[take]
+    columns = found.columns[by_level].astype(np.uint16)[take]
     return Block(rows, first, cols, panels, runs, row16, columns, levels, "grouped")
 
 
-def _coded(codes: AnyArray, kept: AnyArray, levels: FloatArray, bits: int, first: int) -> Block:
-    number = np.full(int(codes.max()) + 1, -1, dtype=np.int32)
+def _coded(
+    found: _Entries, kept: AnyArray, levels: FloatArray, bits: int, shape: tuple[int, int], first: int
+) -> Block:
+    rows, cols = shape
+    columns = (found.columns | (_numbers(found.codes, kept) << bits)).astype(np.uint16)
+    panels, runs, row, take = _arrange_rows(np.bincount(found.rows, minlength=rows))
+    return Block(rows, first, cols, panels, runs, row, columns[take], levels, "coded", bits)
+
+
+def _numbers(codes: AnyArray, kept: AnyArray) -> Places:
+    """Each entry's place among the codes that occur."""
+    number = np.zeros(int(kept[-1]) + 1, np.int64)
     number[kept] = np.arange(len(kept))
-    level = number[codes]
-    there = level >= 0
-    columns = (np.nonzero(there)[1] | (level[there] << bits)).astype(np.uint16)
-    panels, runs, row, take = _arrange_rows(there)
-    return Block(len(there), first, there.shape[1], panels, runs, row, columns[take], levels, "coded", bits)
+    return np.asarray(number[codes])
 
 
 def _valued(values: FloatArray, first: int) -> Block:
     there = values != 0
     columns = np.nonzero(there)[1].astype(np.uint16)
-    panels, runs, row, take = _arrange_rows(there)
+    panels, runs, row, take = _arrange_rows(there.sum(axis=1))
     reals = values[there][take]
     return Block(len(there), first, there.shape[1], panels, runs, row, columns[take], reals, "valued")
 
 
-def _arrange_rows(there: AnyArray) -> tuple[Words, Words, Words, Places]:
+def _arrange_rows(lengths: AnyArray) -> tuple[Words, Words, Words, Places]:
     """One list a row."""
-    rows = np.arange(len(there))
-    return _arrange(rows, np.zeros_like(rows), there.sum(axis=1))
+    rows = np.arange(len(lengths))
+    return _arrange(rows, np.zeros_like(rows), lengths)
 
 
 def _arrange(row: AnyArray, level: AnyArray, length: AnyArray) -> tuple[Words, Words, Words, Places]:

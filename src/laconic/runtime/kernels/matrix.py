@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels import native, plain
 from laconic.runtime.kernels.compact import PANEL, Compact
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from laconic.runtime.workers import Workers
 
 WORTH_A_THREAD = 250_000
 """Entries times batch below which handing work to a second thread costs more than it saves."""
@@ -35,7 +40,7 @@ class SparseMatrix:
         form: Compact,
         *,
         threads: int = 1,
-        pool: Executor | None = None,
+        pool: Executor | Workers | None = None,
         variant: str | None = None,
     ) -> None:
         self.shape, self.entries = form.shape, form.entries
