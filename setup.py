@@ -16,6 +16,7 @@ setup(
         Extension(
             "laconic.runtime.kernels._sparse",
             ["src/laconic/runtime/kernels/sparse.c"],
+            depends=[f"src/laconic/runtime/kernels/{name}.h" for name in ("memory", "quick")],
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,
             optional=True,

@@ -44,11 +44,15 @@ class SparseMatrix:
             block.check()
         compiled = native.extension()
         self.note = ""
+        self._quick: native.Quick = _never
         self._blocks: list[native.NativeBlock | plain.PlainBlock]
         if compiled is not None:
             number = native.pick_variant(compiled.variants(), variant)
             self.code = compiled.variants()[number]
-            self._blocks = [native.NativeBlock(block, compiled, number) for block in form.blocks]
+            blocks = [native.NativeBlock(block, compiled, number) for block in form.blocks]
+            self._blocks = [*blocks]
+            if len(blocks) == 1:
+                self._quick = blocks[0].quick(self._most_alone())
         else:
             scipy = plain.scipy_sparse()
             self.code = "numpy" if scipy is None else "scipy"
@@ -61,6 +65,15 @@ class SparseMatrix:
 
         Raises ``InputError`` when shapes or types do not fit.
         """
+        y = self._quick(x, bias, relu)
+        return self._long_way(x, bias, relu) if y is None else y
+
+    def _most_alone(self) -> int:
+        """Rows of x that one thread does alone."""
+        return 2**31 - 1 if self._pool is None else (WORTH_A_THREAD - 1) // max(1, self.entries)
+
+    def _long_way(self, x: AnyArray, bias: FloatArray | None, relu: bool) -> FloatArray:
+        """What needs a copy, several blocks or threads; and what does not fit."""
         rows, cols = self.shape
         if x.ndim < 1 or x.shape[-1] != cols or x.dtype != np.float32:
             raise InputError(
@@ -102,6 +115,11 @@ class SparseMatrix:
         last = len(self._blocks) - 1
         for k, block in enumerate(self._blocks):
             block.multiply(x, y, bias if k == last else None, relu and k == last, k > 0, rows)
+
+
+def _never(x: AnyArray, bias: FloatArray | None, relu: bool) -> FloatArray | None:
+    """There is no quick way."""
+    return None
 
 
 def _plain_memory(array: FloatArray) -> FloatArray:

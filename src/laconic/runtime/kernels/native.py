@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels.compact import FORMS, Block
+
+Quick = Callable[[AnyArray, FloatArray | None, bool], FloatArray | None]
+"""``quick(x, bias, relu)`` is y, or None when x or the bias must be copied, split or refused first."""
 
 
 class Extension(Protocol):
@@ -21,6 +26,9 @@ class Extension(Protocol):
 
     def multiply(self, *arguments: Any) -> None:
         """Fill a range of rows of y."""
+
+    def quick(self, *arguments: Any) -> Quick:
+        """A function for whole calls that need no care."""
 
     def nbytes(self, matrix: object) -> int:
         """Memory of a packed block."""
@@ -63,6 +71,10 @@ class NativeBlock:
         except ValueError as error:
             raise InputError(f"a compact matrix contradicts itself: {error}") from error
         self.nbytes = code.nbytes(self._matrix)
+
+    def quick(self, most: int) -> Quick:
+        """The whole product in one call, for at most ``most`` rows of x; for a matrix of one block."""
+        return self._code.quick(self._matrix, np.empty, np.dtype(np.float32), most, self._variant)
 
     def multiply(
         self, x: FloatArray, y: FloatArray, bias: AnyArray | None, relu: bool, add: bool, rows: range

@@ -33,8 +33,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
+#include "quick.h"
+
 #define CAPSULE "laconic.runtime.kernels.Matrix"
-#define ALIGN 64
 #define PANEL 512      /* rows that share their runs; ranges of rows begin at a panel */
 #define WIDE_COLUMNS 2048 /* up to here a tile has 32 lanes: 256 KiB */
 #define MOST_COLUMNS 65535  /* so that the length of a full row's list fits in 16 bits */
@@ -62,19 +64,17 @@ typedef struct {
     const Run *run;
     const uint16_t *row;
     const uint16_t *columns;
-    void *memory;
+    Weights memory;
 } Matrix;
 
-typedef struct {
-    const float *x;    /* [batch, width] */
-    const float *bias; /* [rows] or NULL */
-    float *y;          /* [batch, rows] */
-    size_t width, batch, row0, row1;
-    int relu, add; /* clip at zero; add to what y holds */
-} Call;
+#if defined(__GNUC__) || defined(__clang__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
 
 /* One sample's rows r0 .. r0 + n of y, from sums that lie `stride` apart. */
-static void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
+INLINE void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
     for (size_t r = 0; r < n; r++) {
         float total = sum[r * stride];
         if (call->add) total += y[r];
@@ -86,7 +86,7 @@ static void finish(const Call *call, const float *sum, size_t stride, size_t r0,
 /* ---- one row of x ------------------------------------------------------------------------------------- */
 
 /* Four indices at once: loads are what this code waits for. */
-static inline uint64_t four(const uint16_t *c) {
+INLINE uint64_t four(const uint16_t *c) {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t found;
     memcpy(&found, c, sizeof found);
@@ -121,14 +121,14 @@ static inline uint64_t four(const uint16_t *c) {
     for (; i < n; i++) s0 += x[c[i]] TIMES(i, c[i]);                                                         \
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
 
-static inline float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
+INLINE float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
 
-static inline float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
+INLINE float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
     SCALAR_SUM(BY_VALUE)
 }
 
 /* Two look-ups an entry leave no registers for more. */
-static inline float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
+INLINE float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
     const unsigned mask = (1u << bits) - 1;
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     size_t i = 0;
@@ -142,7 +142,7 @@ static inline float sum_coded(const float *x, const uint16_t *c, const float *le
     return (s0 + s1) + (s2 + s3);
 }
 
-static void one_row(const Matrix *m, const Call *call) {
+INLINE void row_of_x(const Matrix *m, const Call *call) {
     const float *x = call->x + m->first;
     for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
         size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
@@ -168,16 +168,31 @@ static void one_row(const Matrix *m, const Call *call) {
     }
 }
 
+static void one_row_baseline(const Matrix *m, const Call *call) { row_of_x(m, call); }
+#ifdef X86
+/* The same sums in this processor's newer encoding: the older one waits for what the vector code of others left
+ * in the upper halves of the registers. */
+__attribute__((target("avx2"))) static void one_row_avx2(const Matrix *m, const Call *call) { row_of_x(m, call); }
+#endif
+
+static void one_row(const Matrix *m, const Call *call, int variant) {
+#ifdef X86
+    if (variant >= AVX2) {
+        one_row_avx2(m, call);
+        return;
+    }
+#endif
+    one_row_baseline(m, call);
+}
+
 /* ---- several rows of x --------------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
 typedef float lanes4 __attribute__((vector_size(16), aligned(16)));
 typedef float lanes8 __attribute__((vector_size(32), aligned(32)));
 typedef float lanes16 __attribute__((vector_size(64), aligned(64)));
 #define HAVE_LANES 1
 #else
-#define INLINE static inline
 #define HAVE_LANES 0
 #endif
 
@@ -330,7 +345,7 @@ static void run(const Matrix *m, const Call *call, int variant, float *tile) {
             Call one = *call;
             one.x += b * call->width;
             one.y += b * m->rows;
-            one_row(m, &one);
+            one_row(m, &one, variant);
         }
         return;
     }
@@ -349,17 +364,9 @@ static void run(const Matrix *m, const Call *call, int variant, float *tile) {
 
 /* ---- Python's side ----------------------------------------------------------------------------------------- */
 
-static void *aligned(size_t bytes, void **memory) {
-    *memory = bytes > SIZE_MAX - ALIGN ? NULL : malloc(bytes + ALIGN);
-    if (!*memory) return NULL;
-    return (void *)(((uintptr_t)*memory + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
-}
-
-static size_t rounded(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
-
 static void release(PyObject *capsule) {
     Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
-    if (m) free(m->memory);
+    if (m) free_weights(m->memory);
     free(m);
 }
 
@@ -404,7 +411,8 @@ static Matrix *build(Matrix shape, const Py_buffer *arrays) {
     char *start = NULL;
     if (m) {
         *m = shape;
-        start = aligned(total, &m->memory);
+        m->memory = take_weights(total);
+        start = m->memory.start;
     }
     if (!start) {
         free(m);
@@ -421,7 +429,7 @@ static Matrix *build(Matrix shape, const Py_buffer *arrays) {
     const char *wrong = check(m, arrays[PANELS].buf, (Place *)start);
     if (!wrong) return m;
     PyErr_SetString(PyExc_ValueError, wrong);
-    free(m->memory);
+    free_weights(m->memory);
     free(m);
     return NULL;
 }
@@ -456,7 +464,7 @@ static PyObject *pack(PyObject *self, PyObject *args) {
     else {
         Matrix *m = build(shape, a);
         if (m && !(capsule = PyCapsule_New(m, CAPSULE, release))) {
-            free(m->memory);
+            free_weights(m->memory);
             free(m);
         }
     }
@@ -477,6 +485,20 @@ static const char *misfit(const Matrix *m, const Call *call, const Py_buffer *x,
     return NULL;
 }
 
+static int product(const void *matrix, const Call *call, int variant) {
+    const Matrix *m = matrix;
+    void *memory = NULL;
+    float *tile = NULL;
+    size_t lanes = lanes_for(m, call->batch);
+    if (HAVE_LANES && call->batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
+    /* without room for a tile the rows of x go one by one */
+    Py_BEGIN_ALLOW_THREADS
+    run(m, call, variant, tile);
+    Py_END_ALLOW_THREADS
+    free(memory);
+    return 0;
+}
+
 static PyObject *multiply(PyObject *self, PyObject *args) {
     PyObject *capsule;
     Py_ssize_t width, batch, row0, row1;
@@ -495,22 +517,26 @@ static PyObject *multiply(PyObject *self, PyObject *args) {
         if (!wrong && (variant < 0 || variant >= VARIANTS || !runs(variant))) wrong = "not on this processor";
         if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
     }
-    if (m && !wrong) {
-        void *memory = NULL;
-        float *tile = NULL;
-        size_t lanes = lanes_for(m, batch);
-        if (HAVE_LANES && batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
-        /* without room for a tile the rows of x go one by one */
-        Py_BEGIN_ALLOW_THREADS
-        run(m, &call, variant, tile);
-        Py_END_ALLOW_THREADS
-        free(memory);
-        done = 1;
-    }
+    if (m && !wrong) done = product(m, &call, variant) == 0;
     PyBuffer_Release(&x);
     PyBuffer_Release(&y);
     if (bias.buf) PyBuffer_Release(&bias);
     return done ? Py_NewRef(Py_None) : NULL;
+}
+
+/* quick.h says what it is for. */
+static PyObject *quick(PyObject *self, PyObject *args) {
+    Quick q = {.product = product};
+    Py_ssize_t most;
+    if (!PyArg_ParseTuple(args, "OOOni", &q.owner, &q.empty, &q.dtype, &most, &q.variant)) return NULL;
+    const Matrix *m = PyCapsule_GetPointer(q.owner, CAPSULE);
+    if (!m) return NULL;
+    if (most < 0 || m->first || q.variant < 0 || q.variant >= VARIANTS || !runs(q.variant)) {
+        PyErr_SetString(PyExc_ValueError, "not the whole matrix, or not on this processor");
+        return NULL;
+    }
+    q.matrix = m, q.rows = m->rows, q.cols = m->cols, q.most = most;
+    return new_quick(q);
 }
 
 static PyObject *nbytes(PyObject *self, PyObject *capsule) {
@@ -522,6 +548,7 @@ static PyMethodDef METHODS[] = {
     {"pack", pack, METH_VARARGS, "pack(rows, cols, first, form, bits, panels, runs, rows, columns, reals) -> matrix"},
     {"multiply", multiply, METH_VARARGS,
      "multiply(matrix, x, width, batch, y, bias, relu, add, row0, row1, variant): fills rows row0..row1 of y"},
+    {"quick", quick, METH_VARARGS, "quick(matrix, numpy.empty, dtype, most rows of x, variant) -> function"},
     {"nbytes", nbytes, METH_O, "nbytes(matrix) -> bytes of memory that it holds"},
     {"variants", variants, METH_NOARGS, "variants() -> names of the code paths this processor runs, best last"},
     {NULL, NULL, 0, NULL},
