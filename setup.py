@@ -1,6 +1,6 @@
-"""The one part of the package that is compiled: the kernel for matrices that are mostly zero.
+"""The parts of the package that are compiled: the kernels for mostly-zero and for two-bit matrices.
 
-It is optional: where no compiler is found the package installs without it and computes the same by NumPy.
+They are optional: where no compiler is found the package installs without them, and NumPy computes the same.
 """
 
 import sys
@@ -10,17 +10,19 @@ from setuptools import Extension, setup
 # The scalar sums of batch 1 must stay scalar (grouped into vectors they take 1.5 times as long), and products
 # must not be fused, so that every processor gives the same bits.
 FLAGS = ["-O3", "-g0", "-fno-tree-slp-vectorize", "-ffp-contract=off"]
+KERNELS = "src/laconic/runtime/kernels"
 
 setup(
     ext_modules=[
         Extension(
-            "laconic.runtime.kernels._sparse",
-            ["src/laconic/runtime/kernels/sparse.c"],
-            depends=[f"src/laconic/runtime/kernels/{name}.h" for name in ("memory", "quick")],
+            f"laconic.runtime.kernels._{name}",
+            [f"{KERNELS}/{name}.c"],
+            depends=[f"{KERNELS}/call.h", f"{KERNELS}/memory.h"],
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,
             optional=True,
         )
+        for name in ("sparse", "twobit")
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -219,7 +219,7 @@ def test_the_compiled_code_refuses_them_by_itself(name: str, form: Compact) -> N
     code = native.extension()
     assert code is not None
     with pytest.raises(InputError, match="contradicts itself"):
-        native.NativeBlock(form.blocks[0], code, 0)
+        native.sparse_block(form.blocks[0], code, 0)
 
 
 @compiled

@@ -4,6 +4,9 @@
 ``accuracy_level`` 4 it also rounds the activations to 8 bits, which is several times faster and no longer
 the network's own function (relative error about 0.5 % on noise); with level 0 it computes in float32.
 ``MatMulInteger`` does the same for 8-bit integers. The weights are exact in all of them.
+
+A kernel of our own holds two bits a weight, without scales (``kernels/two_bits.py``); it rounds activations
+too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.records import AnyArray, Codebook, IntArray, IntTensor, Tensor
 from laconic.runtime.engines.session import beside
+from laconic.runtime.kernels import TwoBits, fits_two_bits, two_bits
 
 if TYPE_CHECKING:
     import onnx
@@ -72,6 +76,17 @@ def ways_for(tensor: Tensor) -> tuple[Way, ...]:
     if lowest >= -127 and highest <= 127:
         ways.append("8-bit-int8")
     return tuple(ways)
+
+
+def own_two_bits(tensor: Tensor) -> TwoBits | None:
+    """The matrix as our own kernel takes it; None when its values do not fit in two bits."""
+    found = scaled(tensor)
+    if found is None or found.integers.ndim != 2 or not found.integers.size:
+        return None
+    lowest, highest = int(found.integers.min()), int(found.integers.max())
+    if not fits_two_bits(lowest, highest, found.integers.shape[1]):
+        return None
+    return two_bits(found.integers, found.step)
 
 
 def packed_nodes(

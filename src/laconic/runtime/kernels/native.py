@@ -1,4 +1,4 @@
-"""The compiled kernel: whether it is here, and which of its code paths this processor runs."""
+"""The compiled kernels: whether they are here, and which of their code paths this processor runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels.compact import FORMS, Block
+from laconic.runtime.kernels.two_bits import TwoBits, packed
 
 Quick = Callable[[AnyArray, FloatArray | None, bool], FloatArray | None]
 """``quick(x, bias, relu)`` is y, or None when x or the bias must be copied, split or refused first."""
 
 
 class Extension(Protocol):
-    """What ``sparse.c`` offers."""
+    """What ``sparse.c`` and ``twobit.c`` offer."""
 
     def variants(self) -> list[str]:
         """Names of the code paths that this processor runs, the best last."""
 
     def pack(self, *arguments: Any) -> object:
-        """A checked copy of a block."""
+        """A checked copy of a matrix or a block of it."""
 
     def multiply(self, *arguments: Any) -> None:
         """Fill a range of rows of y."""
@@ -43,6 +44,15 @@ def extension() -> Extension | None:
     return _sparse  # type: ignore[no-any-return]
 
 
+def two_bit_extension() -> Extension | None:
+    """The compiled module for two-bit matrices, or None where it is missing."""
+    try:
+        from laconic.runtime.kernels import _twobit  # type: ignore[attr-defined]
+    except ImportError:
+        return None
+    return _twobit  # type: ignore[no-any-return]
+
+
 def pick_variant(names: Sequence[str], wanted: str | None) -> int:
     """The number of the code path to run: the one asked for, or the best there is.
 
@@ -59,15 +69,12 @@ def pick_variant(names: Sequence[str], wanted: str | None) -> int:
 
 
 class NativeBlock:
-    """A block in the compiled kernel's own memory."""
+    """A block in a compiled kernel's own memory: what its ``pack`` made of these arguments."""
 
-    def __init__(self, block: Block, code: Extension, variant: int) -> None:
+    def __init__(self, code: Extension, variant: int, *arguments: Any) -> None:
         self._code, self._variant = code, variant
-        form = FORMS.index(block.form) if block.form in FORMS else -1
         try:
-            self._matrix = code.pack(
-                block.rows, block.cols, block.first, form, block.bits, *(a.tobytes() for a in block.arrays)
-            )
+            self._matrix = code.pack(*arguments)
         except ValueError as error:
             raise InputError(f"a compact matrix contradicts itself: {error}") from error
         self.nbytes = code.nbytes(self._matrix)
@@ -84,3 +91,15 @@ class NativeBlock:
         self._code.multiply(
             self._matrix, x, width, batch, y, bias, relu, add, rows.start, rows.stop, self._variant
         )
+
+
+def sparse_block(block: Block, code: Extension, variant: int) -> NativeBlock:
+    """A block of a sparse matrix."""
+    form = FORMS.index(block.form) if block.form in FORMS else -1
+    arrays = (array.tobytes() for array in block.arrays)
+    return NativeBlock(code, variant, block.rows, block.cols, block.first, form, block.bits, *arrays)
+
+
+def two_bit_block(form: TwoBits, code: Extension, variant: int) -> NativeBlock:
+    """A whole two-bit matrix."""
+    return NativeBlock(code, variant, *form.shape, form.lowest, form.step, packed(form))

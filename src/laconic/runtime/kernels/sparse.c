@@ -33,17 +33,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "call.h"
 #include "memory.h"
-#include "quick.h"
 
 #define CAPSULE "laconic.runtime.kernels.Matrix"
 #define PANEL 512      /* rows that share their runs; ranges of rows begin at a panel */
 #define WIDE_COLUMNS 2048 /* up to here a tile has 32 lanes: 256 KiB */
 #define MOST_COLUMNS 65535  /* so that the length of a full row's list fits in 16 bits */
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define X86 1
-#endif
 
 enum { BASELINE, AVX2, AVX512, VARIANTS };
 enum { GROUPED, CODED, VALUED, FORMS };
@@ -66,22 +62,6 @@ typedef struct {
     const uint16_t *columns;
     Weights memory;
 } Matrix;
-
-#if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
-
-/* One sample's rows r0 .. r0 + n of y, from sums that lie `stride` apart. */
-INLINE void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
-    for (size_t r = 0; r < n; r++) {
-        float total = sum[r * stride];
-        if (call->add) total += y[r];
-        if (call->bias) total += call->bias[r0 + r];
-        y[r] = call->relu && total <= 0.0f ? 0.0f : total; /* a NaN stays */
-    }
-}
 
 /* ---- one row of x ------------------------------------------------------------------------------------- */
 
@@ -328,17 +308,6 @@ static int runs(int variant) {
     return 0;
 }
 
-static PyObject *variants(PyObject *self, PyObject *none) {
-    PyObject *found = PyList_New(0);
-    for (int k = 0; found && k < VARIANTS; k++) {
-        if (!runs(k)) continue;
-        PyObject *name = PyUnicode_FromString(NAMES[k]);
-        if (!name || PyList_Append(found, name) < 0) Py_CLEAR(found);
-        Py_XDECREF(name);
-    }
-    return found;
-}
-
 static void run(const Matrix *m, const Call *call, int variant, float *tile) {
     if (!tile) {
         for (size_t b = 0; b < call->batch; b++) {
@@ -472,19 +441,6 @@ static PyObject *pack(PyObject *self, PyObject *args) {
     return capsule;
 }
 
-/* What is wrong with the arrays of a call, or NULL. */
-static const char *misfit(const Matrix *m, const Call *call, const Py_buffer *x, const Py_buffer *y,
-                          const Py_buffer *bias) {
-    if (call->batch > INT32_MAX || call->width > INT32_MAX) return "x is too large";
-    if (m->cols > call->width || m->first > call->width - m->cols) return "x has too few columns";
-    if ((size_t)x->len != call->batch * call->width * 4) return "x has a wrong size";
-    if ((size_t)y->len != call->batch * m->rows * 4) return "y has a wrong size";
-    if (bias->buf && (size_t)bias->len != m->rows * 4) return "the bias has a wrong size";
-    if (call->row0 % PANEL || (call->row1 % PANEL && call->row1 != m->rows) || call->row0 > call->row1 || call->row1 > m->rows) return "a wrong range of rows";
-    if (((uintptr_t)x->buf | (uintptr_t)y->buf | (uintptr_t)bias->buf) % sizeof(float)) return "not aligned";
-    return NULL;
-}
-
 static int product(const void *matrix, const Call *call, int variant) {
     const Matrix *m = matrix;
     void *memory = NULL;
@@ -499,45 +455,18 @@ static int product(const void *matrix, const Call *call, int variant) {
     return 0;
 }
 
-static PyObject *multiply(PyObject *self, PyObject *args) {
-    PyObject *capsule;
-    Py_ssize_t width, batch, row0, row1;
-    int relu, add, variant;
-    Py_buffer x, y, bias;
-    if (!PyArg_ParseTuple(args, "Oy*nnw*z*ppnni", &capsule, &x, &width, &batch, &y, &bias, &relu, &add, &row0,
-                          &row1, &variant))
-        return NULL;
-    int done = 0;
-    const Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
-    Call call = {.x = x.buf, .bias = bias.buf, .y = y.buf, .width = width, .batch = batch};
-    call.relu = relu, call.add = add, call.row0 = row0, call.row1 = row1;
-    const char *wrong = NULL;
-    if (m) {
-        wrong = width < 0 || batch < 0 || row0 < 0 || row1 < 0 ? "negative sizes" : misfit(m, &call, &x, &y, &bias);
-        if (!wrong && (variant < 0 || variant >= VARIANTS || !runs(variant))) wrong = "not on this processor";
-        if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
-    }
-    if (m && !wrong) done = product(m, &call, variant) == 0;
-    PyBuffer_Release(&x);
-    PyBuffer_Release(&y);
-    if (bias.buf) PyBuffer_Release(&bias);
-    return done ? Py_NewRef(Py_None) : NULL;
+static Shape shape_of(const void *matrix) {
+    const Matrix *m = matrix;
+    return (Shape){m->rows, m->cols, m->first};
 }
 
-/* quick.h says what it is for. */
-static PyObject *quick(PyObject *self, PyObject *args) {
-    Quick q = {.product = product};
-    Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "OOOni", &q.owner, &q.empty, &q.dtype, &most, &q.variant)) return NULL;
-    const Matrix *m = PyCapsule_GetPointer(q.owner, CAPSULE);
-    if (!m) return NULL;
-    if (most < 0 || m->first || q.variant < 0 || q.variant >= VARIANTS || !runs(q.variant)) {
-        PyErr_SetString(PyExc_ValueError, "not the whole matrix, or not on this processor");
-        return NULL;
-    }
-    q.matrix = m, q.rows = m->rows, q.cols = m->cols, q.most = most;
-    return new_quick(q);
-}
+static const Kernel KERNEL = {CAPSULE, PANEL, VARIANTS, NAMES, runs, shape_of, product};
+
+static PyObject *multiply(PyObject *self, PyObject *args) { return multiply_by(&KERNEL, args); }
+
+static PyObject *quick(PyObject *self, PyObject *args) { return new_quick(&KERNEL, args); }
+
+static PyObject *variants(PyObject *self, PyObject *none) { return variants_of(&KERNEL); }
 
 static PyObject *nbytes(PyObject *self, PyObject *capsule) {
     const Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);

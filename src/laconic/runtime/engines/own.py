@@ -1,0 +1,39 @@
+"""The ways of our own kernels, and the matrices that run them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Literal
+
+from laconic.errors import InputError
+from laconic.records import Tensor
+from laconic.runtime.engines.few_bits import own_two_bits
+from laconic.runtime.kernels import KernelMatrix, SparseMatrix, TwoBitMatrix, compact
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+OwnWay = Literal["sparse", "2-bit-kernel"]
+"""``2-bit-kernel`` rounds activations to 8 bits."""
+
+
+def is_own(way: str) -> TypeIs[OwnWay]:
+    """Whether a way is one of our own kernels.
+
+    >>> is_own("sparse"), is_own("4-bit")
+    (True, False)
+    """
+    return way in ("sparse", "2-bit-kernel")
+
+
+def own_matrix(tensor: Tensor, way: OwnWay, threads: int, pool: Executor | None) -> KernelMatrix:
+    """The matrix of a layer in one of our kernels.
+
+    Raises ``InputError`` when the tensor does not fit in two bits and that was asked for.
+    """
+    if way == "sparse":
+        return SparseMatrix(compact(tensor), threads=threads, pool=pool)
+    form = own_two_bits(tensor)
+    if form is None:
+        raise InputError(f"tensor {tensor.name!r} does not fit in two bits")
+    return TwoBitMatrix(form, threads=threads, pool=pool)
