@@ -122,7 +122,7 @@ INLINE float sum_coded(const float *x, const uint16_t *c, const float *level, in
     return (s0 + s1) + (s2 + s3);
 }
 
-INLINE void row_of_x(const Matrix *m, const Call *call) {
+static void one_row(const Matrix *m, const Call *call) {
     const float *x = call->x + m->first;
     for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
         size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
@@ -146,26 +146,6 @@ INLINE void row_of_x(const Matrix *m, const Call *call) {
         }
         finish(call, sums, 1, r0, n, call->y + r0);
     }
-}
-
-static void one_row_baseline(const Matrix *m, const Call *call) { row_of_x(m, call); }
-#ifdef X86
-/* The same sums in the newer encoding, after clearing the upper halves of the registers: what vector code of
- * others leaves there (ONNX Runtime's 2-bit kernel does) slows scalar sums down by a third on a Zen 4. */
-__attribute__((target("avx2"))) static void one_row_avx2(const Matrix *m, const Call *call) {
-    __builtin_ia32_vzeroupper();
-    row_of_x(m, call);
-}
-#endif
-
-static void one_row(const Matrix *m, const Call *call, int variant) {
-#ifdef X86
-    if (variant >= AVX2) {
-        one_row_avx2(m, call);
-        return;
-    }
-#endif
-    one_row_baseline(m, call);
 }
 
 /* ---- several rows of x --------------------------------------------------------------------------------- */
@@ -317,7 +297,7 @@ static void run(const Matrix *m, const Call *call, int variant, float *tile) {
             Call one = *call;
             one.x += b * call->width;
             one.y += b * m->rows;
-            one_row(m, &one, variant);
+            one_row(m, &one);
         }
         return;
     }
