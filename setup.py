@@ -1,6 +1,6 @@
-"""What is compiled of the package: the kernel for mostly-zero matrices, and the adaptive codec's reader.
+"""What is compiled of the package: the kernels for mostly-zero and two-bit matrices, the adaptive codec.
 
-Both are optional: where no compiler is found the package installs without and computes the same by NumPy.
+All are optional: where no compiler is found the package installs without and computes the same by NumPy.
 """
 
 import sys
@@ -9,24 +9,23 @@ from setuptools import Extension, setup
 
 # The scalar sums of batch 1 must stay scalar (grouped into vectors they take 1.5 times as long), and products
 # must not be fused, so that every processor gives the same bits.
-FLAGS = ["-O3", "-g0", "-fno-tree-slp-vectorize", "-ffp-contract=off"]
+FLAGS = [] if sys.platform == "win32" else ["-O3", "-g0", "-fno-tree-slp-vectorize", "-ffp-contract=off"]
+KERNELS = "src/laconic/runtime/kernels"
+SHARED = [f"{KERNELS}/call.h", f"{KERNELS}/memory.h"]
+
+
+def extension(name: str, source: str, depends: list[str]) -> Extension:
+    """One optional module against Python's stable interface."""
+    return Extension(
+        name, [source], depends=depends, extra_compile_args=FLAGS, py_limited_api=True, optional=True
+    )
+
 
 setup(
     ext_modules=[
-        Extension(
-            "laconic.runtime.kernels._sparse",
-            ["src/laconic/runtime/kernels/sparse.c"],
-            extra_compile_args=[] if sys.platform == "win32" else FLAGS,
-            py_limited_api=True,
-            optional=True,
-        ),
-        Extension(
-            "laconic.pack._adaptive",
-            ["src/laconic/pack/adaptive.c"],
-            extra_compile_args=[] if sys.platform == "win32" else ["-O2", "-g0", "-ffp-contract=off"],
-            py_limited_api=True,
-            optional=True,
-        ),
+        extension("laconic.runtime.kernels._sparse", f"{KERNELS}/sparse.c", SHARED),
+        extension("laconic.runtime.kernels._twobit", f"{KERNELS}/twobit.c", SHARED),
+        extension("laconic.pack._adaptive", "src/laconic/pack/adaptive.c", []),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -27,6 +27,7 @@ from laconic.records import (
 from laconic.runtime import Engine, Network, load
 from laconic.runtime.engines import cache, choice, few_bits, installed, measure
 from laconic.runtime.engines.few_bits import Way, ways_for
+from laconic.runtime.engines.own import own_matrix
 from laconic.runtime.kernels import native, plain
 
 
@@ -139,10 +140,10 @@ def test_as_few_cuts_as_the_graph_allows() -> None:
     assembly = Network.from_packed(branches(), 1, engine="sparse")._assembly
     assert assembly is not None
     kinds = [type(step).__name__ for step in assembly.steps]
-    assert kinds == ["SessionStep", *["SparseStep"] * 3, "SessionStep", "SparseStep", "SessionStep"]
+    assert kinds == ["SessionStep", *["KernelStep"] * 3, "SessionStep", "KernelStep", "SessionStep"]
     whole = Network.from_packed(perceptron(), 1, engine="sparse")._assembly
     assert whole is not None
-    assert [type(step).__name__ for step in whole.steps] == ["ViewStep", *["SparseStep"] * 3, "ViewStep"]
+    assert [type(step).__name__ for step in whole.steps] == ["ViewStep", *["KernelStep"] * 3, "ViewStep"]
 
 
 @pytest.mark.parametrize("most", [1, 7, 100])
@@ -173,6 +174,36 @@ def _prefer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
     cache.cache_file().unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(native.two_bit_extension() is None, reason="installed without a compiler")
+@pytest.mark.parametrize("name", ["perceptron", "branches", "shared"])
+def test_layers_run_in_our_own_two_bit_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "SMALL", 100)
+    monkeypatch.setattr(measure, "SECONDS_A_WAY", 0.0)
+    packed, shape = NETWORKS[name]
+    _prefer("2-bit-kernel", monkeypatch)
+    network = Network.from_packed(packed, 1, engine="fastest")
+    assert {layer.way for layer in network.layers} == {"2-bit-kernel"}
+    dense = Network.from_packed(packed, 1, engine="onnxruntime")
+    assert network.nbytes < dense.nbytes / 3
+    for batch in (1, 5):
+        x = np.random.default_rng(batch).standard_normal((batch, *shape)).astype(np.float32)
+        same(network, dense, x, 0.05)
+
+
+def test_what_fits_our_own_two_bit_kernel() -> None:
+    q = np.array([[0, 1, 2]], np.int32)
+    found = few_bits.own_two_bits(IntTensor("w", q, Codebook((-0.5, 0.0, 0.5))))
+    assert found is not None
+    assert (found.integers.tolist(), found.step, found.lowest) == ([[-1, 0, 1]], 0.5, -1)
+    for grid, levels, fits in ((UniformGrid(0.5), [0, 3], True), (UniformGrid(0.5), [-2, 2], False)):
+        tensor = IntTensor("w", np.array([levels], np.int32), grid)
+        assert (few_bits.own_two_bits(tensor) is not None) == fits
+        if not fits:
+            with pytest.raises(InputError, match="'w' does not fit in two bits"):
+                own_matrix(tensor, "2-bit-kernel", 1, None)
+    assert few_bits.own_two_bits(RawTensor("w", np.zeros((1, 3), np.float32))) is None
 
 
 def test_auto_never_rounds_activations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,43 @@ def test_the_compiled_code_refuses_them_by_itself(name: str, form: Compact) -> N
     code = native.extension()
     assert code is not None
     with pytest.raises(InputError, match="contradicts itself"):
-        native.NativeBlock(form.blocks[0], code, 0)
+        native.sparse_block(form.blocks[0], code, 0)
+
+
+@compiled
+def test_a_call_that_fits_goes_the_quick_way_and_no_other_does() -> None:
+    tensor = ternary(30, 20, 0.5)
+    matrix = SparseMatrix(compact(tensor))
+    x, bias = np.random.default_rng(6).standard_normal((2, 3, 20)).astype(np.float32), np.ones(30, np.float32)
+    for given in (x, x[0], x[0, 0], x[:0], x[:1, :1]):
+        for arguments in ((given, None, False), (given, bias, True)):
+            y = matrix._quick(*arguments)
+            assert y is not None
+            assert y.flags.owndata
+            np.testing.assert_array_equal(y, matrix._long_way(*arguments))
+    unaligned = np.frombuffer(b"\0" * 81, np.uint8)[1:].view(np.float32)
+    odd: list[Any] = [x.astype(np.float64), x.astype(">f4"), x[..., :19], x[..., ::-1], x[0, 0, 0], unaligned]
+    odd += [x.view(np.int32), x.tolist(), None]
+    assert all(matrix._quick(wrong, None, False) is None for wrong in odd)
+    for wrong_bias in (bias[:29], bias.astype(np.float64), bias[:, None], 1.0):
+        assert matrix._quick(x, wrong_bias, False) is None  # type: ignore[arg-type]
+    np.testing.assert_array_equal(matrix(unaligned), matrix(unaligned.copy()))
+    with pytest.raises(TypeError):
+        matrix._quick(x)  # type: ignore[call-arg]
+
+
+@compiled
+def test_weights_share_pages_and_leave_them() -> None:
+    rng = np.random.default_rng(7)
+    tensor, x = ternary(300, 200, 0.6), rng.standard_normal((1, 200)).astype(np.float32)
+    right = SparseMatrix(compact(tensor))(x)
+    kept: list[SparseMatrix] = []
+    for _ in range(300):
+        kept.append(SparseMatrix(compact(tensor)))
+        if rng.random() < 0.4:
+            del kept[int(rng.integers(len(kept)))]
+    for matrix in kept:
+        np.testing.assert_array_equal(matrix(x), right)
 
 
 @compiled

@@ -16,7 +16,8 @@ from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way, replace_layers
 from laconic.runtime.engines.layers import LinearLayer, find_layers
-from laconic.runtime.engines.plan import Cutter, SessionStep, SparseStep, Step
+from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
+from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
 from laconic.runtime.onnx_build import build
 from laconic.runtime.sizes import check_sizes
@@ -25,7 +26,7 @@ from laconic.runtime.workers import Workers
 if TYPE_CHECKING:
     import onnx
 
-    from laconic.runtime.kernels import SparseMatrix
+    from laconic.runtime.kernels import KernelMatrix
 
 Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -143,39 +144,33 @@ def _chosen(
     packed: dict[int, tuple[Tensor, Way]] = {
         layer.matmul: (layer.tensor, choice.way)
         for layer, choice in zip(layers, choices, strict=True)
-        if choice.way != "dense" and choice.way != "sparse"
+        if choice.way != "dense" and not is_own(choice.way)
     }
     if packed:
         replace_layers(proto, weights, packed)
-    sparse_values = {layer.x for layer, c in zip(layers, choices, strict=True) if c.way == "sparse"}
-    names = {c.name for c in choices if c.way == "sparse"}
+    own: dict[str, OwnWay] = {choice.name: choice.way for choice in choices if is_own(choice.way)}
+    own_values = {layer.x for layer in layers if layer.name in own}
     placed = find_layers(proto.graph, weights, model.tensors) if packed else layers
-    left = [layer for layer in placed if layer.name in names and layer.x in sparse_values]
-    matrices = _matrices(left, workers, pool)
+    left = [layer for layer in placed if layer.name in own and layer.x in own_values]
+    matrices = {
+        layer.name: own_matrix(layer.tensor, own[layer.name], workers, pool)
+        for layer in {layer.name: layer for layer in left}.values()
+    }
     steps = tuple(cutter.steps(left, matrices))
     return _gather(proto, steps, matrices, choices, weights)
-
-
-def _matrices(layers: Sequence[LinearLayer], workers: int, pool: Workers | None) -> dict[str, SparseMatrix]:
-    if not layers:
-        return {}
-    from laconic.runtime.kernels import SparseMatrix, compact
-
-    tensors = {layer.name: layer.tensor for layer in layers}
-    return {name: SparseMatrix(compact(t), threads=workers, pool=pool) for name, t in tensors.items()}
 
 
 def _gather(
     proto: onnx.ModelProto,
     steps: tuple[Step, ...],
-    matrices: Mapping[str, SparseMatrix],
+    matrices: Mapping[str, KernelMatrix],
     choices: Sequence[LayerChoice],
     weights: Mapping[str, AnyArray],
 ) -> Assembly:
-    """Only what some step reads is kept; the dense form of a sparse layer goes."""
+    """Only what some step reads is kept; the dense form of a layer in our own kernels goes."""
     used = {name for step in steps if isinstance(step, SessionStep) for name in step.weights}
     kept = {name: array for name, array in weights.items() if name in used}
-    biases = sum(step.bias.nbytes for step in steps if isinstance(step, SparseStep) and step.bias is not None)
+    biases = sum(step.bias.nbytes for step in steps if isinstance(step, KernelStep) and step.bias is not None)
     nbytes = sum(a.nbytes for a in kept.values()) + sum(m.nbytes for m in matrices.values()) + biases
     inputs = tuple(value.name for value in proto.graph.input)
     outputs = tuple(value.name for value in proto.graph.output)

@@ -14,11 +14,12 @@ from laconic.runtime.engines import cache
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
 from laconic.runtime.engines.layers import LinearLayer, stored
 from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call
+from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 
 if TYPE_CHECKING:
     from laconic.runtime.workers import Workers
 
-LayerWay = Literal["dense", "sparse"] | Way
+LayerWay = Literal["dense"] | OwnWay | Way
 
 SMALL = 2**17
 """Weights below which a layer stays dense unmeasured: 512 KiB of float32 are read from a core's own cache."""
@@ -102,6 +103,8 @@ class Chooser(NamedTuple):
         ways: list[LayerWay] = ["dense"]
         if layer.nonzeros <= MOST_NONZERO * stored(layer.tensor).size and _has_fast_code():
             ways.append("sparse")
+        if self.rounding and _has_two_bit_code() and layer.two_bits:
+            ways.append("2-bit-kernel")
         allowed = EXACT_WAYS + ROUNDING_WAYS if self.rounding else EXACT_WAYS
         return ways + [way for way in allowed if way in layer.fitting]
 
@@ -124,21 +127,20 @@ class Chooser(NamedTuple):
         )
 
     def _measure(self, layer: LinearLayer, rows: int) -> dict[str, float]:
-        from laconic.runtime.kernels import SparseMatrix, compact
-
         x = _example(self.batch * rows, layer.shape[1])
         calls: dict[str, Callable[[], object]] = {}
         for way in self._ways(layer):
-            if way == "sparse":
-                matrix = SparseMatrix(compact(layer.tensor), threads=self.workers, pool=self.pool)
+            if is_own(way):
+                matrix = own_matrix(layer.tensor, way, self.workers, self.pool)
                 calls[way] = lambda matrix=matrix: matrix(x)  # type: ignore[misc]
             else:
-                calls[way] = layer_call(layer.tensor, None if way == "dense" else way, x, self.threads)[0]
+                node_way = None if way == "dense" else way
+                calls[way] = layer_call(layer.tensor, node_way, x, self.threads)[0]
         return {**fastest_calls(calls), "cut": cut_seconds()}
 
     def _pick(self, layer: LinearLayer, rows: int, times: Mapping[str, float]) -> LayerChoice:
-        """The shortest; the sparse kernel pays for the cut, and no other for a session of its own."""
-        cost = {way: s + times["cut"] if way == "sparse" else s - times["cut"] for way, s in times.items()}
+        """The shortest; our own kernels pay for the cut, and no other way for a session of its own."""
+        cost = {way: s + times["cut"] if is_own(way) else s - times["cut"] for way, s in times.items()}
         ways = [way for way in self._ways(layer) if way in times]
         best = min(ways, key=lambda way: cost[way])
         if cost[best] > WORTH * cost["dense"]:
@@ -168,6 +170,12 @@ def _has_fast_code() -> bool:
     from laconic.runtime.kernels import native, plain
 
     return native.extension() is not None or plain.scipy_sparse() is not None
+
+
+def _has_two_bit_code() -> bool:
+    from laconic.runtime.kernels import native
+
+    return native.two_bit_extension() is not None
 
 
 def _below_break_even(layer: LinearLayer) -> str:

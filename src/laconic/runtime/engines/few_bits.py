@@ -4,6 +4,9 @@
 ``accuracy_level`` 4 it also rounds the activations to 8 bits, which is several times faster and no longer
 the network's own function (relative error about 0.5 % on noise); with level 0 it computes in float32.
 ``MatMulInteger`` does the same for 8-bit integers. The weights are exact in all of them.
+
+A kernel of our own holds two bits a weight, without scales (``kernels/two_bits.py``); it rounds activations
+too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from laconic.runtime.engines.session import beside
 
 if TYPE_CHECKING:
     import onnx
+
+    from laconic.runtime.kernels.two_bits import TwoBits
 
 BLOCK = 128
 """Weights that share a scale: the one size for which ONNX Runtime's 2-bit code is fast."""
@@ -70,6 +75,19 @@ def ways_for(tensor: Tensor) -> tuple[Way, ...]:
     if lowest >= -127 and highest <= 127:
         ways.append("8-bit-int8")
     return tuple(ways)
+
+
+def own_two_bits(tensor: Tensor) -> TwoBits | None:
+    """The matrix as our own kernel takes it; None when its values do not fit in two bits."""
+    from laconic.runtime.kernels.two_bits import fits_two_bits, two_bits
+
+    found = scaled(tensor)
+    if found is None or found.integers.ndim != 2 or not found.integers.size:
+        return None
+    lowest, highest = int(found.integers.min()), int(found.integers.max())
+    if not fits_two_bits(lowest, highest, found.integers.shape[1]):
+        return None
+    return two_bits(found.integers, found.step)
 
 
 def packed_nodes(

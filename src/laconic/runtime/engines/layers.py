@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from laconic.records import AnyArray, IntTensor, Tensor
-from laconic.runtime.engines.few_bits import Way, ways_for
+from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +44,11 @@ class LinearLayer:
     def fitting(self) -> tuple[Way, ...]:
         """The ways of few bits that the matrix fits."""
         return ways_for(self.tensor)
+
+    @cached_property
+    def two_bits(self) -> bool:
+        """Whether our own two-bit kernel can hold the matrix."""
+        return own_two_bits(self.tensor) is not None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-    from laconic.runtime.kernels import SparseMatrix
+    from laconic.runtime.kernels import KernelMatrix
 
 Values = MutableMapping[str, AnyArray]
 
@@ -40,10 +40,10 @@ class SessionStep(NamedTuple):
         values.update(zip(self.outputs, run_session(self.session, feed, self.outputs), strict=True))
 
 
-class SparseStep(NamedTuple):
-    """A linear layer in our own kernel."""
+class KernelStep(NamedTuple):
+    """A linear layer in one of our own kernels."""
 
-    matrix: SparseMatrix
+    matrix: KernelMatrix
     bias: FloatArray | None
     layer: LinearLayer
 
@@ -66,7 +66,7 @@ class ViewStep(NamedTuple):
             values[after] = x
 
 
-Step = SessionStep | SparseStep | ViewStep
+Step = SessionStep | KernelStep | ViewStep
 
 
 def stages(
@@ -141,7 +141,7 @@ class Cutter:
         dims = found.shape.dim[:-1] if found is not None else ()
         return math.prod(d.dim_value for d in dims if d.dim_value > 0)
 
-    def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, SparseMatrix]) -> list[Step]:
+    def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, KernelMatrix]) -> list[Step]:
         """The whole graph in order; :meth:`knows_types` must hold."""
         parts = stages(self._proto.graph, layers)
         made: list[Step] = []
@@ -151,7 +151,7 @@ class Cutter:
                 made.append(self._views(nodes) or self._session(nodes, wanted))
             for layer in ends:
                 bias = None if layer.bias is None else np.ascontiguousarray(self._weights[layer.bias])
-                made.append(SparseStep(matrices[layer.name], bias, layer))
+                made.append(KernelStep(matrices[layer.name], bias, layer))
         return made
 
     def _read_later(

@@ -1,6 +1,17 @@
-"""Kernels of our own for large matrices that are mostly zero: compact forms and their products."""
+"""Kernels of our own: matrices that are mostly zero in compact forms, and dense ones of two bits a weight."""
 
 from laconic.runtime.kernels.compact import Block, Compact, compact
-from laconic.runtime.kernels.matrix import SparseMatrix
+from laconic.runtime.kernels.matrix import KernelMatrix, SparseMatrix, TwoBitMatrix
+from laconic.runtime.kernels.two_bits import TwoBits, fits_two_bits, two_bits
 
-__all__ = ["Block", "Compact", "SparseMatrix", "compact"]
+__all__ = [
+    "Block",
+    "Compact",
+    "KernelMatrix",
+    "SparseMatrix",
+    "TwoBitMatrix",
+    "TwoBits",
+    "compact",
+    "fits_two_bits",
+    "two_bits",
+]

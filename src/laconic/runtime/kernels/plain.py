@@ -8,9 +8,17 @@ import numpy as np
 
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels.compact import Block
+from laconic.runtime.kernels.two_bits import TwoBits, rounded
 
 PRODUCTS_AT_ONCE = 2**20
 """Entries times batch that NumPy multiplies in one go: 8 MiB of float64."""
+
+
+EXACT = 2**24
+"""Integers up to here are float32 numbers, and so are their sums in any order."""
+
+ROWS_AT_ONCE = 256
+"""Rows of integers that are turned into float32 in one go."""
 
 
 def scipy_sparse() -> Any | None:
@@ -71,3 +79,33 @@ class PlainBlock:
                 out[:, row - rows.start + full] = np.add.reduceat(products, starts, axis=1)
             row = stop
         return out
+
+
+class PlainTwoBits:
+    """A two-bit matrix as bytes; products of integers in float32, so few at a time that they are exact."""
+
+    def __init__(self, form: TwoBits) -> None:
+        self._integers, self._step = form.integers.astype(np.int8), np.float32(form.step)
+        self.nbytes = self._integers.nbytes
+
+    def multiply(
+        self, x: FloatArray, y: FloatArray, bias: AnyArray | None, relu: bool, add: bool, rows: range
+    ) -> None:
+        """Rows ``rows`` of ``y = W x`` (batch, all rows), with what is to follow done at once."""
+        whole, steps = rounded(x)
+        factors = (self._step * steps)[:, None]
+        for start in range(rows.start, rows.stop, ROWS_AT_ONCE):
+            stop = min(rows.stop, start + ROWS_AT_ONCE)
+            part = y[:, start:stop]
+            total = self._sums(whole, start, stop).astype(np.float32) * factors
+            total = part + total if add else total
+            total = total if bias is None else total + bias[start:stop]
+            part[...] = np.maximum(total, 0) if relu else total
+
+    def _sums(self, whole: FloatArray, start: int, stop: int) -> AnyArray:
+        sums = np.zeros((len(whole), stop - start), np.int32)
+        width = EXACT // (3 * 127)
+        for first in range(0, whole.shape[1], width):
+            integers = self._integers[start:stop, first : first + width].astype(np.float32)
+            sums += (whole[:, first : first + width] @ integers.T).astype(np.int32)
+        return sums

@@ -33,15 +33,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "call.h"
+#include "memory.h"
+
 #define CAPSULE "laconic.runtime.kernels.Matrix"
-#define ALIGN 64
 #define PANEL 512      /* rows that share their runs; ranges of rows begin at a panel */
 #define WIDE_COLUMNS 2048 /* up to here a tile has 32 lanes: 256 KiB */
 #define MOST_COLUMNS 65535  /* so that the length of a full row's list fits in 16 bits */
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define X86 1
-#endif
 
 enum { BASELINE, AVX2, AVX512, VARIANTS };
 enum { GROUPED, CODED, VALUED, FORMS };
@@ -62,31 +60,13 @@ typedef struct {
     const Run *run;
     const uint16_t *row;
     const uint16_t *columns;
-    void *memory;
+    Weights memory;
 } Matrix;
-
-typedef struct {
-    const float *x;    /* [batch, width] */
-    const float *bias; /* [rows] or NULL */
-    float *y;          /* [batch, rows] */
-    size_t width, batch, row0, row1;
-    int relu, add; /* clip at zero; add to what y holds */
-} Call;
-
-/* One sample's rows r0 .. r0 + n of y, from sums that lie `stride` apart. */
-static void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
-    for (size_t r = 0; r < n; r++) {
-        float total = sum[r * stride];
-        if (call->add) total += y[r];
-        if (call->bias) total += call->bias[r0 + r];
-        y[r] = call->relu && total <= 0.0f ? 0.0f : total; /* a NaN stays */
-    }
-}
 
 /* ---- one row of x ------------------------------------------------------------------------------------- */
 
 /* Four indices at once: loads are what this code waits for. */
-static inline uint64_t four(const uint16_t *c) {
+INLINE uint64_t four(const uint16_t *c) {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t found;
     memcpy(&found, c, sizeof found);
@@ -121,14 +101,14 @@ static inline uint64_t four(const uint16_t *c) {
     for (; i < n; i++) s0 += x[c[i]] TIMES(i, c[i]);                                                         \
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
 
-static inline float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
+INLINE float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
 
-static inline float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
+INLINE float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
     SCALAR_SUM(BY_VALUE)
 }
 
 /* Two look-ups an entry leave no registers for more. */
-static inline float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
+INLINE float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
     const unsigned mask = (1u << bits) - 1;
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     size_t i = 0;
@@ -171,13 +151,11 @@ static void one_row(const Matrix *m, const Call *call) {
 /* ---- several rows of x --------------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
 typedef float lanes4 __attribute__((vector_size(16), aligned(16)));
 typedef float lanes8 __attribute__((vector_size(32), aligned(32)));
 typedef float lanes16 __attribute__((vector_size(64), aligned(64)));
 #define HAVE_LANES 1
 #else
-#define INLINE static inline
 #define HAVE_LANES 0
 #endif
 
@@ -313,17 +291,6 @@ static int runs(int variant) {
     return 0;
 }
 
-static PyObject *variants(PyObject *self, PyObject *none) {
-    PyObject *found = PyList_New(0);
-    for (int k = 0; found && k < VARIANTS; k++) {
-        if (!runs(k)) continue;
-        PyObject *name = PyUnicode_FromString(NAMES[k]);
-        if (!name || PyList_Append(found, name) < 0) Py_CLEAR(found);
-        Py_XDECREF(name);
-    }
-    return found;
-}
-
 static void run(const Matrix *m, const Call *call, int variant, float *tile) {
     if (!tile) {
         for (size_t b = 0; b < call->batch; b++) {
@@ -349,17 +316,9 @@ static void run(const Matrix *m, const Call *call, int variant, float *tile) {
 
 /* ---- Python's side ----------------------------------------------------------------------------------------- */
 
-static void *aligned(size_t bytes, void **memory) {
-    *memory = bytes > SIZE_MAX - ALIGN ? NULL : malloc(bytes + ALIGN);
-    if (!*memory) return NULL;
-    return (void *)(((uintptr_t)*memory + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
-}
-
-static size_t rounded(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
-
 static void release(PyObject *capsule) {
     Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
-    if (m) free(m->memory);
+    if (m) free_weights(m->memory);
     free(m);
 }
 
@@ -404,7 +363,8 @@ static Matrix *build(Matrix shape, const Py_buffer *arrays) {
     char *start = NULL;
     if (m) {
         *m = shape;
-        start = aligned(total, &m->memory);
+        m->memory = take_weights(total);
+        start = m->memory.start;
     }
     if (!start) {
         free(m);
@@ -421,7 +381,7 @@ static Matrix *build(Matrix shape, const Py_buffer *arrays) {
     const char *wrong = check(m, arrays[PANELS].buf, (Place *)start);
     if (!wrong) return m;
     PyErr_SetString(PyExc_ValueError, wrong);
-    free(m->memory);
+    free_weights(m->memory);
     free(m);
     return NULL;
 }
@@ -456,7 +416,7 @@ static PyObject *pack(PyObject *self, PyObject *args) {
     else {
         Matrix *m = build(shape, a);
         if (m && !(capsule = PyCapsule_New(m, CAPSULE, release))) {
-            free(m->memory);
+            free_weights(m->memory);
             free(m);
         }
     }
@@ -464,54 +424,32 @@ static PyObject *pack(PyObject *self, PyObject *args) {
     return capsule;
 }
 
-/* What is wrong with the arrays of a call, or NULL. */
-static const char *misfit(const Matrix *m, const Call *call, const Py_buffer *x, const Py_buffer *y,
-                          const Py_buffer *bias) {
-    if (call->batch > INT32_MAX || call->width > INT32_MAX) return "x is too large";
-    if (m->cols > call->width || m->first > call->width - m->cols) return "x has too few columns";
-    if ((size_t)x->len != call->batch * call->width * 4) return "x has a wrong size";
-    if ((size_t)y->len != call->batch * m->rows * 4) return "y has a wrong size";
-    if (bias->buf && (size_t)bias->len != m->rows * 4) return "the bias has a wrong size";
-    if (call->row0 % PANEL || (call->row1 % PANEL && call->row1 != m->rows) || call->row0 > call->row1 || call->row1 > m->rows) return "a wrong range of rows";
-    if (((uintptr_t)x->buf | (uintptr_t)y->buf | (uintptr_t)bias->buf) % sizeof(float)) return "not aligned";
-    return NULL;
+static int product(const void *matrix, const Call *call, int variant) {
+    const Matrix *m = matrix;
+    void *memory = NULL;
+    float *tile = NULL;
+    size_t lanes = lanes_for(m, call->batch);
+    if (HAVE_LANES && call->batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
+    /* without room for a tile the rows of x go one by one */
+    Py_BEGIN_ALLOW_THREADS
+    run(m, call, variant, tile);
+    Py_END_ALLOW_THREADS
+    free(memory);
+    return 0;
 }
 
-static PyObject *multiply(PyObject *self, PyObject *args) {
-    PyObject *capsule;
-    Py_ssize_t width, batch, row0, row1;
-    int relu, add, variant;
-    Py_buffer x, y, bias;
-    if (!PyArg_ParseTuple(args, "Oy*nnw*z*ppnni", &capsule, &x, &width, &batch, &y, &bias, &relu, &add, &row0,
-                          &row1, &variant))
-        return NULL;
-    int done = 0;
-    const Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
-    Call call = {.x = x.buf, .bias = bias.buf, .y = y.buf, .width = width, .batch = batch};
-    call.relu = relu, call.add = add, call.row0 = row0, call.row1 = row1;
-    const char *wrong = NULL;
-    if (m) {
-        wrong = width < 0 || batch < 0 || row0 < 0 || row1 < 0 ? "negative sizes" : misfit(m, &call, &x, &y, &bias);
-        if (!wrong && (variant < 0 || variant >= VARIANTS || !runs(variant))) wrong = "not on this processor";
-        if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
-    }
-    if (m && !wrong) {
-        void *memory = NULL;
-        float *tile = NULL;
-        size_t lanes = lanes_for(m, batch);
-        if (HAVE_LANES && batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
-        /* without room for a tile the rows of x go one by one */
-        Py_BEGIN_ALLOW_THREADS
-        run(m, &call, variant, tile);
-        Py_END_ALLOW_THREADS
-        free(memory);
-        done = 1;
-    }
-    PyBuffer_Release(&x);
-    PyBuffer_Release(&y);
-    if (bias.buf) PyBuffer_Release(&bias);
-    return done ? Py_NewRef(Py_None) : NULL;
+static Shape shape_of(const void *matrix) {
+    const Matrix *m = matrix;
+    return (Shape){m->rows, m->cols, m->first};
 }
+
+static const Kernel KERNEL = {CAPSULE, PANEL, VARIANTS, NAMES, runs, shape_of, product};
+
+static PyObject *multiply(PyObject *self, PyObject *args) { return multiply_by(&KERNEL, args); }
+
+static PyObject *quick(PyObject *self, PyObject *args) { return new_quick(&KERNEL, args); }
+
+static PyObject *variants(PyObject *self, PyObject *none) { return variants_of(&KERNEL); }
 
 static PyObject *nbytes(PyObject *self, PyObject *capsule) {
     const Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
@@ -522,6 +460,7 @@ static PyMethodDef METHODS[] = {
     {"pack", pack, METH_VARARGS, "pack(rows, cols, first, form, bits, panels, runs, rows, columns, reals) -> matrix"},
     {"multiply", multiply, METH_VARARGS,
      "multiply(matrix, x, width, batch, y, bias, relu, add, row0, row1, variant): fills rows row0..row1 of y"},
+    {"quick", quick, METH_VARARGS, "quick(matrix, numpy.empty, dtype, most rows of x, variant) -> function"},
     {"nbytes", nbytes, METH_O, "nbytes(matrix) -> bytes of memory that it holds"},
     {"variants", variants, METH_NOARGS, "variants() -> names of the code paths this processor runs, best last"},
     {NULL, NULL, 0, NULL},

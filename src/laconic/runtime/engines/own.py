@@ -1,0 +1,42 @@
+"""The ways of our own kernels, and the matrices that run them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from laconic.errors import InputError
+from laconic.records import Tensor
+from laconic.runtime.engines.few_bits import own_two_bits
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from laconic.runtime.kernels import KernelMatrix
+    from laconic.runtime.workers import Workers
+
+OwnWay = Literal["sparse", "2-bit-kernel"]
+"""``2-bit-kernel`` rounds activations to 8 bits."""
+
+
+def is_own(way: str) -> TypeIs[OwnWay]:
+    """Whether a way is one of our own kernels.
+
+    >>> is_own("sparse"), is_own("4-bit")
+    (True, False)
+    """
+    return way in ("sparse", "2-bit-kernel")
+
+
+def own_matrix(tensor: Tensor, way: OwnWay, threads: int, pool: Workers | None) -> KernelMatrix:
+    """The matrix of a layer in one of our kernels.
+
+    Raises ``InputError`` when the tensor does not fit in two bits and that was asked for.
+    """
+    from laconic.runtime.kernels import SparseMatrix, TwoBitMatrix, compact
+
+    if way == "sparse":
+        return SparseMatrix(compact(tensor), threads=threads, pool=pool)
+    form = own_two_bits(tensor)
+    if form is None:
+        raise InputError(f"tensor {tensor.name!r} does not fit in two bits")
+    return TwoBitMatrix(form, threads=threads, pool=pool)
