@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from laconic.pack.ops import float_of, int_of, ints_of, text_of
+from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import ActivationRange, Graph, Node
 
 LAYERS = ("linear", "conv")
@@ -57,6 +58,29 @@ class Step:
     def keeps_range(self) -> bool:
         """Whether the output fits the input's range: it moves values, or averages them."""
         return self.moves or self.node.op in AVERAGES
+
+
+Kind = Literal["layer", "join", "average", "move", "float"]
+
+
+def kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Kind:
+    """How a step runs in integer arithmetic; "float" if it does not.
+
+    ``known`` are the values that have a range, ``own`` those whose range the file says.
+    """
+    refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
+    if not refs or not all(ref in known for ref in refs):
+        return "float"
+    has_own = step.outputs[0] in own
+    if step.is_layer:
+        return "layer" if has_own else "float"
+    if step.is_join:
+        return "join" if has_own else "float"
+    if has_own:
+        return "float"  # a range of its own where values only move: a rounding that no kernel has
+    if step.node.op in AVERAGES:
+        return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
+    return "move" if step.moves and len(refs) == len(step.node.inputs) == 1 else "float"
 
 
 def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
