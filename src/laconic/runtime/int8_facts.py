@@ -128,9 +128,10 @@ class _Rewrite:
     def _layer_tensors(self, step: Step, input_scale: float, op: OpFacts) -> tuple[int, int]:
         """The int8 weights and the int32 bias that a layer is multiplied by."""
         layer = integer_layer(step, self.stored, input_scale)
-        name = self.facts.tensors[-1 - (op.inputs[1] or -1)].name
+        own = self.facts.tensors[-1 - (op.inputs[1] or -1)]
+        name, shape = own.name, own.shape
         bias = layer.bias_integers(input_scale, 32)
-        weight, rows = _weight_facts(name, layer), bias.shape
+        weight, rows = _weight_facts(name, shape, layer), bias.shape
         shift = TensorFacts(f"{name} (bias)", rows, int(np.count_nonzero(bias)), 32, 32)
         scales = layer.scales.tobytes()
         return (
@@ -156,6 +157,6 @@ class _Rewrite:
         )
 
 
-def _weight_facts(name: str, layer: IntegerLayer) -> TensorFacts:
+def _weight_facts(name: str, shape: tuple[int, ...], layer: IntegerLayer) -> TensorFacts:
     nonzeros = int(np.count_nonzero(layer.weight))
-    return TensorFacts(name, layer.weight.shape, nonzeros, 8, 8, 4 * len(layer.scales))
+    return TensorFacts(name, shape, nonzeros, 8, 8, 4 * len(layer.scales))

@@ -10,9 +10,9 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError, WeightsOnlyError
 from laconic.pack.ops import text_of
-from laconic.records import AnyArray, Graph, Node, PackedModel
+from laconic.records import ActivationRange, AnyArray, Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter, OnnxNode
-from laconic.runtime.emit_int8 import int8_layer, through_int8
+from laconic.runtime.emit_int8 import activated, int8_layer, through_int8, transposed_layer
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_sequence import SEQUENCES
@@ -71,9 +71,9 @@ class _Plan:
         self.exact: dict[int, str] = {}
         self.types: dict[int, str] = {}
 
-    def put(self, value: int, name: str, kind: str) -> None:
-        """Note a value's name, and round it to int8 if it has a range."""
-        entry = self.ranges.get(value) if value in self.read else None
+    def put(self, value: int, name: str, kind: str, rounded: bool = False) -> None:
+        """Note a value's name, and round it to int8 if it has a range and is not rounded yet."""
+        entry = self.ranges.get(value) if value in self.read and not rounded else None
         self.exact[value], self.types[value] = name, kind
         self.names[value] = name if entry is None else through_int8(self.builder, name, entry)
         if value in self.ranks:
@@ -81,22 +81,32 @@ class _Plan:
 
     def emit(self, step: Step) -> None:
         """One step's nodes."""
-        results: tuple[str, ...]
         source = step.node.inputs[0]
         entry = self.ranges.get(source) if source is not None else None
-        if step.is_layer and entry is not None and source is not None:
-            matrix = self.ranks.get(source) == 2
+        in_int8 = step.is_layer and entry is not None
+        if step.node.op == "conv_transpose" and step.outputs[0] not in self.ranges:
+            in_int8 = False  # files that know of no range there were calibrated for float32
+        if in_int8 and entry is not None and source is not None:
             with _fitting(step.node.op):
-                name = int8_layer(self.builder, step, self.names[source], entry, self.tensors, matrix)
-            results, kind = (name,), "float32"
-        else:
-            results, kind = self._plain(step.node, None)
-            if step.norm is not None:
-                results, kind = self._plain(step.norm, results[0])
+                name, rounded = self._layer(step, self.names[source], entry, self.ranks.get(source) == 2)
+            self.put(step.outputs[0], name, "float32", rounded)
+            return
+        results, kind = self._plain(step.node, None)
+        if step.norm is not None:
+            results, kind = self._plain(step.norm, results[0])
         if step.activation is not None:
             results, kind = self._plain(step.activation, results[0])
         for value, name in zip(step.outputs, results, strict=True):
             self.put(value, name, kind)
+
+    def _layer(self, step: Step, x: str, entry: ActivationRange, matrix: bool) -> tuple[str, bool]:
+        """A layer on int8 weights, its activation behind it, and whether its output is rounded already."""
+        out = step.outputs[0]
+        if step.node.op == "conv_transpose":
+            own = self.ranges.get(out) if out in self.read else None
+            return transposed_layer(self.builder, step, x, entry, self.tensors, own)
+        name = int8_layer(self.builder, step, x, entry, self.tensors, matrix)
+        return activated(self.builder, step, name), False
 
     def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
         """A node in float32; ``first`` is its first input when that is folded away."""

@@ -14,7 +14,7 @@ from typing import Literal
 from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import ActivationRange, Graph, Node
 
-LAYERS = ("linear", "conv")
+LAYERS = ("linear", "conv", "conv_transpose")
 _ACTIVATIONS = ("relu", "clamp")
 _JOINS = ("add", "concat")
 AVERAGES = ("avg_pool", "global_avg_pool", "mean")
@@ -35,7 +35,7 @@ class Step:
 
     @property
     def is_layer(self) -> bool:
-        """A linear layer or convolution whose weights (and bias) are tensors of the file."""
+        """A linear layer or (transposed) convolution whose weights and bias are tensors of the file."""
         return self.node.op in LAYERS and all(ref is None or ref < 0 for ref in self.node.inputs[1:])
 
     @property
@@ -128,7 +128,7 @@ def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
     if step.activation is not None:
         return None
     if node.op == "batch_norm" and step.is_layer and step.norm is None:
-        matrix = step.node.op == "conv" or rank.get(step.outputs[0]) == 2
+        matrix = step.node.op != "linear" or rank.get(step.outputs[0]) == 2
         tensors = all(ref is None or ref < 0 for ref in node.inputs[1:])
         return replace(step, norm=node) if matrix and tensors else None
     if node.op in _ACTIVATIONS and (step.is_layer or step.node.op == "add" and step.is_join):

@@ -169,6 +169,9 @@ class Emulator:
         if step.node.op == "conv":
             sums = kernels.conv_sums(x.centred, weights.weight, step.node, layer.adds_only)
             shape = (1, -1, *(1,) * (sums.ndim - 2))
+        elif step.node.op == "conv_transpose":
+            sums = kernels.conv_transpose_sums(x.centred, weights.weight, step.node, layer.adds_only)
+            shape = (1, -1, *(1,) * (sums.ndim - 2))
         else:
             sums = kernels.linear_sums(x.centred, weights.weight, layer.adds_only)
             shape = (-1,)
