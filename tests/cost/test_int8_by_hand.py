@@ -137,10 +137,13 @@ def test_a_batch_reads_its_weights_once(lenet_file: PackedModel) -> None:
 
 @pytest.mark.parametrize("file", ["lenet_file", "resnet_file"])
 def test_the_runtime_holds_these_weights(file: str, request: pytest.FixtureRequest) -> None:
-    """Beside them it holds zero points, scales of activations and of biases: below 2 %."""
+    """Beside them it holds zero points, scales of activations and of biases, and channels filled with zeros.
+
+    (LeNet-5's 50 channels become 52, also in the 400,000 weights of fc1: 4 %.)
+    """
     model = request.getfixturevalue(file)
     counted = laconic.cost_of(model).weights_stored_bytes
-    assert counted <= Network.from_packed(model, 1).nbytes <= 1.02 * counted
+    assert counted <= Network.from_packed(model, 1).nbytes <= 1.06 * counted
 
 
 def test_the_same_file_in_float32(lenet_file: PackedModel) -> None:

@@ -44,6 +44,14 @@ class IntegerLayer:
         return np.clip(np.rint(units), -bound, bound - 1).astype(np.int64)
 
 
+def filled(layer: IntegerLayer, rows: int, columns: int) -> IntegerLayer:
+    """The layer with rows and columns (input channels) of zeros behind its own; extra rows have no bias."""
+    beyond = [(0, rows), (0, columns), *((0, 0),) * (layer.weight.ndim - 2)]
+    return IntegerLayer(
+        np.pad(layer.weight, beyond), np.pad(layer.scales, (0, rows), "edge"), np.pad(layer.bias, (0, rows))
+    )
+
+
 def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> IntegerLayer:
     """One linear layer or (transposed) convolution in integers, with the batch normalisation folded into it.
 

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError, WeightsOnlyError
-from laconic.pack.ops import text_of
+from laconic.pack.ops import ints_of, text_of
 from laconic.records import ActivationRange, AnyArray, Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter, OnnxNode
-from laconic.runtime.emit_int8 import activated, int8_layer, through_int8, transposed_layer
+from laconic.runtime.emit_int8 import activated, int8_layer, padded, real, rounded, transposed_layer
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_sequence import SEQUENCES
-from laconic.runtime.emit_shapes import ONNX_TYPES, SHAPES
+from laconic.runtime.emit_shapes import ONNX_TYPES, SHAPES, pads_of
+from laconic.runtime.fill import filled_channels
+from laconic.runtime.int8_weights import filled, integer_layer
 from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.steps import Step, fuse, nodes_alone, ranks, spread_ranges
+from laconic.runtime.steps import Kind, Step, fuse, kind_of, nodes_alone, ranks, spread_ranges
 
 if TYPE_CHECKING:
     import onnx
@@ -48,16 +50,20 @@ def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str,
     graph = _graph_of(model)
     plan = _Plan(model, graph)
     for k, spec in enumerate(graph.inputs):
-        plan.put(k, plan.builder.input_name(k), spec.dtype)
-    for step in plan.steps:
-        plan.emit(step)
+        plan.put_input(k, plan.builder.input_name(k), spec.dtype)
+    for step, kind in zip(plan.steps, plan.kinds, strict=True):
+        plan.emit(step, kind)
     # a value that leaves by two doors, or that is an input, needs a name of its own
-    outputs = tuple(plan.builder.op("Identity", plan.exact[r]) for r in graph.outputs)
+    outputs = tuple(plan.builder.op("Identity", plan.exact.get(r) or plan.name(r)) for r in graph.outputs)
     return plan.builder, outputs, tuple(plan.types[r] for r in graph.outputs)
 
 
 class _Plan:
-    """Names and types of the values emitted so far; ``exact`` are those before any rounding to int8."""
+    """Names and types of the values emitted so far.
+
+    ``exact`` are those before any rounding, ``integers`` those in uint8, ``names`` what float32 nodes read:
+    the same numbers again where a value has a range.
+    """
 
     def __init__(self, model: PackedModel, graph: Graph) -> None:
         self.tensors = model.tensors
@@ -65,54 +71,113 @@ class _Plan:
         whole = not graph.ranges  # without ranges each node is a step of its own
         self.steps = nodes_alone(graph) if whole else fuse(graph, [r.value for r in graph.ranges])
         self.ranges = spread_ranges(graph, self.steps)
+        own = {entry.value for entry in graph.ranges}
+        self.kinds = [kind_of(step, self.ranges, own) for step in self.steps]
+        self.filled = (
+            {} if whole else filled_channels(graph, self.steps, self.kinds, model.tensors, self.ranges)
+        )
         self.ranks = {} if whole else ranks(graph)
         self.read = {ref for node in graph.nodes for ref in node.inputs}
         self.names: dict[int, str] = {}
         self.exact: dict[int, str] = {}
+        self.integers: dict[int, str] = {}
         self.types: dict[int, str] = {}
 
-    def put(self, value: int, name: str, kind: str, rounded: bool = False) -> None:
-        """Note a value's name, and round it to int8 if it has a range and is not rounded yet."""
-        entry = self.ranges.get(value) if value in self.read and not rounded else None
-        self.exact[value], self.types[value] = name, kind
-        self.names[value] = name if entry is None else through_int8(self.builder, name, entry)
-        if value in self.ranks:
-            self.builder.ranks[self.names[value]] = self.ranks[value]
+    def put(self, value: int, name: str, kind: str, in_integers: bool = False) -> None:
+        """Note a value's name, and round it to int8 if it has a range."""
+        entry = self.ranges.get(value) if value in self.read else None
+        self.types[value] = kind
+        if not in_integers:
+            self.exact[value] = name
+        if entry is not None:
+            self.integers[value] = name if in_integers else rounded(self.builder, name, entry)
+        elif value in self.ranks:
+            self.builder.ranks[name] = self.ranks[value]
 
-    def emit(self, step: Step) -> None:
+    def name(self, value: int) -> str:
+        """What float32 nodes read; the way back from integers is written when the first one asks."""
+        if value not in self.integers:
+            return self.exact[value]
+        if value not in self.names:
+            self.names[value] = real(self.builder, self.integers[value], self.ranges[value])
+            if value in self.ranks:
+                self.builder.ranks[self.names[value]] = self.ranks[value]
+        return self.names[value]
+
+    def put_input(self, value: int, name: str, kind: str) -> None:
+        """Note an input, in as many channels as what reads it wants."""
+        entry, extra = self.ranges.get(value), self._extra(value)
+        if entry is None or not extra:
+            self.put(value, name, kind)
+            return
+        integers = rounded(self.builder, name, entry)
+        self.put(value, padded(self.builder, integers, entry, (0, 0, 0, 0, 0, extra, 0, 0)), kind, True)
+
+    def emit(self, step: Step, kind: Kind) -> None:
         """One step's nodes."""
         source = step.node.inputs[0]
         entry = self.ranges.get(source) if source is not None else None
         in_int8 = step.is_layer and entry is not None
-        if step.node.op == "conv_transpose" and step.outputs[0] not in self.ranges:
-            in_int8 = False  # files that know of no range there were calibrated for float32
+        if step.node.op == "conv_transpose" and kind != "layer":
+            in_int8 = False  # files that know of no range behind it were calibrated for float32
         if in_int8 and entry is not None and source is not None:
             with _fitting(step.node.op):
-                name, rounded = self._layer(step, self.names[source], entry, self.ranks.get(source) == 2)
-            self.put(step.outputs[0], name, "float32", rounded)
+                name, done = self._layer(step, source, entry)
+            self.put(step.outputs[0], name, "float32", done)
             return
-        results, kind = self._plain(step.node, None)
+        if (
+            kind == "move"
+            and step.node.op == "pad"
+            and source is not None
+            and self._pads_integers(step, source)
+        ):
+            self.put(step.outputs[0], self._pad(step, source), "float32", True)
+            return
+        results, type_name = self._plain(step.node, None)
         if step.norm is not None:
-            results, kind = self._plain(step.norm, results[0])
+            results, type_name = self._plain(step.norm, results[0])
         if step.activation is not None:
-            results, kind = self._plain(step.activation, results[0])
+            results, type_name = self._plain(step.activation, results[0])
         for value, name in zip(step.outputs, results, strict=True):
-            self.put(value, name, kind)
+            self.put(value, name, type_name)
 
-    def _layer(self, step: Step, x: str, entry: ActivationRange, matrix: bool) -> tuple[str, bool]:
-        """A layer on int8 weights, its activation behind it, and whether its output is rounded already."""
-        out = step.outputs[0]
+    def _extra(self, value: int) -> int:
+        return self.filled[value].extra if value in self.filled else 0
+
+    def _layer(self, step: Step, source: int, entry: ActivationRange) -> tuple[str, bool]:
+        """A layer on int8 weights, its activation behind it, and whether its output is in integers."""
+        out, x = step.outputs[0], self.name(source)
+        layer = integer_layer(step, self.tensors, entry.scale)
         if step.node.op == "conv_transpose":
             own = self.ranges.get(out) if out in self.read else None
-            return transposed_layer(self.builder, step, x, entry, self.tensors, own)
-        name = int8_layer(self.builder, step, x, entry, self.tensors, matrix)
+            return transposed_layer(self.builder, step, x, entry, layer, own)
+        columns = self._extra(source)
+        if step.node.op == "linear" and columns:  # flattened: so many numbers for each channel
+            columns *= layer.weight.shape[1] // self.filled[source].own
+        layer = filled(layer, self._extra(out), columns)
+        name = int8_layer(self.builder, step, x, entry, layer, self.ranks.get(source) == 2)
         return activated(self.builder, step, name), False
+
+    def _pads_integers(self, step: Step, source: int) -> bool:
+        """Zeros around a value of a known rank that is in integers, and will be read so."""
+        rank, pads = self.ranks.get(source), ints_of(step.node, "pads")
+        known = rank is not None and len(pads) % 2 == 0 and len(pads) <= 2 * rank
+        zeros = text_of(step.node, "mode") == "constant"
+        return known and zeros and source in self.integers and step.outputs[0] in self.read
+
+    def _pad(self, step: Step, source: int) -> str:
+        """Zeros around a value, without a way through float32."""
+        pads = pads_of(ints_of(step.node, "pads"), self.ranks[source])
+        change = self._extra(step.outputs[0]) - self._extra(source)
+        if change:
+            pads[len(pads) // 2 + 1] += change
+        return padded(self.builder, self.integers[source], self.ranges[source], pads)
 
     def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
         """A node in float32; ``first`` is its first input when that is folded away."""
         b = self.builder
         refs = node.inputs if first is None else node.inputs[1:]
-        given = tuple("" if r is None else self.names[r] if r >= 0 else b.tensor(-1 - r) for r in refs)
+        given = tuple("" if r is None else self.name(r) if r >= 0 else b.tensor(-1 - r) for r in refs)
         kinds = [_type_of_input(b, self.types, r) for r in refs]
         if first is not None:
             given, kinds = (first, *given), ["float32", *kinds]
