@@ -102,6 +102,13 @@ def as_phases(node: Node, rows: AnyArray) -> Phases | None:
     return Phases(weight.reshape(-1, rows.shape[1], count, width), pads, s)
 
 
+def runs_in_float32(node: Node, rows: AnyArray, inside: bool) -> bool:
+    """Whether it stays a transposed convolution; ``inside``: int8 steps read what it makes."""
+    phases = as_phases(node, rows)
+    wide = phases is not None and len(phases.weight) >= WIDE_ENOUGH
+    return not (inside and (wide or as_convolution(node, rows.shape[2:]) is not None))
+
+
 def _taps(kernel: int, stride: int, padding: int) -> dict[int, list[tuple[int, int]]]:
     """Offset of an input -> the (phase, place in the turned kernel) at which it is read."""
     found: dict[int, list[tuple[int, int]]] = {}

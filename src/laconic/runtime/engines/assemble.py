@@ -16,6 +16,7 @@ from laconic.records import AnyArray, PackedModel, Tensor
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way, replace_layers
+from laconic.runtime.engines.float_layers import float_layers
 from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.plan import Cutter, SessionStep, SparseStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
@@ -100,7 +101,7 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     """
     proto, weights = build(model, inline=False)
     check_sizes(proto, limits)
-    choices: list[LayerChoice] = []
+    choices = float_layers(model, options.batch)
     int8 = model.graph is not None and bool(model.graph.ranges)
     if options.engine != "onnxruntime" and not int8:
         layers = find_layers(proto.graph, weights, model.tensors)
