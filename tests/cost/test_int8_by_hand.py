@@ -179,3 +179,25 @@ def test_a_concatenation_rescales_what_has_another_range() -> None:
     cost = laconic.cost_of(PackedModel((weight,), graph))
     assert [layer.other_ops for layer in cost.layers if layer.op == "concat"] == [2]
     assert cost.weights_few_bit_bytes == (6 + 8) + 8  # both layers read one matrix and one bias of zeros
+
+
+def test_a_recurrent_layer_between_int8_layers_stays_float32() -> None:
+    """As the runtime and the emulation run it: 4 x 8 rows of 6 + 8 weights, five steps, in float32."""
+
+    class Spotter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.front, self.cells, self.fc = (
+                nn.Linear(4, 6),
+                nn.LSTM(6, 8, batch_first=True),
+                nn.Linear(8, 3),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.fc(self.cells(self.front(x))[0][:, -1])
+            return y
+
+    cost = laconic.cost_of(calibrated(Spotter(), 5, 4))
+    assert cost.macs_by_bits == {(8, 8): 5 * 4 * 6 + 8 * 3, (32, 32): 5 * 32 * (6 + 8)}
+    int8 = (4 * 6 + 8 * 6) + (8 * 3 + 8 * 3)
+    assert cost.weights_few_bit_bytes == int8 + 4 * 32 * (6 + 8 + 2)
