@@ -115,7 +115,8 @@ class _Groups:
             around = ints_of(node, "pads")[4:]
             self.channels[out] = own + sum(around)
             return min(around) >= 0 and text_of(node, "mode") == "constant"
-        if node.op == "flatten" and int_of(node, "axis") == 1:
+        flattens = node.op == "flatten" and int_of(node, "axis") == 1
+        if flattens or node.op == "reshape" and ints_of(node, "shape") == (0, -1):
             return self._join(out, refs, flat=True)
         if node.op == "mean":
             whole = not flat and set(ints_of(node, "dims")) in ({2, 3}, {-1, -2})
