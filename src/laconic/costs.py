@@ -17,6 +17,7 @@ from laconic.cost import Cost, Device, count, estimate, measure, read_device
 from laconic.errors import InputError, at
 from laconic.records import AnyArray, NetworkFacts, PackedModel, RawTensor, Tensor
 from laconic.runtime.facts import network_facts
+from laconic.runtime.precision import Precision, with_precision
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,7 @@ def cost_of(
     activation_bits: int | None = None,
     runs: int = 0,
     threads: int = 1,
+    precision: Precision = "auto",
 ) -> Cost:
     """What a network costs: bytes, MACs, memory, and on a ``device`` seconds and energy.
 
@@ -47,10 +49,11 @@ def cost_of(
     or what ``laconic.convert`` returned. Free dimensions are ``batch``, or taken from ``shapes`` (one tuple
     per input) or from the example. ``activation_bits`` (8 or 16) counts floating-point activations at that
     width. ``device`` is a name such as "cortex-m7" or the path of a device file and fills ``estimated``.
+    ``precision`` as for ``load``: a calibrated file counts as it runs in int8, or in float32 with "fp32".
     ``runs`` > 0 fills ``measured``: the median of so many calls on this machine.
 
-    Raises ``InputError`` (a wrong shape, an unknown device, a broken device file), ``WeightsOnlyError`` for a
-    file without a graph, ``CaptureError`` for a module whose graph cannot be captured.
+    Raises ``InputError`` (a wrong shape, an unknown device, a broken device file, int8 without ranges),
+    ``WeightsOnlyError`` for a file without a graph, ``CaptureError`` for a module that cannot be captured.
 
     >>> import torch, laconic
     >>> cost = laconic.cost_of(torch.nn.Linear(4, 2), torch.zeros(1, 4), device="cortex-m7")
@@ -58,6 +61,7 @@ def cost_of(
     (8, 40, True)
     """
     model, file_bytes, wanted = _model_of(source, example)
+    model = with_precision(model, precision)
     facts = network_facts(model, file_bytes, shapes=wanted if shapes is None else shapes, batch=batch)
     cost = count(facts, activation_bits=activation_bits)
     if device is not None:

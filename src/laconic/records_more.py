@@ -105,6 +105,7 @@ class OpFacts:
 
     ``attrs`` are all of its attributes, those that the node leaves out with their defaults. ``folded`` marks
     an operation that depends on stored tensors alone, so that it runs once, when the network is loaded.
+    ``rescaled`` is how many numbers integer arithmetic brings to another scale: a multiplication and a shift.
     """
 
     op: str
@@ -112,11 +113,15 @@ class OpFacts:
     outputs: tuple[int, ...]
     attrs: Mapping[str, Attr | None] = field(default_factory=dict)
     folded: bool = False
+    rescaled: int = 0
 
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network at one input shape; values are numbered as in :class:`Node`, the inputs first."""
+    """A network at one input shape; values are numbered as in :class:`Node`, the inputs first.
+
+    ``tensors`` are those that the operations read. Where int8 derives them, ``original`` are the file's own.
+    """
 
     n_inputs: int
     values: tuple[ValueFacts, ...]
@@ -124,6 +129,7 @@ class NetworkFacts:
     outputs: tuple[int, ...]
     tensors: tuple[TensorFacts, ...]
     file_bytes: int
+    original: tuple[TensorFacts, ...] | None = None
 
 
 @dataclass(frozen=True)

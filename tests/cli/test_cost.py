@@ -10,7 +10,7 @@ import pytest
 
 from laconic import pack
 from laconic.cli import main
-from laconic.records import Graph, Node, PackedModel, RawTensor, ValueSpec
+from laconic.records import ActivationRange, Graph, Node, PackedModel, RawTensor, ValueSpec
 from tests.helpers.fresh import run_fresh
 
 
@@ -128,3 +128,23 @@ def test_files_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "cannot read absent.lac: No such file or directory. Cure: check the path" in capsys.readouterr().err
     )
+
+
+def test_a_calibrated_file_counts_in_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.lac"
+    weight = RawTensor("stem.weight", np.ones((4, 1, 3, 3), np.float32))
+    nodes = (Node("conv", (0, -1)), Node("relu", (1,)))
+    ranges = (ActivationRange(0, 0.5, 0), ActivationRange(2, 0.5, -128))
+    graph = Graph((ValueSpec("float32", (None, 1, 8, 8)),), nodes, (2,), ranges)
+    pack.write(path, PackedModel((weight,), graph))
+    assert main(["cost", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "input 1x1x8x8, int8" in out
+    assert "MACs: 1296 at 8x8 bits; peak activations: 720 bytes" in out  # the outputs, in int8 and float32
+    assert main(["cost", str(path), "--precision", "fp32"]) == 0
+    assert "MACs: 1296 at 32x32 bits; peak activations: 832 bytes" in capsys.readouterr().out
+
+
+def test_int8_without_ranges_is_refused(conv: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", conv, "--precision", "int8"]) == 2
+    assert "this file holds none. Cure: calibrate" in capsys.readouterr().err

@@ -13,7 +13,8 @@ from laconic.pack.ops import OPS, make_node
 from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
 from laconic.runtime.builder import Builder
-from laconic.runtime.onnx_build import BESIDE_BYTES, EMITTERS
+from laconic.runtime.emit import EMITTERS
+from laconic.runtime.onnx_build import BESIDE_BYTES
 from tests.helpers.fresh import run_fresh
 
 

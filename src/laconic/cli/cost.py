@@ -11,6 +11,7 @@ from laconic.errors import InputError, at
 
 if TYPE_CHECKING:
     from laconic.cost import Cost
+    from laconic.runtime.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class CostRequest:
     inputs: tuple[str, ...]
     batch: int
     activations: int | None
+    precision: Precision
     against: str | None
     measure: int
     threads: int
@@ -42,6 +44,12 @@ def add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     p.add_argument("--batch", type=int, default=1, help="size of the free dimension (default 1)")
     p.add_argument("--activations", type=int, choices=(8, 16, 32), help="bits of activations on the device")
+    p.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "int8"),
+        default="auto",
+        help="arithmetic that is counted (default: int8 where the file holds activation ranges)",
+    )
     p.add_argument("--against", metavar="OTHER.lac", help="a second file, side by side: what is left of it")
     p.add_argument("--measure", type=int, default=0, metavar="RUNS", help="time so many calls here, too")
     p.add_argument("--threads", type=int, default=1, help="threads of the measured calls (default 1)")
@@ -63,7 +71,7 @@ def run_cost(request: CostRequest) -> int:
         return 0
     print(layer_table(cost))
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
-    print(f"\n{request.file}: {cost.file_bytes} bytes on disk, input {shapes}")
+    print(f"\n{request.file}: {cost.file_bytes} bytes on disk, input {shapes}, {cost.precision}")
     print(
         f"weights: {cost.weights} ({cost.weights_nonzero} not zero), {cost.weights_dense_bytes} bytes as "
         f"fp32, {cost.weights_few_bit_bytes} in few bits, {cost.weights_stored_bytes} in few bits or sparse"
@@ -97,6 +105,7 @@ def _cost(request: CostRequest, file: str) -> Cost:
             batch=request.batch,
             shapes=_shapes(data, request.inputs, request.batch) if request.inputs else None,
             activation_bits=request.activations,
+            precision=request.precision,
             runs=request.measure,
             threads=request.threads,
         )
@@ -127,6 +136,7 @@ def request_of(arguments: argparse.Namespace) -> CostRequest:
         inputs=tuple(arguments.input),
         batch=arguments.batch,
         activations=arguments.activations,
+        precision=arguments.precision,
         against=arguments.against,
         measure=arguments.measure,
         threads=arguments.threads,

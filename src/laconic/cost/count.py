@@ -18,7 +18,8 @@ def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
     """Bytes, MACs, traffic and peak activation memory of a network at one input shape.
 
     ``activation_bits`` (8, 16 or 32) says in which width the device keeps floating-point values; without it
-    they count as the graph has them. Views and what is computed when the network is loaded cost nothing.
+    they count as the graph has them; int8 values take one byte whatever it says. Views and what is computed
+    when the network is loaded cost nothing.
 
     Raises ``InputError`` for another width.
 
@@ -54,15 +55,17 @@ def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
                 own_pass=moved.own_pass,
             )
         )
+    whole = facts.tensors if facts.original is None else facts.original
     return Cost(
         input_shapes=tuple(value.shape for value in facts.values[: facts.n_inputs]),
         layers=tuple(layers),
         file_bytes=facts.file_bytes,
-        weights=sum(t.entries for t in facts.tensors),
-        weights_nonzero=sum(t.nonzeros for t in facts.tensors),
-        weights_dense_bytes=sum(dense_bytes(t) for t in facts.tensors),
+        weights=sum(t.entries for t in whole),
+        weights_nonzero=sum(t.nonzeros for t in whole),
+        weights_dense_bytes=sum(dense_bytes(t) for t in whole),
         weights_few_bit_bytes=sum(few_bit_bytes(t) for t in facts.tensors),
         weights_stored_bytes=sum(stored_bytes(t) for t in facts.tensors),
+        precision="fp32" if facts.original is None else "int8",
     )
 
 

@@ -3,7 +3,9 @@
 A multiply-accumulate (MAC) is one product added to a sum. Padding is counted as if its zeros were multiplied,
 as the literature does; biases start the sum and cost nothing. What is left (activations, pooling,
 normalisation, softmax, gates) is counted in *other operations* of about one MAC each: an addition, a
-comparison, a product, or a look-up of exp, tanh and the like.
+comparison, a product, or a look-up of exp, tanh and the like. In int8 each number that is brought to another
+scale (a layer's sum, the operands of a sum, what is rounded from float32 or goes back) is one of them; a ReLU
+that saturates a sum is none.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from laconic.errors import InputError
 from laconic.records import NetworkFacts, OpFacts, TensorFacts
 
 _FLOATS = ("float32", "float16")
-_DTYPE_BITS = {"float32": 32, "int64": 64, "bool": 8, "int32": 32, "uint8": 8, "float16": 16}
+_DTYPE_BITS = {"float32": 32, "int64": 64, "bool": 8, "int32": 32, "uint8": 8, "int8": 8, "float16": 16}
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,10 @@ for the blend.
 
 def count_other(facts: NetworkFacts, op: OpFacts) -> int:
     """Arithmetic of one operation beside its MACs (see the module's docstring for the unit)."""
+    return op.rescaled + _beside(facts, op)
+
+
+def _beside(facts: NetworkFacts, op: OpFacts) -> int:
     made = math.prod(facts.values[op.outputs[0]].shape)
     read = math.prod(shape_of(facts, op.inputs[0]))
     if op.op in POINTWISE:

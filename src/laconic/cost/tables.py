@@ -140,7 +140,8 @@ class Cost:
     """What a network costs at one input shape.
 
     ``weights_dense_bytes`` is all tensors in float32, ``weights_stored_bytes`` each in the smaller of its
-    few-bit and its sparse form. ``file_bytes`` is 0 for a network that is not in a file.
+    few-bit and its sparse form. ``file_bytes`` is 0 for a network that is not in a file. With ``precision``
+    "int8" the last two are int8 weights, a float32 scale for each row, int32 biases, and what stays float32.
     """
 
     input_shapes: tuple[tuple[int, ...], ...]
@@ -151,6 +152,7 @@ class Cost:
     weights_dense_bytes: int
     weights_few_bit_bytes: int
     weights_stored_bytes: int
+    precision: str = "fp32"
     estimated: Estimate | None = None
     measured: Measured | None = None
 

@@ -62,7 +62,8 @@ def _conv(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     return (b.op("Conv", *x, **window(node, b.rank(x[1]))),)
 
 
-def _conv_transpose(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+def emit_conv_transpose(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """The convolution's gradient as a layer: weights (I, O / groups, k..)."""
     attrs = window(node, b.rank(x[1]))
     extra = ints_of(node, "output_padding")
     if extra != (0,):
@@ -151,7 +152,7 @@ def _prelu(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 LAYERS: dict[str, Emitter] = {
     "linear": _linear,
     "conv": _conv,
-    "conv_transpose": _conv_transpose,
+    "conv_transpose": emit_conv_transpose,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,

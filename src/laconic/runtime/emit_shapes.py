@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
@@ -64,6 +66,16 @@ def _tile(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     return (b.op("Tile", x[0], b.ints(ints_of(node, "repeats"))),)
 
 
+def pads_of(pairs: Sequence[int], rank: int) -> list[int]:
+    """ONNX pads of all axes, begins then ends, from (begin, end) pairs from the last axis backwards.
+
+    >>> pads_of((1, 2, 3, 4), 3)
+    [0, 3, 1, 0, 4, 2]
+    """
+    rest = [0] * (rank - len(pairs) // 2)
+    return [*rest, *pairs[::2][::-1], *rest, *pairs[1::2][::-1]]
+
+
 def _pad(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     """``pads`` holds (begin, end) pairs from the last axis backwards, as PyTorch writes them."""
     pads, mode = ints_of(node, "pads"), text_of(node, "mode")
@@ -72,9 +84,7 @@ def _pad(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     rank = b.rank(x[0])
     if rank is not None and len(axes) < rank:
         # ONNX Runtime 1.32 mixes up a Pad's axes when it moves a transposition past it, so none are left out
-        rest = (0,) * (rank - len(axes))
-        begins, ends = pads[::2][::-1], pads[1::2][::-1]
-        return (b.op("Pad", x[0], b.ints((*rest, *begins, *rest, *ends)), value, mode=mode),)
+        return (b.op("Pad", x[0], b.ints(pads_of(pads, rank)), value, mode=mode),)
     return (b.op("Pad", x[0], b.ints(pads[::2] + pads[1::2]), value, b.ints(axes), mode=mode),)
 
 

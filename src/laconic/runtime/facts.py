@@ -25,6 +25,7 @@ from laconic.records import (
     ValueSpec,
 )
 from laconic.runtime.emit_shapes import ONNX_TYPES
+from laconic.runtime.int8_facts import integer_facts
 from laconic.runtime.onnx_build import build
 from laconic.runtime.sizes import check_sizes
 
@@ -42,7 +43,8 @@ def network_facts(
 ) -> NetworkFacts:
     """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
 
-    Shapes flow by ONNX' own inference through the very model that the runtime runs; nothing runs.
+    A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow by
+    ONNX' own inference through the very model that the runtime runs; nothing runs.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 
@@ -59,14 +61,15 @@ def network_facts(
             "Cure: save the network with an example input"
         )
     graph = _fixed(model.graph, _input_shapes(model.graph.inputs, shapes, batch))
-    return NetworkFacts(
+    facts = NetworkFacts(
         len(graph.inputs),
-        _values(replace(model, graph=graph), limits),
+        _values(replace(model, graph=replace(graph, ranges=())), limits),
         _operations(graph),
         graph.outputs,
         tuple(tensor_facts(tensor) for tensor in model.tensors),
         file_bytes,
     )
+    return integer_facts(facts, replace(model, graph=graph)) if graph.ranges else facts
 
 
 def tensor_facts(tensor: Tensor) -> TensorFacts:

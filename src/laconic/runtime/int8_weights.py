@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import CorruptFileError
-from laconic.pack.ops import float_of
+from laconic.pack.ops import float_of, int_of
 from laconic.records import FloatArray, IntTensor, Node, Tensor, UniformGrid
 from laconic.runtime.steps import Step
+from laconic.runtime.transposed import as_rows
 
 Doubles = npt.NDArray[np.float64]
 LARGEST = 127
@@ -23,7 +24,8 @@ _LARGE = 2.0**30  # leaves int32 room for the products that are added to a bias
 class IntegerLayer:
     """``weight`` (int8, the layer's shape, -127..127), ``scales`` (one a row), and the real ``bias``.
 
-    Row c of the layer's weights is ``scales[c] * weight[c]``; batch normalisation is in both already.
+    Row c of the layer's weights is ``scales[c] * weight[c]``; batch normalisation is in both already. A
+    transposed convolution's are turned into a convolution's (:func:`laconic.runtime.transposed.as_rows`).
     """
 
     weight: npt.NDArray[np.int8]
@@ -42,8 +44,16 @@ class IntegerLayer:
         return np.clip(np.rint(units), -bound, bound - 1).astype(np.int64)
 
 
+def filled(layer: IntegerLayer, rows: int, columns: int) -> IntegerLayer:
+    """The layer with rows and columns (input channels) of zeros behind its own; extra rows have no bias."""
+    beyond = [(0, rows), (0, columns), *((0, 0),) * (layer.weight.ndim - 2)]
+    return IntegerLayer(
+        np.pad(layer.weight, beyond), np.pad(layer.scales, (0, rows), "edge"), np.pad(layer.bias, (0, rows))
+    )
+
+
 def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> IntegerLayer:
-    """One linear layer or convolution in integers, with the batch normalisation that is folded into it.
+    """One linear layer or (transposed) convolution in integers, with the batch normalisation folded into it.
 
     A row's scale is, in this order: the one magnitude that its non-zero weights share; the tensor's step
     if its integers fit int8; the largest magnitude over 127. So ternary and few-bit weights stay exact. It
@@ -59,6 +69,8 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
             f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
         )
     weight = tensor.values().astype(np.float64)
+    if step.node.op == "conv_transpose":
+        weight = as_rows(weight, int_of(step.node, "groups"))
     rows = len(weight)
     bias = _vector(tensors, refs[2] if len(refs) > 2 else None, rows, 0.0)
     factor = np.ones(rows)

@@ -19,7 +19,7 @@ class Network:
 
     ``inputs`` are the expected types and shapes (None marks a free dimension), ``outputs`` the number
     of arrays that a call returns, ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how
-    each linear layer runs and why (see :func:`load`).
+    each linear layer runs and why (see :func:`load`); in int8, which layers stay float32.
     """
 
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:

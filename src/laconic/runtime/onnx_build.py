@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, FileFormatError, InputError, WeightsOnlyError
-from laconic.pack.ops import text_of
-from laconic.records import AnyArray, Graph, Node, PackedModel
-from laconic.runtime.builder import Builder, Emitter, OnnxNode
-from laconic.runtime.emit_layers import LAYERS
-from laconic.runtime.emit_math import MATH
-from laconic.runtime.emit_sequence import SEQUENCES
-from laconic.runtime.emit_shapes import ONNX_TYPES, SHAPES
+from laconic.errors import CorruptFileError, InputError, WeightsOnlyError
+from laconic.records import AnyArray, Graph, PackedModel
+from laconic.runtime.builder import Builder, OnnxNode
+from laconic.runtime.emit import MISFITS, Plan
+from laconic.runtime.emit_shapes import ONNX_TYPES
 from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.steps import Step, fuse, nodes_alone, ranks, spread_ranges
 
 if TYPE_CHECKING:
     import onnx
@@ -30,11 +24,6 @@ MAX_INLINE_BYTES = 2**31 - 2**20
 BESIDE_BYTES = 4096
 """From this size on the runtime is handed a tensor's own memory instead of a copy in the model."""
 
-EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
-
-_MISFITS = (ValueError, IndexError, TypeError, OverflowError, MemoryError)
-_BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
-
 
 def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str, ...]]:
     """Run every step's emitters: the finished builder, the outputs' names and their numpy types.
@@ -45,73 +34,22 @@ def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str,
     its tensors contradict each other.
     """
     graph = _graph_of(model)
-    plan = _Plan(model, graph)
+    plan = _plan_for(model, graph)
     for k, spec in enumerate(graph.inputs):
-        plan.put(k, plan.builder.input_name(k), spec.dtype)
+        plan.put_input(k, plan.builder.input_name(k), spec.dtype)
     for step in plan.steps:
         plan.emit(step)
     # a value that leaves by two doors, or that is an input, needs a name of its own
-    outputs = tuple(plan.builder.op("Identity", plan.exact[r]) for r in graph.outputs)
+    outputs = tuple(plan.builder.op("Identity", plan.exact.get(r) or plan.name(r)) for r in graph.outputs)
     return plan.builder, outputs, tuple(plan.types[r] for r in graph.outputs)
 
 
-class _Plan:
-    """Names and types of the values emitted so far; ``exact`` are those before any rounding to int8."""
+def _plan_for(model: PackedModel, graph: Graph) -> Plan:
+    if not graph.ranges:
+        return Plan(model, graph)
+    from laconic.runtime.int8_build import Int8Plan
 
-    def __init__(self, model: PackedModel, graph: Graph) -> None:
-        self.tensors = model.tensors
-        self.builder = Builder(model.tensors, graph.inputs)
-        whole = not graph.ranges  # without ranges each node is a step of its own
-        self.steps = nodes_alone(graph) if whole else fuse(graph, [r.value for r in graph.ranges])
-        self.ranges = spread_ranges(graph, self.steps)
-        self.ranks = {} if whole else ranks(graph)
-        self.read = {ref for node in graph.nodes for ref in node.inputs}
-        self.names: dict[int, str] = {}
-        self.exact: dict[int, str] = {}
-        self.types: dict[int, str] = {}
-
-    def put(self, value: int, name: str, kind: str) -> None:
-        """Note a value's name, and round it to int8 if it has a range."""
-        entry = self.ranges.get(value) if value in self.read else None
-        self.exact[value], self.types[value] = name, kind
-        self.names[value] = name
-        if entry is not None:
-            from laconic.runtime.emit_int8 import through_int8
-
-            self.names[value] = through_int8(self.builder, name, entry)
-        if value in self.ranks:
-            self.builder.ranks[self.names[value]] = self.ranks[value]
-
-    def emit(self, step: Step) -> None:
-        """One step's nodes."""
-        results: tuple[str, ...]
-        source = step.node.inputs[0]
-        entry = self.ranges.get(source) if source is not None else None
-        if step.is_layer and entry is not None and source is not None:
-            from laconic.runtime.emit_int8 import int8_layer
-
-            matrix = self.ranks.get(source) == 2
-            with _fitting(step.node.op):
-                name = int8_layer(self.builder, step, self.names[source], entry, self.tensors, matrix)
-            results, kind = (name,), "float32"
-        else:
-            results, kind = self._plain(step.node, None)
-            if step.norm is not None:
-                results, kind = self._plain(step.norm, results[0])
-        if step.activation is not None:
-            results, kind = self._plain(step.activation, results[0])
-        for value, name in zip(step.outputs, results, strict=True):
-            self.put(value, name, kind)
-
-    def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
-        """A node in float32; ``first`` is its first input when that is folded away."""
-        b = self.builder
-        refs = node.inputs if first is None else node.inputs[1:]
-        given = tuple("" if r is None else self.names[r] if r >= 0 else b.tensor(-1 - r) for r in refs)
-        kinds = [_type_of_input(b, self.types, r) for r in refs]
-        if first is not None:
-            given, kinds = (first, *given), ["float32", *kinds]
-        return _emit(b, node, given), _output_type(node, kinds)
+    return Int8Plan(model, graph)
 
 
 def _graph_of(model: PackedModel) -> Graph:
@@ -123,41 +61,6 @@ def _graph_of(model: PackedModel) -> Graph:
     return model.graph
 
 
-def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
-    emitter = EMITTERS.get(node.op)
-    if emitter is None:
-        raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
-    with _fitting(node.op):
-        return emitter(b, node, given)
-
-
-@contextmanager
-def _fitting(op: str) -> Iterator[None]:
-    """Shapes that no writer puts together are a corrupt file."""
-    try:
-        yield
-    except FileFormatError:
-        raise
-    except _MISFITS as error:
-        raise CorruptFileError(f"operation {op!r} does not fit its tensors: {error}") from error
-
-
-def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str:
-    if ref is None:
-        return "float32"
-    return types[ref] if ref >= 0 else str(b.array(b.tensor(-1 - ref)).dtype)
-
-
-def _output_type(node: Node, inputs: list[str]) -> str:
-    if node.op in _BOOLEAN:
-        return "bool"
-    if node.op in ("argmax", "argmin"):
-        return "int64"
-    if node.op == "cast":
-        return text_of(node, "to")
-    return inputs[1] if node.op in ("embedding", "where") else inputs[0]
-
-
 def _node_proto(node: OnnxNode) -> onnx.NodeProto:
     from onnx import helper
 
@@ -166,7 +69,7 @@ def _node_proto(node: OnnxNode) -> onnx.NodeProto:
     }
     try:
         return helper.make_node(node.kind, list(node.inputs), list(node.outputs), **attrs)
-    except _MISFITS as error:  # no integers where there must be some, or too large ones
+    except MISFITS as error:  # no integers where there must be some, or too large ones
         raise CorruptFileError(f"a node of kind {node.kind} cannot be built: {error}") from error
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from laconic.pack.ops import float_of, int_of, ints_of, text_of
+from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Graph, Node
 
 if TYPE_CHECKING:
     from laconic.records import ActivationRange
 
-LAYERS = ("linear", "conv")
+LAYERS = ("linear", "conv", "conv_transpose")
 _ACTIVATIONS = ("relu", "clamp")
 _JOINS = ("add", "concat")
 AVERAGES = ("avg_pool", "global_avg_pool", "mean")
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
     @property
     def is_layer(self) -> bool:
-        """A linear layer or convolution whose weights (and bias) are tensors of the file."""
+        """A linear layer or (transposed) convolution whose weights and bias are tensors of the file."""
         return self.node.op in LAYERS and all(ref is None or ref < 0 for ref in self.node.inputs[1:])
 
     @property
@@ -59,6 +59,29 @@ class Step(NamedTuple):
     def keeps_range(self) -> bool:
         """Whether the output fits the input's range: it moves values, or averages them."""
         return self.moves or self.node.op in AVERAGES
+
+
+Kind = Literal["layer", "join", "average", "move", "float"]
+
+
+def kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Kind:
+    """How a step runs in integer arithmetic; "float" if it does not.
+
+    ``known`` are the values that have a range, ``own`` those whose range the file says.
+    """
+    refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
+    if not refs or not all(ref in known for ref in refs):
+        return "float"
+    has_own = step.outputs[0] in own
+    if step.is_layer:
+        return "layer" if has_own else "float"
+    if step.is_join:
+        return "join" if has_own else "float"
+    if has_own:
+        return "float"  # a range of its own where values only move: a rounding that no kernel has
+    if step.node.op in AVERAGES:
+        return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
+    return "move" if step.moves and len(refs) == len(step.node.inputs) == 1 else "float"
 
 
 def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
@@ -106,7 +129,7 @@ def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
     if step.activation is not None:
         return None
     if node.op == "batch_norm" and step.is_layer and step.norm is None:
-        matrix = step.node.op == "conv" or rank.get(step.outputs[0]) == 2
+        matrix = step.node.op != "linear" or rank.get(step.outputs[0]) == 2
         tensors = all(ref is None or ref < 0 for ref in node.inputs[1:])
         return step._replace(norm=node) if matrix and tensors else None
     if node.op in _ACTIVATIONS and (step.is_layer or step.node.op == "add" and step.is_join):

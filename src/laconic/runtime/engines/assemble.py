@@ -101,8 +101,12 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     """
     proto, weights = build(model, inline=False)
     inferred = check_sizes(proto, limits)
-    choices: list[LayerChoice] = []
     int8 = model.graph is not None and bool(model.graph.ranges)
+    choices: list[LayerChoice] = []
+    if int8:
+        from laconic.runtime.engines.float_layers import float_layers
+
+        choices = float_layers(model, options.batch)
     if options.engine != "onnxruntime" and not int8:
         layers = find_layers(proto.graph, weights, model.tensors)
         if layers and not _has_subgraphs(proto.graph):

@@ -19,6 +19,7 @@ from laconic.runtime.emit_layers import both_ends, spread
 from laconic.runtime.integer.arithmetic import Int8, Int16x8
 from laconic.runtime.integer.fixed_point import Ints, quantize_multiplier
 from laconic.runtime.integer.values import Encoding, Quantised
+from laconic.runtime.transposed import margins
 
 _PIECE = 2**22  # entries of unfolded windows at a time
 
@@ -41,21 +42,46 @@ def conv_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_only: bool
         both_ends(ints_of(node, "padding"), n),
         spread(ints_of(node, "dilation"), n),
     )
-    groups = int_of(node, "groups")
-    if x.shape[1] != groups * weight.shape[1] or len(weight) % groups:
-        raise CorruptFileError(f"weights {weight.shape} in {groups} groups do not fit {x.shape[1]} channels")
+    return _window_sums(windows, weight, int_of(node, "groups"), adds_only)
+
+
+def conv_transpose_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_only: bool) -> Ints:
+    """The transposed convolution's sums; ``weight`` as :func:`as_rows` has it: (N, C, ..) -> (N, O, ..).
+
+    Inputs stand ``stride`` apart with zeros between, and a convolution of stride 1 runs over them.
+    """
+    kernel = weight.shape[2:]
+    n = len(kernel)
+    stride = spread(ints_of(node, "stride"), n)
+    sizes = [(size - 1) * s + 1 for size, s in zip(x.shape[2:], stride, strict=True)]
+    apart = np.zeros((*x.shape[:2], *sizes), _exact(x, weight))
+    apart[(slice(None), slice(None), *(slice(None, None, s) for s in stride))] = x
+    before, after = margins(node, kernel)
+    cut = [slice(max(0, -b), size - max(0, -a)) for b, a, size in zip(before, after, sizes, strict=True)]
+    pads = [max(0, p) for p in (*before, *after)]
+    dilation = spread(ints_of(node, "dilation"), n)
+    windows = windows_of(apart[(slice(None), slice(None), *cut)], kernel, [1] * n, pads, dilation)
+    return _window_sums(windows, weight, int_of(node, "groups"), adds_only)
+
+
+def _window_sums(windows: AnyArray, weight: npt.NDArray[np.int8], groups: int, adds_only: bool) -> Ints:
+    """Sums of (N, C, where.., kernel..) windows times (O, C / groups, kernel..) weights: (N, O, where..)."""
+    n = weight.ndim - 2
+    count, channels = windows.shape[:2]
+    if channels != groups * weight.shape[1] or len(weight) % groups:
+        raise CorruptFileError(f"weights {weight.shape} in {groups} groups do not fit {channels} channels")
     where, inputs, outputs = windows.shape[2 : 2 + n], weight.shape[1], len(weight) // groups
     rows = weight.reshape(groups, outputs, -1).transpose(0, 2, 1)  # (groups, inputs x kernel, outputs)
-    out = np.empty((len(x), groups, outputs, *where), np.int64)
+    out = np.empty((count, groups, outputs, *where), np.int64)
     step = max(1, _PIECE // max(1, windows[:1].size))
-    for start in range(0, len(x), step):
+    for start in range(0, count, step):
         piece = windows[start : start + step]
         grouped = piece.reshape(len(piece), groups, inputs, *piece.shape[2:])
         last = np.moveaxis(np.moveaxis(grouped, 1, 0), 2, 2 + n)  # (groups, N, where.., inputs, kernel..)
         sums = _products(last.reshape(groups, -1, rows.shape[1]), rows, adds_only)
         sums = np.moveaxis(sums.reshape(groups, len(piece), *where, outputs), -1, 1)
         out[start : start + step] = np.moveaxis(sums, 2, 0)
-    return out.reshape(len(x), len(weight), *where)
+    return out.reshape(count, len(weight), *where)
 
 
 def windows_of(

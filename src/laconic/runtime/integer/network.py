@@ -9,7 +9,7 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, at
 from laconic.pack.limits import DEFAULT, Limits
-from laconic.pack.ops import flag_of, float_of, ints_of
+from laconic.pack.ops import float_of, ints_of
 from laconic.records import AnyArray, Graph, Node, PackedModel, ValueSpec
 from laconic.runtime.int8_weights import IntegerLayer, integer_layer
 from laconic.runtime.integer import kernels
@@ -18,7 +18,7 @@ from laconic.runtime.integer.fixed_point import quantize_multiplier
 from laconic.runtime.integer.values import Encoding, Quantised
 from laconic.runtime.network import Network
 from laconic.runtime.precision import with_precision
-from laconic.runtime.steps import AVERAGES, Step, fuse, ranks, spread_ranges
+from laconic.runtime.steps import Kind, Step, fuse, kind_of, ranks, spread_ranges
 
 Value = Quantised | AnyArray
 
@@ -131,21 +131,8 @@ class Emulator:
 
     # --- what a step is, and what it is called ---------------------------------------------------
 
-    def _kind(self, step: Step) -> str:
-        """Layer, join, average, move, or float."""
-        refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
-        in_integers = bool(refs) and all(ref in self._encodings for ref in refs)
-        if not in_integers:
-            return "float"
-        if step.is_layer:
-            return "layer" if step.outputs[0] in self._own else "float"
-        if step.is_join:
-            return "join" if step.outputs[0] in self._own else "float"
-        if step.outputs[0] in self._own:
-            return "float"  # a range of its own where values only move: a rounding that no kernel has
-        if step.node.op in AVERAGES:
-            return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
-        return "move" if step.moves and len(refs) == len(step.node.inputs) == 1 else "float"
+    def _kind(self, step: Step) -> Kind:
+        return kind_of(step, self._encodings, self._own)
 
     def _name(self, step: Step) -> str:
         """The operation and its weight, or the value it gives."""
@@ -181,6 +168,9 @@ class Emulator:
         out, weights = self._encodings[step.outputs[0]], layer.weights
         if step.node.op == "conv":
             sums = kernels.conv_sums(x.centred, weights.weight, step.node, layer.adds_only)
+            shape = (1, -1, *(1,) * (sums.ndim - 2))
+        elif step.node.op == "conv_transpose":
+            sums = kernels.conv_transpose_sums(x.centred, weights.weight, step.node, layer.adds_only)
             shape = (1, -1, *(1,) * (sums.ndim - 2))
         else:
             sums = kernels.linear_sums(x.centred, weights.weight, layer.adds_only)
