@@ -1,0 +1,45 @@
+r"""Structured pruning by a diagonal Fisher (Theis, Korshunova, Tejani & Huszar, arXiv:1801.05787, 2018).
+
+Posterior: none (a point). Decision: a unit is worth the rise of the loss to second order when it goes, with
+the squared gradients in the place of the curvature, as in Optimal Brain Damage (LeCun, Denker & Solla, NIPS
+1990):
+
+.. math:: s_u = \frac12 \sum_{w \in u} \mathbb{E}\,[g_w^2]\, w^2
+
+over the weights that read the unit, averaged over batches. Unlike first-order importance
+(:class:`laconic.methods.TaylorPruning`) the terms of a unit cannot cancel. g is the gradient of a batch's
+mean loss: in expectation its square is that of the examples over the batch size where their gradients cancel,
+the same factor for all units. The published method removes one feature map every few updates, hence the many
+small rounds, and divides by the cost saved as the budget here does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from laconic.methods.taylor_pruning import products_of
+from laconic.methods.unit_masks import average_in
+from laconic.methods.unit_pruning import AveragedPruning
+from laconic.sparsify import Coupling
+from laconic.sparsify.schedules import Schedule
+from laconic.sparsify.scores.aggregate import readers, unit_scores
+from laconic.sparsify.scores.common import GroupScores
+from laconic.sparsify.timetables import Iterative
+
+
+@dataclass(frozen=True)
+class FisherPruning(AveragedPruning):
+    """Pruning by a diagonal Fisher; the fields are those of :class:`UnitPruning`, and ``memory``."""
+
+    schedule: Schedule = field(default_factory=lambda: Iterative(20))
+
+    def learn(self, module: nn.Module, coupling: Coupling) -> None:
+        """Average in the squared gradients of this batch, times the squared weights."""
+        rises = {name: 0.5 * product.double().square() for name, product in products_of(module).items()}
+        found: GroupScores = {}
+        for group in coupling.groups:
+            if any(m.tensor in rises for m in readers(module, group)):
+                found[group.name] = unit_scores(module, group, rises, members=readers)
+        average_in(module, coupling, found, self.memory)
