@@ -20,8 +20,9 @@ from laconic.methods.contract import Context
 from laconic.methods.unit_masks import average_in
 from laconic.methods.unit_pruning import AveragedPruning
 from laconic.sparsify import Coupling
-from laconic.sparsify.scores.activation import InputStats, gather_inputs
+from laconic.sparsify.scores.activation import InputStats, gather_inputs, is_read
 from laconic.sparsify.scores.common import GroupScores
+from laconic.sparsify.selection import left_whole
 
 _NOTED = "_laconic_noted"
 
@@ -34,10 +35,15 @@ class ActivationPruning(AveragedPruning):
     def of_batch(self, coupling: Coupling, stats: Mapping[str, InputStats]) -> GroupScores:
         """The score of each unit by what was read of it in one batch."""
 
+    def scored(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...]) -> Coupling:
+        """Groups that some weight reads (of a product of two activations there is nothing to see)."""
+        stats = _read(net, (inputs, {}))
+        unread = tuple(g.name for g in coupling.groups if not is_read(g, stats))
+        return left_whole(coupling, unread, "no weight reads its units, so their activations are not seen")
+
     def remember(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...], seen: Context) -> None:
-        """One average a unit, and a hook. Raises InputError for a group that no weight reads."""
+        """One average a unit, and a hook."""
         super().remember(net, coupling, inputs, seen)
-        self.of_batch(coupling, _read(net, (inputs, {})))  # what cannot be seen is said now, not in training
         net.register_forward_pre_hook(_note, with_kwargs=True)
 
     def learn(self, module: nn.Module, coupling: Coupling) -> None:

@@ -76,6 +76,10 @@ class UnitPruner(ABC):
         """Add the buffers and hooks that the score needs to a network that is being prepared; here none."""
         return
 
+    def scored(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...]) -> Coupling:
+        """The groups that can be scored, with a note on each other one, which is left whole; here all can."""
+        return coupling
+
     def learn(self, module: nn.Module, coupling: Coupling) -> None:
         """Take in the batch that was just trained on, its gradients still there; here nothing."""
         return
@@ -94,9 +98,9 @@ class UnitPruner(ABC):
         if not all(isinstance(x, Tensor) for x in inputs):
             raise InputError("structured pruning takes an example of tensors. Cure: a tensor, or a tuple")
         found = find_groups(net, inputs)
-        coupling = found if self.inputs else without_inputs(found)
+        coupling = self.scored(net, found if self.inputs else without_inputs(found), inputs)
         if not coupling.groups:
-            told = "; ".join(found.notes) or "its layers are all inputs or outputs"
+            told = "; ".join(coupling.notes) or "its layers are all inputs or outputs"
             raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
         macs = weight_macs(net, coupling, inputs)
         self._check_reachable(coupling, macs)
@@ -258,6 +262,9 @@ def _left(module: nn.Module, coupling: Coupling, macs: WeightMacs) -> float:
 def _weighed(worth: GroupScores, masks: Mapping[str, Tensor]) -> GroupScores:
     """Gone units come first, at no loss; those that are left never cost quite nothing."""
     scores: GroupScores = {}
+    for name in worth:
+        if name not in masks:
+            raise InputError(f"scores name a group {name!r}. Cure: one of {', '.join(masks)}")
     for name, values in finite(worth, "pruning of units").items():
         alive: npt.NDArray[np.bool_] = masks[name].cpu().numpy()
         each: UnitScores = np.asarray(values, np.float64)
