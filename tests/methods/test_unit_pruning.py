@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import laconic
-from laconic.errors import InputError, NonFiniteError
+from laconic.errors import InputError, ModelError, NonFiniteError
 from laconic.methods import (
     FilterPruning,
     FisherPruning,
@@ -283,6 +283,23 @@ def test_units_that_no_weight_reads_stay_whole_and_are_named():
         assert small.facts["left_whole"] == (told if whole else [])
         assert ("q.weight:0" in small.facts["kept_units"]) != whole
         assert small.module.v.out_features < 8 and small.module(x).shape == x.shape
+
+
+@pytest.mark.parametrize("kind", [TaylorPruning, FisherPruning])
+def test_frozen_weights_do_not_make_a_unit_worthless(kind):
+    """Where the weights that read it are frozen those that make it count; frozen on both sides it stays."""
+    x, y = digits()
+    model = mlp()
+    model.fc2.weight.requires_grad_(False)
+    net = laconic.prepare(model, kind(memory=0.0), x[:2], data_size=9)
+    F.cross_entropy(net(x), y).backward()
+    laconic.step(net)
+    products = (net.fc1.weight * net.fc1.weight.grad).detach()
+    wanted = products.sum(1).square() if kind is TaylorPruning else 0.5 * products.square().sum(1)
+    assert torch.allclose(net.laconic_importance_0, wanted, rtol=1e-4)
+    model.fc1.weight.requires_grad_(False)
+    with pytest.raises(ModelError, match=r"no group of units .* fc1.weight:0: its weights are frozen"):
+        laconic.prepare(model, kind(), x[:2], data_size=9)
 
 
 def test_a_record_names_functions_and_tells_schedules_apart():

@@ -17,15 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
-from laconic.methods.taylor_pruning import products_of
+from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.unit_masks import average_in
 from laconic.methods.unit_pruning import AveragedPruning
 from laconic.sparsify import Coupling
 from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.scores.aggregate import readers, unit_scores
-from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.timetables import Iterative
 
 
@@ -35,11 +33,11 @@ class FisherPruning(AveragedPruning):
 
     schedule: Schedule = field(default_factory=lambda: Iterative(20))
 
+    def scored(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...]) -> Coupling:
+        """Groups with a weight that is not frozen."""
+        return with_gradients(net, coupling)
+
     def learn(self, module: nn.Module, coupling: Coupling) -> None:
         """Average in the squared gradients of this batch, times the squared weights."""
         rises = {name: 0.5 * product.double().square() for name, product in products_of(module).items()}
-        found: GroupScores = {}
-        for group in coupling.groups:
-            if any(m.tensor in rises for m in readers(module, group)):
-                found[group.name] = unit_scores(module, group, rises, members=readers)
-        average_in(module, coupling, found, self.memory)
+        average_in(module, coupling, sums_by_unit(module, coupling, rises), self.memory)

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from laconic.methods.contract import Context
+from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.grid_choice import GridChoice
 from laconic.methods.unit_masks import add_averages, average_in, averages_of, groups_of, plan_of
 from laconic.methods.unit_pruning import UnitPruner, check_memory
 from laconic.sparsify import Coupling
 from laconic.sparsify.magnitude import cubic_sparsity
 from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.scores.aggregate import readers, unit_scores
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.timetables import check_schedule, share_gone
 
-__all__ = ["TaylorPruning", "groups_of", "plan_of", "products_of"]
+__all__ = ["TaylorPruning", "groups_of", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -69,24 +69,20 @@ class TaylorPruning(UnitPruner):
             return share_gone(self.schedule, progress, 1.0 - self.macs)
         return cubic_sparsity(progress, 1.0 - self.macs, start=self.start, end=self.end)
 
+    def scored(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...]) -> Coupling:
+        """Groups with a weight that is not frozen."""
+        return with_gradients(net, coupling)
+
     def remember(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...], seen: Context) -> None:
         """One average a unit."""
         add_averages(net, coupling)
 
     def learn(self, module: nn.Module, coupling: Coupling) -> None:
         """Average in the squared change of the loss that this batch's gradient foretells."""
-        products = products_of(module)
-        changes: GroupScores = {}
-        for group in coupling.groups:
-            if any(m.tensor in products for m in readers(module, group)):
-                changes[group.name] = unit_scores(module, group, products, members=readers) ** 2
-        average_in(module, coupling, changes, self.memory)
+        changes = sums_by_unit(module, coupling, products_of(module))
+        squares = {name: change**2 for name, change in changes.items()}
+        average_in(module, coupling, squares, self.memory)
 
     def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         """Averaged importance."""
         return averages_of(module, coupling)
-
-
-def products_of(module: nn.Module) -> dict[str, Tensor]:
-    """Gradient times weight of every parameter that has a gradient, scalars left out."""
-    return {n: p * p.grad for n, p in module.named_parameters() if p.grad is not None and p.ndim}
