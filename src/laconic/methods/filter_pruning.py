@@ -2,12 +2,12 @@ r"""Structured pruning by the norm of a unit's weights (Li, Kadav, Durdanovic, S
 
 Posterior: none (a point). Decision: a unit is worth the L1 norm of the weights that make it (section 3.1),
 
-.. math:: s_u = \sum_{w \in u} |w| \Big/ \operatorname{mean}_{v} \sum_{w \in v} |w|
+.. math:: s_u = \sum_{w \in u} |w| \Big/ \sum_v \sum_{w \in v} |w|
 
-over the mean of the units that are left in its group: the paper compares filters of one layer only, and
-chooses the share of each layer by hand; here one budget in multiply-accumulates serves all. With ``norm=2``
-it is the L2 norm (Wen et al. 2016). It looks at no data. As in section 3.4 all go at once and the network is
-retrained; any other schedule can be handed in.
+as a share of that of the units v that are left in its group. The paper compares filters of one layer only,
+and chooses how many of each layer go by hand; here one budget in multiply-accumulates serves all, and shares
+make the last units of a layer dear. With ``norm=2`` it is the L2 norm (Wen et al. 2016). It looks at no data.
+As in section 3.4 all go at once and the network is retrained; any other schedule can be handed in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from laconic.sparsify import Coupling
 from laconic.sparsify.schedules import Schedule
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.scores.magnitude import l1_groups, l2_groups
-from laconic.sparsify.scores.normalise import by_mean, left_alone
+from laconic.sparsify.scores.normalise import by_total, left_alone
 from laconic.sparsify.timetables import OneShot
 
 
@@ -41,7 +41,7 @@ class FilterPruning(UnitPruning):
             raise InputError(f"norm must be 1 (sum of |w|) or 2 (root of the sum of w^2), got {self.norm}")
 
     def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
-        """Norms, over the mean of their group."""
+        """Norms, as shares of their group."""
         norms = (l1_groups if self.norm == 1 else l2_groups)(module, coupling)
         alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
-        return left_alone(norms, alive, by_mean)
+        return left_alone(norms, alive, by_total)

@@ -40,6 +40,11 @@ def by_mean(scores: UnitScores) -> UnitScores:
     return np.asarray(scores / max(float(np.abs(scores).mean()), _TINY))
 
 
+def by_total(scores: UnitScores) -> UnitScores:
+    """S / sum |s|: shares of their layer, so that the fewer units are left, the more each of them counts."""
+    return np.asarray(scores / max(float(np.abs(scores).sum()), _TINY))
+
+
 def by_largest(scores: UnitScores) -> UnitScores:
     """S / max |s|."""
     return np.asarray(scores / max(float(np.abs(scores).max()), _TINY))
