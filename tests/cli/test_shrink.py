@@ -1,14 +1,18 @@
-"""``compress --shrink`` and ``--method taylor``: physically smaller, told against the original's size."""
+"""``compress --shrink`` and pruning of units: physically smaller, told against the original's size."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from laconic import pack
 from laconic.cli import main
+from laconic.cli.choices import make_job
+from laconic.errors import InputError
+from laconic.sparsify.timetables import Cubic, Iterative, OneShot
 from tests.helpers.commands import compress
 
 FEW = ["--set", "reference.epochs=2", "--set", "fit.epochs=3"]
@@ -39,3 +43,43 @@ def test_taylor_is_told_against_the_original(tmp_path: Path, capsys: pytest.Capt
     assert record["bytes_before"] == 4 * 4810
     assert record["metrics"]["macs_after"] <= 0.4 * record["metrics"]["macs_before"]
     assert f"{4 * 4810} -> " in capsys.readouterr().out
+
+
+def test_a_schedule_has_a_name_at_the_command_line(tmp_path: Path) -> None:
+    words = ["--set", "schedule=iterative", "--set", "schedule.rounds=2", "--set", "macs=0.4"]
+    assert main([*compress("apoz", tmp_path / "run"), *FEW, *words]) == 0
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["settings"]["method"] == "NetworkTrimming"
+    settings = record["settings"]["method_settings"]
+    assert settings["schedule"] == {"rounds": 2, "start": 0.0, "end": 0.6}
+    assert record["metrics"]["macs_after"] <= 0.4 * record["metrics"]["macs_before"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, Iterative(5)),
+        ({"schedule.end": 0.8}, Iterative(5, end=0.8)),
+        ({"schedule": "one-shot"}, OneShot()),
+        ({"schedule": "cubic", "schedule.start": 0.7, "schedule.end": 0.9}, Cubic(0.7, 0.9)),
+    ],
+)
+def test_schedules_by_name(settings: dict[str, Any], wanted: object) -> None:
+    assert make_job("apoz", settings, None, 0).method.schedule == wanted  # type: ignore[attr-defined]
+    if "schedule" in settings:
+        for method in ("taylor", "magnitude"):
+            assert make_job(method, settings, None, 0).method.schedule == wanted  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"schedule": "linear"}, "no schedule is called 'linear'. Cure: one of cubic, iterative, one-shot"),
+        ({"schedule": "one-shot", "schedule.rounds": 3}, "OneShot has no setting 'rounds'.*one of at"),
+        ({"schedule": "one-shot", "schedule.at": 1.5}, "at is a share of training"),
+        ({"schedule.rounds": "many"}, "schedule.rounds: expected int, got 'many'"),
+    ],
+)
+def test_schedules_that_cannot_be(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        make_job("apoz", settings, None, 0)

@@ -12,6 +12,7 @@ METHOD_SETTINGS = {
     "vnq": ["--set", "warm_up.start=0", "--set", "warm_up.end=2"],
     "magnitude": ["--set", "sparsity=0.8", "--set", "every=5"],
     "taylor": ["--set", "macs=0.5", "--set", "every=5"],
+    "apoz": ["--set", "macs=0.5", "--set", "every=5"],
 }
 
 

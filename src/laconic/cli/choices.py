@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,19 @@ from torch import nn
 
 from laconic.cli.settings import check_seed, configure, parse_size
 from laconic.errors import InputError
-from laconic.methods import VNQ, MagnitudePruning, SparseVD, TaylorPruning
+from laconic.methods import (
+    VNQ,
+    FilterPruning,
+    FisherPruning,
+    MagnitudePruning,
+    MeanActivationPruning,
+    NetworkTrimming,
+    RandomPruning,
+    SparseVD,
+    TaylorPruning,
+)
 from laconic.methods.contract import Target
+from laconic.sparsify.timetables import Cubic, Iterative, OneShot
 from laconic.train.compress import Job
 from laconic.train.fit import FitConfig
 from laconic.zoo import (
@@ -31,7 +42,13 @@ METHODS: Mapping[str, type[Any]] = {
     "vnq": VNQ,
     "magnitude": MagnitudePruning,
     "taylor": TaylorPruning,
+    "filters": FilterPruning,
+    "apoz": NetworkTrimming,
+    "mean-activation": MeanActivationPruning,
+    "fisher": FisherPruning,
+    "random": RandomPruning,
 }
+SCHEDULES: Mapping[str, type[Any]] = {"one-shot": OneShot, "iterative": Iterative, "cubic": Cubic}
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,12 @@ _SPARSE_VD: Mapping[str, Any] = {
     "grid.max_nll_ratio": 1.08,
 }
 
+# Methods that prune units differ in what a unit is worth and when it goes, not in how much is left.
+_UNITS: Mapping[str, Mapping[str, Any]] = {
+    "lenet5": {"macs": 0.12, "fit.epochs": 20},
+    "": {"macs": 0.3, "fit.epochs": 20},
+}
+
 # What (method, network) train with when nothing else is said; "" is any other network.
 FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "sparse-vd": {
@@ -83,10 +106,7 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "": {"fit.epochs": 60, "fit.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
     },
     "magnitude": {"": {"fit.epochs": 20}},
-    "taylor": {
-        "lenet5": {"macs": 0.12, "fit.epochs": 20},
-        "": {"macs": 0.3, "fit.epochs": 20},
-    },
+    **dict.fromkeys(("taylor", "filters", "apoz", "mean-activation", "fisher", "random"), _UNITS),
 }
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "sparse-vd": {
@@ -98,7 +118,10 @@ DEMO: Mapping[str, Mapping[str, Any]] = {
     },
     "vnq": {"fit.epochs": 20, "reference.epochs": 3, "warm_up.start": 0.0, "warm_up.end": 5.0},
     "magnitude": {"fit.epochs": 8, "reference.epochs": 3},
-    "taylor": {"fit.epochs": 8, "reference.epochs": 3},
+    **dict.fromkeys(
+        ("taylor", "filters", "apoz", "mean-activation", "fisher", "random"),
+        {"fit.epochs": 8, "reference.epochs": 3},
+    ),
 }
 
 
@@ -124,11 +147,26 @@ def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed:
     """The job that a method's name and dotted settings describe."""
     own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}
     return Job(
-        method=configure(pick(METHODS, method, "method")(), own),
+        method=_configured(pick(METHODS, method, "method")(), own),
         target=parse_target(target),
         fit=_fit(FitConfig(seed=seed), settings, "fit."),
         seed=seed,
     )
+
+
+def _configured(method: Any, settings: Mapping[str, Any]) -> Any:
+    """The method with its settings; a schedule may be named, and its own settings stand beside its name.
+
+    >>> _configured(RandomPruning(), {"schedule": "iterative", "schedule.rounds": 3}).schedule
+    Iterative(rounds=3, start=0.0, end=0.6)
+    """
+    named = settings.get("schedule")
+    if named is None or not hasattr(method, "schedule"):
+        return configure(method, settings)
+    parts = {k: v for k, v in settings.items() if k.startswith("schedule.")}
+    rest = {k: v for k, v in settings.items() if k != "schedule" and k not in parts}
+    schedule = replace(method, schedule=pick(SCHEDULES, str(named), "schedule")())
+    return configure(configure(schedule, parts), rest)
 
 
 def make_reference(network: str | None, settings: Mapping[str, Any], seed: int) -> FitConfig | None:

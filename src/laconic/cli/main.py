@@ -81,7 +81,10 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
     )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
-    p.add_argument("--method", help="sparse-vd (default), vnq, magnitude or taylor")
+    p.add_argument(
+        "--method",
+        help="sparse-vd (default), vnq, magnitude, taylor, filters, apoz, mean-activation, fisher or random",
+    )
     p.add_argument("--preset", help="full (default) or demo: how long to train")
     p.add_argument("--target", help="what may be lost or how long the file may be: 0.3pt, 5kB")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field: fit.epochs=20")

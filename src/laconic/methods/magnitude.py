@@ -1,7 +1,7 @@
-"""Magnitude pruning with a cubic schedule (Han et al. 2015; Zhu & Gupta 2017): the plain baseline.
+"""Magnitude pruning with a schedule, as a rule cubic (Han et al. 2015; Zhu & Gupta 2017): the plain baseline.
 
 Posterior: none (a point). Decision: the smallest weights go, over the whole network or layer by layer,
-along a cubic schedule while training goes on. The survivors are put on a uniform grid chosen on the
+along a schedule while training goes on. The survivors are put on a uniform grid chosen on the
 validation split, as for every other method, so that the comparison is fair.
 """
 
@@ -21,6 +21,8 @@ from laconic.methods.grid_choice import GridChoice, choose_grid, trained
 from laconic.methods.masks import add_masks, masks_of, without_masks
 from laconic.records import WeightStats
 from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
+from laconic.sparsify.schedules import Schedule
+from laconic.sparsify.timetables import check_schedule, share_gone
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class MagnitudePruning:
     ``sparsity``: final share of zeros among weights. ``per_layer``: rank inside each tensor instead of over
     all. ``start``, ``end``: share of training between which the cubic schedule runs; ``epochs`` is what
     training is taken to last when the context does not know its total steps. ``every``: steps between
-    two cuts. ``grid``: how the survivors are quantised.
+    two cuts. ``grid``: how the survivors are quantised. ``schedule``: another one in place of the cubic
+    (:mod:`laconic.sparsify.timetables`).
     """
 
     sparsity: float = 0.95
@@ -40,11 +43,20 @@ class MagnitudePruning:
     epochs: float = 10.0
     every: int = 50
     grid: GridChoice = field(default_factory=GridChoice)
+    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
         cubic_sparsity(0.0, self.sparsity, start=self.start, end=self.end)
         if self.every < 1 or not self.epochs > 0:
             raise InputError(f"every and epochs must be positive, got {self.every}, {self.epochs}")
+        if self.schedule is not None:
+            check_schedule(self.schedule, self.sparsity)
+
+    def gone(self, progress: float) -> float:
+        """The share of the weights that is zero at this share of training."""
+        if self.schedule is not None:
+            return share_gone(self.schedule, progress, self.sparsity)
+        return cubic_sparsity(progress, self.sparsity, start=self.start, end=self.end)
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy that carries one keep-mask per weight tensor."""
@@ -72,9 +84,7 @@ class MagnitudePruning:
         with torch.no_grad():
             if context.step % self.every == 0:
                 arrays = {name: np.asarray((w * masks[name]).cpu()) for name, w in weights.items()}
-                share = cubic_sparsity(
-                    context.progress(self.epochs), self.sparsity, start=self.start, end=self.end
-                )
+                share = self.gone(context.progress(self.epochs))
                 for name, keep in keep_largest(arrays, share, per_layer=self.per_layer).items():
                     masks[name].copy_(torch.from_numpy(keep))
             for name, weight in weights.items():

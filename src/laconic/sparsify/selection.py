@@ -30,6 +30,24 @@ def without_inputs(coupling: Coupling) -> Coupling:
     return replace(coupling, groups=groups, tied=tuple(t for t in coupling.tied if set(t) <= names))
 
 
+def left_whole(coupling: Coupling, names: Sequence[str], why: str) -> Coupling:
+    """The same without these groups and all that are tied to them, each with a note that says why.
+
+    >>> from laconic.sparsify import Group
+    >>> coupling = Coupling((Group("a:0", 4, ()), Group("b:0", 4, ())))
+    >>> left_whole(coupling, ["b:0"], "nobody knows it").notes
+    ('b:0: nobody knows it: left whole',)
+    """
+    gone = {n for together in tied_sets(coupling) if set(together) & set(names) for n in together}
+    notes = tuple(f"{g.name}: {why}: left whole" for g in coupling.groups if g.name in gone)
+    return replace(
+        coupling,
+        groups=tuple(g for g in coupling.groups if g.name not in gone),
+        tied=tuple(t for t in coupling.tied if not set(t) & gone),
+        notes=(*coupling.notes, *notes),
+    )
+
+
 def tied_sets(coupling: Coupling) -> tuple[tuple[str, ...], ...]:
     """Every group's name once, together with those that must keep equally many; in the network's order.
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Sized
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -330,7 +331,7 @@ def missed(target: Target, small: Compressed, file_bytes: int) -> tuple[str, ...
 def settings_of(job: Job) -> dict[str, Any]:
     """The job as plain data: the method's name and every field of every configuration."""
     method: dict[str, Any] = (
-        asdict(job.method) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
+        _named(asdict(job.method)) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
     )
     return {
         "method": type(job.method).__name__,
@@ -338,4 +339,12 @@ def settings_of(job: Job) -> dict[str, Any]:
         "target": asdict(job.target),
         "fit": asdict(job.fit),
         "seed": job.seed,
+    }
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with functions of the user's own by their names, which a record can hold."""
+    return {
+        key: f"{value.__module__}.{value.__qualname__}" if isinstance(value, FunctionType) else value
+        for key, value in settings.items()
     }

@@ -11,6 +11,7 @@ from laconic.sparsify.scores import (
     by_mean,
     by_norm,
     by_rank,
+    by_total,
     everything,
     groups_each,
     l1_groups,
@@ -44,7 +45,7 @@ def test_shared_weights_have_one_score():
     assert set(magnitude_weights(net)) == {"0.weight", "0.bias", "1.bias"}
 
 
-@pytest.mark.parametrize("by", [by_mean, by_norm, by_largest, by_rank])
+@pytest.mark.parametrize("by", [by_mean, by_norm, by_total, by_largest, by_rank])
 def test_normalised_scores_do_not_know_their_layers_scale(by):
     rng = np.random.default_rng(0)
     scores = {"a": rng.random(9), "b": rng.random(5)}
@@ -59,6 +60,7 @@ def test_normalisers_by_hand():
     s = np.array([3.0, -4.0, 0.0])
     assert np.allclose(by_mean(s), s / (7 / 3))
     assert np.allclose(by_norm(s), s / 5)
+    assert np.allclose(by_total(s), s / np.abs(s).sum())
     assert np.allclose(by_largest(s), s / 4)
     assert np.allclose(by_rank(np.array([1.0, 1.0, 0.5])), [1 / 3, 2 / 3, 0])
     assert not by_norm(np.zeros(3)).any()

@@ -29,7 +29,15 @@ from laconic.sparsify.scores.fisher import (
     obd_weights,
 )
 from laconic.sparsify.scores.magnitude import l1_groups, l2_groups, magnitude_weights
-from laconic.sparsify.scores.normalise import by_largest, by_mean, by_norm, by_rank, groups_each, weights_each
+from laconic.sparsify.scores.normalise import (
+    by_largest,
+    by_mean,
+    by_norm,
+    by_rank,
+    by_total,
+    groups_each,
+    weights_each,
+)
 from laconic.sparsify.scores.obs import compensate, saliencies, surgeon, sweep, unit_costs
 from laconic.sparsify.scores.obs_layers import (
     InputHessian,
@@ -53,6 +61,7 @@ __all__ = [
     "by_mean",
     "by_norm",
     "by_rank",
+    "by_total",
     "compensate",
     "compensated",
     "drawn_labels",

@@ -130,8 +130,23 @@ def block_units(member: Member, blocks: int) -> Tensor:
     return units.reshape(blocks, -1) if member.axis == 0 else units.expand(blocks, -1)
 
 
+def is_read(group: Group, stats: Mapping[str, InputStats]) -> bool:
+    """Whether some weight was seen to read each unit of a group."""
+    return bool((_sums_by_unit(group, stats)[0] > 0).all())
+
+
 def _unit_sums(group: Group, stats: Mapping[str, InputStats]) -> tuple[Any, Any, Any]:
     """Numbers read of each unit, zeros among them, sum of their absolute values."""
+    sums = _sums_by_unit(group, stats)
+    if not bool((sums[0] > 0).all()):
+        raise InputError(
+            f"group {group.name!r}: no weight was seen to read it. Cure: gather statistics on this network, "
+            "on batches that reach all of it"
+        )
+    return tuple(row.numpy() for row in sums)
+
+
+def _sums_by_unit(group: Group, stats: Mapping[str, InputStats]) -> Tensor:
     out = torch.zeros(3, group.size + 1, dtype=torch.float64)  # the last unit is that of other groups
     for member in group.members:
         seen = stats.get(member.tensor)
@@ -141,12 +156,7 @@ def _unit_sums(group: Group, stats: Mapping[str, InputStats]) -> tuple[Any, Any,
         units = torch.where(units < 0, group.size, units).ravel()
         for row, sums in enumerate((seen.count.expand_as(seen.zeros), seen.zeros, seen.absolute)):
             out[row].index_add_(0, units, sums.ravel())
-    if not bool((out[0, : group.size] > 0).all()):
-        raise InputError(
-            f"group {group.name!r}: no weight was seen to read it. Cure: gather statistics on this network, "
-            "on batches that reach all of it"
-        )
-    return tuple(row.numpy() for row in out[:, : group.size])
+    return out[:, : group.size]
 
 
 # --- Wanda -------------------------------------------------------------------------------------------

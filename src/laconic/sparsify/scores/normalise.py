@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -39,6 +40,11 @@ def by_mean(scores: UnitScores) -> UnitScores:
     return np.asarray(scores / max(float(np.abs(scores).mean()), _TINY))
 
 
+def by_total(scores: UnitScores) -> UnitScores:
+    """S / sum |s|: shares of their layer, so that the fewer units are left, the more each of them counts."""
+    return np.asarray(scores / max(float(np.abs(scores).sum()), _TINY))
+
+
 def by_largest(scores: UnitScores) -> UnitScores:
     """S / max |s|."""
     return np.asarray(scores / max(float(np.abs(scores).max()), _TINY))
@@ -57,3 +63,21 @@ def by_rank(scores: UnitScores) -> UnitScores:
     """
     order = np.argsort(scores, axis=None, kind="stable").argsort(kind="stable")
     return np.asarray(order.reshape(scores.shape) / max(scores.size, 1), np.float64)
+
+
+def left_alone(
+    scores: Mapping[str, UnitScores],
+    alive: Mapping[str, npt.NDArray[np.bool_]],
+    by: Callable[[UnitScores], UnitScores],
+) -> GroupScores:
+    """Group by group normalised over the units that are alive, as in a network that is shrunk; others get 0.
+
+    >>> left_alone({"a": np.array([1.0, 3, 9])}, {"a": np.array([True, True, False])}, by_mean)["a"].tolist()
+    [0.5, 1.5, 0.0]
+    """
+    found: GroupScores = {}
+    for name, values in scores.items():
+        found[name] = np.zeros(values.shape)
+        if alive[name].any():
+            found[name][alive[name]] = by(np.asarray(values, np.float64)[alive[name]])
+    return found

@@ -1,0 +1,47 @@
+r"""Structured pruning by the norm of a unit's weights (Li, Kadav, Durdanovic, Samet & Graf, ICLR 2017).
+
+Posterior: none (a point). Decision: a unit is worth the L1 norm of the weights that make it (section 3.1),
+
+.. math:: s_u = \sum_{w \in u} |w| \Big/ \sum_v \sum_{w \in v} |w|
+
+as a share of that of the units v that are left in its group. The paper compares filters of one layer only,
+and chooses how many of each layer go by hand; here one budget in multiply-accumulates serves all, and shares
+make the last units of a layer dear. With ``norm=2`` it is the L2 norm (Wen et al. 2016). It looks at no data.
+As in section 3.4 all go at once and the network is retrained; any other schedule can be handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.methods.unit_masks import masks_of
+from laconic.methods.unit_pruning import UnitPruning
+from laconic.sparsify import Coupling
+from laconic.sparsify.schedules import Schedule
+from laconic.sparsify.scores.common import GroupScores
+from laconic.sparsify.scores.magnitude import l1_groups, l2_groups
+from laconic.sparsify.scores.normalise import by_total, left_alone
+from laconic.sparsify.timetables import OneShot
+
+
+@dataclass(frozen=True)
+class FilterPruning(UnitPruning):
+    """Pruning of units by their norm, 1 or 2; the other fields are those of :class:`UnitPruning`."""
+
+    schedule: Schedule = field(default_factory=lambda: OneShot(0.0))
+    norm: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norm not in (1, 2):
+            raise InputError(f"norm must be 1 (sum of |w|) or 2 (root of the sum of w^2), got {self.norm}")
+
+    def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
+        """Norms, as shares of their group."""
+        norms = (l1_groups if self.norm == 1 else l2_groups)(module, coupling)
+        alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
+        return left_alone(norms, alive, by_total)

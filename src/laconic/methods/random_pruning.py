@@ -1,0 +1,35 @@
+"""Random structured pruning, the baseline (Mittal, Bhardwaj, Khapra & Ravindran, WACV 2018).
+
+Posterior: none (a point). Decision: every unit gets a worth uniform in [0, 1) once, when the network is
+prepared, and goes by it per multiply-accumulate saved. Whatever another score is good for must show against
+this one, under the same schedule and budget: much of what pruning keeps is the fine-tuning's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from laconic.methods.contract import Context
+from laconic.methods.unit_masks import add_averages, average_in, averages_of
+from laconic.methods.unit_pruning import UnitPruning
+from laconic.sparsify import Coupling
+from laconic.sparsify.scores.common import GroupScores
+
+
+@dataclass(frozen=True)
+class RandomPruning(UnitPruning):
+    """Pruning of units drawn at random; the fields are those of :class:`UnitPruning`."""
+
+    def remember(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...], seen: Context) -> None:
+        """Draw each unit's worth from the context's noise."""
+        add_averages(net, coupling)
+        generator = seen.noise.generator()
+        drawn = {g.name: torch.rand(g.size, generator=generator).numpy() for g in coupling.groups}
+        average_in(net, coupling, drawn, memory=0.0)
+
+    def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
+        """What was drawn."""
+        return averages_of(module, coupling)

@@ -1,0 +1,51 @@
+"""Structured pruning by any score: a function of the network and its groups, asked anew at every cut.
+
+Posterior: none (a point), or whatever the function knows of one. Decision: the user's. All scores of
+:mod:`laconic.sparsify.scores` fit, those that want data or a loss with a loader of the user's own; the
+schedule, the budget and the shrinking are those of every method that prunes units (Zhu & Gupta 2017 for the
+cubic one, Han et al. 2015 for rounds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.methods.unit_pruning import UnitPruning
+from laconic.sparsify import Coupling
+from laconic.sparsify.scores.common import GroupScores
+
+ScoreUnits = Callable[[nn.Module, Coupling], GroupScores]
+
+
+@dataclass(frozen=True)
+class ScorePruning(UnitPruning):
+    """Pruning by a score of one's own; the other fields are those of :class:`UnitPruning`.
+
+    ``score(module, coupling)``: one number a unit of each group, at least 0, higher = keep. It is handed the
+    prepared network with what is gone at zero, and must leave it as it is; for the same network it must say
+    the same, or a run that was killed does not go on to the same file.
+
+    >>> from laconic.sparsify.scores import gather_hessians, obs_groups
+    >>> from laconic.sparsify.timetables import Iterative
+    >>> calibration = []  # batches of inputs
+    >>> method = ScorePruning(0.3, Iterative(5), score=lambda net, groups: obs_groups(
+    ...     net, groups, gather_hessians(net, calibration)))
+    """
+
+    score: ScoreUnits = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.score):
+            raise InputError(
+                f"score must be a function of (network, coupling), got {self.score!r}. "
+                "Cure: laconic.sparsify.scores.l1_groups, or one of your own"
+            )
+
+    def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
+        """What the function says."""
+        return self.score(module, coupling)
