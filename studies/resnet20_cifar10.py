@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--macs", type=float, default=0.5)
     parser.add_argument("--prune-epochs", type=int, default=2)
-    parser.add_argument("--tune-epochs", type=int, default=36)
+    parser.add_argument("--tune-epochs", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, default=Path("runs/resnet20-cifar10"))
