@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from laconic.export.capture import capture
 from laconic.records import KeepPlan
 from laconic.sparsify import find_groups, mask, shrink
 from laconic.sparsify.branches import Branches, Constant
+from laconic.sparsify.find_branches import find_branches
 from laconic.sparsify.selection_budget import weights_saved
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import ResNet20, seeded
@@ -148,6 +150,44 @@ def test_of_two_ways_one_must_stay():
     assert isinstance(coupling.branches, Branches) and "b.0.weight:0" not in coupling.branches
     with pytest.raises(InputError, match="cut the network in two"):
         shrink(net, coupling, emptied(coupling, "a.0.weight:0", "b.0.weight:0"))
+
+
+class Joined(nn.Module):
+    """Two ways side by side; ``whole``: one number for a whole batch."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 4)) for _ in range(2))
+        self.whole = whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)).mean() if self.whole else torch.cat([self.a(x), self.b(x)], 1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_a_branch_says_must_fit_any_batch_and_not_be_all(whole, batch):
+    """One number a channel cannot be joined to a batch; and a chain is no branch, whatever its shape."""
+    net = seeded(lambda: Joined(whole))
+    coupling = find_groups(net, torch.zeros(batch, 4))
+    assert {"a.0.weight:0", "b.0.weight:0"} <= {g.name for g in coupling.groups}
+    assert not coupling.branches.by_group
+
+
+@pytest.mark.parametrize("name", ["residual", "bottleneck", "feed forward"])
+def test_an_example_of_one_is_enough(name):
+    build, example, names = BRANCHED[name]
+    assert set(find_groups(seeded(build), example[:1]).branches.by_group) == names
+
+
+def test_tied_groups_stay():
+    net = seeded(TwoWays).eval()
+    coupling = find_groups(net, torch.zeros(2, 4))
+    tied = replace(coupling, tied=(("a.0.weight:0", "b.0.weight:0"),))
+    one, other = ((torch.randn(2, 4, generator=torch.Generator().manual_seed(k)),) for k in range(2))
+    for given, found in ((coupling, {"a.0.weight:0"}), (tied, set())):
+        branches = find_branches(net, given, one, other, torch.allclose, 1e-6)
+        assert set(branches.by_group) == found
 
 
 def test_some_units_elsewhere_go_at_the_same_time():

@@ -29,8 +29,14 @@ def find_branches(
 ) -> Branches:
     """Groups whose branch can be closed, with what is to be replaced; ``one`` and ``other`` are two inputs.
 
-    ``module`` is in evaluation mode, ``agree`` says whether two results are equal up to rounding.
+    ``module`` is in evaluation mode, ``agree`` says whether two results are equal up to rounding. The inputs are
+    batched together: what a branch says has a batch of one, and must fit any.
     """
+    one, other = _together(one, other), _together(other, one)
+    try:
+        run(module, one)
+    except Exception:  # noqa: BLE001 - the network takes no other batch than the example's
+        return Branches()
     always = silent_modules(module, (one, other), tolerance)
     tied = {name for names in coupling.tied for name in names}
 
@@ -53,6 +59,10 @@ def find_branches(
         if exact({**found, group.name: tried}):
             found[group.name] = tried
     return Branches(found, one)
+
+
+def _together(first: Inputs, second: Inputs) -> Inputs:
+    return tuple(torch.cat([a, b]) if a.ndim else a for a, b in zip(first, second, strict=True))
 
 
 def _owners(module: nn.Module, group: Group) -> set[str]:
