@@ -157,7 +157,7 @@ class Joined(nn.Module):
 
     def __init__(self, whole: bool) -> None:
         super().__init__()
-        self.a, self.b = (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 4)) for _ in range(2))
+        self.a, self.b = (nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4)) for _ in range(2))
         self.whole = whole
 
     def forward(self, x: Tensor) -> Tensor:

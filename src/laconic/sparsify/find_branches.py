@@ -29,8 +29,8 @@ def find_branches(
 ) -> Branches:
     """Groups whose branch can be closed, with what is to be replaced; ``one`` and ``other`` are two inputs.
 
-    ``module`` is in evaluation mode, ``agree`` says whether two results are equal up to rounding. The inputs are
-    batched together: what a branch says has a batch of one, and must fit any.
+    ``module`` is in evaluation mode, ``agree`` says whether two results are equal up to rounding. The inputs
+    are batched together: what a branch says has a batch of one, and must fit any.
     """
     one, other = _together(one, other), _together(other, one)
     try:
