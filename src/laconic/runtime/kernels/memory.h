@@ -1,8 +1,8 @@
 /* Memory for weights, cut from large pieces that Linux may back with pages of 2 MiB.
  *
  * A matrix that is read once a call comes from main memory. In pages of 4 KiB the processor stops reading ahead
- * at every page's end and looks up an address for each: that costs a tenth of the whole product. A page of 2 MiB
- * for each matrix would waste what the matrix does not fill, so all matrices of a process are cut from the same
+ * at every page's end and looks up an address for each: that costs a tenth of the whole product at 95 % zeros, a
+ * twentieth at 99 %. A page of 2 MiB for each matrix would waste what the matrix does not fill, so all matrices of a process are cut from the same
  * pieces, one after the other; what is never touched is never there, and at most one page is partly filled.
  * Freed memory goes back to the system at once, but for the pages that neighbours share.
  *
