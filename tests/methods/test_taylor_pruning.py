@@ -11,7 +11,7 @@ from torch import nn
 import laconic
 from laconic.errors import InputError, ModelError
 from laconic.methods import TaylorPruning
-from laconic.methods.taylor_pruning import groups_of, plan_of
+from laconic.methods.unit_masks import groups_of, plan_of
 from laconic.sparsify import find_groups
 from laconic.sparsify.macs import weight_macs
 from laconic.zoo import DigitsCNN, DigitsMLP, ResNet20

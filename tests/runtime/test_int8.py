@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from torch import nn
 
+import laconic
 from laconic import pack
 from laconic.errors import InputError
 from laconic.pack.ops import make_node
@@ -134,3 +137,15 @@ def test_padding_between_int8_layers(pads: tuple[int, ...]) -> None:
 )
 def test_old_processors_are_told_from_new_ones(machine: str, flags: str, saturates: bool) -> None:
     assert int8_saturates(machine, flags) is saturates
+
+
+def test_padding_that_is_no_zeros_stays_what_it_is(tmp_path: Path) -> None:
+    """A reflected border beside a border of zeros: the first has no way through integers."""
+    layers = (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ReflectionPad2d(2), nn.ZeroPad2d(1), nn.Conv2d(8, 4, 3))
+    torch.manual_seed(0)
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 10 * 10, 5)).eval()
+    x = torch.randn(16, 3, 8, 8)
+    laconic.save(laconic.quantize_activations(net, [x]), tmp_path / "m.lac")
+    right = net(x).detach().numpy()
+    got = load(tmp_path / "m.lac", threads=1, precision="int8")(x.numpy())
+    assert np.abs(got - right).max() < 0.03 * np.abs(right).max()

@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from laconic.methods.contract import Context
 from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.grid_choice import GridChoice
-from laconic.methods.unit_masks import add_averages, average_in, averages_of, groups_of, plan_of
+from laconic.methods.unit_masks import add_averages, average_in, averages_of
 from laconic.methods.unit_pruning import UnitPruner, check_memory
 from laconic.sparsify import Coupling
 from laconic.sparsify.magnitude import cubic_sparsity
 from laconic.sparsify.schedules import Schedule
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.timetables import check_schedule, share_gone
-
-__all__ = ["TaylorPruning", "groups_of", "plan_of"]
 
 
 @dataclass(frozen=True)
