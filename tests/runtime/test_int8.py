@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,12 @@ def test_padding_that_is_no_zeros_stays_what_it_is(tmp_path: Path) -> None:
     right = net(x).detach().numpy()
     got = load(tmp_path / "m.lac", threads=1, precision="int8")(x.numpy())
     assert np.abs(got - right).max() < 0.03 * np.abs(right).max()
+
+
+def test_a_layer_without_a_range_is_named(digits: Digits) -> None:
+    graph = digits.ready.graph
+    assert graph is not None
+    assert not [line for line in Network.from_packed(digits.ready, 1).layers if "range" in line.reason]
+    fewer = replace(digits.ready, graph=replace(graph, ranges=graph.ranges[1:]))
+    named = [line for line in Network.from_packed(fewer, 1).layers if "no activation range" in line.reason]
+    assert len(named) == 1 and named[0].way == "dense"
