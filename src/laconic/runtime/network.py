@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from laconic.errors import InputError
+from laconic.errors import InputError, at
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
+from laconic.runtime.forks import never_clean_up, watch
+from laconic.runtime.origin import Origin
 from laconic.runtime.precision import Precision, with_precision
 
 
@@ -20,10 +24,15 @@ class Network:
     ``inputs`` are the expected types and shapes (None marks a free dimension), ``outputs`` the number
     of arrays that a call returns, ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how
     each linear layer runs and why (see :func:`load`); in int8, which layers stay float32.
+
+    A network can be copied, pickled (as its file's bytes and its options) and used after a fork; the twin, or
+    the child at its first call, builds the network anew, which takes as long as a load.
     """
 
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
         options = options or Options()
+        self._origin = Origin(model, "auto", options, limits)
+        self._forked = False
         self.engine: Engine = options.engine
         self.inputs: tuple[ValueSpec, ...] = model.graph.inputs if model.graph else ()
         # type and all sizes but the first, where only the first is free
@@ -41,6 +50,7 @@ class Network:
         self._quick = (
             self._assembly.quick if self._assembly and len(self.inputs) == self.outputs == 1 else None
         )
+        watch(self)
 
     @classmethod
     def from_packed(
@@ -93,7 +103,19 @@ class Network:
         """How the network runs, in words: the engine, then a line for each linear layer."""
         return "\n".join([f"engine {self.engine}, {self.nbytes} bytes of weights", *map(str, self.layers)])
 
+    def after_fork(self) -> None:
+        """In a forked child the engine's threads are gone: the next call builds the network anew."""
+        if self._openvino is None and self._origin.options.threads == 1:
+            return  # there were none
+        never_clean_up((self._openvino, self._assembly))
+        self._forked, self._quick = True, None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_origin, (type(self), self._origin.sendable())
+
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        if self._forked:
+            self.__dict__.update(_from_origin(type(self), self._origin).__dict__)
         if self._openvino is not None:
             return self._openvino.run(arrays)
         return self._assembly.run(arrays) if self._assembly is not None else []
@@ -118,6 +140,12 @@ class Network:
                     f"input {k} must have shape {_shape_text(spec.shape)}, got {_shape_text(array.shape)}. "
                     f"Cure: {_cure(spec.shape, array.shape)}"
                 )
+
+
+def _from_origin(kind: type[Network], origin: Origin) -> Network:
+    network = kind(origin.model(), origin.options, origin.limits)
+    network._origin = origin
+    return network
 
 
 def _shape_text(shape: tuple[int | None, ...]) -> str:
@@ -169,7 +197,11 @@ def load(
 
     options = Options(engine, threads, batch)
     if isinstance(source, bytes):
-        model = pack.decode(source, limits=limits)
+        data, model = source, pack.decode(source, limits=limits)
     else:
-        model = pack.read(source, limits=limits)
-    return Network(with_precision(model, precision), options, limits)
+        with at(f"reading {os.fspath(source)!r}"):
+            data = Path(source).read_bytes()
+            model = pack.decode(data, limits=limits)
+    network = Network(with_precision(model, precision), options, limits)
+    network._origin = Origin(data, precision, options, limits)
+    return network
