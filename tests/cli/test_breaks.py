@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from laconic import pack
 from laconic.cli import main
+from laconic.records import PackedModel, RawTensor
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from tests.helpers.commands import QUICK
 from tests.helpers.fresh import run_fresh
@@ -52,7 +54,9 @@ def test_what_is_wrong_with_the_words_is_told_without_torch(tmp_path: Path) -> N
     code = f"""
 import contextlib, io, os, sys
 os.chdir({str(tmp_path)!r})
+from laconic import pack
 from laconic.cli import main
+from laconic.records import PackedModel, RawTensor
 
 def status(words):
     try:
@@ -158,7 +162,9 @@ def nobody(number): raise KeyError(number)
 pwd.getpwuid = nobody
 for name in ("HOME", "LACONIC_CACHE", "LACONIC_DATA"):
     os.environ.pop(name, None)
+from laconic import pack
 from laconic.cli import main
+from laconic.records import PackedModel, RawTensor
 from laconic.data.cache import cache_folder
 from laconic.runtime.engines.cache import cache_file
 print(cache_folder(), cache_file())
@@ -181,3 +187,121 @@ def test_signals_are_left_to_those_who_mind_them(relu: str) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_names_that_the_terminal_cannot_print_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "model.lac"
+    pack.write(path, PackedModel((RawTensor("größe", np.ones((2, 2), np.float32)),)))
+    done = subprocess.run(
+        [sys.executable, "-m", "laconic", "inspect", str(path)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"gr\xf6\xdfe" in done.stdout
+
+
+def test_an_output_that_is_closed_or_full_is_no_crash(relu: str) -> None:
+    for redirection, status, said in ((">&-", 0, ""), (">/dev/full", 2, "laconic: [Errno 28] No space left")):
+        command = f"{sys.executable} -m laconic inspect {relu} {redirection}"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert done.stderr.startswith(said)
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (f"seed = {'9' * 5000}", "run file run.toml: Exceeds the limit"),
+        ("[settings]\na = " + "[" * 5000, "run file run.toml: maximum recursion depth"),
+        ("[settings]\n" + ".".join("a" * 3000) + " = 1", "its settings are nested too deeply"),
+    ],
+    ids=["digits", "brackets", "dots"],
+)
+def test_a_run_file_too_deep_or_too_long(
+    text: str,
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(text)
+    assert main(["compress", "digits-mlp", "--config", "run.toml"]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+_DATA = """
+import os
+import torch
+from torch import nn
+
+x = torch.eye(4).repeat(5, 1)
+y = torch.arange(4).repeat(5)
+good = [(x, y), (x, y)]
+lost = [(x / torch.zeros(4), y)]
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Linear(4, 4)
+
+
+def lost_test(): return good, good, lost
+def narrow(): return [*good, (x[:, :3], y)], good
+def short(): return [*good, (x[:7], y)], good
+def narrow_validation(): return good, [(x[:, :3], y)]
+
+
+def elsewhere():
+    os.makedirs("other", exist_ok=True)
+    os.chdir("other")
+    return good, good
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        ("lost_test", "the test set: the loss is NaN. Cure: look for NaN in its inputs"),
+        (
+            "narrow",
+            "fit: batch 2 has inputs of shape (20, 3) and labels of shape (20,), the first one inputs",
+        ),
+        ("short", "fit: batch 2 has inputs of shape (7, 4) and labels of shape (20,)"),
+        ("narrow_validation", "the network does not take a batch of shape (20, 3), torch.float32"),
+        ("elsewhere", ""),
+    ],
+)
+def test_ones_own_data_that_break_are_named(
+    data: str,
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_breaks.py").write_text(_DATA)
+    monkeypatch.delitem(sys.modules, "own_breaks", raising=False)
+    words = ["compress", "--model", "own_breaks:net", "--data", f"own_breaks:{data}", "--method", "magnitude"]
+    status = main([*words, "--threads", "1", "--out", "run", "--set", "fit.epochs=1", "--set", "every=1"])
+    assert status == (2 if complaint else 0)
+    assert complaint in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.lac").exists() == (data in ("elsewhere", "lost_test"))
+
+
+def test_a_network_that_gives_nan_is_not_scored(
+    relu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "nan_arrays.py").write_text(
+        "import numpy as np\n"
+        "def data(): return np.float32([[1, 0, 0], [np.nan, 0, 0], [0, 0, 1]]), np.arange(3)\n"
+    )
+    assert main(["verify", relu, "--data", "nan_arrays:data"]) == 2
+    assert "the network gives NaN for 1 of 3 inputs" in capsys.readouterr().err

@@ -105,10 +105,14 @@ def test_a_child_forks_too(model: PackedModel, x: AnyArray) -> None:
 
     child = context.Process(target=middle)
     child.start()
-    assert here.poll(60), "the child hangs"
-    assert np.array_equal(here.recv(), net(x))
-    child.join(60)
-    assert child.exitcode == 0
+    try:
+        assert here.poll(60), "the child hangs"
+        assert np.array_equal(here.recv(), net(x))
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+        child.join()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -119,7 +123,9 @@ def test_workers_of_a_forked_process_are_its_own() -> None:
     child = context.Process(target=lambda: workers.submit(lambda: None).result(10))
     child.start()
     child.join(60)
-    assert child.exitcode == 0
+    status = child.exitcode
+    child.kill()
+    assert status == 0
 
 
 @pytest.mark.parametrize("engine", ["auto", "sparse"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -370,3 +371,19 @@ def test_bfloat16_computes_in_16_bits_and_keeps_32() -> None:
 def test_settings_that_cannot_be(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         FitConfig(**options)
+
+
+def test_an_accelerator_that_is_not_here_is_named() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    net = nn.Linear(2, 2)
+    with pytest.raises(
+        InputError, match=r"accelerator='cuda' cannot be used here: .*Cure: accelerator='cpu'"
+    ):
+        fit(net, [], FitConfig(accelerator="cuda"), Hooks.plain(net))
+
+
+@pytest.mark.parametrize("field", ["lr", "weight_decay"])
+def test_infinite_settings_are_refused(field: str) -> None:
+    with pytest.raises(InputError, match=field):
+        FitConfig(**{field: math.inf})

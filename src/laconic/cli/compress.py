@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from laconic.cli.own import call_own, own_function
 from laconic.cli.readers import run_inspect
 from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
-from laconic.errors import LaconicError, ModelError, RunFolderError
+from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.removal import remove_dead_units
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
@@ -46,11 +47,13 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
         torch.set_num_threads(request.threads)
     job = make_job(request.method, request.settings, request.target, request.seed)
     reference = make_reference(request.network, request.settings, request.seed)
+    # A user's own module may change the current folder; a mistyped name is told before there is a folder.
+    root = request.out.absolute() if request.model is not None or ":" in request.data else request.out
     for text, flag in ((request.model, "--model"), (request.data, "--data")):
         if text is not None and ":" in text:
-            own_function(text, flag)  # a mistyped name is told before there is a folder
+            own_function(text, flag)
     show = for_stream(sys.stderr)
-    with open_run(request.out, request.record(job, reference), resume=resume) as folder:
+    with open_run(root, request.record(job, reference), resume=resume) as folder:
         if folder.path(RECORD_FILE).exists():
             show.say(f"{folder.root} is finished already")
             return run_inspect(str(folder.path(MODEL_FILE)))
@@ -115,7 +118,7 @@ def finish_run(
     for note in write_results(small, job, folder, metrics, final=False).notes:
         print(f"note: {note}")
     if loaders.test is not None:
-        metrics["original_test_error"] = evaluate(model, loaders.test).error
+        metrics["original_test_error"] = _tested(model, loaders.test)
         metrics.update(score_test(path, request.data, loaders.test, model))
     record = write_results(small, job, folder, metrics)
     run_inspect(str(path))
@@ -133,12 +136,23 @@ def finish_run(
 def score_test(path: Path, data: str, test: Loader, model: nn.Module) -> dict[str, float]:
     """The file's error on the test set: without torch where the file holds a graph, else restored."""
     if not is_runnable(path):
-        return {"test_error_percent": 100 * evaluate(restore(path, copy.deepcopy(model)), test).error}
+        return {"test_error_percent": 100 * _tested(restore(path, copy.deepcopy(model)), test)}
     if ":" in data:
         score = score_batches(path, ((x.numpy(force=True), y.numpy(force=True)) for x, y in test))
     else:
         score = verify_in_fresh_process(path, data)
     return {f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")}
+
+
+def _tested(model: nn.Module, test: Loader) -> float:
+    """The share of wrong classes; NaN among the outputs, of which no class can be read, is a DataError."""
+    score = evaluate(model, test)
+    if math.isnan(score.nll):
+        raise DataError(
+            "the test set: the loss is NaN. Cure: look for NaN in its inputs, or for values that were not "
+            "scaled as in training; then --resume"
+        )
+    return score.error
 
 
 def is_runnable(path: Path) -> bool:

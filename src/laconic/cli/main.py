@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -35,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        with _signals_as_interruptions():
+        with _signals_as_interruptions(), _any_text():
             status = int(arguments.command(arguments) or 0)
-        sys.stdout.flush()
+            if sys.stdout is not None:  # it was closed before we began
+                sys.stdout.flush()
         return status
     except LaconicError as error:
         print(f"laconic: {type(error).__name__}: {error}", file=sys.stderr)
@@ -53,6 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         # whoever was at work says what can be gone on with
         print("; ".join([f"laconic: {ended}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return 128 + ended.number
+
+
+@contextmanager
+def _any_text() -> Iterator[None]:
+    """Print as escapes what the output's encoding does not have: names may hold any character."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            stream.reconfigure(errors=before)
 
 
 class _Ended(KeyboardInterrupt):

@@ -175,7 +175,7 @@ def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"run file {path}: {error.strerror}. Cure: check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"run file {path} is not UTF-8 text: {error}. Cure: save it as UTF-8") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of 5000 digits, brackets in brackets, or no TOML
         raise InputError(
             f"run file {path}: {error}. Cure: NAME = VALUE lines, then a [settings] table"
         ) from error

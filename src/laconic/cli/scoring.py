@@ -68,6 +68,12 @@ def check_scores(logits: AnyArray, labels: AnyArray) -> None:
             f"the network gives {logits.shape} for {len(labels)} inputs, not (batch, classes). "
             "Cure: only classifiers can be scored; laconic run shows what other networks say"
         )
+    lost = int(np.isnan(logits).any(1).sum())
+    if lost:
+        raise DataError(
+            f"the network gives NaN for {lost} of {len(logits)} inputs, which no class can be read from. "
+            "Cure: look for NaN in the inputs, or for values that were not scaled as in training"
+        )
     low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
     if low < 0 or high >= logits.shape[1]:
         raise DataError(

@@ -71,7 +71,9 @@ def _cached(file: DataFile, folder: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}. Cure: make it readable, or delete it") from error
+        raise DataError(
+            f"cannot read {path}: {error}. Cure: make it readable, or set {CACHE_VARIABLE} to another folder"
+        ) from error
     found = md5(data)
     if found != file.md5:
         raise DataError(

@@ -30,7 +30,7 @@ def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) 
     with means_only(module), torch.inference_mode():
         for x, y in batches:
             x, y = x.to(device), y.to(device)
-            out = run(module, x)
+            out = _outputs(module, x)
             if loss is F.cross_entropy:
                 check_labels(y, out.shape[1])
             misses = _misses(out, y)
@@ -41,6 +41,18 @@ def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) 
     if seen == 0:
         raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
     return Score(error=wrong / judged, nll=total / seen, examples=seen)
+
+
+def _outputs(module: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return run(module, x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise DataError(
+            f"evaluate: the network does not take a batch of shape {tuple(x.shape)}, {x.dtype}: "
+            f"{' '.join(str(error).split())}. Cure: batches like those that it is trained on"
+        ) from error
 
 
 def _misses(out: Tensor, labels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ continues from its last checkpoint to the very same weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from functools import partial
@@ -61,11 +62,11 @@ class FitConfig:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not self.lr > 0 or not 0 <= self.flat <= 1:
+        if self.epochs < 1 or not 0 < self.lr < math.inf or not 0 <= self.flat <= 1:
             raise InputError(
                 f"need epochs >= 1, lr > 0, 0 <= flat <= 1; got {self.epochs}, {self.lr}, {self.flat}"
             )
-        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0 or not 0 <= self.warmup < 1:
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < math.inf or not 0 <= self.warmup < 1:
             raise InputError(
                 "need 0 <= momentum < 1, weight_decay >= 0, 0 <= warmup < 1; got "
                 f"{self.momentum}, {self.weight_decay}, {self.warmup}"
@@ -140,8 +141,7 @@ def fit(
     ``on_epoch(epoch, mean_loss)`` is told of each finished epoch. Raises DataError (empty loader, labels out
     of range), NonFiniteError and RunFolderError (a checkpoint of another network).
     """
-    precision: Any = _PRECISIONS[config.precision]
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=precision)
+    fabric = _fabric(config)
     fabric.launch()
     optimizer = _optimizer(_with_base_lr(hooks.param_groups(config.lr)), config)
     first = resumed(checkpoint, net, optimizer, hooks.set_state, config.epochs) if checkpoint else 0
@@ -161,6 +161,17 @@ def fit(
             tick(f"loss {mean_loss:.4f}")
 
 
+def _fabric(config: FitConfig) -> Fabric:
+    precision: Any = _PRECISIONS[config.precision]
+    try:
+        return Fabric(accelerator=config.accelerator, devices=config.devices, precision=precision)
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise InputError(
+            f"accelerator={config.accelerator!r} cannot be used here: {' '.join(str(error).split())}. "
+            "Cure: accelerator='cpu', or 'auto' for the best that is here"
+        ) from error
+
+
 def _epoch(
     fabric: Fabric,
     net: nn.Module,
@@ -174,7 +185,7 @@ def _epoch(
 ) -> float:
     """One pass over the data; returns the mean loss with penalty, in nats per example."""
     batches = seeded(loader, config.seed, epoch)
-    total, seen = 0.0, 0
+    total, seen, usual = 0.0, 0, None
     length = len(loader) if isinstance(loader, Sized) else None
     net.train()
     with global_noise(config.seed, epoch):
@@ -182,7 +193,12 @@ def _epoch(
             fraction = (epoch + (index / length if length else 0.0)) / config.epochs
             _set_lr(optimizer, lr_factor(fraction, config.flat, config.warmup))
             x, y = lay_out(x.to(fabric.device)), y.to(fabric.device)
-            objective = objective_of(x, y, epoch == 0)
+            usual = x.shape[1:] if usual is None else usual
+            try:
+                objective = objective_of(x, y, epoch == 0)
+            except (RuntimeError, ValueError) as error:
+                _check_batch(x, y, usual, index, error)
+                raise
             optimizer.zero_grad()
             fabric.backward(objective)
             value = float(objective.detach())
@@ -196,6 +212,16 @@ def _epoch(
             "fit: the training loader gave no batch. Cure: check its data set, batch size and drop_last"
         )
     return total / seen
+
+
+def _check_batch(x: Tensor, y: Tensor, usual: torch.Size | None, index: int, error: Exception) -> None:
+    """Raises DataError where a batch that failed is unlike the first one, or has not one label an input."""
+    if len(x) != len(y) or x.shape[1:] != usual:
+        raise DataError(
+            f"fit: batch {index} has inputs of shape {tuple(x.shape)} and labels of shape {tuple(y.shape)}, "
+            f"the first one inputs of shape (any, {', '.join(map(str, usual or ()))}): "
+            f"{' '.join(str(error).split())}. Cure: batches of one shape, with one label an input"
+        ) from error
 
 
 def _objective(
