@@ -2,8 +2,8 @@
 
 One tensor of ternary (or 16-level) symbols goes through ``laconic.pack.encode`` and ``decode`` end to end:
 extremes, counts, table, coder, checksums, container. The bare coders get int32 symbols and the model: ours,
-and constriction (a package of the ``dev`` set-up), which writes the same words. Rounds are interleaved, so that
-other load falls on all alike; medians are compared. Times are the processor's.
+and constriction (a package of the ``dev`` set-up), which writes the same words. Rounds are interleaved, so
+that other load falls on all alike; medians are compared. Times are the processor's.
 The goal at 10^7 ternary symbols with 90 % zeros: 60 million symbols per second each way on one core.
 
 Then the coder in Python and NumPy, for machines without a compiler, at a twenty-fifth of the symbols.
