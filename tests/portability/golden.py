@@ -1,10 +1,10 @@
-"""What every golden file says on this machine, by each coder that is here: integers, values, and bytes when written.
+"""What every golden file says on this machine, by each coder that is here.
 
     python tests/portability/golden.py
 
-One line per coder, file and tensor: CRC-32 of the integers and of the values. One line per coder and file: of the file
-when it is written anew. Two machines agree when they print the same lines; ``make portability`` compares them.
-Needs the package and NumPy.
+One line per coder, file and tensor: CRC-32 of the integers and of the values. One line per coder and file:
+the CRC-32 when it is written anew. Two machines agree when they print the same lines; ``make portability``
+compares them. Needs the package and NumPy.
 """
 
 from __future__ import annotations
