@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from laconic.bayes.layers import LOCAL, Draws, NoiseSource, Variational, become, sampled_class
 from laconic.bayes.policy import Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.probe import Uses, check_model, duplicate, observe
+from laconic.bayes.probe import Uses, check_model, observe
 from laconic.errors import InputError, ModelError, NotPreparedError
+from laconic.networks import duplicate
 
 __all__ = [
     "check_model",
     "deterministic_of",
-    "duplicate",
     "make_bayesian",
     "means_only",
     "plain_copy",

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.bayes.prepare import check_model, duplicate, weights_of
+from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.grid_choice import GridChoice, choose_grid, trained
 from laconic.methods.masks import add_masks, masks_of, without_masks
+from laconic.networks import duplicate
 from laconic.records import WeightStats
 from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
 from laconic.sparsify.schedules import Schedule

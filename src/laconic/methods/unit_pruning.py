@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import check_model, duplicate, weights_of
+from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.grid_choice import GridChoice, choose_grid, finish, trained
@@ -38,6 +38,7 @@ from laconic.methods.unit_masks import (
     plan_of,
     without_bookkeeping,
 )
+from laconic.networks import duplicate
 from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, find_groups, shrink
 from laconic.sparsify.macs import WeightMacs, weight_macs
