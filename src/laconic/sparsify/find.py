@@ -8,7 +8,7 @@ not that of the masked one, the group is left whole and the report says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
 from laconic.networks import computed_weights, duplicate, folded, inference, positional, unwrapped
+from laconic.sparsify.branches import Branches
 from laconic.sparsify.coupling.groups import Coupling, trace_coupling
 from laconic.sparsify.find_branches import find_branches
 from laconic.sparsify.selection import tied_sets
@@ -26,6 +27,7 @@ from laconic.sparsify.trials import GroupSet, Trial, agree, failures, merged, th
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 _EXAMPLES = 2  # that are looked at, of a longer batch
+_PIXELS = 64  # along each axis of an image that are looked at, where it has twice as many
 
 Example = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Any]
 Inputs = tuple[Tensor, ...]
@@ -55,15 +57,48 @@ def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupli
     network = unwrapped(module)
     view, given = positional(network, example)
     twin, inputs, tolerance = _exact_copy(view, given)
-    trial = Trial(twin, inputs, tolerance, np.random.default_rng(seed))
-    trace = partial(trace_coupling, twin, tuple(x.clone() for x in inputs))
-    outer = trace(outermost=True)
-    found, notes = _proved(trial, outer, trace)
-    found, more = that_agree(trial, found)
-    coupling = Coupling(*merged(found), (*_folds(network), *outer.notes, *notes, *more))
-    same = partial(agree, tolerance=tolerance)
-    branches = find_branches(twin, coupling, inputs, _noisy(inputs, seed=2), same, tolerance)
-    return replace(coupling, branches=branches)
+    search = _Search(twin, tolerance, seed)
+    small = _smaller(twin, inputs)
+    coupling = search.coupling(small)
+    if small is not inputs and not search.holds(coupling, inputs):
+        coupling, small = search.coupling(inputs), inputs
+    coupling = replace(coupling, branches=search.branches(coupling, small, inputs))
+    return replace(coupling, notes=(*_folds(network), *coupling.notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Looks for the groups of a private copy in evaluation mode."""
+
+    twin: nn.Module
+    tolerance: float
+    seed: int
+
+    def coupling(self, inputs: Inputs) -> Coupling:
+        """Groups as trials on some inputs prove them."""
+        trial = self._trial(inputs)
+        trace = partial(trace_coupling, self.twin, tuple(x.clone() for x in inputs))
+        outer = trace(outermost=True)
+        found, notes = _proved(trial, outer, trace)
+        found, more = that_agree(trial, found)
+        return Coupling(*merged(found), (*outer.notes, *notes, *more))
+
+    def holds(self, coupling: Coupling, inputs: Inputs) -> bool:
+        """Whether all groups together shrink on other inputs, too."""
+        sets = [GroupSet.of(coupling, names) for names in tied_sets(coupling)]
+        return not sets or self._trial(inputs).failure(sets) is None
+
+    def branches(self, coupling: Coupling, small: Inputs, inputs: Inputs) -> Branches:
+        """Branches that trials on small inputs prove one by one, and on the given ones all together."""
+        same = partial(agree, tolerance=self.tolerance)
+        look = partial(find_branches, self.twin, coupling, agree=same, tolerance=self.tolerance)
+        found = look(small, _noisy(small, seed=2))
+        if small is inputs or not found.by_group:
+            return found
+        return look(inputs, _noisy(inputs, seed=2), known=found.by_group)
+
+    def _trial(self, inputs: Inputs) -> Trial:
+        return Trial(self.twin, inputs, self.tolerance, np.random.default_rng(self.seed))
 
 
 def _proved(
@@ -143,6 +178,25 @@ def _few(module: nn.Module, inputs: Inputs, said: Any) -> Inputs:
         return inputs
     first = [t[:_EXAMPLES] for t in results]
     return few if agree(again, first, _TOLERANCE[torch.float32]) else inputs
+
+
+def _smaller(module: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs with images cut to a corner of them, where the network takes that, else themselves."""
+    small = tuple(map(_corner, inputs))
+    if all(x.shape == y.shape for x, y in zip(small, inputs, strict=True)):
+        return inputs
+    try:
+        _run(module, small)
+    except Exception:  # noqa: BLE001 - the network takes images of its own size alone
+        return inputs
+    return small
+
+
+def _corner(x: Tensor) -> Tensor:
+    """Images cut to a corner, where that is less than half of each axis; anything else as it is."""
+    for axis in range(2, x.ndim if x.ndim > 3 else 0):
+        x = x.narrow(axis, 0, _PIXELS) if x.shape[axis] >= 2 * _PIXELS else x
+    return x
 
 
 def _randomised(module: nn.Module) -> nn.Module:

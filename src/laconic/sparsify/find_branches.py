@@ -26,13 +26,20 @@ Inputs = tuple[Tensor, ...]
 
 
 def find_branches(
-    module: nn.Module, coupling: Coupling, one: Inputs, other: Inputs, agree: Agree, tolerance: float
+    module: nn.Module,
+    coupling: Coupling,
+    one: Inputs,
+    other: Inputs,
+    agree: Agree,
+    tolerance: float,
+    known: Mapping[str, Branch] | None = None,
 ) -> Branches:
     """Groups whose branch can be closed, with what is to be replaced; ``one`` and ``other`` are two inputs.
 
     ``module`` is in evaluation mode and is written to, but left as it was; ``agree`` says whether two results
     are equal up to rounding. The two inputs are batched together: what a branch says has a batch of one, and
-    must fit any.
+    must fit any. ``known`` are branches that were found with other inputs: where all of them hold for these,
+    none is looked for.
     """
     both = _together(one, other)
     candidates = [g for g in coupling.groups if _may(module, coupling, g)]
@@ -43,6 +50,8 @@ def find_branches(
     except Exception:  # noqa: BLE001 - the network takes no other batch than the example's
         return Branches()
     search = _Search(module, coupling, both, agree, tolerance, always)
+    if known is not None and search.exact(known):
+        return Branches(known, both)
     found: dict[str, Branch] = {}
     for group in candidates:
         branch = search.branch(group)

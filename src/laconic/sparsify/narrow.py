@@ -49,19 +49,31 @@ def narrow_layer_norm(
 
 
 class NarrowLayerNorm(nn.Module):
-    """A layer norm (or root mean square norm) over what is left of ``total`` numbers; the rest was zero."""
+    """A layer norm (or root mean square norm) over what is left of ``total`` numbers; the rest was zero.
+
+    ``axis``: where they lie, -1 or 1 (channels of an image).
+    """
 
     def __init__(
-        self, total: int, weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool = True
+        self,
+        total: int,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        centred: bool = True,
+        axis: int = -1,
     ) -> None:
         super().__init__()
-        self.total, self.eps, self.centred = total, eps, centred
+        self.total, self.eps, self.centred, self.axis = total, eps, centred, axis
         self.weight = None if weight is None else nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Any shape whose last axis is what is left."""
-        return narrow_layer_norm(input, self.total, self.weight, self.bias, self.eps, self.centred)
+        """Any shape whose axis is what is left."""
+        last = self.axis == -1
+        x = input if last else input.movedim(self.axis, -1)
+        y = narrow_layer_norm(x, self.total, self.weight, self.bias, self.eps, self.centred)
+        return y if last else y.movedim(-1, self.axis)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

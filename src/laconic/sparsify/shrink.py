@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
-from laconic.networks import folded
+from laconic.networks import folded, inference
 from laconic.records import KeepPlan
 from laconic.sparsify.branches import close_branches
 from laconic.sparsify.coupling.groups import Coupling
@@ -176,6 +176,9 @@ def _refit(root: nn.Module, name: str) -> None:
                 place, _, child = name.rpartition(".")
                 setattr(root.get_submodule(place), child, fitted)
             break
+    else:
+        if {"nx", "nf", "weight"} <= {*vars(module), *module._parameters}:
+            _transposed_linear(module)
     parent = root.get_submodule(name.rpartition(".")[0]) if name else root
     if isinstance(parent, NarrowAttention):
         parent.num_heads = parent.q_proj.weight.shape[0] // parent.head_width
@@ -183,6 +186,11 @@ def _refit(root: nn.Module, name: str) -> None:
 
 def _linear(m: Any) -> None:
     m.out_features, m.in_features = m.weight.shape
+
+
+def _transposed_linear(m: Any) -> None:
+    """A linear layer whose weight is (in, out), as GPT-2's."""
+    m.nx, m.nf = m.weight.shape
 
 
 def _conv(m: Any) -> None:
@@ -231,13 +239,34 @@ def _cell(m: Any) -> None:
 
 
 def _layer_norm(m: Any) -> nn.Module:
-    narrow = NarrowLayerNorm(m.normalized_shape[0], m.weight, m.bias, m.eps)
+    axis = _normalised_axis(m, nn.LayerNorm)
+    narrow = NarrowLayerNorm(m.normalized_shape[0], m.weight, m.bias, m.eps, axis=axis)
     return narrow.train(m.training)
 
 
 def _rms_norm(m: Any) -> nn.Module:
     eps = torch.finfo(m.weight.dtype).eps if m.eps is None else m.eps
-    return NarrowLayerNorm(m.normalized_shape[0], m.weight, None, eps, centred=False).train(m.training)
+    axis = _normalised_axis(m, nn.RMSNorm)
+    total = m.normalized_shape[0]
+    return NarrowLayerNorm(total, m.weight, None, eps, centred=False, axis=axis).train(m.training)
+
+
+def _normalised_axis(m: Any, plain: type[nn.Module]) -> int:
+    """Where a norm looks for its numbers: a class derived from torch's may take channels of images."""
+    if type(m).forward is plain.forward:
+        return -1
+    total = m.normalized_shape[0]
+    whole = {n: p.new_ones(total) for n, p in m.named_parameters() if p.numel()}
+    x = torch.linspace(-1, 2, 18 * total, dtype=m.weight.dtype, device=m.weight.device)
+    x = x.reshape(2, 3, 3, total).sin()
+    reference = plain(total, eps=m.eps, device=x.device, dtype=x.dtype)
+    try:
+        with inference():
+            wanted = torch.func.functional_call(reference, {n: whole[n] for n in whole}, (x,))
+            got = torch.func.functional_call(m, whole, (x.movedim(-1, 1),)).movedim(1, -1)
+    except Exception:  # noqa: BLE001 - a forward of somebody's own, which refuses images
+        return -1
+    return 1 if got.shape == wanted.shape and torch.allclose(got, wanted, atol=1e-5) else -1
 
 
 def _attention(m: Any) -> nn.Module:
