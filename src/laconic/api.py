@@ -24,7 +24,7 @@ from laconic.errors import ModelError, NotPreparedError, at
 from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.contract import Compressed, Context, Judge, Method
-from laconic.methods.rest import left_raw
+from laconic.methods.rest import left_raw, mostly_raw
 from laconic.modules import plain_network, unwrapped
 from laconic.runtime import MinMax, RangeChoice
 
@@ -175,18 +175,45 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     return replace(small, facts=facts, example=state.context.example)
 
 
-def save(small: Compressed, path: str | os.PathLike[str], *, calibrate: Iterable[Any] | None = None) -> int:
+def save(
+    small: Compressed | nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    example: Any = None,
+    calibrate: Iterable[Any] | None = None,
+) -> int:
     """Write one self-contained .lac file and return its length in bytes.
+
+    ``small`` is what :func:`convert` returned. A plain module is taken, too: it is stored as it is, exactly,
+    with its graph if an ``example`` input is given (as for :func:`prepare`), and a warning says how to make
+    it smaller.
 
     With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
     its activations become int8, and ``laconic.runtime.load`` runs it in int8.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
-    load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
+    load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full), ModelError
+    (a network that is still prepared, or that has no parameters).
+
+    >>> import tempfile, torch, warnings
+    >>> from laconic.runtime import load
+    >>> model, x = torch.nn.Linear(4, 2), torch.ones(1, 4)
+    >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     size = save(model, f"{folder}/plain.lac", example=x)
+    ...     y = load(f"{folder}/plain.lac")(x.numpy())
+    >>> size, bool(abs(y - model(x).detach().numpy()).max() < 1e-6)
+    (78, True)
     """
+    if isinstance(small, nn.Module):
+        small = _as_it_is(small, "save", example)
+    elif example is not None:
+        small = replace(small, example=example)
     if calibrate is not None:
         small = quantize_activations(small, calibrate)
-    return _save(small.module, small.tensors, path, small.example, small.ranges)
+    length = _save(small.module, small.tensors, path, small.example, small.ranges)
+    _warn(mostly_raw(small.module, small.tensors, length))
+    return length
 
 
 def quantize_activations(
@@ -214,14 +241,21 @@ def quantize_activations(
     ([0, 1], (0.0, 1.0000000591389835))
     """
     if isinstance(small, nn.Module):
-        if _ATTACHED in small.__dict__:
-            raise ModelError(
-                "quantize_activations: this network is still prepared. Cure: laconic.convert(net)"
-            )
+        small = _as_it_is(small, "quantize_activations", None)
+    if small.example is None:
         batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
-        small = Compressed(small, {}, {}, first_example(small, batches))
+        small = replace(small, example=first_example(small.module, batches))
     found = activation_ranges(small.module, small.tensors, small.example, batches, choice, examples)
     return replace(small, ranges=found)
+
+
+def _as_it_is(model: nn.Module, verb: str, example: Any) -> Compressed:
+    """A module that no method has worked on: all of its values are stored as they are."""
+    plain, notes = plain_network(model, verb)
+    if _ATTACHED in plain.__dict__:
+        raise ModelError(f"{verb}: this network is still prepared. Cure: laconic.convert(net)")
+    _warn(notes)
+    return Compressed(plain, {}, {}, example)
 
 
 def prepared(net: nn.Module, verb: str) -> Prepared:

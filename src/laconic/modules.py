@@ -175,12 +175,12 @@ def check_tensors(model: nn.Module, verb: str) -> None:
     """Refuse parameters and buffers that hold no plain numbers: their name, what they are, and the cure."""
     named = [("parameter", n, p) for n, p in model.named_parameters()]
     for what, name, tensor in [*named, *(("buffer", n, b) for n, b in model.named_buffers())]:
-        problem = _unfit(tensor)
+        problem = unfit(tensor)
         if problem is not None:
             raise ModelError(f"{verb}: {what} {name!r} {problem}")
 
 
-def _unfit(tensor: Tensor) -> str | None:
+def unfit(tensor: Tensor) -> str | None:
     """Why the numbers of a tensor cannot be read or written one by one, and the cure; None when they can."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         return "is not initialised yet. Cure: run one batch through the network"

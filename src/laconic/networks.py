@@ -73,10 +73,15 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     (('0.weight',), ['0.bias', '0.weight'], True)
     """
     copied = duplicate(module)
-    modes = {part: part.training for part in copied.modules()}
-    copied.eval()  # a spectral norm iterates in training mode
+    return copied, fold_in_place(copied)
+
+
+def fold_in_place(module: nn.Module) -> tuple[str, ...]:
+    """Make the computed weights of ``module`` itself plain (see :func:`folded`); their names."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()  # a spectral norm iterates in training mode
     names = []
-    for place, part in list(copied.named_modules()):
+    for place, part in list(module.named_modules()):
         for name, fold in _computed(part):
             with torch.enable_grad():  # else some parametrisations leave a buffer instead of a parameter
                 fold(part, name)
@@ -85,7 +90,7 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             names.append(f"{place}.{name}" if place else name)
     for part, mode in modes.items():
         part.training = mode
-    return copied, tuple(names)
+    return tuple(names)
 
 
 def computed_weights(module: nn.Module) -> tuple[str, ...]:

@@ -74,6 +74,28 @@ def left_raw(module: nn.Module, tensors: Collection[str] | Mapping[str, Tensor],
     return [_note(reason, named) for reason, named in found.items()]
 
 
+def mostly_raw(module: nn.Module, tensors: Collection[str], file_bytes: int) -> list[str]:
+    """A note if most of a file are parameters as they are: how many bytes, and what would make it smaller.
+
+    >>> mostly_raw(nn.Linear(3, 2), {"bias"}, 40)[0][:62]
+    "24 of the file's 40 bytes are 1 parameter as it is (raw), the f"
+    """
+    raw = [(name, p) for name, p in module.named_parameters() if name not in tensors and p.numel()]
+    size = sum(_bytes(p) for _, p in raw)
+    if 2 * size <= file_bytes:
+        return []
+    count = "1 parameter as it is" if len(raw) == 1 else f"{len(raw)} parameters as they are"
+    cure = "fewer names in keep" if tensors else "laconic.compress, or laconic.prepare, train and convert"
+    first = f"the first {raw[0][0]!r}"
+    return [f"{size} of the file's {file_bytes} bytes are {count} (raw), {first}. Cure: {cure}"]
+
+
+def _bytes(p: nn.Parameter) -> int:
+    """Bytes of a parameter in a file: no floating-point type there is narrower than float32, but float16."""
+    narrow = p.dtype is torch.bfloat16
+    return p.numel() * (4 if narrow else p.element_size())
+
+
 def _reason(name: str, p: nn.Parameter, policy: Policy) -> str:
     if policy.keeps(name):
         return "keep says so"
@@ -87,7 +109,7 @@ def _reason(name: str, p: nn.Parameter, policy: Policy) -> str:
 
 
 def _note(reason: str, named: list[tuple[str, nn.Parameter]]) -> str:
-    size = sum(p.numel() * max(4, p.element_size()) if p.is_floating_point() else p.nbytes for _, p in named)
+    size = sum(_bytes(p) for _, p in named)
     names = ", ".join(repr(name) for name, _ in named[:3]) + (", .." if len(named) > 3 else "")
     count = "1 parameter" if len(named) == 1 else f"{len(named)} parameters"
     stays = "stays as it is" if len(named) == 1 else "stay as they are"
