@@ -11,7 +11,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.swa_utils import AveragedModel
 
 from laconic.errors import ModelError
-from laconic.modules import plain_network, unwrapped
+from laconic.modules import plain_network
+from laconic.wrappers import unwrapped
 
 
 class Symmetric(nn.Module):

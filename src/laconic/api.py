@@ -25,8 +25,9 @@ from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.contract import Compressed, Context, Judge, Method
 from laconic.methods.rest import left_raw, mostly_raw
-from laconic.modules import plain_network, unwrapped
+from laconic.modules import plain_network
 from laconic.runtime import MinMax, RangeChoice
+from laconic.wrappers import unwrapped
 
 _ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, examples], int64.
@@ -203,7 +204,7 @@ def save(
     ...     size = save(model, f"{folder}/plain.lac", example=x)
     ...     y = load(f"{folder}/plain.lac")(x.numpy())
     >>> size, bool(abs(y - model(x).detach().numpy()).max() < 1e-6)
-    (78, True)
+    (74, True)
     """
     if isinstance(small, nn.Module):
         small = _as_it_is(small, "save", example)

@@ -9,7 +9,8 @@ again.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from laconic.errors import ModelError
+from laconic.errors import InputError, ModelError
+from laconic.wrappers import unwrapped
 
 # What copying raises on things that cannot be copied.
 _FAILURES = (
@@ -72,7 +74,7 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     >>> names, sorted(plain.state_dict()), torch.allclose(plain(torch.ones(1, 2)), net(torch.ones(1, 2)))
     (('0.weight',), ['0.bias', '0.weight'], True)
     """
-    copied = duplicate(module)
+    copied = duplicate(unwrapped(module))
     return copied, fold_in_place(copied)
 
 
@@ -131,6 +133,60 @@ def _remove_parametrization(module: Any, name: str) -> None:
     if frozen and name in module._buffers:  # torch takes what needs no gradient for a buffer
         value = module._buffers.pop(name)
         module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
+def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A network and tensors that it takes by position: the example's, in the order of ``forward``.
+
+    A dictionary may skip some of ``forward``'s parameters, and may hold flags and numbers beside tensors: the
+    network that comes back is then a view of ``module`` that shares everything with it and knows the rest.
+
+    Args:
+        module: Any network.
+        example: A tensor, a tuple or list of tensors, or a dictionary with the names of ``forward``.
+
+    Raises InputError for inputs that are no tensors, and for names that ``forward`` does not have.
+
+    >>> net = nn.Bilinear(2, 3, 1)
+    >>> view, inputs = positional(net, {"input2": torch.ones(1, 3), "input1": torch.ones(1, 2)})
+    >>> view is net, [tuple(x.shape) for x in inputs]
+    (True, [(1, 2), (1, 3)])
+    """
+    if not isinstance(example, Mapping):
+        inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+        for k, x in enumerate(inputs):
+            if not isinstance(x, Tensor):
+                raise InputError(
+                    f"example input {k} must be a tensor, got {type(x).__name__}. Cure: torch.as_tensor"
+                )
+        return module, inputs
+    parameters = inspect.signature(module.forward).parameters
+    order = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
+    others = [str(name) for name in example if name not in order]
+    if others and len(order) == len(parameters):
+        raise InputError(
+            f"{type(module).__name__}'s forward has no parameter {others[0]!r}. "
+            f"Cure: one of {', '.join(order)}"
+        )
+    names = [name for name in (*order, *others) if isinstance(example.get(name), Tensor)]
+    given = tuple(example[name] for name in names)
+    by_position = [name for name in order if parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if names == by_position[: len(names)] and len(names) == len(example):
+        return module, given
+    fixed = {name: value for name, value in example.items() if name not in names}
+    return _view(module, tuple(names), fixed), given
+
+
+def _view(module: nn.Module, names: tuple[str, ...], fixed: Mapping[str, Any]) -> nn.Module:
+    """The same network, its inputs by position; of its own kind, so that its layers keep their names."""
+    plain = type(module)
+
+    def forward(self: nn.Module, *values: Tensor) -> Any:
+        return plain.forward(self, **dict(zip(names, values, strict=True)), **fixed)
+
+    view = copy.copy(module)
+    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    return view
 
 
 @contextmanager

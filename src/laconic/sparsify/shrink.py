@@ -7,9 +7,9 @@ rounding.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
+from laconic.networks import folded
 from laconic.records import KeepPlan
 from laconic.sparsify.branches import close_branches
 from laconic.sparsify.coupling.groups import Coupling
@@ -43,16 +44,40 @@ def kept_positions(coupling: Coupling, plan: KeepPlan) -> Keep:
 
 
 def mask(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
-    """A copy of the network in which everything that the plan removes is zero; its shapes are as before."""
+    """A copy of the network in which everything that the plan removes is zero; its shapes are as before.
+
+    Weights that the network computes from others (weight norm, masks) are plain in the copy.
+    """
     check_plan(plan, coupling)
-    copied = copy.deepcopy(module)
-    tensors = dict(copied.state_dict(keep_vars=True))
-    with torch.no_grad():
-        for (name, axis), stay in kept_positions(coupling, plan).items():
-            if name in tensors:
-                index = torch.as_tensor(np.flatnonzero(~stay), device=tensors[name].device)
-                tensors[name].index_fill_(axis, index, 0)
+    copied, _ = folded(module)
+    _zero(copied, kept_positions(coupling, plan))
     return copied
+
+
+@contextmanager
+def masked(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> Iterator[nn.Module]:
+    """The network itself, in which everything that the plan removes is zero within the block."""
+    before = _zero(module, kept_positions(coupling, plan))
+    try:
+        yield module
+    finally:
+        with torch.no_grad():
+            for tensor, axis, index, values in reversed(before):
+                tensor.index_copy_(axis, index, values)
+
+
+def _zero(module: nn.Module, keep: Keep) -> list[tuple[Tensor, int, Tensor, Tensor]]:
+    """Zero what is not kept; (tensor, axis, index, what stood there), in the order of the writing."""
+    tensors = dict(module.state_dict(keep_vars=True))
+    before = []
+    with torch.no_grad():
+        for (name, axis), stay in keep.items():
+            if name in tensors:
+                tensor = tensors[name]
+                index = torch.as_tensor(np.flatnonzero(~stay), device=tensor.device)
+                before.append((tensor, axis, index, tensor.index_select(axis, index)))
+                tensor.index_fill_(axis, index, 0)
+    return before
 
 
 def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
@@ -61,7 +86,8 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     Where the plan removes parts of an input, the result still takes the whole input and picks
     (:class:`laconic.sparsify.narrow.NarrowInput`). Where it leaves nothing of a group that may go altogether,
     the layers of that branch are replaced by what is left of them
-    (:class:`laconic.sparsify.branches.Constant`).
+    (:class:`laconic.sparsify.branches.Constant`). Weights that the network computes from others (weight norm,
+    spectral norm, the masks of pruning) are plain in the result.
 
     Raises InputError for a plan for another network.
 
@@ -78,11 +104,16 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     )
     """
     check_plan(plan, coupling)
-    copied = copy.deepcopy(module)
+    copied, _ = folded(module)
     emptied = [name for name, kept in plan.kept.items() if not kept]
     if emptied:
         gone = KeepPlan({n: plan.kept[n] for n in emptied}, {n: plan.sizes[n] for n in emptied})
         close_branches(copied, mask(module, coupling, gone), coupling.branches, emptied)
+    return carried_out(copied, coupling, plan)
+
+
+def carried_out(copied: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
+    """The plan carried out on a copy whose weights are plain; it gets new parameters, none is written to."""
     keep = kept_positions(coupling, plan)
     by_tensor: dict[str, dict[int, Any]] = defaultdict(dict)
     for (name, axis), stay in keep.items():
