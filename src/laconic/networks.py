@@ -19,18 +19,16 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError, ModelError
+from laconic.wrappers import unwrapped
 
 # What copying raises on things that cannot be copied.
 _FAILURES = (
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
     *(ArithmeticError, OSError),
 )
-
-_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 
 def duplicate(module: nn.Module, *, share_parameters: bool = False) -> nn.Module:
@@ -77,10 +75,15 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     (('0.weight',), ['0.bias', '0.weight'], True)
     """
     copied = duplicate(unwrapped(module))
-    modes = {part: part.training for part in copied.modules()}
-    copied.eval()  # a spectral norm iterates in training mode
+    return copied, fold_in_place(copied)
+
+
+def fold_in_place(module: nn.Module) -> tuple[str, ...]:
+    """Make the computed weights of ``module`` itself plain (see :func:`folded`); their names."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()  # a spectral norm iterates in training mode
     names = []
-    for place, part in list(copied.named_modules()):
+    for place, part in list(module.named_modules()):
         for name, fold in _computed(part):
             with torch.enable_grad():  # else some parametrisations leave a buffer instead of a parameter
                 fold(part, name)
@@ -89,7 +92,7 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             names.append(f"{place}.{name}" if place else name)
     for part, mode in modes.items():
         part.training = mode
-    return copied, tuple(names)
+    return tuple(names)
 
 
 def computed_weights(module: nn.Module) -> tuple[str, ...]:
@@ -130,29 +133,6 @@ def _remove_parametrization(module: Any, name: str) -> None:
     if frozen and name in module._buffers:  # torch takes what needs no gradient for a buffer
         value = module._buffers.pop(name)
         module.register_parameter(name, nn.Parameter(value, requires_grad=False))
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside ``torch.compile``, ``DataParallel`` or an average of weights; else ``module``.
-
-    Raises ModelError for a scripted module, whose layers cannot be taken apart.
-
-    >>> net = nn.Linear(2, 3)
-    >>> unwrapped(nn.DataParallel(torch.compile(net))) is net
-    True
-    """
-    while True:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"{getattr(module, 'original_name', type(module).__name__)} is a scripted module, whose "
-                "layers cannot be changed. Cure: hand in the nn.Module that was scripted or traced"
-            )
-        if isinstance(module, _WRAPPERS):
-            module = module.module
-        elif isinstance(getattr(module, "_orig_mod", None), nn.Module):  # torch.compile's
-            module = module._orig_mod  # type: ignore[assignment]
-        else:
-            return module
 
 
 def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor, ...]]:

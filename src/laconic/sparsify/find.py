@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
-from laconic.networks import computed_weights, duplicate, folded, inference, positional, unwrapped
+from laconic.networks import computed_weights, duplicate, folded, inference, positional
 from laconic.sparsify.branches import Branches
 from laconic.sparsify.coupling.groups import Coupling, trace_coupling
 from laconic.sparsify.find_branches import find_branches
 from laconic.sparsify.selection import tied_sets
 from laconic.sparsify.trials import GroupSet, Trial, agree, failures, merged, that_agree
+from laconic.wrappers import network_in
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 _EXAMPLES = 2  # that are looked at, of a longer batch
@@ -54,7 +55,7 @@ def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupli
     >>> [(g.name, g.size) for g in find_groups(net, torch.zeros(2, 1, 8, 8)).groups]
     [('0.weight:0', 6)]
     """
-    network = unwrapped(module)
+    network = network_in(module, "find_groups")
     view, given = positional(network, example)
     twin, inputs, tolerance = _exact_copy(view, given)
     search = _Search(twin, tolerance, seed)
