@@ -177,6 +177,19 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
     return _view(module, tuple(names), fixed), given
 
 
+def refilled(module: nn.Module, example: Any, tensors: tuple[Tensor, ...]) -> Any:
+    """The example with other tensors in place of its own, which :func:`positional` put in this order.
+
+    >>> refilled(nn.Bilinear(2, 3, 1), {"input2": torch.ones(1, 3)}, (torch.zeros(1, 3),))
+    {'input2': tensor([[0., 0., 0.]])}
+    """
+    if not isinstance(example, Mapping):
+        return tensors
+    order = [*inspect.signature(module.forward).parameters, *example]
+    names = dict.fromkeys(name for name in order if isinstance(example.get(name), Tensor))
+    return {**example, **dict(zip(names, tensors, strict=True))}
+
+
 def _view(module: nn.Module, names: tuple[str, ...], fixed: Mapping[str, Any]) -> nn.Module:
     """The same network, its inputs by position; of its own kind, so that its layers keep their names."""
     plain = type(module)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from laconic.networks import inference
+from laconic.networks import inference, positional
 
 _BY_CHANNEL = (
     nn.Conv1d,
@@ -49,7 +49,7 @@ class Branches:
     """Groups that may lose all their units, and inputs by which what a branch then says is read off."""
 
     by_group: Mapping[str, Branch] = field(default_factory=dict)
-    example: tuple[Tensor, ...] = ()
+    example: Any = ()
 
     def __contains__(self, group: object) -> bool:
         return group in self.by_group
@@ -94,10 +94,14 @@ def close(module: nn.Module, branches: Iterable[Branch], said: Mapping[str, Tens
         setattr(module.get_submodule(place), child, Constant(value).train(module.training))
 
 
-def run(module: nn.Module, example: tuple[Tensor, ...], *, gradients: bool = False) -> Any:
-    """One run in evaluation mode, on the module's device and in its precision; its modes stay."""
+def run(module: nn.Module, example: Any, *, gradients: bool = False) -> Any:
+    """One run in evaluation mode, on the module's device and in its precision; its modes stay.
+
+    ``example``: inputs by position, or a dictionary by the names of ``forward``.
+    """
+    module, inputs = positional(module, example)
     p = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
-    given = [x.to(p.device, p.dtype) if x.is_floating_point() else x.to(p.device) for x in example]
+    given = [x.to(p.device, p.dtype) if x.is_floating_point() else x.to(p.device) for x in inputs]
     modes = {m: m.training for m in module.modules()}
     module.eval()
     try:
@@ -122,9 +126,7 @@ class Watched:
     unread: tuple[str, ...] = ()
 
 
-def watched(
-    module: nn.Module, example: tuple[Tensor, ...], tolerance: float = 0.0, always: Sequence[str] = ()
-) -> Watched:
+def watched(module: nn.Module, example: Any, tolerance: float = 0.0, always: Sequence[str] = ()) -> Watched:
     """Run a network and watch its layers; ``always`` are those that are silent anyway.
 
     Layers are in the order of their calls; one that is called twice is not silent. Who reads whom is seen in

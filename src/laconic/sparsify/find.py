@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
-from laconic.networks import computed_weights, duplicate, folded, inference, positional
+from laconic.networks import computed_weights, duplicate, folded, inference, positional, refilled
+from laconic.progress import steps
 from laconic.sparsify.branches import Branches
 from laconic.sparsify.coupling.groups import Coupling, trace_coupling
 from laconic.sparsify.find_branches import find_branches
@@ -57,14 +58,21 @@ def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupli
     """
     network = network_in(module, "find_groups")
     view, given = positional(network, example)
+    with steps("finding groups"):
+        coupling = _coupling(view, given, seed)
+    branches = replace(coupling.branches, example=refilled(network, example, coupling.branches.example))
+    return replace(coupling, branches=branches, notes=(*_folds(network), *coupling.notes))
+
+
+def _coupling(view: nn.Module, given: Inputs, seed: int) -> Coupling:
+    """Groups and branches of a network that takes its inputs by position."""
     twin, inputs, tolerance = _exact_copy(view, given)
     search = _Search(twin, tolerance, seed)
     small = _smaller(twin, inputs)
     coupling = search.coupling(small)
     if small is not inputs and not search.holds(coupling, inputs):
         coupling, small = search.coupling(inputs), inputs
-    coupling = replace(coupling, branches=search.branches(coupling, small, inputs))
-    return replace(coupling, notes=(*_folds(network), *coupling.notes))
+    return replace(coupling, branches=search.branches(coupling, small, inputs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.networks import duplicate
+from laconic.progress import steps
 from laconic.records import KeepPlan
 from laconic.sparsify.branches import KINDS, Branch, Branches, Watched, close, run, watched
 from laconic.sparsify.coupling.groups import Coupling, Group
@@ -53,10 +54,12 @@ def find_branches(
     if known is not None and search.exact(known):
         return Branches(known, both)
     found: dict[str, Branch] = {}
-    for group in candidates:
-        branch = search.branch(group)
-        if branch is not None:
-            found[group.name] = branch
+    with steps("branches", len(candidates)) as advance:
+        for group in candidates:
+            branch = search.branch(group)
+            if branch is not None:
+                found[group.name] = branch
+            advance(group.name)
     if len(found) > 1 and not search.exact(found):
         found = search.that_agree(found)
     return Branches(found, both)

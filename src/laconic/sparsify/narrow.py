@@ -6,6 +6,7 @@ network that picks what it still reads of its input.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
+
+from laconic.networks import positional
 
 
 def narrow_layer_norm(
@@ -191,8 +194,12 @@ class NarrowInput(nn.Module):
     def _buffer(number: int, axis: int) -> str:
         return f"input{number}_kept" + ("" if axis < 0 else f"_{axis}")
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """The network's result on what it still reads."""
+    def forward(self, *inputs: Tensor, **named: Any) -> Any:
+        """The network's result on what it still reads; inputs by position or by the network's own names."""
+        net = self.net
+        if named:
+            order = inspect.signature(net.forward).parameters
+            net, inputs = positional(net, {**dict(zip(order, inputs, strict=False)), **named})
         read = list(inputs)
         for number, axis in self.picks:
             index = getattr(self, self._buffer(number, axis))
@@ -201,4 +208,4 @@ class NarrowInput(nn.Module):
                 if axis < 0
                 else read[number].index_select(axis, index)
             )
-        return self.net(*read)
+        return net(*read)

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
 from laconic.networks import duplicate, inference
+from laconic.progress import steps
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling, Group
 from laconic.sparsify.plan import check_plan
@@ -147,8 +148,11 @@ def designs(count: int) -> list[list[int]]:
 def failures(trial: Trial, sets: Sequence[GroupSet]) -> dict[int, str]:
     """The numbers of those sets that cannot be shrunk, each with the reason."""
     bad: dict[int, str] = {}
-    for part in designs(len(sets)) if sets else ():
-        bad |= _bad_among(trial, sets, [k for k in part if k not in bad])
+    parts = designs(len(sets)) if sets else []
+    with steps("trials", len(parts)) as advance:
+        for part in parts:
+            bad |= _bad_among(trial, sets, [k for k in part if k not in bad])
+            advance()
     return bad
 
 
