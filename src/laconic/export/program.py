@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from laconic.errors import CaptureError, InputError
+from laconic.errors import CaptureError, InputError, ModelError
+from laconic.networks import duplicate, inference
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (0, ()),
@@ -64,11 +65,9 @@ def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
 def evaluation_copy(module: nn.Module) -> nn.Module:
     """A copy on the CPU in evaluation mode; the module itself keeps its flags and its device."""
     try:
-        return copy.deepcopy(module).cpu().eval()
-    except (RuntimeError, TypeError) as error:
-        raise CaptureError(
-            f"the network cannot be copied ({error}). Cure: convert it to a plain module first"
-        ) from error
+        return duplicate(module).cpu().eval()
+    except ModelError as error:
+        raise CaptureError(f"the network cannot be copied ({error})") from error
 
 
 def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
@@ -181,21 +180,6 @@ def _reason(module: nn.Module, error: Exception) -> str:
             f"(data-dependent control flow). {cure}, or rewrite the branch with torch.where"
         )
     return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
-
-
-@contextmanager
-def inference() -> Iterator[None]:
-    """How a network is traced and compared.
-
-    No gradients, so that ``no_grad`` blocks leave no wrapper; no fused attention, which has no rule.
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

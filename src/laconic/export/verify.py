@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.export.program import Example, as_arguments, by_position, evaluation_copy, inference
+from laconic.export.program import Example, as_arguments, by_position, evaluation_copy
+from laconic.networks import inference
 from laconic.pack.graph import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime import Network
