@@ -14,6 +14,7 @@ import numpy as np
 from laconic.pack import order0
 from laconic.pack.cells import code_signs
 from laconic.pack.headers import Header, put_header
+from laconic.pack.known_cells import KnownCells
 from laconic.pack.layouts import Flags, Geometry, Trail, geometries, matrix_shape
 from laconic.pack.lines import code_lines
 from laconic.pack.settings import MAX_ENTRIES, MAX_LINES, Settings, density_code
@@ -105,11 +106,13 @@ class _Search:
     def __init__(self, levels: Levels, options: tuple[Geometry, ...], hint: Flags | None) -> None:
         self._options, self._hint = options, hint
         self._lines: dict[int, float] = {}
+        self._signs: dict[Geometry, float] = {}
         hit = levels != 0
         self._rows, self._columns = hit.any(1), hit.any(0)
         self.at = np.flatnonzero(self._rows), np.flatnonzero(self._columns)
         self.part = levels[np.ix_(*self.at)]
         self.sizes = np.abs(self.part[self.part != 0])
+        self._cells = KnownCells(self.at[1], self.part) if min(self.part.shape) > 1 else None
 
     def lines(self, width: int) -> float:
         """Bits of the row and column flags."""
@@ -123,8 +126,18 @@ class _Search:
     def zeros(self, settings: Settings, geometry: int) -> float:
         """Bits of lines, zeros and signs."""
         meter, option = Meter(), self._options[geometry]
-        code_signs(meter, *self.at, settings, option, self.part)
-        return meter.total + self.lines(option.width)
+        if self._cells is None:
+            code_signs(meter, *self.at, settings, option, self.part)
+            return meter.total + self.lines(option.width)
+        meter.flags(self._cells.chances(settings, option), self._cells.flags)
+        return meter.total + self._sign_bits(self._cells, option) + self.lines(option.width)
+
+    def _sign_bits(self, cells: KnownCells, geometry: Geometry) -> float:
+        if geometry not in self._signs:
+            meter, signs = Meter(), cells.signs(geometry)
+            meter.flags(signs.chance, signs.positive)
+            self._signs[geometry] = meter.total
+        return self._signs[geometry]
 
     def magnitudes(self, settings: Settings, geometry: int) -> float:
         """Bits of the magnitudes."""
