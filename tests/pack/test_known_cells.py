@@ -9,6 +9,7 @@ from laconic.pack.cells import code_signs
 from laconic.pack.known_cells import KnownCells
 from laconic.pack.layouts import Geometry, Index
 from laconic.pack.settings import Settings, density_code
+from laconic.pack.sizes import code_sizes, size_bits
 from laconic.pack.symbols import Counts, Meter
 from laconic.records import IntArray
 
@@ -63,3 +64,13 @@ def test_the_chances_are_those_of_a_reader(
     signs = code_signs(reader, row_at, column_at, settings, geometry, None)
     assert np.array_equal(signs, np.sign(part))
     assert np.array_equal(np.concatenate(reader.chances), chances)
+
+
+@pytest.mark.parametrize(("low_bits", "contexts"), [(0, 5), (2, 1), (9, 3)])
+def test_magnitudes_measure_as_they_are_coded(low_bits: int, contexts: int) -> None:
+    rng = np.random.default_rng(low_bits)
+    sizes = 1 + np.abs(np.rint(rng.normal(0, 20, 3000))).astype(np.int64)
+    settings = Settings(0, ((int(sizes.max()) - 1) >> low_bits) + 1, low_bits)
+    where, meter = rng.integers(0, contexts, 3000), Meter()
+    code_sizes(meter, where, settings, sizes)
+    assert size_bits(where, settings, sizes) == pytest.approx(meter.total, rel=1e-12)

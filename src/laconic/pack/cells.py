@@ -7,6 +7,8 @@ Here they are read batch by batch; a matrix that is known is coded all at once (
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from laconic.pack.compiled import Extension
@@ -19,7 +21,6 @@ from laconic.pack.contexts import (
     chances,
     combine,
     diagonals,
-    kt_chances,
     line_contexts,
     near_context,
     neighbours,
@@ -27,7 +28,7 @@ from laconic.pack.contexts import (
     strengths,
 )
 from laconic.pack.layouts import Geometry, Index
-from laconic.pack.lines import chunks, kt_chance
+from laconic.pack.lines import chunks, kt_chance, kt_chances
 from laconic.pack.settings import Settings
 from laconic.pack.symbols import Coder, Counts, StreamReader
 from laconic.records import IntArray
@@ -126,7 +127,9 @@ def code_signs(
         return np.sign(known)
     cells = _Cells(rows, column_at, settings, geometry)
     signs = _Signs()
-    for i, j in diagonals(rows, columns):
+    order = diagonals(rows, columns)
+    for start, stop in _batches(order[2]):
+        i, j = order[0][start:stop], order[1][start:stop]
         factors = cells.factors(i, j)
         flags = coder.flags(combine(settings.base, [odds.chance(at) for odds, at in factors], len(i)), None)
         for odds, at in factors:
@@ -138,6 +141,12 @@ def code_signs(
         cells.state[i, j] = state
     found: Levels = _SIGN_OF[cells.state[:, :columns]]
     return found
+
+
+def _batches(batch: Index) -> Iterator[tuple[int, int]]:
+    """Where each batch starts and stops; ``batch`` rises."""
+    edges = np.searchsorted(batch, np.arange(int(batch[-1]) + 2)).tolist()
+    return zip(edges, edges[1:], strict=False)
 
 
 def _read_signs(

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
+import numpy.typing as npt
 
 from laconic.pack.layouts import Geometry, Index
 from laconic.pack.lines import clipped
@@ -18,19 +17,19 @@ MAX_BATCHES = 1024
 UNKNOWN, ZERO, NEGATIVE, POSITIVE = range(4)
 NEAR_CONTEXTS = 27
 SIGN_CONTEXTS = 9
+States = npt.NDArray[np.int8]
 _SIGN_CLASS: Index = np.array([0, 0, 1, 2])
 
 
-def diagonals(rows: int, columns: int) -> Iterator[tuple[Index, Index]]:
-    """All cells, in batches of whole diagonals; at most MAX_BATCHES batches."""
+def diagonals(rows: int, columns: int) -> tuple[Index, Index, Index]:
+    """All cells in coding order: row, column, batch. A batch is whole diagonals; MAX_BATCHES at most."""
     short, long = min(rows, columns), max(rows, columns)
-    batches = min(long, MAX_BATCHES)
-    across = np.arange(short)
-    for first in range(batches):
-        shifts = np.arange(first, long, batches)
-        along = ((across[None, :] + shifts[:, None]) % long).ravel()
-        fixed = np.tile(across, len(shifts))
-        yield (fixed, along) if rows <= columns else (along, fixed)
+    across, shifts = np.arange(short), np.arange(long)
+    batches = shifts % MAX_BATCHES
+    order = np.argsort(batches, kind="stable")
+    along = ((across[None, :] + shifts[order, None]) % long).ravel()
+    fixed, batch = np.tile(across, long), np.repeat(batches[order], short)
+    return (fixed, along, batch) if rows <= columns else (along, fixed, batch)
 
 
 def line_contexts(rows: int, column_at: Index, geometry: Geometry) -> tuple[tuple[Index, Index], ...]:
@@ -46,7 +45,7 @@ def line_contexts(rows: int, column_at: Index, geometry: Geometry) -> tuple[tupl
 
 
 def strengths(settings: Settings) -> tuple[int, ...]:
-    """How strongly row, column, channel, pixel and neighbourhood hold to the base; 0 for a factor that is off."""
+    """How strongly row, column, channel, pixel and neighbourhood hold to the base; 0 where one is off."""
     lines = tuple(LINE_STRENGTHS[k] for k in (settings.row, settings.column))
     return lines + tuple(PAIR_STRENGTHS[k] for k in (settings.channel, settings.pixel, settings.near))
 
@@ -56,7 +55,7 @@ def neighbours(column_at: Index, geometry: Geometry) -> list[Index]:
     return [geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]
 
 
-def near_context(left: Index, above: Index, *corners: Index) -> Index:
+def near_context(left: States, above: States, *corners: States) -> Index:
     """One of 27 from the states of four neighbours."""
     context: Index = 3 * np.minimum(left, 2).astype(np.int64) + np.minimum(above, 2)
     for corner in corners:
@@ -64,7 +63,7 @@ def near_context(left: Index, above: Index, *corners: Index) -> Index:
     return context
 
 
-def sign_context(left: Index, above: Index) -> Index:
+def sign_context(left: States, above: States) -> Index:
     """Signs to the left and above: 3 * left + above, each 0 for none, 1 negative, 2 positive."""
     context: Index = 3 * _SIGN_CLASS[left] + _SIGN_CLASS[above]
     return context
@@ -73,11 +72,6 @@ def sign_context(left: Index, above: Index) -> Index:
 def chances(hits: Counts, total: Counts, strength: int, base: int) -> Counts:
     """(hits + strength * base) / (total + strength), in units of 1/ONE."""
     return clipped((hits * ONE + strength * base) // (total + strength))
-
-
-def kt_chances(hits: Counts, total: Counts) -> Counts:
-    """The Krichevsky-Trofimov chances (2 hits + 1) / (2 total + 2), in units of 1/ONE."""
-    return clipped((2 * hits + 1) * ONE // (2 * total + 2))
 
 
 def combine(base: int, said: list[Counts], n: int) -> Counts:

@@ -15,10 +15,10 @@ from laconic.pack.contexts import (
     POSITIVE,
     UNKNOWN,
     ZERO,
+    States,
     chances,
     combine,
     diagonals,
-    kt_chances,
     line_contexts,
     near_context,
     neighbours,
@@ -26,19 +26,13 @@ from laconic.pack.contexts import (
     strengths,
 )
 from laconic.pack.layouts import Geometry, Index
+from laconic.pack.lines import Before, counts_before, kt_chances
 from laconic.pack.settings import Settings
 from laconic.pack.symbols import Coder, Counts
 from laconic.records import IntArray
 
 _NEVER = np.iinfo(np.int32).max
 _NEAR = 4
-
-
-class Before(NamedTuple):
-    """For each cell how many cells of its context came in earlier batches, and how many of those were hits."""
-
-    hits: Counts
-    total: Counts
 
 
 class Signs(NamedTuple):
@@ -50,15 +44,12 @@ class Signs(NamedTuple):
 
 
 class KnownCells:
-    """The cells of the rows ``row_at`` and columns ``column_at`` of a matrix; ``part`` holds their values."""
+    """The cells of a matrix's active rows and columns ``column_at``; ``part`` holds their values."""
 
     def __init__(self, column_at: Index, part: Counts) -> None:
         self._column_at = column_at
         self._rows, columns = part.shape
-        batches = list(diagonals(self._rows, columns))
-        self._i = np.concatenate([i for i, _ in batches])
-        self._j = np.concatenate([j for _, j in batches])
-        self._batch = np.repeat(np.arange(len(batches)), [len(i) for i, _ in batches])
+        self._i, self._j, self._batch = diagonals(self._rows, columns)
         values = part[self._i, self._j]
         self.flags: IntArray = (values != 0).astype(np.int32)
         self._hit = np.flatnonzero(self.flags)
@@ -114,31 +105,6 @@ class KnownCells:
         around = neighbours(self._column_at, geometry)
         return near_context(*(self._seen(self._i, place[self._j], self._batch) for place in around))
 
-    def _seen(self, i: Index, j: Index, batch: Index) -> Index:
+    def _seen(self, i: Index, j: Index, batch: Index) -> States:
         """States of cells as a batch sees them: unknown unless an earlier batch has said them."""
-        seen: Index = np.where(self._when[i, j] < batch, self._state[i, j], UNKNOWN)
-        return seen
-
-
-def counts_before(contexts: Index, batches: Index, flags: IntArray) -> Before:
-    """Counts of each cell's context when its batch begins; cells are in the order of their batches.
-
-    >>> counts_before(np.array([0, 0, 1, 0]), np.array([0, 1, 1, 2]), np.array([1, 0, 1, 1], np.int32))
-    Before(hits=array([0, 1, 0, 1]), total=array([0, 1, 0, 2]))
-    """
-    if len(contexts) == 0:
-        return Before(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    small = int(contexts.max()) < 2**16  # NumPy sorts 16 bits by radix
-    order = np.argsort(contexts.astype(np.uint16) if small else contexts, kind="stable")
-    context, batch = contexts[order], batches[order]
-    place = np.arange(len(order))
-    fresh = np.ones(len(order), np.bool_)
-    fresh[1:] = context[1:] != context[:-1]
-    first = np.maximum.accumulate(np.where(fresh, place, 0))
-    fresh[1:] |= batch[1:] != batch[:-1]
-    start = np.maximum.accumulate(np.where(fresh, place, 0))
-    sums = np.concatenate([[0], np.cumsum(flags[order], dtype=np.int64)])
-    before = Before(np.empty(len(order), np.int64), np.empty(len(order), np.int64))
-    before.hits[order] = sums[start] - sums[first]
-    before.total[order] = start - first
-    return before
+        return np.where(self._when[i, j] < batch, self._state[i, j], np.int8(UNKNOWN))
