@@ -245,14 +245,6 @@ def _clamp_integers(low: Lowering, call: Call) -> Value:
     return x
 
 
-def _softplus(low: Lowering, call: Call) -> Value:
-    """X itself where beta x exceeds the threshold."""
-    beta, threshold = float(call.get("beta")), float(call.get("threshold"))
-    x = Formula(low, call.value("self"))
-    soft = Formula(low, low.emit("softplus", x.value, beta=float32(beta)))
-    return soft.value if threshold >= 20 else x.where((x * beta).test("gt", threshold), soft).value
-
-
 def _norm(low: Lowering, call: Call) -> Value:
     """Orders 1 and 2 as ever; infinite ones are extrema, others a power, a sum and a root."""
     order = call.get("ord", call.get("p", 2))
@@ -378,7 +370,6 @@ ELEMENTWISE_RULES: Mapping[object, Rule] = {
     aten.clamp: _clamp_integers,
     aten.clamp_min: _clamp_integers,
     aten.clamp_max: _clamp_integers,
-    aten.softplus: _softplus,
     aten.linalg_vector_norm: _norm,
     aten.norm: _norm,
     aten.cdist: _distances,

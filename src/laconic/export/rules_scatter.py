@@ -10,6 +10,7 @@ import torch
 from laconic.errors import CaptureError
 from laconic.export.lowering import Call, Lowering, Ref, Rule, Value, is_free, same_shape
 from laconic.export.rules_math import cast
+from laconic.export.rules_shapes import SHAPE_RULES
 
 aten = torch.ops.aten
 _KINDS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
@@ -198,6 +199,8 @@ def _plus(low: Lowering, x: Value, y: Value) -> Value:
 def _repeated(low: Lowering, call: Call) -> Value:
     """repeat_interleave with fixed repeats: a look-up of the places they name."""
     repeats, dim = call.get("repeats"), call.get("dim")
+    if isinstance(repeats, int) and dim is not None:
+        return low.ref(SHAPE_RULES[aten.repeat_interleave](low, call))
     if isinstance(repeats, Ref) or is_free(repeats):
         raise CaptureError("repeats that are computed give a result whose size depends on the data")
     x = call.value("self")

@@ -94,7 +94,7 @@ def _adaptive(rank: int, kind: str) -> Rule:
 
 
 def _interpolated(mode: str) -> Rule:
-    """Interpolation by any scale: along each axis the sums that PyTorch itself takes of a unit at each place."""
+    """Interpolation by any scale: along each axis the sums that PyTorch takes of a unit at each place."""
     plain = {
         "linear": SHAPE_RULES[aten.upsample_linear1d],
         "cubic": SHAPE_RULES[aten.upsample_bicubic2d],
