@@ -23,12 +23,24 @@ from laconic.export.program import (
     run_example,
     traces,
 )
+from laconic.export.rules_elementwise import ELEMENTWISE_RULES
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES
+from laconic.export.rules_order import ORDER_RULES
+from laconic.export.rules_scatter import SCATTER_RULES
 from laconic.export.rules_shapes import SHAPE_RULES
+from laconic.export.rules_windows import WINDOW_RULES
 from laconic.records import Graph, Node, RawTensor
 
-RULES: Mapping[object, Rule] = {**LAYER_RULES, **MATH_RULES, **SHAPE_RULES}
+RULES: Mapping[object, Rule] = {
+    **LAYER_RULES,
+    **MATH_RULES,
+    **SHAPE_RULES,
+    **ELEMENTWISE_RULES,
+    **ORDER_RULES,
+    **SCATTER_RULES,
+    **WINDOW_RULES,
+}
 # Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
 # tensors lie in memory, or matter in training only.
 _SEEN_IN_RESULT = (

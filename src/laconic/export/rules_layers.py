@@ -241,8 +241,12 @@ def _recurrent(op: str, **extra: bool) -> Rule:
             call.ignore("dropout")
         directions = 2 if call.get("bidirectional") else 1
         per_layer = directions * (4 if call.get("has_biases") else 2)
-        if len(params) != call.integer("num_layers") * per_layer:
-            raise CaptureError("an LSTM with proj_size has no rule")
+        projected = len(params) != call.integer("num_layers") * per_layer
+        states = _states(call.get("hx"))
+        if projected and states[0] is not None:
+            raise CaptureError(
+                "an LSTM with proj_size that starts from a hidden state has no rule. Cure: start from zeros"
+            )
         if not all(isinstance(p, torch.Tensor) or p.id < 0 for p in params):
             raise CaptureError("recurrent weights must be parameters, not computed values")
         attrs = {
@@ -251,9 +255,9 @@ def _recurrent(op: str, **extra: bool) -> Rule:
             "time_major": not call.get("batch_first"),
             "no_bias": not call.get("has_biases"),
         }
-        return list(
-            low.emit_all(op, call.value("input"), *_states(call.get("hx")), *params, **attrs, **extra)
-        )
+        if projected:
+            attrs["projected"] = True
+        return list(low.emit_all(op, call.value("input"), *states, *params, **attrs, **extra))
 
     return rule
 

@@ -115,9 +115,10 @@ def _relu(low: Lowering, call: Call) -> Ref:
 
 
 def _rsub(low: Lowering, call: Call) -> Ref:
+    right = call.get("self")
     if call.get("alpha", 1) != 1:
-        raise CaptureError("rsub with alpha has no rule")
-    return binary(low, "sub", call.get("other"), call.get("self"), call.dtype)
+        right = binary(low, "mul", right, call.get("alpha"), call.dtype)
+    return binary(low, "sub", call.get("other"), right, call.dtype)
 
 
 def _div(low: Lowering, call: Call) -> Ref:
@@ -261,9 +262,11 @@ def _leaky_relu(low: Lowering, call: Call) -> Ref:
 
 def _softplus(low: Lowering, call: Call) -> Ref:
     """Above the threshold PyTorch returns x; from beta x = 20 on that is so in float32 anyway."""
-    if call.get("threshold") < 20:
-        raise CaptureError(f"softplus with threshold {call.get('threshold')} has no rule")
-    return low.emit("softplus", call.value("self"), beta=float32(call.get("beta")))
+    x, beta, threshold = call.value("self"), float32(call.get("beta")), float32(call.get("threshold"))
+    soft = low.emit("softplus", x, beta=beta)
+    if threshold >= 20:
+        return soft
+    return low.emit("where", low.emit("gt", low.emit("mul", x, scalar=beta), scalar=threshold), x, soft)
 
 
 def _log_sigmoid(low: Lowering, call: Call) -> Ref:

@@ -209,7 +209,7 @@ def _roll(low: Lowering, call: Call) -> Value:
     x = call.value("self")
     shape = x.shape
     if not call.integers("dims"):
-        raise CaptureError("roll without dims has no rule")
+        raise CaptureError("roll without dims has no rule. Cure: name the dims to roll")
     for shift, dim in zip(call.integers("shifts"), call.integers("dims"), strict=True):
         axis = dim % len(shape)
         if is_free(shape[axis]):
@@ -228,15 +228,6 @@ def _take(low: Lowering, call: Call) -> Ref:
             index.reshape(1) if isinstance(index, torch.Tensor) else low.emit("unsqueeze", index, dims=(0,))
         )
     return low.emit("take", call.value("self"), index, axis=call.axis("dim"))
-
-
-def _index(low: Lowering, call: Call) -> Ref:
-    """x[:, ids]: one tensor of integers among full slices."""
-    indices = call.get("indices")
-    given = [k for k, index in enumerate(indices) if index is not None]
-    if len(given) != 1 or indices[given[0]].dtype not in (torch.int64, torch.int32):
-        raise CaptureError("indexing is understood for one tensor of integers. Cure: torch.where for masks")
-    return low.emit("take", call.value("self"), indices[given[0]], axis=given[0])
 
 
 def _gather(low: Lowering, call: Call) -> Ref:
@@ -372,7 +363,6 @@ SHAPE_RULES: Mapping[object, Rule] = {
     aten.flip: _flip,
     aten.roll: _roll,
     aten.index_select: _take,
-    aten.index: _index,
     aten.gather: _gather,
     aten.pixel_shuffle: _pixel_shuffle,
     aten.einsum: _einsum,

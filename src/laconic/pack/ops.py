@@ -95,6 +95,9 @@ _RNN = (_int("layers", 1, 1, 4096), _flag("bidirectional"), _flag("time_major"),
 _SCALAR = (_float("scalar"), _flag("reverse"))
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
 RESIZE_MODES = ("nearest", "linear", "cubic")
+GRID_MODES = ("linear", "nearest", "cubic")
+GRID_PADS = ("zeros", "border", "reflection")
+SCATTER_KINDS = ("none", "add", "mul", "max", "min")
 DTYPES = ("float32", "int64", "bool", "int32", "uint8", "float16")
 
 
@@ -110,7 +113,7 @@ _LAYERS = (
     _op(9, "global_avg_pool", "x", 1, 1),
     _op(10, "global_max_pool", "x", 1, 1),
     _op(11, "embedding", "xt", 2, 2),
-    _op(12, "lstm", "x--tttt", 5, None, *_RNN, n_outputs=3),
+    _op(12, "lstm", "x--tttt", 5, None, *_RNN, _flag("projected"), n_outputs=3),
     _op(13, "gru", "x-tttt", 4, None, *_RNN, n_outputs=2),
     _op(14, "rnn", "x-tttt", 4, None, *_RNN, _flag("relu"), n_outputs=2),
     _op(15, "sdpa", "xxx", 3, 4, _flag("causal"), _float("scale"), _int("rank", 4, 2, MAX_RANK)),
@@ -142,6 +145,18 @@ _SHAPES = (
     _op(38, "cumsum", "x", 1, 1, _int("axis", -1)),
 )
 
+_GRID_MODE, _GRID_PADDING = _choice("mode", *GRID_MODES), _choice("padding", *GRID_PADS)
+_SEARCHES = (
+    _op(49, "topk", "x", 1, 1, _int("k", 1, 1), _int("axis", -1), _flag("smallest"), n_outputs=2),
+    _op(50, "grid_sample", "xx", 2, 2, _GRID_MODE, _GRID_PADDING, _flag("align")),
+    _op(51, "scatter", "xxx", 3, 3, _int("axis", 1), _choice("reduce", *SCATTER_KINDS)),
+    _op(
+        52, "fold", "x", 1, 1, _ints("size", 1, 1), _ints("kernel", 1, 1), _ints("dilation", 1, 1),
+        _ints("padding", 0, 0), _ints("stride", 1, 1),
+    ),
+    _op(53, "atan", "x", 1, 1),
+)  # fmt: skip
+
 # fmt: off
 _PLAIN = (  # codes 64-86
     "relu", "sigmoid", "tanh", "silu", "selu", "hardswish", "hardsigmoid", "mish", "softsign",
@@ -168,6 +183,7 @@ _ACTIVATIONS = (
 OPS: tuple[OpSpec, ...] = (
     *_LAYERS,
     *_SHAPES,
+    *_SEARCHES,
     *(_op(64 + k, name, "x", 1, 1) for k, name in enumerate(_PLAIN)),
     *_ACTIVATIONS,
     *(_op(96 + k, name, "xt", 1, 2, *_SCALAR) for k, name in enumerate(_BINARY)),

@@ -11,11 +11,12 @@ from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
+from laconic.runtime.emit_search import SEARCHES
 from laconic.runtime.emit_sequence import SEQUENCES
 from laconic.runtime.emit_shapes import SHAPES
 from laconic.runtime.steps import Step, nodes_alone
 
-EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
+EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES, **SEARCHES}
 
 MISFITS = (ValueError, IndexError, TypeError, OverflowError, MemoryError)
 """What emitters and the ONNX helpers raise for shapes that no writer puts together."""
@@ -52,8 +53,9 @@ class Plan:
             results, kind = self._plain(step.norm, results[0])
         if step.activation is not None:
             results, kind = self._plain(step.activation, results[0])
-        for value, name in zip(step.outputs, results, strict=True):
-            self.put(value, name, kind)
+        kinds = (kind, "int64") if step.node.op == "topk" else (kind,) * len(results)
+        for value, name, own in zip(step.outputs, results, kinds, strict=True):
+            self.put(value, name, own)
 
     def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
         """A node in float32; ``first`` is its first input when that is folded away."""
