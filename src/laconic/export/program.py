@@ -139,10 +139,12 @@ def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: 
     wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(sizes.items())}
     axes = [{a: wide[name] for (k, a), name in free.names.items() if k == i} for i in range(len(example))]
     grown = tuple(of_size(x, at) for x, at in zip(example, axes, strict=True))
+    hints = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in free.dims)
     failure: Exception | None = None
-    for deferred in (False, True):
+    # a size with a bound (a table of positions) or a factor (a U-Net's halves) is no plain Dim, but it is free
+    for dims, deferred in ((free.dims, False), (hints, True)):
         try:
-            return _functional(_export(module, grown, free.dims, deferred))
+            return _functional(_export(module, grown, dims, deferred))
         except Exception as error:  # noqa: BLE001 - torch.export has no one class for "this cannot be free"
             failure = failure or error
             if "must always be equal" in str(error):
