@@ -80,7 +80,7 @@ class Emulator:
         graph = model.graph or Graph((), (), ())
         self.arithmetic = arithmetic
         self.inputs = self._float.inputs
-        self.outputs = self._float.outputs
+        self.outputs, self.output_names = self._float.outputs, self._float.output_names
         self._rules: Int8 | Int16x8 = (
             arithmetic.activations if isinstance(arithmetic, Ternary) else arithmetic
         )
@@ -106,8 +106,12 @@ class Emulator:
         self, *arrays: AnyArray, **named: AnyArray
     ) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
         """Run the network; takes and returns what ``Network`` does, and raises as it does."""
-        values = self.trace(*(self._float.in_order(arrays, named) if named else arrays))
-        return self._float.returned([_real(values[ref]) for ref in self._graph.outputs])
+        return self._float.returned(self.run(self._float.in_order(arrays, named) if named else arrays))
+
+    def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
+        """The outputs for inputs in order, as a list in order, whatever the module returns."""
+        values = self.trace(*arrays)
+        return [_real(values[ref]) for ref in self._graph.outputs]
 
     def trace(self, *arrays: AnyArray) -> dict[int, Value]:
         """Every value of the graph by its id: integers with their encoding, or float32 (and index) arrays."""
