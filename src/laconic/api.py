@@ -185,6 +185,7 @@ def save(
     *,
     example: Any = None,
     calibrate: Iterable[Any] | None = None,
+    dynamic: Any = None,
 ) -> int:
     """Write one self-contained .lac file and return its length in bytes.
 
@@ -192,12 +193,18 @@ def save(
     with its graph if an ``example`` input is given (as for :func:`prepare`), and a warning says how to make
     it smaller.
 
+    ``dynamic`` says which axes of the inputs are free when the file runs, in ``torch.export``'s form:
+    ``{"x": {0: "batch", 1: "time"}}``, by the names of ``forward``'s parameters (or one entry for each input,
+    in order). A name is a text or a ``torch.export.Dim``; axes of one name have one size; all that it does
+    not name have the example's size. Without it the batch is free, where the network allows it.
+
     With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
     its activations become int8, and ``laconic.runtime.load`` runs it in int8.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full), ModelError
-    (a network that is still prepared, or that has no parameters).
+    (a network that is still prepared, or that has no parameters), InputError (a ``dynamic`` that does not fit
+    the example, or not the one that the network was calibrated with).
 
     >>> import tempfile, torch, warnings
     >>> from laconic.runtime import load
@@ -214,8 +221,14 @@ def save(
     elif example is not None:
         small = replace(small, example=example)
     if calibrate is not None:
-        small = quantize_activations(small, calibrate)
-    length = _save(small.module, small.tensors, path, small.example, small.ranges)
+        small = quantize_activations(small, calibrate, dynamic=dynamic)
+    elif dynamic is not None and small.ranges and dynamic != small.dynamic:
+        raise InputError(
+            f"save: dynamic={dynamic!r}, but the network was calibrated with {small.dynamic!r}. "
+            "Cure: quantize_activations(..., dynamic=...) with the same"
+        )
+    free = small.dynamic if dynamic is None else dynamic
+    length = _save(small.module, small.tensors, path, small.example, small.ranges, free)
     _warn(mostly_raw(small.module, small.tensors, length))
     return length
 
@@ -226,6 +239,7 @@ def quantize_activations(
     *,
     choice: RangeChoice = MinMax(),  # noqa: B008 - frozen
     examples: int = 1024,
+    dynamic: Any = None,
 ) -> Compressed:
     """The network with int8 ranges of its activations, taken from ``batches``; ``small`` is left as it was.
 
@@ -234,7 +248,8 @@ def quantize_activations(
     examples are used. ``choice`` is ``laconic.runtime.MinMax()``, ``Percentile(99.99)`` or
     ``LeastSquares()``. Each tensor that enters or leaves a linear layer or convolution gets one scale and
     zero point. Weights stay as they are: int8 weights are derived from them, row by row, when a file is
-    loaded. A plain module is taken too; its weights are then stored as raw float32.
+    loaded. A plain module is taken too; its weights are then stored as raw float32. ``dynamic`` are the free
+    axes of the file (see :func:`save`).
 
     Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
     (inputs that do not fit, a network without a linear layer or convolution).
@@ -249,7 +264,10 @@ def quantize_activations(
     if small.example is None:
         batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
         small = replace(small, example=first_example(small.module, batches))
-    found = activation_ranges(small.module, small.tensors, small.example, batches, choice, examples)
+    small = replace(small, dynamic=small.dynamic if dynamic is None else dynamic)
+    found = activation_ranges(
+        small.module, small.tensors, small.example, batches, choice, examples, small.dynamic
+    )
     return replace(small, ranges=found)
 
 

@@ -15,6 +15,7 @@ from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
+from laconic.export.signature import Dynamic
 from laconic.export.stored import stored
 from laconic.export.verify import disagreement
 from laconic.modules import plain_network
@@ -24,7 +25,10 @@ _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(pat
 
 
 def build_packed(
-    module: nn.Module, tensors: Mapping[str, Tensor], example: Example | None
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    example: Example | None,
+    dynamic: Dynamic | None = None,
 ) -> tuple[PackedModel, tuple[str, ...]]:
     """Everything the file will say, and notes for the user.
 
@@ -33,7 +37,7 @@ def build_packed(
     file computes what was measured. Without ``example``, or when the graph cannot be captured or does
     not compute what the module computes, the result holds weights only and a note says so. Integer
     buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph, and
-    so does extra state that is no tensor.
+    so does extra state that is no tensor. ``dynamic`` are the free axes (see :func:`laconic.export.capture`).
 
     Wrappers come off and computed weights are folded first (see ``laconic.modules.plain_network``).
 
@@ -44,7 +48,7 @@ def build_packed(
     names = shared_names(module)
     before = (*folded, *_check_module(module, names))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    captured, notes = _captured(module, example)
+    captured, notes = _captured(module, example, dynamic)
     model = _model(module, names, given, captured)
     if captured is not None and example is not None:
         problem = disagreement(module, model, example)
@@ -80,13 +84,14 @@ def save(
     path: str | os.PathLike[str],
     example: Example | None,
     ranges: tuple[ActivationRange, ...] = (),
+    dynamic: Dynamic | None = None,
 ) -> int:
     """Write one .lac file (see :func:`build_packed`) and return its length in bytes.
 
     ``ranges`` are the activation ranges of the same module, for int8. Notes (a weights-only file, a fixed
     batch size) are issued as warnings.
     """
-    model, notes = build_packed(module, tensors, example)
+    model, notes = build_packed(module, tensors, example, dynamic)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     if ranges and model.graph is not None:
@@ -94,11 +99,13 @@ def save(
     return pack.write(path, model)
 
 
-def _captured(module: nn.Module, example: Example | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:
+def _captured(
+    module: nn.Module, example: Example | None, dynamic: Dynamic | None
+) -> tuple[CapturedGraph | None, tuple[str, ...]]:
     if example is None:
         return None, (f"no example input was given: {_WEIGHTS_ONLY}",)
     try:
-        captured = capture(module, example)
+        captured = capture(module, example, dynamic)
     except CaptureError as error:
         return None, (f"{error}. So {_WEIGHTS_ONLY}",)
     return captured, captured.notes

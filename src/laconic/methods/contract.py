@@ -98,7 +98,8 @@ class Compressed:
     ``module``'s parameters hold exactly the values that ``tensors`` decode to. ``facts`` is JSON-able:
     what was chosen and what it measured on the validation split. ``example`` is what the graph is
     captured with when the network is saved. ``ranges`` are the activation ranges of a network that was
-    calibrated for int8 (see ``laconic.quantize_activations``).
+    calibrated for int8 (see ``laconic.quantize_activations``), ``dynamic`` the axes that are free in its file
+    (see ``laconic.save``).
     """
 
     module: nn.Module
@@ -106,6 +107,7 @@ class Compressed:
     facts: Mapping[str, Any]
     example: Any = None
     ranges: tuple[ActivationRange, ...] = ()
+    dynamic: Any = None
 
     @property
     def record(self) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def compress(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    dynamic: Any = None,
 ) -> Compressed:
     """Compress a trained classifier with our own loop; returns the network, its integers and its record.
 
@@ -66,7 +67,8 @@ def compress(
     ``validate``. ``data_size`` is the number of training examples (counted if not given). ``keep`` names
     parameters, or modules, that end up in the file as they are (see ``laconic.prepare``). With ``out`` a
     run folder is kept: ``model.lac``, ``record.json``, a log and checkpoints; ``resume=True`` goes on
-    after a kill and ends in the same file. A network on a GPU is trained there. Raises DataError (empty
+    after a kill and ends in the same file. ``dynamic`` are the axes that are free in the file (see
+    ``laconic.save``). A network on a GPU is trained there. Raises DataError (empty
     loader, labels out of range), ModelError, InputError, ScaleError (a ``data_size`` that is not the
     loader's), RunFolderError, NonFiniteError, WriteError.
 
@@ -81,11 +83,13 @@ def compress(
     """
     job = Job(method, target, _where_it_is(model, fit), seed, Policy.of(keep).keep)
     if out is None:
-        return run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
+        done = run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
+        return replace(done, dynamic=dynamic)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
         done = run_job(
             model, train, validate, job, data_size=data_size, loss=loss, folder=folder, progress=progress
         )
+        done = replace(done, dynamic=dynamic)
         write_results(done, job, folder, {})
         return done
 
