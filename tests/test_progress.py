@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +112,33 @@ def test_it_brings_no_torch() -> None:
     code = "import sys, laconic.progress; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_long_verbs_say_how_far_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    from laconic.methods import MagnitudePruning
+    from laconic.train.fit import FitConfig
+
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.001)
+    batches = [(torch.eye(4).repeat(8, 1), torch.arange(4).repeat(8))] * 20
+    example = torch.eye(4)
+
+    def run() -> str:
+        net = laconic.prepare(torch.nn.Linear(4, 4), MagnitudePruning(0.5), example, data_size=640)
+        net(example).sum().backward()
+        laconic.step(net)
+        small = laconic.quantize_activations(laconic.convert(net), [example])
+        laconic.save(small, tmp_path / "model.lac")
+        laconic.compress(
+            torch.nn.Linear(4, 4), batches, batches, MagnitudePruning(0.5), fit=FitConfig(epochs=3)
+        )
+        return capsys.readouterr().err
+
+    assert run() == ""
+    with show(True):
+        text = run()
+    for label in ("converting", "calibrating", "saving: capturing the graph", "training 0/3", "training 2/3"):
+        assert f"laconic: {label}  " in text

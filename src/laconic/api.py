@@ -26,6 +26,7 @@ from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.contract import Compressed, Context, Judge, Method
 from laconic.methods.rest import left_raw, mostly_raw
 from laconic.modules import plain_network
+from laconic.progress import steps
 from laconic.runtime import MinMax, RangeChoice
 from laconic.wrappers import unwrapped
 
@@ -168,7 +169,7 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
             "Cure: keep the first result, or train further before converting again"
         )
     policy = state.context.policy.keeping(keep)
-    with at(f"convert ({type(state.method).__name__})"):
+    with at(f"convert ({type(state.method).__name__})"), steps("converting"):
         policy.check(name for name, _ in net.named_parameters(remove_duplicate=False))
         check_model(net, None)
         small = state.method.convert(net, replace(state.context, policy=policy), judge)
@@ -265,9 +266,10 @@ def quantize_activations(
         batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
         small = replace(small, example=first_example(small.module, batches))
     small = replace(small, dynamic=small.dynamic if dynamic is None else dynamic)
-    found = activation_ranges(
-        small.module, small.tensors, small.example, batches, choice, examples, small.dynamic
-    )
+    with steps("calibrating"):
+        found = activation_ranges(
+            small.module, small.tensors, small.example, batches, choice, examples, small.dynamic
+        )
     return replace(small, ranges=found)
 
 

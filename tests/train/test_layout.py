@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import laconic
 from laconic.data import TensorLoader
 from laconic.data.tensors import TensorPair
+from laconic.errors import DataError
 from laconic.methods import Method, SparseVD
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
@@ -156,7 +157,7 @@ def test_scores_are_those_of_the_plain_layout() -> None:
 
 
 def test_what_no_layout_helps_is_raised() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(DataError, match="shapes cannot be multiplied"):
         evaluate(nn.Sequential(nn.Flatten(), nn.Linear(63, 10)), _loader(True))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         run(nn.Linear(3, 2), torch.zeros(2, 4))

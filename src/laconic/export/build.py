@@ -19,6 +19,7 @@ from laconic.export.signature import Dynamic
 from laconic.export.stored import stored
 from laconic.export.verify import disagreement
 from laconic.modules import plain_network
+from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
@@ -48,10 +49,12 @@ def build_packed(
     names = shared_names(module)
     before = (*folded, *_check_module(module, names))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    captured, notes = _captured(module, example, dynamic)
+    with steps("capturing the graph"):
+        captured, notes = _captured(module, example, dynamic)
     model = _model(module, names, given, captured)
     if captured is not None and example is not None:
-        problem = disagreement(module, model, example)
+        with steps("comparing the file with the module"):
+            problem = disagreement(module, model, example)
         if problem is not None:
             return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
     return model, (*before, *notes)
@@ -91,12 +94,14 @@ def save(
     ``ranges`` are the activation ranges of the same module, for int8. Notes (a weights-only file, a fixed
     batch size) are issued as warnings.
     """
-    model, notes = build_packed(module, tensors, example, dynamic)
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    if ranges and model.graph is not None:
-        model = replace(model, graph=replace(model.graph, ranges=ranges))
-    return pack.write(path, model)
+    with steps("saving"):
+        model, notes = build_packed(module, tensors, example, dynamic)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        if ranges and model.graph is not None:
+            model = replace(model, graph=replace(model.graph, ranges=ranges))
+        with steps("encoding"):
+            return pack.write(path, model)
 
 
 def _captured(

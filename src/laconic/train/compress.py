@@ -26,7 +26,7 @@ from laconic.records import RunRecord
 from laconic.train.evaluate import Loss, check_labels, evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.layout import plain
-from laconic.train.progress import Progress, SilentProgress
+from laconic.train.progress import Progress, StepsProgress
 from laconic.train.record import layer_records, to_json, versions
 from laconic.train.run_folder import CHECKPOINT, MODEL_FILE, RECORD_FILE, RunFolder, open_run
 
@@ -106,7 +106,7 @@ def run_job(
     progress: Progress | None = None,
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoint if there is one) and convert."""
-    show = progress or SilentProgress()
+    show = progress or StepsProgress()
     model, folded = plain_network(model, "compress")
     example = check_start(model, train, loss)
     size = data_size if data_size is not None else count_examples(train)

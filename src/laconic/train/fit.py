@@ -26,7 +26,7 @@ from laconic.train.checkpoint import save_checkpoint
 from laconic.train.distill import Distillation
 from laconic.train.evaluate import Loss, check_labels
 from laconic.train.layout import laid_out
-from laconic.train.progress import Progress, SilentProgress
+from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise, seeded
 from laconic.train.resume import resumed
 
@@ -149,7 +149,7 @@ def fit(
     if distil is not None:
         distil.teacher.to(fabric.device)
     with (
-        (progress or SilentProgress()).task("training", config.epochs, done=first) as tick,
+        (progress or StepsProgress()).task("training", config.epochs, done=first) as tick,
         laid_out(net, config.channels_last) as lay_out,
     ):
         for epoch in range(first, config.epochs):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-from laconic.progress import duration, show
+from laconic.progress import duration, show, steps
 
 Tick = Callable[[str], None]
 
@@ -35,6 +35,16 @@ class SilentProgress:
 
     def say(self, text: str) -> None:
         """Say nothing."""
+
+
+class StepsProgress(SilentProgress):
+    """What all long verbs show (see :mod:`laconic.progress`): a line where a terminal reads it."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:
+        """The steps that are left."""
+        with steps(label, total - done) as advance:
+            yield advance
 
 
 class LineProgress:
