@@ -14,7 +14,7 @@ from laconic.data import FASHION_MNIST, MNIST, DataSpec, images, load
 from laconic.data.cache import CACHE_VARIABLE, cache_folder, md5, obtain
 from laconic.data.sources import SourceError
 from laconic.data.spec import DataFile
-from laconic.errors import DataError, DownloadError, WriteError
+from laconic.errors import DataError, DownloadError, InputError, WriteError
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -156,3 +156,45 @@ def test_each_source_gives_the_right_bytes_or_says_why_not(spec: DataSpec) -> No
             assert str(error)
             continue
         assert {name: md5(data) for name, data in fetched.items()} == {f.name: f.md5 for f in spec.files}
+
+
+def test_without_a_folder_what_is_fetched_is_used_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shelf = Shelf("shelf", FILES)
+    for _ in range(2):
+        assert obtain(spec_of(shelf), None) == FILES
+    assert len(shelf.asked) == 2
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DownloadError, match=f"(?s)toy is not in a cache .*no {CACHE_VARIABLE}.*Cure"):
+        obtain(spec_of(Shelf("dead", "no route")), None)
+
+
+def test_a_user_without_a_home_has_no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert cache_folder() is None
+    monkeypatch.setenv(CACHE_VARIABLE, "~nobody-of-that-name/data")
+    with pytest.raises(InputError, match=f"unknown user's home. Cure: a path without ~, as {CACHE_VARIABLE}"):
+        cache_folder()
+
+
+def test_a_link_laid_in_the_cache_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    for name in FILES:
+        (folder / f".{name}.{os.getpid()}.part").symlink_to(victim)
+    assert obtain(spec_of(Shelf("shelf", FILES)), folder) == FILES
+    assert victim.read_text() == "precious"
+
+
+def test_a_cache_in_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=f"cannot read .*or set {CACHE_VARIABLE} to another folder"):
+        obtain(spec_of(Shelf("shelf", FILES)), tmp_path / "file" / "toy")

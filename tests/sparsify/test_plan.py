@@ -2,7 +2,7 @@
 
 import pytest
 
-from laconic.errors import InputError
+from laconic.errors import InputError, WriteError
 from laconic.records import KeepPlan
 from laconic.sparsify import load_plan, save_plan
 
@@ -22,6 +22,8 @@ def test_a_saved_plan_is_the_same_plan(tmp_path):
     [
         ("", "no keep plan"),
         ("[]", "no keep plan"),
+        ("[" * 100_000, "no keep plan"),
+        ('{"format": "laconic keep plan 1", "groups": {"a": {"of": 1e999, "kept": []}}}', "no keep plan"),
         ('{"format": "laconic keep plan 1", "groups": {"a": {"of": 2}}}', "no keep plan"),
         ('{"format": "other", "groups": {}}', "'format'"),
         ('{"format": "laconic keep plan 1", "groups": {"a": {"of": 2, "kept": [1, 0]}}}', "rising"),
@@ -36,3 +38,14 @@ def test_what_is_no_plan_is_refused(tmp_path, text, said):
     assert str(path) in str(caught.value) and "Cure:" in str(caught.value)
     with pytest.raises(InputError, match="missing"):
         load_plan(tmp_path / "missing.json")
+
+
+def test_a_plan_is_written_whole_and_through_no_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "plan.json").symlink_to(victim)
+    save_plan(PLAN, tmp_path / "plan.json")
+    assert victim.read_text() == "precious"
+    assert load_plan(tmp_path / "plan.json") == PLAN
+    with pytest.raises(WriteError, match="Cure: make the folder that is missing"):
+        save_plan(PLAN, tmp_path / "no" / "plan.json")
