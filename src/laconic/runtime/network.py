@@ -11,6 +11,7 @@ from laconic.errors import InputError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
+from laconic.runtime.packages import runners_needed
 from laconic.runtime.precision import Precision, with_precision
 
 
@@ -22,6 +23,7 @@ class Network:
     each linear layer runs and why (see :func:`load`); in int8, which layers stay float32.
     """
 
+    @runners_needed()
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
         options = options or Options()
         self.engine: Engine = options.engine
@@ -163,7 +165,8 @@ def load(
     In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
-    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
+    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file,
+    ``EngineError`` where ONNX Runtime is not installed.
     """
     from laconic import pack
 
