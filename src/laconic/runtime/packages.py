@@ -32,6 +32,6 @@ def runners_needed() -> Iterator[None]:
             raise
         raise EngineError(
             f"running a network takes the package {package}, which is not installed: there may be none for "
-            f"this platform (musl Linux, Macs with Intel's processors). Cure: pip install {package}, where it has "
-            "a wheel; laconic.pack.read gives a file's tensors without"
+            "this platform (musl Linux, Macs with Intel's processors). Cure: pip install it where it has a "
+            "wheel; laconic.pack.read gives a file's tensors without"
         ) from error
