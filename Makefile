@@ -1,6 +1,7 @@
 # make demo    from nothing to a small file, scored without torch; a demo that was run is only shown again
 # make test    set-up, checks, all quick tests and the documentation's examples
 # make check   style, types, import rules and the rules of the house
+# make portability   kernel, engine and format tests on other processors, by emulators (qemu); not part of make test
 # make clean   remove what these made, the demo's run too
 
 SHELL := /bin/bash
@@ -18,7 +19,14 @@ KERNEL := setup.py $(wildcard src/laconic/pack/*.[ch]) $(wildcard src/laconic/ru
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
 
-.PHONY: demo test check clean setup
+# What is run on other processors: all that computes (kernels, coders, engines, int8), little of what only decides.
+FORMAT := tests/pack/test_ans.py tests/pack/test_symbols.py tests/pack/test_golden.py tests/pack/test_compiled.py
+KERNELS := tests/runtime/kernels tests/runtime/integer
+ENGINES := tests/runtime/engines $(wildcard tests/runtime/test_int8*.py)
+# On 64-bit ARM the emulator has no torch and crashes in ONNX Runtime.
+ARM := .cache/portability/arm64
+
+.PHONY: demo test check portability clean setup
 
 demo: $(VENV)/.train
 	@go_on=; if [ -e $(DEMO)/settings.json ]; then go_on=--resume; \
@@ -38,6 +46,18 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tests/helpers/house_rules.py src/laconic
+
+portability: $(VENV)/.dev
+	@for emulator in qemu-x86_64 qemu-aarch64; do command -v $$emulator >/dev/null || \
+	{ echo "make portability needs $$emulator. Cure: install qemu's user mode (Debian: apt-get install qemu-user)"; exit 1; }; done
+	@echo '--- an Intel Haswell of 2013: AVX2, neither AVX-512 nor VNNI'
+	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest -p no:cacheprovider $(FORMAT) $(KERNELS) $(ENGINES)
+	@echo '--- 64-bit ARM'
+	tests/portability/arm64.sh setup $(ARM)
+	tests/portability/arm64.sh run $(ARM) tests/portability/golden.py >$(ARM)/golden.txt
+	$(BIN)/python tests/portability/golden.py | diff - $(ARM)/golden.txt
+	@echo 'Golden files give the same integers, values and bytes there as here, by both coders.'
+	tests/portability/arm64.sh run $(ARM) -m pytest --noconftest -p no:cacheprovider -k 'not without_compiled_code and not no_compiler' $(FORMAT)
 
 setup: $(VENV)/.dev
 

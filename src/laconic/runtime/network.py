@@ -16,6 +16,7 @@ from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_nam
 from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
 from laconic.runtime.forks import never_clean_up, watch
 from laconic.runtime.origin import Origin
+from laconic.runtime.packages import runners_needed
 from laconic.runtime.precision import Precision, with_precision
 
 
@@ -31,6 +32,7 @@ class Network:
     the child at its first call, builds the network anew, which takes as long as a load.
     """
 
+    @runners_needed()
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
         options = options or Options()
         self._origin = Origin(model, "auto", options, limits)
@@ -248,7 +250,8 @@ def load(
     In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
-    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
+    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file,
+    ``EngineError`` where ONNX Runtime is not installed.
     """
     from laconic import pack
 
