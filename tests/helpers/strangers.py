@@ -131,6 +131,19 @@ class CausalLanguage(nn.Module):
         return self.head(self.last(x + self.down(F.gelu(self.up(self.second(x))))))
 
 
+def sampled_and_sorted() -> Net:
+    """Images turned by a grid; then what changes from step to step, in order of size."""
+
+    def run(n: Net, x: Tensor) -> Tensor:
+        turn = torch.tensor([[[0.0, 1.0, 0.1], [-1.0, 0.2, 0.0]]], dtype=x.dtype).expand(x.shape[0], 2, 3)
+        y = F.relu(n.a(x))
+        y = F.grid_sample(y, F.affine_grid(turn, [*y.shape], align_corners=False), align_corners=False)
+        steps = torch.diff(n.b(y).flatten(2)).sort(dim=-1).values
+        return n.fc(steps.topk(3, dim=2)[0].mean(2))
+
+    return Net(run, a=conv(3, 8), b=conv(8, 6), fc=nn.Linear(6, 2))
+
+
 def written_in_parts() -> Net:
     """Results are written into a tensor that was made first."""
 
@@ -186,6 +199,7 @@ STRANGERS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...], set[str]
     "scaled blocks": (ScaledBlocks, (image(2, 3, 8, 8), torch.tensor([1, 3])),
                       {"stem.weight:0", "wide.weight:0"}),
     "causal language": (CausalLanguage, (_ids(),), {"write.weight:0", "down.weight:0", "read.weight:0"}),
+    "sampled and sorted": (sampled_and_sorted, IMAGE, {"a.weight:0", "b.weight:0"}),
     "written in parts": (written_in_parts, (image(2, 4),), {"a.weight:0"}),
     "norms by hooks": (normalised(nn.utils.weight_norm, nn.utils.spectral_norm), IMAGE, TWO),
     "norms by parametrizations": (normalised(parametrizations.weight_norm, parametrizations.spectral_norm),
