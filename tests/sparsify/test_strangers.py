@@ -15,6 +15,7 @@ from laconic.sparsify import find_groups, mask, shrink
 from laconic.sparsify.branches import Constant
 from laconic.sparsify.macs import weight_macs
 from laconic.sparsify.narrow import NarrowLayerNorm
+from laconic.sparsify.scores.magnitude import l1_groups
 from laconic.sparsify.trials import random_plan
 from tests.helpers.coupled_networks import Net, conv, image
 from tests.helpers.networks import seeded
@@ -143,6 +144,15 @@ def test_computed_weights_are_named():
     build, inputs, _ = STRANGERS["norms by parametrizations"]
     notes = find_groups(seeded(build), inputs).notes
     assert [n.partition(" is computed")[0] for n in notes] == ["0.weight", "2.weight"]
+
+
+def test_a_score_of_a_computed_weight_is_refused_by_name():
+    build, inputs, _ = STRANGERS["norms by parametrizations"]
+    net = seeded(build)
+    coupling = find_groups(net, inputs)
+    with pytest.raises(ModelError, match=r"'0\.weight' is computed.*Cure: score laconic.networks.folded"):
+        l1_groups(net, coupling)
+    assert l1_groups(folded(net)[0], coupling)["0.weight:0"].shape == (8,)
 
 
 def test_every_group_that_vanishes_is_named():

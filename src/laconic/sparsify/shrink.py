@@ -21,6 +21,7 @@ from laconic.networks import folded, inference
 from laconic.records import KeepPlan
 from laconic.sparsify.branches import Constant, close_branches
 from laconic.sparsify.coupling.groups import Coupling
+from laconic.sparsify.coupling.sides import TRANSPOSED, is_in_out
 from laconic.sparsify.narrow import NarrowAttention, NarrowInput, NarrowLayerNorm
 from laconic.sparsify.plan import check_plan
 
@@ -192,7 +193,7 @@ def _refit(root: nn.Module, name: str) -> None:
                 setattr(root.get_submodule(place), child, fitted)
             break
     else:
-        if {"nx", "nf", "weight"} <= {*vars(module), *module._parameters}:
+        if is_in_out(module):
             _transposed_linear(module)
     parent = root.get_submodule(name.rpartition(".")[0]) if name else root
     if isinstance(parent, NarrowAttention):
@@ -310,7 +311,7 @@ def _data(tensor: Tensor | None) -> Tensor | None:
 _FITS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[[Any], nn.Module | None]], ...] = (
     (nn.MultiheadAttention, _attention),
     (nn.Linear, _linear),
-    ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _conv_transpose),
+    (TRANSPOSED, _conv_transpose),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _conv),
     (nn.modules.batchnorm._NormBase, _batch_norm),
     (nn.GroupNorm, _group_norm),
