@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from laconic.errors import ModelError
-from laconic.networks import computed_weights, duplicate, folded, inference
+from laconic.networks import computed_weights, duplicate, folded, inference, sharing
 from tests.helpers.networks import seeded
 
 
@@ -99,6 +99,31 @@ def test_what_cannot_be_copied_is_named():
     net.lines = (line for line in "ab")
     with pytest.raises(ModelError, match=r"Linear cannot be deep-copied.*generator.*Cure"):
         duplicate(net)
+
+
+class Listed(nn.Module):
+    """Keeps its layers in a list of its own, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 3), nn.Linear(3, 1)
+        self.order = [self.first, self.second]
+
+    def forward(self, x):
+        for layer in self.order:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("build", [Listed, lambda: nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))])
+def test_a_sharing_copy_has_modules_of_its_own_and_the_networks_tensors(build):
+    net, x = seeded(build), torch.ones(1, 2)
+    copied = sharing(net)
+    assert all(a is b for a, b in zip(copied.parameters(), net.parameters(), strict=True))
+    first = next(m for m in copied.children())
+    before = net(x)
+    first.weight = nn.Parameter(torch.zeros(3, 2))
+    assert not torch.equal(copied(x), before) and torch.equal(net(x), before)
 
 
 def test_inference_turns_the_fused_path_off_and_on_again():

@@ -12,6 +12,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -31,20 +32,20 @@ _FAILURES = (
 )
 
 
-def duplicate(module: nn.Module, *, share_parameters: bool = False) -> nn.Module:
+_OF_TORCH = frozenset(vars(nn.Module()))  # what every module holds: parameters, children, hooks, flags
+_PLAIN = (bool, int, float, str, Tensor, type(None))
+
+
+def duplicate(module: nn.Module) -> nn.Module:
     """A deep copy; raises ModelError if the network holds something that cannot be copied.
 
     What a forward pass left on a module (activations kept for a look, a spectral norm's weight) has a
     history, which torch refuses to copy: its values are copied without it.
 
-    Args:
-        module: Any network.
-        share_parameters: Whether the copy's parameters are the module's own: for copies that only look.
-
     >>> net = nn.Linear(2, 3)
     >>> net.seen = net(torch.ones(1, 2))
-    >>> duplicate(net).seen.requires_grad, duplicate(net, share_parameters=True).weight is net.weight
-    (False, True)
+    >>> duplicate(net).seen.requires_grad
+    False
     """
     memo: dict[int, Any] = {
         id(t): t.detach().clone()
@@ -52,8 +53,47 @@ def duplicate(module: nn.Module, *, share_parameters: bool = False) -> nn.Module
         for t in tree_leaves(vars(part))
         if isinstance(t, Tensor) and not t.is_leaf
     }
-    if share_parameters:
-        memo |= {id(p): p for p in module.parameters()}
+    return _deep(module, memo)
+
+
+def sharing(module: nn.Module) -> nn.Module:
+    """A copy with modules of its own that hold the tensors of ``module``: for copies that live shortly.
+
+    Modules may be replaced in it, and tensors put in the place of others; to write into a tensor is to write
+    into the network's.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3))
+    >>> copied = sharing(net)
+    >>> copied[0] is net[0], copied[0].weight is net[0].weight
+    (False, True)
+    """
+    if any(map(_holds_modules, module.modules())):
+        tensors = (*module.parameters(), *module.buffers())
+        return _deep(module, {id(t): t for t in tensors})
+    return _shallow(module, {})
+
+
+def _shallow(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    if id(module) not in done:
+        copied = module.__class__.__new__(module.__class__)
+        done[id(module)] = copied
+        held: dict[str, Any] = {
+            **vars(module),
+            "_parameters": dict(module._parameters),
+            "_buffers": dict(module._buffers),
+            "_modules": {n: m and _shallow(m, done) for n, m in module._modules.items()},
+        }
+        copied.__dict__.update(held)
+    return done[id(module)]
+
+
+def _holds_modules(module: nn.Module) -> bool:
+    """Whether a module knows others beside its children, which a shallow copy would go on to call."""
+    own = (v for k, v in vars(module).items() if k not in _OF_TORCH and not isinstance(v, _PLAIN))
+    return any(isinstance(v, (nn.Module, MethodType)) for value in own for v in tree_leaves(value))
+
+
+def _deep(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         return copy.deepcopy(module, memo)
     except _FAILURES as error:

@@ -130,10 +130,25 @@ def test_what_then_feeds_nothing_goes_too():
     assert [n for n, _ in small.named_parameters()] == ["nc.value", "head.weight", "head.bias"]
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n != "residual"])
+AROUND = ("residual", "transformer", "pre-norm transformer")
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in AROUND])
 def test_no_branch_where_nothing_leads_around(name):
     build, example, _ = CASES[name]
     assert not find_groups(seeded(build), example).branches.by_group
+
+
+@pytest.mark.parametrize("name", AROUND[1:])
+def test_a_transformer_without_its_middle_runs_on_torchs_fused_path_too(name):
+    build, example, _ = CASES[name]
+    net = seeded(build).eval()
+    coupling = find_groups(net, example)
+    assert set(coupling.branches.by_group) == {f"blocks.layers.{k}.linear1.weight:0" for k in (0, 1)}
+    plan = emptied(coupling, "blocks.layers.0.linear1.weight:0")
+    with torch.no_grad():
+        got, wanted = shrink(net, coupling, plan)(example), mask(net, coupling, plan)(example)
+    assert torch.allclose(got, wanted, atol=1e-5)
 
 
 def test_a_chain_has_none_and_is_refused():

@@ -7,7 +7,7 @@ exact, and nothing at all where they say zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -126,11 +126,23 @@ class Watched:
     unread: tuple[str, ...] = ()
 
 
-def watched(module: nn.Module, example: Any, tolerance: float = 0.0, always: Sequence[str] = ()) -> Watched:
+class StillHeard(Exception):
+    """A layer that should say one thing to every input says more: there is no need to run on."""
+
+
+def watched(
+    module: nn.Module,
+    example: Any,
+    tolerance: float = 0.0,
+    always: Sequence[str] = (),
+    quiet: Collection[str] = (),
+) -> Watched:
     """Run a network and watch its layers; ``always`` are those that are silent anyway.
 
     Layers are in the order of their calls; one that is called twice is not silent. Who reads whom is seen in
     the graph of gradients (none is computed), from which silent layers are cut off.
+
+    Raises StillHeard as soon as one of ``quiet`` is not silent.
     """
     calls: dict[str, list[Any]] = {}
     said: dict[str, Tensor] = {}
@@ -140,6 +152,8 @@ def watched(module: nn.Module, example: Any, tolerance: float = 0.0, always: Seq
         first = _first(kind, y)
         said.setdefault(name, first)
         equal[name] = name not in calls and _same(first, y.detach(), tolerance)
+        if name in quiet and not equal[name]:
+            raise StillHeard(name)
         if equal[name] and name not in always:
             y = y.detach().requires_grad_(True).clone()
         calls.setdefault(name, []).append(y.grad_fn)

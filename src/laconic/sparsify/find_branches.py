@@ -7,7 +7,7 @@ at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from laconic.networks import duplicate
+from laconic.networks import sharing
 from laconic.progress import steps
 from laconic.records import KeepPlan
-from laconic.sparsify.branches import KINDS, Branch, Branches, Watched, close, run, watched
+from laconic.sparsify.branches import KINDS, Branch, Branches, StillHeard, Watched, close, run, watched
 from laconic.sparsify.coupling.groups import Coupling, Group
 from laconic.sparsify.shrink import carried_out, masked
 
@@ -99,9 +99,15 @@ class _Search:
 
     def branch(self, group: Group) -> Branch | None:
         """What is to be replaced once the group is empty, or None where it must not be."""
-        seen = self._emptied([group.name])
+        owners = _owners(group)
+        if owners & set(self.always):
+            return None
+        try:
+            seen = self._emptied([group.name], owners)
+        except StillHeard:
+            return None
         silent = tuple(name for name in seen.silent if name not in self.always)
-        if not _owners(group) <= set(silent) or not self._listens(seen.result):
+        if not owners <= set(silent) or not self._listens(seen.result):
             return None
         for branch in (Branch(silent, seen.unread), Branch(silent)):
             if self._closes({group.name: branch}, seen):
@@ -121,25 +127,22 @@ class _Search:
                 found[name] = branch
         return found
 
-    def _emptied(self, names: list[str]) -> Watched:
-        """The network with some groups at zero."""
+    def _emptied(self, names: list[str], quiet: Collection[str] = ()) -> Watched:
+        """The network with some groups at zero; raises StillHeard once a layer is not ``quiet`` that must."""
         with masked(self.module, self.coupling, self._plan(names)):
-            return watched(self.module, self.both, self.tolerance, self.always)
+            return watched(self.module, self.both, self.tolerance, self.always, quiet)
 
     def _plan(self, names: list[str]) -> KeepPlan:
         return KeepPlan(dict.fromkeys(names, ()), {n: self.coupling.group(n).size for n in names})
 
     def _closes(self, branches: Mapping[str, Branch], seen: Watched) -> bool:
         """Whether the network without the branches computes what the masked one does."""
-        small = duplicate(self.module, share_parameters=True)
+        small = sharing(self.module)
         close(small, branches.values(), seen.said)
         coupling = replace(self.coupling, branches=Branches(branches, self.both))
         small = carried_out(small, coupling, self._plan(list(branches)))
         try:
             got = run(small, self.both)
-            if any(isinstance(m, nn.TransformerEncoderLayer) for m in small.modules()):
-                with torch.no_grad():  # its fused path reads the weights of layers that may be gone
-                    small(*(x.clone() for x in self.both))
         except Exception:  # noqa: BLE001 - the network's own code may fail in any way
             return False
         return self.agree(got, seen.result)

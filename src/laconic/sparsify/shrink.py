@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from laconic.errors import InputError
 from laconic.networks import folded, inference
 from laconic.records import KeepPlan
-from laconic.sparsify.branches import close_branches
+from laconic.sparsify.branches import Constant, close_branches
 from laconic.sparsify.coupling.groups import Coupling
+from laconic.sparsify.coupling.sides import TRANSPOSED, is_in_out
 from laconic.sparsify.narrow import NarrowAttention, NarrowInput, NarrowLayerNorm
 from laconic.sparsify.plan import check_plan
 
@@ -121,12 +122,27 @@ def carried_out(copied: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Mod
     touched = _slice_tensors(copied, by_tensor)
     for name in touched:
         _refit(copied, name)
+    _without_fused_path(copied)
     kept_inputs = {
         (int(name[5:]), axis): torch.as_tensor(np.flatnonzero(stay))
         for (name, axis), stay in keep.items()
         if name.startswith("input") and name[5:].isdigit()
     }
     return NarrowInput(copied, kept_inputs) if kept_inputs else copied
+
+
+_REPLACED = (Constant, NarrowAttention, NarrowLayerNorm)
+
+
+def _without_fused_path(module: nn.Module) -> None:
+    """Torch's fused Transformer reads the weights of its parts, and a replaced part has none."""
+    for part in module.modules():
+        if isinstance(part, (nn.TransformerEncoder, nn.TransformerEncoderLayer)):
+            replaced = any(isinstance(m, _REPLACED) for m in part.modules())
+            if replaced and isinstance(part, nn.TransformerEncoder):
+                part.use_nested_tensor = False
+            elif replaced:
+                part.activation_relu_or_gelu = 0  # what the layer asks before it takes that path
 
 
 def _slice_tensors(module: nn.Module, by_tensor: Mapping[str, Mapping[int, Any]]) -> list[str]:
@@ -177,7 +193,7 @@ def _refit(root: nn.Module, name: str) -> None:
                 setattr(root.get_submodule(place), child, fitted)
             break
     else:
-        if {"nx", "nf", "weight"} <= {*vars(module), *module._parameters}:
+        if is_in_out(module):
             _transposed_linear(module)
     parent = root.get_submodule(name.rpartition(".")[0]) if name else root
     if isinstance(parent, NarrowAttention):
@@ -295,7 +311,7 @@ def _data(tensor: Tensor | None) -> Tensor | None:
 _FITS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[[Any], nn.Module | None]], ...] = (
     (nn.MultiheadAttention, _attention),
     (nn.Linear, _linear),
-    ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _conv_transpose),
+    (TRANSPOSED, _conv_transpose),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _conv),
     (nn.modules.batchnorm._NormBase, _batch_norm),
     (nn.GroupNorm, _group_norm),

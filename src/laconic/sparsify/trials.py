@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
-from laconic.networks import duplicate, inference
+from laconic.networks import inference, sharing
 from laconic.progress import steps
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling, Group
@@ -95,7 +95,7 @@ class Trial:
             plan = random_plan(coupling, self._rng, at_least=0.5)
             check_plan(plan, coupling)
             try:
-                return carried_out(duplicate(self._module, share_parameters=True), coupling, plan), plan
+                return carried_out(sharing(self._module), coupling, plan), plan
             except InputError:
                 if not left:
                     raise

@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as default
 
@@ -23,6 +23,7 @@ from laconic.sparsify.coupling.rules_layers import LAYER_RULES
 from laconic.sparsify.coupling.rules_math import MATH_RULES
 from laconic.sparsify.coupling.rules_sequence import SEQUENCE_RULES
 from laconic.sparsify.coupling.rules_shapes import SHAPE_RULES
+from laconic.sparsify.coupling.sides import axes_of
 from laconic.sparsify.coupling.trace import Trace
 from laconic.sparsify.coupling.units import Labels
 
@@ -105,14 +106,13 @@ def trace_coupling(
     return Coupling(groups, tied, (*trace.notes, *_lost(trace, module), *_untouched(trace, module)))
 
 
-def _precedence(member: Member, trace: Trace) -> tuple[bool, int, int]:
+def _precedence(member: Member, trace: Trace, order: Mapping[str, int]) -> tuple[bool, int, int]:
     """Matrices that make the units come first, then the state's order, then inputs."""
-    names = list(trace.state)
     if member.tensor not in trace.state:
-        return True, len(names), member.axis
+        return True, len(order), member.axis
     shape = trace.state[member.tensor].shape
     makes = member.axis == 0 and int(np.prod(shape)) > shape[0]  # no scale of shape (channels, 1, 1)
-    return not makes, names.index(member.tensor), member.axis
+    return not makes, order[member.tensor], member.axis
 
 
 def _collect_with_ties(trace: Trace) -> tuple[tuple[Group, ...], tuple[tuple[str, ...], ...]]:
@@ -165,10 +165,8 @@ def _collect(trace: Trace, axes: list[tuple[str, int, Labels]]) -> tuple[tuple[G
     """Units that appear in the same axes, equally often, are one group."""
     counts: dict[int, dict[tuple[str, int], int]] = defaultdict(dict)
     order: dict[int, None] = {}
-    names = list(trace.state)
-    for name, axis, roots in sorted(
-        axes, key=lambda a: (names.index(a[0]) if a[0] in names else len(names), a[1])
-    ):
+    ranks = {name: k for k, name in enumerate(trace.state)}
+    for name, axis, roots in sorted(axes, key=lambda a: (ranks.get(a[0], len(ranks)), a[1])):
         for root, n in zip(*np.unique(roots[roots > 0], return_counts=True), strict=True):
             counts[int(root)][(name, axis)] = int(n)
         order |= dict.fromkeys(roots[roots > 0].tolist())
@@ -178,27 +176,28 @@ def _collect(trace: Trace, axes: list[tuple[str, int, Labels]]) -> tuple[tuple[G
             shapes[frozenset(counts[root].items())].append(root)
     groups: list[Group] = []
     of_root: dict[int, str] = {}
-    for members in shapes.values():
+    highest = max((int(roots.max()) for *_, roots in axes if roots.size), default=0)
+    number = np.full(highest + 1, -1, dtype=np.int64)
+    for counted, members in shapes.items():
         if len(members) > 1:  # the only unit of a group cannot go
-            group = _group(members, axes, trace)
+            places = {place for place, _ in counted}
+            number[members] = np.arange(len(members))
+            mine = [Member(n, axis, number[roots]) for n, axis, roots in axes if (n, axis) in places]
+            number[members] = -1
+            mine = [m for m in mine if (m.units >= 0).any()]
+            group = _group(sorted(mine, key=lambda m: _precedence(m, trace, ranks)))
             groups.append(group)
             of_root |= dict.fromkeys(members, group.name)
     return tuple(groups), of_root
 
 
-def _group(roots: list[int], axes: list[tuple[str, int, Labels]], trace: Trace) -> Group:
-    number = {root: k for k, root in enumerate(roots)}
-    members = []
-    for name, axis, labels in axes:
-        units = np.array([number.get(int(r), -1) for r in labels], dtype=np.int64)
-        if (units >= 0).any():
-            members.append(Member(name, axis, units))
-    members.sort(key=lambda m: _precedence(m, trace))
+def _group(members: Sequence[Member]) -> Group:
+    """A group of these members, the first of which gives it its name and the order of its units."""
     first = members[0]
     rank = np.unique(first.units[first.units >= 0], return_index=True)[1].argsort().argsort()
     renumbered = tuple(Member(m.tensor, m.axis, np.where(m.units >= 0, rank[m.units], -1)) for m in members)
     part = "" if (first.units >= 0).all() else f"[{int(np.argmax(first.units >= 0))}]"
-    return Group(f"{first.tensor}:{first.axis}{part}", len(roots), renumbered)
+    return Group(f"{first.tensor}:{first.axis}{part}", len(rank), renumbered)
 
 
 def _lost(trace: Trace, module: nn.Module) -> Iterable[str]:
@@ -206,18 +205,11 @@ def _lost(trace: Trace, module: nn.Module) -> Iterable[str]:
     for name, parameter in module.named_parameters():
         if name not in trace.state or parameter.ndim < 2:
             continue
-        made = [f for f in trace.state[name].fields if f.axes == (_outputs(module, name),)]
+        made = [f for f in trace.state[name].fields if f.axes == (axes_of(module, name)[0],)]
         if made and all(trace.units.is_fixed(f.units) for f in made):
             reasons = trace.units.why(np.concatenate([f.units.ravel() for f in made]))
             if reasons:
                 yield f"{name} keeps all its outputs: {'; '.join(reasons)}"
-
-
-def _outputs(module: nn.Module, name: str) -> int:
-    """The axis of a weight along which its layer's outputs lie."""
-    owner = module.get_submodule(name.rpartition(".")[0])
-    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding)
-    return 1 if isinstance(owner, transposed) else 0
 
 
 def _untouched(trace: Trace, module: nn.Module) -> Iterable[str]:

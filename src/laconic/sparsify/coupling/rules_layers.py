@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from laconic.sparsify.coupling.functions import called
-from laconic.sparsify.coupling.labels import Field, Value, along, mixed, take_axis
+from laconic.sparsify.coupling.labels import Field, Value, along, mixed, pinned, take_axis
 from laconic.sparsify.coupling.trace import Call, Rule, Trace
 from laconic.sparsify.coupling.units import Labels, fixed
 
@@ -209,6 +209,15 @@ def pooling(trace: Trace, call: Call) -> None:
             trace.set(result, Value(tuple(result.shape), value.fields))
 
 
+def grid_sample(trace: Trace, call: Call) -> None:
+    """Places are picked and mixed as a grid says, channels pass."""
+    value, grid = trace.value(call.argument(0, "input")), trace.value(call.argument(1, "grid"))
+    pinned(trace.units, grid)
+    for axis in range(2, len(value.shape)):
+        value = mixed(trace.units, value, axis)
+    trace.set(call.result, Value(tuple(call.result.shape), value.fields))
+
+
 def glu(trace: Trace, call: Call) -> None:
     """One half gates the other: they shrink in step."""
     value = trace.value(call.argument(0, "input"))
@@ -233,5 +242,6 @@ LAYER_RULES: dict[Any, Rule] = {
     **dict.fromkeys(called("layer_norm", "rms_norm"), layer_norm),
     **dict.fromkeys(called("embedding"), embedding),
     **dict.fromkeys(called(*_POOLS), pooling),
+    **dict.fromkeys(called("grid_sample"), grid_sample),
     **dict.fromkeys(called("glu"), glu),
 }

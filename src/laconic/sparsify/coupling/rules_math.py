@@ -36,6 +36,7 @@ _REDUCTIONS = (
     "vector_norm", "logsumexp", "prod", "all", "any", "argmax", "argmin", "count_nonzero", "median",
     "aminmax",
 )  # fmt: skip
+_ORDERED = {"sort": 1, "argsort": 1, "cumprod": 1, "cummax": 1, "cummin": 1, "topk": 2, "diff": 2}
 _ALONG_ONE = {"softmax": False, "log_softmax": False, "softmin": False, "cumsum": True, "normalize": True}
 
 
@@ -123,6 +124,23 @@ def along_one(keeps_zero: bool) -> Rule:
         value = mixed(trace.units, value, int(axis))
         fields = tuple(replace(f, zero=f.zero and keeps_zero) for f in value.fields)
         trace.set(call.result, Value(value.shape, fields))
+
+    return rule
+
+
+def ordered(position: int) -> Rule:
+    """A rule for operations that look along one axis (the argument at ``position``, else the last)."""
+
+    def rule(trace: Trace, call: Call) -> None:
+        if len(call.tensors()) > 1:
+            return trace.refuse(call, "has no rule for several tensors: what it reads is left whole")
+        value = mixed(
+            trace.units, trace.value(call.argument(0, "input")), int(call.argument(position, "dim", -1))
+        )
+        fields = tuple(replace(f, zero=False) for f in value.fields)
+        for result in tree_leaves(call.result):
+            trace.set(result, Value(tuple(result.shape), fields))
+        return None
 
     return rule
 
@@ -252,6 +270,7 @@ MATH_RULES: dict[Any, Rule] = {
     **dict.fromkeys(called("prelu"), prelu),
     **dict.fromkeys(called(*_REDUCTIONS), reduction),
     **{f: along_one(zero) for name, zero in _ALONG_ONE.items() for f in called(name)},
+    **{f: ordered(position) for name, position in _ORDERED.items() for f in called(name)},
     **dict.fromkeys(called("matmul", "bmm", "mm"), matmul),
     **dict.fromkeys(called("addmm", "baddbmm"), addmm),
     **dict.fromkeys(called("einsum"), einsum),

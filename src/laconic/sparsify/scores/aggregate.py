@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.sparsify.coupling.groups import Coupling, Group, Member
+from laconic.sparsify.coupling.sides import axes_of
 from laconic.sparsify.scores.common import GroupScores, UnitScores
 
 Members = Callable[[nn.Module, Group], tuple[Member, ...]]
-
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,25 +107,9 @@ def readers(module: nn.Module, group: Group) -> tuple[Member, ...]:
 
 def _sides(module: nn.Module, group: Group) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
     """The members that make a group's units, and those that read them."""
-    axes = {m.tensor: _axes_of(module, m.tensor) for m in group.members}
+    axes = {m.tensor: axes_of(module, m.tensor) for m in group.members}
     made = tuple(m for m in group.members if m.axis == axes[m.tensor][0])
     return made, tuple(m for m in group.members if m.axis == axes[m.tensor][1])
-
-
-def _axes_of(module: nn.Module, name: str) -> tuple[int | None, int | None]:
-    """The axes of a weight along which it makes units and reads them."""
-    try:
-        weight = module.get_parameter(name)
-    except AttributeError:  # a buffer, or an input
-        return None, None
-    owner = module.get_submodule(name.rpartition(".")[0])
-    if weight.ndim < 2:
-        return None, None
-    if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
-        return 1, None
-    if isinstance(owner, _TRANSPOSED):  # depthwise: channels go through, made of themselves
-        return (0, None) if owner.groups == owner.in_channels > 1 else (1, 0)
-    return 0, 1
 
 
 # --- together ----------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from laconic.errors import DataError, NonFiniteError
+from laconic.errors import DataError, ModelError, NonFiniteError
+from laconic.networks import computed_weights
 
 WeightScores = dict[str, Tensor]
 UnitScores = npt.NDArray[np.float64]
@@ -32,8 +33,22 @@ def first_input(module: nn.Module, batch: Any) -> Any:
 
 
 def parameters_of(module: nn.Module) -> dict[str, Tensor]:
-    """Every floating-point parameter, detached, shared ones once, under the name that groups use."""
+    """Every floating-point parameter, detached, shared ones once, under the name that groups use.
+
+    Raises ModelError where the network computes weights from others: groups name the weights themselves.
+    """
+    _check_plain(module)
     return {name: p.detach() for name, p in module.named_parameters() if p.is_floating_point()}
+
+
+def _check_plain(module: nn.Module) -> None:
+    computed = computed_weights(module)
+    if computed:
+        raise ModelError(
+            f"{computed[0]!r} is computed from other parameters (a norm, a parametrisation, a pruning mask), "
+            "so it has no score of its own. Cure: score laconic.networks.folded(network)[0], which holds it "
+            "as a plain weight"
+        )
 
 
 def batches(loader: Iterable[Any], what: str) -> Iterator[Any]:
@@ -66,8 +81,9 @@ def finite(scores: T, what: str) -> T:
 def at_rest(module: nn.Module, *, gradients: bool = False) -> Iterator[dict[str, Tensor]]:
     """The network in evaluation mode; ``gradients``: every parameter has one. Afterwards all is as before.
 
-    Gives the floating-point parameters by name.
+    Gives the floating-point parameters by name. Raises ModelError as :func:`parameters_of` does.
     """
+    _check_plain(module)
     modes = [(part, part.training) for part in module.modules()]
     named = {name: p for name, p in module.named_parameters() if p.is_floating_point()}
     wanted = [(p, p.requires_grad) for p in named.values()]
