@@ -127,9 +127,15 @@ def others() -> dict[str, list[tuple[PackedModel, list[AnyArray]]]]:
         **{
             f"logical_{k}": [_model(make_node(f"logical_{k}", (0, 1)), [yes, yes], [])] for k in ("and", "or")
         },
-        "size": [_model(make_node("size", (0,), axis=2), [x], []), _model(make_node("size", (0,), axis=-1), [x], [])],
+        "size": [
+            _model(make_node("size", (0,), axis=2), [x], []),
+            _model(make_node("size", (0,), axis=-1), [x], []),
+        ],
         "arange": [counted(x)],
-        **{k: [_model(make_node(k, (0, 1)), [whole, whole[:, ::-1]], [])] for k in ("floor_divide", "remainder")},
+        **{
+            k: [_model(make_node(k, (0, 1)), [whole, whole[:, ::-1]], [])]
+            for k in ("floor_divide", "remainder")
+        },
         "logical_not": [_model(make_node("logical_not", (0,)), [yes], [])],
         "lstm": [recurrent("lstm", 4, 1, False, False), recurrent("lstm", 4, 2, True, True)],
         "gru": [recurrent("gru", 3, 2, True, False)],

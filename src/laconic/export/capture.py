@@ -24,13 +24,15 @@ from laconic.export.program import (
     run_example,
     traces,
 )
+from laconic.export.rules_index import INDEX_RULES
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES
 from laconic.export.rules_shapes import SHAPE_RULES
+from laconic.export.rules_sizes import SIZE_RULES
 from laconic.export.signature import Dynamic, described, free_axes, input_names
 from laconic.records import Graph, Node, RawTensor
 
-RULES: Mapping[object, Rule] = {**LAYER_RULES, **MATH_RULES, **SHAPE_RULES}
+RULES: Mapping[object, Rule] = {**LAYER_RULES, **MATH_RULES, **SHAPE_RULES, **SIZE_RULES, **INDEX_RULES}
 # Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
 # tensors lie in memory, or matter in training only.
 _SEEN_IN_RESULT = (

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from laconic.errors import CaptureError
-from laconic.export import recurrent as _  # defines torch.ops.laconic
 from laconic.export.lowering import Call, Lowering, Ref, Rule, Value, float32, is_free, tight
 
 aten = torch.ops.aten

@@ -123,7 +123,9 @@ def _input_shapes(graph: Graph, shapes: Sequence[Shape] | None, batch: int) -> t
                 free.setdefault(d, n)
         wanted = tuple(free.get(d, 0) if isinstance(d, str) else d for d in spec.sizes)
         if tuple(shape) != wanted or min(shape, default=1) < 1:
-            text = "x".join(map(str, spec.sizes if spec.axes else ("any" if d is None else d for d in spec.shape)))
+            text = "x".join(
+                map(str, spec.sizes if spec.axes else ("any" if d is None else d for d in spec.shape))
+            )
             raise InputError(
                 f"input {k} of the network has shape {text}, got {'x'.join(map(str, shape))}. "
                 "Cure: give that shape, with one size of at least 1 for each free axis"

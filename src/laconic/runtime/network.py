@@ -140,7 +140,9 @@ class Network:
 
     def _check(self, arrays: tuple[AnyArray, ...]) -> None:
         """Type, rank and fixed sizes of each input; one size for all free dimensions of one name."""
-        sizes: dict[str, tuple[int, str]] = {}  # of each free axis, and the input that was the first to say it
+        sizes: dict[
+            str, tuple[int, str]
+        ] = {}  # of each free axis, and the input that was the first to say it
         for k, (spec, array) in enumerate(zip(self.inputs, arrays, strict=True)):
             named = spec.name != default_name("input", k, len(self.inputs))
             who = f"input {spec.name!r}" if named else f"input {k}"

@@ -107,9 +107,7 @@ def build(model: PackedModel, inline: bool) -> tuple[onnx.ModelProto, dict[str, 
             raise CorruptFileError(f"tensor {name!r} has type {array.dtype}, which the graph cannot use")
     initialisers = [_initialiser(name, array, inline) for name, array in b.initialisers.items()]
     inputs = [
-        helper.make_tensor_value_info(
-            b.input_name(k), ONNX_TYPES[spec.dtype], list(spec.sizes)
-        )
+        helper.make_tensor_value_info(b.input_name(k), ONNX_TYPES[spec.dtype], list(spec.sizes))
         for k, spec in enumerate(graph.inputs)
     ]
     results = [

@@ -31,7 +31,9 @@ def check_sizes(proto: onnx.ModelProto, limits: Limits) -> onnx.GraphProto:
     limits.check("elements in one value of the graph", max(sizes.values(), default=0), limits.elements)
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
     fixed = {"", *(tensor.name for tensor in proto.graph.initializer)}
-    known = {v.name: v.type.tensor_type.shape.dim for v in (*inferred.graph.value_info, *inferred.graph.input)}
+    known = {
+        v.name: v.type.tensor_type.shape.dim for v in (*inferred.graph.value_info, *inferred.graph.input)
+    }
     folded = 0
     for node in proto.graph.node:
         if node.op_type == "Shape" and _is_known(node, known.get(node.input[0], ())):
