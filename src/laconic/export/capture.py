@@ -25,11 +25,13 @@ from laconic.export.program import (
     traces,
 )
 from laconic.export.rules_elementwise import ELEMENTWISE_RULES
+from laconic.export.rules_index import INDEX_RULES
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES
 from laconic.export.rules_order import ORDER_RULES
 from laconic.export.rules_scatter import SCATTER_RULES
 from laconic.export.rules_shapes import SHAPE_RULES
+from laconic.export.rules_sizes import SIZE_RULES
 from laconic.export.rules_windows import WINDOW_RULES
 from laconic.export.signature import Dynamic, described, free_axes, input_names
 from laconic.records import Graph, Node, RawTensor
@@ -38,6 +40,8 @@ RULES: Mapping[object, Rule] = {
     **LAYER_RULES,
     **MATH_RULES,
     **SHAPE_RULES,
+    **SIZE_RULES,
+    **INDEX_RULES,
     **ELEMENTWISE_RULES,
     **ORDER_RULES,
     **SCATTER_RULES,

@@ -16,28 +16,12 @@ import numpy as np
 import torch
 
 from laconic.errors import CaptureError
+from laconic.export.sizes import Ref as Ref
+from laconic.export.sizes import Shape as Shape
+from laconic.export.sizes import Size as Size
 from laconic.export.sizes import real_value, size_value
 from laconic.pack.ops import DTYPES, GIVEN, make_node
 from laconic.records import BATCH, AnyArray, Attr, Node, ValueSpec
-
-Size = int | torch.SymInt
-Shape = tuple[Size, ...]
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A value of the graph (id >= 0) or a tensor of the file (id < 0), with what is known of it.
-
-    ``fill`` is set when every entry is known to be that number, ``arange_step`` when the value is
-    ``0, step, 2 step, ...`` up to a free size.
-    """
-
-    id: int
-    shape: Shape
-    dtype: torch.dtype
-    fill: float | None = None
-    arange_step: int | None = None
-
 
 Value = Ref | torch.Tensor
 

@@ -131,7 +131,7 @@ def traces(
 
 
 def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes) -> ExportedProgram:
-    """The program with the user's free axes; what PyTorch cannot prove of their sizes is left to each call."""
+    """The program with the user's free axes; what PyTorch cannot prove of sizes is left to each call."""
     sizes = free.sizes(example)
     # 0 and 1 are constants to torch.export, so an axis of one entry is given more, each name its own number
     wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(sizes.items())}
@@ -139,7 +139,7 @@ def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: 
     grown = tuple(of_size(x, at) for x, at in zip(example, axes, strict=True))
     hints = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in free.dims)
     failure: Exception | None = None
-    # a size with a bound (a table of positions) or a factor (a U-Net's halves) is no plain Dim, but it is free
+    # a size with a bound (a table of positions) or a factor (a U-Net's halves) is free, but no plain Dim
     for dims, deferred in ((free.dims, False), (hints, True)):
         try:
             return _functional(_export(module, grown, dims, deferred))
@@ -182,7 +182,7 @@ def _export(
 
 @contextmanager
 def _masks_unread() -> Iterator[None]:
-    """nn.Transformer's encoder looks whether a mask is causal, for speed alone: a trace has no values to see."""
+    """nn.Transformer looks whether a mask is causal, for speed alone: a trace has no values to see."""
     before = transformer._detect_is_causal_mask
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
     try:

@@ -1,7 +1,7 @@
 """Recurrent layers as one operation each while a network is traced.
 
-``torch.export`` has no shape rule for an LSTM: it runs the layer step by step to learn what comes out, a tenth
-of a second for each step, and fixes the number of steps. So ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` call
+``torch.export`` has no shape rule for an LSTM: it goes through the layer step by step to learn what comes
+out, which takes long and fixes the number of steps. So ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` call
 operations of ours meanwhile, whose results have their shapes by rule.
 """
 
@@ -20,7 +20,7 @@ _ARGUMENTS = (
     "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, "
     "bool batch_first"
 )
-_LIBRARY = torch.library.Library("laconic", "DEF")
+_LIBRARY: Any = torch.library.Library("laconic", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define(f"lstm(Tensor input, Tensor[] hx, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 for _name in ("gru", "rnn_tanh", "rnn_relu"):
     _LIBRARY.define(f"{_name}(Tensor input, Tensor hx, {_ARGUMENTS}) -> (Tensor, Tensor)")
@@ -69,7 +69,7 @@ class _Layers:
 @contextmanager
 def one_operation_each() -> Iterator[None]:
     """Inside, a recurrent layer that is traced is one operation ``laconic::lstm``, ``gru``, .. ."""
-    rnn._VF = _Layers()  # type: ignore[attr-defined]
+    rnn._VF = _Layers()  # type: ignore[attr-defined,assignment]
     try:
         yield
     finally:

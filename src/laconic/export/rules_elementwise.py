@@ -13,6 +13,7 @@ from laconic.export.lowering import Call, Lowering, Ref, Rule, Value, float32, i
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES, binary, cast
 from laconic.export.rules_shapes import SHAPE_RULES
+from laconic.export.rules_sizes import SIZE_RULES
 
 aten = torch.ops.aten
 _FLOAT = torch.float32
@@ -158,10 +159,9 @@ def _fmod(low: Lowering, call: Call) -> Value:
 
 def _remainder(low: Lowering, call: Call) -> Value:
     """X - y floor(x / y): the sign of y."""
-    if call.dtype != _FLOAT and aten.remainder in MATH_RULES:
-        found: Value = MATH_RULES[aten.remainder](low, call)
+    if call.dtype != _FLOAT:
+        found: Value = SIZE_RULES[aten.remainder](low, call)
         return found
-    _only_floats(call)
     x, y = _pair(low, call)
     return (x - y * (x / y).of("floor")).value
 

@@ -121,7 +121,7 @@ def _rsub(low: Lowering, call: Call) -> Ref:
 
 def _div(low: Lowering, call: Call) -> Ref:
     mode = call.get("rounding_mode")
-    if mode == "floor" and call.dtype == torch.int64 and _is_count(call.get("other")):
+    if mode == "floor" and call.dtype == torch.int64 and is_count(call.get("other")):
         return binary(low, "floor_divide", call.get("self"), call.get("other"), torch.int64)
     if mode == "trunc" or (mode == "floor" and call.dtype != torch.float32):
         raise CaptureError(f"division rounded by {mode!r} has no rule for {call.dtype}")
@@ -129,20 +129,9 @@ def _div(low: Lowering, call: Call) -> Ref:
     return low.emit("floor", quotient) if mode == "floor" else quotient
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
     """A positive whole number, or one made of sizes: what integer arithmetic divides by."""
     return isinstance(value, torch.SymInt) or (isinstance(value, int) and value > 0)
-
-
-def _whole(op: str) -> Rule:
-    """floor_divide and remainder of integers by a positive number."""
-
-    def rule(low: Lowering, call: Call) -> Ref:
-        if call.dtype != torch.int64 or not _is_count(call.get("other")):
-            raise CaptureError(f"{op} is understood for int64 values and a positive whole divisor")
-        return binary(low, op, call.get("self"), call.get("other"), torch.int64)
-
-    return rule
 
 
 def _pow(low: Lowering, call: Call) -> Ref:
@@ -373,8 +362,6 @@ MATH_RULES: Mapping[object, Rule] = {
     aten.div: _div,
     aten.divide: _div,
     aten.true_divide: _div,
-    aten.floor_divide: _whole("floor_divide"),
-    aten.remainder: _whole("remainder"),
     aten.pow: _pow,
     aten.maximum: _arithmetic("maximum"),
     aten.minimum: _arithmetic("minimum"),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from laconic.errors import CaptureError
-from laconic.export.lowering import Call, Lowering, Ref, Rule, Size, Value, is_free, same_shape
-from laconic.export.rules_math import binary, cast
+from laconic.export.lowering import Call, Lowering, Ref, Rule, Value, is_free, same_shape
+from laconic.export.rules_math import cast
 from laconic.export.rules_shapes import SHAPE_RULES
 
 aten = torch.ops.aten
@@ -136,51 +135,10 @@ def _is_one(size: Any) -> bool:
     return not is_free(size) and int(size) == 1
 
 
-def _indexed(low: Lowering, call: Call) -> Value:
-    """x[:, i, j]: fixed masks and integers, or integers at neighbouring axes of fixed size."""
-    x, indices = call.value("self"), _without_masks(call.get("indices"))
-    given = [k for k, index in enumerate(indices) if index is not None]
-    if any(index is not None and index.dtype not in (torch.int64, torch.int32) for index in indices):
-        raise CaptureError(
-            "x[mask] with a computed mask has as many entries as the data says. Cure: torch.where(mask, x, 0)"
-        )
-    if len(given) == 1:
-        return low.emit("take", x, indices[given[0]], axis=given[0])
-    first, last = given[0], given[-1]
-    if given != list(range(first, last + 1)):
-        raise CaptureError("indexing several axes is understood for neighbours. Cure: gather")
-    merged = math.prod(x.shape[first : last + 1])
-    flat = low.reshape(x, (*x.shape[:first], merged, *x.shape[last + 1 :]), x.shape)
-    place: Value = _from_the_front(low, indices[first], x.shape[first])
-    for axis in given[1:]:  # rows * columns of a row + column
-        step = _from_the_front(low, indices[axis], x.shape[axis])
-        place = binary(low, "add", binary(low, "mul", place, x.shape[axis], torch.int64), step, torch.int64)
-    return low.emit("take", flat, place, axis=first)
-
-
-def _from_the_front(low: Lowering, index: Any, size: Size) -> Value:
-    """Indices that may count from the end, counted from the front."""
-    index = cast(low, index, torch.int64)
-    if isinstance(index, torch.Tensor) and not is_free(size):
-        return index % int(size)
-    return binary(low, "remainder", index, size, torch.int64)
-
-
 def _kept(size: Any) -> int:
     if is_free(size):
         raise CaptureError("this needs a size that is the same in every call. Cure: leave that axis fixed")
     return int(size)
-
-
-def _without_masks(indices: Sequence[Value | None]) -> list[Value | None]:
-    """Fixed masks as the integers that they stand for."""
-    found: list[Value | None] = []
-    for index in indices:
-        if isinstance(index, torch.Tensor) and index.dtype == torch.bool:
-            found.extend(index.nonzero(as_tuple=True))
-        else:
-            found.append(index)
-    return found
 
 
 def _repeated(low: Lowering, call: Call) -> Value:
@@ -234,8 +192,6 @@ SCATTER_RULES: Mapping[object, Rule] = {
     aten.select_scatter: _select_scatter,
     aten.index_put: _index_put,
     aten._unsafe_index_put: _index_put,
-    aten.index: _indexed,
-    aten._unsafe_index: _indexed,
     aten.diagonal: _diagonal,
     aten.repeat_interleave: _repeated,
 }

@@ -52,12 +52,12 @@ def _reshape(low: Lowering, call: Call) -> Value:
     producer = low.producer(x)
     if same_shape(x.shape, call.shape):
         return x
-    if len(call.shape) == 2 and len(x.shape) > 1 and same_size(call.shape[0], x.shape[0]):
-        if producer is None or producer.op not in ("reshape", "flatten"):
-            return low.emit("flatten", x)
-    if producer is not None and producer.op in ("reshape", "flatten") and low.needs_no_source(call.shape):
+    if producer is not None and producer.op in ("reshape", "flatten"):
         source = producer.inputs[0]
-        return low.reshape(Ref(source if source is not None else x.id, (), x.dtype), call.shape)
+        if source is not None and low.needs_no_source(call.shape):
+            return low.reshape(Ref(source, (), x.dtype), call.shape)
+    elif len(call.shape) == 2 and len(x.shape) > 1 and same_size(call.shape[0], x.shape[0]):
+        return low.emit("flatten", x)
     return low.reshape(x, call.shape, x.shape)
 
 
@@ -325,63 +325,6 @@ def _cumsum(low: Lowering, call: Call) -> Ref:
     return low.emit("cumsum", cast(low, call.value("self"), call.dtype), axis=call.axis("dim"))
 
 
-def _filled(low: Lowering, call: Call) -> Ref:
-    """zeros, ones, full and their _like forms over a free dimension."""
-    value, ones = call.get("fill_value", call.get("value")), (1,) * len(call.shape)
-    call.ignore("self")
-    if value is None:
-        value = 1 if "ones" in call.name else 0
-    if isinstance(value, Ref) or is_free(value):
-        number = cast(low, value if isinstance(value, Ref) else low.number(value), call.dtype)
-        return low.expand(low.reshape(number, ones), call.shape, ones) if call.shape else low.ref(number)
-    seed = torch.full(ones, float(value) if isinstance(value, torch.Tensor) else value, dtype=call.dtype)
-    y = low.expand(seed, call.shape, seed.shape)
-    return Ref(y.id, call.shape, call.dtype, fill=float(value))
-
-
-def _arange(low: Lowering, call: Call) -> Ref:
-    """Start + step * (0, 1, .., n - 1), n being the result's free size."""
-    start, step = call.get("start", 0), call.get("step", 1)
-    call.ignore("end")
-    found: Value = low.emit("arange", low.number(call.shape[0]))
-    found = cast(low, Ref(low.ref(found).id, call.shape, torch.int64), call.dtype)
-    if is_free(step) or step != 1:
-        found = Ref(binary(low, "mul", found, step, call.dtype).id, call.shape, call.dtype)
-    if is_free(start) or start != 0:
-        found = Ref(binary(low, "add", found, start, call.dtype).id, call.shape, call.dtype)
-    plain = isinstance(step, int) and not is_free(start) and start == 0
-    return Ref(low.ref(found).id, call.shape, call.dtype, arange_step=step if plain else None)
-
-
-def _positions(low: Lowering, size: Size, rank: int, axis: int) -> Value:
-    """0, 1, .., size - 1 along one axis of a value with so many."""
-    shape: list[Size] = [1] * rank
-    shape[axis] = size
-    if not is_free(size):
-        return torch.arange(int(size)).reshape([int(s) for s in shape])
-    numbers = low.emit("arange", low.number(size))
-    return replace(low.emit("unsqueeze", numbers, dims=(0,) if axis else (1,)), shape=tuple(shape))
-
-
-def _triangle(keep: str) -> Rule:
-    """Tril and triu of the last two axes: what lies on the other side of a diagonal becomes zero."""
-
-    def rule(low: Lowering, call: Call) -> Ref:
-        x, diagonal = call.value("self"), call.get("diagonal", 0)
-        rows = _positions(low, x.shape[-2], 2, 0)
-        rows = rows + diagonal if isinstance(rows, torch.Tensor) and not is_free(diagonal) else rows
-        if isinstance(rows, Ref) and (is_free(diagonal) or diagonal):
-            rows = binary(low, "add", rows, diagonal, torch.int64)
-        columns = _positions(low, x.shape[-1], 2, 1)
-        if isinstance(rows, torch.Tensor) and isinstance(columns, torch.Tensor):
-            kept: Value = columns <= rows if keep == "tril" else columns >= rows
-        else:
-            kept = low.emit("le" if keep == "tril" else "ge", columns, rows)
-        return low.emit("where", kept, x, torch.zeros((), dtype=call.dtype))
-
-    return rule
-
-
 SHAPE_RULES: Mapping[object, Rule] = {
     **{
         getattr(aten, k): _same
@@ -393,8 +336,6 @@ SHAPE_RULES: Mapping[object, Rule] = {
     **{getattr(aten, k): _expand for k in ("expand", "expand_as", "broadcast_to")},
     **{getattr(aten, k): _matmul for k in ("matmul", "mm", "bmm", "mv", "dot")},
     **{getattr(aten, k): _add_product for k in ("addmm", "baddbmm", "addmv")},
-    **{getattr(aten, k): _filled for k in ("zeros", "ones", "full", "zeros_like", "ones_like", "full_like")},
-    **{getattr(aten, k): _filled for k in ("new_zeros", "new_ones", "new_full")},
     **{getattr(aten, k): _pieces for k in ("split", "split_with_sizes", "chunk", "tensor_split")},
     **{getattr(aten, f"upsample_nearest{n}d"): _resize("nearest") for n in (1, 2, 3)},
     aten.upsample_linear1d: _resize("linear"),
@@ -429,8 +370,5 @@ SHAPE_RULES: Mapping[object, Rule] = {
     aten.pixel_shuffle: _pixel_shuffle,
     aten.einsum: _einsum,
     aten.cumsum: _cumsum,
-    aten.arange: _arange,
-    aten.tril: _triangle("tril"),
-    aten.triu: _triangle("triu"),
 }
 """``aten`` operation -> rule. What is missing is decomposed by PyTorch first, then refused."""

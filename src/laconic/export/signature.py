@@ -107,8 +107,9 @@ def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Te
     """The axes that ``dynamic`` says are free, checked against the example.
 
     ``dynamic`` has an entry for each input, by the names of ``forward``'s parameters or in their order: None,
-    a mapping from axis to name, or one name (or None) for each axis. A name is a text, a ``torch.export.Dim``,
-    or ``Dim.AUTO`` and ``Dim.DYNAMIC`` (named after input and axis); ``Dim.STATIC`` and None are fixed.
+    a mapping from axis to name, or one name (or None) for each axis. A name is a text, a
+    ``torch.export.Dim``, or ``Dim.AUTO`` and ``Dim.DYNAMIC`` (named after input and axis); ``Dim.STATIC`` and
+    None are fixed.
 
     Raises ``InputError`` for inputs or axes that there are not, and names that cannot be.
     """

@@ -7,16 +7,46 @@ those: a product of two, a half, one more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
 from laconic.errors import CaptureError
 
-if TYPE_CHECKING:
-    from laconic.export.lowering import Lowering, Ref
-
 INTEGER, REAL = torch.int64, torch.float32
+Size = int | torch.SymInt
+Shape = tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value of the graph (id >= 0) or a tensor of the file (id < 0), with what is known of it.
+
+    ``fill`` is set when every entry is known to be that number, ``arange_step`` when the value is
+    ``0, step, 2 step, ...`` up to a free size.
+    """
+
+    id: int
+    shape: Shape
+    dtype: torch.dtype
+    fill: float | None = None
+    arange_step: int | None = None
+
+
+class Lowering(Protocol):
+    """What is read of the graph under construction: ``places`` where a size can be read, ``sizes`` made."""
+
+    places: dict[Any, tuple[Ref, int]]
+    sizes: dict[Any, Ref]
+
+    def emit(self, op: str, *inputs: Any, **attrs: Any) -> Ref:
+        """Add a node."""
+        ...
+
+    def ref(self, value: Any) -> Ref:
+        """The reference to a constant."""
+        ...
 
 
 def size_value(low: Lowering, expr: Any) -> Ref:
@@ -36,8 +66,6 @@ def size_value(low: Lowering, expr: Any) -> Ref:
 
 def real_value(low: Lowering, expr: Any) -> Ref:
     """A real expression of sizes (a mean's divisor, a scale) as a float32 value without dimensions."""
-    from sympy import Add, Mul, Pow
-
     kind = type(expr).__name__
     if kind == "ToFloat" or expr.is_integer:
         whole = expr.args[0] if kind == "ToFloat" else expr
@@ -48,8 +76,7 @@ def real_value(low: Lowering, expr: Any) -> Ref:
         return low.ref(torch.tensor(float(expr)))
     if kind.endswith("_sqrt"):
         return _scalar(low.emit("sqrt", real_value(low, expr.args[0])), REAL)
-    joined: dict[Any, str] = {Add: "add", Mul: "mul", Pow: "pow"}
-    op = joined.get(expr.func) or {"IntTrueDiv": "div", "FloatTrueDiv": "div", "FloatPow": "pow"}.get(kind)
+    op = _REAL.get(kind)
     if op is None:
         raise CaptureError(f"the number {expr} is computed from free sizes in a way that has no rule")
     return _folded(low, op, [real_value(low, part) for part in expr.args], REAL)
@@ -57,22 +84,31 @@ def real_value(low: Lowering, expr: Any) -> Ref:
 
 def _computed(low: Lowering, expr: Any) -> Ref:
     """Integer arithmetic, for an expression that is no value's size."""
-    from sympy import Add, Integer, Mul, Pow
-
     kind = type(expr).__name__
-    if isinstance(expr, Integer):
+    if expr.is_Integer:
         return low.ref(torch.tensor(int(expr)))
     if kind in _ROUNDED:
         return _ROUNDED[kind](low, expr)
-    if isinstance(expr, Pow) and isinstance(expr.exp, Integer) and 1 < int(expr.exp) <= 4:
+    if expr.is_Pow and expr.exp.is_Integer and 1 < int(expr.exp) <= 4:
         return _folded(low, "mul", [size_value(low, expr.base)] * int(expr.exp), INTEGER)
-    op = {Add: "add", Mul: "mul"}.get(expr.func) or _WHOLE.get(kind)
+    op = _WHOLE.get(kind)
     if op is None or not expr.args:
         raise CaptureError(f"the size {expr} is computed from free sizes in a way that has no rule")
     return _folded(low, op, [size_value(low, part) for part in expr.args], INTEGER)
 
 
+_REAL = {
+    "Add": "add",
+    "Mul": "mul",
+    "Pow": "pow",
+    "IntTrueDiv": "div",
+    "FloatTrueDiv": "div",
+    "FloatPow": "pow",
+}
+
 _WHOLE = {
+    "Add": "add",
+    "Mul": "mul",
     "FloorDiv": "floor_divide",
     "CleanDiv": "floor_divide",
     "Mod": "remainder",
@@ -87,7 +123,8 @@ def _quotient(low: Lowering, expr: Any) -> tuple[Any, Any]:
     inner = expr.args[0]
     if type(inner).__name__ != "IntTrueDiv":
         raise CaptureError(f"the size {expr} is computed from free sizes in a way that has no rule")
-    return inner.args
+    above, below = inner.args
+    return above, below
 
 
 def _down(low: Lowering, expr: Any) -> Ref:
@@ -119,6 +156,4 @@ def _folded(low: Lowering, op: str, parts: list[Ref], kind: torch.dtype) -> Ref:
 
 
 def _scalar(value: Ref, kind: torch.dtype) -> Ref:
-    from laconic.export.lowering import Ref
-
     return Ref(value.id, (), kind)

@@ -258,7 +258,7 @@ def _get_spec(source: Reader) -> ValueSpec:
 
 
 def encode_graph(graph: Graph) -> bytes:
-    """A graph as bytes: counts, input specs, nodes, outputs, names, ranges. The same graph gives the same bytes.
+    """A graph as bytes: counts, input specs, nodes, outputs, names, ranges. Equal graphs give equal bytes.
 
     A convolution, its pooling and a linear layer in default form are one byte each. Attributes
     that equal their default are dropped: the decoded graph is the normal form of ``graph``.

@@ -54,7 +54,8 @@ def _put_names(out: Writer, names: Sequence[str], what: str) -> None:
         data = name.encode("utf-8", "replace")
         if not (0 < len(data) <= MAX_NAME_BYTES and name.isprintable()):
             raise InputError(
-                f"the {what} of a graph have names of 1 to {MAX_NAME_BYTES} printable bytes, got {name[:80]!r}"
+                f"the {what} of a graph have names of 1 to {MAX_NAME_BYTES} printable bytes, "
+                f"got {name[:80]!r}"
             )
         if name in names[:k]:
             raise InputError(f"two of the graph's {what} are called {name!r}. Cure: rename one")

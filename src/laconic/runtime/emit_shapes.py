@@ -45,7 +45,7 @@ def _reshape(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 def _size(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     """The number of entries along an axis, as an int64 without dimensions."""
-    return (b.op("Squeeze", _shape_at(b, x[0], int_of(node, "axis"))),)
+    return (b.op("Squeeze", _shape_at(b, x[0], int_of(node, "axis")), b.ints((0,))),)
 
 
 def _shape_at(b: Builder, name: str, axis: int) -> str:

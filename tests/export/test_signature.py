@@ -1,0 +1,73 @@
+"""Names of what goes in and comes out, from ``forward``'s parameters, keys and fields."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from laconic.errors import CaptureError
+from laconic.export.capture import capture
+from laconic.export.signature import described, input_names
+from tests.helpers.parity import Fn
+
+X = torch.randn(2, 4)
+
+
+class Pair(NamedTuple):
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    states: Any = None
+
+
+@pytest.mark.parametrize(
+    ("result", "names", "keyed"),
+    [
+        (X, (), False),
+        ((X, (X, None)), (), False),
+        ({"a": X, "b": None, "c": (X, X)}, ("a", "c.0", "c.1"), True),
+        (OrderedDict(z=X, a={"b": X}), ("z", "a.b"), True),
+        (Pair(X, X), ("mean", "variance"), False),
+        (Output(X), ("logits",), True),
+        (Output(X, [X, X]), ("logits", "states.0", "states.1"), True),
+        ((X, {"a": X}), ("0", "1.a"), False),
+        ({1: X, "1": X}, (), True),  # two keys that read alike
+    ],
+)
+def test_what_a_module_returns(result: object, names: tuple[str, ...], keyed: bool) -> None:
+    found = described(result)
+    assert (found.names, found.keyed) == (names, keyed)
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    with pytest.raises(CaptureError, match=r"returns a range as 'states'.*Cure"):
+        described(Output(X, range(3)))
+
+
+class Many(nn.Module):
+    def forward(self, image: torch.Tensor, *more: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return image * scale + sum(more)
+
+
+def test_input_names() -> None:
+    assert input_names(Many(), X) == ("image",)
+    assert input_names(Many(), (X, X, X)) == ("image", "more_1", "more_2")
+    assert input_names(nn.Bilinear(2, 2, 2), {"input2": X, "input1": X, "flag": True}) == ("input1", "input2")
+    assert input_names(nn.Sequential(nn.ReLU()), [X]) == ("input",)
+
+
+def test_a_graph_has_the_names() -> None:
+    graph = capture(Many(), (X, X)).graph
+    assert graph.input_names == ("image", "more_1") and graph.output_names == () and not graph.keyed
+    pair = capture(Fn(lambda layer, x: Pair(layer(x), x), nn.Linear(4, 4)), X).graph
+    assert pair.output_names == ("mean", "variance") and not pair.keyed
+    assert capture(Fn(lambda layer, x: Output(layer(x)), nn.Linear(4, 4)), X).graph.keyed
