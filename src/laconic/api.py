@@ -288,12 +288,11 @@ def _warn(notes: Iterable[str]) -> None:
 def _strip(network: nn.Module) -> None:
     """Take our bookkeeping off a plain network that a method copied from the prepared one, or wrapped."""
     for module in network.modules():
-        if _ATTACHED in module.__dict__:
-            _strip_one(module)
+        _strip_one(module)
 
 
 def _strip_one(module: nn.Module) -> None:
-    del module.__dict__[_ATTACHED]
+    module.__dict__.pop(_ATTACHED, None)
     hooks = module._forward_pre_hooks
     for key in [k for k, hook in hooks.items() if hook is _count_examples]:
         del hooks[key]
@@ -307,8 +306,9 @@ def _strip_one(module: nn.Module) -> None:
 
 def _add_progress(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     """State-dict hook: steps and examples travel with the weights, so that warm-up and schedules go on."""
-    context = prepared(module, "state_dict").context
-    state[prefix + _PROGRESS] = torch.tensor([context.step, context.examples])
+    attached = module.__dict__.get(_ATTACHED)
+    if attached is not None:  # a copy of an fx.GraphModule has its hooks, but no bookkeeping
+        state[prefix + _PROGRESS] = torch.tensor([attached.context.step, attached.context.examples])
 
 
 def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -322,7 +322,7 @@ def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: An
 
 def _count_examples(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Forward pre-hook: count the examples seen in training, so that schedules know the epoch."""
-    if not module.training:
+    if not module.training or _ATTACHED not in module.__dict__:
         return
     first = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)), None)
     if first is not None and first.ndim:

@@ -39,7 +39,7 @@ from laconic.methods.unit_masks import (
     plan_of,
     without_bookkeeping,
 )
-from laconic.networks import duplicate
+from laconic.networks import duplicate, positional
 from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, find_groups, shrink
 from laconic.sparsify.macs import WeightMacs, weight_macs
@@ -96,17 +96,15 @@ class UnitPruner(ABC):
         """A copy that carries, for each coupled group, which units stay and what the method remembers."""
         check_model(model, example)
         net = duplicate(model)
-        inputs = example if isinstance(example, tuple) else (example,)
-        if not all(isinstance(x, Tensor) for x in inputs):
-            raise InputError("structured pruning takes an example of tensors. Cure: a tensor, or a tuple")
-        found = find_groups(net, inputs)
-        coupling = self.scored(net, found if self.inputs else without_inputs(found), inputs)
+        view, inputs = positional(net, example)  # shares its layers with net, and takes tensors by position
+        found = find_groups(view, inputs)
+        coupling = self.scored(view, found if self.inputs else without_inputs(found), inputs)
         kept = [g.name for g in coupling.groups if any(context.policy.keeps(m.tensor) for m in g.members)]
         coupling = left_whole(coupling, kept, "keep names one of its tensors")
         if not coupling.groups:
             told = "; ".join(coupling.notes) or "its layers are all inputs or outputs"
             raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
-        macs = weight_macs(net, coupling, inputs)
+        macs = weight_macs(view, coupling, inputs)
         self._check_reachable(coupling, macs)
         add_masks(net, coupling, macs)
         self.remember(net, coupling, inputs, context)
@@ -114,7 +112,7 @@ class UnitPruner(ABC):
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
         """Zero: pruning adds nothing to the loss."""
-        return next(module.parameters()).new_zeros(())
+        return torch.zeros((), device=next(module.parameters()).device)
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """All parameters at ``lr``."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
+from laconic.modules import check_tensors
 from laconic.networks import computed_weights, duplicate, folded, inference, positional
 from laconic.sparsify.coupling.groups import Coupling, trace_coupling
 from laconic.sparsify.find_branches import find_branches
@@ -54,6 +55,7 @@ def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupli
     [('0.weight:0', 6)]
     """
     network = network_in(module, "find_groups")
+    check_tensors(network, "find_groups")
     view, given = positional(network, example)
     twin, inputs, tolerance = _exact_copy(view, given)
     trial = Trial(twin, inputs, tolerance, np.random.default_rng(seed))
