@@ -206,7 +206,7 @@ def save(
     >>> size, bool(abs(y - model(x).detach().numpy()).max() < 1e-6)
     (74, True)
     """
-    if isinstance(small, nn.Module):
+    if not isinstance(small, Compressed):
         small = _as_it_is(small, "save", example)
     elif example is not None:
         small = replace(small, example=example)
@@ -241,7 +241,7 @@ def quantize_activations(
     >>> [r.value for r in small.ranges], small.ranges[0].bounds
     ([0, 1], (0.0, 1.0000000591389835))
     """
-    if isinstance(small, nn.Module):
+    if not isinstance(small, Compressed):
         small = _as_it_is(small, "quantize_activations", None)
     if small.example is None:
         batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
@@ -250,7 +250,7 @@ def quantize_activations(
     return replace(small, ranges=found)
 
 
-def _as_it_is(model: nn.Module, verb: str, example: Any) -> Compressed:
+def _as_it_is(model: Any, verb: str, example: Any) -> Compressed:
     """A module that no method has worked on: all of its values are stored as they are."""
     plain, notes = plain_network(model, verb)
     if _ATTACHED in plain.__dict__:

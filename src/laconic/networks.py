@@ -151,7 +151,10 @@ def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     if not any(isinstance(part, (tuple, list, Mapping)) for part in parts):
         return module, example
     plain, parameters = type(module), list(inspect.signature(module.forward).parameters)
-    paths, spec = tree_flatten_with_path(((), dict(example)) if named else (tuple(example), {}))
+    if named:
+        order = sorted(example, key=lambda n: parameters.index(n) if n in parameters else len(parameters))
+        example = {name: example[name] for name in order}
+    paths, spec = tree_flatten_with_path(((), example) if named else (tuple(example), {}))
     places = [k for k, (_, leaf) in enumerate(paths) if isinstance(leaf, Tensor)]
     names = [_place(paths[k][0], parameters) for k in places]
     rest = [None if isinstance(leaf, Tensor) else leaf for _, leaf in paths]
