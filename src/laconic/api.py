@@ -217,7 +217,7 @@ def save(
     >>> size, bool(abs(y - model(x).detach().numpy()).max() < 1e-6)
     (74, True)
     """
-    if isinstance(small, nn.Module):
+    if not isinstance(small, Compressed):
         small = _as_it_is(small, "save", example)
     elif example is not None:
         small = replace(small, example=example)
@@ -260,7 +260,7 @@ def quantize_activations(
     >>> [r.value for r in small.ranges], small.ranges[0].bounds
     ([0, 1], (0.0, 1.0000000591389835))
     """
-    if isinstance(small, nn.Module):
+    if not isinstance(small, Compressed):
         small = _as_it_is(small, "quantize_activations", None)
     if small.example is None:
         batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
@@ -273,7 +273,7 @@ def quantize_activations(
     return replace(small, ranges=found)
 
 
-def _as_it_is(model: nn.Module, verb: str, example: Any) -> Compressed:
+def _as_it_is(model: Any, verb: str, example: Any) -> Compressed:
     """A module that no method has worked on: all of its values are stored as they are."""
     plain, notes = plain_network(model, verb)
     if _ATTACHED in plain.__dict__:
@@ -311,12 +311,11 @@ def _warn(notes: Iterable[str]) -> None:
 def _strip(network: nn.Module) -> None:
     """Take our bookkeeping off a plain network that a method copied from the prepared one, or wrapped."""
     for module in network.modules():
-        if _ATTACHED in module.__dict__:
-            _strip_one(module)
+        _strip_one(module)
 
 
 def _strip_one(module: nn.Module) -> None:
-    del module.__dict__[_ATTACHED]
+    module.__dict__.pop(_ATTACHED, None)
     hooks = module._forward_pre_hooks
     for key in [k for k, hook in hooks.items() if hook is _count_examples]:
         del hooks[key]
@@ -330,8 +329,9 @@ def _strip_one(module: nn.Module) -> None:
 
 def _add_progress(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     """State-dict hook: steps and examples travel with the weights, so that warm-up and schedules go on."""
-    context = prepared(module, "state_dict").context
-    state[prefix + _PROGRESS] = torch.tensor([context.step, context.examples])
+    attached = module.__dict__.get(_ATTACHED)
+    if attached is not None:  # a copy of an fx.GraphModule has its hooks, but no bookkeeping
+        state[prefix + _PROGRESS] = torch.tensor([attached.context.step, attached.context.examples])
 
 
 def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -345,7 +345,7 @@ def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: An
 
 def _count_examples(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Forward pre-hook: count the examples seen in training, so that schedules know the epoch."""
-    if not module.training:
+    if not module.training or _ATTACHED not in module.__dict__:
         return
     first = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)), None)
     if first is not None and first.ndim:

@@ -91,6 +91,7 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
     from laconic.export.stored import stored
     from laconic.methods.contract import Compressed
     from laconic.modules import plain_network
+    from laconic.networks import flattened
 
     given: Mapping[str, Tensor] = {}
     if isinstance(source, Compressed):
@@ -104,7 +105,7 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
         raise InputError(
             "cost_of needs an example input to see a module's shapes. Cure: cost_of(model, example)"
         )
-    source = plain_network(source, "cost_of").module
+    source, example = flattened(plain_network(source, "cost_of").module, example)
     with at("cost_of"):
         captured = capture(source, example)
     names, state = shared_names(source), source.state_dict()

@@ -54,6 +54,11 @@ def plain_network(model: Any, verb: str) -> PlainNetwork:
     """
     plain = network_in(model, verb)
     check_tensors(plain, verb)
+    reserved = next((name for name in plain.state_dict() if name.startswith("@")), None)
+    if reserved is not None:
+        raise ModelError(
+            f"{verb}: tensor {reserved!r}: names that begin with '@' are the file's own. Cure: rename it"
+        )
     if not computed_weights(plain):
         return PlainNetwork(plain)
     plain, names = folded(plain)
@@ -92,16 +97,17 @@ def unfit(tensor: Tensor) -> str | None:
         return f"is sparse ({str(tensor.layout).removeprefix('torch.')}). Cure: tensor.to_dense()"
     if tensor.dtype not in _STORED:
         return f"is {_short(tensor.dtype)}, which a file has no type for. Cure: tensor.float()"
-    if isinstance(tensor, nn.Parameter) and _overlaps(tensor):
-        return (
-            f"of shape {tuple(tensor.shape)} has several entries in one place of memory (it was expanded). "
-            "Cure: nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format))"
-        )
-    return None
+    return overlapping(tensor) if isinstance(tensor, nn.Parameter) else None
 
 
-def _overlaps(tensor: Tensor) -> bool:
-    return any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+def overlapping(tensor: Tensor) -> str | None:
+    """The same for a tensor that is written to, whose entries must not share memory with each other."""
+    if not any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+        return None
+    return (
+        f"of shape {tuple(tensor.shape)} has several entries in one place of memory (it was expanded). "
+        "Cure: tensor.clone(memory_format=torch.contiguous_format) in its place"
+    )
 
 
 def _short(dtype: torch.dtype) -> str:

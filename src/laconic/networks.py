@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from laconic.errors import InputError, ModelError
 from laconic.wrappers import unwrapped
@@ -175,6 +175,52 @@ def _remove_parametrization(module: Any, name: str) -> None:
         module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
+def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
+    """A nested example as a tuple of tensors, and a view of the network that takes them one by one.
+
+    A recurrent layer's states are such an input, ``(x, (h, c))``. The view shares everything with ``module``
+    and knows what is no tensor; its inputs are called after ``forward``'s parameters and the places within
+    them. An example that is not nested comes back as it is, with the module itself.
+
+    >>> view, inputs = flattened(nn.LSTM(2, 3), (torch.ones(4, 2), (torch.zeros(1, 3), torch.zeros(1, 3))))
+    >>> str(inspect.signature(view.forward)), len(inputs), view(*inputs)[0].shape
+    ('(input, hx_0, hx_1)', 3, torch.Size([4, 3]))
+    """
+    named = isinstance(example, Mapping)
+    parts = list(example.values()) if named else list(example) if isinstance(example, (tuple, list)) else []
+    if not any(isinstance(part, (tuple, list, Mapping)) for part in parts):
+        return module, example
+    plain, parameters = type(module), list(inspect.signature(module.forward).parameters)
+    if named:
+        order = sorted(example, key=lambda n: parameters.index(n) if n in parameters else len(parameters))
+        example = {name: example[name] for name in order}
+    paths, spec = tree_flatten_with_path(((), example) if named else (tuple(example), {}))
+    places = [k for k, (_, leaf) in enumerate(paths) if isinstance(leaf, Tensor)]
+    names = [_place(paths[k][0], parameters) for k in places]
+    rest = [None if isinstance(leaf, Tensor) else leaf for _, leaf in paths]
+
+    def forward(self: nn.Module, *values: Tensor) -> Any:
+        given = dict(zip(places, values, strict=True))
+        args, kwargs = tree_unflatten([given.get(k, leaf) for k, leaf in enumerate(rest)], spec)
+        return plain.forward(self, *args, **kwargs)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    forward.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in ("self", *names)])  # type: ignore[attr-defined]
+    view = copy.copy(module)
+    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    return view, tuple(paths[k][1] for k in places)
+
+
+def _place(path: Sequence[Any], parameters: Sequence[str]) -> str:
+    """What a tensor of a nested example is called: its parameter, then its places, joined by underscores."""
+    parts: list[Any] = [getattr(key, "idx", getattr(key, "key", key)) for key in path]
+    by_position, first, *inner = parts[0] == 0, *parts[1:]
+    if by_position:
+        first = parameters[first] if first < len(parameters) else f"input_{first}"
+    name = "_".join(str(part) for part in (first, *inner))
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
 def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """A network and tensors that it takes by position: the example's, in the order of ``forward``.
 
@@ -192,6 +238,7 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
     >>> view is net, [tuple(x.shape) for x in inputs]
     (True, [(1, 2), (1, 3)])
     """
+    module, example = flattened(module, example)
     if not isinstance(example, Mapping):
         inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
         for k, x in enumerate(inputs):

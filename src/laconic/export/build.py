@@ -19,6 +19,7 @@ from laconic.export.signature import Dynamic
 from laconic.export.stored import stored
 from laconic.export.verify import disagreement
 from laconic.modules import plain_network
+from laconic.networks import flattened
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
 
@@ -46,8 +47,9 @@ def build_packed(
     wrong shapes or values, an example that the module refuses).
     """
     module, folded = plain_network(module, "save")
+    module, example = flattened(module, example)
     names = shared_names(module)
-    before = (*folded, *_check_module(module, names))
+    before = (*folded, *_check_module(module))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
     with steps("capturing the graph"):
         captured, notes = _captured(module, example, dynamic)
@@ -116,15 +118,10 @@ def _captured(
     return captured, captured.notes
 
 
-def _check_module(module: nn.Module, names: Mapping[str, str]) -> tuple[str, ...]:
+def _check_module(module: nn.Module) -> tuple[str, ...]:
     """Refuse what no file can hold; notes on what it leaves out."""
     if not any(p.numel() for p in module.parameters()):
         raise ModelError(f"{type(module).__name__} has no parameters, so there is nothing to compress")
-    reserved = [name for name in names if name.startswith("@")]
-    if reserved:
-        raise ModelError(
-            f"tensor {reserved[0]!r}: names that begin with '@' are the file's own. Cure: rename it"
-        )
     left_out = []
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, torch.Tensor):

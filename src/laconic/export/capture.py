@@ -337,7 +337,7 @@ def _finish(
     kept = [
         name
         for name, first in names.items()
-        if name == first and (name in used or state[name].is_floating_point())
+        if name == first and (name in used or state[name].is_floating_point() or state[name].is_complex())
     ]
     constants = tuple(RawTensor(name, array) for name, array in low.constants.items() if name in used)
     order = {name: k for k, name in enumerate([*kept, *(c.name for c in constants)])}

@@ -12,6 +12,7 @@ from torch import nn
 from laconic.errors import CaptureError, DataError, InputError, at
 from laconic.export.build import build_packed
 from laconic.export.program import as_arguments, by_position
+from laconic.networks import flattened
 from laconic.records import ActivationRange, AnyArray, Tensor
 from laconic.runtime import RangeChoice, calibrate
 from laconic.runtime.precision import NO_CALIBRATION
@@ -63,7 +64,7 @@ def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[t
             f"calibration batches come as a {type(batches).__name__}. Cure: a list of batches, or a loader"
         )
     for batch in batches:
-        given = as_arguments(by_position(module, batch)[1])
+        given = as_arguments(by_position(*flattened(module, batch))[1])
         if len(given) < count:
             raise DataError(f"the network takes {count} inputs, a calibration batch has {len(given)}")
         yield given[:count]

@@ -13,7 +13,7 @@ from torch import nn
 from laconic import pack
 from laconic.errors import RestoreError
 from laconic.export.stored import EXTRA_STATE, stored_shape, taken_back
-from laconic.modules import unfit
+from laconic.modules import overlapping, unfit
 from laconic.networks import computed_weights, fold_in_place, folded
 from laconic.records import AnyArray, PackedModel
 from laconic.wrappers import unwrapped
@@ -119,7 +119,7 @@ def _check_one(name: str, values: AnyArray, tensor: torch.Tensor) -> None:
         raise RestoreError(
             f"tensor {name!r} has no memory (meta device). Cure: module.to_empty(device='cpu')"
         )
-    problem = unfit(tensor)
+    problem = unfit(tensor) or overlapping(tensor)
     if problem is not None:
         raise RestoreError(f"tensor {name!r} {problem}")
     if tuple(values.shape) != stored_shape(tensor):

@@ -74,7 +74,7 @@ class MagnitudePruning:
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
         """Zero: magnitude pruning adds nothing to the loss."""
-        return next(module.parameters()).new_zeros(())
+        return torch.zeros((), device=next(module.parameters()).device)
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """All parameters at ``lr``."""

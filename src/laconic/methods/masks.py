@@ -31,5 +31,5 @@ def without_masks(net: nn.Module) -> nn.Module:
     """``net`` itself, its masks removed."""
     for name in [n for n, _ in net.named_buffers(recurse=False) if n.startswith(PREFIX)]:
         delattr(net, name)
-    net.__dict__.pop(_NAMES)
+    net.__dict__.pop(_NAMES, None)  # a copy of an fx.GraphModule has none
     return net

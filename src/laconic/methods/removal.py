@@ -43,7 +43,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     """
     if small.example is None:
         raise InputError(
-            "removing units needs an example input of tensors. Cure: prepare with one, then convert"
+            "removing units needs an example input. Cure: dataclasses.replace(small, example=batch)"
         )
     coupling = find_groups(small.module, small.example)
     plan = dead_units(small.module, coupling, inputs=inputs)

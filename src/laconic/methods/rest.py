@@ -85,7 +85,12 @@ def mostly_raw(module: nn.Module, tensors: Collection[str], file_bytes: int) -> 
     if 2 * size <= file_bytes:
         return []
     count = "1 parameter as it is" if len(raw) == 1 else f"{len(raw)} parameters as they are"
-    cure = "fewer names in keep" if tensors else "laconic.compress, or laconic.prepare, train and convert"
+    if any(p.is_complex() for _, p in raw):
+        cure = "hold complex numbers as real ones (torch.view_as_real)"
+    elif tensors:
+        cure = "fewer names in keep, and a method that puts what it leaves on a grid"
+    else:
+        cure = "laconic.compress, or laconic.prepare, train and convert"
     first = f"the first {raw[0][0]!r}"
     return [f"{size} of the file's {file_bytes} bytes are {count} (raw), {first}. Cure: {cure}"]
 

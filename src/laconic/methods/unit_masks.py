@@ -88,7 +88,7 @@ def without_bookkeeping(net: nn.Module) -> nn.Module:
     """``net`` itself, its masks and averages removed."""
     for name in [n for n, _ in net.named_buffers(recurse=False) if n.startswith((_KEPT, _AVERAGE))]:
         delattr(net, name)
-    net.__dict__.pop(_ATTACHED)
+    net.__dict__.pop(_ATTACHED, None)  # a copy of an fx.GraphModule has none
     return net
 
 

@@ -112,7 +112,7 @@ class UnitPruner(ABC):
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
         """Zero: pruning adds nothing to the loss."""
-        return next(module.parameters()).new_zeros(())
+        return torch.zeros((), device=next(module.parameters()).device)
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """All parameters at ``lr``."""

@@ -82,8 +82,10 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     except Exception:  # noqa: BLE001 - tracing fails in many ways; all of them mean "not covered"
         return None
     with torch.no_grad():
-        for p in twin.requires_grad_(True).parameters():  # frozen ones too: they may well be alive
-            p.copy_((p != 0) / max(1, p[0].numel() if p.ndim > 1 else 1))
+        for p in twin.parameters():
+            if p.is_floating_point():
+                p.requires_grad_(True)  # frozen ones too: they may well be alive
+                p.copy_((p != 0) / max(1, p.numel() // max(1, len(p)) if p.ndim > 1 else 1))
     try:
         out = _Flow(graph).run(torch.ones(example.shape, dtype=torch.float64))
     except _NotCovered:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
+from laconic.modules import check_tensors
 from laconic.networks import computed_weights, duplicate, folded, inference, positional, refilled
 from laconic.progress import steps
 from laconic.sparsify.branches import Branches
@@ -57,6 +58,7 @@ def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupli
     [('0.weight:0', 6)]
     """
     network = network_in(module, "find_groups")
+    check_tensors(network, "find_groups")
     view, given = positional(network, example)
     with steps("finding groups"):
         coupling = _coupling(view, given, seed)
