@@ -14,22 +14,23 @@ from tests.helpers.parity import Fn, assert_parity
 X = torch.randn(3, 4)
 
 
-class Sorting(nn.Module):
+class RunningMaximum(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.sort(-1)[0]
+        return x.cummax(-1)[0]
 
 
 class Outer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.inner = nn.Linear(4, 4), Sorting()
+        self.first, self.inner = nn.Linear(4, 4), RunningMaximum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner(self.first(x))
 
 
 def test_an_operation_without_a_rule_is_named_with_its_module() -> None:
-    with pytest.raises(CaptureError, match=r"aten\.sort.*module 'inner' \(Sorting\).*Cure: .*restore"):
+    named = r"aten\.cummax.*module 'inner' \(RunningMaximum\).*Cure: torch\.cumsum.*restore"
+    with pytest.raises(CaptureError, match=named):
         capture(Outer(), X)
 
 
@@ -56,8 +57,13 @@ def test_double_precision_is_refused() -> None:
         (lambda x: F.dropout(x), "dropout stays active"),
         (lambda x: F.batch_norm(x, None, None, training=True), "running statistics"),
         (lambda x: x[x > 0], "mask|data-dependent|trace"),
-        (lambda x: F.adaptive_avg_pool1d(x[:, None], 3), "do not divide"),
-        (lambda x: F.softplus(x, 1.0, 0.5), "threshold 0.5"),
+        (lambda x: torch.fft.rfft(x).abs(), "cosines and sines"),
+        (lambda x: x.unique(), "size depends on the data"),
+        (
+            lambda x: F.max_unpool1d(*F.max_pool1d(x[:, None], 2, return_indices=True), 2),
+            "in place of unpool",
+        ),
+        (lambda x: torch.pdist(x), r"torch\.cdist"),
         (lambda x: x.round(decimals=2), "'decimals' has no rule for 2"),
         (lambda x: x.view(torch.int32), "bytes as another type"),
         (lambda x: F.max_pool1d(x[:, None], 2, return_indices=True), "has no rule"),

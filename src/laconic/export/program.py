@@ -16,6 +16,8 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from laconic.errors import CaptureError, InputError
+from laconic.export.cures import untraceable
+from laconic.export.in_place import mutates, without_in_place
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (0, ()),
@@ -106,7 +108,9 @@ def traces(
         any_worked = True
         yield program, note
     if not any_worked:
-        raise CaptureError(_reason(module, failure or RuntimeError("no example"))) from failure
+        raise CaptureError(
+            untraceable(type(module).__name__, failure or RuntimeError("no example"))
+        ) from failure
 
 
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...], axis: int | None) -> ExportedProgram:
@@ -144,19 +148,30 @@ def _widened(
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program without in-place operations, so that each value is written once."""
-    if not any(_mutates(node.target) for node in program.graph.nodes if node.op == "call_function"):
+    if not any(mutates(node.target) for node in program.graph.nodes) or without_in_place(program):
         return program
     with _quiet():
         functional: ExportedProgram = program.run_decompositions({})
     return functional
 
 
-def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
-    """The program with these operations taken apart by PyTorch, or None where it has no recipe."""
+def taken_apart(operations: set[Any]) -> set[Any]:
+    """Those of these operations that PyTorch has a recipe for."""
+    return set(_recipes(operations))
+
+
+def _recipes(operations: set[Any]) -> dict[Any, Any]:
+    if not operations:
+        return {}
     known = torch.export.default_decompositions()
     table = {op: known[op] for op in operations if op in known}
     composite = [op for op in operations if isinstance(op, torch._ops.OpOverload) and op not in table]
-    table |= {op: op.decompose for op in composite if op._can_decompose()}
+    return table | {op: op.decompose for op in composite if op._can_decompose()}
+
+
+def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
+    """The program with these operations taken apart by PyTorch, or None where it has no recipe."""
+    table = _recipes(operations)
     if not table:
         return None
     try:
@@ -165,22 +180,6 @@ def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgra
             return simpler
     except Exception:  # noqa: BLE001 - the operation is then refused by its own name, which says more
         return None
-
-
-def _mutates(target: Any) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
-
-
-def _reason(module: nn.Module, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    kind = type(error).__name__
-    cure = "Cure: pack the weights alone and load them with laconic.restore"
-    if "data-dependent" in text.lower() or "DataDependent" in kind or "GuardOnDataDependent" in kind:
-        return (
-            f"{type(module).__name__} takes a different path for different values "
-            f"(data-dependent control flow). {cure}, or rewrite the branch with torch.where"
-        )
-    return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
 
 
 @contextmanager
