@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from laconic.bayes.layers import LOCAL, Draws, NoiseSource, Variational, become, sampled_class
-from laconic.bayes.policy import Select, weights_by_module, weights_of
+from laconic.bayes.policy import Policy, Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.probe import Uses, check_model, duplicate, observe
+from laconic.bayes.probe import Uses, check_model, observe
 from laconic.errors import InputError, ModelError, NotPreparedError
+from laconic.networks import duplicate
 
 __all__ = [
     "check_model",
     "deterministic_of",
-    "duplicate",
     "make_bayesian",
     "means_only",
     "plain_copy",
@@ -49,13 +49,15 @@ def make_bayesian(
     init_log_var: float,
     noise: NoiseSource,
     select: Select | None = None,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
 ) -> nn.Module:
     r"""A copy of ``model`` with a posterior :math:`N(w, e^{init\_log\_var})` around each present weight w.
 
     In training mode its forward pass samples, in eval mode it is the plain network's. ``example`` is one
     batch; it shows which layers run as layers (local reparameterisation) and which lend their weights to
     others or run several times (drawn whole, once per pass). ``select(name, parameter)`` may leave weights
-    out; biases, normalisation and frozen parameters are out already. ``model`` is left as it was.
+    out; biases, what scales channels and frozen parameters are out already, and ``policy`` says what else
+    is out or in. ``model`` is left as it was.
 
     Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
 
@@ -74,9 +76,13 @@ def make_bayesian(
     uses = observe(model, example)
     net = duplicate(model)
     draws = Draws(noise)
-    chosen = weights_by_module(net, select)
+    chosen = weights_by_module(net, select, policy)
     if not chosen:
-        raise ModelError(f"{type(model).__name__} has no weight for a posterior. Cure: a wider select")
+        raise ModelError(
+            f"{type(model).__name__} has no weight for a posterior: all are frozen, kept, biases or scales. "
+            "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
+            "for what is to count as a weight"
+        )
     _swap(net, chosen, uses, draws, init_log_var)
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
     return net

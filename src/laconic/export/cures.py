@@ -6,8 +6,11 @@ import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
+import sympy  # type: ignore[import-untyped]  # torch.export's own algebra of sizes
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 _ALONE = "pack the weights alone and load them with laconic.restore"
 _FIXED_SIZE = "keep the size fixed and mark entries with torch.where"
@@ -28,7 +31,6 @@ _PACKED = (
     "pad the batch, run the layer over the padded batch, and take each sequence's last output by "
     "torch.gather at its length - 1 (the same outputs for one direction; for two, run a reversed copy)"
 )
-_CALLS_OF_PACKING = ("pack_padded_sequence", "pad_packed_sequence", "pack_sequence")
 
 
 def cure_for(operation: str) -> str:
@@ -45,7 +47,7 @@ def untraceable(network: str, error: Exception) -> str:
     """Why PyTorch cannot trace a network, where in its code, and what to do."""
     frames = list(_frames(error))
     place = _place(frames)
-    if any(frame.name in _CALLS_OF_PACKING for frame in frames):
+    if any(isinstance(value, PackedSequence) for frame in frames for value in frame.f_locals.values()):
         return f"{network} packs sequences{place}, which has no rule. Cure: {_PACKED}; or {_ALONE}"
     text = " ".join(str(error).split())
     kind = type(error).__name__
@@ -57,19 +59,22 @@ def untraceable(network: str, error: Exception) -> str:
     return f"PyTorch cannot trace {network}{place} ({kind}: {_first_sentence(text)}). Cure: {_ALONE}"
 
 
-def _frames(error: BaseException | None) -> Iterator[traceback.FrameSummary]:
+def _frames(error: BaseException | None) -> Iterator[FrameType]:
     """The calls that led to an error, and to those that it came from; the innermost last."""
     while error is not None:
-        yield from traceback.extract_tb(error.__traceback__)
+        yield from (frame for frame, _ in traceback.walk_tb(error.__traceback__))
         error = error.__cause__ or error.__context__
 
 
-def _place(frames: list[traceback.FrameSummary]) -> str:
-    """The innermost line that is neither PyTorch's nor ours."""
-    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
-    own = [f for f in frames if not f.filename.startswith(libraries) and f.name not in ("<module>",)]
-    own = [f for f in own if f.filename.endswith(".py") and "site-packages/sympy" not in f.filename]
-    return f" at {Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}" if own else ""
+def _place(frames: list[FrameType]) -> str:
+    """The innermost ``forward`` that is neither PyTorch's nor ours: a file and a line."""
+    libraries = tuple(str(Path(file).parent) for file in (torch.__file__, sympy.__file__, __file__))
+    own = [f for f in frames if not f.f_code.co_filename.startswith((*libraries, "<"))]
+    code = own[-1].f_code if own else None
+    inside = code is not None and code.co_name != "<module>"
+    return (
+        f" at {Path(code.co_filename).name}:{own[-1].f_lineno} in {code.co_name}" if inside and code else ""
+    )
 
 
 def _first_sentence(text: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from laconic.errors import CaptureError
-from laconic.export.lowering import Call, Lowering, Ref, Rule, Value, is_free, same_shape
-from laconic.export.rules_math import cast
+from laconic.export.lowering import Call, Lowering, Ref, Rule, Size, Value, is_free, same_shape
+from laconic.export.rules_math import binary, cast
 from laconic.export.rules_shapes import SHAPE_RULES
 
 aten = torch.ops.aten
@@ -145,21 +146,29 @@ def _indexed(low: Lowering, call: Call) -> Value:
         )
     if len(given) == 1:
         return low.emit("take", x, indices[given[0]], axis=given[0])
-    sizes = x.shape[given[0] : given[-1] + 1]
-    if given != list(range(given[0], given[-1] + 1)) or any(map(is_free, sizes)):
-        raise CaptureError("indexing several axes is understood for neighbours of fixed size. Cure: gather")
-    flat: Value = torch.zeros((), dtype=torch.int64)
-    for k, size in zip(given, sizes, strict=True):
-        index = indices[k]
-        if index is not None:
-            flat = _plus(low, _times(low, flat, int(size)), _counted(low, index, int(size)))
-    shape = [0] * given[0] + [-1] + [_kept(s) for s in x.shape[given[-1] + 1 :]]
-    return low.emit("take", low.emit("reshape", x, shape=tuple(shape)), flat, axis=given[0])
+    first, last = given[0], given[-1]
+    if given != list(range(first, last + 1)):
+        raise CaptureError("indexing several axes is understood for neighbours. Cure: gather")
+    merged = math.prod(x.shape[first : last + 1])
+    flat = low.reshape(x, (*x.shape[:first], merged, *x.shape[last + 1 :]), x.shape)
+    place: Value = _from_the_front(low, indices[first], x.shape[first])
+    for axis in given[1:]:  # rows * columns of a row + column
+        step = _from_the_front(low, indices[axis], x.shape[axis])
+        place = binary(low, "add", binary(low, "mul", place, x.shape[axis], torch.int64), step, torch.int64)
+    return low.emit("take", flat, place, axis=first)
+
+
+def _from_the_front(low: Lowering, index: Any, size: Size) -> Value:
+    """Indices that may count from the end, counted from the front."""
+    index = cast(low, index, torch.int64)
+    if isinstance(index, torch.Tensor) and not is_free(size):
+        return index % int(size)
+    return binary(low, "remainder", index, size, torch.int64)
 
 
 def _kept(size: Any) -> int:
     if is_free(size):
-        raise CaptureError("indexing several axes before a free one has no rule. Cure: gather")
+        raise CaptureError("this needs a size that is the same in every call. Cure: leave that axis fixed")
     return int(size)
 
 
@@ -172,28 +181,6 @@ def _without_masks(indices: Sequence[Value | None]) -> list[Value | None]:
         else:
             found.append(index)
     return found
-
-
-def _counted(low: Lowering, index: Value, size: int) -> Value:
-    """An index counted from the front."""
-    if isinstance(index, torch.Tensor):
-        return index % size
-    negative = low.emit("lt", index, torch.tensor(0, dtype=index.dtype))
-    shifted = low.emit("add", index, torch.tensor(size, dtype=index.dtype))
-    return Ref(low.emit("where", negative, shifted, index).id, index.shape, index.dtype)
-
-
-def _times(low: Lowering, x: Value, factor: int) -> Value:
-    if isinstance(x, torch.Tensor):
-        return x * factor
-    return Ref(low.emit("mul", x, torch.tensor(factor, dtype=x.dtype)).id, x.shape, x.dtype)
-
-
-def _plus(low: Lowering, x: Value, y: Value) -> Value:
-    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
-        return x + y
-    dtype = x.dtype if isinstance(x, Ref) else y.dtype
-    return Ref(low.emit("add", cast(low, x, dtype), cast(low, y, dtype)).id, (), dtype)
 
 
 def _repeated(low: Lowering, call: Call) -> Value:

@@ -122,21 +122,21 @@ _LAYERS = (
 
 _SHAPES = (
     _op(17, "flatten", "x", 1, 1, _int("axis", 1)),
-    _op(18, "reshape", "x", 1, 1, _ints("shape", -1)),
+    _op(18, "reshape", "x", 1, 1 + MAX_RANK, _ints("shape", -1)),
     _op(19, "permute", "x", 1, 1, _ints("perm", 0, 2, 1)),
     _op(20, "unsqueeze", "x", 1, 1, _ints("dims", 1)),
     _op(21, "squeeze", "x", 1, 1, _ints("dims", -1)),
-    _op(22, "slice", "x", 1, 1, _int("axis", 1), _int("start", 0), _int("end", SLICE_END), _int("step", 1)),
+    _op(22, "slice", "x", 1, 3, _int("axis", 1), _int("start", 0), _int("end", SLICE_END), _int("step", 1)),
     _op(23, "select", "x", 1, 1, _int("axis", 1), _int("index", 0)),
     _op(24, "concat", "xx", 1, None, _int("axis", 1)),
     _op(25, "stack", "xx", 1, None, _int("axis", 1)),
-    _op(26, "expand", "x", 1, 1, _ints("shape", -1)),
+    _op(26, "expand", "x", 1, 1 + MAX_RANK, _ints("shape", -1)),
     _op(27, "tile", "x", 1, 1, _ints("repeats", 1)),
     _op(28, "pad", "x", 1, 1, _ints("pads", 1, 1, 1, 1), _choice("mode", *PAD_MODES), _float("value", 0.0)),
     _op(29, "cast", "x", 1, 1, _choice("to", *DTYPES)),
     _op(30, "take", "xt", 2, 2, _int("axis", 0)),
     _op(31, "gather", "xt", 2, 2, _int("axis", 1)),
-    _op(32, "resize", "x", 1, 1, _ints("size", 1), _choice("mode", *RESIZE_MODES), _flag("align")),
+    _op(32, "resize", "x", 1, 1 + MAX_RANK, _ints("size", 1), _choice("mode", *RESIZE_MODES), _flag("align")),
     _op(33, "pixel_shuffle", "x", 1, 1, _int("factor", 2)),
     _op(34, "matmul", "xx", 2, 2),
     _op(35, "einsum", "xx", 1, None, AttrSpec("equation", "text", "")),
@@ -145,6 +145,18 @@ _SHAPES = (
     _op(38, "cumsum", "x", 1, 1, _int("axis", -1)),
 )
 
+SIZED = ("reshape", "expand", "slice", "resize")
+"""Operations whose inputs behind the first are sizes: int64 numbers that a call tells."""
+
+GIVEN = -2
+"""An entry of a shape that stands for the next of the sizes among the inputs."""
+
+_SIZES = (
+    _op(39, "size", "x", 1, 1, _int("axis", 1)),
+    _op(40, "arange", "x", 1, 1),
+    _op(41, "floor_divide", "xt", 2, 2),
+    _op(42, "remainder", "xt", 2, 2),
+)
 _GRID_MODE, _GRID_PADDING = _choice("mode", *GRID_MODES), _choice("padding", *GRID_PADS)
 _SEARCHES = (
     _op(49, "topk", "x", 1, 1, _int("k", 1, 1), _int("axis", -1), _flag("smallest"), n_outputs=2),
@@ -183,6 +195,7 @@ _ACTIVATIONS = (
 OPS: tuple[OpSpec, ...] = (
     *_LAYERS,
     *_SHAPES,
+    *_SIZES,
     *_SEARCHES,
     *(_op(64 + k, name, "x", 1, 1) for k, name in enumerate(_PLAIN)),
     *_ACTIVATIONS,

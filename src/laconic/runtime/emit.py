@@ -29,7 +29,7 @@ class Plan:
 
     def __init__(self, model: PackedModel, graph: Graph) -> None:
         self.tensors = model.tensors
-        self.builder = Builder(model.tensors, graph.inputs)
+        self.builder = Builder(model.tensors, graph.inputs, graph.result_names)
         self.exact: dict[int, str] = {}
         self.types: dict[int, str] = {}
         self.steps = nodes_alone(graph)
@@ -96,7 +96,7 @@ def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str
 def _output_type(node: Node, inputs: list[str]) -> str:
     if node.op in _BOOLEAN:
         return "bool"
-    if node.op in ("argmax", "argmin"):
+    if node.op in ("argmax", "argmin", "size", "arange"):
         return "int64"
     if node.op == "cast":
         return text_of(node, "to")
