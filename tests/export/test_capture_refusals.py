@@ -163,3 +163,43 @@ def test_parameters_buffers_and_lifted_constants() -> None:
     model = assert_parity(Positions(), X)
     # the two tensors that no state dict holds are folded into one constant; the counter is not read
     assert [t.name for t in model.tensors] == ["scale", "kept", "@0"]
+
+
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        rows = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.lstm(rows)[1][0][-1]
+
+
+class Gathered(Padded):
+    """What the cure says: the last output of each sequence, from the padded batch."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        outputs = self.lstm(x)[0]
+        last = (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])
+        return outputs.gather(1, last)[:, 0]
+
+
+def test_packed_sequences_are_named_with_a_cure_that_gives_the_same_numbers() -> None:
+    x, lengths = torch.randn(3, 5, 4), torch.tensor([5, 2, 3])
+    with pytest.raises(CaptureError, match=r"packs sequences at test_\w+\.py:\d+ in forward.*Cure: .*gather"):
+        capture(Padded(), (x, lengths))
+    cured, plain = Gathered().eval(), Padded().eval()
+    cured.load_state_dict(plain.state_dict())
+    assert torch.allclose(cured(x, lengths), plain(x, lengths), atol=1e-6)
+    assert_parity(cured, x, lengths)
+
+
+def test_what_has_no_rule_is_named_after_one_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal that no other trace would change costs one trace, and nothing is taken apart before it."""
+    traced: list[object] = []
+    export = torch.export.export
+    monkeypatch.setattr(torch.export, "export", lambda *a, **k: traced.append(a) or export(*a, **k))
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", None)
+    with pytest.raises(CaptureError, match=r"aten\.cummax"):
+        capture(Fn(lambda x: torch.special.entr(x.sigmoid()).cummax(1)[0]), X)
+    assert len(traced) == 1

@@ -19,6 +19,7 @@ from laconic.export.signature import Dynamic
 from laconic.export.stored import stored
 from laconic.export.verify import disagreement
 from laconic.modules import plain_network
+from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
@@ -91,12 +92,14 @@ def save(
     ``ranges`` are the activation ranges of the same module, for int8. Notes (a weights-only file, a fixed
     batch size) are issued as warnings.
     """
-    model, notes = build_packed(module, tensors, example, dynamic)
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    if ranges and model.graph is not None:
-        model = replace(model, graph=replace(model.graph, ranges=ranges))
-    return pack.write(path, model)
+    with steps("saving", text="tracing the network and comparing it with the file") as advance:
+        model, notes = build_packed(module, tensors, example, dynamic)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        if ranges and model.graph is not None:
+            model = replace(model, graph=replace(model.graph, ranges=ranges))
+        advance("coding the weights")
+        return pack.write(path, model)
 
 
 def _captured(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-import sympy  # type: ignore[import-untyped]  # torch.export's own algebra of sizes
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
@@ -68,13 +67,12 @@ def _frames(error: BaseException | None) -> Iterator[FrameType]:
 
 def _place(frames: list[FrameType]) -> str:
     """The innermost ``forward`` that is neither PyTorch's nor ours: a file and a line."""
-    libraries = tuple(str(Path(file).parent) for file in (torch.__file__, sympy.__file__, __file__))
-    own = [f for f in frames if not f.f_code.co_filename.startswith((*libraries, "<"))]
-    code = own[-1].f_code if own else None
-    inside = code is not None and code.co_name != "<module>"
-    return (
-        f" at {Path(code.co_filename).name}:{own[-1].f_lineno} in {code.co_name}" if inside and code else ""
-    )
+    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+    for frame in reversed(frames):
+        file, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+        if not (str(file).startswith(libraries) or "sympy" in file.parts or name == "<module>"):
+            return f" at {file.name}:{frame.f_lineno} in {name}"
+    return ""
 
 
 def _first_sentence(text: str) -> str:

@@ -22,6 +22,7 @@ from laconic.errors import InputError
 from laconic.export.build import build_packed
 from laconic.methods.contract import Compressed, Judge, Score
 from laconic.pack import coded_bytes, encode
+from laconic.progress import steps
 from laconic.quantize.rate_distortion import RateDistortion, quantize
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
@@ -135,11 +136,13 @@ def _candidates(
     if judge is None:
         pairs = pairs[:1]
     found = []
-    for step, price in pairs:
-        tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
-        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
-        size = sum(coded_bytes(t) for t in tensors.values())
-        found.append(Candidate(step, price, tensors, size, judge.evaluate(plain) if judge else None))
+    with steps("choosing a grid", len(pairs)) as advance:
+        for step, price in pairs:
+            tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
+            load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
+            size = sum(coded_bytes(t) for t in tensors.values())
+            found.append(Candidate(step, price, tensors, size, judge.evaluate(plain) if judge else None))
+            advance()
     return found
 
 
