@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
+from laconic.export.cures import cure_for
 from laconic.export.lowering import Call, Lowering, Ref, Rule, any_free, is_free, tensors_in
 from laconic.export.program import (
     Example,
@@ -22,6 +23,7 @@ from laconic.export.program import (
     evaluation_copy,
     flat,
     run_example,
+    taken_apart,
     traces,
 )
 from laconic.export.rules_elementwise import ELEMENTWISE_RULES
@@ -121,6 +123,8 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
         low = Lowering(axis_names={} if free is None else free.names, input_names=inputs)
         try:
             results = _lower(_without_unknown(program), low, names)
+        except _NoRule:
+            raise
         except CaptureError as error:  # perhaps only the free dimension was in the way
             failure = failure or error
             continue
@@ -134,11 +138,29 @@ def _without_unknown(program: ExportedProgram) -> ExportedProgram:
     """Let PyTorch take apart what has no rule; what remains is refused during lowering."""
     for _ in range(3):
         unknown = {n.target for n in _calls(program) if not _known(n.target)}
+        _refuse_early(program, unknown)
         simpler = decomposed(program, unknown) if unknown else None
         if simpler is None:
             break
         program = simpler
     return program
+
+
+class _NoRule(CaptureError):
+    """No other trace of the network would help."""
+
+
+def _refuse_early(program: ExportedProgram, unknown: set[Any]) -> None:
+    """Name an operation on run-time values without rule or recipe before anything is taken apart."""
+    final = {target for target in unknown if isinstance(target, torch._ops.OpOverload)} - taken_apart(unknown)
+    specs = program.graph_signature.input_specs
+    inputs = {spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT}
+    running: set[torch.fx.Node] = set()
+    for node in program.graph.nodes if final else ():
+        if node.name in inputs or any(source in running for source in node.all_input_nodes):
+            running.add(node)
+            if node.target in final and node.users:
+                raise _NoRule(_where(node, _without_rule(node.target)))
 
 
 def _calls(program: ExportedProgram) -> Iterator[torch.fx.Node]:
@@ -234,7 +256,7 @@ def _apply_rule(target: Any, low: Lowering, args: Mapping[str, Any], result: Any
     """The value that a rule gives; what the rule has not looked at must have no effect."""
     rule = RULES.get(target.overloadpacket)
     if rule is None:
-        raise CaptureError("it draws random numbers" if _is_random(target) else "it has no rule")
+        raise _without_rule(target)
     call = Call(target.overloadpacket.__name__, args, result)
     value = rule(low, call)
     defaults = {a.name: a.default_value for a in target._schema.arguments if a.has_default_value()}
@@ -242,6 +264,11 @@ def _apply_rule(target: Any, low: Lowering, args: Mapping[str, Any], result: Any
         if name not in defaults or not _equal(args[name], defaults[name]):
             raise CaptureError(f"argument {name!r} has no rule for {_short(args[name])}")
     return value
+
+
+def _without_rule(target: Any) -> CaptureError:
+    why = "it draws random numbers" if _is_random(target) else "it has no rule"
+    return CaptureError(f"{why}. {cure_for(target.overloadpacket.__name__)}")
 
 
 def _is_random(target: Any) -> bool:
@@ -273,7 +300,7 @@ def _where(node: torch.fx.Node, error: Exception) -> str:
     place = f"module {path!r} ({kind.rpartition('.')[2]})" if path else "the network's own forward"
     text = str(error).rstrip(".")
     if "Cure:" not in text:
-        text += ". Cure: rewrite it with covered operations, or pack the weights alone (see laconic.restore)"
+        text += f". {cure_for(str(node.target).removeprefix('aten.').partition('.')[0])}"
     return f"operation {node.target} in {place} cannot be captured: {text}"
 
 
