@@ -147,7 +147,9 @@ def save(small: Compressed, path: str | os.PathLike[str], *, calibrate: Iterable
     """Write one self-contained .lac file and return its length in bytes.
 
     With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
-    its activations become int8, and ``laconic.runtime.load`` runs it in int8.
+    its activations become int8, and ``laconic.runtime.load`` runs it in int8 where that is faster. The
+    calibrated network runs in int8 before it is written; where it cannot, or computes other numbers than
+    integer arithmetic does, the file is written for float32 alone, with a warning that says why.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).

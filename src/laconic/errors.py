@@ -66,6 +66,10 @@ class WriteError(LaconicError, OSError):
     """A file could not be written (disk full, no permission); the old file still stands."""
 
 
+class EngineError(LaconicError):
+    """An engine does not run a network whose file is right: names the engine, its option, the processor."""
+
+
 # --- what is wrong with a .lac file ---------------------------------------------------------
 
 

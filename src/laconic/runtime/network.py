@@ -7,10 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from laconic.errors import InputError
+from laconic.errors import EngineError, InputError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
-from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
+from laconic.runtime.engines import (
+    Assembly,
+    Engine,
+    LayerChoice,
+    OpenVinoNetwork,
+    Options,
+    assemble,
+    installed,
+)
 from laconic.runtime.precision import Precision, with_precision
 
 
@@ -19,7 +27,8 @@ class Network:
 
     ``inputs`` are the expected types and shapes (None marks a free dimension), ``outputs`` the number
     of arrays that a call returns, ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how
-    each linear layer runs and why (see :func:`load`); in int8, which layers stay float32.
+    each linear layer runs and why (see :func:`load`); in int8, which layers stay float32. ``notes`` say which
+    arithmetic runs and why, and what an engine refused.
     """
 
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
@@ -31,10 +40,7 @@ class Network:
             (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
             for spec in self.inputs
         )
-        self._openvino = (
-            OpenVinoNetwork(model, options.threads, limits) if self.engine == "openvino" else None
-        )
-        self._assembly = None if self._openvino else assemble(model, options, limits)
+        self._openvino, self._assembly, self.notes = _engine(model, options, limits)
         self.outputs = len(model.graph.outputs) if model.graph else 0
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
@@ -90,8 +96,9 @@ class Network:
         self._check(arrays)
 
     def describe(self) -> str:
-        """How the network runs, in words: the engine, then a line for each linear layer."""
-        return "\n".join([f"engine {self.engine}, {self.nbytes} bytes of weights", *map(str, self.layers)])
+        """How the network runs, in words: the engine, what was chosen, then a line for each linear layer."""
+        first = f"engine {self.engine}, {self.nbytes} bytes of weights"
+        return "\n".join([first, *self.notes, *map(str, self.layers)])
 
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         if self._openvino is not None:
@@ -118,6 +125,26 @@ class Network:
                     f"input {k} must have shape {_shape_text(spec.shape)}, got {_shape_text(array.shape)}. "
                     f"Cure: {_cure(spec.shape, array.shape)}"
                 )
+
+
+def _engine(
+    model: PackedModel, options: Options, limits: Limits
+) -> tuple[OpenVinoNetwork | None, Assembly | None, tuple[str, ...]]:
+    """The network in OpenVINO or in steps, and notes.
+
+    OpenVINO is also tried where ONNX Runtime refuses and the engine was left open.
+
+    Raises ``EngineError`` when none is left, or one was asked for by name.
+    """
+    if options.engine == "openvino":
+        return OpenVinoNetwork(model, options.threads, limits), None, ()
+    try:
+        assembly = assemble(model, options, limits)
+    except EngineError as error:
+        if options.engine not in ("auto", "fastest") or not installed():
+            raise
+        return OpenVinoNetwork(model, options.threads, limits), None, (f"OpenVINO runs it: {error}",)
+    return None, assembly, assembly.notes
 
 
 def _shape_text(shape: tuple[int | None, ...]) -> str:
@@ -148,8 +175,9 @@ def load(
     """Read a .lac file (or its bytes) and make it ready to run.
 
     ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim.
-    ``precision``: "auto" runs a calibrated file in int8 and any other in float32, "fp32" ignores the
-    activation ranges, "int8" insists on them. ``engine`` says what runs it:
+    ``precision``: "auto" runs a calibrated file in int8, or in float32 where that is faster on this machine
+    (measured and kept as below), "fp32" ignores the activation ranges, "int8" insists on them. ``engine``
+    says what runs it:
 
     - ``auto``: ONNX Runtime, but each large linear layer takes the way that is fastest on this machine for
       ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices. That is
@@ -160,14 +188,16 @@ def load(
     - ``onnxruntime``: dense everywhere; ``openvino``: the same in OpenVINO, where that is installed.
     - ``sparse``: our kernel for every linear layer with at least 50 % zeros, unmeasured.
 
-    In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``.
+    In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``
+    and ``Network.notes``.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
-    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
+    without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
+    runs here, ``OSError`` when there is no file.
     """
     from laconic import pack
 
-    options = Options(engine, threads, batch)
+    options = Options(engine, threads, batch, faster=precision == "auto")
     if isinstance(source, bytes):
         model = pack.decode(source, limits=limits)
     else:
