@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from laconic.pack.ops import make_node
-from laconic.records import FloatArray, Graph, IntTensor, PackedModel, UniformGrid, ValueSpec
+from laconic.records import FloatArray, Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network
 from laconic.runtime.engines import choice, measure
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
@@ -47,6 +47,26 @@ def test_a_row_does_not_change_others(way: Way | OwnWay, extreme: float) -> None
         assert np.abs(after - right).max() < 0.02 * np.abs(right).max()
     if extreme == 0:
         assert not after[2].any()
+
+
+def test_a_bias_behind_an_8_bit_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime fuses what follows an integer product, and would take one scale for all rows."""
+    monkeypatch.setattr(choice, "SMALL", 1)
+    monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
+    only = "8-bit-int8"
+    monkeypatch.setattr(
+        choice, "fastest_calls", lambda calls: {way: 1e-6 if way == only else 1e-3 for way in calls}
+    )
+    nodes = (make_node("linear", (0, -1, -2)), make_node("relu", (1,)))
+    shift = RawTensor("b", np.linspace(-2, 2, 24, dtype=F32))
+    graph = Graph((ValueSpec("float32", (None, 72)),), nodes, (2,))
+    weight = ternary(24, 72)
+    network = Network.from_packed(PackedModel((weight, shift), graph), 1, engine="fastest")
+    assert network.layers[0].way == only
+    x = np.random.default_rng(0).standard_normal((6, 72)).astype(F32) * F32([[1], [10], [1], [0], [3], [1]])
+    right = np.maximum(x @ weight.values().T + shift.array, 0)
+    largest = np.abs(right).max(1, keepdims=True)
+    assert (np.abs(network(x) - right) < 0.02 * largest).all()
 
 
 def test_a_claim_of_many_rows_is_measured_at_few(monkeypatch: pytest.MonkeyPatch) -> None:

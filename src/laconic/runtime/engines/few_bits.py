@@ -168,7 +168,7 @@ def _integer_nodes(
         f"{stem}/zero": np.asarray(128, dtype=np.uint8),
     }
     kept = {name.rpartition("/")[2]: name for name in weights}
-    size, most, some, scale, ratio, near, moved, q, sums, real, factor = (
+    size, most, some, scale, ratio, near, moved, q, sums, real, stepped = (
         f"{stem}/{k}" for k in ("a", "m", "l", "s", "d", "n", "h", "q", "p", "r", "f")
     )
     nodes = [
@@ -182,8 +182,9 @@ def _integer_nodes(
         helper.make_node("Cast", [moved], [q], to=TensorProto.UINT8),
         helper.make_node("MatMulInteger", [q, kept["int8"], kept["zero"]], [sums]),
         helper.make_node("Cast", [sums], [real], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [scale, kept["step"]], [factor]),
-        helper.make_node("Mul", [real, factor], [y]),
+        # one after the other: a product of the two is fused into a kernel that knows no scale by row
+        helper.make_node("Mul", [real, kept["step"]], [stepped]),
+        helper.make_node("Mul", [stepped, scale], [y]),
     ]
     return nodes, dict(weights)
 
