@@ -39,7 +39,7 @@ def test_save_with_batches_writes_a_file_that_runs_in_int8(small: Compressed, tm
     assert plain < length <= plain + 20
     with torch.no_grad():
         wanted = small.module(X).numpy()
-    got = np.asarray(load(tmp_path / "int8.lac", threads=1)(X.numpy()))
+    got = np.asarray(load(tmp_path / "int8.lac", threads=1, precision="int8")(X.numpy()))
     assert 0 < np.abs(got - wanted).max() < 0.05 * np.abs(wanted).max()
     assert np.allclose(load(tmp_path / "int8.lac", precision="fp32")(X.numpy()), wanted, atol=1e-5)
     assert (

@@ -200,7 +200,9 @@ def save(
     not name have the example's size. Without it the batch is free, where the network allows it.
 
     With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
-    its activations become int8, and ``laconic.runtime.load`` runs it in int8.
+    its activations become int8, and ``laconic.runtime.load`` runs it in int8 where that is faster. The
+    calibrated network runs in int8 before it is written; where it cannot, or computes other numbers than
+    integer arithmetic does, the file is written for float32 alone, with a warning that says why.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
     load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full), ModelError

@@ -93,15 +93,19 @@ def save(
 ) -> int:
     """Write one .lac file (see :func:`build_packed`) and return its length in bytes.
 
-    ``ranges`` are the activation ranges of the same module, for int8. Notes (a weights-only file, a fixed
-    batch size) are issued as warnings.
+    ``ranges`` are the activation ranges of the same module, for int8; they are left out where the network
+    does not run in int8 on this machine. Notes (a weights-only file, a fixed batch size, int8 left out) are
+    issued as warnings.
     """
     with steps("saving"):
         model, notes = build_packed(module, tensors, example, dynamic)
+        if ranges and example is not None:
+            from laconic.export.int8_check import checked_ranges
+
+            model, note = checked_ranges(module, model, ranges, example)
+            notes = (*notes, note) if note else notes
         for note in notes:
             warnings.warn(note, stacklevel=2)
-        if ranges and model.graph is not None:
-            model = replace(model, graph=replace(model.graph, ranges=ranges))
         with steps("encoding"):
             return pack.write(path, model)
 

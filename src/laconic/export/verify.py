@@ -29,7 +29,7 @@ def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str
     The module is left as it was.
     """
     try:
-        network = Network.from_packed(_as_read(model), threads=torch.get_num_threads())
+        network = Network.from_packed(as_read(model), threads=torch.get_num_threads())
     except Exception as error:  # noqa: BLE001 - whatever keeps the file from running is told to the user
         return f"the captured graph does not run ({_first_line(error)})"
     view, example = by_position(module, example)
@@ -47,7 +47,7 @@ def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str
     return None
 
 
-def _as_read(model: PackedModel) -> PackedModel:
+def as_read(model: PackedModel) -> PackedModel:
     """The model with the graph that a reader will find."""
     if model.graph is None:
         return model

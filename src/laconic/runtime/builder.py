@@ -99,6 +99,12 @@ class Builder:
             self.initialisers[self._constants[key]] = array
         return self._constants[key]
 
+    def unshared(self, array: AnyArray) -> str:
+        """The name of an initialiser that is this caller's alone, however many others have these values."""
+        name = self._fresh("const")
+        self.initialisers[name] = array
+        return name
+
     def ints(self, values: Sequence[int]) -> str:
         """A one-dimensional int64 constant (axes, shapes, pads)."""
         return self.constant(np.asarray(values, dtype=np.int64))

@@ -1,32 +1,47 @@
-"""What this machine's processor does to int8 products."""
+"""The processor that runs us: its name, and what ONNX Runtime does to int8 products on it."""
 
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-_X86 = ("x86_64", "amd64", "i386", "i686")
+import numpy as np
 
 
-def int8_saturates(machine: str | None = None, flags: str | None = None) -> bool:
-    """Whether uint8 x int8 products may saturate in 16 bits: x86 processors without VNNI instructions.
+def processor() -> str:
+    """The processor's model, as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
-    ``machine`` and ``flags`` stand for this machine's own, as ``platform.machine`` and ``/proc/cpuinfo`` tell
-    them. Where nothing tells, an x86 processor is taken to be an old one.
 
-    >>> int8_saturates("x86_64", "fpu avx2"), int8_saturates("x86_64", "fpu avx512_vnni")
-    (True, False)
-    >>> int8_saturates("aarch64")
-    False
+@cache
+def int8_saturates() -> bool:
+    """Whether sums of two uint8 x int8 products are cut to 16 bits, as on x86 processors without VNNI.
+
+    ONNX Runtime multiplies there by ``vpmaddubsw``: 2 x 255 x 127 becomes 32,767. It is asked for such a
+    product, since what an operating system says of a processor need not be what programs find (emulators,
+    virtual machines). That takes half a millisecond, once in a process that runs int8.
     """
-    if (machine or platform.machine()).lower() not in _X86:
-        return False
-    return "vnni" not in (_own_flags() if flags is None else flags)
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
 
+    from laconic.runtime.onnx_build import IR_VERSION, OPSET
 
-def _own_flags() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line for line in lines if line.startswith("flags")), "")
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "saturation",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])],
+        [numpy_helper.from_array(np.full((4, 1), 127, np.int8), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    options = ort.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    product = session.run(None, {"x": np.full((1, 4), 255, np.uint8)})[0]
+    return int(product[0, 0]) != 4 * 255 * 127

@@ -100,7 +100,12 @@ def _grid(b: Builder, entry: ActivationRange) -> tuple[str, str]:
 
 
 def _rows(b: Builder, integers: AnyArray, scales: FloatArray, axis: int) -> str:
-    """Integers with one scale for each entry of ``axis``, as float32 values."""
-    zeros = b.constant(np.zeros(len(scales), integers.dtype))  # said, since some of the runtime's passes ask
-    held = b.constant(np.ascontiguousarray(integers))
+    """Integers with one scale for each entry of ``axis``, as float32 values.
+
+    Zero points are said, since some of the runtime's passes ask for them. On x86 processors without VNNI
+    another pass writes int8 weights anew as uint8, under names that it makes from the old ones: an
+    initialiser that two layers share would be written twice, which it refuses. So each layer has its own.
+    """
+    zeros = b.unshared(np.zeros(len(scales), integers.dtype))
+    held = b.unshared(np.ascontiguousarray(integers))
     return b.op("DequantizeLinear", held, b.constant(scales), zeros, axis=axis)

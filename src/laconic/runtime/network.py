@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from laconic.errors import InputError, at
+from laconic.errors import EngineError, InputError, at
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
-from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
+from laconic.runtime.engines import (
+    Assembly,
+    Engine,
+    LayerChoice,
+    OpenVinoNetwork,
+    Options,
+    assemble,
+    installed,
+)
 from laconic.runtime.forks import never_clean_up, watch
 from laconic.runtime.origin import Origin
 from laconic.runtime.packages import runners_needed
@@ -26,7 +34,8 @@ class Network:
     ``inputs`` are the expected names, types and shapes in order (None marks a free dimension, ``axes`` name
     them), ``outputs`` the number of arrays that a call returns, ``output_names`` what they are called,
     ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how each linear layer runs and why
-    (see :func:`load`); in int8, which layers stay float32.
+    (see :func:`load`); in int8, which layers stay float32. ``notes`` say which arithmetic runs and why, and
+    what an engine refused.
 
     A network can be copied, pickled (as its file's bytes and its options) and used after a fork; the twin, or
     the child at its first call, builds the network anew, which takes as long as a load.
@@ -48,10 +57,7 @@ class Network:
             (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
             for spec in self.inputs
         )
-        self._openvino = (
-            OpenVinoNetwork(model, options.threads, limits) if self.engine == "openvino" else None
-        )
-        self._assembly = None if self._openvino else assemble(model, options, limits)
+        self._openvino, self._assembly, self.notes = _engine(model, options, limits)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
@@ -142,8 +148,9 @@ class Network:
         self._check(arrays)
 
     def describe(self) -> str:
-        """How the network runs, in words: the engine, then a line for each linear layer."""
-        return "\n".join([f"engine {self.engine}, {self.nbytes} bytes of weights", *map(str, self.layers)])
+        """How the network runs, in words: the engine, what was chosen, then a line for each linear layer."""
+        first = f"engine {self.engine}, {self.nbytes} bytes of weights"
+        return "\n".join([first, *self.notes, *map(str, self.layers)])
 
     def after_fork(self) -> None:
         """In a forked child the engine's threads are gone: the next call builds the network anew."""
@@ -196,6 +203,26 @@ def _from_origin(kind: type[Network], origin: Origin) -> Network:
     return network
 
 
+def _engine(
+    model: PackedModel, options: Options, limits: Limits
+) -> tuple[OpenVinoNetwork | None, Assembly | None, tuple[str, ...]]:
+    """The network in OpenVINO or in steps, and notes.
+
+    OpenVINO is also tried where ONNX Runtime refuses and the engine was left open.
+
+    Raises ``EngineError`` when none is left, or one was asked for by name.
+    """
+    if options.engine == "openvino":
+        return OpenVinoNetwork(model, options.threads, limits), None, ()
+    try:
+        assembly = assemble(model, options, limits)
+    except EngineError as error:
+        if options.engine not in ("auto", "fastest") or not installed():
+            raise
+        return OpenVinoNetwork(model, options.threads, limits), None, (f"OpenVINO runs it: {error}",)
+    return None, assembly, assembly.notes
+
+
 def _known(spec: ValueSpec, got: tuple[int, ...], sizes: Mapping[str, tuple[int, str]]) -> str:
     """The axes whose size another input says otherwise, in words."""
     told = [
@@ -235,8 +262,9 @@ def load(
     """Read a .lac file (or its bytes) and make it ready to run.
 
     ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim.
-    ``precision``: "auto" runs a calibrated file in int8 and any other in float32, "fp32" ignores the
-    activation ranges, "int8" insists on them. ``engine`` says what runs it:
+    ``precision``: "auto" runs a calibrated file in int8, or in float32 where that is faster on this machine
+    (measured and kept as below), "fp32" ignores the activation ranges, "int8" insists on them. ``engine``
+    says what runs it:
 
     - ``auto``: ONNX Runtime, but each large linear layer takes the way that is fastest on this machine for
       ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices. That is
@@ -247,15 +275,16 @@ def load(
     - ``onnxruntime``: dense everywhere; ``openvino``: the same in OpenVINO, where that is installed.
     - ``sparse``: our kernel for every linear layer with at least 50 % zeros, unmeasured.
 
-    In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``.
+    In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``
+    and ``Network.notes``.
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
-    without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file,
-    ``EngineError`` where ONNX Runtime is not installed.
+    without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
+    runs here (ONNX Runtime is not installed, say), ``OSError`` when there is no file.
     """
     from laconic import pack
 
-    options = Options(engine, threads, batch)
+    options = Options(engine, threads, batch, faster=precision == "auto")
     if isinstance(source, bytes):
         data, model = source, pack.decode(source, limits=limits)
     else:

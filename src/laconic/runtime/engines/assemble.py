@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from laconic.errors import InputError
+from laconic.errors import EngineError, InputError
 from laconic.pack.limits import Limits
 from laconic.records import AnyArray, PackedModel, Tensor
 from laconic.runtime.engines.cache import cache_file
@@ -34,11 +34,15 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """``engine`` as :func:`laconic.runtime.load` explains it, ``batch`` the usual samples of a call."""
+    """``engine`` as :func:`laconic.runtime.load` explains it, ``batch`` the usual samples of a call.
+
+    With ``faster`` a network that can run in int8 runs in float32 where that was measured to be faster.
+    """
 
     engine: Engine = "auto"
     threads: int | None = None
     batch: int = 1
+    faster: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -50,7 +54,10 @@ class Options:
 
 
 class Assembly(NamedTuple):
-    """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen."""
+    """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen.
+
+    ``notes`` say what else was chosen: the arithmetic, and what an engine refused.
+    """
 
     steps: tuple[Step, ...]
     inputs: tuple[str, ...]
@@ -59,6 +66,8 @@ class Assembly(NamedTuple):
     nbytes: int
     weights: Mapping[str, AnyArray]
     """Kept for as long as the sessions that share their memory."""
+    precision: Literal["int8", "fp32"] = "fp32"
+    notes: tuple[str, ...] = ()
 
     @property
     def quick(self) -> Callable[[AnyArray], AnyArray] | None:
@@ -97,35 +106,44 @@ class Assembly(NamedTuple):
 def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     """The steps of a model under these options.
 
-    Raises ``CorruptFileError`` or ``LimitError`` for a graph that contradicts itself or claims too much.
+    Raises ``CorruptFileError`` or ``LimitError`` for a graph that contradicts itself or claims too much,
+    ``EngineError`` for one that the engine does not run.
     """
+    int8 = model.graph is not None and bool(model.graph.ranges)
+    if int8 and options.faster:
+        from laconic.runtime.engines.arithmetic import faster_of
+
+        given = replace(options, faster=False)
+        return faster_of(model, options, limits, lambda one: assemble(one, given, limits))
     proto, weights = build(model, inline=False)
     inferred = check_sizes(proto, limits)
-    int8 = model.graph is not None and bool(model.graph.ranges)
-    choices: list[LayerChoice] = []
     if int8:
         from laconic.runtime.engines.float_layers import float_layers
 
-        choices = float_layers(model, options.batch)
-    if options.engine != "onnxruntime" and not int8:
+        return _whole(proto, weights, float_layers(model, options.batch), options)._replace(precision="int8")
+    if options.engine != "onnxruntime":
         layers = find_layers(proto.graph, weights, model.tensors)
         if layers and not _has_subgraphs(proto.graph):
             cutter = Cutter(proto, inferred, weights, options.threads)
             return _chosen(proto, weights, layers, model, options, cutter)
-    return _whole(proto, weights, choices, options)
+    return _whole(proto, weights, (), options)
 
 
 def _whole(
     proto: onnx.ModelProto, weights: Mapping[str, AnyArray], choices: Sequence[LayerChoice], options: Options
 ) -> Assembly:
-    """The graph as it is, in one session."""
+    """The graph in one session: as ONNX Runtime rewrites it or, where that fails, as it stands."""
     inputs = tuple(value.name for value in proto.graph.input)
     outputs = tuple(value.name for value in proto.graph.output)
-    session = open_session(proto.SerializeToString(), weights, options.threads)
+    notes: tuple[str, ...] = ()
+    try:
+        session = open_session(proto, weights, options.threads)
+    except EngineError as error:
+        session = open_session(proto, weights, options.threads, rewritten=False)
+        notes = (f"runs as it stands, slower: {error}",)
     nbytes = sum(array.nbytes for array in weights.values())
-    return Assembly(
-        (SessionStep(session, inputs, outputs),), inputs, outputs, tuple(choices), nbytes, weights
-    )
+    steps = (SessionStep(session, inputs, outputs),)
+    return Assembly(steps, inputs, outputs, tuple(choices), nbytes, weights, notes=notes)
 
 
 def _chosen(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from laconic.files import read_file, user_cache, write_text
+from laconic.runtime.cpu import processor
 
 CACHE_VARIABLE = "LACONIC_CACHE"
 MOST_BYTES = 2**22
@@ -33,15 +33,7 @@ def machine() -> str:
     """What the measurements depend on beside the layer: the processor and the runtime."""
     import onnxruntime
 
-    return f"{_processor()}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, form {FORM}"
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, form {FORM}"
 
 
 def read_choices(path: Path | None) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,15 @@ SMALL = 2**17
 MOST_NONZERO = 0.5
 """The sparse kernel's break-even lies at 50 to 60 % zeros; with fewer it is not tried."""
 
+
+MOST_PRODUCTS, MOST_ENTRIES = 2**30, 2**20
+"""Multiply-adds of one measured call, and entries of its input or output: longer inputs are cut to these.
+
+A file may claim any number of rows. From here on the ways' times are in proportion to them.
+"""
+
+SECONDS = 1.0
+"""Measuring all layers of a network ends after this long; the next load goes on with those that are left."""
 
 WORTH = 0.9
 """A way is taken when it needs at most this share of the dense product's time; nearer is noise."""
@@ -76,7 +86,7 @@ class Chooser(NamedTuple):
         if None not in quick:
             return [choice for choice in quick if choice is not None]
         known, new = cache.read_choices(self.file), dict[str, dict[str, float]]()
-        machine = cache.machine()
+        machine, start = cache.machine(), time.perf_counter()
         found = []
         for (layer, rows), choice in zip(layers, quick, strict=True):
             if choice is not None:
@@ -85,6 +95,9 @@ class Chooser(NamedTuple):
             key = f"{machine} | {self._key(layer, rows)}"
             times = known.get(key) or new.get(key)
             if times is None or set(times) - {"cut"} != set(self._ways(layer)):
+                if time.perf_counter() - start > SECONDS:
+                    found.append(_choice(layer, "dense", _NO_TIME, self.batch * rows))
+                    continue
                 times = new[key] = self._measure(layer, rows)
             found.append(self._pick(layer, rows, times))
         cache.keep_choices(self.file, new)
@@ -123,11 +136,17 @@ class Chooser(NamedTuple):
         ways = ",".join(self._ways(layer))
         return (
             f"{outputs}x{inputs}, {share:.{1 if share < 5 else 0}f} % non-zero, {ways}, "
-            f"batch {self.batch * rows}, threads {self.threads}"
+            f"batch {self._rows(layer, rows)}, threads {self.threads}"
         )
 
+    def _rows(self, layer: LinearLayer, rows: int) -> int:
+        """The rows that are measured: the call's own, as far as that is bounded in time and memory."""
+        outputs, inputs = layer.shape
+        most = min(MOST_PRODUCTS // max(1, outputs * inputs), MOST_ENTRIES // max(1, outputs, inputs))
+        return min(self.batch * rows, max(1, most))
+
     def _measure(self, layer: LinearLayer, rows: int) -> dict[str, float]:
-        x = _example(self.batch * rows, layer.shape[1])
+        x = _example(self._rows(layer, rows), layer.shape[1])
         calls: dict[str, Callable[[], object]] = {}
         for way in self._ways(layer):
             if is_own(way):
@@ -147,10 +166,15 @@ class Chooser(NamedTuple):
             best = "dense"
         micro: dict[str, float] = {way: 1e6 * times[way] for way in ways}
         said = ", ".join(f"{name} {value:.0f}" for name, value in micro.items())
-        reason = f"measured, us: {said}"
+        measured, own = self._rows(layer, rows), self.batch * rows
+        at = f" at {measured} of {own} rows" if measured < own else ""
+        reason = f"measured{at}, us: {said}"
         if "sparse" not in ways:
             reason += f"; {_below_break_even(layer)}"
         return _choice(layer, best, reason, self.batch * rows, micro)
+
+
+_NO_TIME = f"not measured yet: other layers took {SECONDS:.0f} s, the next load goes on"
 
 
 def _choice(

@@ -3,7 +3,8 @@
 ``MatMulNBits`` (com.microsoft) holds 4-bit or 2-bit integers and a scale for each block of a row. With
 ``accuracy_level`` 4 it also rounds the activations to 8 bits, which is several times faster and no longer
 the network's own function (relative error about 0.5 % on noise); with level 0 it computes in float32.
-``MatMulInteger`` does the same for 8-bit integers. The weights are exact in all of them.
+``MatMulInteger`` does the same for 8-bit integers, around nodes that round each row by itself. The weights
+are exact in all of them.
 
 A kernel of our own holds two bits a weight, without scales (``kernels/two_bits.py``); it rounds activations
 too.
@@ -151,19 +152,39 @@ def _nbits_nodes(
 def _integer_nodes(
     found: Scaled, x: str, y: str, stem: str
 ) -> tuple[list[onnx.NodeProto], dict[str, AnyArray]]:
-    from onnx import helper
+    """Each row of x is rounded with its own largest magnitude over 127, so that no row sees another.
+
+    ONNX' DynamicQuantizeLinear has one scale for all rows: an infinity in one would change the others.
+    """
+    from onnx import TensorProto, helper
 
     weights: Mapping[str, AnyArray] = {
         f"{stem}/int8": np.ascontiguousarray(found.integers.T.astype(np.int8)),
         f"{stem}/step": np.asarray(found.step, dtype=np.float32),
+        f"{stem}/last": np.asarray([-1], dtype=np.int64),
+        f"{stem}/least": np.asarray(2.0**-100, dtype=np.float32),
+        f"{stem}/share": np.asarray(1 / 127, dtype=np.float32),
+        f"{stem}/half": np.asarray(128, dtype=np.float32),
+        f"{stem}/zero": np.asarray(128, dtype=np.uint8),
     }
-    q, scale, zero, product, real, factor = (f"{stem}/{k}" for k in ("q", "s", "z", "p", "r", "f"))
+    kept = {name.rpartition("/")[2]: name for name in weights}
+    size, most, some, scale, ratio, near, moved, q, sums, real, stepped = (
+        f"{stem}/{k}" for k in ("a", "m", "l", "s", "d", "n", "h", "q", "p", "r", "f")
+    )
     nodes = [
-        helper.make_node("DynamicQuantizeLinear", [x], [q, scale, zero]),
-        helper.make_node("MatMulInteger", [q, f"{stem}/int8", zero], [product]),
-        helper.make_node("Cast", [product], [real], to=1),
-        helper.make_node("Mul", [scale, f"{stem}/step"], [factor]),
-        helper.make_node("Mul", [real, factor], [y]),
+        helper.make_node("Abs", [x], [size]),
+        helper.make_node("ReduceMax", [size, kept["last"]], [most], keepdims=1),
+        helper.make_node("Max", [most, kept["least"]], [some]),  # a row of zeros
+        helper.make_node("Mul", [some, kept["share"]], [scale]),
+        helper.make_node("Div", [x, scale], [ratio]),
+        helper.make_node("Round", [ratio], [near]),
+        helper.make_node("Add", [near, kept["half"]], [moved]),
+        helper.make_node("Cast", [moved], [q], to=TensorProto.UINT8),
+        helper.make_node("MatMulInteger", [q, kept["int8"], kept["zero"]], [sums]),
+        helper.make_node("Cast", [sums], [real], to=TensorProto.FLOAT),
+        # one after the other: a product of the two is fused into a kernel that knows no scale by row
+        helper.make_node("Mul", [real, kept["step"]], [stepped]),
+        helper.make_node("Mul", [stepped, scale], [y]),
     ]
     return nodes, dict(weights)
 

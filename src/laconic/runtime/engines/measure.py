@@ -57,7 +57,7 @@ def layer_call(
     )
     imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
-    session = open_session(model.SerializeToString(), weights, threads)
+    session = open_session(model, weights, threads)
     return lambda: run_session(session, {"x": x}), sum(array.nbytes for array in weights.values())
 
 
@@ -71,6 +71,6 @@ def cut_seconds() -> float:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "cut", value[:1], value[1:])
     imports = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
-    session = open_session(model.SerializeToString(), {}, 1)
+    session = open_session(model, {}, 1)
     x = np.zeros(1, np.float32)
     return fastest_calls({"cut": lambda: run_session(session, {"x": x})})["cut"]

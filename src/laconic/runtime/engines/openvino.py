@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from laconic.errors import CorruptFileError, InputError
+from laconic.errors import EngineError, InputError
 from laconic.pack.limits import Limits
 from laconic.records import AnyArray, PackedModel
+from laconic.runtime.cpu import processor
 
 
 def installed() -> bool:
@@ -41,7 +42,10 @@ class OpenVinoNetwork:
             read = core.read_model(to_onnx(model).SerializeToString())
             self._compiled = core.compile_model(read, "CPU", options)
         except RuntimeError as error:
-            raise CorruptFileError(f"OpenVINO refuses the graph: {error}") from error
+            raise EngineError(
+                f"OpenVINO (CPU, float32) does not run this network on {processor()}: {error}. "
+                "Cure: engine='onnxruntime'"
+            ) from error
 
     def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """The outputs, in the graph's order."""

@@ -193,7 +193,7 @@ class Cutter:
             graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version
         )
         weights = {name: self._weights[name] for name in sorted(names)}
-        session = open_session(model.SerializeToString(), weights, self._threads)
+        session = open_session(model, weights, self._threads)
         return SessionStep(session, inputs, outputs, tuple(weights))
 
     def _value(self, name: str) -> onnx.ValueInfoProto:

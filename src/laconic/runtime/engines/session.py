@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError
+from laconic.errors import CorruptFileError, EngineError, InputError
 from laconic.records import AnyArray
-from laconic.runtime.cpu import int8_saturates
+from laconic.runtime.cpu import int8_saturates, processor
 from laconic.runtime.onnx_build import BESIDE_BYTES
 
 if TYPE_CHECKING:
@@ -17,25 +17,66 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+_INT8 = ("DequantizeLinear", "MatMulInteger")
+"""Nodes that int8 weights go through."""
+
+
 def open_session(
-    model: bytes, weights: Mapping[str, AnyArray], threads: int | None
+    proto: onnx.ModelProto, weights: Mapping[str, AnyArray], threads: int | None, *, rewritten: bool = True
 ) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime CPU session that shares the weights' memory and whose threads sleep when idle."""
+    """An ONNX Runtime CPU session that shares the weights' memory and whose threads sleep when idle.
+
+    Without ``rewritten`` the graph runs as it stands: ONNX Runtime's passes over it are left out.
+
+    Raises ``EngineError`` where those passes fail on a graph that runs without them, or where a kernel or
+    memory is missing; ``CorruptFileError`` for a graph that is refused as it stands.
+    """
+    exact = any(node.op_type in _INT8 for node in proto.graph.node) and int8_saturates()
+    model = proto.SerializeToString()
+    try:
+        return _session(model, weights, threads, exact, rewritten)
+    except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
+        runs_plain = rewritten and _runs_as_it_stands(model, weights, threads, exact)
+        if not runs_plain and not any(word in str(error) for word in _LACKING):
+            raise CorruptFileError(f"the graph contradicts its tensors: {error}") from error
+        option = ("as it stands", "rewritten")[rewritten] + (", session.x64quantprecision" if exact else "")
+        raise EngineError(
+            f"ONNX Runtime (graph {option}) does not run this network on {processor()}: {error}. "
+            "Cure: precision='fp32', or engine='openvino'"
+        ) from error
+
+
+_LACKING = ("NOT_IMPLEMENTED", "ailed to allocate", "bad allocation", "bad_alloc")
+"""What a refusal says when it is not about the graph: no kernel for a type, no memory."""
+
+
+def _runs_as_it_stands(
+    model: bytes, weights: Mapping[str, AnyArray], threads: int | None, exact: bool
+) -> bool:
+    try:
+        _session(model, weights, threads, exact, rewritten=False)
+    except Exception:  # noqa: BLE001 - as above: the graph itself is refused
+        return False
+    return True
+
+
+def _session(
+    model: bytes, weights: Mapping[str, AnyArray], threads: int | None, exact: bool, rewritten: bool
+) -> onnxruntime.InferenceSession:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if int8_saturates():  # slower, but the numbers are right
+    if exact:  # int8 weights become uint8, which takes longer; else sums would be cut to 16 bits
         options.add_session_config_entry("session.x64quantprecision", "1")
+    if not rewritten:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     beside = {name: np.ascontiguousarray(a) for name, a in weights.items() if a.nbytes >= BESIDE_BYTES}
     values = [ort.OrtValue.ortvalue_from_numpy(a) for a in beside.values()]
     options.add_external_initializers(list(beside), values)
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
-        raise CorruptFileError(f"the graph contradicts its tensors: {error}") from error
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def beside(name: str, array: AnyArray) -> onnx.TensorProto:

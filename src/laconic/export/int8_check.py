@@ -1,0 +1,73 @@
+"""Does a calibrated network run in int8 here, and to the right numbers? Asked before its file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.errors import InputError, LaconicError
+from laconic.export.program import Example, as_arguments, by_position
+from laconic.export.verify import as_read
+from laconic.records import ActivationRange, AnyArray, PackedModel
+from laconic.runtime import Network, emulate
+
+SHARE, STEPS = 0.1, 4.0
+"""Largest difference from the emulation: a share of the largest output, and steps of the output's range.
+
+Roundings of many layers stay below; products that a processor cuts short lie at 15 to 60 steps.
+"""
+
+
+def checked_ranges(
+    module: nn.Module, model: PackedModel, ranges: tuple[ActivationRange, ...], example: Example
+) -> tuple[PackedModel, str | None]:
+    """The model with its activation ranges, or without them and a note on what int8 does wrong here.
+
+    The example's first two rows run in int8, and in the integer emulation, which says what is right.
+    """
+    graph = model.graph
+    if graph is None:
+        return model, None
+    ready = replace(model, graph=replace(graph, ranges=ranges))
+    given = as_arguments(by_position(module, example)[1])[: len(graph.inputs)]
+    inputs = [_first_rows(x, spec.shape) for x, spec in zip(given, graph.inputs, strict=True)]
+    problem = int8_problem(as_read(ready), inputs, ranges[-1].scale)
+    if problem is None:
+        return ready, None
+    return model, (
+        f"int8 was left out: {problem}. So the file holds no activation ranges and runs in float32. "
+        "Cure: calibrate on batches that are like the data, or save with another version of onnxruntime"
+    )
+
+
+def int8_problem(model: PackedModel, inputs: Sequence[AnyArray], step: float) -> str | None:
+    """What int8 does wrong on this machine, in words; ``step`` is the output's."""
+    try:
+        got = Network.from_packed(model, torch.get_num_threads()).run(tuple(inputs))
+    except LaconicError as error:
+        return f"the calibrated network does not run in int8 on this machine ({error})"
+    try:
+        wanted = emulate(model).run(tuple(inputs))
+    except InputError:
+        return None  # beyond what a device's accumulators hold, and so beyond what can be compared
+    for a, b in zip(got, wanted, strict=True):
+        if not np.issubdtype(a.dtype, np.floating):
+            continue
+        worst = float(np.abs(a - b).max(initial=0.0))
+        largest = float(np.abs(b).max(initial=0.0))
+        if not worst <= SHARE * largest + STEPS * step:
+            return (
+                "the calibrated network computes other numbers in int8 on this machine than integer "
+                f"arithmetic does (largest difference {worst:.3g}, largest output {largest:.3g})"
+            )
+    return None
+
+
+def _first_rows(x: torch.Tensor, shape: tuple[int | None, ...]) -> AnyArray:
+    """Two rows where the first axis is free; else all."""
+    rows = x[:2] if shape[:1] == (None,) else x
+    return np.ascontiguousarray(rows.detach().cpu().numpy())
