@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from laconic import pack
 from laconic.errors import InputError
 from laconic.runtime import Arithmetic, Emulator, Int8, Int16x8, Network, Ternary, emulate, load
 
@@ -19,9 +20,15 @@ NAMES = ("fp32", *EMULATED)
 
 
 def network_in(path: str | os.PathLike[str], name: str | None) -> Network | Emulator:
-    """A file as the runtime runs it (no name), in float32, or emulated in a device's integer arithmetic."""
-    if name is None or name == "fp32":
-        return load(path, precision="auto" if name is None else "fp32")
+    """A file as it says (no name), in float32, or emulated in a device's integer arithmetic.
+
+    A calibrated file says int8, also where ``load`` would take float32 for its speed: a score must not
+    depend on the machine's.
+    """
+    if name is None:
+        return Network.from_packed(pack.read(path))
+    if name == "fp32":
+        return load(path, precision="fp32")
     if name not in EMULATED:
         raise InputError(f"no arithmetic is called {name!r}. Cure: one of {', '.join(NAMES)}")
     return emulate(path, EMULATED[name]())
