@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.layers import LOCAL, Draws, NoiseSource, Variational, become, sampled_class
+from laconic.bayes.layers import (
+    Draws,
+    NoiseSource,
+    Sampling,
+    Variational,
+    become,
+    local_layers,
+    sampled_class,
+)
 from laconic.bayes.policy import Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.probe import Uses, check_model, duplicate, observe
@@ -49,12 +57,14 @@ def make_bayesian(
     init_log_var: float,
     noise: NoiseSource,
     select: Select | None = None,
+    sampling: Sampling = "local",
 ) -> nn.Module:
     r"""A copy of ``model`` with a posterior :math:`N(w, e^{init\_log\_var})` around each present weight w.
 
     In training mode its forward pass samples, in eval mode it is the plain network's. ``example`` is one
     batch; it shows which layers run as layers (local reparameterisation) and which lend their weights to
-    others or run several times (drawn whole, once per pass). ``select(name, parameter)`` may leave weights
+    others or run several times (drawn whole, once per pass). ``sampling`` says which layers use local
+    reparameterisation (:func:`~laconic.bayes.layers.local_layers`). ``select(name, parameter)`` may leave weights
     out; biases, normalisation and frozen parameters are out already. ``model`` is left as it was.
 
     Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
@@ -77,7 +87,7 @@ def make_bayesian(
     chosen = weights_by_module(net, select)
     if not chosen:
         raise ModelError(f"{type(model).__name__} has no weight for a posterior. Cure: a wider select")
-    _swap(net, chosen, uses, draws, init_log_var)
+    _swap(net, chosen, uses, draws, init_log_var, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
     return net
 
@@ -170,6 +180,7 @@ def _swap(
     uses: Uses,
     draws: Draws,
     init_log_var: float,
+    local: Mapping[type[nn.Module], type[Variational]],
 ) -> None:
     """Turn each chosen layer into its holder; tied parameters get one log variance, made once."""
     made: dict[int, nn.Parameter] = {}
@@ -179,7 +190,7 @@ def _swap(
                 made[id(mean)] = nn.Parameter(torch.full_like(mean, init_log_var).detach())
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
-        holder = LOCAL.get(type(module)) if alone and list(means) == ["weight"] else None
+        holder = local.get(type(module)) if alone and list(means) == ["weight"] else None
         if holder is None:
             holder = sampled_class(type(module), tuple(means))
             draws.watch(module)
