@@ -10,7 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from laconic import bayes, cost, data, errors, export, methods, pack, records, runtime, train, zoo
+    from laconic import (
+        bayes,
+        cost,
+        data,
+        errors,
+        export,
+        methods,
+        pack,
+        progress,
+        records,
+        runtime,
+        train,
+        zoo,
+    )
     from laconic.api import convert, param_groups, penalty, prepare, quantize_activations, save, step
     from laconic.costs import cost_of
     from laconic.export.restore import restore
@@ -36,6 +49,7 @@ __all__ = [
     "param_groups",
     "penalty",
     "prepare",
+    "progress",
     "quantize_activations",
     "records",
     "remove_dead_units",

@@ -18,7 +18,7 @@ from torch import nn
 from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.objective import Objective
 from laconic.bayes.prepare import check_model
-from laconic.errors import ModelError, NotPreparedError, at
+from laconic.errors import InputError, ModelError, NotPreparedError, at
 from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.contract import Compressed, Context, Judge, Method
@@ -47,9 +47,12 @@ class Prepared:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`; raises InputError for counts that cannot be."""
+        step, examples = state["step"], state["examples"]
+        if any(type(count) is not int or count < 0 for count in (step, examples)):
+            raise InputError(f"training cannot stand at step {step!r}, after {examples!r} examples")
         self.context.noise.set_state(state["noise"])
-        self.context = replace(self.context, step=state["step"], examples=state["examples"])
+        self.context = replace(self.context, step=step, examples=examples)
 
 
 def prepare(

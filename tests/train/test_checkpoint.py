@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from laconic.errors import RunFolderError, WriteError
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
+
+
+def signed(data: bytes) -> bytes:
+    """``data`` with the checksum that belongs to it: what nobody but a forger writes."""
+    return data + hashlib.blake2b(data, digest_size=16).digest() + b"laconic1"
 
 
 def _full(*args: object, **kwargs: object) -> None:
@@ -35,7 +42,7 @@ def test_on_a_full_disk_the_old_one_stands(
     save_checkpoint(path, {"epoch": 1})
     with monkeypatch.context() as patch:
         patch.setattr(os, moment, _full)
-        with pytest.raises(WriteError, match=r"c\.pt: .*No space left.*Cure: free some space and --resume"):
+        with pytest.raises(WriteError, match=r"c\.pt': No space left.*Cure: free space, then --resume"):
             save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [path]
@@ -69,16 +76,64 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
+    """``torch.load`` itself lets more than half of them through, as other weights or none the wiser."""
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"w": torch.arange(200.0), "epoch": 3})
+    whole = path.read_bytes()
+    draws = np.random.default_rng(0)
+    for bit in draws.choice(8 * len(whole), 300, replace=False):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(RunFolderError, match=r"c\.pt cannot be read: it .*Cure: delete it and --resume"):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_cut_short_or_has_no_checksum_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"w": torch.zeros(10)})
+    whole = path.read_bytes()
+    for length in (0, 1, 23, 24, len(whole) - 24, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(RunFolderError, match=r"has no checksum: it was cut short, or an older version"):
+            load_checkpoint(path)
+    torch.save({"w": torch.zeros(10)}, path)
+    with pytest.raises(RunFolderError, match=r"has no checksum.*Cure: delete it and --resume"):
+        load_checkpoint(path)
+
+
+def test_any_version_of_torch_reads_a_checkpoint_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"w": torch.arange(3.0)})
+    assert torch.equal(torch.load(path, weights_only=True)["w"], torch.arange(3.0))
+
+
+def test_what_is_no_state_or_no_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, torch.zeros(2))  # type: ignore[arg-type]
+    with pytest.raises(RunFolderError, match=r"c\.pt holds a Tensor, no state\. Cure"):
+        load_checkpoint(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunFolderError, match=r"c\.pt cannot be read: .*Cure"):
+        load_checkpoint(path)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(RunFolderError, match=r"c\.pt cannot be read: .*not a file.*Cure"):
+        load_checkpoint(path)
+
+
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, ...]:
             return os.mkdir, (str(tmp_path / "harm"),)
 
     path = tmp_path / "c.pt"
-    path.write_bytes(pickle.dumps({"w": Bomb()}, protocol=2))
-    with pytest.raises(RunFolderError):
+    path.write_bytes(signed(pickle.dumps({"w": Bomb()}, protocol=2)))
+    with pytest.raises(RunFolderError, match="cannot be read"):
         load_checkpoint(path)
-    torch.save({"w": Bomb()}, path)
-    with pytest.raises(RunFolderError):
+    save_checkpoint(path, {"w": Bomb()})
+    with pytest.raises(RunFolderError, match="cannot be read: Weights only load failed"):
         load_checkpoint(path)
     assert not (tmp_path / "harm").exists()

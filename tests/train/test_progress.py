@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from laconic.train.progress import LineProgress, SilentProgress, duration, for_stream
+from laconic.progress import duration
+from laconic.train.progress import LineProgress, SilentProgress, for_stream
 
 
 class Clock:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from laconic.errors import RunFolderError, WriteError
-from laconic.train.run_folder import open_run, write_text
+from laconic.train.run_folder import open_run
 
 _HOLDER = """
 import sys
@@ -124,7 +126,8 @@ def test_a_file_in_the_way_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_no_json_are_refused(tmp_path: Path) -> None:
-    for text in ("{half", "[1, 2]"):
+    _finish(tmp_path, {})
+    for text in ("{half", "[1, 2]", "[]", "[" * 100_000, '{"a":' * 100_000, "9" * 5000):
         (tmp_path / "settings.json").write_text(text)
         with (
             pytest.raises(RunFolderError, match=r"settings\.json is not JSON"),
@@ -133,23 +136,141 @@ def test_settings_that_are_no_json_are_refused(tmp_path: Path) -> None:
             pass
 
 
-def test_a_text_is_old_or_new_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "record.json"
-    write_text(path, "old")
-
+def test_a_log_on_a_full_disk_is_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(WriteError, match=r"record\.json: .*No space left.*Cure: free some space"):
-            write_text(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
-
-
-def test_a_log_on_a_full_disk_is_a_named_error(tmp_path: Path) -> None:
-    with open_run(tmp_path, {}) as folder:
-        folder.path("log.txt").symlink_to("/dev/full")
-        with pytest.raises(WriteError, match=r"log\.txt: .*No space left.*Cure"):
+    with open_run(tmp_path, {}) as folder, monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(WriteError, match=r"log\.txt': No space left.*Cure: free space, then --resume"):
             folder.log("epoch 1")
+
+
+def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
+    root, victim = tmp_path / "run", tmp_path / "victim"
+    root.mkdir()
+    victim.write_text("precious")
+    for name in ("settings.json.part", "record.json.part", "settings.json", "log.txt"):
+        (root / name).symlink_to(victim)
+    (root / "log.txt").unlink()
+    with open_run(root, {"seed": 0}) as folder:
+        folder.path("log.txt").symlink_to(victim)
+        with pytest.raises(WriteError, match=r"log\.txt': .*Cure: remove the symbolic link"):
+            folder.log("epoch 1")
+        folder.write_json("record.json", {})
+    for path in (root / "settings.json", root / "record.json"):
+        assert path.is_file()
+        assert not path.is_symlink()
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_that_is_a_link_is_refused(there: bool, tmp_path: Path) -> None:
+    root, victim = tmp_path / "run", tmp_path / "victim"
+    root.mkdir()
+    if there:
+        victim.write_text("precious")
+    (root / "lock").symlink_to(victim)
+    with pytest.raises(RunFolderError, match=r"cannot use .*run as a run folder.*Cure"), open_run(root, {}):
+        pass
+    assert victim.exists() == there
+    assert not there or victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_removed_midway_is_a_named_error(replaced: bool, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    with (
+        pytest.raises(RunFolderError, match=r"run was removed or replaced while .*Cure: run again"),
+        open_run(root, {}) as folder,
+    ):
+        folder.log("epoch 1")
+        shutil.rmtree(root)
+        if replaced:
+            _finish(root, {"seed": 2})
+        folder.log("epoch 2")
+    if replaced:  # the other run's files are not touched
+        assert json.loads((root / "settings.json").read_text()) == {"seed": 2}
+        assert "epoch 2" not in (root / "log.txt").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_a_named_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*args: object, **kwargs: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        with (
+            pytest.raises(
+                RunFolderError, match=r"cannot use .*: .*Read-only file system.*Cure: name another"
+            ),
+            open_run(tmp_path, {}),
+        ):
+            pass
+
+
+def test_what_a_failed_run_made_is_removed_with_it(tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "er" / "run"
+    with pytest.raises(ZeroDivisionError), open_run(root, {"data": "digts"}):
+        1 / 0  # noqa: B018
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "notes.txt").write_text("mine")
+    with pytest.raises(ZeroDivisionError), open_run(tmp_path / "deep", {}):
+        1 / 0  # noqa: B018
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_killed_before_it_left_anything_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "settings.json").write_text('{"seed": 1}')
+    (tmp_path / ".settings.json.0123456789abcdef.part").write_text('{"se')
+    with open_run(tmp_path, {"seed": 2}):
+        assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 2}
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_work_of_which_nobody_knows_the_run_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").touch()
+    for resume in (False, True):
+        with (
+            pytest.raises(RunFolderError, match=r"holds checkpoint\.pt and no settings\.json.*Cure"),
+            open_run(tmp_path, {}, resume=resume),
+        ):
+            pass
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("worked", [False, True])
+def test_an_interruption_says_resume_only_where_there_is_something(worked: bool, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, open_run(tmp_path / "run", {}) as folder:
+        if worked:
+            folder.log("epoch 1")
+        raise KeyboardInterrupt
+    assert getattr(caught.value, "__notes__", []) == (["go on with --resume"] if worked else [])
+    assert (tmp_path / "run").exists() == worked
+
+
+def test_a_folder_without_locks_is_not_blamed_on_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(RunFolderError, match=r"cannot be locked .*Cure: --out"), open_run(tmp_path, {}):
+        pass
+
+
+@pytest.mark.parametrize("name", ["with space", "größe 音", "-x", "a\nb"])
+def test_strange_names_are_names(name: str, tmp_path: Path) -> None:
+    _finish(tmp_path / name, {"seed": 0})
+    assert "epoch 1" in (tmp_path / name / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 256])
+def test_names_that_cannot_be_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="cannot use .*Cure"), open_run(tmp_path / name, {}):
+        pass

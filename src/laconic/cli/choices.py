@@ -1,74 +1,77 @@
-"""Names at the door: networks, methods, presets and a user's own functions become objects here."""
+"""Names at the door: networks, methods and presets become objects here.
+
+No torch until one of them does: the names themselves, and the presets, are plain data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from laconic.cli.settings import check_seed, configure, parse_size
 from laconic.errors import InputError
-from laconic.methods import (
-    VNQ,
-    FilterPruning,
-    FisherPruning,
-    MagnitudePruning,
-    MeanActivationPruning,
-    NetworkTrimming,
-    RandomPruning,
-    SparseVD,
-    TaylorPruning,
-)
-from laconic.methods.contract import Target
-from laconic.sparsify.timetables import Cubic, Iterative, OneShot
-from laconic.train.compress import Job
-from laconic.train.fit import FitConfig
-from laconic.zoo import (
-    DIGITS,
-    LENET5_MNIST,
-    LENET300_MNIST,
-    DigitsCNN,
-    DigitsMLP,
-    LeNet5,
-    LeNet300,
-    TrainRecipe,
-)
 
-METHODS: Mapping[str, type[Any]] = {
-    "sparse-vd": SparseVD,
-    "vnq": VNQ,
-    "magnitude": MagnitudePruning,
-    "taylor": TaylorPruning,
-    "filters": FilterPruning,
-    "apoz": NetworkTrimming,
-    "mean-activation": MeanActivationPruning,
-    "fisher": FisherPruning,
-    "random": RandomPruning,
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from laconic.methods.contract import Target
+    from laconic.train.compress import Job
+    from laconic.train.fit import FitConfig
+    from laconic.zoo import TrainRecipe
+
+# Classes by their names in laconic.methods and laconic.sparsify.timetables: a mistyped name is told before
+# they, and torch with them, are imported.
+METHODS: Mapping[str, str] = {
+    "sparse-vd": "SparseVD",
+    "vnq": "VNQ",
+    "magnitude": "MagnitudePruning",
+    "taylor": "TaylorPruning",
+    "filters": "FilterPruning",
+    "apoz": "NetworkTrimming",
+    "mean-activation": "MeanActivationPruning",
+    "fisher": "FisherPruning",
+    "random": "RandomPruning",
 }
-SCHEDULES: Mapping[str, type[Any]] = {"one-shot": OneShot, "iterative": Iterative, "cubic": Cubic}
+SCHEDULES: Mapping[str, str] = {"one-shot": "OneShot", "iterative": "Iterative", "cubic": "Cubic"}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A built-in network: how to make it, its usual data, and its usual training."""
+    """A built-in network: its class and usual training by their names in laconic.zoo, and its usual data."""
 
-    build: Callable[[torch.Generator], nn.Module]
+    kind: str
     data: str
-    recipe: TrainRecipe
+    training: str
+
+    def build(self, generator: torch.Generator) -> nn.Module:
+        """The network with weights drawn from ``generator``."""
+        from laconic import zoo
+
+        made: nn.Module = getattr(zoo, self.kind)(generator=generator)
+        return made
+
+    @property
+    def recipe(self) -> TrainRecipe:
+        """Its usual training."""
+        from laconic import zoo
+
+        found: TrainRecipe = getattr(zoo, self.training)
+        return found
 
     def reference(self, seed: int) -> FitConfig:
         """The usual training as a fit configuration."""
+        from laconic.train.fit import FitConfig
+
         return FitConfig(epochs=self.recipe.epochs, lr=self.recipe.lr, flat=self.recipe.flat, seed=seed)
 
 
 NETWORKS: Mapping[str, Network] = {
-    "lenet5": Network(lambda g: LeNet5(generator=g), "mnist", LENET5_MNIST),
-    "lenet300": Network(lambda g: LeNet300(generator=g), "mnist", LENET300_MNIST),
-    "digits-mlp": Network(lambda g: DigitsMLP(generator=g), "digits", DIGITS),
-    "digits-cnn": Network(lambda g: DigitsCNN(generator=g), "digits", DIGITS),
+    "lenet5": Network("LeNet5", "mnist", "LENET5_MNIST"),
+    "lenet300": Network("LeNet300", "mnist", "LENET300_MNIST"),
+    "digits-mlp": Network("DigitsMLP", "digits", "DIGITS"),
+    "digits-cnn": Network("DigitsCNN", "digits", "DIGITS"),
 }
 
 # Sparse VD with a KL weight above 1 until 60 % of the epochs, then the survivors alone (see studies/).
@@ -145,9 +148,13 @@ def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
 
 def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> Job:
     """The job that a method's name and dotted settings describe."""
+    from laconic import methods
+    from laconic.train.compress import Job
+    from laconic.train.fit import FitConfig
+
     own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}
     return Job(
-        method=_configured(pick(METHODS, method, "method")(), own),
+        method=_configured(getattr(methods, pick(METHODS, method, "method"))(), own),
         target=parse_target(target),
         fit=_fit(FitConfig(seed=seed), settings, "fit."),
         seed=seed,
@@ -157,15 +164,18 @@ def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed:
 def _configured(method: Any, settings: Mapping[str, Any]) -> Any:
     """The method with its settings; a schedule may be named, and its own settings stand beside its name.
 
+    >>> from laconic.methods import RandomPruning
     >>> _configured(RandomPruning(), {"schedule": "iterative", "schedule.rounds": 3}).schedule
     Iterative(rounds=3, start=0.0, end=0.6)
     """
     named = settings.get("schedule")
     if named is None or not hasattr(method, "schedule"):
         return configure(method, settings)
+    from laconic.sparsify import timetables
+
     parts = {k: v for k, v in settings.items() if k.startswith("schedule.")}
     rest = {k: v for k, v in settings.items() if k != "schedule" and k not in parts}
-    schedule = replace(method, schedule=pick(SCHEDULES, str(named), "schedule")())
+    schedule = replace(method, schedule=getattr(timetables, pick(SCHEDULES, str(named), "schedule"))())
     return configure(configure(schedule, parts), rest)
 
 
@@ -189,6 +199,8 @@ def parse_target(text: str | None) -> Target:
     >>> parse_target("5kB").max_bytes
     5000
     """
+    from laconic.methods.contract import Target
+
     if text is None:
         return Target()
     unit, number = parse_size(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
@@ -18,37 +17,40 @@ from laconic import pack
 from laconic.api import quantize_activations
 from laconic.cli.choices import NETWORKS, make_job, make_reference, pick
 from laconic.cli.loaders import Loader, Loaders, make_loaders
-from laconic.cli.own import call_own
+from laconic.cli.own import call_own, own_function
 from laconic.cli.readers import run_inspect
-from laconic.cli.request import Request, parse_request
+from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
-from laconic.errors import LaconicError, ModelError
+from laconic.errors import LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.removal import remove_dead_units
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
-from laconic.train.compress import (
-    MODEL_FILE,
-    RECORD_FILE,
-    Job,
-    check_start,
-    run_job,
-    write_results,
-)
+from laconic.train.compress import Job, check_start, run_job, write_results
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.progress import Progress, for_stream
-from laconic.train.run_folder import RunFolder, open_run
+from laconic.train.resume import load_weights
+from laconic.train.run_folder import (
+    MODEL_FILE,
+    RECORD_FILE,
+    REFERENCE,
+    REFERENCE_CHECKPOINT,
+    RunFolder,
+    open_run,
+)
 
 
-def run_compress(arguments: argparse.Namespace) -> int:
+def run_compress(request: Request, *, resume: bool = False) -> int:
     """Run the command; prints what it did and where the file is."""
-    request = parse_request(arguments)
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     job = make_job(request.method, request.settings, request.target, request.seed)
     reference = make_reference(request.network, request.settings, request.seed)
+    for text, flag in ((request.model, "--model"), (request.data, "--data")):
+        if text is not None and ":" in text:
+            own_function(text, flag)  # a mistyped name is told before there is a folder
     show = for_stream(sys.stderr)
-    with open_run(request.out, request.record(job, reference), resume=arguments.resume) as folder:
+    with open_run(request.out, request.record(job, reference), resume=resume) as folder:
         if folder.path(RECORD_FILE).exists():
             show.say(f"{folder.root} is finished already")
             return run_inspect(str(folder.path(MODEL_FILE)))
@@ -77,19 +79,31 @@ def trained_model(
         return own
     network = pick(NETWORKS, request.network or "", "network")
     model: nn.Module = network.build(torch.Generator().manual_seed(request.seed))
-    done = folder.path("reference.pt")
+    done = folder.path(REFERENCE)
     state = load_checkpoint(done)
     if state is None:
         show.say(f"training the reference {request.network}")
-        checkpoint = folder.path("reference-checkpoint.pt")
+        checkpoint = folder.path(REFERENCE_CHECKPOINT)
         config = reference or network.reference(request.seed)
         check_start(model, loaders.train)
         fit(model, loaders.train, config, Hooks.plain(model), checkpoint=checkpoint, progress=show)
         save_checkpoint(done, model.state_dict())
         checkpoint.unlink(missing_ok=True)
     else:
-        model.load_state_dict(state)
+        load_reference(model, state, done)
     return model
+
+
+def load_reference(model: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Load a trained reference; a file that does not hold this network's weights is a RunFolderError."""
+    try:
+        load_weights(model, state)
+    except (LaconicError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).partition(" Cure:")[0]
+        raise RunFolderError(
+            f"{path} does not hold the weights of this {type(model).__name__}: {reason}. "
+            "Cure: delete it, and --resume: the reference is trained again"
+        ) from error
 
 
 def finish_run(

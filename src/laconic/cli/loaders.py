@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from laconic.cli.choices import NETWORKS
 from laconic.cli.own import call_own
-from laconic.cli.request import Request
+from laconic.cli.request import Request, batch_size
 from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError
 from laconic.zoo import LENET5_MNIST
@@ -41,17 +41,6 @@ def make_loaders(request: Request) -> Loaders:
         TensorLoader(parts.validation, 1000, shuffle=False, channels_last=True),
         TensorLoader(parts.test, 1000, shuffle=False, channels_last=True),
     )
-
-
-def batch_size(settings: Mapping[str, Any], usual: int) -> int:
-    """The ``data.batch_size`` asked for; any other ``data.`` setting is an error."""
-    asked = {k: v for k, v in settings.items() if k.startswith("data.")}
-    value = asked.pop("data.batch_size", usual)
-    if asked:
-        raise InputError(f"no setting is called {next(iter(asked))!r}. Cure: data.batch_size")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"setting data.batch_size: expected int, got {value!r}. Cure: data.batch_size=100")
-    return value
 
 
 def _own_loaders(data: str) -> Loaders:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from laconic import __version__
 from laconic.cli.cost import add_cost
@@ -28,11 +30,13 @@ a run file holds options by their names, then a [settings] table of what --set t
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0, 2 for an error that it names, 130 when interrupted, 141 when the reader of its output has gone.
+    0, 2 for an error that it names, 130 when interrupted, 143 when terminated (128 and the signal's number),
+    141 when the reader of its output has gone.
     """
     arguments = _parser().parse_args(argv)
     try:
-        status = int(arguments.command(arguments) or 0)
+        with _signals_as_interruptions():
+            status = int(arguments.command(arguments) or 0)
         sys.stdout.flush()
         return status
     except LaconicError as error:
@@ -44,10 +48,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"laconic: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        resumes = arguments.command is _compress
-        print(f"laconic: interrupted{'; go on with --resume' if resumes else ''}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        ended = error if isinstance(error, _Ended) else _Ended(signal.SIGINT)
+        # whoever was at work says what can be gone on with
+        print("; ".join([f"laconic: {ended}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        return 128 + ended.number
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asked the process to end: like an interruption, everything is left in order."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__("interrupted" if number == signal.SIGINT else "terminated")
+
+
+@contextmanager
+def _signals_as_interruptions() -> Iterator[None]:
+    """SIGTERM and SIGHUP (the terminal closes) end the command as an interruption does, if nobody has
+    another use for them.
+
+    A second signal ends it at once.
+    """
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # Python lets no other thread take signals
+
+    def end(number: int, frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        raise _Ended(number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _drop_output() -> None:
@@ -152,6 +190,9 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _compress(arguments: argparse.Namespace) -> int:
+    from laconic.cli.request import parse_request
+
+    request = parse_request(arguments)
     try:
         from laconic.cli.compress import run_compress
     except ModuleNotFoundError as error:
@@ -161,7 +202,7 @@ def _compress(arguments: argparse.Namespace) -> int:
             f"laconic compress needs {error.name}, which the plain install leaves out. "
             "Cure: pip install 'laconic[train]'"
         ) from error
-    return run_compress(arguments)
+    return run_compress(request, resume=arguments.resume)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -11,11 +11,17 @@ from typing import Any
 from laconic.errors import InputError, LaconicError
 
 
-def own_function(text: str, flag: str) -> Callable[[], Any]:
-    """``package.module:function``, found from the current folder too."""
+def check_name(text: str, flag: str) -> tuple[str, str]:
+    """The module and the function that ``package.module:function`` names."""
     module_name, _, name = text.partition(":")
     if not module_name or not name:
         raise InputError(f"{flag} {text!r} should read package.module:function")
+    return module_name, name
+
+
+def own_function(text: str, flag: str) -> Callable[[], Any]:
+    """``package.module:function``, found from the current folder too."""
+    module_name, name = check_name(text, flag)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from laconic.cli.scoring import read_bytes, reading, score_batches, test_arrays
-from laconic.errors import InputError, LaconicError, WriteError
+from laconic.errors import InputError, LaconicError
+from laconic.files import replacing
 from laconic.records import AnyArray, SectionRow
 
 
@@ -93,12 +94,8 @@ def run_network(path: str, inputs: Sequence[str], out: str | None) -> int:
 
 
 def _save_array(path: Path, array: AnyArray) -> None:
-    try:
-        np.save(path, array)
-    except OSError as error:
-        raise WriteError(
-            f"could not write {path}: {error.strerror or error}. Cure: a folder that is there, with space"
-        ) from error
+    with replacing(path) as stream:
+        np.save(stream, array)
 
 
 def read_array(name: str) -> AnyArray:

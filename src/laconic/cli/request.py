@@ -1,4 +1,7 @@
-"""What a compression was asked to do: flags over the run file over the defaults."""
+"""What a compression was asked to do: flags over the run file over the defaults.
+
+No torch: what is wrong with the words is told before anything heavy is imported or written.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,17 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laconic.cli.choices import NETWORKS, pick, preset
-from laconic.cli.settings import check_seed, check_threads, parse_value
+from laconic.cli.own import check_name
+from laconic.cli.settings import check_seed, check_threads, parse_size, parse_value
+from laconic.data import check_data_name
 from laconic.errors import InputError
-from laconic.train.compress import Job, settings_of
-from laconic.train.fit import FitConfig
+
+if TYPE_CHECKING:
+    from laconic.train.compress import Job
+    from laconic.train.fit import FitConfig
 
 OPTIONS = (
     "network",
@@ -51,6 +58,8 @@ class Request:
 
         The number of threads is part of it, since sums of floats depend on it.
         """
+        from laconic.train.compress import settings_of
+
         asked = {"network": self.network, "model": self.model, "data": self.data, "threads": self.threads}
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else vars(reference)
@@ -72,8 +81,12 @@ def parse_request(arguments: argparse.Namespace) -> Request:
     data = values.get("data") or (pick(NETWORKS, network, "network").data if network else None)
     if data is None:
         raise InputError("--model needs --data: mnist, fashion-mnist, digits or package.module:function")
+    _check_names(model, data)
     asked.update(_set_flags(arguments.set))
     _refuse_unused(asked, model, data)
+    batch_size(asked, 1)
+    if values.get("target") is not None:
+        parse_size(values["target"])
     seed, threads = values.get("seed", 0), values.get("threads")
     check_seed(seed)
     check_threads(threads)
@@ -91,6 +104,31 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         int8=bool(values.get("int8", False)),
         shrink=bool(values.get("shrink", False)),
     )
+
+
+def batch_size(settings: Mapping[str, Any], usual: int) -> int:
+    """The ``data.batch_size`` asked for; any other ``data.`` setting is an error."""
+    asked = {k: v for k, v in settings.items() if k.startswith("data.")}
+    value = asked.pop("data.batch_size", usual)
+    if asked:
+        raise InputError(f"no setting is called {next(iter(asked))!r}. Cure: data.batch_size")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"setting data.batch_size: expected int, got {value!r}. Cure: data.batch_size=100")
+    if value < 1:
+        raise InputError(
+            f"setting data.batch_size must be at least 1, got {value}. Cure: data.batch_size=100"
+        )
+    return value
+
+
+def _check_names(model: str | None, data: str) -> None:
+    """Refuse what can be no name of a function or a data set."""
+    if model is not None:
+        check_name(model, "--model")
+    if ":" in data:
+        check_name(data, "--data")
+    else:
+        check_data_name(data)
 
 
 def _merged(from_file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +175,7 @@ def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"run file {path}: {error.strerror}. Cure: check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"run file {path} is not UTF-8 text: {error}. Cure: save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(
             f"run file {path}: {error}. Cure: NAME = VALUE lines, then a [settings] table"
         ) from error
@@ -148,7 +186,12 @@ def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
             "and NAME = VALUE lines below it"
         )
     _check_options(path, tree)
-    return tree, _flatten(table)
+    try:
+        return tree, _flatten(table)
+    except RecursionError as error:
+        raise InputError(
+            f"run file {path}: its settings are nested too deeply. Cure: fit.epochs = 3"
+        ) from error
 
 
 def _check_options(path: str, tree: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.data.images import DataName, ImageData, load
+from laconic.data.images import DataName, ImageData, check_data_name, load
 from laconic.data.spec import FASHION_MNIST, MNIST, DataSpec
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "Splits",
     "TensorLoader",
     "TensorPair",
+    "check_data_name",
     "load",
     "split",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,19 @@ def load(name: DataName | str, *, cache: str | os.PathLike[str] | None = None) -
     >>> digits.train_images.shape, digits.test_images.shape, digits.scale
     ((1437, 8, 8), (360, 8, 8), 16)
     """
+    check_data_name(name)
     if name == "digits":
         return _digits()
-    for spec in (MNIST, FASHION_MNIST):
-        if name == spec.name:
-            return _read(spec, cache_folder(cache) / spec.name)
-    raise InputError(f"no data set is called {name!r}. Cure: one of digits, mnist, fashion-mnist")
+    spec = MNIST if name == MNIST.name else FASHION_MNIST
+    folder = cache_folder(cache)
+    return _read(spec, None if folder is None else folder / spec.name)
+
+
+def check_data_name(name: str) -> None:
+    """Refuse a name that no built-in data set has (InputError)."""
+    known = get_args(DataName)
+    if name not in known:
+        raise InputError(f"no data set is called {name!r}. Cure: one of {', '.join(known)}")
 
 
 def as_input(images: Bytes, scale: int) -> npt.NDArray[np.float32]:
@@ -80,11 +87,11 @@ def _digits() -> ImageData:
     return ImageData("digits", images[train], labels[train], images[test], labels[test], scale=16)
 
 
-def _read(spec: DataSpec, folder: Path) -> ImageData:
+def _read(spec: DataSpec, folder: Path | None) -> ImageData:
     data = obtain(spec, folder)
 
     def array(file: DataFile) -> Bytes:
-        return read_idx(data[file.name], str(folder / file.name))
+        return read_idx(data[file.name], str(folder / file.name) if folder else file.name)
 
     return ImageData(
         spec.name,

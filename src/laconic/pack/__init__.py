@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from laconic.files import write_bytes
 from laconic.pack.container import MAGIC, VERSION, decode, encode
-from laconic.pack.files import read, write, write_bytes
+from laconic.pack.files import read, write
 from laconic.pack.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from laconic.errors import InputError
+from laconic.files import write_text
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling
 
@@ -30,7 +31,7 @@ def plan_from_json(text: str) -> KeepPlan:
         data = json.loads(text)
         known = data.get("format") == _FORMAT
         groups = {str(n): (int(e["of"]), tuple(int(k) for k in e["kept"])) for n, e in data["groups"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise InputError(f"this is no keep plan ({type(error).__name__}: {error})") from error
     if not known:
         raise InputError(f"a keep plan says 'format': {_FORMAT!r}, this one {data.get('format')!r}")
@@ -40,14 +41,14 @@ def plan_from_json(text: str) -> KeepPlan:
 
 
 def save_plan(plan: KeepPlan, path: str | Path) -> None:
-    """Write a plan as JSON."""
-    Path(path).write_text(plan_to_json(plan))
+    """Write a plan as JSON; the file is old or new, never half. Raises WriteError."""
+    write_text(path, plan_to_json(plan))
 
 
 def load_plan(path: str | Path) -> KeepPlan:
     """Read a plan that :func:`save_plan` wrote. Raises InputError naming the file."""
     try:
-        return plan_from_json(Path(path).read_text())
+        return plan_from_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, InputError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}. Cure: give a file that save_plan wrote") from error
 

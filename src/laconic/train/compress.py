@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -26,11 +26,7 @@ from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.layout import plain
 from laconic.train.progress import Progress, SilentProgress
 from laconic.train.record import layer_records, to_json, versions
-from laconic.train.run_folder import RunFolder, open_run
-
-MODEL_FILE = "model.lac"
-RECORD_FILE = "record.json"
-CHECKPOINT = "checkpoint.pt"
+from laconic.train.run_folder import CHECKPOINT, MODEL_FILE, RECORD_FILE, RunFolder, open_run
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
@@ -331,7 +327,7 @@ def missed(target: Target, small: Compressed, file_bytes: int) -> tuple[str, ...
 def settings_of(job: Job) -> dict[str, Any]:
     """The job as plain data: the method's name and every field of every configuration."""
     method: dict[str, Any] = (
-        _named(asdict(job.method)) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
+        _plain(asdict(job.method)) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
     )
     return {
         "method": type(job.method).__name__,
@@ -342,9 +338,15 @@ def settings_of(job: Job) -> dict[str, Any]:
     }
 
 
-def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with functions of the user's own by their names, which a record can hold."""
-    return {
-        key: f"{value.__module__}.{value.__qualname__}" if isinstance(value, FunctionType) else value
-        for key, value in settings.items()
-    }
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it; functions and other objects of the user's own by their names."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, partial):
+        return _plain(value.func)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from laconic import api
 from laconic.bayes.guard import check_loss
-from laconic.errors import DataError, InputError, RunFolderError
-from laconic.train.checkpoint import load_checkpoint, save_checkpoint
+from laconic.errors import DataError, InputError
+from laconic.train.checkpoint import save_checkpoint
 from laconic.train.distill import Distillation
 from laconic.train.evaluate import Loss, check_labels
 from laconic.train.layout import laid_out
 from laconic.train.progress import Progress, SilentProgress
 from laconic.train.randomness import global_noise, seeded
+from laconic.train.resume import resumed
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps", "tpu")
 OPTIMIZERS = ("adam", "sgd")
@@ -143,7 +144,7 @@ def fit(
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=precision)
     fabric.launch()
     optimizer = _optimizer(_with_base_lr(hooks.param_groups(config.lr)), config)
-    first = _resumed(checkpoint, net, optimizer, hooks) if checkpoint else 0
+    first = resumed(checkpoint, net, optimizer, hooks.set_state, config.epochs) if checkpoint else 0
     model, wrapped = fabric.setup(net, optimizer)
     if distil is not None:
         distil.teacher.to(fabric.device)
@@ -158,24 +159,6 @@ def fit(
                 save_checkpoint(checkpoint, _state(net, optimizer, hooks, epoch))
             on_epoch(epoch, mean_loss)
             tick(f"loss {mean_loss:.4f}")
-
-
-def _resumed(checkpoint: Path, net: nn.Module, optimizer: Any, hooks: Hooks) -> int:
-    """Load ``checkpoint``, if it exists, into all three; returns the epoch to go on with."""
-    state = load_checkpoint(checkpoint)
-    if state is None:
-        return 0
-    try:
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        hooks.set_state(state["hooks"])
-        return int(state["epoch"]) + 1
-    except (RuntimeError, ValueError, LookupError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise RunFolderError(
-            f"checkpoint {checkpoint} does not fit this {type(net).__name__}: {reason}. "
-            "Cure: resume with the network that the run began with, or name another folder with --out"
-        ) from error
 
 
 def _epoch(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from laconic.progress import duration, show
+
 Tick = Callable[[str], None]
 
 
@@ -57,7 +59,8 @@ class LineProgress:
             left = spent / ticks * (total - done - ticks)
             self.say(f"{label} {done + ticks}/{total}  {text}  {duration(spent)} gone, {duration(left)} left")
 
-        yield tick
+        with show(False):  # two lines of progress at once would write over each other
+            yield tick
 
     def say(self, text: str) -> None:
         """Print one line at once."""
@@ -91,21 +94,11 @@ class BarProgress(LineProgress):
         )
         with RichProgress(*columns, console=Console(file=self._stream)) as bar:
             task = bar.add_task(label, total=total, completed=done, text="")
-            yield lambda text: bar.update(task, advance=1, text=text)
+            with show(False):
+                yield lambda text: bar.update(task, advance=1, text=text)
 
 
 def for_stream(stream: TextIO | None = None) -> Progress:
     """A bar if ``stream`` (default: standard error) is a terminal, else lines."""
     chosen = stream or sys.stderr
     return BarProgress(chosen) if chosen.isatty() else LineProgress(chosen)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss.
-
-    >>> duration(75), duration(3700)
-    ('1:15', '1:01:40')
-    """
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -7,21 +7,31 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from laconic.errors import RunFolderError, WriteError
+from laconic.errors import RunFolderError
+from laconic.files import append_text, open_lock, read_file, remove_leftovers, write_text
 
 SETTINGS = "settings.json"
 LOCK = "lock"
+LOG = "log.txt"
+CHECKPOINT = "checkpoint.pt"
+REFERENCE = "reference.pt"
+REFERENCE_CHECKPOINT = "reference-checkpoint.pt"
+MODEL_FILE = "model.lac"
+RECORD_FILE = "record.json"
+_WORK = (LOG, CHECKPOINT, REFERENCE, REFERENCE_CHECKPOINT, MODEL_FILE, RECORD_FILE)
+RESUME = "go on with --resume"
 
 
 class RunFolder:
     """Paths and small atomic writes inside one run's folder; get one from :func:`open_run`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, lock: int) -> None:
         self.root = root
+        self._lock = lock
 
     def path(self, name: str) -> Path:
         """Where ``name`` lies in this folder."""
@@ -29,83 +39,149 @@ class RunFolder:
 
     def log(self, text: str) -> None:
         """Append one dated line to log.txt."""
-        try:
-            with open(self.path("log.txt"), "a", encoding="utf-8") as stream:
-                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        except OSError as error:
-            raise WriteError(
-                f"could not write {self.path('log.txt')}: {error}. Cure: free some space and --resume"
-            ) from error
+        self.check_is_ours()
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        append_text(self.path(LOG), line, again="--resume")
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         """Write JSON beside, then rename: the file is old or new, never half."""
-        write_text(self.path(name), json.dumps(data, indent=2, sort_keys=True) + "\n")
+        self.check_is_ours()
+        write_text(self.path(name), json.dumps(data, indent=2, sort_keys=True) + "\n", again="--resume")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The JSON object in ``name``, or None if the file is not there."""
         path = self.path(name)
-        if not path.exists():
-            return None
         try:
-            data = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
+            data = json.loads(read_file(path))
+            if not isinstance(data, dict):
+                raise TypeError(f"a {type(data).__name__}, no object")
+            return data
+        except FileNotFoundError:
+            return None
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise RunFolderError(
                 f"{path} is not JSON: {error}. Cure: remove the folder and start anew"
             ) from error
-        return data
 
+    def work(self) -> list[str]:
+        """The files in the folder that runs leave: what a resumed run would go on from."""
+        return [name for name in _WORK if os.path.lexists(self.path(name))]
 
-def write_text(path: Path, text: str) -> None:
-    """Write text to a sibling, sync, rename. Raises WriteError (disk full); the old file then stands."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        with open(beside, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise WriteError(f"could not write {path}: {error}. Cure: free some space and run again") from error
+    def check_is_ours(self) -> None:
+        """Raises RunFolderError when the folder was removed, or replaced by another run's, meanwhile."""
+        if not _is_path_of(self._lock, self.path(LOCK)):
+            raise RunFolderError(
+                f"{self.root} was removed or replaced while the run was at work in it. "
+                "Cure: run again, and leave the folder until the run has ended"
+            )
 
 
 @contextmanager
 def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -> Iterator[RunFolder]:
     """Take a run folder for this process until the block ends (also if the process is killed).
 
-    A new folder gets ``settings.json``, and loses it again if the run fails before it left anything else, so
-    that a mistyped name does not block the folder. Raises RunFolderError if another process is in it, if it
-    holds a run and ``resume`` is off, or if that run had other settings (the first difference is named).
+    A new folder gets ``settings.json``. If the run fails before it left anything else, what was made here is
+    removed again, so that a mistyped name leaves nothing behind; if it is interrupted later, the interruption
+    carries the note that ``--resume`` goes on. A run that was killed before it left anything is no run.
+    Raises RunFolderError if another process is in it, if it holds a run and ``resume`` is off, or if that run
+    had other settings (the first difference is named).
     """
+    made = _make(root)
+    kept = False
     try:
+        with _locked(root) as lock:
+            folder = RunFolder(root, lock)
+            remove_leftovers(root)
+            _check_settings(folder, json.loads(json.dumps(settings)), resume)
+            try:
+                yield folder
+                kept = True
+            except BaseException as error:
+                kept = bool(folder.work())
+                if not kept:
+                    _remove_files(folder)
+                elif isinstance(error, KeyboardInterrupt):
+                    error.add_note(RESUME)
+                raise
+    finally:
+        if not kept:
+            for folder_made in made:
+                with suppress(OSError):  # it is not empty, or gone
+                    folder_made.rmdir()
+
+
+def _make(root: Path) -> list[Path]:
+    """Make the folder and its parents; returns those that were not there, the innermost first."""
+    try:
+        missing = [p for p in (root, *root.parents) if not p.exists()]
         root.mkdir(parents=True, exist_ok=True)
-        lock = open(root / LOCK, "w", encoding="utf-8")  # noqa: SIM115 - held open for the run's lifetime
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise _cannot_use(root, error) from error
+    return missing
+
+
+def _cannot_use(root: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(f"cannot use {root} as a run folder: {error}. Cure: name another with --out")
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[int]:
+    """The lock of a run folder, held within the block; the system lets go of a dead process's lock itself."""
+    path = root / LOCK
+    while True:
+        try:
+            lock = open_lock(path)
+        except OSError as error:
+            raise _cannot_use(root, error) from error
+        try:
+            _take(lock, root)
+            if _is_path_of(lock, path):
+                yield lock
+                return
+            # A run that ended without leaving anything removed the file between our two calls.
+        finally:
+            os.close(lock)
+
+
+def _take(lock: int, root: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunFolderError(
+            f"another run is at work in {root}. Cure: wait for it, or name another folder with --out"
+        ) from error
     except OSError as error:
         raise RunFolderError(
-            f"cannot use {root} as a run folder: {error}. Cure: name another with --out"
+            f"{root} cannot be locked ({error}). Cure: --out on a file system that has locks"
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunFolderError(
-                f"another run is at work in {root}. Cure: wait for it, or name another folder with --out"
-            ) from error
-        folder = RunFolder(root)
-        _check_settings(folder, json.loads(json.dumps(settings)), resume)
-        try:
-            yield folder
-        except BaseException:
-            if {entry.name for entry in root.iterdir()} <= {LOCK, SETTINGS}:
-                folder.path(SETTINGS).unlink(missing_ok=True)
-            raise
+
+
+def _is_path_of(handle: int, path: Path) -> bool:
+    """Whether the open file is (still) the one under this name."""
+    try:
+        here, there = os.fstat(handle), os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _remove_files(folder: RunFolder) -> None:
+    for name in (SETTINGS, LOCK):
+        with suppress(OSError):
+            folder.path(name).unlink()
 
 
 def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -> None:
-    old = folder.read_json(SETTINGS)
-    if old is None:
+    work = folder.work()
+    if not work:  # a new folder, or a run that was killed before it had done anything
         folder.write_json(SETTINGS, settings)
         return
+    old = folder.read_json(SETTINGS)
+    if old is None:
+        raise RunFolderError(
+            f"{folder.root} holds {work[0]} and no {SETTINGS} to say of which run. "
+            "Cure: name another folder with --out, or remove that file"
+        )
     if not resume:
         raise RunFolderError(
             f"{folder.root} holds a run already. Cure: --resume to go on with it, "

@@ -9,16 +9,24 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from laconic.files import read_file, user_cache, write_text
+
 CACHE_VARIABLE = "LACONIC_CACHE"
 MOST_BYTES = 2**22
 FORM = 1
 
 
-def cache_file() -> Path:
-    """``engines.json`` in the environment's LACONIC_CACHE, else in ~/.cache/laconic."""
+def cache_file() -> Path | None:
+    """``engines.json`` in the environment's LACONIC_CACHE, else in ~/.cache/laconic.
+
+    None where that folder is in nobody's home: nothing is kept then, and each load measures.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
-    folder = Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "laconic"
-    return folder / "engines.json"
+    try:
+        folder = Path(chosen).expanduser() if chosen else user_cache()
+    except RuntimeError:  # "~name" of an unknown user
+        return None
+    return None if folder is None else folder / "engines.json"
 
 
 def machine() -> str:
@@ -36,12 +44,14 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def read_choices(path: Path) -> dict[str, dict[str, float]]:
-    """Seconds by way for each key; an unreadable or strange file counts as empty."""
+def read_choices(path: Path | None) -> dict[str, dict[str, float]]:
+    """Seconds by way for each key; an unreadable or strange file counts as empty, as none does."""
+    if path is None:
+        return {}
     try:
         if path.stat().st_size > MOST_BYTES:
             return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
@@ -55,13 +65,11 @@ def _is_times(value: object) -> bool:
     )
 
 
-def keep_choices(path: Path, new: Mapping[str, Mapping[str, float]]) -> None:
+def keep_choices(path: Path | None, new: Mapping[str, Mapping[str, float]]) -> None:
     """Add to the file; what cannot be written is measured again next time."""
-    if not new:
+    if not new or path is None:
         return
     merged = {**read_choices(path), **{key: dict(value) for key, value in new.items()}}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(merged, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(beside, path)
+        write_text(path, json.dumps(merged, indent=1, sort_keys=True))

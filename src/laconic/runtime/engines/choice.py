@@ -63,7 +63,7 @@ class Chooser(NamedTuple):
     batch: int
     threads: int | None
     rounding: bool
-    file: Path
+    file: Path | None
     workers: int = 1
     pool: Workers | None = None
 

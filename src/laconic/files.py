@@ -1,0 +1,182 @@
+"""Files that are whole or untouched: the one place where the library writes to a disk.
+
+Bytes go to a sibling of the target, reach the disk, and the sibling is renamed over the target. The sibling
+has a name that nobody can guess and is made anew (O_EXCL), so a symbolic link that someone has laid in the
+folder is neither followed nor written through. What is written in place (a log, a lock) is opened with
+O_NOFOLLOW.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from laconic.errors import WriteError
+
+AnyPath = str | os.PathLike[str]
+
+_FREE = "free space"
+_OTHER = "choose a folder that can be written"
+_CURES = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EFBIG: _FREE,
+    errno.ENOENT: "make the folder that is missing, or choose another",
+    errno.ENOTDIR: "choose a folder: a part of this path is a file",
+    errno.ELOOP: "remove the symbolic link",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "choose a name that no folder has",
+    errno.ENXIO: "choose the name of a file: this one is a device or a pipe",
+}
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
+
+
+def write_bytes(path: AnyPath, data: bytes | memoryview, *, again: str = "run again") -> int:
+    """Write a file that is old or new, never half; returns its length.
+
+    On any error (a full disk, no permission) the sibling is removed, an older file stands, and WriteError is
+    raised; ``again`` ends its cure. A process that is killed half-way may leave a sibling
+    ``.<name>.*.part``, never half a target. A symbolic link under ``path`` is replaced, not followed.
+    """
+    with _sibling(Path(path), again) as handle:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+    return len(data)
+
+
+def write_text(path: AnyPath, text: str, *, again: str = "run again") -> int:
+    """:func:`write_bytes` for text, in UTF-8."""
+    return write_bytes(path, text.encode(), again=again)
+
+
+@contextmanager
+def replacing(path: AnyPath, *, again: str = "run again") -> Iterator[BinaryIO]:
+    """:func:`write_bytes` for what comes in pieces: a stream; an exception in the block changes nothing."""
+    with _sibling(Path(path), again) as handle, os.fdopen(handle, "wb", closefd=False) as stream:
+        yield stream
+
+
+def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
+    """Add to the end of a file, which is made if it is not there. Raises WriteError (also for a link)."""
+    target = Path(path)
+    try:
+        handle = os.open(target, _FRESH & ~os.O_EXCL | os.O_APPEND | os.O_NONBLOCK, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.ENXIO, "not a file")
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _write_error(target, error, again) from error
+
+
+def read_file(path: AnyPath) -> bytes:
+    """All bytes of a file. Raises OSError, also for what is no file (reading a pipe would wait for ever)."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as stream:
+        check_is_file(stream)
+        return stream.read()
+
+
+def check_is_file(stream: io.IOBase | BinaryIO) -> None:
+    """Raises OSError where an open stream is a pipe or a device."""
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        raise OSError(errno.ENXIO, "not a file")
+
+
+def open_lock(path: AnyPath) -> int:
+    """A handle on a file to lock, made if it is not there. Raises OSError, also for a symbolic link."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the siblings that killed processes left; nobody else may be writing in ``folder``."""
+    for entry in folder.iterdir():
+        if is_leftover(entry.name):
+            with suppress(OSError):
+                entry.unlink()
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file's name is that of a sibling.
+
+    >>> is_leftover(".model.lac.0123456789abcdef.part"), is_leftover("model.lac")
+    (True, False)
+    """
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def user_cache() -> Path | None:
+    """The user's folder for caches of this library; None where the user has no home (caches are then off)."""
+    try:
+        return Path.home() / ".cache" / "laconic"
+    except RuntimeError:  # no HOME, and a user number that the system knows no name of
+        return None
+
+
+_FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def _sibling(target: Path, again: str) -> Iterator[int]:
+    """A handle on a new file beside ``target``, which takes its place when the block ends well."""
+    # A name of 255 bytes, the most there is, leaves no room for a longer one beside it.
+    sibling = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
+    made = False
+    try:
+        _check_target(target)
+        handle = os.open(sibling, _FRESH, 0o666)
+        made = True
+        try:
+            yield handle
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(sibling, target)
+    except BaseException as error:
+        if made:
+            with suppress(OSError):
+                os.unlink(sibling)
+        if isinstance(error, OSError):
+            raise _write_error(target, error, again) from error
+        raise
+    _sync_folder(target.parent)
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to put a file in the place of a folder, a device or a pipe (root could)."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "a folder has that name")
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise OSError(errno.ENXIO, "not a file")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write_error(target: Path, error: OSError, again: str) -> WriteError:
+    cure = _CURES.get(error.errno or 0, _OTHER)
+    return WriteError(
+        f"could not write {str(target)!r}: {error.strerror or error}; what was there before still stands. "
+        f"Cure: {cure}, then {again}"
+    )

@@ -1,0 +1,112 @@
+"""Going on from a checkpoint: what it holds is checked before a step is trained with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laconic.errors import RunFolderError
+from laconic.train.checkpoint import load_checkpoint
+
+_OTHER_NETWORK = "resume with the network that the run began with, or name another folder with --out"
+_DIVERGED = (
+    "delete it, and --resume; where the run itself went wrong, begin another with a lower learning rate"
+)
+
+
+def resumed(
+    checkpoint: Path,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    set_hooks: Callable[[Any], None],
+    epochs: int,
+) -> int:
+    """Load ``checkpoint``, if it exists, into all three; returns the epoch to go on with, in 0..epochs.
+
+    Raises RunFolderError: a checkpoint that is damaged, of another network or optimiser, after the last of
+    ``epochs``, or with NaN or infinite numbers in it.
+    """
+    state = load_checkpoint(checkpoint)
+    if state is None:
+        return 0
+    try:
+        epoch = state["epoch"]
+        load_weights(net, state["net"])
+        _load_optimizer(optimizer, state["optimizer"])
+        set_hooks(state["hooks"])
+    except RunFolderError as error:
+        raise RunFolderError(f"checkpoint {checkpoint}: {error}") from error
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(
+            f"checkpoint {checkpoint} does not fit this {type(net).__name__}: {reason}. "
+            f"Cure: {_OTHER_NETWORK}"
+        ) from error
+    if type(epoch) is not int or not 0 <= epoch < epochs:
+        raise RunFolderError(
+            f"checkpoint {checkpoint} stands after epoch {epoch!r}, which is none of 0..{epochs - 1}. "
+            "Cure: delete it, and --resume"
+        )
+    return epoch + 1
+
+
+def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
+    """``net.load_state_dict``, strict about types and numbers too.
+
+    Raises RunFolderError, and for missing or unknown names and other shapes what torch raises.
+    """
+    own = net.state_dict()
+    if isinstance(state, Mapping):
+        for name in own.keys() & state.keys():
+            _check_entry(name, own[name], state[name])
+    net.load_state_dict(state)
+    for name, parameter in net.named_parameters():
+        _check_numbers(f"parameter {name!r}", parameter)
+
+
+def _check_entry(name: str, own: Any, found: Any) -> None:
+    if isinstance(own, Tensor) and not (isinstance(found, Tensor) and found.dtype == own.dtype):
+        kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
+        raise RunFolderError(f"{name!r} is {kind}, not {own.dtype}. Cure: {_OTHER_NETWORK}")
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    before = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(dict(state))
+    for old, group in zip(before, optimizer.param_groups, strict=True):
+        for key, value in old.items():
+            if key != "params":
+                _check_setting(key, value, group[key])
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                _check_moment(key, value, parameter)
+
+
+def _check_setting(key: str, own: Any, found: Any) -> None:
+    """A group's number stays a number of its type; what is no number is what this network has."""
+    number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (own, found))
+    if (number and not math.isfinite(found)) or (not number and found != own):
+        raise RunFolderError(f"its optimiser has {key}={found!r}, not {own!r}. Cure: {_DIVERGED}")
+
+
+def _check_moment(key: str, value: Any, parameter: Tensor) -> None:
+    if value is None:
+        return  # SGD's buffer before it has any momentum
+    if not isinstance(value, Tensor) or value.shape not in (parameter.shape, torch.Size([])):
+        told = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise RunFolderError(
+            f"its optimiser's {key} is {told} for a parameter of shape {tuple(parameter.shape)}. "
+            f"Cure: {_OTHER_NETWORK}"
+        )
+    _check_numbers(f"its optimiser's {key}", value)
+
+
+def _check_numbers(what: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise RunFolderError(f"{what} holds NaN or infinite numbers. Cure: {_DIVERGED}")
