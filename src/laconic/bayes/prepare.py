@@ -33,6 +33,7 @@ __all__ = [
     "duplicate",
     "make_bayesian",
     "means_only",
+    "mute",
     "plain_copy",
     "posteriors_of",
     "sampling",
@@ -151,6 +152,14 @@ def sampling(net: nn.Module) -> Iterator[nn.Module]:
         yield net
     finally:
         draws.sampling = before
+
+
+def mute(net: nn.Module, muted: bool = True) -> None:
+    """Let a prepared network train on its posterior means, without noise (or with noise again).
+
+    :func:`sampling` still samples.
+    """
+    _prepared(net).draws.muted = muted
 
 
 @contextmanager
