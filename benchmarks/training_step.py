@@ -3,8 +3,8 @@
 A variational step is forward with local reparameterisation, the KL, backward and Adam on means and log
 variances; a plain step is forward, backward and Adam. Rounds of all variants are interleaved, so that other
 load on the machine falls on each alike, and medians are compared. The goal is a ratio of at most 2.5 against
-the *faster* memory layout of the plain step; arithmetic says 2, for twice the multiplications. "mixed" draws a
-convolution's weights once a step in place of its pre-activations, "weights" every layer's.
+the *faster* memory layout of the plain step; arithmetic says 2, for twice the multiplications. "mixed" draws
+a convolution's weights once a step in place of its pre-activations, "weights" every layer's.
 
     python benchmarks/training_step.py [--rounds 15] [--threads 1] [--batch 128]
 """

@@ -65,8 +65,8 @@ def make_bayesian(
     In training mode its forward pass samples, in eval mode it is the plain network's. ``example`` is one
     batch; it shows which layers run as layers (local reparameterisation) and which lend their weights to
     others or run several times (drawn whole, once per pass). ``sampling`` says which layers use local
-    reparameterisation (:func:`~laconic.bayes.layers.local_layers`). ``select(name, parameter)`` may leave weights
-    out; biases, normalisation and frozen parameters are out already. ``model`` is left as it was.
+    reparameterisation (:func:`~laconic.bayes.layers.local_layers`). ``select(name, parameter)`` may leave
+    weights out; biases, normalisation and frozen parameters are out already. ``model`` is left as it was.
 
     Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
 

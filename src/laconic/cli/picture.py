@@ -6,7 +6,6 @@ import importlib.util
 import math
 from typing import Any
 
-import torch
 from torch import nn
 
 from laconic.cli.request import Request
@@ -18,7 +17,7 @@ from laconic.train.run_folder import HISTORY, PICTURE_FILE, REPORT_FILE, RunFold
 def write_picture(
     request: Request, folder: RunFolder, record: RunRecord, method: Any, before: nn.Module, after: nn.Module
 ) -> str:
-    """Write ``report.json`` and ``report.png`` into the folder; returns a line that says where, or why not."""
+    """Write ``report.json`` and ``report.png`` into the folder; returns a line that says where or why not."""
     report = gather(
         f"{request.network or request.model} on {request.data}, {request.method}",
         record,
@@ -45,11 +44,11 @@ def snr_cut(method: Any) -> float | None:
 
 
 def first_kernels(before: nn.Module, after: nn.Module) -> tuple[AnyArray, AnyArray] | None:
-    """The first two-dimensional convolution's kernels before and after; None without one of the same shape."""
-    pair = [
-        next((m.weight for m in net.modules() if isinstance(m, nn.Conv2d)), None) for net in (before, after)
-    ]
-    if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
-        return None
-    with torch.no_grad():
-        return pair[0].float().numpy(force=True).copy(), pair[1].float().numpy(force=True).copy()
+    """The kernels of the first 2-d convolution before and after; None without one of the same shape."""
+    old, new = (_first(net) for net in (before, after))
+    return None if old is None or new is None or old.shape != new.shape else (old, new)
+
+
+def _first(net: nn.Module) -> AnyArray | None:
+    layer = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    return None if layer is None else layer.weight.detach().float().numpy(force=True).copy()

@@ -86,7 +86,7 @@ class SparseVD:
         )
         add_masks(net, {name: q.mean for name, q in posteriors_of(net).items()})
         if not self.hold_noise:
-            net.register_load_state_dict_post_hook(_mute_if_held)
+            net.register_load_state_dict_post_hook(_mute_if_held)  # type: ignore[no-untyped-call]
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, INK, CUT = "#9AA0A6", "#202124", "#D55E00"
 DPI = 130
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,7 @@ def run_job(
 def _watcher(
     net: nn.Module, validate: Loader, job: Job, loss: Loss, folder: RunFolder | None
 ) -> Callable[[int, float], None]:
-    """What is told of each epoch: a line in the run's log and a row of its history; nothing without a folder."""
+    """What is told of an epoch: a line in the run's log, a row of its history; nothing without a folder."""
     if folder is None:
         return lambda epoch, value: None
     add: Callable[[int, float], None] | None = None

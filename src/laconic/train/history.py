@@ -88,7 +88,7 @@ def read_history(folder: RunFolder) -> list[EpochRow]:
 
 
 def snr_counts(net: nn.Module) -> tuple[int, ...]:
-    r"""Histogram of :math:`\log_{10}(|\theta| / \sigma)` over all weights with a posterior; ends hold the rest.
+    r"""Histogram of :math:`\log_{10}(|\theta| / \sigma)` over weights with a posterior; ends hold the rest.
 
     >>> snr_counts(nn.Linear(2, 2))
     ()
