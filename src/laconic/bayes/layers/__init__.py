@@ -47,8 +47,8 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
     """The layers with local reparameterisation; all others draw their weights once per pass.
 
     ``local``: every layer of ``LOCAL``. ``mixed``: linear layers and embeddings, but not convolutions, where
-    a second convolution for the variance doubles the time of a step (section 2.3 of Kingma et al. 2015 compares
-    the variances of the gradients). ``weights``: none.
+    a second convolution for the variance doubles the time of a step (section 2.3 of Kingma et al. 2015
+    compares the variances of the gradients). ``weights``: none.
 
     >>> nn.Conv2d in local_layers("local"), nn.Conv2d in local_layers("mixed")
     (True, False)
