@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 DEMO := runs/demo
 # What pip compiles (where there is a compiler; without one the library does the same by NumPy).
-KERNEL := setup.py src/laconic/pack/adaptive.c $(wildcard src/laconic/runtime/kernels/*.[ch])
+KERNEL := setup.py $(wildcard src/laconic/pack/*.[ch]) $(wildcard src/laconic/runtime/kernels/*.[ch])
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
 

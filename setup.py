@@ -1,4 +1,4 @@
-"""What is compiled of the package: the kernels for mostly-zero and two-bit matrices, the adaptive codec.
+"""What is compiled of the package: the kernels for mostly-zero and two-bit matrices, the coder, its models.
 
 All are optional: where no compiler is found the package installs without and computes the same by NumPy.
 """
@@ -11,6 +11,7 @@ from setuptools import Extension, setup
 # must not be fused, so that every processor gives the same bits.
 FLAGS = [] if sys.platform == "win32" else ["-O3", "-g0", "-fno-tree-slp-vectorize", "-ffp-contract=off"]
 KERNELS = "src/laconic/runtime/kernels"
+PACK = "src/laconic/pack"
 SHARED = [f"{KERNELS}/call.h", f"{KERNELS}/memory.h"]
 
 
@@ -25,7 +26,8 @@ setup(
     ext_modules=[
         extension("laconic.runtime.kernels._sparse", f"{KERNELS}/sparse.c", SHARED),
         extension("laconic.runtime.kernels._twobit", f"{KERNELS}/twobit.c", SHARED),
-        extension("laconic.pack._adaptive", "src/laconic/pack/adaptive.c", []),
+        extension("laconic.pack._coder", f"{PACK}/coder.c", [f"{PACK}/ans.h"]),
+        extension("laconic.pack._adaptive", f"{PACK}/adaptive.c", [f"{PACK}/ans.h"]),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

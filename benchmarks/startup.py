@@ -40,7 +40,7 @@ net(*(np.zeros([1 if n is None else n for n in s.shape], s.dtype) for s in net.i
 """
 OWN = """
 import sys, time
-import numpy as np, constriction, onnx, onnx.helper, onnx.numpy_helper, onnx.shape_inference, onnxruntime
+import numpy as np, onnx, onnx.helper, onnx.numpy_helper, onnx.shape_inference, onnxruntime
 clocks = (time.perf_counter, time.thread_time)
 others = [0.0, 0.0]
 def now():

@@ -165,13 +165,24 @@ def test_half_precision_is_refused(method: Method, kind: torch.dtype) -> None:
 
 
 @ALL
-def test_a_frozen_layer_is_left_as_it_is(method: Method) -> None:
+def test_a_frozen_layer_is_put_on_a_grid_unless_it_is_kept(method: Method, tmp_path: Path) -> None:
     x, y = digits()
     model = _mlp()
     model.fc1.requires_grad_(False)  # type: ignore[union-attr]
     small = laconic.compress(model, [(x, y)], [(x, y)], method, fit=FitConfig(epochs=2))
-    assert torch.equal(small.module.fc1.weight, model.fc1.weight)  # type: ignore[union-attr, arg-type]
-    assert torch.equal(small.module.fc1.bias, model.fc1.bias)  # type: ignore[union-attr, arg-type]
+    weight: Tensor = model.fc1.weight.detach()  # type: ignore[union-attr, assignment]
+    step = small.tensors["fc1.weight"].grid.step  # type: ignore[union-attr]
+    rms = float(weight.square().mean().sqrt())
+    assert rms / 16.1 < step < rms / 5.6
+    assert float((small.module.fc1.weight - weight).abs().max()) <= 1.5 * step  # type: ignore[union-attr, operator]
+    assert "fc1.bias" in small.tensors and any("are frozen" in note for note in small.facts["notes"])
+
+    kept = laconic.compress(model, [(x, y)], [(x, y)], method, keep="fc1", fit=FitConfig(epochs=2))
+    assert torch.equal(kept.module.fc1.weight, weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(kept.module.fc1.bias, model.fc1.bias)  # type: ignore[union-attr, arg-type]
+    told = "2 parameters (3120 bytes: 'fc1.weight', 'fc1.bias') stay as they are: keep says so"
+    assert told in kept.facts["notes"] and not any("are frozen" in note for note in kept.facts["notes"])
+    assert laconic.save(small, tmp_path / "small.lac") < laconic.save(kept, tmp_path / "kept.lac") - 2000
 
 
 class TwoInputs(nn.Module):
@@ -410,7 +421,7 @@ def test_nan_in_a_buffer_is_refused_by_name_and_an_infinite_mask_is_not() -> Non
         _prepare(model)
 
 
-def test_a_layer_frozen_after_prepare_is_left_alone() -> None:
+def test_a_layer_frozen_after_prepare_is_trained_and_pruned_no_more() -> None:
     x, y = digits()
     net = _prepare(_mlp(), MagnitudePruning(0.9, every=1, end=0.001))
     kept = net.fc1.weight.detach().clone()
@@ -421,7 +432,11 @@ def test_a_layer_frozen_after_prepare_is_left_alone() -> None:
     laconic.step(net)
     assert torch.equal(net.fc1.weight, kept)
     small = laconic.convert(net)
-    assert torch.equal(small.module.fc1.weight, kept)
+    step = small.tensors["fc1.weight"].grid.step
+    values = small.module.fc1.weight.detach()
+    alive = values.any(1)  # a unit that nothing reads any more is gone
+    assert alive.any() and step <= float(kept.square().mean().sqrt()) / 15.9
+    assert float((values - kept)[alive].abs().max()) <= step / 2 + 1e-7
     assert small.tensors["fc2.weight"].nonzeros() <= 0.11 * net.fc2.weight.numel()
 
 

@@ -8,6 +8,7 @@ name the place and the cure.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -17,12 +18,16 @@ from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.objective import Objective
+from laconic.bayes.policy import Policy
 from laconic.bayes.prepare import check_model
 from laconic.errors import InputError, ModelError, NotPreparedError, at
 from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.contract import Compressed, Context, Judge, Method
+from laconic.methods.rest import left_raw, mostly_raw
+from laconic.modules import plain_network
 from laconic.runtime import MinMax, RangeChoice
+from laconic.wrappers import unwrapped
 
 _ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, examples], int64.
@@ -63,6 +68,8 @@ def prepare(
     data_size: int,
     seed: int = 0,
     total_steps: int | None = None,
+    keep: str | Iterable[str] = (),
+    weights: str | Iterable[str] = (),
 ) -> nn.Module:
     """Make a network trainable under ``method``; same forward signature, ``model`` is left as it was.
 
@@ -71,11 +78,21 @@ def prepare(
     ``total_steps`` the planned optimiser steps (without it schedules count epochs of ``data_size``
     examples; the first dimension of the first input is the batch).
 
+    ``keep`` names parameters, or modules with all of theirs, that end up in the file exactly as they are:
+    neither pruned nor put on a grid. Biases and what scales channels one by one (normalisation, LayerScale,
+    PReLU) are not pruned either, but put on a grid; ``weights`` names those that are to be treated as
+    weights. Frozen parameters are not trained and not pruned; their weights are put on a grid as they are.
+
+    A wrapped network (``torch.compile``, ``DataParallel``, ``AveragedModel``) is prepared without its
+    wrapper. Weights that are computed from others (``weight_norm``, ``spectral_norm``, pruning masks) become
+    plain, with a warning.
+
     The network's ``state_dict`` also holds ``laconic_progress``: loaded into a network that was prepared
     alike, schedules go on where they stood.
 
-    Raises ModelError (NaN weights, no parameters, already prepared), InputError (an example of the wrong
-    shape), ScaleError (a data size that cannot be).
+    Raises ModelError (NaN weights, no parameters, already prepared, a scripted or sharded network),
+    InputError (an example of the wrong shape, a name in ``keep`` that is none), ScaleError (a data size that
+    cannot be).
 
     >>> import torch, laconic
     >>> from laconic.methods import SparseVD
@@ -84,13 +101,17 @@ def prepare(
     >>> net(torch.zeros(3, 4)).shape
     torch.Size([3, 2])
     """
+    model, notes = plain_network(model, "prepare")
     if _ATTACHED in model.__dict__:
         raise ModelError(
             "prepare: this network is prepared already. Cure: prepare the plain network it came from"
         )
+    _warn(notes)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    context = Context(data_size, NoiseSource(seed), total_steps=total_steps, example=example)
+    policy = Policy.of(keep, weights)
+    context = Context(data_size, NoiseSource(seed), total_steps=total_steps, example=example, policy=policy)
     with at(f"prepare ({type(method).__name__})"):
+        policy.check(name for name, _ in model.named_parameters(remove_duplicate=False))
         check_model(model, example)
         _check_precision(model)
         net = method.prepare(model, example, context).to(device)
@@ -107,6 +128,7 @@ def penalty(net: nn.Module) -> torch.Tensor:
     ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. Raises NotPreparedError for
     a plain network, ScaleError if a batch was larger than the data set.
     """
+    net = unwrapped(net)
     state = prepared(net, "penalty")
     if state.largest_batch:
         Objective(state.context.data_size).check_batch(state.largest_batch)
@@ -115,49 +137,100 @@ def penalty(net: nn.Module) -> torch.Tensor:
 
 def param_groups(net: nn.Module, lr: float) -> list[dict[str, Any]]:
     """Parameter groups for any torch optimiser, with the method's ratios of learning rates."""
+    net = unwrapped(net)
     return prepared(net, "param_groups").method.param_groups(net, lr)
 
 
 def step(net: nn.Module) -> None:
     """Call after each ``optimizer.step()``: advances schedules and applies the method's projections."""
+    net = unwrapped(net)
     state = prepared(net, "step")
     state.context = replace(state.context, step=state.context.step + 1)
     state.method.step(net, state.context)
 
 
-def convert(net: nn.Module, judge: Judge | None = None) -> Compressed:
+def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
     """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
 
     ``judge`` scores candidates on the validation split; without one the finest settings are taken.
-    ``net`` stays trainable. Raises NotPreparedError for a plain (or already converted) network and
-    ModelError when ``net`` has not been trained since it was last converted.
+    ``keep`` names further parameters, or modules, that stay as they were trained (see :func:`prepare`).
+    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What
+    stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes.
+
+    Raises NotPreparedError for a plain (or already converted) network, ModelError when ``net`` has not been
+    trained since it was last converted, InputError for a name in ``keep`` that is none.
     """
+    net = unwrapped(net)
     state = prepared(net, "convert")
     if state.converted_at == state.context.step:
         raise ModelError(
             f"convert: this network was converted already at step {state.context.step}. "
             "Cure: keep the first result, or train further before converting again"
         )
-    check_model(net, None)
+    policy = state.context.policy.keeping(keep)
     with at(f"convert ({type(state.method).__name__})"):
-        small = state.method.convert(net, state.context, judge)
+        policy.check(name for name, _ in net.named_parameters(remove_duplicate=False))
+        check_model(net, None)
+        small = state.method.convert(net, replace(state.context, policy=policy), judge)
     state.converted_at = state.context.step
     _strip(small.module)
-    return replace(small, example=state.context.example)
+    notes = [*small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
+    facts = {**small.facts, "notes": notes} if notes else small.facts
+    return replace(small, facts=facts, example=state.context.example)
 
 
-def save(small: Compressed, path: str | os.PathLike[str], *, calibrate: Iterable[Any] | None = None) -> int:
+def save(
+    small: Compressed | nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    example: Any = None,
+    calibrate: Iterable[Any] | None = None,
+    dynamic: Any = None,
+) -> int:
     """Write one self-contained .lac file and return its length in bytes.
+
+    ``small`` is what :func:`convert` returned. A plain module is taken, too: it is stored as it is, exactly,
+    with its graph if an ``example`` input is given (as for :func:`prepare`), and a warning says how to make
+    it smaller.
+
+    ``dynamic`` says which axes of the inputs are free when the file runs, in ``torch.export``'s form:
+    ``{"x": {0: "batch", 1: "time"}}``, by the names of ``forward``'s parameters (or one entry for each input,
+    in order). A name is a text or a ``torch.export.Dim``; axes of one name have one size; all that it does
+    not name have the example's size. Without it the batch is free, where the network allows it.
 
     With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
     its activations become int8, and ``laconic.runtime.load`` runs it in int8.
 
     A network whose graph cannot be captured is packed weights-only, with a warning that says how to
-    load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full).
+    load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full), ModelError
+    (a network that is still prepared, or that has no parameters), InputError (a ``dynamic`` that does not fit
+    the example, or not the one that the network was calibrated with).
+
+    >>> import tempfile, torch, warnings
+    >>> from laconic.runtime import load
+    >>> model, x = torch.nn.Linear(4, 2), torch.ones(1, 4)
+    >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     size = save(model, f"{folder}/plain.lac", example=x)
+    ...     y = load(f"{folder}/plain.lac")(x.numpy())
+    >>> size, bool(abs(y - model(x).detach().numpy()).max() < 1e-6)
+    (74, True)
     """
+    if isinstance(small, nn.Module):
+        small = _as_it_is(small, "save", example)
+    elif example is not None:
+        small = replace(small, example=example)
     if calibrate is not None:
-        small = quantize_activations(small, calibrate)
-    return _save(small.module, small.tensors, path, small.example, small.ranges)
+        small = quantize_activations(small, calibrate, dynamic=dynamic)
+    elif dynamic is not None and small.ranges and dynamic != small.dynamic:
+        raise InputError(
+            f"save: dynamic={dynamic!r}, but the network was calibrated with {small.dynamic!r}. "
+            "Cure: quantize_activations(..., dynamic=...) with the same"
+        )
+    free = small.dynamic if dynamic is None else dynamic
+    length = _save(small.module, small.tensors, path, small.example, small.ranges, free)
+    _warn(mostly_raw(small.module, small.tensors, length))
+    return length
 
 
 def quantize_activations(
@@ -166,6 +239,7 @@ def quantize_activations(
     *,
     choice: RangeChoice = MinMax(),  # noqa: B008 - frozen
     examples: int = 1024,
+    dynamic: Any = None,
 ) -> Compressed:
     """The network with int8 ranges of its activations, taken from ``batches``; ``small`` is left as it was.
 
@@ -174,7 +248,8 @@ def quantize_activations(
     examples are used. ``choice`` is ``laconic.runtime.MinMax()``, ``Percentile(99.99)`` or
     ``LeastSquares()``. Each tensor that enters or leaves a linear layer or convolution gets one scale and
     zero point. Weights stay as they are: int8 weights are derived from them, row by row, when a file is
-    loaded. A plain module is taken too; its weights are then stored as raw float32.
+    loaded. A plain module is taken too; its weights are then stored as raw float32. ``dynamic`` are the free
+    axes of the file (see :func:`save`).
 
     Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
     (inputs that do not fit, a network without a linear layer or convolution).
@@ -185,14 +260,24 @@ def quantize_activations(
     ([0, 1], (0.0, 1.0000000591389835))
     """
     if isinstance(small, nn.Module):
-        if _ATTACHED in small.__dict__:
-            raise ModelError(
-                "quantize_activations: this network is still prepared. Cure: laconic.convert(net)"
-            )
+        small = _as_it_is(small, "quantize_activations", None)
+    if small.example is None:
         batches = batches if iter(batches) is not batches else list(batches)  # it is read twice
-        small = Compressed(small, {}, {}, first_example(small, batches))
-    found = activation_ranges(small.module, small.tensors, small.example, batches, choice, examples)
+        small = replace(small, example=first_example(small.module, batches))
+    small = replace(small, dynamic=small.dynamic if dynamic is None else dynamic)
+    found = activation_ranges(
+        small.module, small.tensors, small.example, batches, choice, examples, small.dynamic
+    )
     return replace(small, ranges=found)
+
+
+def _as_it_is(model: nn.Module, verb: str, example: Any) -> Compressed:
+    """A module that no method has worked on: all of its values are stored as they are."""
+    plain, notes = plain_network(model, verb)
+    if _ATTACHED in plain.__dict__:
+        raise ModelError(f"{verb}: this network is still prepared. Cure: laconic.convert(net)")
+    _warn(notes)
+    return Compressed(plain, {}, {}, example)
 
 
 def prepared(net: nn.Module, verb: str) -> Prepared:
@@ -214,6 +299,11 @@ def _check_precision(model: nn.Module) -> None:
             raise ModelError(
                 f"parameter {name!r} is {kind}; a file's values are float32. Cure: model.float()"
             )
+
+
+def _warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
 
 
 def _strip(network: nn.Module) -> None:

@@ -20,7 +20,6 @@ from laconic.runtime.facts import network_facts
 from laconic.runtime.precision import Precision, with_precision
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from laconic.methods.contract import Compressed
@@ -89,7 +88,9 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
     from laconic import pack
     from laconic.export.capture import capture, shared_names
     from laconic.export.program import as_arguments, by_position
+    from laconic.export.stored import stored
     from laconic.methods.contract import Compressed
+    from laconic.modules import plain_network
 
     given: Mapping[str, Tensor] = {}
     if isinstance(source, Compressed):
@@ -103,22 +104,19 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
         raise InputError(
             "cost_of needs an example input to see a module's shapes. Cure: cost_of(model, example)"
         )
+    source = plain_network(source, "cost_of").module
     with at("cost_of"):
         captured = capture(source, example)
     names, state = shared_names(source), source.state_dict()
-    stored: dict[str, Tensor] = {constant.name: constant for constant in captured.constants}
-    stored |= {names.get(name, name): tensor for name, tensor in given.items()}
-    tensors = tuple(stored.get(name) or _raw(name, state[name]) for name in captured.tensor_names)
+    known: dict[str, Tensor] = {constant.name: constant for constant in captured.constants}
+    known |= {names.get(name, name): tensor for name, tensor in given.items()}
+    tensors = tuple(
+        known.get(name) or RawTensor(name, stored(name, state[name], narrow=True))
+        for name in captured.tensor_names
+    )
     model = PackedModel(tensors, captured.graph, captured.aliases)
     arguments = as_arguments(by_position(source, example)[1])
     return model, len(pack.encode(model)), [tuple(x.shape) for x in arguments]
-
-
-def _raw(name: str, tensor: torch.Tensor) -> RawTensor:
-    """A parameter or buffer as a file stores it: float32 where torch has a type of its own."""
-    own = tensor.detach().cpu()
-    narrow = own.float() if str(own.dtype) in ("torch.bfloat16", "torch.float64") else own
-    return RawTensor(name, np.ascontiguousarray(narrow.numpy()).reshape(tuple(own.shape)))
 
 
 def _timed(cost: Cost, model: PackedModel, facts: NetworkFacts, runs: int, threads: int) -> Cost:

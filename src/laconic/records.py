@@ -117,12 +117,36 @@ Tensor = IntTensor | RawTensor
 Attr = int | float | str | bool | tuple[int, ...]
 
 
+BATCH = "batch"
+"""What the free axis is called that every input shares where nobody named it."""
+
+
 @dataclass(frozen=True)
 class ValueSpec:
-    """A graph input: numpy dtype name and shape; ``None`` marks a dimension free at run time."""
+    """A graph input: numpy dtype name and shape; ``None`` marks a dimension free at run time.
+
+    ``name`` is what the input is called ("" where nobody said). ``axes`` are the names of the free dimensions
+    in the shape's order: dimensions of one name have one size, in all inputs together. Without them, all free
+    dimensions are the batch.
+
+    >>> ValueSpec("int64", (None, None), "ids", ("batch", "time")).sizes
+    ('batch', 'time')
+    """
 
     dtype: str
     shape: tuple[int | None, ...]
+    name: str = ""
+    axes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.axes and len(self.axes) != self.shape.count(None):
+            raise InputError(f"{self.axes} cannot name the free dimensions of shape {self.shape}")
+
+    @property
+    def sizes(self) -> tuple[int | str, ...]:
+        """The shape, each free dimension by its name."""
+        names = iter(self.axes)
+        return tuple((next(names, BATCH) if self.axes else BATCH) if d is None else d for d in self.shape)
 
 
 @dataclass(frozen=True)
@@ -146,13 +170,42 @@ class Graph:
     """A network's arithmetic in execution order; ``outputs`` are value ids.
 
     ``ranges`` says which values are int8 when the network runs in int8, in rising order of their ids;
-    without any, the network is float32 alone.
+    without any, the network is float32 alone. ``output_names`` are one name for each output, or none at all;
+    ``keyed`` says that the network returns a dictionary of these names.
     """
 
     inputs: tuple[ValueSpec, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
     ranges: tuple[ActivationRange, ...] = ()
+    output_names: tuple[str, ...] = ()
+    keyed: bool = False
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the inputs are called: ``input``, or ``input_0`` ... of several, where nobody said."""
+        return tuple(
+            spec.name or default_name("input", k, len(self.inputs)) for k, spec in enumerate(self.inputs)
+        )
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """What the outputs are called: ``output``, or ``output_0`` ... of several, where nobody said."""
+        count = len(self.outputs)
+        if len(self.output_names) == count:
+            return self.output_names
+        return tuple(default_name("output", k, count) for k in range(count))
+
+    @property
+    def free_axes(self) -> tuple[str, ...]:
+        """The names of the free dimensions, each once, in the order in which the inputs have them."""
+        sizes = (size for spec in self.inputs for size in spec.sizes)
+        return tuple(dict.fromkeys(size for size in sizes if isinstance(size, str)))
+
+
+def default_name(stem: str, index: int, count: int) -> str:
+    """The name of an input or output that has none: the stem, numbered where there are several."""
+    return stem if count == 1 else f"{stem}_{index}"
 
 
 @dataclass(frozen=True)

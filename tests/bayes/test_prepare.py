@@ -228,7 +228,7 @@ def test_a_strange_log_variance_is_refused(log_var):
 
 def test_a_network_that_cannot_be_copied():
     model = convnet()
-    model.kept = [model[5].weight * 2]  # with its history, where it cannot be seen
+    model.kept = (line for line in "ab")
     with pytest.raises(ModelError, match="deep-copied"):
         prepare(model)
 
@@ -236,8 +236,9 @@ def test_a_network_that_cannot_be_copied():
 def test_what_a_forward_pass_left_behind_is_copied_without_its_history():
     model = convnet()
     model.kept = model[5].weight * 2
+    model.listed = [model[5].weight * 3]
     net = prepare(model)
-    assert torch.equal(net.kept, model.kept)
+    assert torch.equal(net.kept, model.kept) and torch.equal(net.listed[0], model.listed[0])
     assert net.kept.is_leaf
 
 

@@ -11,8 +11,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import laconic
-from laconic.cost import Cost
-from laconic.cost.counts import einsum_macs
+from laconic.cost import Cost, count
+from laconic.cost.counts import BESIDE, einsum_macs
+from laconic.errors import InputError
+from laconic.pack.ops import OPS
+from laconic.records import NetworkFacts, OpFacts, ValueFacts
 from tests.helpers.networks import TransformerClassifier, UNet, depthwise, lenet300, seeded
 from tests.helpers.parity import Fn
 
@@ -208,3 +211,48 @@ def test_other_operations(name: str) -> None:
     cost = cost_of(Fn(lambda layer, x: function(layer(x)), nn.Conv2d(4, 4, 1)), torch.zeros(2, 4, 6, 6))
     assert cost.other_ops == by_hand
     assert cost.macs == 288 * 4
+
+
+def test_every_operation_of_the_table_has_a_rule_for_what_it_costs() -> None:
+    assert {op.name for op in OPS} <= set(BESIDE)
+
+
+def test_an_operation_without_a_rule_is_refused_and_not_free() -> None:
+    values = (ValueFacts((2, 3), "float32"),) * 2
+    facts = NetworkFacts(1, values, (OpFacts("mystery", (0,), (1,)),), (1,), (), 0)
+    with pytest.raises(InputError, match="'mystery' has no rule"):
+        count(facts)
+
+
+SEARCHES: dict[str, tuple[Callable[..., object], int]] = {
+    # 2 x 6 x 5 entries read
+    "the best of each row": (lambda x: x.topk(1)[0], 60),
+    "the best four": (lambda x: x.topk(4)[0], 60 * 2),
+    "written": (lambda x: x.scatter(1, x.argmax(1, keepdim=True), x[:, :1]), 60),  # the argmax
+    "added": (lambda x: x.scatter_add(1, x.argmax(1, keepdim=True), x[:, :1]), 60 + 2 * 5),
+    "folded": (lambda x: F.fold(x[:, :4], (1, 6), (1, 2)), 2 * 4 * 5),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_searches(name: str) -> None:
+    function, other = SEARCHES[name]
+    layer = nn.Linear(5, 5)
+    cost = cost_of(Fn(lambda f, x: function(f(x)), layer), torch.zeros(2, 6, 5))
+    assert cost.other_ops == other
+
+
+def test_a_grid_is_sampled_with_four_products_an_entry() -> None:
+    def sampled(f: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        grid = f(x)[:, :2].permute(0, 2, 3, 1)
+        return F.grid_sample(x, grid, align_corners=False)
+
+    cost = cost_of(Fn(sampled, nn.Conv2d(3, 2, 1)), torch.zeros(2, 3, 4, 5))
+    assert cost.other_ops == 2 * 3 * 4 * 5 * 4 + 2 * 4 * 5 * 2
+
+
+def test_a_projected_lstm() -> None:
+    """Units 6, projected to 3: W_ih 24 x 5, W_hh 24 x 3, the projection 3 x 6; eight operations a unit."""
+    cost = cost_of(nn.LSTM(5, 6, batch_first=True, proj_size=3), torch.zeros(2, 7, 5))
+    assert cost.macs == 14 * (24 * 5 + 24 * 3 + 3 * 6)
+    assert cost.other_ops == 14 * 8 * 6

@@ -39,9 +39,9 @@ def test_data_dependent_control_flow(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("result", [lambda x: {"logits": x}, lambda x: (x, {"a": x}), lambda x: 3.0])
+@pytest.mark.parametrize("result", [lambda x: {"logits": 3.0}, lambda x: (x, range(3)), lambda x: 3.0])
 def test_results_that_are_not_tensors(result: object) -> None:
-    with pytest.raises(CaptureError, match="returns a (dict|float).*Cure: wrap it"):
+    with pytest.raises(CaptureError, match="returns a (range|float).*Cure: wrap it"):
         capture(Fn(result), X)
 
 
@@ -90,12 +90,6 @@ def test_a_rule_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         capture(nn.ReLU(), X)
 
 
-def test_a_range_over_the_batch_fixes_it() -> None:
-    captured = capture(Fn(lambda layer, x: layer(x) + torch.arange(x.size(0))[:, None], nn.Linear(4, 2)), X)
-    assert captured.graph.inputs[0].shape == (3, 4)
-    assert "fixed" in captured.notes[0]
-
-
 def test_an_example_of_the_wrong_shape() -> None:
     with pytest.raises(InputError, match=r"Sequential refuses the example input \(3, 5\) float32.*Cure"):
         capture(nn.Sequential(nn.Linear(4, 2)), torch.randn(3, 5))
@@ -114,12 +108,6 @@ def test_the_module_and_the_example_are_left_as_they_were() -> None:
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
     assert torch.equal(example, X)
     assert torch.backends.mha.get_fastpath_enabled()
-
-
-def test_a_batch_that_enters_the_arithmetic_is_fixed_with_a_note() -> None:
-    captured = capture(Fn(lambda layer, x: layer(x) * x.size(0), nn.Linear(4, 2)), X)
-    assert captured.graph.inputs[0].shape == (3, 4)
-    assert "fixed" in captured.notes[0]
 
 
 class Shared(nn.Module):

@@ -14,7 +14,7 @@ from laconic.methods.removal import dead_units, remove_dead_units
 from laconic.records import IntTensor, UniformGrid
 from laconic.runtime import load
 from laconic.sparsify import find_groups, mask
-from laconic.sparsify.find import random_plan
+from laconic.sparsify.trials import random_plan
 from laconic.zoo import DigitsMLP
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.method_suite import digits, train

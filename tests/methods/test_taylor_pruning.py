@@ -99,7 +99,7 @@ def test_a_share_that_cannot_be_reached():
 )
 def test_macs_by_plan_are_those_of_the_shrunk_network(name):
     from laconic.sparsify import shrink
-    from laconic.sparsify.find import random_plan
+    from laconic.sparsify.trials import random_plan
 
     network, example, _ = CASES[name]
     net = network().eval()

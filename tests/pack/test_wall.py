@@ -1,4 +1,4 @@
-"""Decoding needs numpy and constriction, nothing else."""
+"""Decoding needs numpy, nothing else."""
 
 from __future__ import annotations
 

@@ -88,6 +88,19 @@ def _model(node: Node, arrays: list[AnyArray], tensors: list[AnyArray]) -> tuple
     return PackedModel(raw, graph), arrays
 
 
+def counted(x: AnyArray) -> tuple[PackedModel, list[AnyArray]]:
+    """0, 1, .. to half the size of the last axis, which a convolution has made."""
+    nodes = (
+        make_node("conv", (0, -1)),
+        make_node("size", (1,), axis=3),
+        make_node("floor_divide", (2, -2)),
+        make_node("arange", (3,)),
+    )
+    tensors = (RawTensor("w", array((1, x.shape[1], 3, 3))), RawTensor("two", np.asarray(2, np.int64)))
+    spec = ValueSpec("float32", (None, x.shape[1], None, None), "x", ("batch", "height", "width"))
+    return PackedModel(tensors, Graph((spec,), nodes, (1, 2, 3, 4))), [x]
+
+
 def recurrent(
     op: str, gates: int, layers: int, both: bool, major: bool
 ) -> tuple[PackedModel, list[AnyArray]]:
@@ -105,7 +118,7 @@ def recurrent(
 def others() -> dict[str, list[tuple[PackedModel, list[AnyArray]]]]:
     """Operations whose inputs are not floats, or that have many tensors."""
     x, index = array(X), np.array([2, 0], np.int64)
-    yes = x > 0.5
+    yes, whole = x > 0.5, np.arange(-4, 4).reshape(2, 4)
     return {
         "embedding": [_model(make_node("embedding", (0, -1)), [np.zeros((2, 3), np.int64)], [array((9, 4))])],
         "take": [_model(make_node("take", (0, -1), axis=1), [x], [index])],
@@ -113,6 +126,15 @@ def others() -> dict[str, list[tuple[PackedModel, list[AnyArray]]]]:
         "where": [_model(make_node("where", (0, 1, -1)), [yes, x], [array((6,))])],
         **{
             f"logical_{k}": [_model(make_node(f"logical_{k}", (0, 1)), [yes, yes], [])] for k in ("and", "or")
+        },
+        "size": [
+            _model(make_node("size", (0,), axis=2), [x], []),
+            _model(make_node("size", (0,), axis=-1), [x], []),
+        ],
+        "arange": [counted(x)],
+        **{
+            k: [_model(make_node(k, (0, 1)), [whole, whole[:, ::-1]], [])]
+            for k in ("floor_divide", "remainder")
         },
         "logical_not": [_model(make_node("logical_not", (0,)), [yes], [])],
         "lstm": [recurrent("lstm", 4, 1, False, False), recurrent("lstm", 4, 2, True, True)],

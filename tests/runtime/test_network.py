@@ -117,7 +117,7 @@ def test_wrong_numbers_of_inputs_and_threads() -> None:
 def test_free_dimensions_must_agree() -> None:
     spec = ValueSpec("float32", (None, 2))
     network = Network.from_packed(PackedModel((), Graph((spec, spec), (make_node("add", (0, 1)),), (2,))))
-    with pytest.raises(InputError, match="input 1.*one size for all free dimensions"):
+    with pytest.raises(InputError, match="input 1.*one size for each free axis"):
         network(np.ones((3, 2), np.float32), np.ones((1, 2), np.float32))
 
 

@@ -9,10 +9,10 @@ from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, Group, find_groups, shrink
 from laconic.sparsify.branches import Branch, Branches
-from laconic.sparsify.find import random_plan
 from laconic.sparsify.scores import random_groups
 from laconic.sparsify.selection import plan_above, plan_by_ratio
 from laconic.sparsify.selection_budget import plan_by_budget, unit_savings, weights_saved
+from laconic.sparsify.trials import random_plan
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded
 

@@ -10,8 +10,8 @@ from torch import nn
 from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify import find_groups, mask, shrink
-from laconic.sparsify.find import random_plan
 from laconic.sparsify.narrow import NarrowAttention, NarrowInput, NarrowLayerNorm
+from laconic.sparsify.trials import random_plan
 from tests.helpers.coupled_networks import CASES, conv, residual
 from tests.helpers.networks import seeded
 from tests.helpers.parity import assert_parity

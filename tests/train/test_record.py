@@ -47,7 +47,7 @@ def test_a_record_says_what_was_done_and_with_what(record: tuple[RunRecord, Path
     assert written.settings["method_settings"]["sparsity"] == 0.9
     assert written.settings["fit"]["epochs"] == 3
     assert written.metrics["test_nll"] == 0.25
-    assert {"python", "torch", "numpy", "constriction", "laconic"} <= set(versions()) == set(written.versions)
+    assert {"python", "torch", "numpy", "onnxruntime", "laconic"} <= set(versions()) == set(written.versions)
     layers = {row.name: row for row in written.layers}
     assert list(layers) == ["fc1.weight", "fc2.weight", "fc1.bias", "fc2.bias"]
     fc1 = layers["fc1.weight"]

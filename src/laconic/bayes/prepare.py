@@ -22,15 +22,15 @@ from laconic.bayes.layers import (
     local_layers,
     sampled_class,
 )
-from laconic.bayes.policy import Select, weights_by_module, weights_of
+from laconic.bayes.policy import Policy, Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.probe import Uses, check_model, duplicate, observe
+from laconic.bayes.probe import Uses, check_model, observe
 from laconic.errors import InputError, ModelError, NotPreparedError
+from laconic.networks import duplicate
 
 __all__ = [
     "check_model",
     "deterministic_of",
-    "duplicate",
     "make_bayesian",
     "means_only",
     "mute",
@@ -58,6 +58,7 @@ def make_bayesian(
     init_log_var: float,
     noise: NoiseSource,
     select: Select | None = None,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
     sampling: Sampling = "local",
 ) -> nn.Module:
     r"""A copy of ``model`` with a posterior :math:`N(w, e^{init\_log\_var})` around each present weight w.
@@ -66,7 +67,8 @@ def make_bayesian(
     batch; it shows which layers run as layers (local reparameterisation) and which lend their weights to
     others or run several times (drawn whole, once per pass). ``sampling`` says which layers use local
     reparameterisation (:func:`~laconic.bayes.layers.local_layers`). ``select(name, parameter)`` may leave
-    weights out; biases, normalisation and frozen parameters are out already. ``model`` is left as it was.
+    weights out; biases, what scales channels and frozen parameters are out already, and ``policy`` says what
+    else is out or in. ``model`` is left as it was.
 
     Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
 
@@ -85,9 +87,13 @@ def make_bayesian(
     uses = observe(model, example)
     net = duplicate(model)
     draws = Draws(noise)
-    chosen = weights_by_module(net, select)
+    chosen = weights_by_module(net, select, policy)
     if not chosen:
-        raise ModelError(f"{type(model).__name__} has no weight for a posterior. Cure: a wider select")
+        raise ModelError(
+            f"{type(model).__name__} has no weight for a posterior: all are frozen, kept, biases or scales. "
+            "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
+            "for what is to count as a weight"
+        )
     _swap(net, chosen, uses, draws, init_log_var, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
     return net

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from laconic.errors import InputError, ModelError
+from laconic.networks import duplicate
 
 # Asking a weight for one of these says nothing about its value.
 _METADATA = frozenset(
@@ -23,7 +23,7 @@ _METADATA = frozenset(
         *("is_quantized", "is_mps", "is_xpu", "data_ptr", "__len__", "__hash__", "__repr__", "is_meta"),
     )
 )
-# What a user's forward may raise on an input that does not fit, and copying on what cannot be copied.
+# What a user's forward may raise on an input that does not fit.
 _FAILURES = (
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
     *(ArithmeticError, OSError),
@@ -67,23 +67,6 @@ def check_model(model: nn.Module, example: Any) -> None:
             )
     if example is not None:
         observe(model, example)
-
-
-def duplicate(model: nn.Module) -> nn.Module:
-    """A deep copy; raises ModelError if the network holds something that cannot be copied.
-
-    What a forward pass left on a module (activations kept for a look, a spectral norm's weight) has a
-    history, which torch refuses to copy: its values are copied without it.
-    """
-    left = (value for module in model.modules() for value in vars(module).values())
-    memo = {id(t): t.detach().clone() for t in left if isinstance(t, Tensor) and not t.is_leaf}
-    try:
-        return copy.deepcopy(model, memo)
-    except _FAILURES as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be deep-copied: {error}. Cure: keep no tensors with a history as "
-            "attributes (detach them), and no open files or locks"
-        ) from error
 
 
 def observe(model: nn.Module, example: Any) -> Uses:

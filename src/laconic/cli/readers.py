@@ -12,16 +12,21 @@ import numpy as np
 from laconic.cli.scoring import read_bytes, reading, score_batches, test_arrays
 from laconic.errors import InputError, LaconicError
 from laconic.files import replacing
-from laconic.records import AnyArray, SectionRow
+from laconic.records import AnyArray, Graph, SectionRow
 
 
 def run_inspect(path: str) -> int:
     """Print layers, levels, bits, and where each byte goes; the bytes add up to the file's length."""
     from laconic.pack import layout
+    from laconic.pack.container import decoded_graph, take_apart
+    from laconic.pack.limits import DEFAULT
 
     data = read_bytes(path)
     rows = layout(data)
     print(format_rows(rows))
+    graph = decoded_graph(take_apart(data, DEFAULT))
+    if graph is not None:
+        print("\n" + format_doors(graph))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
     print(
@@ -47,6 +52,16 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
     lines.append("-" * len(head))
     lines.append(f"{'total':<10} {'':<28} {'':<16} {'':<34} {sum(r.bytes for r in rows):>8}")
     return "\n".join(lines)
+
+
+def format_doors(graph: Graph) -> str:
+    """What a network takes and what it returns, in order: names, types, and free axes by name."""
+    lines = [
+        f"input   {name:<28} {spec.dtype} ({', '.join(map(str, spec.sizes))})"
+        for name, spec in zip(graph.input_names, graph.inputs, strict=True)
+    ]
+    lines += [f"output  {name}" for name in graph.result_names]
+    return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
 
 
 def run_verify(path: str, data: str, *, as_json: bool = False, arithmetic: str | None = None) -> int:
@@ -81,8 +96,7 @@ def run_network(path: str, inputs: Sequence[str], out: str | None) -> int:
         raise InputError(f"run: --out {out} should end in .npy. Cure: --out {Path(out).stem or 'output'}.npy")
     with reading(path):
         net = load(path)
-    result = net(*[read_array(name) for name in inputs])
-    outputs = result if isinstance(result, tuple) else (result,)
+    outputs = net.run(tuple(read_array(name) for name in inputs))
     for index, array in enumerate(outputs):
         if out is None:
             print(array)

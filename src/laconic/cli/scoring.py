@@ -95,7 +95,7 @@ def score_batches(
     wrong, nll, examples = 0, 0.0, 0
     for x, labels in batches:
         check_labels(x, labels)
-        logits = np.asarray(net(x)).astype(np.float64)
+        logits = net.run((x,))[0].astype(np.float64)
         check_scores(logits, labels)
         wrong += int((logits.argmax(1) != labels).sum())
         shifted = logits - logits.max(1, keepdims=True)

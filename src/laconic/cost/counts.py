@@ -11,9 +11,10 @@ that saturates a sum is none.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from laconic.cost.kinds import POINTWISE, RECURRENT, REDUCTIONS
+from laconic.cost.kinds import MOVES, POINTWISE, PRODUCTS, RECURRENT, REDUCTIONS, VIEWS
 from laconic.errors import InputError
 from laconic.records import NetworkFacts, OpFacts, TensorFacts
 
@@ -165,32 +166,112 @@ for the blend.
 
 def count_other(facts: NetworkFacts, op: OpFacts) -> int:
     """Arithmetic of one operation beside its MACs (see the module's docstring for the unit)."""
-    return op.rescaled + _beside(facts, op)
+    rule = BESIDE.get(op.op)
+    if rule is None:
+        raise InputError(f"operation {op.op!r} has no rule for what it costs")
+    return op.rescaled + rule(facts, op)
 
 
-def _beside(facts: NetworkFacts, op: OpFacts) -> int:
-    made = math.prod(facts.values[op.outputs[0]].shape)
-    read = math.prod(shape_of(facts, op.inputs[0]))
-    if op.op in POINTWISE:
+def _none(facts: NetworkFacts, op: OpFacts) -> int:
+    return 0
+
+
+def _made(facts: NetworkFacts, op: OpFacts) -> int:
+    """One for each entry of the result."""
+    return math.prod(facts.values[op.outputs[0]].shape)
+
+
+def _read(facts: NetworkFacts, op: OpFacts) -> int:
+    """One for each entry of the first input."""
+    return math.prod(shape_of(facts, op.inputs[0]))
+
+
+def _pooled(facts: NetworkFacts, op: OpFacts) -> int:
+    return _made(facts, op) * _window(op)
+
+
+def _normalised(facts: NetworkFacts, op: OpFacts) -> int:
+    """Sum, sum of squares, scale and shift; one more with weights."""
+    return _made(facts, op) * (3 + any(ref is not None for ref in op.inputs[1:]))
+
+
+def _shares(facts: NetworkFacts, op: OpFacts) -> int:
+    """Softmax: maximum, exp, sum, quotient."""
+    return 4 * _made(facts, op)
+
+
+def _attended(facts: NetworkFacts, op: OpFacts) -> int:
+    """Scale, softmax, and the mask if there is one."""
+    return score_entries(facts, op) * (5 + (len(op.inputs) > 3))
+
+
+def _gated(facts: NetworkFacts, op: OpFacts) -> int:
+    layers = op.attrs["layers"]  # all as wide as the last one
+    return _units(facts, op) * _GATES[op.op] * (layers if isinstance(layers, int) else 1)
+
+
+def _units(facts: NetworkFacts, op: OpFacts) -> int:
+    """Entries that all steps of the last layer compute: its outputs, before a projection if it has one."""
+    made = _made(facts, op)
+    if not op.attrs.get("projected"):
         return made
-    if op.op in ("max_pool", "avg_pool"):
-        return made * _window(op)
-    if op.op in ("layer_norm", "group_norm"):  # sum, sum of squares, scale and shift; one more with weights
-        return made * (3 + any(ref is not None for ref in op.inputs[1:]))
-    if op.op in ("softmax", "log_softmax"):  # maximum, exp, sum, quotient
-        return 4 * made
-    if op.op == "sdpa":  # scale, softmax, and the mask if there is one
-        return score_entries(facts, op) * (5 + (len(op.inputs) > 3))
-    if op.op in RECURRENT:
-        layers = op.attrs["layers"]  # all as wide as the last one
-        return made * _GATES[op.op] * (layers if isinstance(layers, int) else 1)
-    if op.op == "resize":
-        taps = {"nearest": 0, "linear": 2, "cubic": 4}[str(op.attrs["mode"])]
-        spatial = len(facts.values[op.outputs[0]].shape) - 2
-        return made * math.prod([taps] * spatial)
-    if op.op == "logsumexp":
-        return 3 * read
-    return read if op.op in REDUCTIONS else 0
+    narrow, wide = shape_of(facts, op.inputs[-1])
+    return made // narrow * wide
+
+
+def _resized(facts: NetworkFacts, op: OpFacts) -> int:
+    taps = {"nearest": 0, "linear": 2, "cubic": 4}[str(op.attrs["mode"])]
+    return _made(facts, op) * math.prod([taps] * (len(facts.values[op.outputs[0]].shape) - 2))
+
+
+def _sampled(facts: NetworkFacts, op: OpFacts) -> int:
+    """One product for each entry that a sample reads, and the place of each sample."""
+    shape = facts.values[op.outputs[0]].shape
+    taps = {"nearest": 0, "linear": 2, "cubic": 4}[str(op.attrs["mode"])]
+    places = _entries_of(facts, op.inputs[1])
+    return math.prod(shape) * math.prod([taps] * (len(shape) - 2)) + places
+
+
+def _entries_of(facts: NetworkFacts, ref: int | None) -> int:
+    return math.prod(shape_of(facts, ref))
+
+
+def _scattered(facts: NetworkFacts, op: OpFacts) -> int:
+    """One for each entry that is added to another; none where entries are only written."""
+    return 0 if op.attrs["reduce"] == "none" else _entries_of(facts, op.inputs[2])
+
+
+def _ordered(facts: NetworkFacts, op: OpFacts) -> int:
+    """Comparisons of a search with a heap of k: log2 of k (rounded up, at least 1) for each entry read."""
+    k = op.attrs["k"]
+    return _read(facts, op) * max(1, (k - 1).bit_length() if isinstance(k, int) else 1)
+
+
+def _log_sums(facts: NetworkFacts, op: OpFacts) -> int:
+    return 3 * _read(facts, op)
+
+
+BESIDE: Mapping[str, Callable[[NetworkFacts, OpFacts], int]] = {
+    **dict.fromkeys(VIEWS | MOVES | PRODUCTS, _none),
+    **dict.fromkeys(("quantize", "dequantize"), _none),  # what they rescale is counted by the facts
+    **dict.fromkeys(POINTWISE, _made),
+    **dict.fromkeys(REDUCTIONS, _read),
+    **dict.fromkeys(RECURRENT, _gated),
+    "max_pool": _pooled,
+    "avg_pool": _pooled,
+    "layer_norm": _normalised,
+    "group_norm": _normalised,
+    "softmax": _shares,
+    "log_softmax": _shares,
+    "sdpa": _attended,
+    "resize": _resized,
+    "logsumexp": _log_sums,
+    "topk": _ordered,
+    "grid_sample": _sampled,
+    "scatter": _scattered,
+    "fold": _read,
+}
+"""What each operation computes beside MACs. An operation that is missing is refused, not counted as free."""
 
 
 def _window(op: OpFacts) -> int:

@@ -9,7 +9,7 @@ POINTWISE = frozenset({
     "cos", "reciprocal", "floor", "ceil", "round", "sign", "logical_not", "gelu",
     "elu", "leaky_relu", "softplus", "clamp", "prelu", "batch_norm", "add", "sub",
     "mul", "div", "pow", "minimum", "maximum", "eq", "ne", "lt",
-    "le", "gt", "ge", "logical_and", "logical_or", "where",
+    "le", "gt", "ge", "logical_and", "logical_or", "where", "atan", "floor_divide", "remainder",
 })
 # fmt: on
 """Value by value: entry i of the output needs entry i of the inputs only, so it may be written over one.
@@ -41,3 +41,14 @@ REDUCTIONS = frozenset(
     }
 )
 """One operation per entry read."""
+
+# fmt: off
+MOVES = frozenset({
+    "permute", "slice", "select", "concat", "stack", "expand", "tile", "pad", "cast", "take", "gather",
+    "pixel_shuffle", "embedding", "size", "arange",
+})
+# fmt: on
+"""They put values elsewhere and compute none: their cost is traffic."""
+
+PRODUCTS = frozenset({"linear", "conv", "conv_transpose", "matmul", "einsum"})
+"""Multiply-accumulates and nothing beside them."""

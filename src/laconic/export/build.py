@@ -15,14 +15,20 @@ from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
+from laconic.export.signature import Dynamic
+from laconic.export.stored import stored
 from laconic.export.verify import disagreement
+from laconic.modules import plain_network
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
 
 def build_packed(
-    module: nn.Module, tensors: Mapping[str, Tensor], example: Example | None
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    example: Example | None,
+    dynamic: Dynamic | None = None,
 ) -> tuple[PackedModel, tuple[str, ...]]:
     """Everything the file will say, and notes for the user.
 
@@ -30,21 +36,25 @@ def build_packed(
     taken from the module as it is. Given values must be the module's own, bit for bit, so that the
     file computes what was measured. Without ``example``, or when the graph cannot be captured or does
     not compute what the module computes, the result holds weights only and a note says so. Integer
-    buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph.
+    buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph, and
+    so does extra state that is no tensor. ``dynamic`` are the free axes (see :func:`laconic.export.capture`).
 
-    Raises ``ModelError`` (no parameters, NaN weights), ``InputError`` (unknown names, wrong shapes or
-    values, an example that the module refuses).
+    Wrappers come off and computed weights are folded first (see ``laconic.modules.plain_network``).
+
+    Raises ``ModelError`` (no parameters, NaN weights, no plain numbers), ``InputError`` (unknown names,
+    wrong shapes or values, an example that the module refuses).
     """
+    module, folded = plain_network(module, "save")
     names = shared_names(module)
-    _check_module(module, names)
+    before = (*folded, *_check_module(module, names))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    captured, notes = _captured(module, example)
+    captured, notes = _captured(module, example, dynamic)
     model = _model(module, names, given, captured)
     if captured is not None and example is not None:
         problem = disagreement(module, model, example)
         if problem is not None:
-            return _model(module, names, given, None), (f"{problem}. So {_WEIGHTS_ONLY}",)
-    return model, notes
+            return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
+    return model, (*before, *notes)
 
 
 def _model(
@@ -63,7 +73,7 @@ def _model(
     unknown = sorted(set(given) - set(kept))
     if unknown:
         raise InputError(f"tensor {unknown[0]!r} is not in the network's state dict, which has {kept}")
-    ordered = tuple(_one(name, given.get(name), state[name]) for name in kept)
+    ordered = tuple(_one(name, given.get(name), state[name], narrow=captured is not None) for name in kept)
     graph = None if captured is None else captured.graph
     return PackedModel((*ordered, *constants), graph, dict(aliases))
 
@@ -74,13 +84,14 @@ def save(
     path: str | os.PathLike[str],
     example: Example | None,
     ranges: tuple[ActivationRange, ...] = (),
+    dynamic: Dynamic | None = None,
 ) -> int:
     """Write one .lac file (see :func:`build_packed`) and return its length in bytes.
 
     ``ranges`` are the activation ranges of the same module, for int8. Notes (a weights-only file, a fixed
     batch size) are issued as warnings.
     """
-    model, notes = build_packed(module, tensors, example)
+    model, notes = build_packed(module, tensors, example, dynamic)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     if ranges and model.graph is not None:
@@ -88,17 +99,20 @@ def save(
     return pack.write(path, model)
 
 
-def _captured(module: nn.Module, example: Example | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:
+def _captured(
+    module: nn.Module, example: Example | None, dynamic: Dynamic | None
+) -> tuple[CapturedGraph | None, tuple[str, ...]]:
     if example is None:
         return None, (f"no example input was given: {_WEIGHTS_ONLY}",)
     try:
-        captured = capture(module, example)
+        captured = capture(module, example, dynamic)
     except CaptureError as error:
         return None, (f"{error}. So {_WEIGHTS_ONLY}",)
     return captured, captured.notes
 
 
-def _check_module(module: nn.Module, names: Mapping[str, str]) -> None:
+def _check_module(module: nn.Module, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Refuse what no file can hold; notes on what it leaves out."""
     if not any(p.numel() for p in module.parameters()):
         raise ModelError(f"{type(module).__name__} has no parameters, so there is nothing to compress")
     reserved = [name for name in names if name.startswith("@")]
@@ -106,24 +120,28 @@ def _check_module(module: nn.Module, names: Mapping[str, str]) -> None:
         raise ModelError(
             f"tensor {reserved[0]!r}: names that begin with '@' are the file's own. Cure: rename it"
         )
+    left_out = []
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, torch.Tensor):
-            raise ModelError(f"state-dict entry {name!r} is a {type(tensor).__name__}, not a tensor")
-        if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
+            left_out.append(f"{name!r} ({type(tensor).__name__})")
+        elif not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        elif bool(torch.isnan(tensor).any()):
             count = int(torch.isnan(tensor).sum())
             raise ModelError(
                 f"tensor {name!r} of shape {tuple(tensor.shape)} holds {count} NaN. "
                 "Cure: train again with a smaller learning rate or gradient clipping"
             )
+    if not left_out:
+        return ()
+    return (f"the state dict holds {', '.join(left_out)}, which is no tensor: the file leaves it out",)
 
 
-def _one(name: str, given: Tensor | None, tensor: torch.Tensor) -> Tensor:
+def _one(name: str, given: Tensor | None, tensor: torch.Tensor, *, narrow: bool) -> Tensor:
     """The caller's tensor after comparing it with the module's, or the module's own values."""
-    own = tensor.detach().cpu()
     if given is None:
-        if own.dtype in (torch.bfloat16, torch.float64):
-            own = own.float()
-        return RawTensor(name, np.ascontiguousarray(own.numpy()).reshape(tuple(own.shape)))
+        return RawTensor(name, stored(name, tensor, narrow=narrow))
+    own = tensor.detach().cpu()
     values = given.values()
     if values.shape != tuple(own.shape):
         raise InputError(f"tensor {name!r} has shape {values.shape}, the network's has {tuple(own.shape)}")

@@ -13,22 +13,36 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
-from laconic.export.lowering import Call, Lowering, Ref, Rule, is_free, tensors_in
+from laconic.export.lowering import Call, Lowering, Ref, Rule, any_free, is_free, tensors_in
 from laconic.export.program import (
     Example,
     as_arguments,
     by_position,
     decomposed,
     evaluation_copy,
+    flat,
     run_example,
     traces,
 )
+from laconic.export.rules_elementwise import ELEMENTWISE_RULES
 from laconic.export.rules_layers import LAYER_RULES
 from laconic.export.rules_math import MATH_RULES
+from laconic.export.rules_order import ORDER_RULES
+from laconic.export.rules_scatter import SCATTER_RULES
 from laconic.export.rules_shapes import SHAPE_RULES
+from laconic.export.rules_windows import WINDOW_RULES
+from laconic.export.signature import Dynamic, described, free_axes, input_names
 from laconic.records import Graph, Node, RawTensor
 
-RULES: Mapping[object, Rule] = {**LAYER_RULES, **MATH_RULES, **SHAPE_RULES}
+RULES: Mapping[object, Rule] = {
+    **LAYER_RULES,
+    **MATH_RULES,
+    **SHAPE_RULES,
+    **ELEMENTWISE_RULES,
+    **ORDER_RULES,
+    **SCATTER_RULES,
+    **WINDOW_RULES,
+}
 # Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
 # tensors lie in memory, or matter in training only.
 _SEEN_IN_RESULT = (
@@ -67,49 +81,49 @@ def shared_names(module: nn.Module) -> dict[str, str]:
     return names
 
 
-def capture(module: nn.Module, example: Example) -> CapturedGraph:
+def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None) -> CapturedGraph:
     """Trace a module in evaluation mode into a graph of the closed operation table.
 
-    The module is left as it was. The batch (dimension 0 of every input) stays free where the
-    network allows it. ``example`` is a tensor, a tuple of tensors, or a mapping of ``forward``'s names.
+    The module is left as it was. ``example`` is a tensor, a tuple of tensors, or a mapping of ``forward``'s
+    names. ``dynamic`` says which axes of which inputs are free, in ``torch.export``'s form:
+    ``{"x": {0: "batch", 1: "time"}}``, by the names of ``forward``'s parameters or in their order; axes of
+    one name have one size, and all that it does not name are fixed to the example's. Without it, the batch
+    (dimension 0 of every input) stays free where the network allows it.
 
-    Raises ``InputError`` when the module refuses the example, ``CaptureError`` naming the
-    operation and the module that have no rule; the weights can then still be packed alone.
+    Raises ``InputError`` when the module refuses the example, or ``dynamic`` does not fit it;
+    ``CaptureError`` naming the operation and the module that have no rule, or the axis that cannot be free;
+    the weights can then still be packed alone.
 
     >>> import torch
     >>> graph = capture(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), torch.zeros(1, 3)).graph
     >>> [node.op for node in graph.nodes], graph.inputs[0].shape
     (['linear', 'relu'], (None, 3))
+    >>> gru = torch.nn.GRU(3, 2, batch_first=True)
+    >>> free = capture(gru, torch.zeros(1, 5, 3), {"input": {0: "batch", 1: "time"}}).graph.inputs[0]
+    >>> free.name, free.sizes
+    ('input', ('batch', 'time', 3))
     """
+    inputs = input_names(module, example)
     module, example = by_position(module, example)
     arguments = as_arguments(example)
+    free = None if dynamic is None else free_axes(dynamic, inputs, arguments)
     copied = evaluation_copy(module)
     if any(p.device.type == "meta" for p in copied.parameters()):
         raise CaptureError("the network's weights are on the meta device, so they have no values")
-    _check_result(run_example(copied, arguments))
+    result = described(run_example(copied, arguments))
     names = shared_names(copied)
     failure: CaptureError | None = None
-    for program, notes in traces(copied, arguments):
-        low = Lowering()
+    for program, notes in traces(flat(copied), arguments, free):
+        low = Lowering(axis_names={} if free is None else free.names, input_names=inputs)
         try:
             results = _lower(_without_unknown(program), low, names)
         except CaptureError as error:  # perhaps only the free dimension was in the way
             failure = failure or error
             continue
-        return _finish(low, results, copied, names, notes)
+        captured = _finish(low, results, copied, names, notes)
+        graph = replace(captured.graph, output_names=result.names, keyed=result.keyed)
+        return replace(captured, graph=graph)
     raise failure or CaptureError("the network could not be traced")
-
-
-def _check_result(result: object) -> None:
-    """Tensors, possibly in nested tuples, can leave a network; None is dropped."""
-    if isinstance(result, (tuple, list)):
-        for item in result:
-            _check_result(item)
-    elif not (result is None or isinstance(result, torch.Tensor)):
-        raise CaptureError(
-            f"the network returns a {type(result).__name__}; a graph returns arrays. "
-            "Cure: wrap it in a module that returns a tensor or a tuple of tensors"
-        )
 
 
 def _without_unknown(program: ExportedProgram) -> ExportedProgram:
@@ -204,7 +218,7 @@ def _lower_call(node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], low: Lo
         if _all_constant(args, result) and not _is_random(target):
             with torch.no_grad():
                 return target(*_look_up(node.args, known), **_look_up(node.kwargs, known))
-        return _typed(_apply_rule(target, low, args, result), result)
+        return _typed(low, _apply_rule(target, low, args, result), result)
     except CaptureError as error:
         raise CaptureError(_where(node, error)) from error
     except Exception as error:  # a rule met what it was not written for
@@ -286,21 +300,23 @@ def _look_up(arguments: Any, known: Mapping[torch.fx.Node, Any]) -> Any:
 
 def _all_constant(args: Mapping[str, Any], result: Any) -> bool:
     """Whether a call can be computed now: no run-time value, no weight, no free size in it."""
-    if any(isinstance(value, Ref) for value in tensors_in(args)):
+    if any_free(args) or any(isinstance(value, Ref) for value in tensors_in(args)):
         return False
     results = result if isinstance(result, (tuple, list)) else [result]
     return not any(is_free(size) for r in results if isinstance(r, torch.Tensor) for size in r.shape)
 
 
-def _typed(value: Any, result: Any) -> Any:
+def _typed(low: Lowering, value: Any, result: Any) -> Any:
     """Give the values that a rule returns the shapes and types that PyTorch found."""
     if isinstance(value, Ref) and isinstance(result, torch.Tensor):
         if result.dtype in (torch.float64, torch.float16, torch.bfloat16) or result.is_complex():
             kind = str(result.dtype).removeprefix("torch.")
             raise CaptureError(f"it computes in {kind}; networks run in float32. Cure: module.float()")
-        return replace(value, shape=tuple(result.shape), dtype=result.dtype)
+        typed = replace(value, shape=tuple(result.shape), dtype=result.dtype)
+        low.note_sizes(typed)
+        return typed
     if isinstance(value, (list, tuple)) and isinstance(result, (tuple, list)):
-        return [_typed(v, r) for v, r in zip(value, result, strict=False)]
+        return [_typed(low, v, r) for v, r in zip(value, result, strict=False)]
     return value
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from laconic.errors import CaptureError
-from laconic.pack.ops import DTYPES, make_node
-from laconic.records import AnyArray, Attr, Node, ValueSpec
+from laconic.export.sizes import real_value, size_value
+from laconic.pack.ops import DTYPES, GIVEN, make_node
+from laconic.records import BATCH, AnyArray, Attr, Node, ValueSpec
 
 Size = int | torch.SymInt
 Shape = tuple[Size, ...]
@@ -28,7 +29,7 @@ class Ref:
     """A value of the graph (id >= 0) or a tensor of the file (id < 0), with what is known of it.
 
     ``fill`` is set when every entry is known to be that number, ``arange_step`` when the value is
-    ``0, step, 2 step, ...`` over a free dimension.
+    ``0, step, 2 step, ...`` up to a free size.
     """
 
     id: int
@@ -42,19 +43,26 @@ Value = Ref | torch.Tensor
 
 
 def is_free(size: object) -> bool:
-    """Whether a size is only known at run time."""
-    return isinstance(size, torch.SymInt) and not size.node.expr.is_number
+    """Whether a size, or a number made of sizes, is only known at run time."""
+    return isinstance(size, (torch.SymInt, torch.SymFloat)) and not size.node.expr.is_number
+
+
+def any_free(arguments: object) -> bool:
+    """Whether a number that is only known at run time stands somewhere in nested arguments."""
+    if isinstance(arguments, Mapping):
+        return any(map(any_free, arguments.values()))
+    return any(map(any_free, arguments)) if isinstance(arguments, (list, tuple)) else is_free(arguments)
 
 
 def same_size(a: Size, b: Size) -> bool:
-    """Whether two sizes are equal for every batch, without guarding on the example's."""
+    """Whether two sizes are equal in every call, without guarding on the example's."""
     if is_free(a) or is_free(b):
         return is_free(a) and is_free(b) and bool(a.node.expr == b.node.expr)  # type: ignore[union-attr]
     return int(a) == int(b)
 
 
 def same_shape(a: Sequence[Size], b: Sequence[Size]) -> bool:
-    """Whether two shapes are equal for every batch."""
+    """Whether two shapes are equal in every call."""
     return len(a) == len(b) and all(map(same_size, a, b))
 
 
@@ -73,26 +81,54 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 @dataclass
 class Lowering:
-    """The graph under construction. Tensor ids count first uses; :mod:`capture` puts them in file order."""
+    """The graph under construction. Tensor ids count first uses; :mod:`capture` puts them in file order.
+
+    ``axis_names`` are the names of free axes, by input and axis, ``places`` where a free size can be read.
+    """
 
     inputs: list[ValueSpec] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     tensor_names: list[str] = field(default_factory=list)
     constants: dict[str, AnyArray] = field(default_factory=dict)
-    free_symbol: object = None
+    axis_names: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    input_names: Sequence[str] = ()
+    places: dict[Any, tuple[Ref, int]] = field(default_factory=dict)
+    sizes: dict[Any, Ref] = field(default_factory=dict)
+    _axis_of: dict[Any, str] = field(default_factory=dict)
+    _free: list[Any] = field(default_factory=list)
     _n_values: int = 0
     _producers: dict[int, Node] = field(default_factory=dict)
     _constant_names: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def add_input(self, shape: Shape, dtype: torch.dtype) -> Ref:
         """Declare the next graph input; all inputs come before the first node."""
+        index = len(self.inputs)
         sizes = tuple(None if is_free(s) else int(s) for s in shape)
-        for size in shape:
-            if is_free(size) and self.free_symbol is None:
-                self.free_symbol = size.node.expr  # type: ignore[union-attr]
-        self.inputs.append(ValueSpec(dtype_name(dtype), sizes))
+        names = self.axis_names if set(self.axis_names.values()) - {BATCH} else {}
+        axes = tuple(
+            self._axis_of.setdefault(shape[k].node.expr, names.get((index, k), BATCH))  # type: ignore[union-attr]
+            for k, s in enumerate(sizes)
+            if s is None and names
+        )
+        name = self.input_names[index] if index < len(self.input_names) else ""
+        self.inputs.append(ValueSpec(dtype_name(dtype), sizes, name, axes))
         self._n_values += 1
-        return Ref(self._n_values - 1, shape, dtype)
+        made = Ref(self._n_values - 1, shape, dtype)
+        self.note_sizes(made)
+        self._free += [s.node.expr for s in shape if is_free(s) and s.node.expr not in self._free]  # type: ignore[union-attr]
+        return made
+
+    def note_sizes(self, value: Ref) -> None:
+        """Remember where the free sizes of a value can be read."""
+        if 0 <= value.id < self._n_values:
+            for axis, size in enumerate(value.shape):
+                if is_free(size):
+                    self.places.setdefault(size.node.expr, (value, axis))  # type: ignore[union-attr]
+
+    def number(self, value: object) -> Ref:
+        """A number made of free sizes as a value without dimensions: int64, or float32 for a real one."""
+        expr = value.node.expr  # type: ignore[attr-defined]
+        return size_value(self, expr) if isinstance(value, torch.SymInt) else real_value(self, expr)
 
     def named(self, name: str, tensor: torch.Tensor) -> Ref:
         """A tensor of the module's state dict."""
@@ -103,8 +139,6 @@ class Lowering:
     def ref(self, value: Value | float) -> Ref:
         """The reference to a value; a constant becomes a tensor of the file at this moment."""
         if isinstance(value, Ref):
-            if value.id >= self._n_values:
-                raise CaptureError("a range over the free dimension enters the arithmetic")
             return value
         tensor = torch.as_tensor(value).detach().cpu()
         dtype_name(tensor.dtype)
@@ -135,35 +169,45 @@ class Lowering:
         """The node whose first output a value is."""
         return self._producers.get(ref.id)
 
-    def target_shape(self, shape: Sequence[Size], like: Sequence[Size] = ()) -> tuple[int, ...]:
-        """A reshape target: sizes, -1 for the one that holds the free dimension (0 copies an axis)."""
-        if sum(map(is_free, shape)) <= 1:
-            return tuple(-1 if is_free(s) else int(s) for s in shape)
-        sizes = [
-            0 if k < len(like) and is_free(s) and same_size(s, like[k]) else s for k, s in enumerate(shape)
-        ]
+    def reshape(self, x: Value, shape: Sequence[Size], like: Sequence[Size] = ()) -> Ref:
+        """A reshape to ``shape``; ``like`` is the shape of ``x`` where it is known.
+
+        Where one size is free it is left to be inferred (-1); a free axis that stays in its place is copied
+        (0); of the rest one is inferred, the one that no value has, and the others are given as inputs.
+        """
+        sizes: list[Size] = list(shape)
         if sum(map(is_free, sizes)) > 1:
-            raise CaptureError(
-                f"a reshape to {tuple(map(str, shape))} has several sizes known only at run time"
-            )
-        return tuple(-1 if is_free(s) else int(s) for s in sizes)
+            sizes = [
+                0 if k < len(like) and is_free(s) and same_size(s, like[k]) else s
+                for k, s in enumerate(sizes)
+            ]
+        free = [k for k, s in enumerate(sizes) if is_free(s)]
+        unknown = [k for k in free if sizes[k].node.expr not in self.places]  # type: ignore[union-attr]
+        inferred = next(iter(unknown or free), None)
+        given = [self.number(sizes[k]) for k in free if k != inferred]
+        target = [-1 if k == inferred else GIVEN if is_free(s) else int(s) for k, s in enumerate(sizes)]
+        return self.emit("reshape", x, *given, shape=tuple(target))
 
-    def stretch_shape(self, shape: Sequence[Size], source: Sequence[Size] = ()) -> tuple[int, ...]:
-        """An expand target: 1 keeps an axis of ``source``, -1 stretches it to the free size."""
+    def needs_no_source(self, shape: Sequence[Size]) -> bool:
+        """Whether a reshape to ``shape`` copies no axis of what it is given."""
+        return sum(map(is_free, shape)) <= 1
+
+    def expand(self, x: Value, shape: Sequence[Size], source: Sequence[Size] = ()) -> Ref:
+        """An expand to ``shape``: 1 keeps an axis of ``source``, the shape of ``x``."""
         offset = len(shape) - len(source)
-        return tuple(
-            1 if k >= offset and same_size(size, source[k - offset]) else self._stretch(size)
-            for k, size in enumerate(shape)
-        )
-
-    def _stretch(self, size: Size) -> int:
-        if not is_free(size):
-            return int(size)
-        if size.node.expr != self.free_symbol:  # type: ignore[union-attr]
-            raise CaptureError(
-                f"a size {size} is computed from the batch size; only the batch size itself can be used"
-            )
-        return -1
+        given: list[Ref] = []
+        target: list[int] = []
+        for k, size in enumerate(shape):
+            if k >= offset and same_size(size, source[k - offset]):
+                target.append(1)
+            elif not is_free(size):
+                target.append(int(size))
+            elif [size.node.expr] == self._free:  # type: ignore[union-attr]
+                target.append(-1)
+            else:
+                target.append(GIVEN)
+                given.append(self.number(size))
+        return self.emit("expand", x, *given, shape=tuple(target))
 
 
 @dataclass(frozen=True)
@@ -203,10 +247,10 @@ class Call:
         return None if self.get(name) is None else self.value(name)
 
     def integer(self, name: str) -> int:
-        """An integer argument that must not depend on the batch size."""
+        """An integer argument that must not depend on a free size."""
         value = self.get(name)
         if is_free(value):
-            raise CaptureError(f"argument {name!r} depends on the batch size")
+            raise CaptureError(f"argument {name!r} depends on a free size")
         return int(value)
 
     def integers(self, name: str) -> tuple[int, ...]:
@@ -214,7 +258,7 @@ class Call:
         value = self.get(name)
         items = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
         if any(map(is_free, items)):
-            raise CaptureError(f"argument {name!r} depends on the batch size")
+            raise CaptureError(f"argument {name!r} depends on a free size")
         return tuple(int(v) for v in items)
 
     def axis(self, name: str, of: str = "self") -> int:

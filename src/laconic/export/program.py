@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import io
 import logging
 import warnings
@@ -14,8 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.nn.modules import transformer
 
-from laconic.errors import CaptureError, InputError
+from laconic.errors import CaptureError, InputError, ModelError
+from laconic.export.recurrent import one_operation_each
+from laconic.export.signature import FreeAxes, described, input_names, of_size
+from laconic.networks import duplicate, inference
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (0, ()),
@@ -48,27 +50,40 @@ def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     """
     if not isinstance(example, Mapping):
         return module, example
-    plain, order = type(module), list(inspect.signature(module.forward).parameters)
-    names = sorted(example, key=lambda name: order.index(name) if name in order else len(order))
-    tensors = {name: example[name] for name in names if isinstance(example[name], torch.Tensor)}
+    plain = type(module)
+    tensors = {name: example[name] for name in input_names(module, example)}
     fixed = {name: value for name, value in example.items() if name not in tensors}
 
     def forward(self: nn.Module, *values: torch.Tensor) -> Any:
         return plain.forward(self, **dict(zip(tensors, values, strict=True)), **fixed)
 
-    view = copy.copy(module)
-    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
-    return view, tuple(tensors.values())
+    return _as_class(module, forward), tuple(tensors.values())
+
+
+def flat(module: nn.Module) -> nn.Module:
+    """A view of ``module`` that takes tensors by position and returns a plain tuple of tensors."""
+    plain = type(module)
+
+    def forward(self: nn.Module, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return described(plain.forward(self, *values)).tensors
+
+    return _as_class(module, forward)
+
+
+def _as_class(module: nn.Module, forward: Any) -> nn.Module:
+    """The same module, parameters and all, with another ``forward`` (parametrised ones refuse copy.copy)."""
+    plain = type(module)
+    view: nn.Module = object.__new__(type(plain.__name__, (plain,), {"forward": forward}))
+    view.__dict__.update(module.__dict__)
+    return view
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
     """A copy on the CPU in evaluation mode; the module itself keeps its flags and its device."""
     try:
-        return copy.deepcopy(module).cpu().eval()
-    except (RuntimeError, TypeError) as error:
-        raise CaptureError(
-            f"the network cannot be copied ({error}). Cure: convert it to a plain module first"
-        ) from error
+        return duplicate(module).cpu().eval()
+    except ModelError as error:
+        raise CaptureError(f"the network cannot be copied ({error})") from error
 
 
 def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
@@ -86,20 +101,26 @@ def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
 
 
 def traces(
-    module: nn.Module, example: tuple[torch.Tensor, ...]
+    module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes | None = None
 ) -> Iterator[tuple[ExportedProgram, tuple[str, ...]]]:
     """Export with the first dimension free; then the second (time first); then none. Each with its notes.
 
+    Where the user said which axes are free, with those and no others. ``module`` takes tensors by position.
+
     Raises ``CaptureError`` when PyTorch cannot trace the module at all.
     """
+    if free is not None:
+        yield _with_free_axes(module, example, free), ()
+        return
     failure: Exception | None = None
     any_worked = False
     for axis, note in (*_FREE_AXES, (None, _FIXED)):
         attempt = example if axis is None else _widened(module, example, axis)
         if attempt is None:
             continue
+        dims = None if axis is None else tuple({axis: Dim.DYNAMIC} for _ in example)
         try:
-            program = _functional(_export(module, attempt, axis))
+            program = _functional(_export(module, attempt, dims))
         except Exception as error:  # noqa: BLE001 - torch.export has no one class for "this cannot be free"
             failure = failure or error
             continue
@@ -109,20 +130,65 @@ def traces(
         raise CaptureError(_reason(module, failure or RuntimeError("no example"))) from failure
 
 
-def _export(module: nn.Module, example: tuple[torch.Tensor, ...], axis: int | None) -> ExportedProgram:
-    free = None if axis is None else _like_signature(module, tuple({axis: Dim.DYNAMIC} for _ in example))
+def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes) -> ExportedProgram:
+    """The program with the user's free axes; what PyTorch cannot prove of their sizes is left to each call."""
+    sizes = free.sizes(example)
+    # 0 and 1 are constants to torch.export, so an axis of one entry is given more, each name its own number
+    wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(sizes.items())}
+    axes = [{a: wide[name] for (k, a), name in free.names.items() if k == i} for i in range(len(example))]
+    grown = tuple(of_size(x, at) for x, at in zip(example, axes, strict=True))
+    hints = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in free.dims)
+    failure: Exception | None = None
+    # a size with a bound (a table of positions) or a factor (a U-Net's halves) is no plain Dim, but it is free
+    for dims, deferred in ((free.dims, False), (hints, True)):
+        try:
+            return _functional(_export(module, grown, dims, deferred))
+        except Exception as error:  # noqa: BLE001 - torch.export has no one class for "this cannot be free"
+            failure = failure or error
+            if "must always be equal" in str(error):
+                break
+    raise CaptureError(_axes_reason(module, failure or RuntimeError(), sizes)) from failure
+
+
+def _axes_reason(module: nn.Module, error: Exception, sizes: Mapping[str, int]) -> str:
+    """Why an axis cannot be free, in PyTorch's words less its advice on other tools."""
+    text = str(error)
+    if not sizes or "onstraint" not in text:
+        return _reason(module, error)
+    said = [line.strip(" -") for line in text.splitlines() if line.startswith("  - ")]
+    equal = "must always be equal" in text
+    cure = "give both axes one name in dynamic" if equal else "leave that axis out of dynamic"
+    told = " ".join(" ".join(said).split())[:400].rstrip(". ")
+    return f"the sizes {', '.join(sizes)} cannot all be free: {told}. Cure: {cure}"
+
+
+def _export(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    dims: tuple[Mapping[int, Any], ...] | None,
+    deferred: bool = False,
+) -> ExportedProgram:
     fresh = tuple(x.clone() for x in example)  # torch.export leaves its marks of free axes on the tensors
-    with _quiet(), inference():
-        return torch.export.export(module, fresh, dynamic_shapes=free, strict=False)
+    shapes = None if dims is None else (tuple(dict(spec) for spec in dims),)  # all inputs are one *values
+    with _quiet(), inference(), one_operation_each(), _masks_unread():
+        return torch.export.export(
+            module,
+            fresh,
+            dynamic_shapes=shapes,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=deferred,
+        )
 
 
-def _like_signature(module: nn.Module, specs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One spec per parameter of ``forward``; those that ``*args`` takes are nested."""
-    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        return specs
-    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-    return (*specs[:first], specs[first:])
+@contextmanager
+def _masks_unread() -> Iterator[None]:
+    """nn.Transformer's encoder looks whether a mask is causal, for speed alone: a trace has no values to see."""
+    before = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = before
 
 
 def _widened(
@@ -181,21 +247,6 @@ def _reason(module: nn.Module, error: Exception) -> str:
             f"(data-dependent control flow). {cure}, or rewrite the branch with torch.where"
         )
     return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
-
-
-@contextmanager
-def inference() -> Iterator[None]:
-    """How a network is traced and compared.
-
-    No gradients, so that ``no_grad`` blocks leave no wrapper; no fused attention, which has no rule.
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

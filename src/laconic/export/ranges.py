@@ -24,11 +24,12 @@ def activation_ranges(
     batches: Iterable[Any],
     choice: RangeChoice,
     examples: int,
+    dynamic: Any = None,
 ) -> tuple[ActivationRange, ...]:
     """The ranges that ``examples`` examples of ``batches`` give (see ``laconic.quantize_activations``)."""
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
         raise InputError(f"examples must be a positive whole number, got {examples!r}. Cure: 1024")
-    model, notes = build_packed(module, tensors, example)
+    model, notes = build_packed(module, tensors, example, dynamic)
     if model.graph is None:
         reason = " ".join(notes)
         raise CaptureError(f"int8 needs the network's graph, and it was not captured: {reason}")

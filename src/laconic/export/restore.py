@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -10,15 +12,27 @@ from torch import nn
 
 from laconic import pack
 from laconic.errors import RestoreError
+from laconic.export.stored import EXTRA_STATE, stored_shape, taken_back
+from laconic.modules import unfit
+from laconic.networks import computed_weights, fold_in_place, folded
 from laconic.records import AnyArray, PackedModel
+from laconic.wrappers import unwrapped
+
+State = Mapping[str, torch.Tensor]
 
 
 def restore(path: str | os.PathLike[str], into: nn.Module, strict: bool = True) -> nn.Module:
     """Fill a module's parameters and buffers from a .lac file, in place, and return it.
 
     All names and shapes are compared before the first value is written, so a module is never half
-    filled. Integer buffers that the file left out keep their values. With ``strict=False`` only the
-    names that both sides have are filled; their shapes must still agree.
+    filled. Integer buffers that the file left out keep their values, and so does extra state that is no
+    tensor. With ``strict=False`` only the names that both sides have are filled; their shapes must still
+    agree.
+
+    A wrapped module (``torch.compile``, ``DataParallel``, ``AveragedModel``) is filled inside, and names that
+    differ by one prefix alone (``module.``) are matched. A file holds plain weights: where the module
+    computes them from others (``weight_norm``, ``spectral_norm``, pruning masks), they become plain
+    parameters, with a warning.
 
     Raises ``RestoreError`` naming the tensor and both shapes, ``FileFormatError`` for a wrong file.
     """
@@ -27,9 +41,31 @@ def restore(path: str | os.PathLike[str], into: nn.Module, strict: bool = True) 
 
 def fill(model: PackedModel, into: nn.Module, strict: bool = True) -> nn.Module:
     """:func:`restore` from records that were already read."""
+    if not isinstance(into, nn.Module):
+        raise RestoreError(f"restore fills a PyTorch module, got a {type(into).__name__}. Cure: into=module")
+    target = unwrapped(into)
+    computed = computed_weights(target)
+    # A module whose weights are computed is changed only when a copy of it has been filled.
+    for module in (folded(target)[0], target) if computed else (target,):
+        if computed and module is target:
+            fold_in_place(target)
+        _fill(model, module, strict)
+    if computed:
+        warnings.warn(
+            f"restore: {computed[0]!r} ({len(computed)} in all) was computed from other parameters; the file "
+            "holds its value, so it is a plain parameter now. Cure: restore into a module without the norm, "
+            "parametrisation or mask",
+            stacklevel=3,
+        )
+    return into
+
+
+def _fill(model: PackedModel, into: nn.Module, strict: bool) -> None:
     arrays = {t.name: t for t in model.tensors if not t.name.startswith("@")}
     arrays |= {alias: arrays[name] for alias, name in model.aliases.items() if name in arrays}
     state = {k: v for k, v in into.state_dict(keep_vars=True).items() if isinstance(v, torch.Tensor)}
+    renamed = _matched(list(arrays), state)
+    arrays = {renamed.get(name, name): tensor for name, tensor in arrays.items()}
     if strict:
         _check_names(set(arrays), state)
     common = [name for name in state if name in arrays]
@@ -39,12 +75,32 @@ def fill(model: PackedModel, into: nn.Module, strict: bool = True) -> nn.Module:
     _check_shared(values, state)
     with torch.no_grad():
         for name in common:
-            state[name].copy_(torch.from_numpy(np.array(values[name], copy=True)))
-    return into
+            value = taken_back(values[name], state[name])
+            prefix, _, last = name.rpartition(".")
+            if last == EXTRA_STATE:  # what the state dict shows need not be what the module holds
+                into.get_submodule(prefix).set_extra_state(value.to(state[name]))
+            else:
+                state[name].copy_(value)
 
 
-def _check_names(ours: set[str], state: dict[str, torch.Tensor]) -> None:
-    missing = [name for name, t in state.items() if name not in ours and t.is_floating_point()]
+def _matched(ours: list[str], state: State) -> dict[str, str]:
+    """The file's names -> the module's, where one side has all names behind one prefix (a wrapper's)."""
+    if not ours or not state or not set(ours).isdisjoint(state):
+        return {}
+    for name in state:
+        if ours[0].endswith(f".{name}"):
+            prefix = ours[0].removesuffix(name)
+            if all(n.startswith(prefix) for n in ours):
+                return {n: n.removeprefix(prefix) for n in ours}
+        elif name.endswith(f".{ours[0]}"):
+            prefix = name.removesuffix(ours[0])
+            if all(n.startswith(prefix) for n in state):
+                return {n: prefix + n for n in ours}
+    return {}
+
+
+def _check_names(ours: set[str], state: State) -> None:
+    missing = [n for n, t in state.items() if n not in ours and (t.is_floating_point() or t.is_complex())]
     if missing:
         raise RestoreError(
             f"the file has no tensor {missing[0]!r} of shape {tuple(state[missing[0]].shape)} "
@@ -59,20 +115,24 @@ def _check_names(ours: set[str], state: dict[str, torch.Tensor]) -> None:
 
 
 def _check_one(name: str, values: AnyArray, tensor: torch.Tensor) -> None:
-    if tuple(values.shape) != tuple(tensor.shape):
-        raise RestoreError(
-            f"tensor {name!r} has shape {tuple(values.shape)} in the file and {tuple(tensor.shape)} in the "
-            "module. Cure: build the module with the sizes it was saved with"
-        )
     if tensor.device.type == "meta":
         raise RestoreError(
             f"tensor {name!r} has no memory (meta device). Cure: module.to_empty(device='cpu')"
         )
-    if np.issubdtype(values.dtype, np.floating) != tensor.is_floating_point():
+    problem = unfit(tensor)
+    if problem is not None:
+        raise RestoreError(f"tensor {name!r} {problem}")
+    if tuple(values.shape) != stored_shape(tensor):
+        kind = " (complex: one more dimension of 2 in a file)" if tensor.is_complex() else ""
+        raise RestoreError(
+            f"tensor {name!r} has shape {tuple(values.shape)} in the file and {tuple(tensor.shape)} in the "
+            f"module{kind}. Cure: build the module with the sizes it was saved with"
+        )
+    if np.issubdtype(values.dtype, np.floating) != (tensor.is_floating_point() or tensor.is_complex()):
         raise RestoreError(f"tensor {name!r} is {values.dtype} in the file and {tensor.dtype} in the module")
 
 
-def _check_shared(values: dict[str, AnyArray], state: dict[str, torch.Tensor]) -> None:
+def _check_shared(values: dict[str, AnyArray], state: State) -> None:
     """A module that shares weights which the file keeps apart would get the last one written."""
     first: dict[tuple[int, tuple[int, ...]], str] = {}
     for name, array in values.items():

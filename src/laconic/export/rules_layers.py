@@ -188,10 +188,12 @@ def _adaptive(rank: int, kind: str) -> Rule:
         x, both = call.value("self"), isinstance(call.result, (tuple, list))
         sizes = tuple(x.shape[-rank:])
         wanted = tuple((call.result[0] if both else call.result).shape[-rank:])
-        if len(x.shape) != rank + 2 or any(map(is_free, sizes)):
-            raise CaptureError("adaptive pooling needs a batch and fixed spatial sizes")
-        if set(wanted) == {1}:
+        if len(x.shape) != rank + 2:
+            raise CaptureError("adaptive pooling needs a batch")
+        if all(not is_free(w) and int(w) == 1 for w in wanted):
             y = low.emit(f"global_{kind}_pool", x)
+        elif any(map(is_free, (*sizes, *wanted))):
+            raise CaptureError("adaptive pooling of a free axis is understood for the output size 1 alone")
         elif all(int(s) % int(w) == 0 for s, w in zip(sizes, wanted, strict=True)):
             kernel = tight([int(s) // int(w) for s, w in zip(sizes, wanted, strict=True)])
             y = low.emit(f"{kind}_pool", x, kernel=kernel, rank=rank)
@@ -237,12 +239,18 @@ def _recurrent(op: str, **extra: bool) -> Rule:
         params: Sequence[Value] = call.get("params")
         if call.get("params") is None or "batch_sizes" in call:
             raise CaptureError("packed sequences have no rule. Cure: pad the batch")
+        if not call.get("batch_first") and not low.axis_names and is_free(call.value("input").shape[0]):
+            raise CaptureError("dimension 0 is time, and what stays free by itself is the batch")
         if not call.get("train"):
             call.ignore("dropout")
         directions = 2 if call.get("bidirectional") else 1
         per_layer = directions * (4 if call.get("has_biases") else 2)
-        if len(params) != call.integer("num_layers") * per_layer:
-            raise CaptureError("an LSTM with proj_size has no rule")
+        projected = len(params) != call.integer("num_layers") * per_layer
+        states = _states(call.get("hx"))
+        if projected and states[0] is not None:
+            raise CaptureError(
+                "an LSTM with proj_size that starts from a hidden state has no rule. Cure: start from zeros"
+            )
         if not all(isinstance(p, torch.Tensor) or p.id < 0 for p in params):
             raise CaptureError("recurrent weights must be parameters, not computed values")
         attrs = {
@@ -251,9 +259,9 @@ def _recurrent(op: str, **extra: bool) -> Rule:
             "time_major": not call.get("batch_first"),
             "no_bias": not call.get("has_biases"),
         }
-        return list(
-            low.emit_all(op, call.value("input"), *_states(call.get("hx")), *params, **attrs, **extra)
-        )
+        if projected:
+            attrs["projected"] = True
+        return list(low.emit_all(op, call.value("input"), *states, *params, **attrs, **extra))
 
     return rule
 
@@ -307,9 +315,9 @@ LAYER_RULES: Mapping[object, Rule] = {
     aten.adaptive_max_pool3d: _adaptive(3, "max"),
     aten.embedding: _embedding,
     aten.embedding_bag: _embedding_bag,
-    aten.lstm: _recurrent("lstm"),
-    aten.gru: _recurrent("gru"),
-    aten.rnn_tanh: _recurrent("rnn"),
-    aten.rnn_relu: _recurrent("rnn", relu=True),
+    **{ops.lstm: _recurrent("lstm") for ops in (aten, torch.ops.laconic)},
+    **{ops.gru: _recurrent("gru") for ops in (aten, torch.ops.laconic)},
+    **{ops.rnn_tanh: _recurrent("rnn") for ops in (aten, torch.ops.laconic)},
+    **{ops.rnn_relu: _recurrent("rnn", relu=True) for ops in (aten, torch.ops.laconic)},
     aten.scaled_dot_product_attention: _attention,
 }

@@ -15,6 +15,7 @@ from laconic.export.lowering import (
     Ref,
     Rule,
     Value,
+    any_free,
     dtype_name,
     finite_or_none,
     float32,
@@ -48,23 +49,18 @@ def _logical_not(low: Lowering, call: Call) -> Ref:
     return low.emit("logical_not", cast(low, call.value("self"), torch.bool))
 
 
-def _number(value: Any) -> float:
-    if is_free(value):
-        raise CaptureError("a number that depends on the batch size enters the arithmetic")
-    return float(value)
-
-
 def binary(low: Lowering, op: str, left: Any, right: Any, dtype: torch.dtype) -> Ref:
     """``op(left, right)`` computed in ``dtype``; a float32 number beside a value becomes an attribute."""
+    left, right = (low.number(v) if is_free(v) else v for v in (left, right))
     plain = [not isinstance(v, (Ref, torch.Tensor)) for v in (left, right)]
     tiny = [isinstance(v, torch.Tensor) and v.ndim == 0 for v in (left, right)]
     numbers = [p or (t and dtype == torch.float32) for p, t in zip(plain, tiny, strict=True)]
     if dtype == torch.float32 and any(numbers):
         value, number = (right, left) if numbers[0] else (left, right)
-        scalar = float32(_number(number))
+        scalar = float32(float(number))
         if not math.isnan(scalar):
             return low.emit(op, cast(low, value, dtype), scalar=scalar, reverse=numbers[0])
-    both = [torch.tensor(_number(v)).to(dtype) if p else v for v, p in zip((left, right), plain, strict=True)]
+    both = [torch.tensor(float(v)).to(dtype) if p else v for v, p in zip((left, right), plain, strict=True)]
     return low.emit(op, *(cast(low, v, dtype) for v in both))
 
 
@@ -72,6 +68,8 @@ def _common_type(left: Any, right: Any) -> torch.dtype:
     """The type that PyTorch promotes two operands to."""
 
     def example(v: Any) -> Any:
+        if is_free(v):
+            return 0 if isinstance(v, torch.SymInt) else 0.0
         return v if not isinstance(v, Ref) else torch.empty((1,) * len(v.shape), dtype=v.dtype)
 
     return torch.result_type(example(left), example(right))
@@ -83,7 +81,7 @@ def _arithmetic(op: str) -> Rule:
     def rule(low: Lowering, call: Call) -> Ref:
         left, right, alpha = call.get("self"), call.get("other"), call.get("alpha", 1)
         if alpha != 1:
-            numeric = not isinstance(right, (Ref, torch.Tensor))
+            numeric = not isinstance(right, (Ref, torch.Tensor)) and not any_free((right, alpha))
             right = right * alpha if numeric else binary(low, "mul", right, alpha, call.dtype)
         pairs = ((left, right), (right, left)) if op == "add" else ((left, right),) if op == "sub" else ()
         for value, other in pairs:  # a branch that is gone adds zeros
@@ -115,17 +113,36 @@ def _relu(low: Lowering, call: Call) -> Ref:
 
 
 def _rsub(low: Lowering, call: Call) -> Ref:
+    right = call.get("self")
     if call.get("alpha", 1) != 1:
-        raise CaptureError("rsub with alpha has no rule")
-    return binary(low, "sub", call.get("other"), call.get("self"), call.dtype)
+        right = binary(low, "mul", right, call.get("alpha"), call.dtype)
+    return binary(low, "sub", call.get("other"), right, call.dtype)
 
 
 def _div(low: Lowering, call: Call) -> Ref:
     mode = call.get("rounding_mode")
+    if mode == "floor" and call.dtype == torch.int64 and _is_count(call.get("other")):
+        return binary(low, "floor_divide", call.get("self"), call.get("other"), torch.int64)
     if mode == "trunc" or (mode == "floor" and call.dtype != torch.float32):
         raise CaptureError(f"division rounded by {mode!r} has no rule for {call.dtype}")
     quotient = binary(low, "div", call.get("self"), call.get("other"), torch.float32)
     return low.emit("floor", quotient) if mode == "floor" else quotient
+
+
+def _is_count(value: Any) -> bool:
+    """A positive whole number, or one made of sizes: what integer arithmetic divides by."""
+    return isinstance(value, torch.SymInt) or (isinstance(value, int) and value > 0)
+
+
+def _whole(op: str) -> Rule:
+    """floor_divide and remainder of integers by a positive number."""
+
+    def rule(low: Lowering, call: Call) -> Ref:
+        if call.dtype != torch.int64 or not _is_count(call.get("other")):
+            raise CaptureError(f"{op} is understood for int64 values and a positive whole divisor")
+        return binary(low, op, call.get("self"), call.get("other"), torch.int64)
+
+    return rule
 
 
 def _pow(low: Lowering, call: Call) -> Ref:
@@ -207,12 +224,12 @@ def _moment(root: bool) -> Rule:
         sizes = [x.shape[d] for d in dims] if dims else list(x.shape)
         correction = call.get("correction", int(call.get("unbiased", True)))
         correction = 1 if correction is None else correction
-        if any(map(is_free, sizes)) and correction:
-            raise CaptureError("a variance over the batch has no rule")
-        count = math.prod(1 if is_free(s) else int(s) for s in sizes)
+        count = math.prod(sizes)
         centred = low.emit("sub", x, low.emit("mean", x, dims=dims, keepdim=True))
         y = low.emit("mean", low.emit("mul", centred, centred), dims=dims, keepdim=keep)
-        if correction:
+        if correction and is_free(count):
+            y = low.emit("mul", y, low.number(count / (count - correction)))
+        elif correction:
             y = low.emit("mul", y, scalar=float32(count / (count - correction)))
         return low.emit("sqrt", y) if root else y
 
@@ -261,9 +278,11 @@ def _leaky_relu(low: Lowering, call: Call) -> Ref:
 
 def _softplus(low: Lowering, call: Call) -> Ref:
     """Above the threshold PyTorch returns x; from beta x = 20 on that is so in float32 anyway."""
-    if call.get("threshold") < 20:
-        raise CaptureError(f"softplus with threshold {call.get('threshold')} has no rule")
-    return low.emit("softplus", call.value("self"), beta=float32(call.get("beta")))
+    x, beta, threshold = call.value("self"), float32(call.get("beta")), float32(call.get("threshold"))
+    soft = low.emit("softplus", x, beta=beta)
+    if threshold >= 20:
+        return soft
+    return low.emit("where", low.emit("gt", low.emit("mul", x, scalar=beta), scalar=threshold), x, soft)
 
 
 def _log_sigmoid(low: Lowering, call: Call) -> Ref:
@@ -354,6 +373,8 @@ MATH_RULES: Mapping[object, Rule] = {
     aten.div: _div,
     aten.divide: _div,
     aten.true_divide: _div,
+    aten.floor_divide: _whole("floor_divide"),
+    aten.remainder: _whole("remainder"),
     aten.pow: _pow,
     aten.maximum: _arithmetic("maximum"),
     aten.minimum: _arithmetic("minimum"),

@@ -21,6 +21,7 @@ from laconic.export.lowering import (
     same_size,
 )
 from laconic.export.rules_math import binary, cast
+from laconic.pack.ops import GIVEN
 
 aten = torch.ops.aten
 
@@ -51,13 +52,13 @@ def _reshape(low: Lowering, call: Call) -> Value:
     producer = low.producer(x)
     if same_shape(x.shape, call.shape):
         return x
-    target = low.target_shape(call.shape, x.shape)
-    if producer is not None and producer.op in ("reshape", "flatten") and 0 not in target:
+    if len(call.shape) == 2 and len(x.shape) > 1 and same_size(call.shape[0], x.shape[0]):
+        if producer is None or producer.op not in ("reshape", "flatten"):
+            return low.emit("flatten", x)
+    if producer is not None and producer.op in ("reshape", "flatten") and low.needs_no_source(call.shape):
         source = producer.inputs[0]
-        x = Ref(source if source is not None else x.id, (), x.dtype)
-    elif len(call.shape) == 2 and len(x.shape) > 1 and same_size(call.shape[0], x.shape[0]):
-        return low.emit("flatten", x)
-    return low.emit("reshape", x, shape=target)
+        return low.reshape(Ref(source if source is not None else x.id, (), x.dtype), call.shape)
+    return low.reshape(x, call.shape, x.shape)
 
 
 def _permute(low: Lowering, x: Value, perm: list[int]) -> Value:
@@ -111,13 +112,22 @@ def _squeeze(low: Lowering, call: Call) -> Value:
 
 def _slice(low: Lowering, call: Call) -> Value:
     x, axis = call.value("self"), call.axis("dim")
-    start, end, step = call.get("start") or 0, call.get("end"), call.integer("step")
+    start, end, step = call.get("start"), call.get("end"), call.integer("step")
+    start = 0 if start is None else start
     if same_shape(x.shape, call.shape) and step == 1:
         return x
-    if is_free(start) or (is_free(end) and not same_size(end, x.shape[axis])):
-        raise CaptureError("a slice by a number that depends on the batch size has no rule")
-    to_end = end is None or is_free(end) or int(end) >= 2**62
-    return low.emit("slice", x, axis=axis, start=int(start), end=None if to_end else int(end), step=step)
+    return _cut(low, x, axis, start, end, step)
+
+
+def _cut(low: Lowering, x: Value, axis: int, start: Size, end: Size | None, step: int = 1) -> Ref:
+    """A slice whose begin and end may be free."""
+    size = x.shape[axis]
+    to_end = end is None or same_size(end, size) or not is_free(end) and int(end) >= 2**62
+    begin = low.number(start) if is_free(start) else None
+    last = low.number(end) if is_free(end) and not to_end else None
+    fixed_end = None if to_end or is_free(end) or end is None else int(end)
+    first = 0 if is_free(start) else int(start)
+    return low.emit("slice", x, begin, last, axis=axis, start=first, end=fixed_end, step=step)
 
 
 def _select(low: Lowering, call: Call) -> Ref:
@@ -129,15 +139,11 @@ def _pieces(low: Lowering, call: Call) -> list[Value]:
     x, axis = call.value("self"), call.axis("dim")
     call.ignore("chunks", "split_size", "split_sizes", "sections", "indices", "tensor_indices_or_sections")
     sizes = [piece.shape[axis] for piece in call.result]
-    if any(map(is_free, sizes)):
-        raise CaptureError("splitting the batch has no rule")
-    starts = [sum(int(s) for s in sizes[:k]) for k in range(len(sizes))]
     if len(sizes) == 1:
         return [x]
-    return [
-        low.emit("slice", x, axis=axis, start=a, end=a + int(s) if a + int(s) < sum(sizes) else None)
-        for a, s in zip(starts, sizes, strict=True)
-    ]
+    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+    ends = [*starts[1:], None]
+    return [low.ref(_cut(low, x, axis, a, b)) for a, b in zip(starts, ends, strict=True)]
 
 
 def _unbind(low: Lowering, call: Call) -> list[Ref]:
@@ -159,7 +165,7 @@ def _expand(low: Lowering, call: Call) -> Value:
     call.ignore("other")
     if same_shape(x.shape, call.shape):
         return x
-    return low.emit("expand", x, shape=low.stretch_shape(call.shape, x.shape))
+    return low.expand(x, call.shape, x.shape)
 
 
 def _repeat(low: Lowering, call: Call) -> Value:
@@ -169,10 +175,18 @@ def _repeat(low: Lowering, call: Call) -> Value:
         x = Ref(low.emit("unsqueeze", x, dims=(0,)).id, (1, *x.shape), x.dtype)
     stretch = all(same_size(r, 1) or same_size(s, 1) for r, s in zip(repeats, x.shape, strict=True))
     if stretch:
-        return low.emit("expand", x, shape=low.stretch_shape(call.shape, x.shape))
+        return low.expand(x, call.shape, x.shape)
     if any(map(is_free, repeats)):
-        raise CaptureError("repeating by the batch size has no rule")
+        return _tile(low, x, repeats, call.shape)
     return low.emit("tile", x, repeats=tuple(map(int, repeats)))
+
+
+def _tile(low: Lowering, x: Value, repeats: Sequence[Size], shape: Sequence[Size]) -> Ref:
+    """Repeats by free numbers: an axis of copies before each axis, then both merged."""
+    apart = [size for s in x.shape for size in (1, s)]
+    wide = [size for pair in zip(repeats, x.shape, strict=True) for size in pair]
+    spread = low.emit("unsqueeze", x, dims=tuple(range(0, len(apart), 2)))
+    return low.reshape(low.expand(spread, wide, apart), shape)
 
 
 def _repeat_interleave(low: Lowering, call: Call) -> Value:
@@ -182,7 +196,7 @@ def _repeat_interleave(low: Lowering, call: Call) -> Value:
     x, axis, times = call.value("self"), call.axis("dim"), call.integer("repeats")
     apart = low.emit("unsqueeze", x, dims=(axis + 1,))
     wide = low.emit("expand", apart, shape=(1,) * (axis + 1) + (times,) + (1,) * (len(x.shape) - axis - 1))
-    return low.emit("reshape", wide, shape=low.target_shape(call.shape))
+    return low.reshape(wide, call.shape)
 
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -209,12 +223,12 @@ def _roll(low: Lowering, call: Call) -> Value:
     x = call.value("self")
     shape = x.shape
     if not call.integers("dims"):
-        raise CaptureError("roll without dims has no rule")
+        raise CaptureError("roll without dims has no rule. Cure: name the dims to roll")
     for shift, dim in zip(call.integers("shifts"), call.integers("dims"), strict=True):
         axis = dim % len(shape)
-        if is_free(shape[axis]):
-            raise CaptureError("rolling the batch has no rule")
-        cut = -shift % int(shape[axis])
+        cut = (
+            -shift if is_free(shape[axis]) else -shift % int(shape[axis])
+        )  # from the end, where it is negative
         if cut:
             head, tail = low.emit("slice", x, axis=axis, end=cut), low.emit("slice", x, axis=axis, start=cut)
             x = low.emit("concat", tail, head, axis=axis)
@@ -230,15 +244,6 @@ def _take(low: Lowering, call: Call) -> Ref:
     return low.emit("take", call.value("self"), index, axis=call.axis("dim"))
 
 
-def _index(low: Lowering, call: Call) -> Ref:
-    """x[:, ids]: one tensor of integers among full slices."""
-    indices = call.get("indices")
-    given = [k for k, index in enumerate(indices) if index is not None]
-    if len(given) != 1 or indices[given[0]].dtype not in (torch.int64, torch.int32):
-        raise CaptureError("indexing is understood for one tensor of integers. Cure: torch.where for masks")
-    return low.emit("take", call.value("self"), indices[given[0]], axis=given[0])
-
-
 def _gather(low: Lowering, call: Call) -> Ref:
     return low.emit("gather", call.value("self"), call.value("index"), axis=call.axis("dim"))
 
@@ -246,13 +251,25 @@ def _gather(low: Lowering, call: Call) -> Ref:
 def _whole(sizes: Sequence[Size], old: Sequence[Size], scales: Sequence[float | None]) -> bool:
     """Whether every axis grows by a whole factor, the scale (if one was given) being that factor."""
     return all(
-        int(n) % int(m) == 0 and (s is None or float(s) == int(n) // int(m))
-        for n, m, s in zip(sizes, old, scales, strict=True)
+        factor is not None and (s is None or float(s) == factor)
+        for factor, s in zip(map(_factor, sizes, old), scales, strict=True)
     )
+
+
+def _factor(new: Size, old: Size) -> int | None:
+    """The whole factor between two sizes, None where there is none (or not in every call)."""
+    if is_free(new) and is_free(old):
+        ratio = new.node.expr / old.node.expr  # type: ignore[union-attr]
+        return int(ratio) if ratio.is_Integer else None
+    if is_free(new) or is_free(old) or int(new) % int(old):
+        return None
+    return int(new) // int(old)
 
 
 def _nearest(low: Lowering, x: Value, sizes: Sequence[Size], scales: Sequence[float | None]) -> Ref:
     """Nearest neighbours by any factor: one look-up per axis, at the places that PyTorch itself chooses."""
+    if any(map(is_free, (*sizes, *x.shape[2:]))):
+        raise CaptureError("nearest neighbours of a free axis are understood for whole factors alone")
     for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True), start=2):
         places = torch.arange(int(x.shape[axis]), dtype=torch.float32)[None, None]  # the type decides, too
         chosen = aten.upsample_nearest1d(places, [int(size)], scale)[0, 0].long()
@@ -264,8 +281,6 @@ def _resize(mode: str) -> Rule:
     def rule(low: Lowering, call: Call) -> Ref:
         x = call.value("self") if "self" in call else call.value("input")
         size = call.shape[2:]
-        if any(map(is_free, (*size, *x.shape[2:]))):
-            raise CaptureError("interpolation of a free axis has no rule")
         one_each = [call.get(k) for k in call.args if k.startswith("scales")]
         scales = call.get("scale_factors") or one_each or [None] * len(size)
         if mode == "nearest" and not _whole(size, x.shape[2:], scales):
@@ -273,7 +288,9 @@ def _resize(mode: str) -> Rule:
         if any(s is not None and (is_free(s) or float(s) % 1) for s in scales):
             raise CaptureError("interpolation by a scale that is not whole has no rule. Cure: give size=")
         align = bool(call.get("align_corners", False))
-        return low.emit("resize", x, size=tuple(map(int, size)), mode=mode, align=align)
+        given = [low.number(n) for n in size if is_free(n)]
+        fixed = tuple(GIVEN if is_free(n) else int(n) for n in size)
+        return low.emit("resize", x, *given, size=fixed, mode=mode, align=align)
 
     return rule
 
@@ -310,23 +327,59 @@ def _cumsum(low: Lowering, call: Call) -> Ref:
 
 def _filled(low: Lowering, call: Call) -> Ref:
     """zeros, ones, full and their _like forms over a free dimension."""
-    value = call.get("fill_value", call.get("value"))
+    value, ones = call.get("fill_value", call.get("value")), (1,) * len(call.shape)
     call.ignore("self")
     if value is None:
         value = 1 if "ones" in call.name else 0
-    if isinstance(value, (Ref, torch.Tensor)) or is_free(value):
-        raise CaptureError("filling with a computed number has no rule")
-    seed = torch.full((1,) * len(call.shape), value, dtype=call.dtype)
-    y = low.emit("expand", seed, shape=low.stretch_shape(call.shape, seed.shape))
+    if isinstance(value, Ref) or is_free(value):
+        number = cast(low, value if isinstance(value, Ref) else low.number(value), call.dtype)
+        return low.expand(low.reshape(number, ones), call.shape, ones) if call.shape else low.ref(number)
+    seed = torch.full(ones, float(value) if isinstance(value, torch.Tensor) else value, dtype=call.dtype)
+    y = low.expand(seed, call.shape, seed.shape)
     return Ref(y.id, call.shape, call.dtype, fill=float(value))
 
 
 def _arange(low: Lowering, call: Call) -> Ref:
-    """An arange to a free size has no node; embedding_bag reads it as the length of its bags."""
-    if call.get("start", 0) != 0 or not isinstance(call.get("step", 1), int):
-        raise CaptureError("an arange over the batch has no rule")
+    """Start + step * (0, 1, .., n - 1), n being the result's free size."""
+    start, step = call.get("start", 0), call.get("step", 1)
     call.ignore("end")
-    return Ref(2**62, call.shape, call.dtype, arange_step=call.integer("step") if "step" in call else 1)
+    found: Value = low.emit("arange", low.number(call.shape[0]))
+    found = cast(low, Ref(low.ref(found).id, call.shape, torch.int64), call.dtype)
+    if is_free(step) or step != 1:
+        found = Ref(binary(low, "mul", found, step, call.dtype).id, call.shape, call.dtype)
+    if is_free(start) or start != 0:
+        found = Ref(binary(low, "add", found, start, call.dtype).id, call.shape, call.dtype)
+    plain = isinstance(step, int) and not is_free(start) and start == 0
+    return Ref(low.ref(found).id, call.shape, call.dtype, arange_step=step if plain else None)
+
+
+def _positions(low: Lowering, size: Size, rank: int, axis: int) -> Value:
+    """0, 1, .., size - 1 along one axis of a value with so many."""
+    shape: list[Size] = [1] * rank
+    shape[axis] = size
+    if not is_free(size):
+        return torch.arange(int(size)).reshape([int(s) for s in shape])
+    numbers = low.emit("arange", low.number(size))
+    return replace(low.emit("unsqueeze", numbers, dims=(0,) if axis else (1,)), shape=tuple(shape))
+
+
+def _triangle(keep: str) -> Rule:
+    """Tril and triu of the last two axes: what lies on the other side of a diagonal becomes zero."""
+
+    def rule(low: Lowering, call: Call) -> Ref:
+        x, diagonal = call.value("self"), call.get("diagonal", 0)
+        rows = _positions(low, x.shape[-2], 2, 0)
+        rows = rows + diagonal if isinstance(rows, torch.Tensor) and not is_free(diagonal) else rows
+        if isinstance(rows, Ref) and (is_free(diagonal) or diagonal):
+            rows = binary(low, "add", rows, diagonal, torch.int64)
+        columns = _positions(low, x.shape[-1], 2, 1)
+        if isinstance(rows, torch.Tensor) and isinstance(columns, torch.Tensor):
+            kept: Value = columns <= rows if keep == "tril" else columns >= rows
+        else:
+            kept = low.emit("le" if keep == "tril" else "ge", columns, rows)
+        return low.emit("where", kept, x, torch.zeros((), dtype=call.dtype))
+
+    return rule
 
 
 SHAPE_RULES: Mapping[object, Rule] = {
@@ -372,11 +425,12 @@ SHAPE_RULES: Mapping[object, Rule] = {
     aten.flip: _flip,
     aten.roll: _roll,
     aten.index_select: _take,
-    aten.index: _index,
     aten.gather: _gather,
     aten.pixel_shuffle: _pixel_shuffle,
     aten.einsum: _einsum,
     aten.cumsum: _cumsum,
     aten.arange: _arange,
+    aten.tril: _triangle("tril"),
+    aten.triu: _triangle("triu"),
 }
 """``aten`` operation -> rule. What is missing is decomposed by PyTorch first, then refused."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from laconic.export.program import Example, as_arguments, by_position, evaluation_copy, inference
+from laconic.export.program import Example, as_arguments, by_position, evaluation_copy
+from laconic.export.signature import described, of_size
+from laconic.networks import inference
 from laconic.pack.graph import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime import Network
@@ -23,8 +25,8 @@ _ROUNDING = 1e-6  # what float32 leaves of outputs that cancel to nothing
 def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str | None:
     """What the file's graph does otherwise than the module, in words; None when they agree.
 
-    Both compute the example, and then a disturbed one of another size where a dimension is free. The
-    module is left as it was.
+    Both compute the example, and then disturbed ones of other sizes along the free axes, each axis its own.
+    The module is left as it was.
     """
     try:
         network = Network.from_packed(_as_read(model), threads=torch.get_num_threads())
@@ -34,12 +36,12 @@ def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str
     for inputs, is_example in _trials(as_arguments(example), network.inputs):
         wanted = _answer(view, inputs)
         if wanted is None and not is_example:
-            return None  # the module itself refuses that size
+            continue  # the module itself refuses these sizes
         try:
-            result = network(*(x.numpy() for x in inputs))
+            result = network.run(tuple(x.numpy() for x in inputs))
         except Exception as error:  # noqa: BLE001 - see above
             return f"the captured graph does not run on {_shapes(inputs)} ({_first_line(error)})"
-        problem = compare(list(result) if isinstance(result, tuple) else [result], wanted or [])
+        problem = compare(result, wanted or [])
         if problem:
             return f"the captured graph gives {problem}, for inputs {_shapes(inputs)}"
     return None
@@ -55,17 +57,32 @@ def _as_read(model: PackedModel) -> PackedModel:
 def _trials(
     example: tuple[torch.Tensor, ...], specs: tuple[ValueSpec, ...]
 ) -> Iterator[tuple[tuple[torch.Tensor, ...], bool]]:
-    """The example itself, then one that is disturbed, with one more entry along free axes."""
+    """The example itself, then disturbed ones with other sizes along the free axes.
+
+    Networks of images often take every second or fourth size alone, so one trial doubles the axes. One has
+    fewer entries, where an axis was named: what the example's size decided shows there.
+    """
     yield example, True
     draws = torch.Generator().manual_seed(0)
-    yield tuple(_varied(x, spec, draws) for x, spec in zip(example, specs, strict=True)), False
+    sizes = {
+        name: size
+        for spec, x in zip(specs, example, strict=True)
+        for name, size in zip(spec.sizes, x.shape, strict=True)
+        if isinstance(name, str)
+    }
+    trials = [{name: size + 1 + k for k, (name, size) in enumerate(sizes.items())}]
+    if any(spec.axes for spec in specs):
+        trials.append({name: size * 2 for name, size in sizes.items()})
+        trials.append({name: max(1, size // 2) for name, size in sizes.items()})
+    for trial in trials:
+        yield tuple(_varied(x, spec, trial, draws) for x, spec in zip(example, specs, strict=True)), False
 
 
-def _varied(x: torch.Tensor, spec: ValueSpec, draws: torch.Generator) -> torch.Tensor:
-    for axis, size in enumerate(spec.shape):
-        if size is None and x.shape[axis]:
-            n = x.shape[axis]
-            x = x.index_select(axis, torch.arange(n + 1) % n)
+def _varied(
+    x: torch.Tensor, spec: ValueSpec, sizes: Mapping[str, int], draws: torch.Generator
+) -> torch.Tensor:
+    wanted = {k: sizes[name] for k, name in enumerate(spec.sizes) if isinstance(name, str) and x.shape[k]}
+    x = of_size(x, wanted)
     return x + 0.5 * torch.randn(x.shape, generator=draws) if x.is_floating_point() else x
 
 
@@ -77,15 +94,7 @@ def _answer(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[AnyArra
             result = copied(*(x.clone() for x in inputs))
     except Exception:  # noqa: BLE001 - a module may refuse inputs in any way
         return None
-    return [x.numpy() for x in _tensors(result)]
-
-
-def _tensors(result: object) -> Iterator[torch.Tensor]:
-    if isinstance(result, torch.Tensor):
-        yield result.detach()
-    elif isinstance(result, (tuple, list)):
-        for item in result:
-            yield from _tensors(item)
+    return [x.detach().numpy() for x in described(result).tensors]
 
 
 def compare(got: list[AnyArray], wanted: list[AnyArray]) -> str | None:

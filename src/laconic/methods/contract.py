@@ -11,6 +11,7 @@ from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.objective import check_data_size
+from laconic.bayes.policy import Policy
 from laconic.errors import InputError
 from laconic.records import ActivationRange, Tensor
 
@@ -33,7 +34,8 @@ class Context:
 
     ``data_size`` training examples in all, ``noise`` the only source of randomness, ``step``
     optimiser steps done, ``examples`` examples seen (so ``epochs`` needs no loader),
-    ``total_steps`` if it is known in advance, and ``example``, the input the network was prepared with.
+    ``total_steps`` if it is known in advance, ``example``, the input the network was prepared with, and
+    ``policy``, what the user says of single parameters (which stay as they are, which are weights).
     """
 
     data_size: int
@@ -42,6 +44,7 @@ class Context:
     examples: int = 0
     total_steps: int | None = None
     example: Any = None
+    policy: Policy = Policy()
 
     def __post_init__(self) -> None:
         check_data_size(self.data_size)
@@ -95,7 +98,8 @@ class Compressed:
     ``module``'s parameters hold exactly the values that ``tensors`` decode to. ``facts`` is JSON-able:
     what was chosen and what it measured on the validation split. ``example`` is what the graph is
     captured with when the network is saved. ``ranges`` are the activation ranges of a network that was
-    calibrated for int8 (see ``laconic.quantize_activations``).
+    calibrated for int8 (see ``laconic.quantize_activations``), ``dynamic`` the axes that are free in its file
+    (see ``laconic.save``).
     """
 
     module: nn.Module
@@ -103,6 +107,7 @@ class Compressed:
     facts: Mapping[str, Any]
     example: Any = None
     ranges: tuple[ActivationRange, ...] = ()
+    dynamic: Any = None
 
     @property
     def record(self) -> dict[str, Any]:

@@ -136,14 +136,14 @@ def _candidates(
         pairs = pairs[:1]
     found = []
     for step, price in pairs:
-        tensors = {n: _on_grid(s, keeps[n], step, price) for n, s in stats.items()}
+        tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
         load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
         size = sum(coded_bytes(t) for t in tensors.values())
         found.append(Candidate(step, price, tensors, size, judge.evaluate(plain) if judge else None))
     return found
 
 
-def _on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, price: float) -> IntTensor:
+def on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, price: float) -> IntTensor:
     """One tensor on the grid whose step is ``multiple`` median posterior deviations of its kept weights."""
     if not keep.any():
         return IntTensor(stats.name, np.zeros(keep.shape, np.int32), UniformGrid(1.0))
@@ -195,11 +195,6 @@ def bytes_beside(
     load_values(plain, {n: torch.from_numpy(t.values()) for n, t in candidate.tensors.items()})
     _, tensors, _ = quantize_rest(plain, candidate.tensors, rest, choice.bias_bits, None)
     return len(encode(build_packed(plain, tensors, example)[0])) - candidate.bytes
-
-
-def trained(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The parameters that training may change, detached: frozen ones are stored as they are."""
-    return {name: p.detach() for name, p in parameters.items() if p.requires_grad}
 
 
 def quantize_rest(

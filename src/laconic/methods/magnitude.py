@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.bayes.prepare import check_model, duplicate, weights_of
+from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid, trained
+from laconic.methods.grid_choice import GridChoice, choose_grid
 from laconic.methods.masks import add_masks, masks_of, without_masks
+from laconic.methods.rest import nonzeros, rest_of
+from laconic.networks import duplicate
 from laconic.records import WeightStats
 from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
 from laconic.sparsify.schedules import Schedule
@@ -62,7 +64,7 @@ class MagnitudePruning:
         """A copy that carries one keep-mask per weight tensor."""
         check_model(model, example)
         net = duplicate(model)
-        weights = weights_of(net)
+        weights = weights_of(net, policy=context.policy)
         if not weights:
             raise ModelError(
                 f"{type(model).__name__} has no weight to prune. Cure: requires_grad_(True) on some layer"
@@ -96,12 +98,16 @@ class MagnitudePruning:
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Cut to the final sparsity and quantise the survivors."""
-        weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in _cut(module).items()}
+        kept = context.policy.keeps
+        cut = {n: w for n, w in _cut(module).items() if not kept(n)}
+        weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in cut.items()}
         plain = without_masks(duplicate(module))
         keeps = keep_largest(weights, self.sparsity, per_layer=self.per_layer)
         stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
-        rest = trained({n: p for n, p in plain.named_parameters() if n not in stats})
-        return choose_grid(plain, stats, keeps, rest, self.grid, judge, context.example)
+        others = {n: p for n, p in plain.named_parameters() if n not in stats}
+        rest = rest_of(plain, others, context.policy)
+        stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
+        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example)
 
 
 def _cut(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -25,8 +25,9 @@ from laconic.bayes.prepare import deterministic_of, make_bayesian, mute, plain_c
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid, trained
+from laconic.methods.grid_choice import GridChoice, choose_grid
 from laconic.methods.masks import add_masks, masks_of
+from laconic.methods.rest import nonzeros, rest_of
 from laconic.sparsify.threshold import check_threshold, keep_below
 
 
@@ -83,6 +84,7 @@ class SparseVD:
             init_log_var=self.init_log_var,
             noise=context.noise,
             sampling=self.sampling,
+            policy=context.policy,
         )
         add_masks(net, {name: q.mean for name, q in posteriors_of(net).items()})
         if not self.hold_noise:
@@ -138,14 +140,14 @@ class SparseVD:
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
-        stats = {name: q.stats(name) for name, q in posteriors_of(module).items()}
-        held = [mask.cpu().numpy() for mask in masks_of(module).values()]
-        keeps = {
-            n: keep_below(s, self.threshold) & mask for (n, s), mask in zip(stats.items(), held, strict=True)
-        }
-        rest = trained(deterministic_of(module))
-        plain = plain_copy(module)
-        return choose_grid(plain, stats, keeps, rest, self.grid, judge, context.example)
+        policy = context.policy
+        held = zip(posteriors_of(module).items(), masks_of(module).values(), strict=True)
+        masks = {name: mask.cpu().numpy() for (name, _), mask in held if not policy.keeps(name)}
+        stats = {name: q.stats(name) for name, q in posteriors_of(module).items() if name in masks}
+        keeps = {n: keep_below(s, self.threshold) & masks[n] for n, s in stats.items()}
+        rest = rest_of(module, deterministic_of(module), policy)
+        stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
+        return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)
 
     def _holding(self, context: Context) -> bool:
         return self.hold_from is not None and context.epochs >= self.hold_from

@@ -23,11 +23,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import check_model, duplicate, weights_of
+from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid, finish, trained
+from laconic.methods.grid_choice import GridChoice, choose_grid, finish
 from laconic.methods.magnitude import point_stats
+from laconic.methods.rest import nonzeros, rest_of
 from laconic.methods.unit_masks import (
     add_averages,
     add_masks,
@@ -38,12 +39,13 @@ from laconic.methods.unit_masks import (
     plan_of,
     without_bookkeeping,
 )
+from laconic.networks import duplicate, positional
 from laconic.records import KeepPlan
 from laconic.sparsify import Coupling, find_groups, shrink
 from laconic.sparsify.macs import WeightMacs, weight_macs
 from laconic.sparsify.schedules import Schedule
 from laconic.sparsify.scores.common import GroupScores, UnitScores, finite
-from laconic.sparsify.selection import allowed, check_limits, without_inputs
+from laconic.sparsify.selection import allowed, check_limits, left_whole, without_inputs
 from laconic.sparsify.selection_budget import plan_by_budget
 from laconic.sparsify.timetables import Cubic, check_schedule, share_gone
 
@@ -94,15 +96,15 @@ class UnitPruner(ABC):
         """A copy that carries, for each coupled group, which units stay and what the method remembers."""
         check_model(model, example)
         net = duplicate(model)
-        inputs = example if isinstance(example, tuple) else (example,)
-        if not all(isinstance(x, Tensor) for x in inputs):
-            raise InputError("structured pruning takes an example of tensors. Cure: a tensor, or a tuple")
-        found = find_groups(net, inputs)
-        coupling = self.scored(net, found if self.inputs else without_inputs(found), inputs)
+        view, inputs = positional(net, example)
+        found = find_groups(net, example)
+        coupling = self.scored(view, found if self.inputs else without_inputs(found), inputs)
+        kept = [g.name for g in coupling.groups if any(context.policy.keeps(m.tensor) for m in g.members)]
+        coupling = left_whole(coupling, kept, "keep names one of its tensors")
         if not coupling.groups:
             told = "; ".join(coupling.notes) or "its layers are all inputs or outputs"
             raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
-        macs = weight_macs(net, coupling, inputs)
+        macs = weight_macs(net, coupling, example)
         self._check_reachable(coupling, macs)
         add_masks(net, coupling, macs)
         self.remember(net, coupling, inputs, context)
@@ -278,8 +280,12 @@ def _weighed(worth: GroupScores, masks: Mapping[str, Tensor]) -> GroupScores:
 
 
 def _on_a_grid(small: nn.Module, grid: GridChoice, context: Context, judge: Judge | None) -> Compressed:
-    weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(small).items()}
+    policy = context.policy
+    weights = {
+        n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(small, policy=policy).items()
+    }
     stats = {n: point_stats(n, w) for n, w in weights.items()}
-    keeps = {n: np.ones(w.shape, dtype=bool) for n, w in weights.items()}
-    rest = trained({n: p for n, p in small.named_parameters() if n not in stats})
-    return choose_grid(small, stats, keeps, rest, grid, judge, context.example)
+    keeps: dict[str, npt.NDArray[np.bool_]] = {n: np.ones(w.shape, bool) for n, w in weights.items()}
+    rest = rest_of(small, {n: p for n, p in small.named_parameters() if n not in stats}, policy)
+    stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
+    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example)

@@ -25,7 +25,8 @@ from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, p
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge, Score
-from laconic.methods.grid_choice import check_bits, finish, load_values, quantize_rest, trained
+from laconic.methods.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
+from laconic.methods.rest import nonzeros, rest_of
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
@@ -36,6 +37,10 @@ SCALES = "laconic_scale_"
 
 # Edge of a spike's outer funnel in posterior standard deviations: e^{-1.5}, where the shifted log alpha is 3.
 FUNNEL = 0.223
+
+# Frozen weights were not drawn to the codebook: they go on a uniform grid, with this step in the deviations
+# that stand in for a posterior's.
+FROZEN_STEP = 0.5
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class VNQ:
             init_log_var=self.init_log_var,
             noise=context.noise,
             sampling=self.sampling,
+            policy=context.policy,
         )
         for index, q in enumerate(posteriors_of(net).values()):
             scale = torch.full((), self.init_scale, dtype=q.mean.dtype, device=q.mean.device)
@@ -151,13 +157,18 @@ class VNQ:
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
-        posteriors = posteriors_of(module)
-        scales = [bfloat16(s.item()) for s in _scales(module)]
+        every = zip(posteriors_of(module).items(), _scales(module), strict=True)
+        wanted = {name: (q, s) for (name, q), s in every if not context.policy.keeps(name)}
+        posteriors = {name: q for name, (q, _) in wanted.items()}
+        scales = [bfloat16(s.item()) for _, s in wanted.values()]
         plain = plain_copy(module)
         threshold, weights = self._decide(posteriors, scales, plain, judge)
         others = deterministic_of(module).items()
-        rest = trained({name: p for name, p in others if not name.startswith(SCALES)})
-        plain, tensors, facts = quantize_rest(plain, weights, rest, self.bias_bits, judge)
+        named = {name: p for name, p in others if not name.startswith(SCALES)}
+        rest = rest_of(module, named, context.policy)
+        held = nonzeros(rest.frozen)
+        weights |= {n: on_grid(s, held[n], FROZEN_STEP, 0.0) for n, s in rest.frozen.items()}
+        plain, tensors, facts = quantize_rest(plain, weights, rest.beside, self.bias_bits, judge)
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         chosen = {"method": "vnq", "scales": scale_facts, "threshold": threshold}
         return finish(plain, tensors, {**facts, **chosen}, judge)

@@ -7,21 +7,11 @@
  * Each function is given the stream's words, how many of them are left and the coder's state, and returns the last
  * two as they are afterwards, so that reading goes on with any other decoder of the stream. A stream that runs dry
  * is the caller's to see (its state is below 2^31 then); here it ends the loops early and reads no word too many.
- *
- * All arithmetic is on integers, but for one multiplication of doubles in a draw's table.
  */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "ans.h"
 
-#define ONE (1u << 15)
-#define SLOTS (1u << 24)
 #define MOST_CELLS (1 << 22)
 #define MOST_LINES (1 << 16)
-#define MOST_CLASSES 4096
 #define BATCHES 1024
 #define LINE_CONTEXTS 12
 #define NEAR_CONTEXTS 27
@@ -30,28 +20,7 @@
 enum { UNKNOWN, ZERO, NEGATIVE, POSITIVE };
 enum { ROW, COLUMN, CHANNEL, PIXEL, NEAR, FACTORS };
 
-/* ---- the stream ------------------------------------------------------------------------------------------ */
-
-typedef struct {
-    const uint32_t *words;
-    size_t left;
-    uint64_t state;
-} Stream;
-
-static int dry(const Stream *s) { return s->left == 0 && s->state < (1u << 31); }
-
-/* The symbol's slots begin at `start` and are `width` many. */
-static void drop(Stream *s, uint32_t start, uint32_t width) {
-    s->state = (s->state >> 24) * width + (s->state & (SLOTS - 1)) - start;
-    if (s->state < ((uint64_t)1 << 32) && s->left) s->state = s->state << 32 | s->words[--s->left];
-}
-
-static unsigned flag(Stream *s, uint32_t chance) {
-    uint32_t start = (uint32_t)((uint64_t)(ONE - chance) * (SLOTS - 2) / ONE) + 1;
-    unsigned yes = (s->state & (SLOTS - 1)) >= start;
-    drop(s, yes ? start : 0, yes ? SLOTS - start : start);
-    return yes;
-}
+/* ---- counts ----------------------------------------------------------------------------------------------- */
 
 typedef struct {
     uint32_t hits, total;
@@ -198,29 +167,10 @@ static void read_signs(Stream *s, size_t n, uint8_t *out) {
     }
 }
 
-/* Where each class' slots start, by its counts; starts[classes] is SLOTS. */
-static void tabulate(const int64_t *counts, size_t classes, uint32_t *starts) {
-    int64_t sum = 0, before = 0;
-    for (size_t c = 0; c < classes; c++) sum += counts[c];
-    const double scale = (double)(SLOTS - classes) / (double)sum;
-    for (size_t c = 0; c < classes; c++) {
-        const double share = (double)before * scale;
-        starts[c] = (uint32_t)share + (uint32_t)c;
-        before += counts[c];
-    }
-    starts[classes] = SLOTS;
-}
-
 static size_t draw(Stream *s, const uint32_t *starts, size_t classes) {
-    const uint32_t slot = s->state & (SLOTS - 1);
-    size_t low = 0, high = classes; /* starts[low] <= slot < starts[high] */
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        if (starts[middle] <= slot) low = middle;
-        else high = middle;
-    }
-    drop(s, starts[low], starts[low + 1] - starts[low]);
-    return low;
+    const size_t drawn = search(starts, classes, s->state & (SLOTS - 1));
+    drop(s, starts[drawn], starts[drawn + 1] - starts[drawn]);
+    return drawn;
 }
 
 /* One group of magnitudes; `counts` go on from group to group. */
@@ -236,49 +186,35 @@ static void read_group(Stream *s, size_t n, size_t classes, int64_t *counts, uin
 
 /* ---- Python's side ----------------------------------------------------------------------------------------- */
 
-static const char NO_MEMORY[] = "no memory";
-
-/* What every function starts with: the words, how many are left, the state. */
-static const char *opened(Stream *s, const Py_buffer *words, Py_ssize_t left, unsigned long long state) {
-    if (left < 0 || words->len % 4 || left > words->len / 4 || (uintptr_t)words->buf % 4) return "wrong words";
-    *s = (Stream){words->buf, (size_t)left, state};
-    return NULL;
-}
-
-static PyObject *closed(const Stream *s, const char *wrong) {
-    if (wrong == NO_MEMORY) return PyErr_NoMemory();
-    if (!wrong) return Py_BuildValue("nK", (Py_ssize_t)s->left, (unsigned long long)s->state);
-    PyErr_SetString(PyExc_ValueError, wrong);
-    return NULL;
-}
-
 static PyObject *lines(PyObject *self, PyObject *args) {
     Py_buffer words, hints, out;
     Py_ssize_t left, width;
-    unsigned long long state;
-    Stream s;
-    if (!PyArg_ParseTuple(args, "y*nKz*nw*", &words, &left, &state, &hints, &width, &out)) return NULL;
+    uint64_t state;
+    Stream s = {0};
+    if (!PyArg_ParseTuple(args, "y*O&O&z*O&w*", &words, to_size, &left, to_state, &state, &hints, to_size, &width,
+                          &out))
+        return NULL;
     const char *wrong = opened(&s, &words, left, state);
     if (!wrong && (width < 0 || (hints.buf && hints.len != out.len))) wrong = "wrong sizes";
     if (!wrong) read_lines(&s, (size_t)out.len, hints.buf, (size_t)width, out.buf);
     PyBuffer_Release(&words);
     if (hints.buf) PyBuffer_Release(&hints);
     PyBuffer_Release(&out);
-    return closed(&s, wrong);
+    return told(s.left, s.state, wrong);
 }
 
 static PyObject *signs(PyObject *self, PyObject *args) {
     Py_buffer words, out;
     Py_ssize_t left;
-    unsigned long long state;
-    Stream s;
-    if (!PyArg_ParseTuple(args, "y*nKw*", &words, &left, &state, &out)) return NULL;
+    uint64_t state;
+    Stream s = {0};
+    if (!PyArg_ParseTuple(args, "y*O&O&w*", &words, to_size, &left, to_state, &state, &out)) return NULL;
     const char *wrong = opened(&s, &words, left, state);
     if (!wrong && out.len > MOST_CELLS) wrong = "too many signs";
     if (!wrong) read_signs(&s, (size_t)out.len, out.buf);
     PyBuffer_Release(&words);
     PyBuffer_Release(&out);
-    return closed(&s, wrong);
+    return told(s.left, s.state, wrong);
 }
 
 static const char *read_sizes(Stream *s, const int64_t *groups, size_t n_groups, size_t classes, int32_t *out) {
@@ -298,24 +234,30 @@ static const char *read_sizes(Stream *s, const int64_t *groups, size_t n_groups,
 static PyObject *sizes(PyObject *self, PyObject *args) {
     Py_buffer words, groups, out;
     Py_ssize_t left, classes;
-    unsigned long long state;
-    Stream s;
-    if (!PyArg_ParseTuple(args, "y*nKny*w*", &words, &left, &state, &classes, &groups, &out)) return NULL;
+    uint64_t state;
+    Stream s = {0};
+    if (!PyArg_ParseTuple(args, "y*O&O&O&y*w*", &words, to_size, &left, to_state, &state, to_size, &classes, &groups,
+                          &out))
+        return NULL;
     const char *wrong = opened(&s, &words, left, state);
     int64_t sum = 0;
     const int64_t *size = groups.buf;
     const size_t n = (size_t)groups.len / 8;
-    if (!wrong && (classes < 2 || classes > MOST_CLASSES || groups.len % 8 || (uintptr_t)size % 8)) wrong = "no classes";
+    if (!wrong && (classes < 2 || classes > MOST_CLASSES || !holds(&groups, 8))) wrong = "no classes";
     for (size_t g = 0; !wrong && g < n; g++) {
         if (size[g] < 0 || size[g] > MOST_CELLS - sum) wrong = "wrong groups";
         else sum += size[g];
     }
-    if (!wrong && (sum * 4 != out.len || (uintptr_t)out.buf % 4)) wrong = "wrong sizes";
-    if (!wrong) wrong = read_sizes(&s, size, n, (size_t)classes, out.buf);
+    if (!wrong && (sum * 4 != out.len || !holds(&out, 4) || overlap(&groups, &out))) wrong = "wrong sizes";
+    if (!wrong) {
+        Py_BEGIN_ALLOW_THREADS
+        wrong = read_sizes(&s, size, n, (size_t)classes, out.buf);
+        Py_END_ALLOW_THREADS
+    }
     PyBuffer_Release(&words);
     PyBuffer_Release(&groups);
     PyBuffer_Release(&out);
-    return closed(&s, wrong);
+    return told(s.left, s.state, wrong);
 }
 
 /* What is wrong with the description of the cells, or NULL; `tables` are column_at and the four neighbours. */
@@ -325,7 +267,7 @@ static const char *misfit(Cells *m, const Py_buffer *tables, const Py_buffer *st
     if (m->inner < 1 || m->inner > MOST_LINES || m->base < 1 || m->base >= ONE) return "wrong settings";
     if ((size_t)tables->len != 5 * c * sizeof(int64_t) || (uintptr_t)tables->buf % 8) return "wrong tables";
     if (strengths->len != FACTORS * sizeof(int64_t) || (uintptr_t)strengths->buf % 8) return "wrong strengths";
-    if ((size_t)states->len != r * (c + 2)) return "wrong states";
+    if ((size_t)states->len != r * (c + 2) || overlap(tables, states)) return "wrong states";
     const int64_t *at = m->column_at = tables->buf;
     for (size_t j = 0; j < c; j++)
         if (at[j] < 0 || at[j] >= MOST_LINES || (j && at[j] <= at[j - 1])) return "columns must rise";
@@ -366,10 +308,10 @@ static const char *run_cells(Stream *s, Cells *m) {
 static PyObject *cells(PyObject *self, PyObject *args) {
     Py_buffer words, tables, strengths, states;
     Py_ssize_t left, rows, columns, inner, base;
-    unsigned long long state;
-    Stream s;
-    if (!PyArg_ParseTuple(args, "y*nKnnnny*y*w*", &words, &left, &state, &rows, &columns, &inner, &base, &strengths,
-                          &tables, &states))
+    uint64_t state;
+    Stream s = {0};
+    if (!PyArg_ParseTuple(args, "y*O&O&O&O&O&O&y*y*w*", &words, to_size, &left, to_state, &state, to_size, &rows,
+                          to_size, &columns, to_size, &inner, to_size, &base, &strengths, &tables, &states))
         return NULL;
     Cells m = {.rows = (size_t)rows, .columns = (size_t)columns, .inner = (size_t)inner};
     const char *wrong = opened(&s, &words, left, state);
@@ -386,7 +328,7 @@ static PyObject *cells(PyObject *self, PyObject *args) {
     PyBuffer_Release(&tables);
     PyBuffer_Release(&strengths);
     PyBuffer_Release(&states);
-    return closed(&s, wrong);
+    return told(s.left, s.state, wrong);
 }
 
 static PyMethodDef methods[] = {

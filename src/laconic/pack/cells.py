@@ -2,6 +2,7 @@
 
 All cells of a batch lie in different rows and columns (in tensors of up to MAX_BATCHES columns), so
 each batch knows all that earlier ones said about its rows, its columns and its neighbours to the left.
+Here they are read batch by batch; a matrix that is known is coded all at once (``known_cells.py``).
 """
 
 from __future__ import annotations
@@ -11,18 +12,31 @@ from collections.abc import Iterator
 import numpy as np
 
 from laconic.pack.compiled import Extension
+from laconic.pack.contexts import (
+    MAX_BATCHES,
+    NEAR_CONTEXTS,
+    NEGATIVE,
+    SIGN_CONTEXTS,
+    ZERO,
+    chances,
+    combine,
+    diagonals,
+    line_contexts,
+    near_context,
+    neighbours,
+    sign_context,
+    strengths,
+)
 from laconic.pack.layouts import Geometry, Index
-from laconic.pack.lines import chunks, clipped, kt_chance
-from laconic.pack.settings import LINE_STRENGTHS, PAIR_STRENGTHS, Settings
-from laconic.pack.symbols import ONE, Coder, Counts, StreamReader
+from laconic.pack.lines import chunks, kt_chance, kt_chances
+from laconic.pack.settings import Settings
+from laconic.pack.symbols import Coder, Counts, StreamReader
 from laconic.records import IntArray
 
 Levels = Counts
 
-MAX_BATCHES = 1024
 _FEW_CONTEXTS = 32
-_UNKNOWN, _ZERO, _NEGATIVE, _POSITIVE = range(4)
-_SIGN_CLASS: Index = np.array([0, 0, 1, 2])
+_NEAR = 4
 _SIGN_OF: Levels = np.array([0, 0, -1, 1])
 
 
@@ -40,8 +54,7 @@ class _Odds:
 
     def chance(self, at: Index) -> Counts:
         """(hits + strength * base) / (total + strength), in units of 1/ONE."""
-        said = self._hits[at] * ONE + self._strength * self._base
-        return clipped(said // (self._total[at] + self._strength))
+        return chances(self._hits[at], self._total[at], self._strength, self._base)
 
     def learn(self, at: Index, flags: IntArray) -> None:
         _take_in(self._hits, self._total, at, flags, self._apart)
@@ -60,72 +73,34 @@ def _take_in(hits: Counts, total: Counts, at: Index, flags: IntArray, apart: boo
         np.add.at(total, at, 1)
 
 
-def _combine(base: int, said: list[Counts], n: int) -> Counts:
-    """Odds of the base times each factor's odds relative to the base, renormalised after each."""
-    yes: Counts = np.full(n, base, np.int64)
-    for chance in said:
-        up = yes * chance * (ONE - base)
-        down = (ONE - yes) * (ONE - chance) * base
-        yes = clipped(up * ONE // (up + down))
-    return yes
-
-
-def _diagonals(rows: int, columns: int) -> Iterator[tuple[Index, Index]]:
-    """All cells, in batches of whole diagonals; at most MAX_BATCHES batches."""
-    short, long = min(rows, columns), max(rows, columns)
-    batches = min(long, MAX_BATCHES)
-    across = np.arange(short)
-    for first in range(batches):
-        shifts = np.arange(first, long, batches)
-        along = ((across[None, :] + shifts[:, None]) % long).ravel()
-        fixed = np.tile(across, len(shifts))
-        yield (fixed, along) if rows <= columns else (along, fixed)
-
-
 class _Cells:
     """What is known about each cell's surroundings, and the contexts that follow from it."""
 
-    def __init__(self, row_at: Index, column_at: Index, settings: Settings, geometry: Geometry) -> None:
-        rows, columns = len(row_at), len(column_at)
+    def __init__(self, rows: int, column_at: Index, settings: Settings, geometry: Geometry) -> None:
+        columns = len(column_at)
         self.state = np.zeros((rows, columns + 2), np.int8)
-        self.state[:, columns + 1] = _ZERO  # the column that stands for all that are not kept
-        self._left, self._above, *self._corners = _neighbours(column_at, geometry)
+        self.state[:, columns + 1] = ZERO  # the column that stands for all that are not kept
+        self._around = neighbours(column_at, geometry)
         apart = max(rows, columns) <= MAX_BATCHES  # a batch is one diagonal: all its rows and columns differ
-        rank, none = np.arange(rows), np.zeros(columns, np.int64)
-        group, pixel = column_at // geometry.inner, column_at % geometry.inner
-        lines = (
-            (LINE_STRENGTHS[settings.row], rank, none),
-            (LINE_STRENGTHS[settings.column], 0 * rank, np.arange(columns)),
-            (PAIR_STRENGTHS[settings.channel], rank * (int(group[-1]) + 1), group),
-            (PAIR_STRENGTHS[settings.pixel], rank * geometry.inner, pixel),
-        )
+        strong = strengths(settings)
         self._lines = [
             (_Odds(int(row[-1] + column.max()) + 1, strength, settings.base, apart), row, column)
-            for strength, row, column in lines
+            for strength, (row, column) in zip(strong, line_contexts(rows, column_at, geometry), strict=False)
             if strength
         ]
-        strength = PAIR_STRENGTHS[settings.near]
-        self._near = _Odds(27, strength, settings.base, False) if strength else None
+        self._near = _Odds(NEAR_CONTEXTS, strong[_NEAR], settings.base, False) if strong[_NEAR] else None
 
     def factors(self, i: Index, j: Index) -> list[tuple[_Odds, Index]]:
         """The factors in use, each with its contexts at cells (i, j)."""
         found = [(odds, row[i] + column[j]) for odds, row, column in self._lines]
         if self._near:
-            context = 3 * self._seen(i, j, self._left) + self._seen(i, j, self._above)
-            for corner in self._corners:
-                context += 9 * (self.state[i, corner[j]] > _ZERO)
-            found.append((self._near, context))
+            found.append((self._near, near_context(*(self.state[i, place[j]] for place in self._around))))
         return found
 
-    def _seen(self, i: Index, j: Index, neighbour: Index) -> Index:
-        """0 unknown, 1 background, 2 not background."""
-        return np.minimum(self.state[i, neighbour[j]], 2).astype(np.int64)
-
     def sign_context(self, i: Index, j: Index) -> Index:
-        """Signs to the left and above: 3 * left + above, each 0 for none, 1 negative, 2 positive."""
-        left, above = self.state[i, self._left[j]], self.state[i, self._above[j]]
-        context: Index = 3 * _SIGN_CLASS[left] + _SIGN_CLASS[above]
-        return context
+        """The context of the signs of cells (i, j)."""
+        left, above = self._around[:2]
+        return sign_context(self.state[i, left[j]], self.state[i, above[j]])
 
 
 def code_signs(
@@ -145,25 +120,33 @@ def code_signs(
         return _line_signs(coder, rows, columns, known)
     if isinstance(coder, StreamReader) and coder.code is not None:
         return _read_signs(coder, coder.code, rows, column_at, settings, geometry)
-    cells = _Cells(row_at, column_at, settings, geometry)
+    if known is not None:
+        from laconic.pack.known_cells import KnownCells  # readers do without
+
+        KnownCells(column_at, known).code(coder, settings, geometry)
+        return np.sign(known)
+    cells = _Cells(rows, column_at, settings, geometry)
     signs = _Signs()
-    for i, j in _diagonals(rows, columns):
-        truth = None if known is None else known[i, j]
+    order = diagonals(rows, columns)
+    for start, stop in _batches(order[2]):
+        i, j = order[0][start:stop], order[1][start:stop]
         factors = cells.factors(i, j)
-        chances = _combine(settings.base, [odds.chance(at) for odds, at in factors], len(i))
-        flags = coder.flags(chances, None if truth is None else (truth != 0).astype(np.int32))
+        flags = coder.flags(combine(settings.base, [odds.chance(at) for odds, at in factors], len(i)), None)
         for odds, at in factors:
             odds.learn(at, flags)
-        state = np.full(len(i), _ZERO, np.int8)
+        state = np.full(len(i), ZERO, np.int8)
         hit = np.flatnonzero(flags)
         if hit.size:
-            positive = signs.code(
-                coder, cells.sign_context(i[hit], j[hit]), None if truth is None else truth[hit]
-            )
-            state[hit] = _NEGATIVE + positive
+            state[hit] = NEGATIVE + signs.read(coder, cells.sign_context(i[hit], j[hit]))
         cells.state[i, j] = state
     found: Levels = _SIGN_OF[cells.state[:, :columns]]
     return found
+
+
+def _batches(batch: Index) -> Iterator[tuple[int, int]]:
+    """Where each batch starts and stops; ``batch`` rises."""
+    edges = np.searchsorted(batch, np.arange(int(batch[-1]) + 2)).tolist()
+    return zip(edges, edges[1:], strict=False)
 
 
 def _read_signs(
@@ -176,31 +159,23 @@ def _read_signs(
 ) -> Levels:
     """The same by compiled code."""
     columns = len(column_at)
-    tables = np.concatenate([column_at, *_neighbours(column_at, geometry)], dtype=np.int64)
-    strengths = [LINE_STRENGTHS[k] for k in (settings.row, settings.column)]
-    strengths += [PAIR_STRENGTHS[k] for k in (settings.channel, settings.pixel, settings.near)]
+    tables = np.concatenate([column_at, *neighbours(column_at, geometry)], dtype=np.int64)
     state = np.zeros((rows, columns + 2), np.int8)
     sizes = (rows, columns, geometry.inner, settings.base)
-    coder.lend(code.cells, *sizes, np.array(strengths, np.int64), tables, state)
+    coder.lend(code.cells, *sizes, np.array(strengths(settings), np.int64), tables, state)
     found: Levels = _SIGN_OF[state[:, :columns]]
     return found
-
-
-def _neighbours(column_at: Index, geometry: Geometry) -> list[Index]:
-    """Places of the pixels to the left, above, above left and above right."""
-    return [geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]
 
 
 class _Signs:
     """Adaptive signs in nine contexts."""
 
     def __init__(self) -> None:
-        self._hits, self._total = np.zeros(9, np.int64), np.zeros(9, np.int64)
+        self._hits, self._total = np.zeros(SIGN_CONTEXTS, np.int64), np.zeros(SIGN_CONTEXTS, np.int64)
 
-    def code(self, coder: Coder, at: Index, known: Levels | None) -> IntArray:
+    def read(self, coder: Coder, at: Index) -> IntArray:
         """1 for each positive entry."""
-        chances = clipped((2 * self._hits[at] + 1) * ONE // (2 * self._total[at] + 2))
-        positive = coder.flags(chances, None if known is None else (known > 0).astype(np.int32))
+        positive = coder.flags(kt_chances(self._hits[at], self._total[at]), None)
         _take_in(self._hits, self._total, at, positive, False)
         return positive
 

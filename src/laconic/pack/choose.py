@@ -14,10 +14,11 @@ import numpy as np
 from laconic.pack import order0
 from laconic.pack.cells import code_signs
 from laconic.pack.headers import Header, put_header
-from laconic.pack.layouts import Flags, Geometry, Trail, geometries, matrix_shape
+from laconic.pack.known_cells import KnownCells
+from laconic.pack.layouts import Flags, Geometry, Index, Trail, geometries, matrix_shape
 from laconic.pack.lines import code_lines
 from laconic.pack.settings import MAX_ENTRIES, MAX_LINES, Settings, density_code
-from laconic.pack.sizes import Levels, code_sizes, crowding
+from laconic.pack.sizes import Levels, crowding, size_bits
 from laconic.pack.symbols import Meter
 from laconic.pack.varint import Writer
 from laconic.records import IntArray, IntTensor
@@ -105,11 +106,14 @@ class _Search:
     def __init__(self, levels: Levels, options: tuple[Geometry, ...], hint: Flags | None) -> None:
         self._options, self._hint = options, hint
         self._lines: dict[int, float] = {}
+        self._signs: dict[Geometry, float] = {}
+        self._crowds: dict[Geometry, Index] = {}
         hit = levels != 0
         self._rows, self._columns = hit.any(1), hit.any(0)
         self.at = np.flatnonzero(self._rows), np.flatnonzero(self._columns)
         self.part = levels[np.ix_(*self.at)]
         self.sizes = np.abs(self.part[self.part != 0])
+        self._cells = KnownCells(self.at[1], self.part) if min(self.part.shape) > 1 else None
 
     def lines(self, width: int) -> float:
         """Bits of the row and column flags."""
@@ -123,18 +127,31 @@ class _Search:
     def zeros(self, settings: Settings, geometry: int) -> float:
         """Bits of lines, zeros and signs."""
         meter, option = Meter(), self._options[geometry]
-        code_signs(meter, *self.at, settings, option, self.part)
-        return meter.total + self.lines(option.width)
+        if self._cells is None:
+            code_signs(meter, *self.at, settings, option, self.part)
+            return meter.total + self.lines(option.width)
+        meter.flags(self._cells.chances(settings, option), self._cells.flags)
+        return meter.total + self._sign_bits(self._cells, option) + self.lines(option.width)
+
+    def _sign_bits(self, cells: KnownCells, geometry: Geometry) -> float:
+        if geometry not in self._signs:
+            meter, signs = Meter(), cells.signs(geometry)
+            meter.flags(signs.chance, signs.positive)
+            self._signs[geometry] = meter.total
+        return self._signs[geometry]
 
     def magnitudes(self, settings: Settings, geometry: int) -> float:
         """Bits of the magnitudes."""
-        meter = Meter()
-        crowd = np.zeros(self.sizes.size, np.int64)
-        if settings.sizes_near:
-            where = np.nonzero(self.part)
-            crowd = crowding(self.part, where, self.at[1], self._options[geometry])
-        code_sizes(meter, crowd, settings, self.sizes)
-        return meter.total
+        return size_bits(self._crowd(settings, geometry), settings, self.sizes)
+
+    def _crowd(self, settings: Settings, geometry: int) -> Index:
+        """How many neighbours each non-background entry has, where that matters; else one context."""
+        if not settings.sizes_near:
+            return np.zeros(self.sizes.size, np.int64)
+        option = self._options[geometry]
+        if option not in self._crowds:
+            self._crowds[option] = crowding(self.part, np.nonzero(self.part), self.at[1], option)
+        return self._crowds[option]
 
 
 def _search(

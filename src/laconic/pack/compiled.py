@@ -1,19 +1,30 @@
-"""The compiled reading half of the adaptive codec (``adaptive.c``): whether it is here, and how it is called.
-
-It gives the integers that ``lines.py``, ``cells.py`` and ``sizes.py`` give, many times as fast.
-"""
+"""What is compiled of this room (``coder.c``, ``adaptive.c``): whether it is here, and how it is called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 Taken = tuple[int, int]
-"""Words that are left, and the coder's state."""
+"""Words that are left (or were written), and the coder's state."""
+
+
+class Ans(Protocol):
+    """The coder of the three kinds of symbols: ``coder.c``, or ``ans.py`` with the same answers."""
+
+    flags: Callable[..., Taken]
+    draws: Callable[..., Taken]
+    bits: Callable[..., Taken]
+    put_flags: Callable[..., Taken]
+    put_draws: Callable[..., Taken]
+    put_bits: Callable[..., Taken]
 
 
 class Extension(Protocol):
-    """What ``adaptive.c`` offers; each function starts with the words, how many are left, and the state."""
+    """The reading half of the adaptive codec (``adaptive.c``), each function on from where the stream stands.
+
+    It gives the integers that ``lines.py``, ``cells.py`` and ``sizes.py`` give, many times as fast.
+    """
 
     lines: Callable[..., Taken]
     cells: Callable[..., Taken]
@@ -21,11 +32,26 @@ class Extension(Protocol):
     sizes: Callable[..., Taken]
 
 
+def coder() -> Ans:
+    """The compiled coder, or the one in Python where the package was installed without a compiler."""
+    try:
+        from laconic.pack import _coder  # type: ignore[attr-defined]
+    except ImportError:
+        return plain_coder()
+    return cast(Ans, _coder)
+
+
+def plain_coder() -> Ans:
+    """The coder in Python and NumPy."""
+    from laconic.pack import ans
+
+    return cast(Ans, ans)
+
+
 def extension() -> Extension | None:
-    """The compiled module, or None where the package was installed without a compiler."""
+    """The compiled adaptive reader, or None where the package was installed without a compiler."""
     try:
         from laconic.pack import _adaptive  # type: ignore[attr-defined]
     except ImportError:
         return None
-    found: Extension = _adaptive
-    return found
+    return cast(Extension, _adaptive)

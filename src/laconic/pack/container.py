@@ -14,7 +14,7 @@ from laconic.errors import (
     UnsupportedVersionError,
     at,
 )
-from laconic.pack.compiled import extension
+from laconic.pack.compiled import coder, extension
 from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.names import get_names, put_names
@@ -171,7 +171,7 @@ def decode(data: bytes, *, limits: Limits = DEFAULT) -> PackedModel:
 
 def decode_tensors(parts: Parts) -> list[Decoded]:
     """All tensors of a file, checked."""
-    return read_tensors(StreamReader(parts.stream, extension()), parts.headers, parts.names)
+    return read_tensors(StreamReader(parts.stream, extension(), coder()), parts.headers, parts.names)
 
 
 def decoded_graph(parts: Parts) -> Graph | None:

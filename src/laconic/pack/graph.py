@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 from laconic.errors import CorruptFileError, InputError, LimitError
+from laconic.pack.labels import get_labels, put_labels
 from laconic.pack.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec, OpSpec, is_equation, spec_of
 from laconic.pack.ranges import get_ranges, put_ranges
 from laconic.pack.varint import Reader, Writer
@@ -256,7 +258,7 @@ def _get_spec(source: Reader) -> ValueSpec:
 
 
 def encode_graph(graph: Graph) -> bytes:
-    """A graph as bytes: counts, input specs, nodes, outputs. The same graph gives the same bytes.
+    """A graph as bytes: counts, input specs, nodes, outputs, names, ranges. The same graph gives the same bytes.
 
     A convolution, its pooling and a linear layer in default form are one byte each. Attributes
     that equal their default are dropped: the decoded graph is the normal form of ``graph``.
@@ -289,6 +291,7 @@ def encode_graph(graph: Graph) -> bytes:
             raise InputError(f"graph outputs {graph.outputs} are not all values of the graph")
         for ref in graph.outputs:
             out.varint(cursor.values - 1 - ref)
+    put_labels(out, graph)
     put_ranges(out, graph.ranges, cursor.values)
     return bytes(out.data)
 
@@ -313,7 +316,9 @@ def decode_graph(data: bytes, n_tensors: int) -> Graph:
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
     outputs = _get_outputs(source, cursor)
-    return Graph(inputs, tuple(nodes), outputs, get_ranges(source, cursor.values))
+    graph = get_labels(source, Graph(inputs, tuple(nodes), outputs))
+    ranges = get_ranges(source, cursor.values)
+    return replace(graph, ranges=ranges) if ranges else graph
 
 
 def _get_outputs(source: Reader, cursor: _Cursor) -> tuple[int, ...]:

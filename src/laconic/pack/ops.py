@@ -95,6 +95,9 @@ _RNN = (_int("layers", 1, 1, 4096), _flag("bidirectional"), _flag("time_major"),
 _SCALAR = (_float("scalar"), _flag("reverse"))
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
 RESIZE_MODES = ("nearest", "linear", "cubic")
+GRID_MODES = ("linear", "nearest", "cubic")
+GRID_PADS = ("zeros", "border", "reflection")
+SCATTER_KINDS = ("none", "add", "mul", "max", "min")
 DTYPES = ("float32", "int64", "bool", "int32", "uint8", "float16")
 
 
@@ -110,7 +113,7 @@ _LAYERS = (
     _op(9, "global_avg_pool", "x", 1, 1),
     _op(10, "global_max_pool", "x", 1, 1),
     _op(11, "embedding", "xt", 2, 2),
-    _op(12, "lstm", "x--tttt", 5, None, *_RNN, n_outputs=3),
+    _op(12, "lstm", "x--tttt", 5, None, *_RNN, _flag("projected"), n_outputs=3),
     _op(13, "gru", "x-tttt", 4, None, *_RNN, n_outputs=2),
     _op(14, "rnn", "x-tttt", 4, None, *_RNN, _flag("relu"), n_outputs=2),
     _op(15, "sdpa", "xxx", 3, 4, _flag("causal"), _float("scale"), _int("rank", 4, 2, MAX_RANK)),
@@ -119,21 +122,21 @@ _LAYERS = (
 
 _SHAPES = (
     _op(17, "flatten", "x", 1, 1, _int("axis", 1)),
-    _op(18, "reshape", "x", 1, 1, _ints("shape", -1)),
+    _op(18, "reshape", "x", 1, 1 + MAX_RANK, _ints("shape", -1)),
     _op(19, "permute", "x", 1, 1, _ints("perm", 0, 2, 1)),
     _op(20, "unsqueeze", "x", 1, 1, _ints("dims", 1)),
     _op(21, "squeeze", "x", 1, 1, _ints("dims", -1)),
-    _op(22, "slice", "x", 1, 1, _int("axis", 1), _int("start", 0), _int("end", SLICE_END), _int("step", 1)),
+    _op(22, "slice", "x", 1, 3, _int("axis", 1), _int("start", 0), _int("end", SLICE_END), _int("step", 1)),
     _op(23, "select", "x", 1, 1, _int("axis", 1), _int("index", 0)),
     _op(24, "concat", "xx", 1, None, _int("axis", 1)),
     _op(25, "stack", "xx", 1, None, _int("axis", 1)),
-    _op(26, "expand", "x", 1, 1, _ints("shape", -1)),
+    _op(26, "expand", "x", 1, 1 + MAX_RANK, _ints("shape", -1)),
     _op(27, "tile", "x", 1, 1, _ints("repeats", 1)),
     _op(28, "pad", "x", 1, 1, _ints("pads", 1, 1, 1, 1), _choice("mode", *PAD_MODES), _float("value", 0.0)),
     _op(29, "cast", "x", 1, 1, _choice("to", *DTYPES)),
     _op(30, "take", "xt", 2, 2, _int("axis", 0)),
     _op(31, "gather", "xt", 2, 2, _int("axis", 1)),
-    _op(32, "resize", "x", 1, 1, _ints("size", 1), _choice("mode", *RESIZE_MODES), _flag("align")),
+    _op(32, "resize", "x", 1, 1 + MAX_RANK, _ints("size", 1), _choice("mode", *RESIZE_MODES), _flag("align")),
     _op(33, "pixel_shuffle", "x", 1, 1, _int("factor", 2)),
     _op(34, "matmul", "xx", 2, 2),
     _op(35, "einsum", "xx", 1, None, AttrSpec("equation", "text", "")),
@@ -141,6 +144,30 @@ _SHAPES = (
     _op(37, "identity", "x", 1, 1),
     _op(38, "cumsum", "x", 1, 1, _int("axis", -1)),
 )
+
+SIZED = ("reshape", "expand", "slice", "resize")
+"""Operations whose inputs behind the first are sizes: int64 numbers that a call tells."""
+
+GIVEN = -2
+"""An entry of a shape that stands for the next of the sizes among the inputs."""
+
+_SIZES = (
+    _op(39, "size", "x", 1, 1, _int("axis", 1)),
+    _op(40, "arange", "x", 1, 1),
+    _op(41, "floor_divide", "xt", 2, 2),
+    _op(42, "remainder", "xt", 2, 2),
+)
+_GRID_MODE, _GRID_PADDING = _choice("mode", *GRID_MODES), _choice("padding", *GRID_PADS)
+_SEARCHES = (
+    _op(49, "topk", "x", 1, 1, _int("k", 1, 1), _int("axis", -1), _flag("smallest"), n_outputs=2),
+    _op(50, "grid_sample", "xx", 2, 2, _GRID_MODE, _GRID_PADDING, _flag("align")),
+    _op(51, "scatter", "xxx", 3, 3, _int("axis", 1), _choice("reduce", *SCATTER_KINDS)),
+    _op(
+        52, "fold", "x", 1, 1, _ints("size", 1, 1), _ints("kernel", 1, 1), _ints("dilation", 1, 1),
+        _ints("padding", 0, 0), _ints("stride", 1, 1),
+    ),
+    _op(53, "atan", "x", 1, 1),
+)  # fmt: skip
 
 # fmt: off
 _PLAIN = (  # codes 64-86
@@ -168,6 +195,8 @@ _ACTIVATIONS = (
 OPS: tuple[OpSpec, ...] = (
     *_LAYERS,
     *_SHAPES,
+    *_SIZES,
+    *_SEARCHES,
     *(_op(64 + k, name, "x", 1, 1) for k, name in enumerate(_PLAIN)),
     *_ACTIVATIONS,
     *(_op(96 + k, name, "xt", 1, 2, *_SCALAR) for k, name in enumerate(_BINARY)),

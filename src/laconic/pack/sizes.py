@@ -6,7 +6,7 @@ import numpy as np
 
 from laconic.pack.compiled import Extension
 from laconic.pack.layouts import Geometry, Index
-from laconic.pack.lines import chunks
+from laconic.pack.lines import chunks, counts_before
 from laconic.pack.settings import Settings
 from laconic.pack.symbols import Coder, Counts, StreamReader
 from laconic.records import IntArray
@@ -39,6 +39,28 @@ def _code_classes(coder: Coder, contexts: Index, classes: int, truth: IntArray |
             counts += 2 * np.bincount(piece, minlength=classes)
             out[at] = piece
     return out
+
+
+def size_bits(contexts: Index, settings: Settings, known: Levels) -> float:
+    """Bits that :func:`code_sizes` takes, all draws of a context at once.
+
+    A class drawn from counts c costs log2(sum of c) - log2(its c); the counts are those at its chunk's start.
+    """
+    classes = (known - 1) >> settings.low_bits
+    counts, total = np.ones(settings.classes, np.int64), float(settings.low_bits * len(known))
+    if settings.classes < 2:
+        return total
+    for context in range(int(contexts.max(initial=-1)) + 1):
+        drawn = classes[contexts == context]
+        counts = 1 + (counts >> _INHERITED)
+        pieces = list(chunks(len(drawn)))
+        lengths = np.array([stop - start for start, stop in pieces], np.int64)
+        starts = np.array([start for start, _ in pieces], np.int64)
+        piece = np.repeat(np.arange(len(pieces)), lengths)
+        before = counts[drawn] + 2 * counts_before(drawn, piece, np.zeros(len(drawn), np.int32)).total
+        total += float(lengths @ np.log2(counts.sum() + 2 * starts)) - float(np.log2(before).sum())
+        counts += 2 * np.bincount(drawn, minlength=settings.classes)
+    return total
 
 
 def _read_classes(coder: StreamReader, code: Extension, contexts: Index, classes: int) -> Levels:

@@ -2,28 +2,25 @@
 
 A model (``adaptive.py``, ``order0.py``) is written once, against :class:`Coder`. Run with a
 :class:`StreamWriter` it encodes, with a :class:`StreamReader` it decodes, with a :class:`Meter` it
-measures. The float line: constriction turns integers into its own 24-bit integer tables with IEEE
-multiplications and truncations only (``perfect=False``, float64), which FORMAT.md spells out.
+measures. The arithmetic is in ``coder.c`` and, where that was not compiled, in ``ans.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import NamedTuple, Protocol
 
-import constriction
 import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import ChecksumError, CorruptFileError
-from laconic.pack.compiled import Extension, Taken
+from laconic.pack.compiled import Ans, Extension, Taken, plain_coder
 from laconic.records import IntArray
 
 Counts = npt.NDArray[np.int64]
 CHANCE_BITS = 15
 ONE = 1 << CHANCE_BITS
-_MODELS = constriction.stream.model
-_BERNOULLI = _MODELS.Bernoulli(perfect=False)
 _WORD = np.dtype("<u4")
 _TOP_BIT = 1 << 31
 _DRY = "the symbol stream ends before the symbols that the headers announce"
@@ -51,100 +48,115 @@ def _given(known: IntArray | None) -> IntArray:
     return np.ascontiguousarray(known, dtype=np.int32)
 
 
-def _categorical(counts: Counts) -> object:
-    return _MODELS.Categorical(counts.astype(np.float64), perfect=False)
+class _Batch(NamedTuple):
+    """Symbols of one kind, and what their model is: chances (flags), counts (draws) or a width (bits)."""
+
+    kind: str
+    model: Counts | int
+    symbols: IntArray
 
 
 class StreamWriter:
-    """Collects batches in reading order; :meth:`finish` encodes them last to first."""
+    """Collects batches in reading order; :meth:`finish` encodes them last to first.
 
-    def __init__(self) -> None:
-        self._batches: list[tuple[IntArray, object, npt.NDArray[np.float64] | None]] = []
+    ``ans`` is what it encodes with; None is Python and NumPy.
+    """
+
+    def __init__(self, ans: Ans | None = None) -> None:
+        self._ans = plain_coder() if ans is None else ans
+        self._batches: list[_Batch] = []
 
     def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         symbols = _given(known)
         if symbols.size:
-            self._batches.append((symbols, _BERNOULLI, chances / np.float64(ONE)))
+            self._batches.append(_Batch("flags", np.array(chances, dtype=np.int64), symbols))
         return symbols
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         symbols = _given(known)
         if n and len(counts) > 1:
-            self._batches.append((symbols, _categorical(counts), None))
+            self._batches.append(_Batch("draws", np.array(counts, dtype=np.int64), symbols))
         return symbols
 
     def bits(self, width: int, n: int, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         symbols = _given(known)
-        if n:
-            for shift, part in _halves(width):
-                piece = (symbols >> shift) & ((1 << part) - 1)
-                self._batches.append((piece.astype(np.int32), _MODELS.Uniform(1 << part), None))
+        if n and width:
+            self._batches.append(_Batch("bits", width, symbols))
         return symbols
 
     def finish(self, checksum: int) -> bytes:
         """The stream's bytes. ``checksum`` (31 bits of the coded integers) is the coder's first word."""
-        coder = constriction.stream.stack.AnsCoder(np.array([checksum | _TOP_BIT], dtype=np.uint32))
-        for symbols, model, chances in reversed(self._batches):
-            if chances is None:
-                coder.encode_reverse(symbols, model)
-            else:
-                coder.encode_reverse(symbols, model, chances)
-        words: npt.NDArray[np.uint32] = coder.get_compressed()
-        return words.astype(_WORD).tobytes().rstrip(b"\0")
+        puts = {"flags": self._ans.put_flags, "draws": self._ans.put_draws, "bits": self._ans.put_bits}
+        state, parts = checksum | _TOP_BIT, []
+        for kind, model, symbols in self._backwards():
+            # One word per coded symbol is always enough; what is not written takes no memory.
+            room = np.empty(symbols.size * (2 if kind == "bits" else 1), np.uint32)
+            used, state = puts[kind](room, state, model, symbols)
+            parts.append(room[:used].astype(_WORD).tobytes())
+        return b"".join(parts) + state.to_bytes(8, "little").rstrip(b"\0")
+
+    def _backwards(self) -> Iterator[_Batch]:
+        """The batches from the last to the first; flags that follow each other, which are many, as one."""
+        for kind, run in groupby(reversed(self._batches), key=lambda batch: batch.kind):
+            if kind != "flags":
+                yield from run
+                continue
+            _, models, symbols = zip(*reversed(list(run)), strict=True)
+            yield _Batch(kind, np.concatenate(models), np.concatenate(symbols))
 
 
 class StreamReader:
     """Decodes what :class:`StreamWriter` wrote.
 
-    ``code`` is what models read with where it is there (see :meth:`lend`); None reads by NumPy.
+    ``code`` is what the adaptive models read with (see :meth:`lend`), ``ans`` what all others read with.
+    None is Python and NumPy.
     """
 
-    def __init__(self, data: bytes, code: Extension | None = None) -> None:
+    def __init__(self, data: bytes, code: Extension | None = None, ans: Ans | None = None) -> None:
         if not data or data[-1] == 0:
             raise CorruptFileError("the symbol stream is empty or ends in a zero byte")
         self.code = code
+        self._ans = plain_coder() if ans is None else ans
         self._words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=_WORD).astype(np.uint32)
-        self._coder = constriction.stream.stack.AnsCoder(self._words)
+        self._left, self._state = len(self._words), 0
+        while self._state < 1 << 32 and self._left:
+            self._left -= 1
+            self._state = self._state << 32 | int(self._words[self._left])
         self._check_left()
 
     def lend(self, take: Callable[..., Taken], *arguments: object) -> None:
-        """Let compiled code take symbols off the stream, told where it stands and telling where it ends."""
-        left, state = take(self._words, *self._coder.pos(), *arguments)
-        if left == 0 and state < _TOP_BIT:
-            raise ChecksumError(_DRY)
-        self._coder.seek(left, state)
+        """Let ``take`` read symbols off the stream, told where it stands and telling where it ends."""
+        self._left, self._state = take(self._words, self._left, self._state, *arguments)
+        self._check_left()
 
     def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
-        if not chances.size:
-            return np.zeros(0, np.int32)
-        symbols: IntArray = self._coder.decode(_BERNOULLI, chances / np.float64(ONE))
-        self._check_left()
+        symbols = np.zeros(chances.size, np.int32)
+        if chances.size:
+            self.lend(self._ans.flags, np.ascontiguousarray(chances, dtype=np.int64), symbols)
         return symbols
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         if not n or len(counts) < 2:
             return np.zeros(n, np.int32)
-        symbols: IntArray = self._coder.decode(_categorical(counts), n)
-        self._check_left()
+        symbols = np.empty(n, np.int32)
+        self.lend(self._ans.draws, np.ascontiguousarray(counts, dtype=np.int64), symbols)
         return symbols
 
     def bits(self, width: int, n: int, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         symbols = np.zeros(n, np.int32)
-        if n:
-            for shift, part in _halves(width):
-                symbols |= self._coder.decode(_MODELS.Uniform(1 << part), n) << shift
-            self._check_left()
+        if n and width:
+            self.lend(self._ans.bits, width, symbols)
         return symbols
 
     def left_bits(self) -> int:
         """Bits not yet consumed, the first word's included."""
-        return int(self._coder.num_valid_bits()) + 1
+        return 32 * self._left + self._state.bit_length()
 
     def _check_left(self) -> None:
         """Encoding never shrinks the coder's state, so a state below the first word has run dry."""
@@ -153,8 +165,7 @@ class StreamReader:
 
     def finish(self, checksum: int) -> None:
         """Check that exactly the first word is left and that it is the integers' checksum."""
-        words = self._coder.get_compressed()
-        if len(words) != 1 or int(words[0]) != checksum | _TOP_BIT:
+        if self._left or self._state != checksum | _TOP_BIT:
             raise ChecksumError("the decoded integers do not match the file's checksum of them")
 
 
@@ -185,8 +196,3 @@ class Meter:
         """See :class:`Coder`."""
         self.total += float(width * n)
         return _given(known)
-
-
-def _halves(width: int) -> list[tuple[int, int]]:
-    """A width as pieces of at most 16 bits: (shift, bits)."""
-    return [(shift, min(16, width - shift)) for shift in range(0, width, 16)]

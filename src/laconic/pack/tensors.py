@@ -11,6 +11,7 @@ import numpy as np
 from laconic.errors import CorruptFileError, InputError, at
 from laconic.pack import order0
 from laconic.pack.adaptive import code_matrix
+from laconic.pack.compiled import coder
 from laconic.pack.headers import MAX_RANK, RAW_TYPES, Header, get_header, put_header, put_raw
 from laconic.pack.layouts import Trail, geometries, matrix_shape
 from laconic.pack.limits import Limits
@@ -50,7 +51,7 @@ class TensorWriter:
 
     def __init__(self, head: Writer) -> None:
         self._head = head
-        self._stream = StreamWriter()
+        self._stream = StreamWriter(coder())
         self._trail = Trail()
         self._sum = 0
 

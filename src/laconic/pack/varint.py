@@ -80,6 +80,12 @@ class Reader:
         """One unsigned byte."""
         return self.raw(1)[0]
 
+    def peek(self) -> int:
+        """The next byte, which stays to be read."""
+        value = self.raw(1)[0]
+        self.at -= 1
+        return value
+
     def varint(self) -> int:
         """An unsigned integer; forms longer than needed are refused, so each value has one spelling."""
         value = shift = 0

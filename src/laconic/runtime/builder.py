@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from laconic.errors import CorruptFileError
-from laconic.records import AnyArray, Node, Tensor, ValueSpec
+from laconic.records import AnyArray, Node, Tensor, ValueSpec, default_name
 
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
@@ -36,26 +36,42 @@ class Builder:
 
     tensors: tuple[Tensor, ...]
     inputs: tuple[ValueSpec, ...]
+    results: tuple[str, ...] = ()
     nodes: list[OnnxNode] = field(default_factory=list)
     initialisers: dict[str, AnyArray] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
     _arrays: dict[str, AnyArray] = field(default_factory=dict)
     _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     _count: int = 0
-    _taken: frozenset[str] = frozenset()
+    _taken: set[str] = field(default_factory=set)
+    _input_names: tuple[str, ...] = ()
+    _result_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._taken = frozenset(tensor.name for tensor in self.tensors)
+        self._taken = {tensor.name for tensor in self.tensors}
+        count = len(self.inputs)
+        asked = (spec.name or default_name("input", k, count) for k, spec in enumerate(self.inputs))
+        self._input_names = tuple([self._own(name) for name in asked])
+        self._result_names = tuple([self._own(name) for name in self.results])
+
+    def _own(self, name: str) -> str:
+        """A name that nothing else has: a tensor of the file keeps its own, an input comes before outputs."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
 
     def input_name(self, index: int) -> str:
-        """The name of a graph input: ``input``, or ``input_0``... when there are several.
+        """The name of a graph input: its own, else ``input``, or ``input_0``... when there are several.
 
         A tensor of the file keeps its name, so an input that shares it gets underscores behind.
         """
-        name = "input" if len(self.inputs) == 1 else f"input_{index}"
-        while name in self._taken:
-            name += "_"
-        return name
+        return self._input_names[index]
+
+    def result(self, index: int, value: str) -> str:
+        """An output of the graph under its own name: a value that leaves by two doors has two."""
+        self.nodes.append(OnnxNode("Identity", (value,), (self._result_names[index],), {}))
+        return self._result_names[index]
 
     def tensor(self, index: int) -> str:
         """The name of a tensor of the file, decoded once."""
@@ -108,6 +124,8 @@ class Builder:
 
     def free_size(self) -> str:
         """The size of the inputs' free dimension (usually the batch), as a vector of one int64."""
+        if len({size for spec in self.inputs for size in spec.sizes if isinstance(size, str)}) > 1:
+            raise CorruptFileError("the graph reads the free dimension, and its inputs have several")
         for index, spec in enumerate(self.inputs):
             if None in spec.shape:
                 axis = spec.shape.index(None)

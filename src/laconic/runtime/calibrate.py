@@ -151,7 +151,7 @@ def calibrate(
             "the network has no linear layer or convolution with weights of its own, so int8 would change "
             "nothing. Cure: save it without calibration"
         )
-    graph = replace(model.graph, outputs=values, ranges=())
+    graph = replace(model.graph, outputs=values, ranges=(), output_names=(), keyed=False)
     probe = Network.from_packed(replace(model, graph=graph), threads)
     held = [tuple(np.asarray(array) for array in batch) for batch in batches]
     if not sum(len(batch[0]) for batch in held if batch and batch[0].ndim):
@@ -165,7 +165,7 @@ def _histograms(probe: Network, held: list[tuple[AnyArray, ...]], count: int) ->
     """Two passes: the extremes, then the counts between them."""
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
     for batch in held:
-        for k, array in enumerate(_outputs(probe, batch)):
+        for k, array in enumerate(probe.run(batch)):
             if not np.isfinite(array).all():
                 raise DataError(
                     "an activation is NaN or infinite on the calibration batches. "
@@ -175,11 +175,6 @@ def _histograms(probe: Network, held: list[tuple[AnyArray, ...]], count: int) ->
             high[k] = max(high[k], float(array.max(initial=-np.inf)))
     counts = [np.zeros(BINS, np.int64) for _ in range(count)]
     for batch in held:
-        for k, array in enumerate(_outputs(probe, batch)):
+        for k, array in enumerate(probe.run(batch)):
             counts[k] += np.histogram(array, BINS, (low[k], high[k]))[0]
     return [Histogram(float(a), float(b), c) for a, b, c in zip(low, high, counts, strict=True)]
-
-
-def _outputs(probe: Network, batch: tuple[AnyArray, ...]) -> tuple[AnyArray, ...]:
-    result = probe(*batch)
-    return result if isinstance(result, tuple) else (result,)

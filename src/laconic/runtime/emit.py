@@ -11,11 +11,12 @@ from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
+from laconic.runtime.emit_search import SEARCHES
 from laconic.runtime.emit_sequence import SEQUENCES
 from laconic.runtime.emit_shapes import SHAPES
 from laconic.runtime.steps import Step, nodes_alone
 
-EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
+EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES, **SEARCHES}
 
 MISFITS = (ValueError, IndexError, TypeError, OverflowError, MemoryError)
 """What emitters and the ONNX helpers raise for shapes that no writer puts together."""
@@ -28,7 +29,7 @@ class Plan:
 
     def __init__(self, model: PackedModel, graph: Graph) -> None:
         self.tensors = model.tensors
-        self.builder = Builder(model.tensors, graph.inputs)
+        self.builder = Builder(model.tensors, graph.inputs, graph.result_names)
         self.exact: dict[int, str] = {}
         self.types: dict[int, str] = {}
         self.steps = nodes_alone(graph)
@@ -52,8 +53,9 @@ class Plan:
             results, kind = self._plain(step.norm, results[0])
         if step.activation is not None:
             results, kind = self._plain(step.activation, results[0])
-        for value, name in zip(step.outputs, results, strict=True):
-            self.put(value, name, kind)
+        kinds = (kind, "int64") if step.node.op == "topk" else (kind,) * len(results)
+        for value, name, own in zip(step.outputs, results, kinds, strict=True):
+            self.put(value, name, own)
 
     def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
         """A node in float32; ``first`` is its first input when that is folded away."""
@@ -94,7 +96,7 @@ def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str
 def _output_type(node: Node, inputs: list[str]) -> str:
     if node.op in _BOOLEAN:
         return "bool"
-    if node.op in ("argmax", "argmin"):
+    if node.op in ("argmax", "argmin", "size", "arange"):
         return "int64"
     if node.op == "cast":
         return text_of(node, "to")

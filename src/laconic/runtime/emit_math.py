@@ -22,6 +22,7 @@ UNARY = {
     "erf": "Erf",
     "sin": "Sin",
     "cos": "Cos",
+    "atan": "Atan",
     "reciprocal": "Reciprocal",
     "floor": "Floor",
     "ceil": "Ceil",

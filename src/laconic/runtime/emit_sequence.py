@@ -24,13 +24,35 @@ def _reorder(array: AnyArray, order: Sequence[int]) -> AnyArray:
     return np.concatenate([gates[k] for k in order])
 
 
-def _weights(b: Builder, names: Sequence[str], order: Sequence[int], has_bias: bool) -> tuple[str, str, str]:
-    """ONNX' W, R and B of one layer (all directions) from PyTorch's tensors of that layer."""
+def _weights(
+    b: Builder, names: Sequence[str], order: Sequence[int], has_bias: bool, projections: Sequence[str]
+) -> tuple[str, str, str]:
+    """ONNX' W, R and B of one layer (all directions) from PyTorch's tensors of that layer.
+
+    A projected LSTM feeds back h = P m, m being what an LSTM without projection puts out. As W_hh h is
+    (W_hh P) m, it is one without projection whose recurrent weights are W_hh P, and P of what that puts out.
+    """
     step = 4 if has_bias else 2
     per_direction = [names[k : k + step] for k in range(0, len(names), step)]
     stacks = [np.stack([_reorder(b.array(d[k]), order) for d in per_direction]) for k in range(step)]
+    if projections:
+        stacks[1] = np.matmul(stacks[1], np.stack([b.array(p) for p in projections]))
     bias = b.constant(np.concatenate(stacks[2:], axis=1)) if has_bias else ""
     return b.constant(stacks[0]), b.constant(stacks[1]), bias
+
+
+def _taken_apart(names: Sequence[str], directions: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tensors of a layer without the projections, which stand last in each direction; and those."""
+    step = len(names) // directions
+    ends = tuple(names[step - 1 :: step])
+    return tuple(name for k, name in enumerate(names) if (k + 1) % step), ends
+
+
+def _projected(b: Builder, out: tuple[str, ...], projections: Sequence[str]) -> tuple[str, ...]:
+    """Outputs (time, direction, batch, hidden) and final state times each direction's projection."""
+    matrices = np.stack([np.ascontiguousarray(b.array(p).T) for p in projections])
+    matrix = b.constant(matrices)
+    return (b.op("MatMul", out[0], matrix), b.op("MatMul", out[1], matrix), *out[2:])
 
 
 def _state(b: Builder, name: str, layer: int, directions: int, layers: int) -> str:
@@ -46,18 +68,25 @@ def _recurrent(kind: str, order: Sequence[int], n_states: int) -> Emitter:
         layers, both = int_of(node, "layers"), flag_of(node, "bidirectional")
         directions = 2 if both else 1
         has_bias = not flag_of(node, "no_bias")
+        projected = node.op == "lstm" and flag_of(node, "projected")
         tensors = x[1 + n_states :]
-        per_layer = directions * (4 if has_bias else 2)
+        per_layer = directions * ((4 if has_bias else 2) + projected)
         if len(tensors) != layers * per_layer or not all(tensors):
             raise CorruptFileError(f"{node.op} of {layers} layers needs {layers * per_layer} tensors")
-        attrs = _recurrent_attrs(node, b, tensors[1], directions)
+        attrs = _recurrent_attrs(
+            node, b, tensors[per_layer // directions - 1 if projected else 1], directions
+        )
         major = flag_of(node, "time_major")
         value = x[0] if major else b.op("Transpose", x[0], perm=(1, 0, 2))
         last: list[tuple[str, ...]] = []
         for layer in range(layers):
-            w, r, bias = _weights(b, tensors[layer * per_layer : (layer + 1) * per_layer], order, has_bias)
+            own = tensors[layer * per_layer : (layer + 1) * per_layer]
+            own, projections = _taken_apart(own, directions) if projected else (own, own[:0])
+            w, r, bias = _weights(b, own, order, has_bias, projections)
             states = [_state(b, name, layer, directions, layers) for name in x[1 : 1 + n_states]]
             out = b.ops(kind, 1 + n_states, value, w, r, bias, "", *states, **attrs)
+            if projections:
+                out = _projected(b, out, projections)
             # (time, direction, batch, hidden) -> (time, batch, direction * hidden)
             value = b.op("Reshape", b.op("Transpose", out[0], perm=(0, 2, 1, 3)), b.ints((0, 0, -1)))
             last.append(out[1:])

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
+from laconic.errors import CorruptFileError
+from laconic.pack.ops import GIVEN, flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Node
 from laconic.runtime.builder import Builder, Emitter
+
+LONGEST_RANGE = 2**22
+"""Entries of an ``arange`` at most: a number in a file must not fill the memory."""
 
 ONNX_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 
@@ -17,8 +21,57 @@ def _flatten(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     return (b.op("Flatten", x[0], axis=int_of(node, "axis")),)
 
 
+def _shape(b: Builder, shape: Sequence[int], sizes: Sequence[str], free: str = "") -> str:
+    """A shape as one vector: the next of ``sizes`` at each -2 and, where it is given, ``free`` at each -1."""
+    if shape.count(GIVEN) != len(sizes) or not all(sizes):
+        raise CorruptFileError(f"the shape {tuple(shape)} is given {len(sizes)} sizes")
+    if not sizes and not free:
+        return b.ints(shape)
+    given = iter(sizes)
+    parts = [
+        b.op("Unsqueeze", next(given), b.ints((0,)))
+        if size == GIVEN
+        else free
+        if size == -1 and free
+        else b.ints((size,))
+        for size in shape
+    ]
+    return b.op("Concat", *parts, axis=0)
+
+
 def _reshape(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    return (b.op("Reshape", x[0], b.ints(ints_of(node, "shape"))),)
+    return (b.op("Reshape", x[0], _shape(b, ints_of(node, "shape"), x[1:])),)
+
+
+def _size(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """The number of entries along an axis, as an int64 without dimensions."""
+    return (b.op("Squeeze", _shape_at(b, x[0], int_of(node, "axis"))),)
+
+
+def _shape_at(b: Builder, name: str, axis: int) -> str:
+    if axis == -1:
+        return b.op("Shape", name, start=-1)
+    return b.op("Shape", name, start=axis, end=axis + 1)
+
+
+def _arange(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    zero, one, most = (b.constant(np.asarray(n, dtype=np.int64)) for n in (0, 1, LONGEST_RANGE))
+    return (b.op("Range", zero, b.op("Min", x[0], most), one),)
+
+
+def _divisor(b: Builder, name: str) -> str:
+    """A divisor below 1 counts as 1: processors trap on a division by zero."""
+    return b.op("Max", name, b.constant(np.asarray(1, dtype=np.int64)))
+
+
+def _floor_divide(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """ONNX' quotient of integers is cut towards zero, so the rest is taken off first."""
+    divisor = _divisor(b, x[1])
+    return (b.op("Div", b.op("Sub", x[0], b.op("Mod", x[0], divisor)), divisor),)
+
+
+def _remainder(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    return (b.op("Mod", x[0], _divisor(b, x[1])),)
 
 
 def _permute(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
@@ -34,8 +87,10 @@ def _squeeze(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _slice(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+    """Begin and end are attributes, or sizes among the inputs."""
     start, end, axis, step = (b.ints((int_of(node, key),)) for key in ("start", "end", "axis", "step"))
-    return (b.op("Slice", x[0], start, end, axis, step),)
+    given = [b.op("Unsqueeze", name, b.ints((0,))) if name else "" for name in (*x[1:], "", "")]
+    return (b.op("Slice", x[0], given[0] or start, given[1] or end, axis, step),)
 
 
 def _select(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,13 +108,10 @@ def _stack(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _expand(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    """1 keeps an axis, n > 1 stretches it, -1 stretches it to the inputs' free size."""
+    """1 keeps an axis, n > 1 stretches it, -1 stretches it to the inputs' free size, -2 to a given one."""
     shape = ints_of(node, "shape")
-    if -1 not in shape:
-        return (b.op("Expand", x[0], b.ints(shape)),)
-    free = b.free_size()
-    parts = [free if size == -1 else b.ints((size,)) for size in shape]
-    return (b.op("Expand", x[0], b.op("Concat", *parts, axis=0)),)
+    free = b.free_size() if -1 in shape else ""
+    return (b.op("Expand", x[0], _shape(b, shape, x[1:], free)),)
 
 
 def _tile(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +157,7 @@ def _resize(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     mode = text_of(node, "mode")
     corners = "align_corners" if flag_of(node, "align") else "half_pixel"
     kept = b.op("Shape", x[0], start=0, end=2)
-    sizes = b.op("Concat", kept, b.ints(ints_of(node, "size")), axis=0)
+    sizes = b.op("Concat", kept, _shape(b, ints_of(node, "size"), x[1:]), axis=0)
     if mode == "nearest":
         how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return (b.op("Resize", x[0], "", "", sizes, mode=mode, **how),)
@@ -140,4 +192,8 @@ SHAPES: dict[str, Emitter] = {
     "resize": _resize,
     "pixel_shuffle": _pixel_shuffle,
     "identity": _identity,
+    "size": _size,
+    "arange": _arange,
+    "floor_divide": _floor_divide,
+    "remainder": _remainder,
 }

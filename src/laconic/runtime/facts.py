@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +23,15 @@ from laconic.records import (
     Tensor,
     TensorFacts,
     ValueFacts,
-    ValueSpec,
 )
 from laconic.runtime.emit_shapes import ONNX_TYPES
+from laconic.runtime.given_sizes import at_sizes
 from laconic.runtime.int8_facts import integer_facts
 from laconic.runtime.onnx_build import build
 from laconic.runtime.sizes import check_sizes
+
+if TYPE_CHECKING:
+    import onnx
 
 Shape = tuple[int, ...]
 _TYPE_NAMES = {code: name for name, code in ONNX_TYPES.items()}
@@ -60,11 +64,13 @@ def network_facts(
             "this file holds weights without a graph, so its operations cannot be counted. "
             "Cure: save the network with an example input"
         )
-    graph = _fixed(model.graph, _input_shapes(model.graph.inputs, shapes, batch))
+    fixed = _fixed(model.graph, _input_shapes(model.graph, shapes, batch))
+    sized = at_sizes(replace(model, graph=replace(fixed, ranges=())), _known_shapes)
+    graph = replace(sized.graph or fixed, ranges=fixed.ranges)
     facts = NetworkFacts(
         len(graph.inputs),
-        _values(replace(model, graph=replace(graph, ranges=())), limits),
-        _operations(graph),
+        _values(sized, limits),
+        _operations(graph, len(model.tensors), model.graph),
         graph.outputs,
         tuple(tensor_facts(tensor) for tensor in model.tensors),
         file_bytes,
@@ -95,26 +101,34 @@ def tensor_facts(tensor: Tensor) -> TensorFacts:
     return TensorFacts(tensor.name, shape, nonzeros, bits, bits, 4)
 
 
-def _input_shapes(
-    specs: Sequence[ValueSpec], shapes: Sequence[Shape] | None, batch: int
-) -> tuple[Shape, ...]:
+def _input_shapes(graph: Graph, shapes: Sequence[Shape] | None, batch: int) -> tuple[Shape, ...]:
     """The inputs' shapes with every free dimension filled in, or the given ones where they fit."""
+    specs = graph.inputs
     if shapes is None:
         if batch < 1:
             raise InputError(f"the batch must be at least 1, got {batch}. Cure: batch=1")
+        if len(graph.free_axes) > 1:
+            text = ", ".join(f"({', '.join(map(str, spec.sizes))})" for spec in specs)
+            raise InputError(
+                f"the network's free axes are {', '.join(graph.free_axes)}, and the batch alone was given. "
+                f"Cure: shapes=, a tuple for each input: {text}"
+            )
         return tuple(tuple(batch if d is None else d for d in spec.shape) for spec in specs)
     if len(shapes) != len(specs):
         raise InputError(f"the network takes {len(specs)} inputs, got {len(shapes)} shapes")
-    free: int | None = None
+    free: dict[str, int] = {}
     for k, (spec, shape) in enumerate(zip(specs, shapes, strict=True)):
-        sizes = [n for n, d in zip(shape, spec.shape, strict=False) if d is None]
-        free = sizes[0] if sizes and free is None else free
-        wanted = tuple(free if d is None else d for d in spec.shape)
+        for n, d in zip(shape, spec.sizes, strict=False):
+            if isinstance(d, str):
+                free.setdefault(d, n)
+        wanted = tuple(free.get(d, 0) if isinstance(d, str) else d for d in spec.sizes)
         if tuple(shape) != wanted or min(shape, default=1) < 1:
-            text = "x".join("any" if d is None else str(d) for d in spec.shape)
+            text = "x".join(
+                map(str, spec.sizes if spec.axes else ("any" if d is None else d for d in spec.shape))
+            )
             raise InputError(
                 f"input {k} of the network has shape {text}, got {'x'.join(map(str, shape))}. "
-                "Cure: give that shape, with one size of at least 1 for all free dimensions"
+                "Cure: give that shape, with one size of at least 1 for each free axis"
             )
     return tuple(tuple(shape) for shape in shapes)
 
@@ -127,7 +141,7 @@ def _fixed(graph: Graph, shapes: Sequence[Shape]) -> Graph:
         for n, d in zip(shape, spec.shape, strict=True)
         if d is None
     }
-    inputs = tuple(replace(spec, shape=s) for spec, s in zip(graph.inputs, shapes, strict=True))
+    inputs = tuple(replace(spec, shape=s, axes=()) for spec, s in zip(graph.inputs, shapes, strict=True))
     if len(free) != 1:
         return replace(graph, inputs=inputs)
     return replace(graph, inputs=inputs, nodes=tuple(_filled(node, *free) for node in graph.nodes))
@@ -142,14 +156,10 @@ def _filled(node: Node, free: int) -> Node:
 
 def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
     """Shape and type of every value: the runtime's ONNX model with all of them as outputs, inferred."""
-    from onnx import shape_inference
-
-    graph = model.graph or Graph((), (), ())
-    count = len(graph.inputs) + sum(node.n_outputs for node in graph.nodes)
-    proto, _ = build(replace(model, graph=replace(graph, outputs=tuple(range(count)))), inline=False)
+    proto = _all_visible(model)
     check_sizes(proto, limits)
     found: list[ValueFacts] = []
-    for value in shape_inference.infer_shapes(proto, data_prop=True).graph.output:
+    for value in _inferred(proto):
         kind = value.type.tensor_type
         dims = kind.shape.dim
         if not kind.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
@@ -160,15 +170,45 @@ def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
     return tuple(found)
 
 
-def _operations(graph: Graph) -> tuple[OpFacts, ...]:
+def _all_visible(model: PackedModel) -> onnx.ModelProto:
+    """The runtime's ONNX model with every value as an output."""
+    graph = model.graph or Graph((), (), ())
+    count = len(graph.inputs) + sum(node.n_outputs for node in graph.nodes)
+    graph = replace(graph, outputs=tuple(range(count)), output_names=(), keyed=False)
+    return build(replace(model, graph=graph), inline=False)[0]
+
+
+def _inferred(proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
+    from onnx import shape_inference
+
+    try:
+        return list(shape_inference.infer_shapes(proto, data_prop=True).graph.output)
+    except Exception as error:  # onnx raises errors of its own, and some of protobuf's
+        raise CorruptFileError(f"shapes cannot flow through the graph: {error}") from error
+
+
+def _known_shapes(model: PackedModel) -> dict[int, tuple[int | None, ...]]:
+    """The shapes of a model's values as far as they can be told; None for a size that cannot."""
+    found: dict[int, tuple[int | None, ...]] = {}
+    for k, value in enumerate(_inferred(_all_visible(model))):
+        kind = value.type.tensor_type
+        if kind.HasField("shape"):
+            found[k] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    return found
+
+
+def _operations(graph: Graph, n_tensors: int, original: Graph) -> tuple[OpFacts, ...]:
+    """One fact for each node; what became a constant at this input shape keeps its name and reads nothing."""
     found = []
     next_value = len(graph.inputs)
     folded: set[int] = set()
-    for node in graph.nodes:
+    for node, before in zip(graph.nodes, original.nodes, strict=True):
         outputs = tuple(range(next_value, next_value + node.n_outputs))
         next_value += node.n_outputs
         constant = all(ref is None or ref < 0 or ref in folded for ref in node.inputs)
         folded.update(outputs if constant else ())
+        if any(ref is not None and ref < -n_tensors for ref in node.inputs):
+            node = replace(before, inputs=(None,))
         found.append(OpFacts(node.op, node.inputs, outputs, _attributes(node), constant))
     return tuple(found)
 

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from laconic.errors import InputError
+from laconic.errors import InputError, at
 from laconic.pack.limits import DEFAULT, Limits
-from laconic.records import AnyArray, PackedModel, ValueSpec
+from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
 from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
+from laconic.runtime.forks import never_clean_up, watch
+from laconic.runtime.origin import Origin
 from laconic.runtime.precision import Precision, with_precision
 
 
 class Network:
-    """A network ready to run: ``network(x) -> y`` on NumPy arrays.
+    """A network ready to run: ``network(x) -> y`` on NumPy arrays, or ``network(name=x)``.
 
-    ``inputs`` are the expected types and shapes (None marks a free dimension), ``outputs`` the number
-    of arrays that a call returns, ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how
-    each linear layer runs and why (see :func:`load`); in int8, which layers stay float32.
+    ``inputs`` are the expected names, types and shapes in order (None marks a free dimension, ``axes`` name
+    them), ``outputs`` the number of arrays that a call returns, ``output_names`` what they are called,
+    ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how each linear layer runs and why
+    (see :func:`load`); in int8, which layers stay float32.
+
+    A network can be copied, pickled (as its file's bytes and its options) and used after a fork; the twin, or
+    the child at its first call, builds the network anew, which takes as long as a load.
     """
 
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
         options = options or Options()
+        self._origin = Origin(model, "auto", options, limits)
+        self._forked = False
         self.engine: Engine = options.engine
-        self.inputs: tuple[ValueSpec, ...] = model.graph.inputs if model.graph else ()
+        graph = model.graph or Graph((), (), ())
+        named = zip(graph.inputs, graph.input_names, strict=True)
+        self.inputs: tuple[ValueSpec, ...] = tuple([replace(spec, name=name) for spec, name in named])
+        self.output_names: tuple[str, ...] = graph.result_names
+        self._keyed = graph.keyed
         # type and all sizes but the first, where only the first is free
         self._expected = tuple(
             (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
@@ -35,12 +50,15 @@ class Network:
             OpenVinoNetwork(model, options.threads, limits) if self.engine == "openvino" else None
         )
         self._assembly = None if self._openvino else assemble(model, options, limits)
-        self.outputs = len(model.graph.outputs) if model.graph else 0
+        self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
         self._quick = (
-            self._assembly.quick if self._assembly and len(self.inputs) == self.outputs == 1 else None
+            self._assembly.quick
+            if self._assembly and len(self.inputs) == self.outputs == 1 and not self._keyed
+            else None
         )
+        watch(self)
 
     @classmethod
     def from_packed(
@@ -55,19 +73,51 @@ class Network:
         """A network from records that were already read (see :func:`load` for a file and the arguments)."""
         return cls(model, Options(engine, threads, batch), limits)
 
-    def __call__(self, *arrays: AnyArray) -> AnyArray | tuple[AnyArray, ...]:
-        """Run the network; one array, or a tuple when the network has several outputs.
+    def __call__(
+        self, *arrays: AnyArray, **named: AnyArray
+    ) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
+        """Run the network; inputs in order, or by their names.
+
+        It returns what the module returned: one array, a tuple of several, or, for a module that returns a
+        dictionary (or a dataclass), a dictionary of arrays.
 
         Raises ``InputError`` naming the input, what was expected and what came.
         """
+        if named:
+            arrays = self.in_order(arrays, named)
         if self._quick is not None and len(arrays) == 1:
             x = arrays[0]
             dtype, rest = self._expected[0]
             if type(x) is np.ndarray and x.dtype == dtype and x.shape[1:] == rest and x.flags.c_contiguous:
                 return self._quick(x)
+        return self.returned(self.run(arrays))
+
+    def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
+        """The outputs for inputs in order, as a list in order, whatever the module returns."""
         if not self._as_expected(arrays):
             self.check_inputs(*arrays)
-        results = self._run([a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
+        return self._run([a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
+
+    def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
+        """The inputs in the network's order: those given by position, then those given by name.
+
+        Raises ``InputError`` for a name that no input has, or has already been given by position.
+        """
+        names = [spec.name for spec in self.inputs]
+        rest = names[len(arrays) :]
+        for name in named:
+            if name not in rest:
+                reason = "was given by position already" if name in names else "is no input"
+                raise InputError(f"{name!r} {reason}; the network's inputs are, in order: {', '.join(names)}")
+        missing = [name for name in rest if name not in named]
+        if missing:
+            raise InputError(f"input {missing[0]!r} is missing; the inputs are, in order: {', '.join(names)}")
+        return (*arrays, *(named[name] for name in rest))
+
+    def returned(self, results: Sequence[AnyArray]) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
+        """The outputs as the module returned them: alone, as a tuple, or by their names."""
+        if self._keyed:
+            return dict(zip(self.output_names, results, strict=True))
         return results[0] if self.outputs == 1 else tuple(results)
 
     def _as_expected(self, arrays: tuple[AnyArray, ...]) -> bool:
@@ -93,34 +143,69 @@ class Network:
         """How the network runs, in words: the engine, then a line for each linear layer."""
         return "\n".join([f"engine {self.engine}, {self.nbytes} bytes of weights", *map(str, self.layers)])
 
+    def after_fork(self) -> None:
+        """In a forked child the engine's threads are gone: the next call builds the network anew."""
+        if self._openvino is None and self._origin.options.threads == 1:
+            return  # there were none
+        never_clean_up((self._openvino, self._assembly))
+        self._forked, self._quick = True, None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_origin, (type(self), self._origin.sendable())
+
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        if self._forked:
+            self.__dict__.update(_from_origin(type(self), self._origin).__dict__)
         if self._openvino is not None:
             return self._openvino.run(arrays)
         return self._assembly.run(arrays) if self._assembly is not None else []
 
     def _check(self, arrays: tuple[AnyArray, ...]) -> None:
-        """Type, rank and fixed sizes of each input; one size for all free dimensions together."""
-        free: int | None = None
+        """Type, rank and fixed sizes of each input; one size for all free dimensions of one name."""
+        sizes: dict[
+            str, tuple[int, str]
+        ] = {}  # of each free axis, and the input that was the first to say it
         for k, (spec, array) in enumerate(zip(self.inputs, arrays, strict=True)):
+            named = spec.name != default_name("input", k, len(self.inputs))
+            who = f"input {spec.name!r}" if named else f"input {k}"
             if not isinstance(array, np.ndarray):
                 raise InputError(
-                    f"input {k} must be a NumPy array, got {type(array).__name__}. Cure: numpy.asarray"
+                    f"{who} must be a NumPy array, got {type(array).__name__}. Cure: numpy.asarray"
                 )
             if str(array.dtype) != spec.dtype:
                 raise InputError(
-                    f"input {k} must be {spec.dtype}, got {array.dtype}. Cure: x.astype('{spec.dtype}')"
+                    f"{who} must be {spec.dtype}, got {array.dtype}. Cure: x.astype('{spec.dtype}')"
                 )
-            sizes = [size for size, dim in zip(array.shape, spec.shape, strict=False) if dim is None]
-            free = sizes[0] if sizes and free is None else free
-            wanted = tuple(free if dim is None else dim for dim in spec.shape)
+            for size, dim in zip(array.shape, spec.sizes, strict=False):
+                if isinstance(dim, str):
+                    sizes.setdefault(dim, (size, who))
+            wanted = tuple(sizes[d][0] if isinstance(d, str) and d in sizes else d for d in spec.sizes)
             if array.shape != wanted:
                 raise InputError(
-                    f"input {k} must have shape {_shape_text(spec.shape)}, got {_shape_text(array.shape)}. "
+                    f"{who} must have shape {_shape_text(spec)}, got "
+                    f"({', '.join(map(str, array.shape))}){_known(spec, array.shape, sizes)}. "
                     f"Cure: {_cure(spec.shape, array.shape)}"
                 )
 
 
-def _shape_text(shape: tuple[int | None, ...]) -> str:
+def _from_origin(kind: type[Network], origin: Origin) -> Network:
+    network = kind(origin.model(), origin.options, origin.limits)
+    network._origin = origin
+    return network
+
+
+def _known(spec: ValueSpec, got: tuple[int, ...], sizes: Mapping[str, tuple[int, str]]) -> str:
+    """The axes whose size another input says otherwise, in words."""
+    told = [
+        f"{dim} is {sizes[dim][0]} in {sizes[dim][1]}"
+        for dim, size in zip(spec.sizes, got, strict=False)
+        if isinstance(dim, str) and sizes[dim][0] != size
+    ]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _shape_text(spec: ValueSpec) -> str:
+    shape = spec.sizes if spec.axes else spec.shape
     return "(" + ", ".join("any" if d is None else str(d) for d in shape) + ")"
 
 
@@ -128,7 +213,7 @@ def _cure(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
     if len(got) == len(expected) - 1 and expected[:1] == (None,):
         return "add the batch dimension: x[None]"
     if expected.count(None) > 0 and len(got) == len(expected):
-        return "give arrays of the sizes the network was captured with, and one size for all free dimensions"
+        return "give arrays of the sizes the network was captured with, and one size for each free axis"
     return "reshape the array, or capture the network again with an example of this shape"
 
 
@@ -169,7 +254,11 @@ def load(
 
     options = Options(engine, threads, batch)
     if isinstance(source, bytes):
-        model = pack.decode(source, limits=limits)
+        data, model = source, pack.decode(source, limits=limits)
     else:
-        model = pack.read(source, limits=limits)
-    return Network(with_precision(model, precision), options, limits)
+        with at(f"reading {os.fspath(source)!r}"):
+            data = Path(source).read_bytes()
+            model = pack.decode(data, limits=limits)
+    network = Network(with_precision(model, precision), options, limits)
+    network._origin = Origin(data, precision, options, limits)
+    return network

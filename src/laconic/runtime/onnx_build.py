@@ -40,7 +40,9 @@ def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str,
     for step in plan.steps:
         plan.emit(step)
     # a value that leaves by two doors, or that is an input, needs a name of its own
-    outputs = tuple(plan.builder.op("Identity", plan.exact.get(r) or plan.name(r)) for r in graph.outputs)
+    outputs = tuple(
+        plan.builder.result(k, plan.exact.get(r) or plan.name(r)) for k, r in enumerate(graph.outputs)
+    )
     return plan.builder, outputs, tuple(plan.types[r] for r in graph.outputs)
 
 
@@ -105,9 +107,7 @@ def build(model: PackedModel, inline: bool) -> tuple[onnx.ModelProto, dict[str, 
             raise CorruptFileError(f"tensor {name!r} has type {array.dtype}, which the graph cannot use")
     initialisers = [_initialiser(name, array, inline) for name, array in b.initialisers.items()]
     inputs = [
-        helper.make_tensor_value_info(
-            b.input_name(k), ONNX_TYPES[spec.dtype], ["batch" if d is None else d for d in spec.shape]
-        )
+        helper.make_tensor_value_info(b.input_name(k), ONNX_TYPES[spec.dtype], list(spec.sizes))
         for k, spec in enumerate(graph.inputs)
     ]
     results = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from laconic.errors import CorruptFileError
@@ -30,14 +31,28 @@ def check_sizes(proto: onnx.ModelProto, limits: Limits) -> onnx.GraphProto:
     limits.check("elements in one value of the graph", max(sizes.values(), default=0), limits.elements)
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
     fixed = {"", *(tensor.name for tensor in proto.graph.initializer)}
+    known = {
+        v.name: v.type.tensor_type.shape.dim for v in (*inferred.graph.value_info, *inferred.graph.input)
+    }
     folded = 0
     for node in proto.graph.node:
+        if node.op_type == "Shape" and _is_known(node, known.get(node.input[0], ())):
+            fixed.update(node.output)
+        if node.op_type == "Range" and fixed.issuperset(node.input):
+            raise CorruptFileError("the graph counts up to a number that it could state as a tensor")
         if fixed.issuperset(node.input):
             fixed.update(node.output)
             if node.op_type not in _REARRANGED:
                 folded += sum(sizes.get(name, 0) for name in node.output)
     limits.check("elements computed from weights alone", folded - weights, limits.constants)
     return inferred.graph
+
+
+def _is_known(node: onnx.NodeProto, dims: Sequence[onnx.TensorShapeProto.Dimension]) -> bool:
+    """Whether the sizes that a Shape node reads are known before any call."""
+    at = {attribute.name: attribute.i for attribute in node.attribute}
+    read = list(dims)[at.get("start", 0) : at.get("end", len(dims))]
+    return bool(dims) and all(dim.HasField("dim_value") for dim in read)
 
 
 _REARRANGED = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Cast")

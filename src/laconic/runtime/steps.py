@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from laconic.pack.ops import flag_of, float_of, int_of, ints_of, text_of
+from laconic.pack.ops import SIZED, flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Graph, Node
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Kind:
 
     ``known`` are the values that have a range, ``own`` those whose range the file says.
     """
-    refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
+    inputs = step.node.inputs[:1] if step.node.op in SIZED else step.node.inputs  # sizes are no activations
+    refs = [ref for ref in inputs if ref is not None and ref >= 0]
     if not refs or not all(ref in known for ref in refs):
         return "float"
     has_own = step.outputs[0] in own
@@ -81,7 +82,7 @@ def kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Kind:
         return "float"  # a range of its own where values only move: a rounding that no kernel has
     if step.node.op in AVERAGES:
         return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
-    return "move" if step.moves and len(refs) == len(step.node.inputs) == 1 else "float"
+    return "move" if step.moves and len(refs) == len(inputs) == 1 else "float"
 
 
 def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,20 @@ if TYPE_CHECKING:
 
 
 class Workers:
-    """``count`` threads behind the one verb of an executor that our kernels use."""
+    """``count`` threads behind the one verb of an executor that our kernels use.
+
+    A process that was forked has threads of its own: those of its parent are not there.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._pool: Executor | None = None
+        self._process = 0
 
     def submit(self, call: Callable[..., None], *arguments: Any) -> Future[None]:
         """Run ``call(*arguments)`` in one of the threads."""
-        if self._pool is None:
+        if self._pool is None or self._process != os.getpid():
             from concurrent.futures import ThreadPoolExecutor
 
-            self._pool = ThreadPoolExecutor(self._count, "laconic")
+            self._pool, self._process = ThreadPoolExecutor(self._count, "laconic"), os.getpid()
         return self._pool.submit(call, *arguments)

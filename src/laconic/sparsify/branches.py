@@ -7,13 +7,16 @@ exact, and nothing at all where they say zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from laconic.networks import inference, positional
 
 _BY_CHANNEL = (
     nn.Conv1d,
@@ -46,7 +49,7 @@ class Branches:
     """Groups that may lose all their units, and inputs by which what a branch then says is read off."""
 
     by_group: Mapping[str, Branch] = field(default_factory=dict)
-    example: tuple[Tensor, ...] = ()
+    example: Any = ()
 
     def __contains__(self, group: object) -> bool:
         return group in self.by_group
@@ -67,8 +70,8 @@ class Constant(nn.Module):
             self.register_buffer("value", value, persistent=False)
 
     def forward(self, _: Tensor) -> Tensor:
-        """The numbers; the input is not looked at."""
-        return self.value
+        """The numbers; the input is not looked at. A copy, for what reads it may write in place."""
+        return self.value.clone()
 
     def extra_repr(self) -> str:
         """How many numbers, and whether they are zero."""
@@ -78,68 +81,102 @@ class Constant(nn.Module):
 def close_branches(module: nn.Module, masked: nn.Module, branches: Branches, emptied: Iterable[str]) -> None:
     """Replace, in ``module``, the modules of emptied groups by what they say in ``masked``."""
     found = [branches.by_group[name] for name in emptied]
-    unread = {name for b in found for name in b.unread}
-    gone = dict.fromkeys(name for b in found for name in b.modules)
-    for name, value in sayings(masked, gone, branches.example).items():
+    close(module, found, watched(masked, branches.example).said)
+
+
+def close(module: nn.Module, branches: Iterable[Branch], said: Mapping[str, Tensor]) -> None:
+    """Replace the modules of some branches by what they say: zero, where nothing reads it."""
+    branches = list(branches)
+    unread = {name for b in branches for name in b.unread}
+    for name in dict.fromkeys(name for b in branches for name in b.modules):
+        value = torch.zeros_like(said[name]) if name in unread else said[name]
         place, _, child = name.rpartition(".")
-        said = torch.zeros_like(value) if name in unread else value
-        setattr(module.get_submodule(place), child, Constant(said).train(module.training))
+        setattr(module.get_submodule(place), child, Constant(value).train(module.training))
 
 
-def sayings(module: nn.Module, names: Iterable[str], example: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """What each module says in one run, by channel, at the first place of the first example."""
-    with _outputs(module, names) as calls:
-        run(module, example)
-    return {name: _first(module.get_submodule(name), said[0]) for name, said in calls.items()}
+def run(module: nn.Module, example: Any, *, gradients: bool = False) -> Any:
+    """One run in evaluation mode, on the module's device and in its precision; its modes stay.
 
-
-def run(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
-    """One run in evaluation mode, on the module's device and in its precision; its modes stay."""
+    ``example``: inputs by position, or a dictionary by the names of ``forward``.
+    """
+    module, inputs = positional(module, example)
     p = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
-    given = [x.to(p.device, p.dtype) if x.is_floating_point() else x.to(p.device) for x in example]
+    given = [x.to(p.device, p.dtype) if x.is_floating_point() else x.to(p.device) for x in inputs]
     modes = {m: m.training for m in module.modules()}
     module.eval()
     try:
-        with torch.no_grad():
-            return module(*given)
+        with inference(), torch.set_grad_enabled(gradients):
+            return module(*(x.clone() for x in given))  # a network may write into its input
     finally:
         for m, mode in modes.items():
             m.training = mode
 
 
-def silent_modules(
-    module: nn.Module, examples: Iterable[tuple[Tensor, ...]], tolerance: float
-) -> dict[str, None]:
-    """Modules, in order of their calls, that say one thing to every example at every place."""
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """One run of a network, and what the layers said that a branch may be made of.
+
+    ``said``: by layer, one number a channel at the first place of the first example. ``silent``: layers that
+    said one thing to every example at every place. ``unread``: layers that at most silent ones read.
+    """
+
+    result: Any
+    said: Mapping[str, Tensor]
+    silent: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def watched(module: nn.Module, example: Any, tolerance: float = 0.0, always: Sequence[str] = ()) -> Watched:
+    """Run a network and watch its layers; ``always`` are those that are silent anyway.
+
+    Layers are in the order of their calls; one that is called twice is not silent. Who reads whom is seen in
+    the graph of gradients (none is computed), from which silent layers are cut off.
+    """
+    calls: dict[str, list[Any]] = {}
+    said: dict[str, Tensor] = {}
+    equal: dict[str, bool] = {}
+
+    def hook(kind: nn.Module, _: Any, y: Tensor, name: str) -> Tensor:
+        first = _first(kind, y)
+        said.setdefault(name, first)
+        equal[name] = name not in calls and _same(first, y.detach(), tolerance)
+        if equal[name] and name not in always:
+            y = y.detach().requires_grad_(True).clone()
+        calls.setdefault(name, []).append(y.grad_fn)
+        return y
+
     names = [n for n, m in module.named_modules() if isinstance(m, KINDS) and n]
-    with _outputs(module, names) as calls:
-        times = 0
-        for example in examples:
-            run(module, example)
-            times += 1
-    return {
-        name: None
-        for name, said in calls.items()
-        if len(said) == times
-        and all(_same(_first(module.get_submodule(name), said[0]), y, tolerance) for y in said)
-    }
-
-
-@contextmanager
-def _outputs(module: nn.Module, names: Iterable[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """What the named modules return, call by call, in the order of their first calls."""
-    calls: dict[str, list[Tensor]] = {}
-    handles = [
-        module.get_submodule(name).register_forward_hook(
-            lambda _, __, y, name=name: calls.setdefault(name, []).append(y.detach())
-        )
-        for name in names
-    ]
+    handles = [module.get_submodule(n).register_forward_hook(partial(hook, name=n)) for n in names]
+    needs = {p: p.requires_grad for p in module.parameters() if p.is_floating_point()}
     try:
-        yield calls
+        for p in needs:
+            p.requires_grad_(True)
+        result = run(module, example, gradients=True)
     finally:
         for handle in handles:
             handle.remove()
+        for p, need in needs.items():
+            p.requires_grad_(need)
+    reached = _reached(result)
+    unread = tuple(name for name, nodes in calls.items() if not reached.intersection(nodes))
+    silent = tuple(name for name, constant in equal.items() if constant)
+    return Watched(tree_map(_detached, result), said, silent, unread)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _reached(result: Any) -> set[Any]:
+    """Every operation that a result depends on."""
+    pending = [t.grad_fn for t in tree_leaves(result) if isinstance(t, Tensor) and t.grad_fn is not None]
+    reached: set[Any] = set(pending)
+    while pending:
+        for node, _ in pending.pop().next_functions:
+            if node is not None and node not in reached:
+                reached.add(node)
+                pending.append(node)
+    return reached
 
 
 def _first(kind: nn.Module, said: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ NeurIPS 2020, eq. 2 (there a score, here a test for zero).
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
+
+from laconic.networks import duplicate
 
 AliveMasks = dict[str, npt.NDArray[np.bool_]]
 
@@ -75,7 +76,7 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     """
     if not isinstance(example, Tensor) or not example.is_floating_point() or _has_hooks(module):
         return None
-    twin = copy.deepcopy(module).cpu().eval().double()
+    twin = duplicate(module).cpu().eval().double()
     try:
         graph = fx.symbolic_trace(twin)
     except Exception:  # noqa: BLE001 - tracing fails in many ways; all of them mean "not covered"

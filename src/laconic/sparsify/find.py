@@ -1,14 +1,13 @@
 """Find a network's coupled groups, and prove each of them by trial.
 
 Tracing says what is coupled; whether the network's own code survives a smaller group (``view(-1, 800)`` does
-not) only a trial can say. Every group is shrunk once at random: where the smaller network fails, or its
-result is not that of the masked one, the group is left whole and the report says why.
+not) only a trial can say (:mod:`laconic.sparsify.trials`). Where the smaller network fails, or its result is
+not that of the masked one, the group is left whole and the report says why.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,109 +18,194 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
-from laconic.records import KeepPlan
-from laconic.sparsify.coupling.groups import Coupling, Group, trace_coupling
+from laconic.networks import computed_weights, duplicate, folded, inference, positional, refilled
+from laconic.progress import steps
+from laconic.sparsify.branches import Branches
+from laconic.sparsify.coupling.groups import Coupling, trace_coupling
 from laconic.sparsify.find_branches import find_branches
 from laconic.sparsify.selection import tied_sets
-from laconic.sparsify.shrink import mask, shrink
+from laconic.sparsify.trials import GroupSet, Trial, agree, failures, merged, that_agree
+from laconic.wrappers import network_in
 
-_DRAWS = 8
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
+_EXAMPLES = 2  # that are looked at, of a longer batch
+_PIXELS = 64  # along each axis of an image that are looked at, where it has twice as many
+
+Example = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Any]
+Inputs = tuple[Tensor, ...]
 
 
-def find_groups(module: nn.Module, example: Tensor | tuple[Tensor, ...], *, seed: int = 0) -> Coupling:
+def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupling:
     """Which units of a network live and die together, and which layers must stay whole.
 
-    ``example`` is a small batch as the network takes it (a tensor, or a tuple of them), batch first. The
-    network is run in evaluation mode on copies, in float64 where it allows that; ``module`` is left as it
-    was.
+    The network is run in evaluation mode on copies, in float64 where it allows that; ``module`` is left as it
+    was. Weights that it computes from others (weight norm, spectral norm, the masks of pruning) are taken as
+    plain ones, under their own names.
 
-    Raises InputError when the network refuses the example.
+    Args:
+        module: The network. Of ``torch.compile``, ``DataParallel`` or an average of weights, what it holds.
+        example: A small batch as the network takes it, batch first: a tensor, a tuple or list of tensors, or
+            a dictionary with the names of ``forward``'s parameters.
+        seed: Of the random trials.
+
+    Returns: The groups, what ties them, and a note on everything that is left whole.
+
+    Raises InputError when the network refuses the example, ModelError for a scripted network.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6 * 36, 10))
     >>> [(g.name, g.size) for g in find_groups(net, torch.zeros(2, 1, 8, 8)).groups]
     [('0.weight:0', 6)]
     """
-    given = example if isinstance(example, tuple) else (example,)
-    twin, inputs, tolerance = _exact_copy(module, given)
-    trial = _Trial(twin, inputs, tolerance, np.random.default_rng(seed))
-    outer, inner = (trace_coupling(copy.deepcopy(twin), inputs, outermost=way) for way in (True, False))
-    notes = list(outer.notes)
-    found: list[_Set] = []
-    for names in tied_sets(outer):
-        tried = _Set.of(outer, names)
-        reason = trial.failure([tried])
-        if reason is None:
-            found.append(tried)
-            continue
-        others = [s for s in map(partial(_Set.of, inner), tied_sets(inner)) if s.axes <= tried.axes]
-        if others and all(trial.failure([s]) is None for s in others):
-            found += others
-        else:
-            notes.append(f"{', '.join(names)} left whole: {reason}")
-    if len(found) > 1 and trial.failure(found) is not None:
-        found, more = _that_agree(trial, found)
-        notes += more
-    coupling = Coupling(*_merged(found), tuple(notes))
-    agree = partial(_agree, tolerance=tolerance)
-    branches = find_branches(twin, coupling, inputs, _noisy(inputs, seed=2), agree, tolerance)
-    return replace(coupling, branches=branches)
+    network = network_in(module, "find_groups")
+    view, given = positional(network, example)
+    with steps("finding groups"):
+        coupling = _coupling(view, given, seed)
+    branches = replace(coupling.branches, example=refilled(network, example, coupling.branches.example))
+    return replace(coupling, branches=branches, notes=(*_folds(network), *coupling.notes))
+
+
+def _coupling(view: nn.Module, given: Inputs, seed: int) -> Coupling:
+    """Groups and branches of a network that takes its inputs by position."""
+    twin, inputs, tolerance = _exact_copy(view, given)
+    search = _Search(twin, tolerance, seed)
+    small = _smaller(twin, inputs)
+    coupling = search.coupling(small)
+    if small is not inputs and not search.holds(coupling, inputs):
+        coupling, small = search.coupling(inputs), inputs
+    return replace(coupling, branches=search.branches(coupling, small, inputs))
 
 
 @dataclass(frozen=True, eq=False)
-class _Set:
-    """Groups to be shrunk at once, since they must keep equally many units; mostly one."""
+class _Search:
+    """Looks for the groups of a private copy in evaluation mode."""
 
-    groups: tuple[Group, ...]
-    tied: tuple[tuple[str, ...], ...]
+    twin: nn.Module
+    tolerance: float
+    seed: int
 
-    @classmethod
-    def of(cls, coupling: Coupling, names: Sequence[str]) -> _Set:
-        """Some groups of a coupling, and what ties them."""
-        groups = tuple(g for g in coupling.groups if g.name in names)
-        return cls(groups, tuple(t for t in coupling.tied if set(t) <= set(names)))
+    def coupling(self, inputs: Inputs) -> Coupling:
+        """Groups as trials on some inputs prove them."""
+        trial = self._trial(inputs)
+        trace = partial(trace_coupling, self.twin, tuple(x.clone() for x in inputs))
+        outer = trace(outermost=True)
+        found, notes = _proved(trial, outer, trace)
+        found, more = that_agree(trial, found)
+        return Coupling(*merged(found), (*outer.notes, *notes, *more))
 
-    @property
-    def axes(self) -> frozenset[tuple[str, int]]:
-        """Every (tensor, axis) that the groups reach."""
-        return Coupling(self.groups).axes
+    def holds(self, coupling: Coupling, inputs: Inputs) -> bool:
+        """Whether all groups together shrink on other inputs, too."""
+        sets = [GroupSet.of(coupling, names) for names in tied_sets(coupling)]
+        return not sets or self._trial(inputs).failure(sets) is None
+
+    def branches(self, coupling: Coupling, small: Inputs, inputs: Inputs) -> Branches:
+        """Branches that trials on small inputs prove one by one, and on the given ones all together."""
+        same = partial(agree, tolerance=self.tolerance)
+        look = partial(find_branches, self.twin, coupling, agree=same, tolerance=self.tolerance)
+        found = look(small, _noisy(small, seed=2))
+        if small is inputs or not found.by_group:
+            return found
+        return look(inputs, _noisy(inputs, seed=2), known=found.by_group)
+
+    def _trial(self, inputs: Inputs) -> Trial:
+        return Trial(self.twin, inputs, self.tolerance, np.random.default_rng(self.seed))
 
 
-def _merged(sets: Sequence[_Set]) -> tuple[tuple[Group, ...], tuple[tuple[str, ...], ...]]:
-    return tuple(g for s in sets for g in s.groups), tuple(t for s in sets for t in s.tied)
+def _proved(
+    trial: Trial, outer: Coupling, trace: Callable[..., Coupling]
+) -> tuple[list[GroupSet], list[str]]:
+    """The sets of groups that can be shrunk, and a line on each other one.
+
+    Where an axis splits, the other way is tried before a group is given up.
+    """
+    sets = [GroupSet.of(outer, names) for names in tied_sets(outer)]
+    bad = failures(trial, sets)
+    inner: Coupling | None = None
+    found, notes = [], []
+    for number, tried in enumerate(sets):
+        if number not in bad:
+            found.append(tried)
+            continue
+        inner = trace(outermost=False) if inner is None else inner
+        others = [s for s in (GroupSet.of(inner, n) for n in tied_sets(inner)) if s.axes <= tried.axes]
+        if others and not failures(trial, others):
+            found += others
+        else:
+            notes.append(f"{tried.names} left whole: {bad[number]}")
+    return found, notes
 
 
-def _exact_copy(
-    module: nn.Module, example: tuple[Tensor, ...]
-) -> tuple[nn.Module, tuple[Tensor, ...], float]:
+def _folds(module: nn.Module) -> list[str]:
+    """What the groups' names mean where torch computes weights from others."""
+    return [
+        f"{name} is computed from other parameters: its groups, and the networks that mask and shrink give, "
+        "hold it as a plain weight"
+        for name in computed_weights(module)
+    ]
+
+
+def _exact_copy(module: nn.Module, given: Inputs) -> tuple[nn.Module, Inputs, float]:
     """A copy for trials: on the CPU, in evaluation mode, in float64 unless its own code is against it.
 
     Numbers of the copy are drawn anew (a network that is all zeros would agree with anything).
     """
-    for k, x in enumerate(example):
-        if not isinstance(x, Tensor):
-            raise InputError(
-                f"example input {k} must be a tensor, got {type(x).__name__}. Cure: torch.as_tensor"
-            )
-    plain = copy.deepcopy(module).cpu().eval()
-    inputs = tuple(x.detach().cpu().clone() for x in example)
+    plain = folded(module)[0].cpu().eval()
+    inputs = tuple(x.detach().cpu().clone() for x in given)
     try:
-        with torch.no_grad():
-            plain(*inputs)
+        said = _run(plain, inputs)
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise InputError(
             f"{type(module).__name__} refuses the example input {shapes}: {str(error).splitlines()[0]}. "
             "Cure: give a small batch of the shape that the network was trained on, batch first"
         ) from error
-    exact = copy.deepcopy(plain).double()
+    inputs = _few(plain, inputs, said)
     doubled = tuple(x.double() if x.is_floating_point() else x for x in inputs)
     try:
-        with torch.no_grad():
-            exact(*doubled)
+        exact = duplicate(plain).double()
+        _run(exact, doubled)
     except RuntimeError:
         return _randomised(plain), _noisy(inputs), _TOLERANCE[torch.float32]
     return _randomised(exact), _noisy(doubled), _TOLERANCE[torch.float64]
+
+
+def _run(module: nn.Module, inputs: Inputs) -> Any:
+    """One run; the network may write into what it is handed."""
+    with inference():
+        return module(*(x.clone() for x in inputs))
+
+
+def _few(module: nn.Module, inputs: Inputs, said: Any) -> Inputs:
+    """The first examples of a longer batch, where the network treats each example by itself."""
+    results = [t for t in tree_leaves(said) if isinstance(t, Tensor)]
+    lengths = {t.shape[0] if t.ndim else 0 for t in (*inputs, *results)}
+    if len(lengths) != 1 or lengths.pop() <= _EXAMPLES:
+        return inputs
+    few = tuple(x[:_EXAMPLES] for x in inputs)
+    try:
+        again = _run(module, few)
+    except Exception:  # noqa: BLE001 - the network takes no other batch than the example's
+        return inputs
+    first = [t[:_EXAMPLES] for t in results]
+    return few if agree(again, first, _TOLERANCE[torch.float32]) else inputs
+
+
+def _smaller(module: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs with images cut to a corner of them, where the network takes that, else themselves."""
+    small = tuple(map(_corner, inputs))
+    if all(x.shape == y.shape for x, y in zip(small, inputs, strict=True)):
+        return inputs
+    try:
+        _run(module, small)
+    except Exception:  # noqa: BLE001 - the network takes images of its own size alone
+        return inputs
+    return small
+
+
+def _corner(x: Tensor) -> Tensor:
+    """Images cut to a corner, where that is less than half of each axis; anything else as it is."""
+    for axis in range(2, x.ndim if x.ndim > 3 else 0):
+        x = x.narrow(axis, 0, _PIXELS) if x.shape[axis] >= 2 * _PIXELS else x
+    return x
 
 
 def _randomised(module: nn.Module) -> nn.Module:
@@ -136,7 +220,7 @@ def _randomised(module: nn.Module) -> nn.Module:
     return module
 
 
-def _noisy(inputs: tuple[Tensor, ...], seed: int = 1) -> tuple[Tensor, ...]:
+def _noisy(inputs: Inputs, seed: int = 1) -> Inputs:
     generator = torch.Generator().manual_seed(seed)
     return tuple(
         x + torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype)
@@ -144,85 +228,3 @@ def _noisy(inputs: tuple[Tensor, ...], seed: int = 1) -> tuple[Tensor, ...]:
         else x
         for x in inputs
     )
-
-
-class _Trial:
-    """Shrinks groups at random and compares with the masked network."""
-
-    def __init__(
-        self, module: nn.Module, inputs: tuple[Tensor, ...], tolerance: float, rng: np.random.Generator
-    ) -> None:
-        self._module, self._inputs, self._tolerance, self._rng = module, inputs, tolerance, rng
-
-    def failure(self, sets: Sequence[_Set]) -> str | None:
-        """Why these groups cannot be shrunk together, in a few words, or None when they can."""
-        coupling = Coupling(*_merged(sets))
-        try:
-            small, plan = self._shrunk(coupling)
-            with torch.no_grad():
-                got = small(*self._inputs)
-        except Exception as error:  # noqa: BLE001 - the network's own code may fail in any way
-            return f"the smaller network fails ({type(error).__name__}: {_one_line(error)})"
-        with torch.no_grad():
-            expected = mask(self._module, coupling, plan)(*self._inputs)
-        return (
-            None if _agree(got, expected, self._tolerance) else "the smaller network computes something else"
-        )
-
-    def _shrunk(self, coupling: Coupling) -> tuple[nn.Module, KeepPlan]:
-        """A random plan carried out; one that no network may have (see ``shrink``) is drawn again."""
-        for _ in range(_DRAWS):
-            plan = random_plan(coupling, self._rng)
-            try:
-                return shrink(self._module, coupling, plan), plan
-            except InputError:
-                continue
-        return shrink(self._module, coupling, plan), plan
-
-
-def random_plan(coupling: Coupling, rng: np.random.Generator) -> KeepPlan:
-    """A plan that keeps a random part of each group; groups that are tied keep equally many.
-
-    >>> from laconic.sparsify import Group
-    >>> plan = random_plan(Coupling((Group("w:0", 5, ()),)), np.random.default_rng(0))
-    >>> 1 <= len(plan.kept["w:0"]) < 5
-    True
-    """
-    kept: dict[str, tuple[int, ...]] = {}
-    sizes = {g.name: g.size for g in coupling.groups}
-    for names in tied_sets(coupling):
-        count = int(rng.integers(1, min(sizes[name] for name in names)))
-        for name in names:
-            kept[name] = tuple(sorted(rng.choice(sizes[name], count, replace=False).tolist()))
-    return KeepPlan(kept, sizes)
-
-
-def _that_agree(trial: _Trial, sets: Sequence[_Set]) -> tuple[list[_Set], list[str]]:
-    """As many sets as shrink together, added one by one."""
-    good: list[_Set] = []
-    notes = []
-    for new in sets:
-        if trial.failure([*good, new]) is None:
-            good.append(new)
-        else:
-            names = ", ".join(g.name for g in new.groups)
-            notes.append(f"{names} left whole: it cannot shrink together with what comes before it")
-    return good, notes
-
-
-def _agree(got: Any, expected: Any, tolerance: float) -> bool:
-    a, b = ([t for t in tree_leaves(tree) if isinstance(t, Tensor)] for tree in (got, expected))
-    return len(a) == len(b) and all(_close(x, y, tolerance) for x, y in zip(a, b, strict=True))
-
-
-def _close(got: Tensor, expected: Tensor, tolerance: float) -> bool:
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        return False
-    if not got.is_floating_point():
-        return bool((got == expected).all())
-    scale = float(expected.abs().max()) if expected.numel() else 0.0
-    return bool(((got - expected).abs() <= tolerance * max(scale, 1e-3)).all())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]

@@ -1,121 +1,151 @@
 """Which groups may lose all their units: found by trying each of them.
 
 A group may when the network without its branch computes what the network with the branch at zero does, and
-still listens to its input. Groups are tried together with those found before them, so that all of them may go
+still listens to its input. Each group is tried by itself, and then all of them together, so that all may go
 at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from laconic.networks import duplicate
+from laconic.progress import steps
 from laconic.records import KeepPlan
-from laconic.sparsify.branches import KINDS, Branch, Branches, Constant, run, silent_modules
+from laconic.sparsify.branches import KINDS, Branch, Branches, Watched, close, run, watched
 from laconic.sparsify.coupling.groups import Coupling, Group
-from laconic.sparsify.shrink import mask, shrink
+from laconic.sparsify.shrink import carried_out, masked
 
 Agree = Callable[[Any, Any], bool]
 Inputs = tuple[Tensor, ...]
 
 
 def find_branches(
-    module: nn.Module, coupling: Coupling, one: Inputs, other: Inputs, agree: Agree, tolerance: float
+    module: nn.Module,
+    coupling: Coupling,
+    one: Inputs,
+    other: Inputs,
+    agree: Agree,
+    tolerance: float,
+    known: Mapping[str, Branch] | None = None,
 ) -> Branches:
     """Groups whose branch can be closed, with what is to be replaced; ``one`` and ``other`` are two inputs.
 
-    ``module`` is in evaluation mode, ``agree`` says whether two results are equal up to rounding. The inputs
-    are batched together: what a branch says has a batch of one, and must fit any.
+    ``module`` is in evaluation mode and is written to, but left as it was; ``agree`` says whether two results
+    are equal up to rounding. The two inputs are batched together: what a branch says has a batch of one, and
+    must fit any. ``known`` are branches that were found with other inputs: where all of them hold for these,
+    none is looked for.
     """
-    one, other = _together(one, other), _together(other, one)
+    both = _together(one, other)
+    candidates = [g for g in coupling.groups if _may(module, coupling, g)]
+    if not candidates:
+        return Branches()
     try:
-        run(module, one)
+        always = watched(module, both, tolerance).silent
     except Exception:  # noqa: BLE001 - the network takes no other batch than the example's
         return Branches()
-    always = silent_modules(module, (one, other), tolerance)
-    tied = {name for names in coupling.tied for name in names}
-
-    def exact(branches: Mapping[str, Branch]) -> bool:
-        return _exact(module, replace(coupling, branches=Branches(branches, one)), (one, other), agree)
-
+    search = _Search(module, coupling, both, agree, tolerance, always)
+    if known is not None and search.exact(known):
+        return Branches(known, both)
     found: dict[str, Branch] = {}
-    for group in coupling.groups:
-        owners = _owners(module, group)
-        if group.name in tied or not owners:
-            continue
-        alone = replace(coupling, branches=Branches({group.name: Branch(())}, one))
-        still = silent_modules(mask(module, alone, _emptied(alone)), (one, other), tolerance)
-        branch = Branch(tuple(n for n in still if n not in always))
-        if not owners <= set(branch.silent) or not exact({group.name: branch}):
-            continue
-        small = _closed(module, replace(coupling, branches=Branches({group.name: branch}, one)))
-        clean = replace(branch, unread=_unread(small, one))
-        tried = clean if exact({group.name: clean}) else branch
-        if exact({**found, group.name: tried}):
-            found[group.name] = tried
-    return Branches(found, one)
+    with steps("branches", len(candidates)) as advance:
+        for group in candidates:
+            branch = search.branch(group)
+            if branch is not None:
+                found[group.name] = branch
+            advance(group.name)
+    if len(found) > 1 and not search.exact(found):
+        found = search.that_agree(found)
+    return Branches(found, both)
 
 
 def _together(first: Inputs, second: Inputs) -> Inputs:
+    """A batch of two examples that differ, as far as the axes tell where the examples are."""
+    lengths = {a.shape[0] for a in first if a.ndim}
+    if len(lengths) == 1:  # tokens are the same in both inputs, so they are of two examples
+        return tuple(torch.cat([a[:1], b[-1:]]) if a.ndim else a for a, b in zip(first, second, strict=True))
     return tuple(torch.cat([a, b]) if a.ndim else a for a, b in zip(first, second, strict=True))
 
 
-def _owners(module: nn.Module, group: Group) -> set[str]:
-    """The modules that hold the group's tensors; none when some are of a kind that no branch is made of."""
-    names = {m.tensor.rpartition(".")[0] for m in group.members}
-    if group.of_input or not all(name and isinstance(module.get_submodule(name), KINDS) for name in names):
-        return set()
-    return names
+def _may(module: nn.Module, coupling: Coupling, group: Group) -> bool:
+    """Whether all that the group reaches is of the kinds that branches are made of, and nothing ties it."""
+    tied = {name for names in coupling.tied for name in names}
+    owners = _owners(group)
+    kinds = bool(owners) and all(name and isinstance(module.get_submodule(name), KINDS) for name in owners)
+    return kinds and not group.of_input and group.name not in tied
 
 
-def _emptied(coupling: Coupling) -> KeepPlan:
-    names = coupling.branches.by_group
-    return KeepPlan(dict.fromkeys(names, ()), {n: coupling.group(n).size for n in names})
+def _owners(group: Group) -> set[str]:
+    """The modules that hold the group's tensors."""
+    return {m.tensor.rpartition(".")[0] for m in group.members}
 
 
-def _closed(module: nn.Module, coupling: Coupling) -> nn.Module:
-    return shrink(module, coupling, _emptied(coupling))
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Closes branches on copies that share the network's parameters, and compares."""
 
+    module: nn.Module
+    coupling: Coupling
+    both: Inputs
+    agree: Agree
+    tolerance: float
+    always: tuple[str, ...]
 
-def _exact(module: nn.Module, coupling: Coupling, inputs: tuple[Inputs, Inputs], agree: Agree) -> bool:
-    """Whether the network without its branches is the masked one, and still depends on its input."""
-    small = _closed(module, coupling)
-    masked = mask(module, coupling, _emptied(coupling))
-    try:
-        got = [run(small, x) for x in inputs]
-    except Exception:  # noqa: BLE001 - the network's own code may fail in any way
-        return False
-    expected = [run(masked, x) for x in inputs]
-    return all(map(agree, got, expected)) and not agree(expected[0], expected[1])
+    def branch(self, group: Group) -> Branch | None:
+        """What is to be replaced once the group is empty, or None where it must not be."""
+        seen = self._emptied([group.name])
+        silent = tuple(name for name in seen.silent if name not in self.always)
+        if not _owners(group) <= set(silent) or not self._listens(seen.result):
+            return None
+        for branch in (Branch(silent, seen.unread), Branch(silent)):
+            if self._closes({group.name: branch}, seen):
+                return branch
+        return None
 
+    def exact(self, branches: Mapping[str, Branch]) -> bool:
+        """Whether all of these may go together."""
+        seen = self._emptied(list(branches))
+        return self._listens(seen.result) and self._closes(branches, seen)
 
-def _unread(small: nn.Module, example: Inputs) -> tuple[str, ...]:
-    """Modules whose output the network's result does not depend on."""
-    outputs: dict[str, Tensor] = {}
-    handles = [
-        m.register_forward_hook(lambda _, __, y, name=name: outputs.setdefault(name, y))
-        for name, m in small.named_modules()
-        if isinstance(m, (*KINDS, Constant)) and name
-    ]
-    needs = {p: p.requires_grad for p in small.parameters()}
-    try:
-        for p in needs:
-            p.requires_grad_(True)
-        with torch.enable_grad():
-            result = small(*example)
-        total = sum(y.sum() for y in tree_leaves(result) if isinstance(y, Tensor) and y.requires_grad)
-        if not isinstance(total, Tensor):
-            return ()
-        asked = {n: y for n, y in outputs.items() if y.requires_grad}
-        grads = torch.autograd.grad(total, list(asked.values()), allow_unused=True)
-        return tuple(n for n, g in zip(asked, grads, strict=True) if g is None)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for p, need in needs.items():
-            p.requires_grad_(need)
+    def that_agree(self, branches: Mapping[str, Branch]) -> dict[str, Branch]:
+        """As many as may go together, added one by one."""
+        found: dict[str, Branch] = {}
+        for name, branch in branches.items():
+            if self.exact({**found, name: branch}):
+                found[name] = branch
+        return found
+
+    def _emptied(self, names: list[str]) -> Watched:
+        """The network with some groups at zero."""
+        with masked(self.module, self.coupling, self._plan(names)):
+            return watched(self.module, self.both, self.tolerance, self.always)
+
+    def _plan(self, names: list[str]) -> KeepPlan:
+        return KeepPlan(dict.fromkeys(names, ()), {n: self.coupling.group(n).size for n in names})
+
+    def _closes(self, branches: Mapping[str, Branch], seen: Watched) -> bool:
+        """Whether the network without the branches computes what the masked one does."""
+        small = duplicate(self.module, share_parameters=True)
+        close(small, branches.values(), seen.said)
+        coupling = replace(self.coupling, branches=Branches(branches, self.both))
+        small = carried_out(small, coupling, self._plan(list(branches)))
+        try:
+            got = run(small, self.both)
+            if any(isinstance(m, nn.TransformerEncoderLayer) for m in small.modules()):
+                with torch.no_grad():  # its fused path reads the weights of layers that may be gone
+                    small(*(x.clone() for x in self.both))
+        except Exception:  # noqa: BLE001 - the network's own code may fail in any way
+            return False
+        return self.agree(got, seen.result)
+
+    def _listens(self, result: Any) -> bool:
+        """Whether two examples have different results."""
+        tensors = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.ndim]
+        halves = [t.chunk(2) for t in tensors if t.shape[0] % 2 == 0]
+        return any(not self.agree(a, b) for a, b in halves)

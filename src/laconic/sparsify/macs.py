@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from laconic.networks import inference, positional
 from laconic.sparsify.coupling.functions import called
 from laconic.sparsify.coupling.groups import Coupling
 
 _LINEAR = frozenset(called("linear"))
+_ADDMM = frozenset(called("addmm"))
 _CONV = frozenset(called("conv1d", "conv2d", "conv3d"))
 _TRANSPOSED = frozenset(called("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"))
 _RECURRENT = frozenset(called("lstm", "gru", "rnn_tanh", "rnn_relu"))
@@ -57,8 +58,10 @@ class WeightMacs:
         return self.uses[name] * float(np.prod(lengths))
 
 
-def weight_macs(module: nn.Module, coupling: Coupling, example: Tensor | tuple[Tensor, ...]) -> WeightMacs:
+def weight_macs(module: nn.Module, coupling: Coupling, example: Any) -> WeightMacs:
     """Watch one run of a network in evaluation mode and count how often each weight is used.
+
+    ``example`` is as for :func:`laconic.sparsify.find_groups`.
 
     >>> from laconic.sparsify import find_groups
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2))
@@ -66,14 +69,14 @@ def weight_macs(module: nn.Module, coupling: Coupling, example: Tensor | tuple[T
     >>> macs.total(), macs.total({"0.weight:0": 1})
     (176.0, 44.0)
     """
-    inputs = example if isinstance(example, tuple) else (example,)
+    view, inputs = positional(module, example)
     names = {id(t): n for n, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     watch = _Uses(names, max(1, inputs[0].shape[0] if inputs and inputs[0].ndim else 1))
     mode = module.training
     module.eval()
     try:
-        with torch.no_grad(), watch:
-            module(*inputs)
+        with inference(), watch:
+            view(*(x.clone() for x in inputs))
     finally:
         module.train(mode)
     shapes = {n: tuple(t.shape) for n, t in module.state_dict().items() if isinstance(t, Tensor)}
@@ -121,6 +124,8 @@ def _uses_of(func: Any, args: Any, kwargs: Any, result: Any) -> list[tuple[Any, 
         places = given(0, "input") if func in _TRANSPOSED else result
         axis = places.ndim - (weight.ndim - 2) - 1
         return [(weight, places.numel() / places.shape[axis])]
+    if func in _ADDMM:
+        return [(given(2, "mat2"), result.numel() / result.shape[-1])]
     if func in _CELL:
         return [(w, float(args[0].shape[0])) for w in args[2:4]]
     if func in _RECURRENT:

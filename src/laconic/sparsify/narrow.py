@@ -6,6 +6,7 @@ network that picks what it still reads of its input.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
+
+from laconic.networks import positional
 
 
 def narrow_layer_norm(
@@ -49,19 +52,31 @@ def narrow_layer_norm(
 
 
 class NarrowLayerNorm(nn.Module):
-    """A layer norm (or root mean square norm) over what is left of ``total`` numbers; the rest was zero."""
+    """A layer norm (or root mean square norm) over what is left of ``total`` numbers; the rest was zero.
+
+    ``axis``: where they lie, -1 or 1 (channels of an image).
+    """
 
     def __init__(
-        self, total: int, weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool = True
+        self,
+        total: int,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        centred: bool = True,
+        axis: int = -1,
     ) -> None:
         super().__init__()
-        self.total, self.eps, self.centred = total, eps, centred
+        self.total, self.eps, self.centred, self.axis = total, eps, centred, axis
         self.weight = None if weight is None else nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Any shape whose last axis is what is left."""
-        return narrow_layer_norm(input, self.total, self.weight, self.bias, self.eps, self.centred)
+        """Any shape whose axis is what is left."""
+        last = self.axis == -1
+        x = input if last else input.movedim(self.axis, -1)
+        y = narrow_layer_norm(x, self.total, self.weight, self.bias, self.eps, self.centred)
+        return y if last else y.movedim(-1, self.axis)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
@@ -179,8 +194,12 @@ class NarrowInput(nn.Module):
     def _buffer(number: int, axis: int) -> str:
         return f"input{number}_kept" + ("" if axis < 0 else f"_{axis}")
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """The network's result on what it still reads."""
+    def forward(self, *inputs: Tensor, **named: Any) -> Any:
+        """The network's result on what it still reads; inputs by position or by the network's own names."""
+        net = self.net
+        if named:
+            order = inspect.signature(net.forward).parameters
+            net, inputs = positional(net, {**dict(zip(order, inputs, strict=False)), **named})
         read = list(inputs)
         for number, axis in self.picks:
             index = getattr(self, self._buffer(number, axis))
@@ -189,4 +208,4 @@ class NarrowInput(nn.Module):
                 if axis < 0
                 else read[number].index_select(axis, index)
             )
-        return self.net(*read)
+        return net(*read)

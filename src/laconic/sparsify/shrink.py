@@ -7,9 +7,9 @@ rounding.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
+from laconic.networks import folded, inference
 from laconic.records import KeepPlan
 from laconic.sparsify.branches import close_branches
 from laconic.sparsify.coupling.groups import Coupling
@@ -43,16 +44,40 @@ def kept_positions(coupling: Coupling, plan: KeepPlan) -> Keep:
 
 
 def mask(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
-    """A copy of the network in which everything that the plan removes is zero; its shapes are as before."""
+    """A copy of the network in which everything that the plan removes is zero; its shapes are as before.
+
+    Weights that the network computes from others (weight norm, masks) are plain in the copy.
+    """
     check_plan(plan, coupling)
-    copied = copy.deepcopy(module)
-    tensors = dict(copied.state_dict(keep_vars=True))
-    with torch.no_grad():
-        for (name, axis), stay in kept_positions(coupling, plan).items():
-            if name in tensors:
-                index = torch.as_tensor(np.flatnonzero(~stay), device=tensors[name].device)
-                tensors[name].index_fill_(axis, index, 0)
+    copied, _ = folded(module)
+    _zero(copied, kept_positions(coupling, plan))
     return copied
+
+
+@contextmanager
+def masked(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> Iterator[nn.Module]:
+    """The network itself, in which everything that the plan removes is zero within the block."""
+    before = _zero(module, kept_positions(coupling, plan))
+    try:
+        yield module
+    finally:
+        with torch.no_grad():
+            for tensor, axis, index, values in reversed(before):
+                tensor.index_copy_(axis, index, values)
+
+
+def _zero(module: nn.Module, keep: Keep) -> list[tuple[Tensor, int, Tensor, Tensor]]:
+    """Zero what is not kept; (tensor, axis, index, what stood there), in the order of the writing."""
+    tensors = dict(module.state_dict(keep_vars=True))
+    before = []
+    with torch.no_grad():
+        for (name, axis), stay in keep.items():
+            if name in tensors:
+                tensor = tensors[name]
+                index = torch.as_tensor(np.flatnonzero(~stay), device=tensor.device)
+                before.append((tensor, axis, index, tensor.index_select(axis, index)))
+                tensor.index_fill_(axis, index, 0)
+    return before
 
 
 def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
@@ -61,7 +86,8 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     Where the plan removes parts of an input, the result still takes the whole input and picks
     (:class:`laconic.sparsify.narrow.NarrowInput`). Where it leaves nothing of a group that may go altogether,
     the layers of that branch are replaced by what is left of them
-    (:class:`laconic.sparsify.branches.Constant`).
+    (:class:`laconic.sparsify.branches.Constant`). Weights that the network computes from others (weight norm,
+    spectral norm, the masks of pruning) are plain in the result.
 
     Raises InputError for a plan for another network.
 
@@ -78,11 +104,16 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     )
     """
     check_plan(plan, coupling)
-    copied = copy.deepcopy(module)
+    copied, _ = folded(module)
     emptied = [name for name, kept in plan.kept.items() if not kept]
     if emptied:
         gone = KeepPlan({n: plan.kept[n] for n in emptied}, {n: plan.sizes[n] for n in emptied})
         close_branches(copied, mask(module, coupling, gone), coupling.branches, emptied)
+    return carried_out(copied, coupling, plan)
+
+
+def carried_out(copied: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
+    """The plan carried out on a copy whose weights are plain; it gets new parameters, none is written to."""
     keep = kept_positions(coupling, plan)
     by_tensor: dict[str, dict[int, Any]] = defaultdict(dict)
     for (name, axis), stay in keep.items():
@@ -145,6 +176,9 @@ def _refit(root: nn.Module, name: str) -> None:
                 place, _, child = name.rpartition(".")
                 setattr(root.get_submodule(place), child, fitted)
             break
+    else:
+        if {"nx", "nf", "weight"} <= {*vars(module), *module._parameters}:
+            _transposed_linear(module)
     parent = root.get_submodule(name.rpartition(".")[0]) if name else root
     if isinstance(parent, NarrowAttention):
         parent.num_heads = parent.q_proj.weight.shape[0] // parent.head_width
@@ -152,6 +186,11 @@ def _refit(root: nn.Module, name: str) -> None:
 
 def _linear(m: Any) -> None:
     m.out_features, m.in_features = m.weight.shape
+
+
+def _transposed_linear(m: Any) -> None:
+    """A linear layer whose weight is (in, out), as GPT-2's."""
+    m.nx, m.nf = m.weight.shape
 
 
 def _conv(m: Any) -> None:
@@ -200,13 +239,34 @@ def _cell(m: Any) -> None:
 
 
 def _layer_norm(m: Any) -> nn.Module:
-    narrow = NarrowLayerNorm(m.normalized_shape[0], m.weight, m.bias, m.eps)
+    axis = _normalised_axis(m, nn.LayerNorm)
+    narrow = NarrowLayerNorm(m.normalized_shape[0], m.weight, m.bias, m.eps, axis=axis)
     return narrow.train(m.training)
 
 
 def _rms_norm(m: Any) -> nn.Module:
     eps = torch.finfo(m.weight.dtype).eps if m.eps is None else m.eps
-    return NarrowLayerNorm(m.normalized_shape[0], m.weight, None, eps, centred=False).train(m.training)
+    axis = _normalised_axis(m, nn.RMSNorm)
+    total = m.normalized_shape[0]
+    return NarrowLayerNorm(total, m.weight, None, eps, centred=False, axis=axis).train(m.training)
+
+
+def _normalised_axis(m: Any, plain: type[nn.Module]) -> int:
+    """Where a norm looks for its numbers: a class derived from torch's may take channels of images."""
+    if type(m).forward is plain.forward:
+        return -1
+    total = m.normalized_shape[0]
+    whole = {n: p.new_ones(total) for n, p in m.named_parameters() if p.numel()}
+    x = torch.linspace(-1, 2, 18 * total, dtype=m.weight.dtype, device=m.weight.device)
+    x = x.reshape(2, 3, 3, total).sin()
+    reference = plain(total, eps=m.eps, device=x.device, dtype=x.dtype)
+    try:
+        with inference():
+            wanted = torch.func.functional_call(reference, {n: whole[n] for n in whole}, (x,))
+            got = torch.func.functional_call(m, whole, (x.movedim(-1, 1),)).movedim(1, -1)
+    except Exception:  # noqa: BLE001 - a forward of somebody's own, which refuses images
+        return -1
+    return 1 if got.shape == wanted.shape and torch.allclose(got, wanted, atol=1e-5) else -1
 
 
 def _attention(m: Any) -> nn.Module:

@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic import api, pack
+from laconic.bayes.policy import Policy
 from laconic.bayes.prepare import check_model, means_only
 from laconic.errors import DataError, InputError, ModelError, ScaleError, at
 from laconic.export.capture import shared_names
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
+from laconic.modules import plain_network
 from laconic.records import RunRecord
 from laconic.train.evaluate import Loss, check_labels, evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
@@ -40,6 +42,7 @@ class Job:
     target: Target = Target()
     fit: FitConfig = FitConfig()
     seed: int = 0
+    keep: tuple[str, ...] = ()
 
 
 def compress(
@@ -52,17 +55,21 @@ def compress(
     fit: FitConfig = FitConfig(),  # noqa: B008 - frozen
     seed: int = 0,
     data_size: int | None = None,
+    keep: str | Iterable[str] = (),
     loss: Loss = F.cross_entropy,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    dynamic: Any = None,
 ) -> Compressed:
     """Compress a trained classifier with our own loop; returns the network, its integers and its record.
 
     ``train`` and ``validate`` are loaders of (inputs, class indices); settings are chosen on
-    ``validate``. ``data_size`` is the number of training examples (counted if not given). With ``out`` a
+    ``validate``. ``data_size`` is the number of training examples (counted if not given). ``keep`` names
+    parameters, or modules, that end up in the file as they are (see ``laconic.prepare``). With ``out`` a
     run folder is kept: ``model.lac``, ``record.json``, a log and checkpoints; ``resume=True`` goes on
-    after a kill and ends in the same file. A network on a GPU is trained there. Raises DataError (empty
+    after a kill and ends in the same file. ``dynamic`` are the axes that are free in the file (see
+    ``laconic.save``). A network on a GPU is trained there. Raises DataError (empty
     loader, labels out of range), ModelError, InputError, ScaleError (a ``data_size`` that is not the
     loader's), RunFolderError, NonFiniteError, WriteError.
 
@@ -75,13 +82,15 @@ def compress(
     >>> sorted(net.tensors)
     ['bias', 'weight']
     """
-    job = Job(method, target, _where_it_is(model, fit), seed)
+    job = Job(method, target, _where_it_is(model, fit), seed, Policy.of(keep).keep)
     if out is None:
-        return run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
+        done = run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
+        return replace(done, dynamic=dynamic)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
         done = run_job(
             model, train, validate, job, data_size=data_size, loss=loss, folder=folder, progress=progress
         )
+        done = replace(done, dynamic=dynamic)
         write_results(done, job, folder, {})
         return done
 
@@ -99,16 +108,19 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoint if there is one) and convert."""
     show = progress or SilentProgress()
+    model, folded = plain_network(model, "compress")
     example = check_start(model, train, loss)
     size = data_size if data_size is not None else count_examples(train)
     _check_size(size, train)
     original = _score_original(model, validate, loss)
     show.say(f"original: validation error {100 * original.error:.2f} %")
-    notes = (*unfinished(job.method, job.fit.epochs), *frozen(model))
+    notes = (*folded, *unfinished(job.method, job.fit.epochs), *frozen(model, job.keep))
     for note in notes:
         show.say(note)
     steps = job.fit.epochs * len(train) if isinstance(train, Sized) else None
-    net = api.prepare(model, job.method, example, data_size=size, seed=job.seed, total_steps=steps)
+    net = api.prepare(
+        model, job.method, example, data_size=size, seed=job.seed, total_steps=steps, keep=job.keep
+    )
     checkpoint = folder.path(CHECKPOINT) if folder else None
     fit(
         net,
@@ -180,14 +192,15 @@ def unfinished(method: Method, epochs: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def frozen(model: nn.Module) -> tuple[str, ...]:
-    """A note on the parameters that no method touches, if there are any."""
-    names = [name for name, p in model.named_parameters() if not p.requires_grad]
+def frozen(model: nn.Module, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A note on the parameters that are put on a grid without being trained for it, if there are any."""
+    kept = Policy(keep).keeps
+    names = [name for name, p in model.named_parameters() if not p.requires_grad and not kept(name)]
     if not names:
         return ()
     count = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
-    note = f"{count} frozen (requires_grad is False; the first is {names[0]!r}) and stored as raw float32. "
-    return (note + "Cure: model.requires_grad_(True), if they may be compressed",)
+    note = f"{count} frozen (requires_grad is False; the first is {names[0]!r}): neither trained nor pruned, "
+    return (note + "but put on a grid. Cure: requires_grad_(True) to prune them, keep=[names] to leave them",)
 
 
 def check_start(model: nn.Module, train: Loader, loss: Loss = F.cross_entropy) -> Tensor:
@@ -249,7 +262,8 @@ def _with_facts(
 ) -> Compressed:
     facts = {**small.facts, "original_validation_error": original.error, "data_size": data_size}
     facts["weights_before"] = weights
-    return replace(small, facts={**facts, "notes": list(notes)} if notes else facts)
+    every = [*notes, *small.facts.get("notes", ())]
+    return replace(small, facts={**facts, "notes": every} if every else facts)
 
 
 def count_examples(loader: Loader) -> int:
@@ -353,6 +367,7 @@ def settings_of(job: Job) -> dict[str, Any]:
         "target": asdict(job.target),
         "fit": asdict(job.fit),
         "seed": job.seed,
+        "keep": list(job.keep),
     }
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.probe import duplicate
 from laconic.errors import ModelError
+from laconic.networks import duplicate
 from laconic.train.randomness import kept_generators
 
 BY_PIXEL, PLAIN, AS_GIVEN = torch.channels_last, torch.contiguous_format, torch.preserve_format

@@ -17,7 +17,7 @@ from laconic.records import LayerRecord, RunRecord, Tensor
 
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers."""
-    names = ("laconic", "torch", "numpy", "constriction", "onnx", "onnxruntime")
+    names = ("laconic", "torch", "numpy", "onnx", "onnxruntime")
     found = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **found}
 

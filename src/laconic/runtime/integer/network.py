@@ -80,7 +80,7 @@ class Emulator:
         graph = model.graph or Graph((), (), ())
         self.arithmetic = arithmetic
         self.inputs = self._float.inputs
-        self.outputs = self._float.outputs
+        self.outputs, self.output_names = self._float.outputs, self._float.output_names
         self._rules: Int8 | Int16x8 = (
             arithmetic.activations if isinstance(arithmetic, Ternary) else arithmetic
         )
@@ -102,11 +102,16 @@ class Emulator:
             if isinstance(arithmetic, Ternary) and not layer.adds_only
         )
 
-    def __call__(self, *arrays: AnyArray) -> AnyArray | tuple[AnyArray, ...]:
-        """Run the network; one array, or a tuple when it has several outputs. Raises as ``Network`` does."""
+    def __call__(
+        self, *arrays: AnyArray, **named: AnyArray
+    ) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
+        """Run the network; takes and returns what ``Network`` does, and raises as it does."""
+        return self._float.returned(self.run(self._float.in_order(arrays, named) if named else arrays))
+
+    def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
+        """The outputs for inputs in order, as a list in order, whatever the module returns."""
         values = self.trace(*arrays)
-        results = tuple(_real(values[ref]) for ref in self._graph.outputs)
-        return results[0] if len(results) == 1 else results
+        return [_real(values[ref]) for ref in self._graph.outputs]
 
     def trace(self, *arrays: AnyArray) -> dict[int, Value]:
         """Every value of the graph by its id: integers with their encoding, or float32 (and index) arrays."""
@@ -114,7 +119,13 @@ class Emulator:
         values: dict[int, Value] = {}
         for k, array in enumerate(arrays):
             values[k] = self._kept(k, array)
-        batch = next((a.shape[0] for a in arrays if a.ndim), 1)
+        free = (
+            size
+            for spec, array in zip(self.inputs, arrays, strict=True)
+            for size, dim in zip(array.shape, spec.shape, strict=True)
+            if dim is None
+        )
+        batch = next(free, 1)
         for k, step in enumerate(self._steps):
             with at(f"emulating {self._name(step)}"):
                 for value, result in zip(step.outputs, self._run(k, step, values, batch), strict=True):
@@ -158,7 +169,8 @@ class Emulator:
         if kind == "average":
             return (kernels.average(integers[0], step.node),)
         if kind == "move":
-            moved = self._run_float(index, step, [integers[0].centred.astype(np.float32)], batch)[0]
+            sizes = [_real(x) for x in given[1:]]
+            moved = self._run_float(index, step, [integers[0].centred.astype(np.float32), *sizes], batch)[0]
             whole = moved.astype(np.int64) + integers[0].encoding.zero_point
             return (Quantised(whole, integers[0].encoding),)
         return self._run_float(index, step, [_real(x) for x in given], batch)
@@ -194,8 +206,7 @@ class Emulator:
         shapes = tuple(x.shape for x in given)
         if (index, shapes) not in self._small:
             self._small[index, shapes] = Network.from_packed(self._alone(step, given, batch), 1)
-        result = self._small[index, shapes](*given)
-        return result if isinstance(result, tuple) else (result,)
+        return tuple(self._small[index, shapes].run(tuple(given)))
 
     def _alone(self, step: Step, given: list[AnyArray], batch: int) -> PackedModel:
         """A model of one step: its values become the inputs, its tensors stay."""

@@ -102,7 +102,7 @@ def trace_coupling(
     trace.state = {name: trace.state[name] for name in order}
     _settle_split_axes(trace)
     groups, tied = _collect_with_ties(trace)
-    return Coupling(groups, tied, (*trace.notes, *_untouched(trace, module)))
+    return Coupling(groups, tied, (*trace.notes, *_lost(trace, module), *_untouched(trace, module)))
 
 
 def _precedence(member: Member, trace: Trace) -> tuple[bool, int, int]:
@@ -110,7 +110,8 @@ def _precedence(member: Member, trace: Trace) -> tuple[bool, int, int]:
     names = list(trace.state)
     if member.tensor not in trace.state:
         return True, len(names), member.axis
-    makes = member.axis == 0 and len(trace.state[member.tensor].shape) > 1
+    shape = trace.state[member.tensor].shape
+    makes = member.axis == 0 and int(np.prod(shape)) > shape[0]  # no scale of shape (channels, 1, 1)
     return not makes, names.index(member.tensor), member.axis
 
 
@@ -198,6 +199,25 @@ def _group(roots: list[int], axes: list[tuple[str, int, Labels]], trace: Trace) 
     renumbered = tuple(Member(m.tensor, m.axis, np.where(m.units >= 0, rank[m.units], -1)) for m in members)
     part = "" if (first.units >= 0).all() else f"[{int(np.argmax(first.units >= 0))}]"
     return Group(f"{first.tensor}:{first.axis}{part}", len(roots), renumbered)
+
+
+def _lost(trace: Trace, module: nn.Module) -> Iterable[str]:
+    """A line on every weight all of whose outputs must stay for another reason than being the result."""
+    for name, parameter in module.named_parameters():
+        if name not in trace.state or parameter.ndim < 2:
+            continue
+        made = [f for f in trace.state[name].fields if f.axes == (_outputs(module, name),)]
+        if made and all(trace.units.is_fixed(f.units) for f in made):
+            reasons = trace.units.why(np.concatenate([f.units.ravel() for f in made]))
+            if reasons:
+                yield f"{name} keeps all its outputs: {'; '.join(reasons)}"
+
+
+def _outputs(module: nn.Module, name: str) -> int:
+    """The axis of a weight along which its layer's outputs lie."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding)
+    return 1 if isinstance(owner, transposed) else 0
 
 
 def _untouched(trace: Trace, module: nn.Module) -> Iterable[str]:

@@ -178,9 +178,9 @@ def moved(units: Units, sources: Sequence[Value], owner: Positions, place: Posit
     """The value of a tensor whose elements were only moved (views, slices, concatenations, permutations).
 
     ``owner`` and ``place`` have the result's shape: which source an element came from, and its flat place
-    there. Of two fields that are folded into one axis, the second must stay: a position cannot follow both. A
-    unit that no longer shows (one position of an axis was picked) must stay, since that position's number
-    would change.
+    there; -1 owns constants that were put in, which stay or go with the units beside them. Of two fields that
+    are folded into one axis, the second must stay: a position cannot follow both. A unit that no longer shows
+    (one position of an axis was picked) must stay, since that position's number would change.
     """
     fields: list[tuple[int, Field]] = []
     for number, source in enumerate(sources):
@@ -205,8 +205,8 @@ def moved(units: Units, sources: Sequence[Value], owner: Positions, place: Posit
 
 def _pin_uncovered(units: Units, sources: Sequence[Value], owner: Positions, field: Field) -> None:
     """What would go with a unit although its own source lets nothing go there must stay."""
-    for number in {-1, *range(len(sources))}:
-        if number >= 0 and any(not units.is_fixed(f.units) for f in sources[number].fields):
+    for number, source in enumerate(sources):
+        if any(not units.is_fixed(f.units) for f in source.fields):
             continue
         theirs = np.broadcast_to(field.units, owner.shape)[owner == number]
         units.pin(np.unique(theirs[theirs >= 0]))

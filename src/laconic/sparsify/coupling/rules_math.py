@@ -186,6 +186,14 @@ def matmul(trace: Trace, call: Call) -> None:
     return None
 
 
+def addmm(trace: Trace, call: Call) -> None:
+    """``beta * c + alpha * a @ b``."""
+    c, a, b = (trace.value(call.argument(k, name)) for k, name in enumerate(("input", "mat1", "mat2")))
+    batch = "w" * (len(a.shape) - 2)
+    product = contract(trace, [(a, batch + "yz"), (b, batch + "zx")], batch + "yx")
+    trace.set(call.result, broadcast(trace.units, [c, product], product.shape, "all"))
+
+
 def einsum(trace: Trace, call: Call) -> None:
     """An Einstein sum written with letters."""
     text = call.args[0]
@@ -245,6 +253,7 @@ MATH_RULES: dict[Any, Rule] = {
     **dict.fromkeys(called(*_REDUCTIONS), reduction),
     **{f: along_one(zero) for name, zero in _ALONG_ONE.items() for f in called(name)},
     **dict.fromkeys(called("matmul", "bmm", "mm"), matmul),
+    **dict.fromkeys(called("addmm", "baddbmm"), addmm),
     **dict.fromkeys(called("einsum"), einsum),
     **dict.fromkeys(called("scaled_dot_product_attention"), attention),
     **dict.fromkeys(called("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"), constant),

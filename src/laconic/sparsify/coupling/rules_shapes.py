@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,11 @@ def _in_step(trace: Trace, parts: list[Tensor]) -> None:
 
 
 def padding(trace: Trace, call: Call) -> None:
-    """Padded axes are as long as before plus a constant; what is padded in is nobody's."""
+    """Padded axes are as long as before plus a constant; what is padded in is nobody's.
+
+    Along other axes a constant is padded to every unit, and goes with it. A constant other than 0 is not zero
+    where the unit is.
+    """
     tensor, pad = call.argument(0, "input"), list(call.argument(1, "pad"))
     mode = call.argument(2, "mode", "constant")
     value = trace.value(tensor)
@@ -91,11 +96,29 @@ def padding(trace: Trace, call: Call) -> None:
     numbers = torch.arange(tensor.numel()).reshape(tensor.shape)
     place = torch.nn.functional.pad(numbers, pad, value=-1).numpy()
     done = moved(trace.units, [value], np.where(place < 0, -1, 0), np.maximum(place, 0))
-    trace.set(call.result, done)
+    if call.argument(3, "value"):
+        done = replace(done, fields=tuple(replace(f, zero=False) for f in done.fields))
+    trace.set(call.result, replace(done, pixels=None))
 
 
 def _padded(dims: int, pad: list[int]) -> list[tuple[int, bool]]:
     return [(dims - 1 - k, pad[2 * k] != 0 or pad[2 * k + 1] != 0) for k in range(len(pad) // 2)]
+
+
+def writing(trace: Trace, call: Call) -> None:
+    """``target[index] = source``: what is not written over stays what it was."""
+    target, index, source = call.args
+    values = [trace.value(target)]
+    place = torch.arange(target.numel()).reshape(target.shape)
+    if isinstance(source, Tensor):
+        values.append(trace.value(source))
+        place[index] = target.numel() + torch.arange(source.numel()).reshape(source.shape)
+    else:
+        place[index] = -1
+    owner = np.where(place < 0, -1, place >= target.numel()).astype(np.int64)
+    local = np.maximum(np.where(owner == 1, place - target.numel(), place), 0)
+    done = moved(trace.units, values, owner, local)
+    trace.set(target, replace(done, pixels=None))
 
 
 def untouched(trace: Trace, value: Value, touched: set[int], shape: tuple[int, ...]) -> Value:
@@ -108,4 +131,5 @@ def untouched(trace: Trace, value: Value, touched: set[int], shape: tuple[int, .
 SHAPE_RULES: dict[Any, Rule] = {
     **dict.fromkeys(called(*MOVES), moving),
     **dict.fromkeys(called("pad"), padding),
+    **dict.fromkeys(called("setitem"), writing),
 }

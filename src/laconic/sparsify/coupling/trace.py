@@ -34,6 +34,12 @@ class Call:
     kwargs: Mapping[str, Any]
     result: Any
 
+    @property
+    def name(self) -> str:
+        """What the function is called."""
+        name = str(getattr(self.function, "__name__", self.function))
+        return str(getattr(getattr(self.function, "__self__", None), "__name__", name))
+
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or by name."""
         if position < len(self.args):
@@ -150,13 +156,14 @@ class Trace:
 
     def refuse(self, call: Call, reason: str) -> None:
         """Everything that a call reads must stay, and its results are unlabelled."""
+        self.units.reason = ""  # the note says it
         for tensor in call.tensors():
             pinned(self.units, self.value(tensor))
         for tensor in tree_leaves(call.result):
             if isinstance(tensor, Tensor):
                 self.set(tensor, Value(tuple(tensor.shape)))
         if any(f.units.any() for t in call.tensors() for f in self.raw(t).fields):
-            self.note(f"{self.place()}: {getattr(call.function, '__name__', call.function)} {reason}")
+            self.note(f"{self.place()}: {call.name} {reason}")
 
     def note(self, text: str) -> None:
         """A line for the report, once."""
@@ -170,6 +177,7 @@ class Trace:
     def branch(self) -> None:
         """A value was looked at: all that this forward handles must stay, as another branch may need it."""
         self.note(f"{self.place()} takes a path that depends on values: what it handles itself is left whole")
+        self.units.reason = ""
         self._visible[-1] = (self._visible[-1][0], _Pinning(self.units, self._visible[-1][1]))
 
     # --- running --------------------------------------------------------------------------------
@@ -188,9 +196,11 @@ class Trace:
             self.set(tensor, replace(value, pixels=Pixels(number, where)))
         with self._hooks(module), torch.no_grad(), _Watch(self, rules):
             result = module(*example)
+        self.units.reason = ""
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 pinned(self.units, self.value(tensor))
+        self.units.reason = "some of its positions are picked out, and these are not"
         self.pin_unread()
         return result
 
@@ -232,11 +242,12 @@ class _Pinning(list[Value]):
             pinned(units, value)
 
     def append(self, value: Value) -> None:
+        self._units.reason = ""  # the note on the branch says it
         pinned(self._units, value)
 
     def extend(self, values: Any) -> None:
         for value in values:
-            pinned(self._units, value)
+            self.append(value)
 
 
 class _Watch(TorchFunctionMode):
@@ -258,17 +269,21 @@ class _Watch(TorchFunctionMode):
             self._rules[torch.unbind](self._trace, Call(torch.unbind, args, kwargs, parts))
             return iter(parts)
         result = func(*args, **kwargs)
-        call = Call(func, args, kwargs, result)
-        rule = self._rules.get(func)
-        if rule is not None:
-            rule(self._trace, call)
-        elif not any(isinstance(t, Tensor) for t in tree_leaves(result)):
-            pass
-        elif call.tensors():
-            self._trace.refuse(call, "has no rule: what it reads is left whole")
-        else:
-            self._trace.made(tree_leaves(result))
+        self._follow(Call(func, args, kwargs, result))
         return result
+
+    def _follow(self, call: Call) -> None:
+        """Label the results of a call; what is made of constants alone is a constant, whatever made it."""
+        trace, rule = self._trace, self._rules.get(call.function)
+        results = [t for t in tree_leaves(call.result) if isinstance(t, Tensor)]
+        if all(map(trace.is_constant, call.tensors())):
+            trace.made(results)
+            return
+        trace.units.reason = f"{trace.place()}: {call.name} needs all of it"
+        if rule is not None:
+            rule(trace, call)
+        elif results:
+            trace.refuse(call, "has no rule: what it reads is left whole")
 
 
 def _ids(tree: Any) -> list[int]:

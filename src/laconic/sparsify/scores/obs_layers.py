@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
+from laconic.networks import duplicate
 from laconic.records import KeepPlan
 from laconic.sparsify.coupling.groups import Coupling, Member
 from laconic.sparsify.plan import check_plan
@@ -191,7 +191,7 @@ def compensated(
     Raises InputError for a plan for another network.
     """
     check_plan(plan, coupling)
-    copied = copy.deepcopy(module)
+    copied = duplicate(module)
     weights = dict(copied.named_parameters())
     for (name, axis), stay in kept_positions(coupling, plan).items():
         hessian = hessians.get(name)
@@ -221,7 +221,7 @@ def obs_pruned(
     ``method``: :func:`sweep` (SparseGPT) or :func:`surgeon` (Optimal Brain Compression: finer and slower).
     The Hessians are those of the network as it was, so layers can be pruned in any order.
     """
-    copied = copy.deepcopy(module)
+    copied = duplicate(module)
     weights = dict(copied.named_parameters())
     masks = {}
     for name, hessian in hessians.items():

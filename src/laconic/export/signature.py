@@ -1,0 +1,192 @@
+"""What a network is called with and what it returns: names, order, and which axes are free."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.export import Dim
+
+from laconic.errors import CaptureError, InputError
+
+Dynamic = Mapping[Any, Any] | Sequence[Any]
+"""Free axes in ``torch.export``'s form: ``{"x": {0: "batch", 1: "time"}}``, or one entry for each input."""
+
+
+class Result(NamedTuple):
+    """A module's result: its tensors in order, their names, and whether it returns them by name."""
+
+    tensors: tuple[torch.Tensor, ...]
+    names: tuple[str, ...]
+    keyed: bool
+
+
+def input_names(module: nn.Module, example: Any) -> tuple[str, ...]:
+    """What ``forward`` calls the tensors of an example, in order.
+
+    >>> input_names(torch.nn.Bilinear(2, 2, 2), (torch.zeros(1, 2), torch.zeros(1, 2)))
+    ('input1', 'input2')
+    """
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if isinstance(example, Mapping):
+        order = [p.name for p in parameters]
+        names = sorted(example, key=lambda name: order.index(name) if name in order else len(order))
+        return tuple(name for name in names if isinstance(example[name], torch.Tensor))
+    count = len(example) if isinstance(example, (tuple, list)) else 1
+    found = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:count]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
+    return (*found, *(f"{rest}_{k}" for k in range(len(found), count)))
+
+
+def described(result: object) -> Result:
+    """The tensors in a module's result: tuples, dictionaries and dataclasses, nested; None is dropped.
+
+    Keys and fields become names, joined by dots where they are nested; places in a tuple have none, so a
+    result of tuples alone has no names.
+
+    Raises ``CaptureError`` for anything else that a module returns.
+
+    >>> described({"logits": torch.zeros(1), "states": (torch.zeros(2), None)}).names
+    ('logits', 'states.0')
+    """
+    leaves = list(_leaves(result, ()))
+    paths = [path for path, _ in leaves]
+    named = any(isinstance(part, str) for path in paths for part in path)
+    names = tuple(".".join(map(str, path)) or "output" for path in paths) if named else ()
+    if len(set(names)) != len(names) or not all(name.isprintable() and name for name in names):
+        names = ()
+    keyed = isinstance(result, Mapping) or (dataclasses.is_dataclass(result) and not isinstance(result, type))
+    return Result(tuple(tensor for _, tensor in leaves), names, keyed)
+
+
+Path = tuple[str | int, ...]
+
+
+def _leaves(value: object, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield path, value
+        return
+    if value is None:
+        return
+    if isinstance(value, Mapping):
+        parts: list[tuple[str | int, object]] = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, (tuple, list)):
+        fields = getattr(value, "_fields", None)
+        parts = list(zip(fields, value, strict=True)) if fields else list(enumerate(value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    else:
+        where = f" as {'.'.join(map(str, path))!r}" if path else ""
+        raise CaptureError(
+            f"the network returns a {type(value).__name__}{where}; a graph returns arrays. "
+            "Cure: wrap it in a module that returns tensors, in tuples or dictionaries"
+        )
+    for key, item in parts:
+        yield from _leaves(item, (*path, key))
+
+
+# --- which axes are free -----------------------------------------------------------------------
+
+
+class FreeAxes(NamedTuple):
+    """The user's free axes: their names by (input, axis), and the same for ``torch.export``."""
+
+    names: Mapping[tuple[int, int], str]
+    dims: tuple[Mapping[int, Any], ...]
+
+    def sizes(self, tensors: Sequence[torch.Tensor]) -> dict[str, int]:
+        """The size of each named axis in an example."""
+        return {name: tensors[k].shape[axis] for (k, axis), name in self.names.items()}
+
+
+def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> FreeAxes:
+    """The axes that ``dynamic`` says are free, checked against the example.
+
+    ``dynamic`` has an entry for each input, by the names of ``forward``'s parameters or in their order: None,
+    a mapping from axis to name, or one name (or None) for each axis. A name is a text, a ``torch.export.Dim``,
+    or ``Dim.AUTO`` and ``Dim.DYNAMIC`` (named after input and axis); ``Dim.STATIC`` and None are fixed.
+
+    Raises ``InputError`` for inputs or axes that there are not, and names that cannot be.
+    """
+    named: dict[tuple[int, int], str] = {}
+    dims: list[dict[int, Any]] = [{} for _ in tensors]
+    made: dict[str, Any] = {}
+    for k, spec in _by_input(dynamic, names).items():
+        for axis, dim in _by_axis(spec, names[k], tensors[k]).items():
+            if dim is None or dim is Dim.STATIC or isinstance(dim, int):
+                continue
+            name = _name_of(dim, names[k], axis)
+            known = not isinstance(dim, str)
+            dims[k][axis] = made.setdefault(name, dim if known else Dim(name))
+            named[k, axis] = name
+    _check_equal(named, names, tensors)
+    return FreeAxes(named, tuple(dims))
+
+
+def _by_input(dynamic: Dynamic, names: Sequence[str]) -> dict[int, Any]:
+    if isinstance(dynamic, Mapping):
+        for key in dynamic:
+            if key not in names and not (isinstance(key, int) and 0 <= key < len(names)):
+                raise InputError(f"dynamic names {key!r}; the example's inputs are {', '.join(names)}")
+        return {key if isinstance(key, int) else list(names).index(key): v for key, v in dynamic.items()}
+    if isinstance(dynamic, str) or not isinstance(dynamic, Sequence) or len(dynamic) != len(names):
+        raise InputError(
+            f"dynamic must have one entry for each of {', '.join(names)}, got {dynamic!r}. "
+            f"Cure: dynamic={{{names[0]!r}: {{0: 'batch'}}}}"
+        )
+    return dict(enumerate(dynamic))
+
+
+def _by_axis(spec: Any, name: str, tensor: torch.Tensor) -> dict[int, Any]:
+    if spec is None:
+        return {}
+    if isinstance(spec, Mapping):
+        found = dict(spec)
+    elif isinstance(spec, Sequence) and not isinstance(spec, str) and len(spec) == tensor.ndim:
+        found = dict(enumerate(spec))
+    else:
+        raise InputError(
+            f"dynamic says {spec!r} of input {name!r}, which has {tensor.ndim} axes. "
+            "Cure: a dictionary from axis to name, such as {0: 'batch', 1: 'time'}"
+        )
+    for axis in found:
+        if isinstance(axis, bool) or not isinstance(axis, int) or not -tensor.ndim <= axis < tensor.ndim:
+            raise InputError(f"dynamic frees axis {axis!r} of input {name!r}, which has {tensor.ndim} axes")
+    return {axis % tensor.ndim: dim for axis, dim in found.items()}
+
+
+def _name_of(dim: Any, name: str, axis: int) -> str:
+    if dim is Dim.AUTO or dim is Dim.DYNAMIC or type(dim).__name__ == "_DimHint":
+        return f"{name}_{axis}"
+    text = dim if isinstance(dim, str) else getattr(dim, "__name__", None)
+    if not isinstance(text, str) or not text.isidentifier():
+        raise InputError(
+            f"axis {axis} of input {name!r} is called {text if text is not None else dim!r}. "
+            "Cure: a name of letters, digits and _, such as 'time'"
+        )
+    return text
+
+
+def _check_equal(
+    named: Mapping[tuple[int, int], str], names: Sequence[str], tensors: Sequence[torch.Tensor]
+) -> None:
+    """Axes of one name have one size, in the example, too."""
+    first: dict[str, tuple[int, int]] = {}
+    for (k, axis), name in named.items():
+        i, a = first.setdefault(name, (k, axis))
+        if tensors[i].shape[a] != tensors[k].shape[axis]:
+            raise InputError(
+                f"dynamic calls axis {a} of {names[i]!r} and axis {axis} of {names[k]!r} {name!r}, and the "
+                f"example has {tensors[i].shape[a]} and {tensors[k].shape[axis]} entries there"
+            )
+
+
+def of_size(x: torch.Tensor, sizes: Mapping[int, int]) -> torch.Tensor:
+    """The tensor with so many entries along some axes: its own entries over again, or the first ones."""
+    for axis, size in sizes.items():
+        x = x.index_select(axis, torch.arange(size) % max(1, x.shape[axis]))
+    return x
