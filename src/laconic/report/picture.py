@@ -115,11 +115,21 @@ def _left(ax: Axes, report: Report) -> None:
     largest = sorted(report.left, key=lambda n: -next(w for name, w, *_ in report.rows if name == n))
     for name, colour in zip(largest, COLOURS, strict=False):
         curve = report.left[name]
-        ax.plot(curve.epochs, [100 * v for v in curve.values], color=colour, marker="o", ms=3, label=name)
+        shares = [100 * v for v in curve.values]
+        ax.plot(curve.epochs, shares, color=colour, marker="o", ms=3)
+        ax.annotate(
+            name,
+            (curve.epochs[-1], shares[-1]),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="right",
+            color=colour,
+            fontsize=7.5,
+        )
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_ylim(top=130)
     _whole_epochs(ax)
-    ax.legend(fontsize=7.5)
     return None
 
 
@@ -146,7 +156,7 @@ def _snr(ax: Axes, report: Report) -> None:
         return _nothing(ax, "no posterior: a point estimate")
     from matplotlib.colors import LogNorm
 
-    low, high, _ = report.snr_bins
+    low, high, width = report.snr_bins
     counts = np.asarray(report.snr, dtype=float).T
     first = report.error_curve.epochs[0]
     image = ax.imshow(
@@ -158,17 +168,20 @@ def _snr(ax: Axes, report: Report) -> None:
         cmap="Blues",
         interpolation="nearest",
     )
+    seen = np.flatnonzero(counts.sum(axis=1))
+    ax.set_ylim(low, low + (int(seen.max(initial=0)) + 3) * width)
     ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
     ax.yaxis.set_major_locator(_whole())
     if report.cut is not None:
         ax.axhline(np.log10(report.cut), color=CUT, lw=1.2)
         ax.text(
             first + counts.shape[1] - 0.6,
-            np.log10(report.cut) + 0.08,
+            np.log10(report.cut) + 0.15,
             "below this line a weight goes",
             ha="right",
             color=CUT,
             fontsize=7.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         )
     _whole_epochs(ax)
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
