@@ -56,6 +56,8 @@ _SEEN_IN_RESULT = (
     "layout", "device", "pin_memory", "memory_format", "non_blocking", "copy", "implicit",
     "momentum", "cudnn_enabled", "cudnn_enable", "scale_grad_by_freq", "sparse", "generator",
 )  # fmt: skip
+# A lone input of one of these names says nothing by it: the file calls it "input", which takes no bytes.
+_USUAL_NAMES = (("x",), ("input",))
 _SILENT = ("_assert", "sym_constrain_range", "_guards_fn", "assert_tensor_metadata")
 
 
@@ -120,7 +122,10 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
     names = shared_names(copied)
     failure: CaptureError | None = None
     for program, notes in traces(flat(copied), arguments, free):
-        low = Lowering(axis_names={} if free is None else free.names, input_names=inputs)
+        low = Lowering(
+            axis_names={} if free is None else free.names,
+            input_names=() if free is None and inputs in _USUAL_NAMES else inputs,
+        )
         try:
             results = _lower(_without_unknown(program), low, names)
         except _NoRule:

@@ -112,6 +112,8 @@ class Network:
         Raises ``InputError`` for a name that no input has, or has already been given by position.
         """
         names = [spec.name for spec in self.inputs]
+        if names == ["input"] and "x" in named:  # the other name that stands in no file
+            named = {"input" if name == "x" else name: array for name, array in named.items()}
         rest = names[len(arrays) :]
         for name in named:
             if name not in rest:
