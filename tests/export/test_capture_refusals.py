@@ -14,22 +14,23 @@ from tests.helpers.parity import Fn, assert_parity
 X = torch.randn(3, 4)
 
 
-class Sorting(nn.Module):
+class RunningMaximum(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.sort(-1)[0]
+        return x.cummax(-1)[0]
 
 
 class Outer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.inner = nn.Linear(4, 4), Sorting()
+        self.first, self.inner = nn.Linear(4, 4), RunningMaximum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner(self.first(x))
 
 
 def test_an_operation_without_a_rule_is_named_with_its_module() -> None:
-    with pytest.raises(CaptureError, match=r"aten\.sort.*module 'inner' \(Sorting\).*Cure: .*restore"):
+    named = r"aten\.cummax.*module 'inner' \(RunningMaximum\).*Cure: torch\.cumsum.*restore"
+    with pytest.raises(CaptureError, match=named):
         capture(Outer(), X)
 
 
@@ -56,8 +57,13 @@ def test_double_precision_is_refused() -> None:
         (lambda x: F.dropout(x), "dropout stays active"),
         (lambda x: F.batch_norm(x, None, None, training=True), "running statistics"),
         (lambda x: x[x > 0], "mask|data-dependent|trace"),
-        (lambda x: F.adaptive_avg_pool1d(x[:, None], 3), "do not divide"),
-        (lambda x: F.softplus(x, 1.0, 0.5), "threshold 0.5"),
+        (lambda x: torch.fft.rfft(x).abs(), "cosines and sines"),
+        (lambda x: x.unique(), "size depends on the data"),
+        (
+            lambda x: F.max_unpool1d(*F.max_pool1d(x[:, None], 2, return_indices=True), 2),
+            "in place of unpool",
+        ),
+        (lambda x: torch.pdist(x), r"torch\.cdist"),
         (lambda x: x.round(decimals=2), "'decimals' has no rule for 2"),
         (lambda x: x.view(torch.int32), "bytes as another type"),
         (lambda x: F.max_pool1d(x[:, None], 2, return_indices=True), "has no rule"),
@@ -157,3 +163,43 @@ def test_parameters_buffers_and_lifted_constants() -> None:
     model = assert_parity(Positions(), X)
     # the two tensors that no state dict holds are folded into one constant; the counter is not read
     assert [t.name for t in model.tensors] == ["scale", "kept", "@0"]
+
+
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        rows = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.lstm(rows)[1][0][-1]
+
+
+class Gathered(Padded):
+    """What the cure says: the last output of each sequence, from the padded batch."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        outputs = self.lstm(x)[0]
+        last = (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])
+        return outputs.gather(1, last)[:, 0]
+
+
+def test_packed_sequences_are_named_with_a_cure_that_gives_the_same_numbers() -> None:
+    x, lengths = torch.randn(3, 5, 4), torch.tensor([5, 2, 3])
+    with pytest.raises(CaptureError, match=r"packs sequences at test_\w+\.py:\d+ in forward.*Cure: .*gather"):
+        capture(Padded(), (x, lengths))
+    cured, plain = Gathered().eval(), Padded().eval()
+    cured.load_state_dict(plain.state_dict())
+    assert torch.allclose(cured(x, lengths), plain(x, lengths), atol=1e-6)
+    assert_parity(cured, x, lengths)
+
+
+def test_what_has_no_rule_is_named_after_one_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal that no other trace would change costs one trace, and nothing is taken apart before it."""
+    traced: list[object] = []
+    export = torch.export.export
+    monkeypatch.setattr(torch.export, "export", lambda *a, **k: traced.append(a) or export(*a, **k))
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", None)
+    with pytest.raises(CaptureError, match=r"aten\.cummax"):
+        capture(Fn(lambda x: torch.special.entr(x.sigmoid()).cummax(1)[0]), X)
+    assert len(traced) == 1

@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
-from laconic.export.lowering import Call, Lowering, Ref, Rule, any_free, is_free, tensors_in
+from laconic.export.cures import cure_for
+from laconic.export.lowering import Call, Lowering, Ref, any_free, is_free, tensors_in
 from laconic.export.program import (
     Example,
     as_arguments,
@@ -22,31 +23,13 @@ from laconic.export.program import (
     evaluation_copy,
     flat,
     run_example,
+    taken_apart,
     traces,
 )
-from laconic.export.rules_elementwise import ELEMENTWISE_RULES
-from laconic.export.rules_index import INDEX_RULES
-from laconic.export.rules_layers import LAYER_RULES
-from laconic.export.rules_math import MATH_RULES
-from laconic.export.rules_order import ORDER_RULES
-from laconic.export.rules_scatter import SCATTER_RULES
-from laconic.export.rules_shapes import SHAPE_RULES
-from laconic.export.rules_sizes import SIZE_RULES
-from laconic.export.rules_windows import WINDOW_RULES
+from laconic.export.rules import RULES
 from laconic.export.signature import Dynamic, described, free_axes, input_names
 from laconic.records import Graph, Node, RawTensor
 
-RULES: Mapping[object, Rule] = {
-    **LAYER_RULES,
-    **MATH_RULES,
-    **SHAPE_RULES,
-    **SIZE_RULES,
-    **INDEX_RULES,
-    **ELEMENTWISE_RULES,
-    **ORDER_RULES,
-    **SCATTER_RULES,
-    **WINDOW_RULES,
-}
 # Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
 # tensors lie in memory, or matter in training only.
 _SEEN_IN_RESULT = (
@@ -121,6 +104,8 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
         low = Lowering(axis_names={} if free is None else free.names, input_names=inputs)
         try:
             results = _lower(_without_unknown(program), low, names)
+        except _NoRule:
+            raise
         except CaptureError as error:  # perhaps only the free dimension was in the way
             failure = failure or error
             continue
@@ -134,11 +119,29 @@ def _without_unknown(program: ExportedProgram) -> ExportedProgram:
     """Let PyTorch take apart what has no rule; what remains is refused during lowering."""
     for _ in range(3):
         unknown = {n.target for n in _calls(program) if not _known(n.target)}
+        _refuse_early(program, unknown)
         simpler = decomposed(program, unknown) if unknown else None
         if simpler is None:
             break
         program = simpler
     return program
+
+
+class _NoRule(CaptureError):
+    """No other trace of the network would help."""
+
+
+def _refuse_early(program: ExportedProgram, unknown: set[Any]) -> None:
+    """Name an operation on run-time values without rule or recipe before anything is taken apart."""
+    final = {target for target in unknown if isinstance(target, torch._ops.OpOverload)} - taken_apart(unknown)
+    specs = program.graph_signature.input_specs
+    inputs = {spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT}
+    running: set[torch.fx.Node] = set()
+    for node in program.graph.nodes if final else ():
+        if node.name in inputs or any(source in running for source in node.all_input_nodes):
+            running.add(node)
+            if node.target in final and node.users:
+                raise _NoRule(_where(node, _without_rule(node.target)))
 
 
 def _calls(program: ExportedProgram) -> Iterator[torch.fx.Node]:
@@ -234,7 +237,7 @@ def _apply_rule(target: Any, low: Lowering, args: Mapping[str, Any], result: Any
     """The value that a rule gives; what the rule has not looked at must have no effect."""
     rule = RULES.get(target.overloadpacket)
     if rule is None:
-        raise CaptureError("it draws random numbers" if _is_random(target) else "it has no rule")
+        raise _without_rule(target)
     call = Call(target.overloadpacket.__name__, args, result)
     value = rule(low, call)
     defaults = {a.name: a.default_value for a in target._schema.arguments if a.has_default_value()}
@@ -242,6 +245,11 @@ def _apply_rule(target: Any, low: Lowering, args: Mapping[str, Any], result: Any
         if name not in defaults or not _equal(args[name], defaults[name]):
             raise CaptureError(f"argument {name!r} has no rule for {_short(args[name])}")
     return value
+
+
+def _without_rule(target: Any) -> CaptureError:
+    why = "it draws random numbers" if _is_random(target) else "it has no rule"
+    return CaptureError(f"{why}. {cure_for(target.overloadpacket.__name__)}")
 
 
 def _is_random(target: Any) -> bool:
@@ -273,7 +281,7 @@ def _where(node: torch.fx.Node, error: Exception) -> str:
     place = f"module {path!r} ({kind.rpartition('.')[2]})" if path else "the network's own forward"
     text = str(error).rstrip(".")
     if "Cure:" not in text:
-        text += ". Cure: rewrite it with covered operations, or pack the weights alone (see laconic.restore)"
+        text += f". {cure_for(str(node.target).removeprefix('aten.').partition('.')[0])}"
     return f"operation {node.target} in {place} cannot be captured: {text}"
 
 

@@ -15,6 +15,8 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.modules import transformer
 
 from laconic.errors import CaptureError, InputError, ModelError
+from laconic.export.cures import untraceable
+from laconic.export.in_place import mutates, without_in_place
 from laconic.export.recurrent import one_operation_each
 from laconic.export.signature import FreeAxes, described, input_names, of_size
 from laconic.networks import duplicate, inference
@@ -127,7 +129,9 @@ def traces(
         any_worked = True
         yield program, note
     if not any_worked:
-        raise CaptureError(_reason(module, failure or RuntimeError("no example"))) from failure
+        raise CaptureError(
+            untraceable(type(module).__name__, failure or RuntimeError("no example"))
+        ) from failure
 
 
 def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes) -> ExportedProgram:
@@ -154,7 +158,7 @@ def _axes_reason(module: nn.Module, error: Exception, sizes: Mapping[str, int]) 
     """Why an axis cannot be free, in PyTorch's words less its advice on other tools."""
     text = str(error)
     if not sizes or "onstraint" not in text:
-        return _reason(module, error)
+        return untraceable(type(module).__name__, error)
     said = [line.strip(" -") for line in text.splitlines() if line.startswith("  - ")]
     equal = "must always be equal" in text
     cure = "give both axes one name in dynamic" if equal else "leave that axis out of dynamic"
@@ -210,19 +214,30 @@ def _widened(
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program without in-place operations, so that each value is written once."""
-    if not any(_mutates(node.target) for node in program.graph.nodes if node.op == "call_function"):
+    if not any(mutates(node.target) for node in program.graph.nodes) or without_in_place(program):
         return program
     with _quiet():
         functional: ExportedProgram = program.run_decompositions({})
     return functional
 
 
-def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
-    """The program with these operations taken apart by PyTorch, or None where it has no recipe."""
+def taken_apart(operations: set[Any]) -> set[Any]:
+    """Those of these operations that PyTorch has a recipe for."""
+    return set(_recipes(operations))
+
+
+def _recipes(operations: set[Any]) -> dict[Any, Any]:
+    if not operations:
+        return {}
     known = torch.export.default_decompositions()
     table = {op: known[op] for op in operations if op in known}
     composite = [op for op in operations if isinstance(op, torch._ops.OpOverload) and op not in table]
-    table |= {op: op.decompose for op in composite if op._can_decompose()}
+    return table | {op: op.decompose for op in composite if op._can_decompose()}
+
+
+def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
+    """The program with these operations taken apart by PyTorch, or None where it has no recipe."""
+    table = _recipes(operations)
     if not table:
         return None
     try:
@@ -231,22 +246,6 @@ def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgra
             return simpler
     except Exception:  # noqa: BLE001 - the operation is then refused by its own name, which says more
         return None
-
-
-def _mutates(target: Any) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
-
-
-def _reason(module: nn.Module, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    kind = type(error).__name__
-    cure = "Cure: pack the weights alone and load them with laconic.restore"
-    if "data-dependent" in text.lower() or "DataDependent" in kind or "GuardOnDataDependent" in kind:
-        return (
-            f"{type(module).__name__} takes a different path for different values "
-            f"(data-dependent control flow). {cure}, or rewrite the branch with torch.where"
-        )
-    return f"PyTorch cannot trace {type(module).__name__} ({kind}: {text[:300]}). {cure}"
 
 
 @contextmanager

@@ -73,14 +73,15 @@ def _choose(
     if not integers.any():
         return np.zeros(means.shape)
     odds = _nonzero_probability(integers)[where]
+    log_odds, half_precision = np.log(odds), 0.5 * precision
     level_nats, half = _level_nats(integers)
     nearest = np.clip(np.rint(means / step), -half, half)
     inward = nearest - np.sign(nearest)
     best = np.zeros(means.shape)
-    best_cost = 0.5 * precision * means**2 - price * np.log1p(-odds)
+    best_cost = half_precision * means**2 - price * np.log1p(-odds)
     for candidate in (inward, nearest):
-        rate = level_nats[candidate.astype(np.int64) + half] - np.log(odds)
-        cost = 0.5 * precision * (means - candidate * step) ** 2 + price * rate
+        rate = level_nats[candidate.astype(np.int64) + half] - log_odds
+        cost = half_precision * (means - candidate * step) ** 2 + price * rate
         better = (cost < best_cost) & (candidate != 0)
         best_cost = np.where(better, cost, best_cost)
         best = np.where(better, candidate, best)

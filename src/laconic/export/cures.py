@@ -1,0 +1,80 @@
+"""What to do about what cannot be captured: a cure for each kind, and words for what PyTorch cannot trace."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+_ALONE = "pack the weights alone and load them with laconic.restore"
+_FIXED_SIZE = "keep the size fixed and mark entries with torch.where"
+_CURES: tuple[tuple[str, str], ...] = (
+    (r"_?fft|stft", "a linear layer or conv1d whose weights are the transform's cosines and sines"),
+    (r"view_as_|complex|real$|imag$", "keep real and imaginary parts in tensors of their own"),
+    (r"_?linalg|inverse|lu_|cholesky|svd|qr$", "compute it outside of the network, or in closed form"),
+    (r"_?unique|nonzero|masked_select|bincount|histc", f"its size depends on the data; {_FIXED_SIZE}"),
+    (r"cumprod|cummax|cummin|logcumsumexp", "torch.cumsum (for products, of logarithms)"),
+    (r"_?pdist", "torch.cdist(x, x)"),
+    (r"as_strided", "Tensor.unfold, slices or reshape"),
+    (r"embedding_renorm", "rescale the rows once after training and set max_norm=None"),
+    (r"_?embedding_bag", "nn.Embedding of a matrix of indices, then sum, mean or amax over dimension 1"),
+    (r"max_pool\d?d_with_indices|max_unpool", "nn.Upsample or nn.ConvTranspose2d in place of unpooling"),
+    (r"rand|normal|bernoulli|multinomial", "draw only in training, or take the noise as an input"),
+)  # fmt: skip
+_PACKED = (
+    "pad the batch, run the layer over the padded batch, and take each sequence's last output by "
+    "torch.gather at its length - 1 (the same outputs for one direction; for two, run a reversed copy)"
+)
+
+
+def cure_for(operation: str) -> str:
+    """What to write instead of an operation that has no rule.
+
+    >>> cure_for("pdist")
+    'Cure: torch.cdist(x, x), or pack the weights alone and load them with laconic.restore'
+    """
+    found = next((cure for pattern, cure in _CURES if re.match(pattern, operation)), None)
+    return f"Cure: {found or 'rewrite it with covered operations'}, or {_ALONE}"
+
+
+def untraceable(network: str, error: Exception) -> str:
+    """Why PyTorch cannot trace a network, where in its code, and what to do."""
+    frames = list(_frames(error))
+    place = _place(frames)
+    if any(isinstance(value, PackedSequence) for frame in frames for value in frame.f_locals.values()):
+        return f"{network} packs sequences{place}, which has no rule. Cure: {_PACKED}; or {_ALONE}"
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    if "data-dependent" in text.lower() or "DataDependent" in kind or "Unbacked" in kind:
+        return (
+            f"{network} takes a different path for different values{place} "
+            f"(data-dependent control flow). Cure: {_ALONE}, or rewrite the branch with torch.where"
+        )
+    return f"PyTorch cannot trace {network}{place} ({kind}: {_first_sentence(text)}). Cure: {_ALONE}"
+
+
+def _frames(error: BaseException | None) -> Iterator[FrameType]:
+    """The calls that led to an error, and to those that it came from; the innermost last."""
+    while error is not None:
+        yield from (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        error = error.__cause__ or error.__context__
+
+
+def _place(frames: list[FrameType]) -> str:
+    """The innermost ``forward`` that is neither PyTorch's nor ours: a file and a line."""
+    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+    for frame in reversed(frames):
+        file, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+        if not (str(file).startswith(libraries) or "sympy" in file.parts or name == "<module>"):
+            return f" at {file.name}:{frame.f_lineno} in {name}"
+    return ""
+
+
+def _first_sentence(text: str) -> str:
+    """What an error says, without PyTorch's advice on its own tools."""
+    return re.split(r"(?<=[.!]) (?:For more information|Suggested|The following|To fix)", text)[0][:200]
