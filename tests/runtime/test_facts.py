@@ -157,9 +157,7 @@ def searches(x: AnyArray) -> dict[str, list[tuple[PackedModel, list[AnyArray]]]]
         ],
         "grid_sample": [
             _model(make_node("grid_sample", (0, 1)), [x, grid], []),
-            _model(
-                make_node("grid_sample", (0, 1), mode="cubic", padding="border", align=True), [x, grid], []
-            ),
+            _model(cubic, [x, grid], []),
         ],
         "scatter": [
             _model(make_node("scatter", (0, 1, 2), axis=2), [x, places, x[:, :, :1]], []),
