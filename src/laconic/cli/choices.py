@@ -111,8 +111,8 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "magnitude": {"": {"fit.epochs": 20}},
     **dict.fromkeys(("taylor", "filters", "apoz", "mean-activation", "fisher", "random"), _UNITS),
 }
-# Minutes rather than an hour: weights of convolutions are drawn once a step, and what is left after a third of
-# the epochs trains without noise (studies/results/demo/NOTES.md).
+# Minutes rather than an hour: weights of convolutions are drawn once a step, and what is left after a third
+# of the epochs trains without noise (studies/results/demo/NOTES.md).
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "sparse-vd": {
         **_SPARSE_VD,
