@@ -122,7 +122,14 @@ def test_save_writes_float32_where_int8_does_not_run(tmp_path: Path, monkeypatch
 
 
 def test_save_compares_with_integer_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8_check, "emulate", lambda model: lambda *x: 1.5 * np.asarray(emulate(model)(*x)))
+    class Wrong:
+        def __init__(self, model: PackedModel) -> None:
+            self.device = emulate(model)
+
+        def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
+            return [1.5 * y for y in self.device.run(arrays)]
+
+    monkeypatch.setattr(int8_check, "emulate", Wrong)
     with pytest.warns(UserWarning, match="computes other numbers in int8 on this machine"):
         graph = saved(tmp_path / "m.lac").graph
     assert graph is not None and not graph.ranges
