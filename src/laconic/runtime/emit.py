@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from laconic.errors import CorruptFileError, FileFormatError
-from laconic.pack.ops import text_of
 from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter
 from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_sequence import SEQUENCES
 from laconic.runtime.emit_shapes import SHAPES
+from laconic.runtime.shapes.types import output_type
 from laconic.runtime.steps import Step, nodes_alone
 
 EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
 
-MISFITS = (ValueError, IndexError, TypeError, OverflowError, MemoryError)
+MISFITS = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, MemoryError)
 """What emitters and the ONNX helpers raise for shapes that no writer puts together."""
-
-_BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
 
 
 class Plan:
@@ -63,7 +61,7 @@ class Plan:
         kinds = [_type_of_input(b, self.types, r) for r in refs]
         if first is not None:
             given, kinds = (first, *given), ["float32", *kinds]
-        return _emit(b, node, given), _output_type(node, kinds)
+        return _emit(b, node, given), output_type(node, kinds)
 
 
 def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -89,13 +87,3 @@ def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str
     if ref is None:
         return "float32"
     return types[ref] if ref >= 0 else str(b.array(b.tensor(-1 - ref)).dtype)
-
-
-def _output_type(node: Node, inputs: list[str]) -> str:
-    if node.op in _BOOLEAN:
-        return "bool"
-    if node.op in ("argmax", "argmin"):
-        return "int64"
-    if node.op == "cast":
-        return text_of(node, "to")
-    return inputs[1] if node.op in ("embedding", "where") else inputs[0]

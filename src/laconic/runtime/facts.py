@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, WeightsOnlyError
+from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.ops import attr, spec_of
 from laconic.records import (
@@ -24,13 +24,10 @@ from laconic.records import (
     ValueFacts,
     ValueSpec,
 )
-from laconic.runtime.emit_shapes import ONNX_TYPES
 from laconic.runtime.int8_facts import integer_facts
-from laconic.runtime.onnx_build import build
-from laconic.runtime.sizes import check_sizes
+from laconic.runtime.sizes import claims, form_of
 
 Shape = tuple[int, ...]
-_TYPE_NAMES = {code: name for name, code in ONNX_TYPES.items()}
 
 
 def network_facts(
@@ -43,8 +40,8 @@ def network_facts(
 ) -> NetworkFacts:
     """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
 
-    A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow by
-    ONNX' own inference through the very model that the runtime runs; nothing runs.
+    A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow
+    as they do when a file is loaded (``runtime.shapes``); nothing runs.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 
@@ -63,7 +60,7 @@ def network_facts(
     graph = _fixed(model.graph, _input_shapes(model.graph.inputs, shapes, batch))
     facts = NetworkFacts(
         len(graph.inputs),
-        _values(replace(model, graph=replace(graph, ranges=())), limits),
+        _values(replace(graph, ranges=()), model.tensors, limits),
         _operations(graph),
         graph.outputs,
         tuple(tensor_facts(tensor) for tensor in model.tensors),
@@ -140,24 +137,10 @@ def _filled(node: Node, free: int) -> Node:
     return replace(node, attrs={**node.attrs, "shape": tuple(free if d == -1 else d for d in shape)})
 
 
-def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
-    """Shape and type of every value: the runtime's ONNX model with all of them as outputs, inferred."""
-    from onnx import shape_inference
-
-    graph = model.graph or Graph((), (), ())
-    count = len(graph.inputs) + sum(node.n_outputs for node in graph.nodes)
-    proto, _ = build(replace(model, graph=replace(graph, outputs=tuple(range(count)))), inline=False)
-    check_sizes(proto, limits)
-    found: list[ValueFacts] = []
-    for value in shape_inference.infer_shapes(proto, data_prop=True).graph.output:
-        kind = value.type.tensor_type
-        dims = kind.shape.dim
-        if not kind.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
-            raise CorruptFileError(
-                f"the size of value {len(found)} depends on what the network is fed, so it cannot be counted"
-            )
-        found.append(ValueFacts(tuple(dim.dim_value for dim in dims), _TYPE_NAMES[kind.elem_type]))
-    return tuple(found)
+def _values(graph: Graph, tensors: Sequence[Tensor], limits: Limits) -> tuple[ValueFacts, ...]:
+    """Shape and type of every value."""
+    found = claims(graph, [form_of(tensor) for tensor in tensors], limits)
+    return tuple(ValueFacts(shape, kind) for shape, kind in zip(found.shapes, found.types, strict=True))
 
 
 def _operations(graph: Graph) -> tuple[OpFacts, ...]:

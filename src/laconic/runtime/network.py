@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from laconic.errors import InputError
+from laconic.errors import InputError, at
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, PackedModel, ValueSpec
+from laconic.runtime.door import Door
 from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
 from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.reading import read_model
 
 
 class Network:
@@ -26,6 +29,7 @@ class Network:
         options = options or Options()
         self.engine: Engine = options.engine
         self.inputs: tuple[ValueSpec, ...] = model.graph.inputs if model.graph else ()
+        self._limits = limits
         # type and all sizes but the first, where only the first is free
         self._expected = tuple(
             (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
@@ -35,6 +39,7 @@ class Network:
             OpenVinoNetwork(model, options.threads, limits) if self.engine == "openvino" else None
         )
         self._assembly = None if self._openvino else assemble(model, options, limits)
+        self._door = Door(model, limits)
         self.outputs = len(model.graph.outputs) if model.graph else 0
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
@@ -47,27 +52,37 @@ class Network:
         cls,
         model: PackedModel,
         threads: int | None = None,
-        limits: Limits = DEFAULT,
+        limits: Limits | None = None,
         *,
         engine: Engine = "auto",
         batch: int = 1,
     ) -> Network:
-        """A network from records that were already read (see :func:`load` for a file and the arguments)."""
-        return cls(model, Options(engine, threads, batch), limits)
+        """A network from records that were already read (see :func:`load` for a file and the arguments).
+
+        Without ``limits`` they are trusted: they are in memory already.
+        """
+        return cls(model, Options(engine, threads, batch), limits or Limits.trusted())
 
     def __call__(self, *arrays: AnyArray) -> AnyArray | tuple[AnyArray, ...]:
         """Run the network; one array, or a tuple when the network has several outputs.
 
-        Raises ``InputError`` naming the input, what was expected and what came.
+        A batch of nothing gives empty outputs. Raises ``InputError`` naming the input, what was expected and
+        what came; ``LimitError`` for a call that takes more memory than ``Limits.call_memory``.
         """
         if self._quick is not None and len(arrays) == 1:
             x = arrays[0]
-            dtype, rest = self._expected[0]
-            if type(x) is np.ndarray and x.dtype == dtype and x.shape[1:] == rest and x.flags.c_contiguous:
+            if (
+                type(x) is np.ndarray
+                and (x.shape,) in self._door.known
+                and x.dtype == self._expected[0][0]
+                and x.flags.c_contiguous
+            ):
                 return self._quick(x)
         if not self._as_expected(arrays):
             self.check_inputs(*arrays)
-        results = self._run([a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
+        results = self._door.enter([a.shape for a in arrays]) or self._run(
+            [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
+        )
         return results[0] if self.outputs == 1 else tuple(results)
 
     def _as_expected(self, arrays: tuple[AnyArray, ...]) -> bool:
@@ -90,8 +105,23 @@ class Network:
         self._check(arrays)
 
     def describe(self) -> str:
-        """How the network runs, in words: the engine, then a line for each linear layer."""
-        return "\n".join([f"engine {self.engine}, {self.nbytes} bytes of weights", *map(str, self.layers)])
+        """How the network runs, in words: the engine, what a call may take, a line for each linear layer."""
+        head = f"engine {self.engine}, {self.nbytes} bytes of weights"
+        call = (
+            f"a call may take {self._limits.call_memory} bytes (Limits.call_memory; call_memory(shape) tells)"
+        )
+        return "\n".join([head, call, *map(str, self.layers)])
+
+    def call_memory(self, *shapes: tuple[int, ...]) -> int:
+        """About how many bytes one call allocates for inputs of these shapes, estimated from above.
+
+        It is what a call is held to: ``Limits.call_memory``. Raises ``InputError`` for sizes that the network
+        does not take.
+        """
+        if [len(shape) for shape in shapes] != [len(spec.shape) for spec in self.inputs]:
+            ranks = ", ".join(_shape_text(spec.shape) for spec in self.inputs)
+            raise InputError(f"the network takes inputs of shape {ranks}, got {shapes}")
+        return self._door.call_memory(shapes)
 
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         if self._openvino is not None:
@@ -147,7 +177,9 @@ def load(
 ) -> Network:
     """Read a .lac file (or its bytes) and make it ready to run.
 
-    ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim.
+    ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim,
+    and the memory and work that loading and calling it may take: by default 64 MiB and 16 bytes for each byte
+    of the file, and about a second. A small file of a large network needs more, and the error says how to allow it.
     ``precision``: "auto" runs a calibrated file in int8 and any other in float32, "fp32" ignores the
     activation ranges, "int8" insists on them. ``engine`` says what runs it:
 
@@ -165,11 +197,9 @@ def load(
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
     """
-    from laconic import pack
-
     options = Options(engine, threads, batch)
     if isinstance(source, bytes):
-        model = pack.decode(source, limits=limits)
-    else:
-        model = pack.read(source, limits=limits)
+        return Network(with_precision(read_model(source, limits), precision), options, limits)
+    with at(f"reading {os.fspath(source)!r}"):
+        model = read_model(Path(source).read_bytes(), limits)
     return Network(with_precision(model, precision), options, limits)

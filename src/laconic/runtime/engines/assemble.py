@@ -20,7 +20,6 @@ from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
 from laconic.runtime.onnx_build import build
-from laconic.runtime.sizes import check_sizes
 from laconic.runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -99,8 +98,7 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
 
     Raises ``CorruptFileError`` or ``LimitError`` for a graph that contradicts itself or claims too much.
     """
-    proto, weights = build(model, inline=False)
-    inferred = check_sizes(proto, limits)
+    proto, weights = build(model, inline=False, limits=limits)
     int8 = model.graph is not None and bool(model.graph.ranges)
     choices: list[LayerChoice] = []
     if int8:
@@ -110,7 +108,7 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     if options.engine != "onnxruntime" and not int8:
         layers = find_layers(proto.graph, weights, model.tensors)
         if layers and not _has_subgraphs(proto.graph):
-            cutter = Cutter(proto, inferred, weights, options.threads)
+            cutter = Cutter(proto, weights, options.threads)
             return _chosen(proto, weights, layers, model, options, cutter)
     return _whole(proto, weights, choices, options)
 

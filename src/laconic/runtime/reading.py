@@ -1,0 +1,62 @@
+"""A file's bytes to a model that may be run: its claims are held against the limits before it is decoded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from laconic.pack.container import Parts, decode_tensors, decoded_graph, take_apart
+from laconic.pack.headers import Header
+from laconic.pack.limits import DEFAULT, Limits
+from laconic.records import Graph, PackedModel
+from laconic.runtime.sizes import Form, claims, read_as
+
+_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
+_LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
+
+
+class Needs(NamedTuple):
+    """What loading takes, from above: bytes of memory, steps of work (see ``Limits``)."""
+
+    memory: int
+    work: int
+
+
+def needs(data: bytes) -> Needs:
+    """What ``laconic.runtime.load`` will need for a file, to be held against a reader's ``Limits``.
+
+    A file without a graph is not run, so it needs nothing. Raises ``FileFormatError`` for a wrong file.
+
+    >>> import numpy as np
+    >>> from laconic.pack import encode
+    >>> from laconic.records import Node, RawTensor, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("linear", (0, -1)),), (1,))
+    >>> needs(encode(PackedModel((RawTensor("w", np.ones((2, 2), np.float32)),), graph))).memory < 2**24
+    True
+    """
+    limits = Limits.trusted()
+    parts = take_apart(data, limits)
+    graph = decoded_graph(parts, limits)
+    return Needs(0, 0) if graph is None else _needs(parts, graph, len(data), limits)
+
+
+def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
+    """The model that a file's bytes hold.
+
+    Raises ``FileFormatError`` for a wrong file, ``LimitError`` for one that takes more memory or work than
+    the limits allow.
+    """
+    parts = take_apart(data, limits)
+    graph = decoded_graph(parts, limits)
+    if graph is not None:
+        limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
+    return PackedModel(tuple(d.tensor for d in decode_tensors(parts)), graph, parts.aliases)
+
+
+def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs:
+    forms = [
+        Form(item.shape, "float32" if isinstance(item, Header) else read_as(str(item.dtype)))
+        for item, _ in parts.headers
+    ]
+    found = claims(graph, forms, limits)
+    letters = sum(map(len, (*parts.names, *parts.aliases)))
+    return Needs(found.memory + _COPIES * file_bytes + _LETTER_BYTES * letters, found.work)
