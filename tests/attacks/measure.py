@@ -6,15 +6,20 @@ the same memory; what ends a process ends the fork. ``measured`` is the other si
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from laconic.records import AnyArray
+    from laconic.runtime import Network
 
 MIB = 2**20
 ROOM = 3 * 2**30
@@ -50,14 +55,33 @@ def measured(folder: Path, files: Sequence[bytes], call: str = "load") -> list[C
     return [Cost(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def load(path: str) -> None:
-    """Load a file with the default limits on one thread."""
+def load(path: str) -> Callable[[], None]:
+    """Load a file with the default limits on one thread; what is returned calls it, and is not measured."""
     import laconic.runtime
 
-    laconic.runtime.load(path, threads=1)
+    network = laconic.runtime.load(path, threads=1)
+    return lambda: exercise(network)
 
 
-def hog(path: str) -> None:
+def exercise(network: Network) -> None:
+    """Calls on 0, 1, 3 and 100 samples (where inputs are not large), of zeros and of extreme entries."""
+    from laconic.errors import LaconicError
+
+    for free in (0, 1, 3, 100):
+        for entry in (0, -(2**63), 2**62, -1):
+            shapes = [tuple(free if n is None else n for n in spec.shape) for spec in network.inputs]
+            if sum(int(np.prod(shape)) for shape in shapes) > MIB:
+                continue
+            with contextlib.suppress(LaconicError):
+                network(*(_filled(s, spec.dtype, entry) for s, spec in zip(shapes, network.inputs, strict=True)))
+
+
+def _filled(shape: tuple[int, ...], dtype: str, entry: int) -> AnyArray:
+    with np.errstate(all="ignore"):
+        return np.full(shape, np.array(entry).astype(dtype))
+
+
+def hog(path: str) -> Callable[[], None]:
     """A known cost, 300 MiB and half a second: what this module must be able to see."""
     import time
 
@@ -65,6 +89,12 @@ def hog(path: str) -> None:
     held = np.ones(300 * MIB, np.uint8)
     while time.process_time() < start + 0.5:
         held[:MIB] += 1
+    return lambda: None
+
+
+def abort(path: str) -> Callable[[], None]:
+    """The end of the process."""
+    os.abort()
 
 
 def _peak() -> int:
@@ -102,13 +132,19 @@ def _cost(call: str, path: str) -> Cost:
     _reset()
     before, start = _peak(), time.process_time()
     outcome, message = "loaded", ""
+    after: Callable[[], None] | None = None
     try:
-        globals()[call](path)
+        after = globals()[call](path)
     except LaconicError as error:
         outcome, message = type(error).__name__, str(error)[:500]
     except Exception as error:  # noqa: BLE001 - whatever else is told by its name
         outcome, message = f"foreign {type(error).__name__}", str(error)[:500]
-    return Cost(outcome, time.process_time() - start, _peak() - before, message)
+    seconds, peak = time.process_time() - start, _peak() - before
+    try:
+        (after or (lambda: None))()
+    except Exception as error:  # noqa: BLE001 - as above
+        outcome, message = f"foreign {type(error).__name__} in a call", str(error)[:500]
+    return Cost(outcome, seconds, peak, message)
 
 
 def _in_a_fork(call: str, path: str) -> Cost:
@@ -116,6 +152,7 @@ def _in_a_fork(call: str, path: str) -> Cost:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.environ["LACONIC_CACHE"] = f"{path}.cache"  # nothing is known of this machine yet
         os.write(writer, json.dumps(_cost(call, path)._asdict()).encode())
         os._exit(0)
     os.close(writer)

@@ -34,7 +34,7 @@ class Limits:
     elements: int = 2**31
     decoded_bytes: int = 2**33
     constants: int = 2**26
-    tensors: int = 2**16
+    tensors: int = 2**15
     name_bytes: int = 2**22
     lines: int = 2**21
     levels: int = 2**20
@@ -42,7 +42,7 @@ class Limits:
     memory: int = 2**26
     memory_per_byte: int = 16
     work: int = 2**30
-    call_memory: int = 2**33
+    call_memory: int = 2**32
 
     @classmethod
     def trusted(cls) -> Limits:

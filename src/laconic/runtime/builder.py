@@ -64,6 +64,8 @@ class Builder:
     def tensor(self, index: int) -> str:
         """The name of a tensor of the file, decoded once."""
         name = self.tensors[index].name
+        if not name:
+            raise CorruptFileError("the graph reads a tensor that has no name")
         if name not in self._arrays:
             values = self.tensors[index].values()
             self._arrays[name] = values.astype(np.float32) if values.dtype == np.float16 else values

@@ -28,6 +28,11 @@ BESIDE_BYTES = 4096
 """From this size on the runtime is handed a tensor's own memory instead of a copy in the model."""
 
 
+NO_GRAPH = (
+    "this file holds weights without a graph, so it cannot run by itself. "
+    "Cure: fill a module of the same architecture with laconic.restore(path, into=module)"
+)
+
 MOST_LETTERS = 256
 """Longer names of tensors are cut in exported models, where each reference repeats them."""
 
@@ -62,10 +67,7 @@ def _plan_for(model: PackedModel, graph: Graph) -> Plan:
 
 def _graph_of(model: PackedModel) -> Graph:
     if model.graph is None:
-        raise WeightsOnlyError(
-            "this file holds weights without a graph, so it cannot run by itself. "
-            "Cure: fill a module of the same architecture with laconic.restore(path, into=module)"
-        )
+        raise WeightsOnlyError(NO_GRAPH)
     return model.graph
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from laconic.errors import WeightsOnlyError
 from laconic.pack.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel
+from laconic.runtime.onnx_build import NO_GRAPH
 from laconic.runtime.sizes import Form, claims, read_as
 
 _COPIES = 6  # of the file's bytes, while it is taken apart and decoded
@@ -42,13 +44,14 @@ def needs(data: bytes) -> Needs:
 def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
     """The model that a file's bytes hold.
 
-    Raises ``FileFormatError`` for a wrong file, ``LimitError`` for one that takes more memory or work than
-    the limits allow.
+    Raises ``WeightsOnlyError`` for a file without a graph, ``FileFormatError`` for a wrong one,
+    ``LimitError`` for one that takes more memory or work than the limits allow.
     """
     parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
-    if graph is not None:
-        limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
+    if graph is None:
+        raise WeightsOnlyError(NO_GRAPH)
+    limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
     return PackedModel(tuple(d.tensor for d in decode_tensors(parts)), graph, parts.aliases)
 
 
