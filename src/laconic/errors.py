@@ -66,6 +66,10 @@ class WriteError(LaconicError, OSError):
     """A file could not be written (disk full, no permission); the old file still stands."""
 
 
+class IsolatedError(LaconicError):
+    """The child process of an isolated network ended, took too long, or sent what is no answer."""
+
+
 # --- what is wrong with a .lac file ---------------------------------------------------------
 
 

@@ -45,7 +45,9 @@ def range_at_a_bias_of_another_width() -> bytes:
 
 def range_at_integers() -> bytes:
     """Weights that are whole numbers, and an input that is."""
-    return file_of([(None, 4)], [node("linear", (0, -1))], [raw("w", np.ones((4, 4)), "int64")], ranges=(0, 1))
+    return file_of(
+        [(None, 4)], [node("linear", (0, -1))], [raw("w", np.ones((4, 4)), "int64")], ranges=(0, 1)
+    )
 
 
 def range_at_weights_that_are_no_numbers() -> bytes:
@@ -61,8 +63,17 @@ def range_at_a_pad_of_channels_below_zero() -> bytes:
 
 def ranges_at_everything() -> bytes:
     """Ranges at values that only move, and at outputs of recurrent layers."""
-    tensors = [raw("w", np.ones((8, 3))), raw("r", np.ones((8, 2))), raw("b", np.ones(8)), raw("c", np.ones(8))]
-    nodes = [node("relu", (0,)), node("lstm", (1, None, None, -1, -2, -3, -4)), node("permute", (2,), perm=(2, 0, 1))]
+    tensors = [
+        raw("w", np.ones((8, 3))),
+        raw("r", np.ones((8, 2))),
+        raw("b", np.ones(8)),
+        raw("c", np.ones(8)),
+    ]
+    nodes = [
+        node("relu", (0,)),
+        node("lstm", (1, None, None, -1, -2, -3, -4)),
+        node("permute", (2,), perm=(2, 0, 1)),
+    ]
     return file_of([(4, 5, 3)], nodes, tensors, ranges=(0, 1, 2, 3, 4, 5))
 
 
@@ -80,5 +91,9 @@ def grouped_convolution_whose_groups_do_not_divide() -> bytes:
 
 def scalars_that_are_infinite() -> bytes:
     """Bounds and factors of infinity around an int8 layer."""
-    nodes = [node("linear", (0, -1)), node("clamp", (1,), low=float("inf"), high=float("-inf")), node("mul", (2,), scalar=float("inf"))]
+    nodes = [
+        node("linear", (0, -1)),
+        node("clamp", (1,), low=float("inf"), high=float("-inf")),
+        node("mul", (2,), scalar=float("inf")),
+    ]
     return file_of([(None, 4)], nodes, [raw("w", np.ones((4, 4)))], ranges=(0, 2))

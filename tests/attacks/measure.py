@@ -31,7 +31,7 @@ SECONDS = 60
 
 
 class Cost(NamedTuple):
-    """``outcome``: "loaded", an exception's name, or "killed by ..."; ``seconds``: CPU time of all threads."""
+    """``outcome``: "loaded", an exception's name, or "killed by ..."; ``seconds``: CPU, all threads."""
 
     outcome: str
     seconds: float
@@ -73,7 +73,9 @@ def exercise(network: Network) -> None:
             if sum(int(np.prod(shape)) for shape in shapes) > MIB:
                 continue
             with contextlib.suppress(LaconicError):
-                network(*(_filled(s, spec.dtype, entry) for s, spec in zip(shapes, network.inputs, strict=True)))
+                network(
+                    *(_filled(s, spec.dtype, entry) for s, spec in zip(shapes, network.inputs, strict=True))
+                )
 
 
 def _filled(shape: tuple[int, ...], dtype: str, entry: int) -> AnyArray:

@@ -1,7 +1,8 @@
 """A few bytes that claim much memory: each must be refused before it is allocated, or cost little.
 
-The default limits allow 64 MiB and 16 bytes for each byte of the file. What counts is all that a file makes the
-process hold while it is loaded: decoded tensors, what emitters derive, what the runtime folds, packs and copies.
+The default limits allow 64 MiB and 16 bytes for each byte of the file. What counts is all that a file makes
+the process hold while it is loaded: decoded tensors, what emitters derive, what the runtime folds, packs and
+copies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from tests.attacks.files import constant, file_of, raw, varint, with_graph
 def recurrent_layers_that_share_weights() -> bytes:
     """60 layers of one LSTM read the same 8 tensors: 385 bytes, 4.06 GB when each layer had its own copy."""
     width = 512
-    tensors = [constant(f"w{k}", 4 * width, width) for k in range(2)] + [constant(f"b{k}", 4 * width) for k in range(2)]
+    tensors = [constant(f"w{k}", 4 * width, width) for k in range(2)] + [
+        constant(f"b{k}", 4 * width) for k in range(2)
+    ]
     lstm = Node("lstm", (0, None, None, *(-1, -2, -3, -4) * 60), {"layers": 60}, 3)
     return file_of([(1, 2, width)], [lstm], tensors, outputs=(1,))
 
@@ -41,7 +44,7 @@ def convolutions_that_share_a_kernel() -> bytes:
 
 
 def one_wide_matrix_of_zeros() -> bytes:
-    """2^26 zeros are allowed as constants and take 20 bytes of file: 256 MiB decoded, as much again as floats."""
+    """2^26 zeros are allowed as constants and take 20 bytes of file: 256 MiB, as much again as floats."""
     return file_of([(None, 2**13)], [node("linear", (0, -1))], [constant("w", 2**13, 2**13)])
 
 
@@ -72,7 +75,9 @@ def outer_product_on_the_way() -> bytes:
     """The result is a number, the product on the way to it has 2^28 entries: operands join from the left."""
     equation = "i,j,ij->"
     nodes = [node("einsum", (-1, -2, -3), equation=equation), node("add", (0, 1))]
-    return file_of([(None, 4)], nodes, [constant("a", 2**12), constant("b", 2**12), constant("c", 2**12, 2**12)])
+    return file_of(
+        [(None, 4)], nodes, [constant("a", 2**12), constant("b", 2**12), constant("c", 2**12, 2**12)]
+    )
 
 
 def constants_that_double() -> bytes:
@@ -86,7 +91,11 @@ def constants_that_double_slowly() -> bytes:
     """Copies of 2^20 entries, none too large for itself, all held while constants are folded."""
     nodes = [node("tile", (-1,), repeats=(2**8,))]
     nodes += [node("add", (1,), scalar=float(k)) for k in range(1, 100)]
-    nodes += [node("concat", tuple(range(1, 101)), axis=0), node("mean", (101,), dims=()), node("add", (0, 102))]
+    nodes += [
+        node("concat", tuple(range(1, 101)), axis=0),
+        node("mean", (101,), dims=()),
+        node("add", (0, 102)),
+    ]
     return file_of([(None, 4)], nodes, [raw("w", np.ones(2**12))])
 
 
@@ -155,4 +164,6 @@ def int8_layers_with_few_channels() -> bytes:
 def levels_of_a_codebook() -> bytes:
     """Two bytes a level in the file, forty in memory."""
     levels = tuple(float(v) for v in np.unique(np.linspace(-3e38, 3e38, 2**15).astype(np.float32)))
-    return file_of([(None, 4)], [node("relu", (0,))], [IntTensor("w", np.zeros(4, np.int32), Codebook(levels))])
+    return file_of(
+        [(None, 4)], [node("relu", (0,))], [IntTensor("w", np.zeros(4, np.int32), Codebook(levels))]
+    )

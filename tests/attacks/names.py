@@ -1,4 +1,4 @@
-"""Names that are repeated, long or odd: they travel in the file once and in the runtime's model per reference."""
+"""Names that are repeated, long or odd: once in the file, in the runtime's model per reference."""
 
 from __future__ import annotations
 

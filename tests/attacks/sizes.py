@@ -1,8 +1,8 @@
 """Sizes that contradict themselves: below zero, zero, beyond 64 bits, or other than what an operation takes.
 
 Shape inference and many kernels of the libraries under us are written for models that a framework exported.
-They abort, divide by zero or read past an end where a size is one that no framework writes. Nothing of theirs may
-therefore see a graph whose shapes our own rules (``laconic.runtime.shapes``) have not followed.
+They abort, divide by zero or read past an end where a size is one that no framework writes. Nothing of theirs
+may therefore see a graph whose shapes our own rules (``laconic.runtime.shapes``) have not followed.
 """
 
 from __future__ import annotations
@@ -37,33 +37,58 @@ def reflect_pads_beyond_the_value() -> bytes:
 
 def slice_to_nothing_before_an_lstm() -> bytes:
     """A recurrent kernel that is given an empty batch ends the process (a negative thread count)."""
-    tensors = [raw("w", np.ones((8, 3))), raw("r", np.ones((8, 2))), raw("b", np.ones(8)), raw("c", np.ones(8))]
+    tensors = [
+        raw("w", np.ones((8, 3))),
+        raw("r", np.ones((8, 2))),
+        raw("b", np.ones(8)),
+        raw("c", np.ones(8)),
+    ]
     lstm = node("lstm", (1, None, None, -1, -2, -3, -4))
     return file_of([(4, 5, 3)], [node("slice", (0,), axis=0, end=0), lstm], tensors, outputs=(2,))
 
 
 def slice_to_nothing_before_a_gru() -> bytes:
     """The same for the other recurrent kernel, along time."""
-    tensors = [raw("w", np.ones((6, 3))), raw("r", np.ones((6, 2))), raw("b", np.ones(6)), raw("c", np.ones(6))]
+    tensors = [
+        raw("w", np.ones((6, 3))),
+        raw("r", np.ones((6, 2))),
+        raw("b", np.ones(6)),
+        raw("c", np.ones(6)),
+    ]
     gru = node("gru", (1, None, -1, -2, -3, -4))
     return file_of([(4, 5, 3)], [node("slice", (0,), axis=1, end=0), gru], tensors, outputs=(2,))
 
 
 def recurrent_layer_without_units() -> bytes:
     """A hidden size of 0 from weights of shape (0, 0)."""
-    tensors = [raw("w", np.ones((0, 3))), raw("r", np.ones((0, 0))), raw("b", np.ones(0)), raw("c", np.ones(0))]
+    tensors = [
+        raw("w", np.ones((0, 3))),
+        raw("r", np.ones((0, 0))),
+        raw("b", np.ones(0)),
+        raw("c", np.ones(0)),
+    ]
     return file_of([(4, 5, 3)], [node("gru", (0, None, -1, -2, -3, -4))], tensors, outputs=(1,))
 
 
 def recurrent_weights_of_other_widths() -> bytes:
     """Weights that are narrower than the sequence: a kernel that trusts them reads past their end."""
-    tensors = [raw("w", np.ones((8, 1))), raw("r", np.ones((8, 2))), raw("b", np.ones(8)), raw("c", np.ones(8))]
+    tensors = [
+        raw("w", np.ones((8, 1))),
+        raw("r", np.ones((8, 2))),
+        raw("b", np.ones(8)),
+        raw("c", np.ones(8)),
+    ]
     return file_of([(4, 5, 3)], [node("lstm", (0, None, None, -1, -2, -3, -4))], tensors, outputs=(1,))
 
 
 def initial_state_of_another_batch() -> bytes:
     """An initial state for one sample, a sequence of four: the rest would be read from beyond it."""
-    tensors = [raw("w", np.ones((6, 3))), raw("r", np.ones((6, 2))), raw("b", np.ones(6)), raw("c", np.ones(6))]
+    tensors = [
+        raw("w", np.ones((6, 3))),
+        raw("r", np.ones((6, 2))),
+        raw("b", np.ones(6)),
+        raw("c", np.ones(6)),
+    ]
     tensors.append(raw("h", np.ones((1, 1, 2))))
     return file_of([(4, 5, 3)], [node("gru", (0, -5, -1, -2, -3, -4))], tensors, outputs=(1,))
 
@@ -95,7 +120,9 @@ def pooling_padded_beyond_its_kernel() -> bytes:
 
 def convolution_padded_beyond_64_bits() -> bytes:
     """Size plus paddings overflow."""
-    return file_of([(1, 2, 8, 8)], [node("conv", (0, -1), padding=(MOST,))], [raw("w", np.ones((2, 2, 3, 3)))])
+    return file_of(
+        [(1, 2, 8, 8)], [node("conv", (0, -1), padding=(MOST,))], [raw("w", np.ones((2, 2, 3, 3)))]
+    )
 
 
 def transposed_convolution_with_a_huge_stride() -> bytes:

@@ -1,4 +1,4 @@
-"""Every attempt, run: nothing ends the process, takes too long or too much, or raises anything but our errors."""
+"""Every attempt, run: none ends the process, takes too long or too much, or raises an error not ours."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, Cost
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_an_attempt_is_refused_by_name_or_costs_little(
-    name: str, costs: dict[str, tuple[int, Cost]]
-) -> None:
+def test_an_attempt_is_refused_by_name_or_costs_little(name: str, costs: dict[str, tuple[int, Cost]]) -> None:
     length, cost = costs[name]
     assert not cost.outcome.startswith(("killed", "foreign")), cost
     assert cost.seconds <= SECONDS, cost

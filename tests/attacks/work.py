@@ -1,7 +1,7 @@
 """A few bytes that claim much time: what depends on tensors alone is computed while a file is loaded.
 
-The default limit is 2^30 steps of about a nanosecond. Multiply-accumulates of constants, entries that are decoded
-or packed, and nodes all count.
+The default limit is 2^30 steps of about a nanosecond. Multiply-accumulates of constants, entries that are
+decoded or packed, and nodes all count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def convolution_of_two_small_constants() -> bytes:
 def transposed_convolution_in_int8() -> bytes:
     """Kernel = stride = 1024: the phases of a million taps were put together one by one, in 4 s."""
     wide = node("conv_transpose", (0, -1), stride=(1024,))
-    return file_of([(1, 1, 2, 2)], [wide, node("relu", (1,))], [constant("w", 1, 1, 1024, 1024)], ranges=(0, 1))
+    return file_of(
+        [(1, 1, 2, 2)], [wide, node("relu", (1,))], [constant("w", 1, 1, 1024, 1024)], ranges=(0, 1)
+    )
 
 
 def product_of_constants_again_and_again() -> bytes:
@@ -47,14 +49,21 @@ def einsum_that_sums_over_everything() -> bytes:
 
 def einsum_of_many_operands() -> bytes:
     """500 terms: the number of pairs grows with their square."""
-    nodes = [node("einsum", (-1,) * 300, equation=",".join(["ab"] * 300) + "->ab"), node("mean", (1,), dims=())]
+    nodes = [
+        node("einsum", (-1,) * 300, equation=",".join(["ab"] * 300) + "->ab"),
+        node("mean", (1,), dims=()),
+    ]
     return file_of([(None, 4)], [*nodes, node("add", (0, 2))], [constant("w", 40, 40)])
 
 
 def pooling_of_a_constant_by_a_wide_kernel() -> bytes:
     """Each of 10^6 windows has 10^6 entries."""
     pool = node("avg_pool", (-1,), kernel=(1001,), stride=(1,), padding=(500,))
-    return file_of([(None, 4)], [pool, node("mean", (1,), dims=()), node("add", (0, 2))], [constant("a", 1, 1, 1000, 1000)])
+    return file_of(
+        [(None, 4)],
+        [pool, node("mean", (1,), dims=()), node("add", (0, 2))],
+        [constant("a", 1, 1, 1000, 1000)],
+    )
 
 
 def attention_of_constants() -> bytes:
@@ -65,7 +74,13 @@ def attention_of_constants() -> bytes:
 
 def recurrent_layer_over_a_constant() -> bytes:
     """A sequence of 10^5 steps that is known when the file is loaded."""
-    tensors = [constant("x", 1, 100_000, 4), constant("w", 256, 4), constant("r", 256, 64), constant("b", 256), constant("c", 256)]
+    tensors = [
+        constant("x", 1, 100_000, 4),
+        constant("w", 256, 4),
+        constant("r", 256, 64),
+        constant("b", 256),
+        constant("c", 256),
+    ]
     nodes = [node("lstm", (-1, None, None, -2, -3, -4, -5)), node("mean", (1,), dims=()), node("add", (0, 4))]
     return file_of([(None, 4)], nodes, tensors)
 
@@ -73,7 +88,9 @@ def recurrent_layer_over_a_constant() -> bytes:
 def cumulative_sums_of_a_constant() -> bytes:
     """A thousand of them over 10^6 entries."""
     nodes = [node("cumsum", (-1,))] + [node("cumsum", (k,)) for k in range(1, 300)]
-    return file_of([(None, 4)], [*nodes, node("mean", (300,), dims=()), node("add", (0, 301))], [constant("a", 10**6)])
+    return file_of(
+        [(None, 4)], [*nodes, node("mean", (300,), dims=()), node("add", (0, 301))], [constant("a", 10**6)]
+    )
 
 
 def powers_of_a_constant() -> bytes:

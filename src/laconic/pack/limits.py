@@ -15,7 +15,8 @@ class Limits:
 
     Of what ``laconic.runtime.load`` takes: ``memory`` bytes and ``memory_per_byte`` more for each byte of the
     file; ``work`` steps of about a nanosecond. ``call_memory``: bytes that one call of the network may take.
-    Both are estimates from above, made before anything is decoded or run.
+    Both are estimates from above, made before anything is decoded or run. ``seconds`` that loading or a call
+    may take in a process of its own (``load(..., isolated=True)``).
 
     Of what the file claims: ``elements``: entries of all tensors together, and of one value of the graph.
     ``decoded_bytes``: the tensors' bytes in memory. ``constants``: entries of tensors whose entries are all
@@ -43,6 +44,7 @@ class Limits:
     memory_per_byte: int = 16
     work: int = 2**30
     call_memory: int = 2**32
+    seconds: float = 60.0
 
     @classmethod
     def trusted(cls) -> Limits:

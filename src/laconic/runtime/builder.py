@@ -132,7 +132,7 @@ class Builder:
 def _digest(array: AnyArray) -> bytes:
     from hashlib import sha256  # small networks do without
 
-    return sha256(np.ascontiguousarray(array)).digest()
+    return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
 
 
 Emitter = Callable[[Builder, Node, tuple[str, ...]], tuple[str, ...]]

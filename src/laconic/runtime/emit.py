@@ -12,13 +12,11 @@ from laconic.runtime.emit_layers import LAYERS
 from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_sequence import SEQUENCES
 from laconic.runtime.emit_shapes import SHAPES
+from laconic.runtime.shapes.common import MISFITS
 from laconic.runtime.shapes.types import output_type
 from laconic.runtime.steps import Step, nodes_alone
 
 EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES}
-
-MISFITS = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, MemoryError)
-"""What emitters and the ONNX helpers raise for shapes that no writer puts together."""
 
 
 class Plan:

@@ -28,7 +28,7 @@ def _weights(b: Builder, names: Sequence[str], order: Sequence[int], has_bias: b
     """ONNX' W, R and B of one layer (all directions) from PyTorch's tensors of that layer, made once."""
     step = 4 if has_bias else 2
     per_direction = [names[k : k + step] for k in range(0, len(names), step)]
-    key = ("recurrent", *order, has_bias, *names)
+    key: tuple[str | int | bool, ...] = ("recurrent", *order, has_bias, *names)
     if key not in b.made:
         b.made[key] = _stacked(b, per_direction, order, step)
     w, r, bias = b.made[key]

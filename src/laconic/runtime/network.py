@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from laconic.runtime.door import Door
 from laconic.runtime.engines import Engine, LayerChoice, OpenVinoNetwork, Options, assemble
 from laconic.runtime.precision import Precision, with_precision
 from laconic.runtime.reading import read_model
+
+if TYPE_CHECKING:
+    from laconic.runtime.isolated import IsolatedNetwork
 
 
 class Network:
@@ -166,6 +170,7 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
+@overload
 def load(
     source: str | os.PathLike[str] | bytes,
     *,
@@ -174,12 +179,38 @@ def load(
     engine: Engine = "auto",
     batch: int = 1,
     precision: Precision = "auto",
-) -> Network:
+    isolated: Literal[False] = False,
+) -> Network: ...
+
+
+@overload
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    limits: Limits = DEFAULT,
+    engine: Engine = "auto",
+    batch: int = 1,
+    precision: Precision = "auto",
+    isolated: Literal[True],
+) -> IsolatedNetwork: ...
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    limits: Limits = DEFAULT,
+    engine: Engine = "auto",
+    batch: int = 1,
+    precision: Precision = "auto",
+    isolated: bool = False,
+) -> Network | IsolatedNetwork:
     """Read a .lac file (or its bytes) and make it ready to run.
 
     ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim,
     and the memory and work that loading and calling it may take: by default 64 MiB and 16 bytes for each byte
-    of the file, and about a second. A small file of a large network needs more, and the error says how to allow it.
+    of the file, and about a second. A small file of a large network needs more: the error tells.
     ``precision``: "auto" runs a calibrated file in int8 and any other in float32, "fp32" ignores the
     activation ranges, "int8" insists on them. ``engine`` says what runs it:
 
@@ -194,10 +225,28 @@ def load(
 
     In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``.
 
+    ``isolated=True`` runs an untrusted file in a child process (:class:`laconic.runtime.IsolatedNetwork`):
+    the checks above bound what our code and the libraries under it are asked for, only a process of its own
+    bounds what a fault in those libraries could do. Loading takes about half a second more, a call the time
+    that its arrays take over a pipe.
+
+    >>> from laconic.pack import encode
+    >>> from laconic.records import Graph, Node, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)),), (1,))
+    >>> with load(encode(PackedModel((), graph)), isolated=True) as network:
+    ...     network(np.float32([[-1, 2]]))
+    array([[0., 2.]], dtype=float32)
+
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``OSError`` when there is no file.
     """
     options = Options(engine, threads, batch)
+    if isolated:
+        from laconic.runtime.isolated import IsolatedNetwork
+
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        asked = {"threads": threads, "engine": engine, "batch": batch, "precision": precision}
+        return IsolatedNetwork(data, limits, **asked)
     if isinstance(source, bytes):
         return Network(with_precision(read_model(source, limits), precision), options, limits)
     with at(f"reading {os.fspath(source)!r}"):

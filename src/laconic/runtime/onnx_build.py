@@ -11,9 +11,10 @@ from laconic.errors import CorruptFileError, InputError, WeightsOnlyError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, Tensor
 from laconic.runtime.builder import Builder, OnnxNode
-from laconic.runtime.emit import MISFITS, Plan, fitting
+from laconic.runtime.emit import Plan, fitting
 from laconic.runtime.emit_shapes import ONNX_TYPES
 from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.shapes.common import MISFITS
 from laconic.runtime.sizes import claims, form_of
 
 if TYPE_CHECKING:

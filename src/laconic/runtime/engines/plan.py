@@ -144,12 +144,14 @@ class Cutter:
         return all(name in self._types and self._types[name].elem_type for name in made)
 
     def rows_of(self, name: str) -> int:
-        """The rows that a value gives a linear layer for each sample, 256 at most: what is fastest for those is
-        for more, and a file may claim any number. Unknown sizes count as one.
+        """The rows that a value gives a linear layer for each sample; unknown sizes count as one.
+
+        256 at most: what is fastest for those is for more, and a file may claim any number.
         """
         found = self._types.get(name)
         dims = found.shape.dim[:-1] if found is not None else ()
-        return min(_MOST_ROWS, math.prod(d.dim_value for d in dims if d.dim_value > 0))
+        rows: int = math.prod(d.dim_value for d in dims if d.dim_value > 0)
+        return min(_MOST_ROWS, rows)
 
     def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, KernelMatrix]) -> list[Step]:
         """The whole graph in order; :meth:`knows_types` must hold."""

@@ -16,6 +16,10 @@ Rule = Callable[[Node, Given], tuple[Shape, ...]]
 """A node and its inputs' shapes -> its outputs' shapes; raises ``CorruptFileError`` where they do not fit."""
 
 
+MISFITS = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, MemoryError)
+"""What rules, emitters and the ONNX helpers raise for shapes that no writer puts together."""
+
+
 def require(fits: bool, text: str) -> None:
     """Refuse what does not fit, in words."""
     if not fits:

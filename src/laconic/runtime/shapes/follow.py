@@ -9,7 +9,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.ops import ints_of
 from laconic.records import Graph, Node, ValueSpec
 from laconic.runtime.shapes.arithmetic import ARITHMETIC_RULES
-from laconic.runtime.shapes.common import Rule, Shape, entries
+from laconic.runtime.shapes.common import MISFITS, Rule, Shape, entries
 from laconic.runtime.shapes.layers import LAYER_RULES
 from laconic.runtime.shapes.moves import MOVE_RULES
 
@@ -48,7 +48,7 @@ def follow(graph: Graph, tensors: Sequence[Shape], inputs: Sequence[Shape]) -> l
         try:
             found = rule(_sized(node, free), given)
             _check(found)
-        except CorruptFileError as error:
+        except (CorruptFileError, *MISFITS) as error:
             raise CorruptFileError(f"operation {node.op!r} (value {len(values)}): {error}") from None
         values += found
     return values

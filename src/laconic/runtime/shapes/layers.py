@@ -165,7 +165,9 @@ def _recurrent(node: Node, given: Given) -> tuple[Shape, ...]:
     each = 2 if flag_of(node, "no_bias") else 4
     require(len(given) == 1 + states + layers * directions * each, "the number of its tensors does not fit")
     batch = x[1] if flag_of(node, "time_major") else x[0]
-    width, hidden = x[2], filled(present(given, 2 + states))[-1]
+    recurrent = filled(present(given, 2 + states))
+    require(len(recurrent) == 2, f"recurrent weights of shape {recurrent} are no matrix")
+    width, hidden = x[2], recurrent[1]
     last = (layers * directions, batch, hidden)
     for k in range(1, 1 + states):
         found = optional(given, k)
