@@ -65,7 +65,7 @@ def test_a_child_that_takes_too_long_is_ended() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs an address-space limit")
 def test_a_child_may_not_take_more_than_its_limits() -> None:
-    """The estimate lets the call in (the limit is the caller's), the child's own limit stops what is beyond."""
+    """What the estimate lets in runs within the child's own limit; what it does not is refused."""
     big = file_of([(None, 4)], [node("tile", (0,), repeats=(1, 2**20))])
     with load(big, isolated=True, limits=Limits(call_memory=2**26), threads=1) as network:
         assert network(np.ones((1, 4), F32)).shape == (1, 2**22)

@@ -72,6 +72,8 @@ def _conv(node: Node, given: Given) -> tuple[Shape, ...]:
 def _conv_transpose(node: Node, given: Given) -> tuple[Shape, ...]:
     w = _Window(node, given)
     extra = _not_negative(spread(ints_of(node, "output_padding"), w.n), "output_padding")
+    inside = all(e < t for e, t in zip(extra, w.stride, strict=True))
+    require(inside, f"an output padding of {extra} reaches beyond a stride of {w.stride}")
     fits = w.x[1] == w.weight[0] and w.weight[0] % w.groups == 0
     require(fits, f"a weight of shape {w.weight} in {w.groups} groups is not for {w.x[1]} channels")
     sizes = [
@@ -113,7 +115,7 @@ def _group_norm(node: Node, given: Given) -> tuple[Shape, ...]:
 def _pool(node: Node, given: Given) -> tuple[Shape, ...]:
     """Windows over the last axes; with ``ceil`` also one that ends outside, but none that begins there."""
     x, n = filled(present(given, 0)), int_of(node, "rank")
-    require(len(x) == n + 2, f"a value of shape {x} has no {n} axes to pool behind batch and channels")
+    require(len(x) == n + 2 and n < 4, f"a value of shape {x} has no {n} of one to three axes to pool")
     kernel = _positive(spread(ints_of(node, "kernel"), n), "kernel")
     stride = _positive(spread(ints_of(node, "stride") or kernel, n), "stride")
     dilation = [1] * n
@@ -135,7 +137,7 @@ def _pool(node: Node, given: Given) -> tuple[Shape, ...]:
 
 def _global(node: Node, given: Given) -> tuple[Shape, ...]:
     x = filled(present(given, 0))
-    require(len(x) > 2, f"a value of shape {x} has nothing to pool behind batch and channels")
+    require(2 < len(x) < 6, f"a value of shape {x} has no one to three axes to pool behind its channels")
     return ((*x[:2], *(1,) * (len(x) - 2)),)
 
 

@@ -67,8 +67,13 @@ def _slice(node: Node, given: Given) -> tuple[Shape, ...]:
     x = present(given, 0)
     axis, step = axis_at(int_of(node, "axis"), len(x)), int_of(node, "step")
     require(step != 0, "a step of 0 goes nowhere")
-    kept = range(*slice(int_of(node, "start"), int_of(node, "end"), step).indices(x[axis]))
-    return (replaced(x, axis, len(kept)),)
+    size = x[axis]
+    start, end = (at + size if at < 0 else at for at in (int_of(node, "start"), int_of(node, "end")))
+    low, high = (
+        (0, size) if step > 0 else (-1, size - 1)
+    )  # backwards, a start in front of the axis is its first
+    kept = range(max(0, min(start, high)), max(low, min(end, high)), step)
+    return (replaced(x, axis, len(kept) if size else 0),)
 
 
 def _select(node: Node, given: Given) -> tuple[Shape, ...]:
