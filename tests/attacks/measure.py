@@ -63,6 +63,15 @@ def load(path: str) -> Callable[[], None]:
     return lambda: exercise(network)
 
 
+def load_trusted(path: str) -> Callable[[], None]:
+    """The same without limits, to see what a file would take; it is not called."""
+    import laconic.runtime
+    from laconic.pack import Limits
+
+    laconic.runtime.load(path, threads=1, limits=Limits.trusted())
+    return lambda: None
+
+
 def exercise(network: Network) -> None:
     """Calls on 0, 1, 3 and 100 samples (where inputs are not large), of zeros and of extreme entries."""
     from laconic.errors import LaconicError

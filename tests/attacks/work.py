@@ -116,8 +116,8 @@ def many_linear_layers_to_measure() -> bytes:
 
 
 def free_sizes_tried_in_vain() -> bytes:
-    """A graph of 8,000 nodes that fits no free size, which shows only at its end."""
-    nodes = [node("relu", (k,)) for k in range(8000)] + [node("squeeze", (8000,), dims=(1,))]
+    """A graph of 5,000 nodes that fits no free size, which shows only at its end."""
+    nodes = [node("relu", (k,)) for k in range(5000)] + [node("squeeze", (5000,), dims=(1,))]
     return file_of([(None, 4)], nodes)
 
 

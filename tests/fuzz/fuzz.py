@@ -13,6 +13,7 @@ is: the end of the process, an exception that is no ``LaconicError``, a sanitize
 from __future__ import annotations
 
 import sys
+import traceback
 import zlib
 from pathlib import Path
 
@@ -65,6 +66,9 @@ def load(content: bytes) -> None:
             exercise(network.load(framed(content), threads=1, precision=precision))  # type: ignore[arg-type]
         except LaconicError:
             return
+        except Exception:  # written down, since the runtime's own words on standard error are shut off
+            Path("trace.txt").write_text(traceback.format_exc())
+            raise
 
 
 def write_seeds(folder: Path) -> None:

@@ -17,6 +17,7 @@ from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
 from laconic.export.verify import disagreement
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
+from laconic.runtime.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
@@ -85,7 +86,11 @@ def save(
         warnings.warn(note, stacklevel=2)
     if ranges and model.graph is not None:
         model = replace(model, graph=replace(model.graph, ranges=ranges))
-    return pack.write(path, model)
+    length = pack.write(path, model)
+    large = loading_note(path)
+    if large is not None:
+        warnings.warn(large, stacklevel=2)
+    return length
 
 
 def _captured(module: nn.Module, example: Example | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:

@@ -39,7 +39,7 @@ class Limits:
     name_bytes: int = 2**22
     lines: int = 2**21
     levels: int = 2**20
-    nodes: int = 2**13
+    nodes: int = 2**16
     memory: int = 2**26
     memory_per_byte: int = 16
     work: int = 2**30

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 from laconic.errors import WeightsOnlyError
@@ -10,7 +12,7 @@ from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel
 from laconic.runtime.onnx_build import NO_GRAPH
-from laconic.runtime.sizes import Form, claims, read_as
+from laconic.runtime.sizes import NODE_STEPS, Form, claims, read_as
 
 _COPIES = 6  # of the file's bytes, while it is taken apart and decoded
 _LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
@@ -41,6 +43,20 @@ def needs(data: bytes) -> Needs:
     return Needs(0, 0) if graph is None else _needs(parts, graph, len(data), limits)
 
 
+def loading_note(path: str | os.PathLike[str]) -> str | None:
+    """How a file is loaded that needs more than the default limits allow; None for one that does not."""
+    data = Path(path).read_bytes()
+    memory, work = needs(data)
+    allowed = DEFAULT.allowed_memory(len(data))
+    if memory <= allowed and work <= DEFAULT.work:
+        return None
+    return (
+        f"loading this file takes up to {memory} bytes of memory and {work} steps of work, more than readers "
+        f"allow who do not know it ({allowed} and {DEFAULT.work}). It is loaded with "
+        "laconic.runtime.load(path, limits=laconic.pack.Limits.trusted()), at the command line with --trusted"
+    )
+
+
 def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
     """The model that a file's bytes hold.
 
@@ -60,6 +76,7 @@ def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs
         Form(item.shape, "float32" if isinstance(item, Header) else read_as(str(item.dtype)))
         for item, _ in parts.headers
     ]
+    limits.check_load(0, NODE_STEPS * len(graph.nodes), file_bytes)  # before their shapes are followed
     found = claims(graph, forms, limits)
     letters = sum(map(len, (*parts.names, *parts.aliases)))
     return Needs(found.memory + _COPIES * file_bytes + _LETTER_BYTES * letters, found.work)

@@ -25,25 +25,23 @@ from laconic.runtime.shapes.types import value_types
 FIXED_BYTES = 12 * 2**20
 """What the first session of a process takes besides: pools, pages of the libraries that are read first."""
 
-_NODE_BYTES, _NODE_STEPS = 6_000, 100_000  # of one ONNX node: the message, the runtime's copies, its passes
+NODE_STEPS = 100_000
+"""Steps of work of one ONNX node, in the passes of all who read it."""
+
+_NODE_BYTES = 6_000  # of one ONNX node: the message, the runtime's copies
 _REF_BYTES = 500  # of one reference of a node to a value
 _TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
 _DECODED_BYTES, _VALUE_BYTES, _SCRATCH_BYTES = 4, 4, 16  # of an entry: integers, float32, while it is decoded
-_INT8_SCRATCH_BYTES = 64  # of an entry of the largest layer, while its int8 weights are derived in float64
+_INT8_SCRATCH_BYTES = 40  # of an entry of the largest layer, while its int8 weights are derived in float64
 _ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
-_FOLDED_COPIES = 3
+_FOLDED_COPIES = 2
 _MOST_FOLLOWED = 2**15  # nodes and references that are followed while free sizes are tried
 
 _NODES = {"lstm": 7, "gru": 7, "rnn": 7, "sdpa": 14, "group_norm": 9, "layer_norm": 6, "resize": 4}
-_PACKED_BYTES = {  # of an entry of a weight, for each node that reads it: turned, packed for kernels
-    "conv": 28,
-    "conv_transpose": 40,
-    "linear": 24,
-    "lstm": 28,
-    "gru": 28,
-    "rnn": 28,
-    "matmul": 12,
-}
+_PACKED_BYTES = {"conv": 12, "conv_transpose": 12, "linear": 10, "lstm": 12, "gru": 12, "rnn": 12}
+"""Of an entry of a weight: turned, packed, reordered by the first node that reads it (other operations: 6)."""
+
+_SHARED_BYTES = 6  # of an entry of a weight, for each further node that reads it
 
 
 class Form(NamedTuple):
@@ -110,6 +108,7 @@ class _Cost:
     ) -> None:
         sizes = [math.prod(form.shape) for form in forms]
         self.folded = 0
+        self._read: set[int] = set()
         self.memory = FIXED_BYTES + _TENSOR_BYTES * len(forms)
         self.memory += (_DECODED_BYTES + _VALUE_BYTES) * sum(sizes) + _SCRATCH_BYTES * max(sizes, default=0)
         self.work = _ENTRY_STEPS * sum(sizes)
@@ -134,19 +133,20 @@ class _Cost:
                 )
                 self.work += multiplications(node, given, [shapes[k] for k in outputs])
             elif node.op == "sdpa" and flag_of(node, "causal"):  # the mask, folded where its size is fixed
-                self.memory += 8 * scores_of(given)
+                self.memory += 16 * scores_of(given)
 
     def _node(self, node: Node, given: Sequence[Shape | None], int8: bool) -> None:
         times = _NODES.get(node.op, 2) * (int_of(node, "layers") if "layers" in node.attrs else 1)
         self.memory += _NODE_BYTES * times + _REF_BYTES * len(node.inputs)
-        self.work += _NODE_STEPS * times
+        self.work += NODE_STEPS * times
         if node.op == "group_norm":
             self.memory += 4 * 8 * int_of(node, "groups")
-        packed = _PACKED_BYTES.get(node.op, 8)
         for ref, shape in zip(node.inputs, given, strict=True):
             if ref is not None and ref < 0 and shape is not None:
                 size = _filled(shape) if int8 and node.op == "conv" else math.prod(shape)
-                self.memory += packed * size
+                again = ref in self._read
+                self.memory += (_SHARED_BYTES if again else _PACKED_BYTES.get(node.op, 6)) * size
+                self._read.add(ref)
                 self.work += _ENTRY_STEPS * size
 
 

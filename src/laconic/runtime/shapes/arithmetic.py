@@ -113,11 +113,13 @@ def contraction(node: Node, given: Given) -> Contraction:
         out = [*ellipsis, *sorted({x for x in every if every.count(x) == 1 and x[0] != "."})]
     require(set(out) <= set(sizes) and len(set(out)) == len(out), f"the output {right!r} does not follow")
     largest = work = 0
+    last = {letter: k for k, letters in enumerate(named) for letter in letters}
+    last.update(dict.fromkeys(out, len(named)))
     held: set[str] = set()
     for k, letters in enumerate(named):
         joined = held | set(letters)
         work += _extent(joined, sizes)
-        held = joined & set(out).union(*named[k + 1 :])
+        held = {letter for letter in joined if last[letter] > k}
         largest = max(largest, _extent(held, sizes))
     return Contraction(tuple(sizes[letter] for letter in out), largest, work)
 
