@@ -1,6 +1,7 @@
 # make demo    from nothing to a small file, scored without torch; a demo that was run is only shown again
 # make test    set-up, checks, all quick tests and the documentation's examples
 # make check   style, types, import rules and the rules of the house
+# make fuzz    a sanitizer build of the compiled readers under a coverage-guided fuzzer, FUZZ_SECONDS long (clang)
 # make clean   remove what these made, the demo's run too
 
 SHELL := /bin/bash
@@ -17,8 +18,9 @@ DEMO := runs/demo
 KERNEL := setup.py src/laconic/pack/adaptive.c $(wildcard src/laconic/runtime/kernels/*.[ch])
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
 
-.PHONY: demo test check clean setup
+.PHONY: demo test check fuzz clean setup
 
 demo: $(VENV)/.train
 	@go_on=; if [ -e $(DEMO)/settings.json ]; then go_on=--resume; \
@@ -38,6 +40,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tests/helpers/house_rules.py src/laconic
+
+fuzz: $(VENV)/.dev
+	tests/fuzz/run.sh $(BIN)/python $(FUZZ_SECONDS)
 
 setup: $(VENV)/.dev
 
