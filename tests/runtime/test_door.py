@@ -42,9 +42,7 @@ def test_what_would_be_computed_from_nothing_is_refused() -> None:
 
 def test_sizes_that_do_not_fit_are_refused_before_anything_runs() -> None:
     network = load(calls.lstm_over_a_slice_that_leaves_nothing())
-    with pytest.raises(
-        InputError, match=r"cannot run on inputs of shape \(1, 5, 3\): .*lstm.*Cure"
-    ):
+    with pytest.raises(InputError, match=r"cannot run on inputs of shape \(1, 5, 3\): .*lstm.*Cure"):
         network(np.zeros((1, 5, 3), F32))
     assert network(np.zeros((2, 5, 3), F32)).shape == (1, 5, 2)  # type: ignore[union-attr]
     with pytest.raises(InputError, match="finds no place"):
@@ -57,9 +55,7 @@ def test_a_call_may_take_what_the_limit_says() -> None:
     network = load(data, limits=Limits(call_memory=100_000))
     assert network.call_memory((1, 4)) == 16 + 16_000
     assert network(np.zeros((6, 4), F32)).shape == (6, 4000)  # type: ignore[union-attr]
-    with pytest.raises(
-        LimitError, match=r"call takes up to 112112 .*is 100000.*call_memory=112112"
-    ):
+    with pytest.raises(LimitError, match=r"call takes up to 112112 .*is 100000.*call_memory=112112"):
         network(np.zeros((7, 4), F32))
     assert "a call may take 100000 bytes" in network.describe()
     with pytest.raises(InputError, match=r"shape \(any, 4\)"):

@@ -23,9 +23,7 @@ SMALL = file_of([(None, 20)], [node("linear", (0, -1))], [constant("w", 20, 20)]
 def test_a_large_network_in_a_small_file_is_loaded_when_it_is_allowed(tmp_path: Path) -> None:
     memory, work_ = needs(LARGE)
     assert memory > DEFAULT.allowed_memory(len(LARGE))
-    with pytest.raises(
-        LimitError, match=rf"to {memory} bytes.*\(memory={memory}\).*trusted.*--trusted"
-    ):
+    with pytest.raises(LimitError, match=rf"to {memory} bytes.*\(memory={memory}\).*trusted.*--trusted"):
         load(LARGE)
     for limits in (Limits(memory=memory), Limits.trusted()):
         assert load(LARGE, limits=limits, engine="onnxruntime").outputs == 1

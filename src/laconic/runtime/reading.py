@@ -76,7 +76,8 @@ def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs
         Form(item.shape, "float32" if isinstance(item, Header) else read_as(str(item.dtype)))
         for item, _ in parts.headers
     ]
-    limits.check_load(0, NODE_STEPS * len(graph.nodes), file_bytes)  # before their shapes are followed
+    parts_of_graph = len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
+    limits.check_load(0, NODE_STEPS * parts_of_graph, file_bytes)  # before their shapes are followed
     found = claims(graph, forms, limits)
     letters = sum(map(len, (*parts.names, *parts.aliases)))
     return Needs(found.memory + _COPIES * file_bytes + _LETTER_BYTES * letters, found.work)

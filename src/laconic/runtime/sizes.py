@@ -111,7 +111,9 @@ class _Cost:
         self._read: set[int] = set()
         self.memory = FIXED_BYTES + _TENSOR_BYTES * len(forms)
         self.memory += (_DECODED_BYTES + _VALUE_BYTES) * sum(sizes) + _SCRATCH_BYTES * max(sizes, default=0)
-        self.work = _ENTRY_STEPS * sum(sizes)
+        doors = len(graph.inputs) + len(graph.outputs)
+        self.memory += _NODE_BYTES * doors
+        self.work = _ENTRY_STEPS * sum(sizes) + NODE_STEPS * doors
         if graph.ranges:
             self.memory += _INT8_SCRATCH_BYTES * max(sizes, default=0)
         fixed: set[int] = set()
@@ -228,10 +230,9 @@ def call_memory(graph: Graph, shapes: Sequence[Shape], types: Sequence[str], for
             None if ref is None else shapes[ref] if ref >= 0 else forms[-1 - ref].shape for ref in node.inputs
         ]
         worst = max(worst, alive + _scratch(node, given, [shapes[k] for k in outputs]))
-        for ref in {ref for ref in (*node.inputs, *outputs) if ref is not None and ref >= 0}:
-            left[ref] -= sum(1 for other in node.inputs if other == ref)
-            if left[ref] <= 0:
-                alive -= size[ref]
+        left.subtract(ref for ref in node.inputs if ref is not None and ref >= 0)
+        gone = {ref for ref in (*node.inputs, *outputs) if ref is not None and ref >= 0 and left[ref] <= 0}
+        alive -= sum(size[ref] for ref in gone)
     return worst
 
 
