@@ -31,7 +31,7 @@ for target in decode load; do
   echo "fuzz: $target for $((seconds / 2)) s, log in $out/$target.log"
   (cd "$out" && LD_PRELOAD=$out/site/asan_with_fuzzer.so "$python" "$here/tests/fuzz/fuzz.py" $target "$corpus" \
     "$here/tests/fuzz/corpus" -max_total_time=$((seconds / 2)) -artifact_prefix="$out/found-$target-" \
-    -rss_limit_mb=4096 -timeout=120 -max_len=4096 -close_fd_mask=$quiet) > "$out/$target.log" 2>&1 ||
+    -rss_limit_mb=4096 -timeout=900 -max_len=4096 -close_fd_mask=$quiet) > "$out/$target.log" 2>&1 ||
     { tail -n 30 "$out/$target.log" >&2; echo "fuzz: $target found something, see $out/found-$target-*" >&2; exit 1; }
   tail -n 1 "$out/$target.log"
 done
