@@ -39,7 +39,7 @@ _MOST_FOLLOWED = 2**15  # nodes and references that are followed while free size
 
 _NODES = {"lstm": 7, "gru": 7, "rnn": 7, "sdpa": 14, "group_norm": 9, "layer_norm": 6, "resize": 4}
 _PACKED_BYTES = {"conv": 12, "conv_transpose": 12, "linear": 10, "lstm": 12, "gru": 12, "rnn": 12}
-"""Of an entry of a weight: turned, packed, reordered by the first node that reads it (other operations: 6)."""
+"""Of an entry of a weight: turned, packed, reordered by the first node to read it (6 by other operations)."""
 
 _SHARED_BYTES = 6  # of an entry of a weight, for each further node that reads it
 

@@ -19,7 +19,10 @@ MOST_DIMENSIONS = 32
 MOST_ENTRIES = 2**62
 """Beyond this a size times an entry's bytes leaves 64 bits, in which the runtime counts."""
 
-_TRIED = (1, 2, 8, 64, 16, 32, 96, 128, 224, 256, 384, 512, 1024, 4096, 3, 7, 5, 9, 100, 2047)
+_TRIED = (
+    1, 64, 224, 2, 512, 4096, 16384, 8, 32, 96, 128, 256, 384, 1024, 16, 3, 7, 5, 9, 100, 320, 640, 1000,
+    2047, 16000, 65536,
+)  # fmt: skip
 """Free sizes that are tried when a graph is loaded; a network of images or sequences takes one of them."""
 
 
