@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from laconic.errors import InputError
+from laconic.pack import Limits
 from laconic.runtime import Arithmetic, Emulator, Int8, Int16x8, Network, Ternary, emulate, load
 
 EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
@@ -18,13 +19,19 @@ EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
 NAMES = ("fp32", *EMULATED)
 
 
-def network_in(path: str | os.PathLike[str], name: str | None) -> Network | Emulator:
+def limits_of(trusted: bool) -> Limits:
+    """What a file may take: the default limits, or none for one that the user trusts (``--trusted``)."""
+    return Limits.trusted() if trusted else Limits()
+
+
+def network_in(path: str | os.PathLike[str], name: str | None, trusted: bool = False) -> Network | Emulator:
     """A file as the runtime runs it (no name), in float32, or emulated in a device's integer arithmetic."""
+    limits = limits_of(trusted)
     if name is None or name == "fp32":
-        return load(path, precision="auto" if name is None else "fp32")
+        return load(path, precision="auto" if name is None else "fp32", limits=limits)
     if name not in EMULATED:
         raise InputError(f"no arithmetic is called {name!r}. Cure: one of {', '.join(NAMES)}")
-    return emulate(path, EMULATED[name]())
+    return emulate(path, EMULATED[name](), limits=limits)
 
 
 def says(net: Network | Emulator, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from laconic.errors import CorruptFileError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import open_session, run_session
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from laconic.runtime.kernels import KernelMatrix
+
+_MOST_ROWS = 256
 
 Values = MutableMapping[str, AnyArray]
 
@@ -116,17 +119,22 @@ def _without_unread(
     return kept[::-1]
 
 
-class Cutter:
-    """Makes the steps of a graph whose value types are known: ``inferred`` is the graph with its shapes."""
+def inferred_graph(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with the types and shapes of its values."""
+    from onnx import shape_inference
 
-    def __init__(
-        self,
-        proto: onnx.ModelProto,
-        inferred: onnx.GraphProto,
-        weights: Mapping[str, AnyArray],
-        threads: int | None,
-    ) -> None:
+    try:
+        return shape_inference.infer_shapes(proto, data_prop=True).graph
+    except Exception as error:  # onnx raises errors of its own, and some of protobuf's
+        raise CorruptFileError(f"shapes cannot flow through the graph: {error}") from error
+
+
+class Cutter:
+    """Makes the steps of a graph, whose value types ONNX infers; its claims were checked (``build``)."""
+
+    def __init__(self, proto: onnx.ModelProto, weights: Mapping[str, AnyArray], threads: int | None) -> None:
         self._proto, self._weights, self._threads = proto, weights, threads
+        inferred = inferred_graph(proto)
         known = [*inferred.input, *inferred.value_info, *inferred.output]
         self._types = {value.name: value.type.tensor_type for value in known}
 
@@ -136,10 +144,14 @@ class Cutter:
         return all(name in self._types and self._types[name].elem_type for name in made)
 
     def rows_of(self, name: str) -> int:
-        """The rows that a value gives a linear layer for each sample; unknown sizes count as one."""
+        """The rows that a value gives a linear layer for each sample; unknown sizes count as one.
+
+        256 at most: what is fastest for those is for more, and a file may claim any number.
+        """
         found = self._types.get(name)
         dims = found.shape.dim[:-1] if found is not None else ()
-        return math.prod(d.dim_value for d in dims if d.dim_value > 0)
+        rows: int = math.prod(d.dim_value for d in dims if d.dim_value > 0)
+        return min(_MOST_ROWS, rows)
 
     def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, KernelMatrix]) -> list[Step]:
         """The whole graph in order; :meth:`knows_types` must hold."""
