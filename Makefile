@@ -72,11 +72,11 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.train: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/.python
-	$(PIP) install -c constraints.txt -e '.[train]'
+	$(PIP) install -c constraints.txt -e '.[train,report]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/.python
-	$(PIP) install -c constraints.txt -e '.[train,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,report,dev]'
 	@touch $@ $(VENV)/.train
 
 clean:

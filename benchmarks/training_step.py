@@ -3,7 +3,8 @@
 A variational step is forward with local reparameterisation, the KL, backward and Adam on means and log
 variances; a plain step is forward, backward and Adam. Rounds of all variants are interleaved, so that other
 load on the machine falls on each alike, and medians are compared. The goal is a ratio of at most 2.5 against
-the *faster* memory layout of the plain step; arithmetic says 2, for twice the multiplications.
+the *faster* memory layout of the plain step; arithmetic says 2, for twice the multiplications. "mixed" draws
+a convolution's weights once a step in place of its pre-activations, "weights" every layer's.
 
     python benchmarks/training_step.py [--rounds 15] [--threads 1] [--batch 128]
 """
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.layers import NoiseSource
+from laconic.bayes.layers import NoiseSource, Sampling
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
@@ -65,8 +66,10 @@ def variants(make: Callable[[], nn.Module], shape: tuple[int, ...], batch: int) 
     x = torch.randn(batch, *shape, generator=generator)
     y = torch.randint(10, (batch,), generator=generator)
 
-    def bayesian() -> nn.Module:
-        return make_bayesian(make(), example=x[:2], init_log_var=-8.0, noise=NoiseSource(0))
+    def bayesian(sampling: Sampling = "local") -> nn.Module:
+        return make_bayesian(
+            make(), example=x[:2], init_log_var=-8.0, noise=NoiseSource(0), sampling=sampling
+        )
 
     pixels = torch.channels_last
     return {
@@ -74,6 +77,8 @@ def variants(make: Callable[[], nn.Module], shape: tuple[int, ...], batch: int) 
         "plain, channels last": make_step(make(), x, y, pixels, None),
         "variational, log-uniform": make_step(bayesian(), x, y, pixels, LogUniform()),
         "variational, three spikes": make_step(bayesian(), x, y, pixels, Spikes((-0.2, 0.0, 0.2))),
+        "log-uniform, mixed": make_step(bayesian("mixed"), x, y, pixels, LogUniform()),
+        "log-uniform, weights": make_step(bayesian("weights"), x, y, pixels, LogUniform()),
     }
 
 

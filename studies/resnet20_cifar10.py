@@ -197,7 +197,9 @@ def report(
         for kind, calibrate in (("", None), (" int8", batches)):
             path = options.run / f"{name}{kind}.lac".replace(" ", "-")
             laconic.save(plain, path, calibrate=calibrate)
-            networks[name + kind] = load(path, threads=1, engine="onnxruntime")
+            networks[name + kind] = load(
+                path, threads=1, engine="onnxruntime", precision="int8" if calibrate else "fp32"
+            )
             rows[name + kind] = scored(networks[name + kind], test) | {"bytes": path.stat().st_size}
     for name, values in interleaved(networks, test.inputs[:1].numpy(), ROUNDS).items():
         ordered = sorted(values)

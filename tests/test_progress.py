@@ -141,4 +141,4 @@ def test_the_long_verbs_say_how_far_they_are(
     with show(True):
         text = run()
     for label in ("converting", "calibrating", "saving: capturing the graph", "training 0/3", "training 2/3"):
-        assert f"laconic: {label}  " in text
+        assert f"laconic: {label}" in text

@@ -75,7 +75,7 @@ for name in ("onnx", "onnxruntime"):
     sys.modules[name] = None  # importing it raises
 from laconic.errors import EngineError
 try:
-    runpy.run_path({str(SCRIPTS / "predict.py")!r})
+    runpy.run_path({str(SCRIPTS / "predict.py")!r}, run_name="__main__")
 except EngineError as error:
     print(error)
 """

@@ -187,8 +187,7 @@ def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     ('(input, hx_0, hx_1)', 3, torch.Size([4, 3]))
     """
     named = isinstance(example, Mapping)
-    parts = list(example.values()) if named else list(example) if isinstance(example, (tuple, list)) else []
-    if not any(isinstance(part, (tuple, list, Mapping)) for part in parts):
+    if not _is_nested(example):
         return module, example
     plain, parameters = type(module), list(inspect.signature(module.forward).parameters)
     if named:
@@ -239,6 +238,8 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
     (True, [(1, 2), (1, 3)])
     """
     module, example = flattened(module, example)
+    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
+        raise InputError(f"the example holds no tensor: {str(example)[:80]}. Cure: torch.as_tensor")
     if not isinstance(example, Mapping):
         inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
         for k, x in enumerate(inputs):
@@ -264,12 +265,21 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
     return _view(module, tuple(names), fixed), given
 
 
+def _is_nested(example: Any) -> bool:
+    parts = example.values() if isinstance(example, Mapping) else example
+    return isinstance(example, tuple | list | Mapping) and any(
+        isinstance(part, tuple | list | Mapping) for part in parts
+    )
+
+
 def refilled(module: nn.Module, example: Any, tensors: tuple[Tensor, ...]) -> Any:
     """The example with other tensors in place of its own, which :func:`positional` put in this order.
 
     >>> refilled(nn.Bilinear(2, 3, 1), {"input2": torch.ones(1, 3)}, (torch.zeros(1, 3),))
     {'input2': tensor([[0., 0., 0.]])}
     """
+    if not tensors or _is_nested(example):
+        return example  # nested states are no images, so none was cut
     if not isinstance(example, Mapping):
         return tensors
     order = [*inspect.signature(module.forward).parameters, *example]

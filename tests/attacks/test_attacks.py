@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from laconic.pack import Limits
-from tests.attacks import calls, integers, memory, names, sizes, work
+from tests.attacks import calls, integers, memory, names, numbers, sizes, work
 from tests.attacks.files import attempts
 from tests.attacks.measure import Cost, measured
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, an
 SECONDS = 1.0
 ATTEMPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": make
-    for module in (sizes, memory, work, names, integers, calls)
+    for module in (sizes, memory, work, names, integers, calls, numbers)
     for name, make in attempts(module).items()
 }
 
@@ -54,6 +54,23 @@ def test_an_attempt_is_refused_by_name_or_costs_little(name: str, costs: dict[st
         ("work.linear_layer_at_a_claimed_size", "loaded"),
         ("names.long_name_read_often", "loaded"),
         ("calls.lstm_over_an_empty_batch", "loaded"),
+        ("numbers.range_to_a_huge_number", "LimitError"),
+        ("numbers.ranges_to_the_longest", "LimitError"),
+        ("numbers.range_times_itself", "LimitError"),
+        ("numbers.expand_to_a_computed_size", "LimitError"),
+        ("numbers.size_that_leaves_64_bits", "loaded"),
+        ("numbers.slice_to_a_negative_size_before_a_slice", "CorruptFileError"),
+        ("numbers.reversed_difference_of_sizes", "CorruptFileError"),
+        ("numbers.lstm_over_a_computed_empty_batch", "loaded"),
+        ("numbers.size_from_the_callers_numbers", "CorruptFileError"),
+        ("numbers.topk_beyond_the_axis", "CorruptFileError"),
+        ("numbers.topk_of_constants", "LimitError"),
+        ("numbers.fold_to_a_huge_image", "LimitError"),
+        ("numbers.fold_of_more_windows_than_there_are", "CorruptFileError"),
+        ("numbers.scatter_beyond_the_value", "CorruptFileError"),
+        ("numbers.projected_lstm_of_many_units", "LimitError"),
+        ("numbers.axes_counted_one_by_one", "LimitError"),
+        ("numbers.grids_of_extreme_places", "loaded"),
     ],
 )
 def test_what_came_of_it(name: str, outcome: str, costs: dict[str, tuple[int, Cost]]) -> None:

@@ -122,3 +122,19 @@ def test_the_limits_of_seeds_and_threads() -> None:
     for number in (0, -1, MAX_THREADS + 1):
         with pytest.raises(InputError, match="Cure: --threads"):
             check_threads(number)
+
+
+def test_a_word_of_a_closed_list_is_taken_and_others_are_refused_with_the_list() -> None:
+    from laconic.methods import SparseVD
+
+    assert configure(SparseVD(), {"sampling": "mixed"}).sampling == "mixed"
+    with pytest.raises(InputError, match="setting sampling: expected local or mixed or weights, got 'once'"):
+        configure(SparseVD(), {"sampling": "once"})
+
+
+def test_the_demo_s_preset_makes_a_job() -> None:
+    from laconic.cli.choices import make_job, make_reference, preset
+
+    settings = preset("demo", "sparse-vd", "lenet5")
+    assert make_job("sparse-vd", settings, None, 0).method.sampling == "mixed"
+    assert make_reference("lenet5", settings, 0).epochs == 2

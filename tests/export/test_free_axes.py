@@ -318,7 +318,10 @@ def test_an_axis_that_the_network_fixes_is_named() -> None:
 
 def test_without_names_a_file_is_as_it_was() -> None:
     graph = capture(nn.Sequential(nn.Linear(4, 2)), X).graph
-    assert graph == capture(nn.Sequential(nn.Linear(4, 2)), X, {"input": {0: "batch"}}).graph
+    named = capture(nn.Sequential(nn.Linear(4, 2)), X, {"input": {0: "batch"}}).graph
+    assert (graph.nodes, graph.outputs) == (named.nodes, named.outputs)
+    assert graph.inputs[0].shape == named.inputs[0].shape == (None, 3, 4)
+    assert (graph.inputs[0].name, named.inputs[0].name, named.inputs[0].axes) == ("", "input", ())
     assert encode(build_packed(nn.Sequential(nn.Linear(4, 2)), {}, X)[0]).count(b"batch") == 0
 
 

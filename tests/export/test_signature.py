@@ -6,13 +6,16 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from laconic.errors import CaptureError
+from laconic.export.build import build_packed
 from laconic.export.capture import capture
 from laconic.export.signature import described, input_names
+from laconic.runtime import Network
 from tests.helpers.parity import Fn
 
 X = torch.randn(2, 4)
@@ -63,6 +66,19 @@ def test_input_names() -> None:
     assert input_names(Many(), (X, X, X)) == ("image", "more_1", "more_2")
     assert input_names(nn.Bilinear(2, 2, 2), {"input2": X, "input1": X, "flag": True}) == ("input1", "input2")
     assert input_names(nn.Sequential(nn.ReLU()), [X]) == ("input",)
+
+
+def test_a_lone_x_takes_no_byte_and_answers_to_its_name() -> None:
+    class Named(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
+
+    module = Named(4, 2)
+    model = build_packed(module, {}, X)[0]
+    assert model.graph == capture(nn.Linear(4, 2), X).graph
+    network = Network.from_packed(model)
+    for y in (network(x=X.numpy()), network(input=X.numpy())):
+        np.testing.assert_allclose(np.asarray(y), module(X).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_graph_has_the_names() -> None:

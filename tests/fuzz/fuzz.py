@@ -12,20 +12,24 @@ is: the end of the process, an exception that is no ``LaconicError``, a sanitize
 
 from __future__ import annotations
 
+import importlib
 import sys
 import traceback
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 
-import atheris  # type: ignore[import-not-found]
+# pytest collects this file, too, where there is no fuzzer
+atheris = importlib.import_module("atheris") if __name__ == "__main__" else None
+instrumented = atheris.instrument_imports if atheris else lambda include: nullcontext()
 
-with atheris.instrument_imports(include=["laconic.pack", "laconic.runtime"]):
+with instrumented(include=["laconic.pack", "laconic.runtime"]):
     from laconic import pack
     from laconic.pack import MAGIC, Limits, inspection  # noqa: F401 - instrumented before it is used
     from laconic.pack.varint import Writer
     from laconic.runtime import network, reading
-from laconic.errors import LaconicError
-from tests.attacks.measure import exercise
+from laconic.errors import LaconicError  # noqa: E402
+from tests.attacks.measure import exercise  # noqa: E402
 
 SEED_BYTES = 2000
 FEW = Limits(elements=100_000)

@@ -12,7 +12,7 @@ from torch import nn
 
 import laconic
 from laconic.errors import InputError
-from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, SparseVD
+from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, SparseVD, grid_choice
 from laconic.methods.contract import Judge, Target
 from laconic.methods.grid_choice import Candidate, GridChoice, cheapest, quantize_rest, within
 from laconic.quantize.uniform import step_for_bits
@@ -124,6 +124,26 @@ def test_a_file_is_as_short_as_its_target(convert: Convert) -> None:
     small, length = convert(Target(max_bytes=between))
     assert length <= between
     assert small.facts["validation_nll"] >= loose.facts["validation_nll"]
+
+
+def test_large_networks_are_chosen_by_estimates(convert: Convert, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = [Target(max_drop=drop) for drop in (0.0, 70.0, 100.0)]
+    counted = [convert(target)[0].facts for target in targets]
+    between = Target(max_bytes=convert(Target(max_drop=70.0))[1])
+    monkeypatch.setattr(grid_choice, "COUNTED_UP_TO", 0)
+    for target, facts in zip(targets, counted, strict=True):
+        assert convert(target)[0].facts == facts
+    assert convert(between)[1] <= between.max_bytes  # type: ignore[operator]
+
+
+def test_nothing_is_coded_where_nobody_asks_for_bytes(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(tensor: object) -> int:
+        raise AssertionError("coded")
+
+    monkeypatch.setattr(grid_choice, "coded_bytes", refuse)
+    assert laconic.convert(copy.deepcopy(net)).facts["step_in_sigmas"] == 1.0
 
 
 def test_more_allowance_gives_no_longer_file(convert: Convert) -> None:

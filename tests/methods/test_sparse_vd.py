@@ -10,7 +10,7 @@ from torch import nn
 import laconic
 from laconic.api import prepared
 from laconic.bayes.objective import WarmUp
-from laconic.bayes.prepare import posteriors_of
+from laconic.bayes.prepare import posteriors_of, sampling
 from laconic.errors import InputError, ScaleError
 from laconic.methods import Context, SparseVD
 from laconic.methods.masks import masks_of
@@ -186,3 +186,42 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         SparseVD(init_log_var=-30.0)
     with pytest.raises(InputError, match="noise_lr must be > 0"):
         SparseVD(noise_lr=0.0)
+
+
+def _held(method: SparseVD) -> nn.Module:
+    """A prepared network that has begun to hold: half of its first weight has a wide posterior."""
+    net = _prepared(method)
+    with torch.no_grad():
+        first = next(iter(posteriors_of(net).values()))
+        first.mean[:8] = 0.0
+    method.step(net, _at(net, 1))
+    return net
+
+
+def test_without_hold_noise_the_survivors_train_on_their_means_and_no_kl_counts() -> None:
+    method = SparseVD(hold_from=1.0, hold_noise=False, held_kl_weight=1.0)
+    net, x = _held(method).train(), digits()[0][:4]
+    masks = list(masks_of(net).values())
+    assert not masks[0].all()
+    assert torch.equal(net(x), net(x))
+    assert method.penalty(net, _at(net, 1)).item() == 0.0
+    noisy = _held(SparseVD(hold_from=1.0)).train()
+    assert not torch.equal(noisy(x), noisy(x))
+
+
+def test_noise_is_still_there_before_anything_is_held_and_for_prediction() -> None:
+    method = SparseVD(hold_from=1.0, hold_noise=False)
+    net, x = _prepared(method).train(), digits()[0][:4]
+    method.step(net, _at(net, 0.5))
+    assert not torch.equal(net(x), net(x))
+    held = _held(method).eval()
+    with sampling(held):
+        assert not torch.equal(held(x), held(x))
+
+
+def test_a_reloaded_network_goes_on_without_noise_where_it_had_none() -> None:
+    method, x = SparseVD(hold_from=1.0, hold_noise=False), digits()[0][:4]
+    held, fresh = _held(method).train(), _prepared(method).train()
+    fresh.load_state_dict(held.state_dict())
+    assert torch.equal(fresh(x), held(x))
+    assert torch.equal(fresh(x), fresh(x))

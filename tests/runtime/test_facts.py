@@ -144,10 +144,12 @@ def others() -> dict[str, list[tuple[PackedModel, list[AnyArray]]]]:
     }
 
 
-def searches(x: AnyArray) -> dict[str, list[Case]]:
-    """What looks for places; ``x`` is (2, 3, 6, 6)."""
-    grid, places = array((2, 4, 5, 2)), np.zeros((2, 3, 1, 6), np.int64)
-    size = {"size": (3, 4), "kernel": (2, 2)}
+def searches(x: AnyArray) -> dict[str, list[tuple[PackedModel, list[AnyArray]]]]:
+    """What looks for places; ``x`` is (2, 4, 6, 6)."""
+    grid, places = array((2, 4, 5, 2)), np.zeros((2, 4, 1, 6), np.int64)
+    plain = make_node("fold", (0,), size=(3, 4), kernel=(2, 2))
+    padded = make_node("fold", (0,), size=(3, 4), kernel=(2, 2), padding=(1, 0))
+    cubic = make_node("grid_sample", (0, 1), mode="cubic", padding="border", align=True)
     return {
         "topk": [
             _model(make_node("topk", (0,), k=4), [x], []),
@@ -155,26 +157,21 @@ def searches(x: AnyArray) -> dict[str, list[Case]]:
         ],
         "grid_sample": [
             _model(make_node("grid_sample", (0, 1)), [x, grid], []),
-            _model(
-                make_node("grid_sample", (0, 1), mode="cubic", padding="border", align=True), [x, grid], []
-            ),
+            _model(cubic, [x, grid], []),
         ],
         "scatter": [
             _model(make_node("scatter", (0, 1, 2), axis=2), [x, places, x[:, :, :1]], []),
             _model(make_node("scatter", (0, 1, 2), axis=2, reduce="max"), [x, places, x[:, :, :1]], []),
         ],
-        "fold": [
-            _model(make_node("fold", (0,), **size), [array((2, 12, 6))], []),
-            _model(make_node("fold", (0,), padding=(1, 0), **size), [array((2, 12, 12))], []),
-        ],
+        "fold": [_model(plain, [array((2, 12, 6))], []), _model(padded, [array((2, 12, 12))], [])],
         "atan": [_model(make_node("atan", (0,)), [x], [])],
     }
 
 
-def projected() -> Case:
+def projected() -> tuple[PackedModel, list[AnyArray]]:
     """An LSTM of 4 units, both ways, whose outputs are projected to 2."""
     shapes = [(16, 3), (16, 2), (16,), (16,), (2, 4)] * 2
-    tensors = [array(shape, 0.3) for shape in shapes]
+    tensors = [array(shape) * 0.3 for shape in shapes]
     refs = (0, None, None, *range(-1, -1 - len(tensors), -1))
     return _model(make_node("lstm", refs, bidirectional=True, projected=True), [array((2, 5, 3))], tensors)
 

@@ -147,3 +147,18 @@ def test_a_layer_without_a_range_is_named(digits: Digits) -> None:
     fewer = replace(digits.ready, graph=replace(graph, ranges=graph.ranges[1:]))
     named = [line for line in Network.from_packed(fewer, 1).layers if "no activation range" in line.reason]
     assert len(named) == 1 and named[0].way == "dense"
+
+
+@pytest.mark.parametrize("slopes", [[0.3], [0.25, -0.5, 0.0, 1.5]])
+def test_prelu_is_written_in_operations_that_run_fast(slopes: list[float]) -> None:
+    """Positive entries as they are, others times their slope; one slope can be a table in int8."""
+    slope = np.asarray(slopes, F32)
+    graph = Graph((ValueSpec("float32", (None, 4)),), (make_node("prelu", (0, -1), rank=2),), (1,))
+    model = PackedModel((RawTensor("s", slope),), graph)
+    found = [node.op_type for node in to_onnx(model).graph.node]
+    assert "PRelu" not in found and ("LeakyRelu" in found) == (len(slopes) == 1)
+    x = F32([[1, 2, 3, 4], [-1, -2, -3, -4], [0, 0, 0, 0], [np.inf] * 4, [-1e30] * 4, [np.nan] * 4])
+    got = np.asarray(Network.from_packed(model, 1)(x))
+    with np.errstate(invalid="ignore"):  # a slope of 0 times infinity
+        wanted = np.where(x > 0, x, slope * x)
+    assert np.allclose(got, wanted, rtol=1e-6, equal_nan=True)

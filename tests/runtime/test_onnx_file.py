@@ -40,7 +40,9 @@ def test_the_checker_accepts_it_and_another_session_agrees(name: str, tmp_path: 
     assert {entry.domain for entry in proto.opset_import} == {""}
     session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     x = example[:2].numpy()
-    np.testing.assert_array_equal(session.run(None, {"input": x})[0], load(tmp_path / "m.lac")(x))
+    np.testing.assert_array_equal(
+        session.run(None, {session.get_inputs()[0].name: x})[0], load(tmp_path / "m.lac")(x)
+    )
 
 
 def test_weights_keep_their_names() -> None:

@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.layers import LOCAL, Draws, NoiseSource, Variational, become, sampled_class
+from laconic.bayes.layers import (
+    Draws,
+    NoiseSource,
+    Sampling,
+    Variational,
+    become,
+    local_layers,
+    sampled_class,
+)
 from laconic.bayes.policy import Policy, Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.probe import Uses, check_model, observe
@@ -25,6 +33,7 @@ __all__ = [
     "deterministic_of",
     "make_bayesian",
     "means_only",
+    "mute",
     "plain_copy",
     "posteriors_of",
     "sampling",
@@ -50,14 +59,16 @@ def make_bayesian(
     noise: NoiseSource,
     select: Select | None = None,
     policy: Policy = Policy(),  # noqa: B008 - frozen
+    sampling: Sampling = "local",
 ) -> nn.Module:
     r"""A copy of ``model`` with a posterior :math:`N(w, e^{init\_log\_var})` around each present weight w.
 
     In training mode its forward pass samples, in eval mode it is the plain network's. ``example`` is one
     batch; it shows which layers run as layers (local reparameterisation) and which lend their weights to
-    others or run several times (drawn whole, once per pass). ``select(name, parameter)`` may leave weights
-    out; biases, what scales channels and frozen parameters are out already, and ``policy`` says what else
-    is out or in. ``model`` is left as it was.
+    others or run several times (drawn whole, once per pass). ``sampling`` says which layers use local
+    reparameterisation (:func:`~laconic.bayes.layers.local_layers`). ``select(name, parameter)`` may leave
+    weights out; biases, what scales channels and frozen parameters are out already, and ``policy`` says what
+    else is out or in. ``model`` is left as it was.
 
     Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
 
@@ -83,7 +94,7 @@ def make_bayesian(
             "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
             "for what is to count as a weight"
         )
-    _swap(net, chosen, uses, draws, init_log_var)
+    _swap(net, chosen, uses, draws, init_log_var, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
     return net
 
@@ -149,6 +160,14 @@ def sampling(net: nn.Module) -> Iterator[nn.Module]:
         draws.sampling = before
 
 
+def mute(net: nn.Module, muted: bool = True) -> None:
+    """Let a prepared network train on its posterior means, without noise (or with noise again).
+
+    :func:`sampling` still samples.
+    """
+    _prepared(net).draws.muted = muted
+
+
 @contextmanager
 def means_only(net: nn.Module) -> Iterator[nn.Module]:
     """Eval mode within the block: posterior means, running statistics. Each layer's mode comes back after."""
@@ -176,6 +195,7 @@ def _swap(
     uses: Uses,
     draws: Draws,
     init_log_var: float,
+    local: Mapping[type[nn.Module], type[Variational]],
 ) -> None:
     """Turn each chosen layer into its holder; tied parameters get one log variance, made once."""
     made: dict[int, nn.Parameter] = {}
@@ -185,7 +205,7 @@ def _swap(
                 made[id(mean)] = nn.Parameter(torch.full_like(mean, init_log_var).detach())
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
-        holder = LOCAL.get(type(module)) if alone and list(means) == ["weight"] else None
+        holder = local.get(type(module)) if alone and list(means) == ["weight"] else None
         if holder is None:
             holder = sampled_class(type(module), tuple(means))
             draws.watch(module)

@@ -111,13 +111,26 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "magnitude": {"": {"fit.epochs": 20}},
     **dict.fromkeys(("taylor", "filters", "apoz", "mean-activation", "fisher", "random"), _UNITS),
 }
+# Minutes rather than an hour: weights of convolutions are drawn once a step, and what is left after a third
+# of the epochs trains without noise (studies/results/demo/NOTES.md).
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "sparse-vd": {
         **_SPARSE_VD,
-        "fit.epochs": 20,
-        "warm_up.end": 4.0,
-        "hold_from": 11.0,
-        "reference.epochs": 3,
+        "kl_weight": 3.0,
+        "warm_up.end": 1.5,
+        "hold_from": 2.5,
+        "hold_noise": False,
+        "sampling": "mixed",
+        "grid.steps": [0.35, 0.5, 0.7, 1.0],
+        "grid.prices": [0.0, 0.04, 0.09],
+        "fit.epochs": 7,
+        "fit.lr": 0.003,
+        "fit.flat": 0.3,
+        "fit.warmup": 0.05,
+        "reference.epochs": 2,
+        "reference.lr": 0.003,
+        "reference.flat": 0.0,
+        "reference.warmup": 0.2,
     },
     "vnq": {"fit.epochs": 20, "reference.epochs": 3, "warm_up.start": 0.0, "warm_up.end": 5.0},
     "magnitude": {"fit.epochs": 8, "reference.epochs": 3},

@@ -19,6 +19,7 @@ from laconic.api import quantize_activations
 from laconic.cli.choices import NETWORKS, make_job, make_reference, pick
 from laconic.cli.loaders import Loader, Loaders, make_loaders
 from laconic.cli.own import call_own, own_function
+from laconic.cli.picture import write_picture
 from laconic.cli.readers import run_inspect
 from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
@@ -131,6 +132,8 @@ def finish_run(
     ratio = record.bytes_before / record.file_bytes
     print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
+    if request.picture:
+        print(write_picture(request, folder, record, job.method, model, small.module))
 
 
 def score_test(path: Path, data: str, test: Loader, model: nn.Module) -> dict[str, float]:

@@ -160,6 +160,13 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         default=None,
         help="remove units that are left without a weight: a physically smaller network",
     )
+    p.add_argument(
+        "--no-picture",
+        dest="picture",
+        action="store_false",
+        default=None,
+        help="draw no report.png (one is drawn where matplotlib is installed)",
+    )
     p.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     p.set_defaults(command=_compress)
 

@@ -34,6 +34,7 @@ OPTIONS = (
     "threads",
     "int8",
     "shrink",
+    "picture",
 )
 
 
@@ -52,6 +53,7 @@ class Request:
     threads: int | None = None
     int8: bool = False
     shrink: bool = False
+    picture: bool = True
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
         """What identifies the run: it must be the same on --resume.
@@ -103,6 +105,7 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         threads=threads,
         int8=bool(values.get("int8", False)),
         shrink=bool(values.get("shrink", False)),
+        picture=bool(values.get("picture", True)),
     )
 
 
@@ -200,7 +203,8 @@ def _check_options(path: str, tree: Mapping[str, Any]) -> None:
         known = ", ".join((*OPTIONS, "settings"))
         raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
     for name, value in tree.items():
-        kinds = {"seed": (int, "3"), "threads": (int, "3"), "int8": (bool, "true"), "shrink": (bool, "true")}
+        flags = dict.fromkeys(("int8", "shrink", "picture"), (bool, "true"))
+        kinds = {"seed": (int, "3"), "threads": (int, "3"), **flags}
         kind, example = kinds.get(name, (str, '"..."'))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
             raise InputError(

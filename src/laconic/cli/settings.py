@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from laconic.errors import InputError
 
@@ -77,6 +77,10 @@ def typed(value: Any, kind: Any, key: str) -> Any:
 def _typed(value: Any, kind: Any) -> Any:
     if get_origin(kind) in (Union, UnionType):
         return _first_that_fits(value, get_args(kind))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise TypeError("none of these words")
+        return value
     if get_origin(kind) is tuple:
         items = list(value) if isinstance(value, list | tuple) else [value]
         kinds = get_args(kind)
@@ -104,6 +108,8 @@ def _name(kind: Any) -> str:
     """An annotation in words: ``float or none``, ``numbers``."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_name(k) for k in get_args(kind))
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         if kinds[-1] is Ellipsis:
@@ -116,6 +122,8 @@ def _example(kind: Any, key: str) -> str:
     """What could stand there instead."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_example(k, key) for k in get_args(kind))
+    if get_origin(kind) is Literal:
+        return f"{key}={get_args(kind)[0]}"
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         count = 2 if kinds[-1] is Ellipsis else len(kinds)

@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
 from laconic.export.cures import cure_for
-from laconic.export.lowering import Call, Lowering, Ref, Rule, any_free, is_free, tensors_in
+from laconic.export.lowering import Call, Lowering, Ref, any_free, is_free, tensors_in
 from laconic.export.program import (
     Example,
     as_arguments,
@@ -26,29 +26,10 @@ from laconic.export.program import (
     taken_apart,
     traces,
 )
-from laconic.export.rules_elementwise import ELEMENTWISE_RULES
-from laconic.export.rules_index import INDEX_RULES
-from laconic.export.rules_layers import LAYER_RULES
-from laconic.export.rules_math import MATH_RULES
-from laconic.export.rules_order import ORDER_RULES
-from laconic.export.rules_scatter import SCATTER_RULES
-from laconic.export.rules_shapes import SHAPE_RULES
-from laconic.export.rules_sizes import SIZE_RULES
-from laconic.export.rules_windows import WINDOW_RULES
+from laconic.export.rules import RULES
 from laconic.export.signature import Dynamic, described, free_axes, input_names
 from laconic.records import Graph, Node, RawTensor
 
-RULES: Mapping[object, Rule] = {
-    **LAYER_RULES,
-    **MATH_RULES,
-    **SHAPE_RULES,
-    **SIZE_RULES,
-    **INDEX_RULES,
-    **ELEMENTWISE_RULES,
-    **ORDER_RULES,
-    **SCATTER_RULES,
-    **WINDOW_RULES,
-}
 # Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
 # tensors lie in memory, or matter in training only.
 _SEEN_IN_RESULT = (
@@ -56,6 +37,8 @@ _SEEN_IN_RESULT = (
     "layout", "device", "pin_memory", "memory_format", "non_blocking", "copy", "implicit",
     "momentum", "cudnn_enabled", "cudnn_enable", "scale_grad_by_freq", "sparse", "generator",
 )  # fmt: skip
+# A lone input of one of these names says nothing by it: the file calls it "input", which takes no bytes.
+_USUAL_NAMES = (("x",), ("input",))
 _SILENT = ("_assert", "sym_constrain_range", "_guards_fn", "assert_tensor_metadata")
 
 
@@ -120,7 +103,10 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
     names = shared_names(copied)
     failure: CaptureError | None = None
     for program, notes in traces(flat(copied), arguments, free):
-        low = Lowering(axis_names={} if free is None else free.names, input_names=inputs)
+        low = Lowering(
+            axis_names={} if free is None else free.names,
+            input_names=() if free is None and inputs in _USUAL_NAMES else inputs,
+        )
         try:
             results = _lower(_without_unknown(program), low, names)
         except _NoRule:

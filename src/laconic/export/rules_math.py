@@ -113,9 +113,8 @@ def _relu(low: Lowering, call: Call) -> Ref:
 
 
 def _rsub(low: Lowering, call: Call) -> Ref:
-    right = call.get("self")
-    if call.get("alpha", 1) != 1:
-        right = binary(low, "mul", right, call.get("alpha"), call.dtype)
+    right, alpha = call.get("self"), call.get("alpha", 1)
+    right = right if alpha == 1 else binary(low, "mul", right, alpha, call.dtype)
     return binary(low, "sub", call.get("other"), right, call.dtype)
 
 

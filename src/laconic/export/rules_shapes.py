@@ -371,4 +371,4 @@ SHAPE_RULES: Mapping[object, Rule] = {
     aten.einsum: _einsum,
     aten.cumsum: _cumsum,
 }
-"""``aten`` operation -> rule. What is missing is decomposed by PyTorch first, then refused."""
+"""``aten`` operation -> rule."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,16 @@ from laconic.export.build import build_packed
 from laconic.methods.contract import Compressed, Judge, Score
 from laconic.pack import coded_bytes, encode
 from laconic.progress import steps
-from laconic.quantize.rate_distortion import RateDistortion, quantize
+from laconic.quantize.rate_distortion import RateDistortion, quantize, rate_bits
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
 from laconic.sparsify.dead import alive_parameters
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
+
+# Weights of a network up to which every candidate's bytes are counted by coding it, which takes some seconds
+# for each million. In larger ones candidates are ranked by an estimate.
+COUNTED_UP_TO = 2**20
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,17 @@ def within(nll: float, before: float, share: float) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to quantise: its settings, tensors, estimated bytes and validation score."""
+    """One way to quantise: its settings, tensors, bytes and validation score.
+
+    ``counted``: whether ``bytes`` were counted by coding the tensors, or estimated from their statistics.
+    """
 
     step: float
     price: float
     tensors: Mapping[str, IntTensor]
     bytes: int
     score: Score | None
+    counted: bool = True
 
 
 def choose_grid(
@@ -99,7 +107,7 @@ def choose_grid(
     beside = 0
     if judge is not None and judge.target.max_bytes is not None:
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
-    best = cheapest(candidates, choice, judge, before, beside)
+    best = _cheapest_counted(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
     if before is not None:
         facts["pruned_validation_error"] = before.error
@@ -131,19 +139,47 @@ def _without_dead(
 def _candidates(
     plain: nn.Module, stats: Mapping[str, WeightStats], keeps: Masks, choice: GridChoice, judge: Judge | None
 ) -> list[Candidate]:
-    """All pairs of step and price, or the finest alone when nobody can judge."""
+    """All pairs of step and price, or the finest alone (whose bytes nobody asks for) without a judge."""
     pairs = list(itertools.product(sorted(choice.steps), sorted(choice.prices)))
     if judge is None:
-        pairs = pairs[:1]
-    found = []
+        step, price = pairs[0]
+        tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
+        return [Candidate(step, price, tensors, 0, None, counted=False)]
+    counted = sum(s.mean.size for s in stats.values()) <= COUNTED_UP_TO
+    found: list[Candidate] = []
     with steps("grids", len(pairs)) as advance:
         for step, price in pairs:
             tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
             load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
-            size = sum(coded_bytes(t) for t in tensors.values())
-            found.append(Candidate(step, price, tensors, size, judge.evaluate(plain) if judge else None))
+            size = _coded_bytes(tensors) if counted else _estimated_bytes(tensors)
+            found.append(Candidate(step, price, tensors, size, judge.evaluate(plain), counted))
             advance()
     return found
+
+
+def _coded_bytes(tensors: Mapping[str, IntTensor]) -> int:
+    return sum(coded_bytes(t) for t in tensors.values())
+
+
+def _estimated_bytes(tensors: Mapping[str, IntTensor]) -> int:
+    return math.ceil(sum(rate_bits(t.integers) for t in tensors.values()) / 8)
+
+
+def _cheapest_counted(
+    candidates: list[Candidate],
+    choice: GridChoice,
+    judge: Judge | None,
+    before: Score | None,
+    bytes_beside: int,
+) -> Candidate:
+    """The cheapest (see :func:`cheapest`); under a target in bytes, its own are counted, not estimated."""
+    left = list(candidates)
+    while True:
+        best = cheapest(left, choice, judge, before, bytes_beside)
+        if best.counted or judge is None or judge.target.max_bytes is None:
+            return best
+        counted = replace(best, bytes=_coded_bytes(best.tensors), counted=True)
+        left = [counted if c is best else c for c in left]
 
 
 def on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, price: float) -> IntTensor:

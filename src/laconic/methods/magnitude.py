@@ -92,6 +92,10 @@ class MagnitudePruning:
             for name, weight in weights.items():
                 weight.mul_(masks[name])
 
+    def weights_left(self, module: nn.Module) -> dict[str, int]:
+        """Weights of each tensor that are not cut yet."""
+        return {name: int(mask.sum()) for name, mask in masks_of(module).items()}
+
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Cut to the final sparsity and quantise the survivors."""
         kept = context.policy.keeps

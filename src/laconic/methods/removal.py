@@ -30,6 +30,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
 
     Raises InputError without an example input. What is not dead, or cannot shrink, stays.
 
+    >>> import torch
     >>> from laconic.records import UniformGrid
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> with torch.no_grad():

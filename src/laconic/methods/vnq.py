@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
+from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import WarmUp, check_kl_weight
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
@@ -52,7 +53,7 @@ class VNQ:
     ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
     ``tried_thresholds``: further ones; of those whose validation error is at most ``max_drop`` points above
     that of ``threshold``, ``convert`` takes the one with the best validation likelihood (the lower on a tie).
-    ``warm_up``: epochs between which the KL's factor rises from 0 to 1.
+    ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``sampling``: as in ``SparseVD``.
 
     >>> VNQ.evenly(5).levels
     (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -71,6 +72,7 @@ class VNQ:
     noise_lr: float = 1.0
     log_var_bounds: tuple[float, float] = (-10.0, 1.0)
     bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
+    sampling: Sampling = "local"
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
@@ -89,6 +91,7 @@ class VNQ:
         for threshold in (*self.tried_thresholds, *(() if self.threshold is None else (self.threshold,))):
             check_threshold(threshold)
         check_bits(self.bias_bits)
+        local_layers(self.sampling)
 
     @classmethod
     def ternary(cls, **settings: Any) -> VNQ:
@@ -113,6 +116,7 @@ class VNQ:
             example=example,
             init_log_var=self.init_log_var,
             noise=context.noise,
+            sampling=self.sampling,
             policy=context.policy,
         )
         for index, q in enumerate(posteriors_of(net).values()):

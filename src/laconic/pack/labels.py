@@ -94,8 +94,9 @@ def _get_axes(source: Reader, inputs: Sequence[ValueSpec], limits: Limits) -> tu
         if number > count:
             raise CorruptFileError(f"graph section: axis {number} comes before axis {number - 1}")
         numbers.append(number)
-        count = max(count, number + 1)
-    limits.check("named axes of the graph", count, limits.nodes)
+        if number == count:
+            count += 1
+            limits.check("named axes of the graph", count, limits.nodes)
     if not numbers:
         raise CorruptFileError("graph section: axes are named and no dimension is free")
     names = _get_names(source, count, "axes")

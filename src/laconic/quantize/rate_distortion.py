@@ -14,7 +14,9 @@ overall density) and, if not, which level. A few alternations of choosing and re
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,8 @@ from laconic.records import IntArray, WeightStats
 
 BoolArray = npt.NDArray[np.bool_]
 DoubleArray = npt.NDArray[np.float64]
+
+_ODDS = (1e-6, 0.98)  # bounds of a chance to be non-zero: nothing is impossible, and nothing certain
 
 
 @dataclass(frozen=True)
@@ -52,49 +56,81 @@ def quantize(stats: WeightStats, keep: BoolArray, step: float, config: RateDisto
     matrix = keep.reshape(shape[0] if keep.ndim > 1 else 1, -1)
     where = np.nonzero(matrix)
     means = stats.mean.reshape(matrix.shape)[where].astype(np.float64)
-    precision = 1.0 / np.maximum(stats.variance.reshape(matrix.shape)[where].astype(np.float64), 1e-30)
+    rounded = np.rint(means / step)
     integers = np.zeros(matrix.shape, dtype=np.int32)
-    integers[where] = np.rint(means / step)
+    integers[where] = rounded
     if config.price > 0:
+        live = rounded != 0  # what rounds to zero stays there: all other choices lie between
+        rows, columns = (index[live] for index in where)
+        variances = stats.variance.reshape(matrix.shape)[rows, columns].astype(np.float64)
+        weights = _Weights(means[live], 1.0 / np.maximum(variances, 1e-30), rounded[live], rows, columns)
         for _ in range(config.iterations):
-            integers[where] = _choose(means, precision, step, config.price, integers, where)
+            chosen = _choose(weights, step, config.price, integers)
+            if np.array_equal(chosen, integers[rows, columns]):
+                break
+            integers[rows, columns] = chosen
     return integers.reshape(shape)
 
 
-def _choose(
-    means: DoubleArray,
-    precision: DoubleArray,
-    step: float,
-    price: float,
-    integers: IntArray,
-    where: tuple[npt.NDArray[np.intp], ...],
-) -> DoubleArray:
-    """One alternation: count the present integers, then let each kept weight choose again."""
+class _Weights(NamedTuple):
+    """The weights that have a choice: means, inverse variances, nearest grid points, and where they stand."""
+
+    means: DoubleArray
+    precision: DoubleArray
+    nearest: DoubleArray
+    rows: npt.NDArray[np.intp]
+    columns: npt.NDArray[np.intp]
+
+
+def rate_bits(integers: IntArray) -> float:
+    r"""Code length of a tensor's integers under its own statistics, in bits: :math:`-\sum \log_2 P(q)`.
+
+    The same model as in :func:`quantize`: zero or not by row and column, then which level. Tables are not
+    counted.
+
+    >>> rate_bits(np.int32([[1, -1, 1, -1], [-1, 1, -1, 1]])) < 8.5
+    True
+    """
+    matrix = integers.reshape(integers.shape[0] if integers.ndim > 1 else 1, -1)
+    if not matrix.any():
+        return 0.0
+    nonzero = matrix != 0
+    by_row, by_column = _nonzero_factors(matrix)
+    odds = np.clip(np.outer(by_row, by_column), *_ODDS)
+    level_nats, half = _level_nats(matrix)
+    nats = -np.log(np.where(nonzero, odds, 1.0 - odds)).sum()
+    return float(nats + level_nats[matrix[nonzero] + half].sum()) / math.log(2.0)
+
+
+def _choose(weights: _Weights, step: float, price: float, integers: IntArray) -> DoubleArray:
+    """One alternation: count the present integers, then let each weight choose again."""
+    means, precision = weights.means, weights.precision
     if not integers.any():
         return np.zeros(means.shape)
-    odds = _nonzero_probability(integers)[where]
-    log_odds, half_precision = np.log(odds), 0.5 * precision
+    by_row, by_column = _nonzero_factors(integers)
+    odds = np.clip(by_row[weights.rows] * by_column[weights.columns], *_ODDS)
     level_nats, half = _level_nats(integers)
-    nearest = np.clip(np.rint(means / step), -half, half)
+    nearest = np.clip(weights.nearest, -half, half)
     inward = nearest - np.sign(nearest)
     best = np.zeros(means.shape)
-    best_cost = half_precision * means**2 - price * np.log1p(-odds)
+    best_cost = 0.5 * precision * means**2 - price * np.log1p(-odds)
+    log_odds = np.log(odds)
     for candidate in (inward, nearest):
         rate = level_nats[candidate.astype(np.int64) + half] - log_odds
-        cost = half_precision * (means - candidate * step) ** 2 + price * rate
+        cost = 0.5 * precision * (means - candidate * step) ** 2 + price * rate
         better = (cost < best_cost) & (candidate != 0)
         best_cost = np.where(better, cost, best_cost)
         best = np.where(better, candidate, best)
     return best
 
 
-def _nonzero_probability(integers: IntArray) -> DoubleArray:
-    """P(weight is not zero) as row density x column density / density, kept inside (0, 1)."""
+def _nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
+    """P(weight is not zero) as row density x column density / density: a factor by row, one by column."""
     nonzero = integers != 0
     rows, columns = nonzero.shape
-    by_row = (nonzero.sum(1, keepdims=True) + 0.3) / columns
-    by_column = (nonzero.sum(0, keepdims=True) + 0.3) / rows
-    return np.asarray(np.clip(by_row * by_column / nonzero.mean(), 1e-6, 0.98))
+    by_row = (nonzero.sum(1) + 0.3) / columns
+    by_column = (nonzero.sum(0) + 0.3) / rows
+    return by_row / nonzero.mean(), by_column
 
 
 def _level_nats(integers: IntArray) -> tuple[DoubleArray, int]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from laconic.errors import LaconicError
 from laconic.pack.limits import Limits
 from laconic.runtime import frames
+
+if TYPE_CHECKING:
+    from laconic.runtime.network import Network
 
 SLACK = 2**30
 """Address space for threads' stacks and for what allocators keep, beside what the limits count."""
@@ -27,13 +30,9 @@ def main() -> None:
         try:
             if network is None:
                 network = _loaded(data, limits, said["options"])
-                inputs = [[spec.dtype, list(spec.shape)] for spec in network.inputs]
-                frames.put(
-                    answers, {"inputs": inputs, "outputs": network.outputs, "text": network.describe()}
-                )
+                frames.put(answers, _about(network))
             else:
-                result = network(*arrays)
-                frames.put(answers, {}, result if isinstance(result, tuple) else (result,))
+                frames.put(answers, {}, network.run(tuple(arrays)))
         except LaconicError as error:
             frames.put(answers, {"error": type(error).__name__, "message": str(error)})
         except MemoryError:
@@ -46,14 +45,25 @@ def main() -> None:
             return
 
 
-def _loaded(data: bytes, limits: Limits, options: dict[str, Any]) -> Any:
+def _about(network: Network) -> dict[str, Any]:
+    """What the other process is told of a network: types, shapes and names."""
+    return {
+        "inputs": [[spec.dtype, list(spec.shape), spec.name, list(spec.axes)] for spec in network.inputs],
+        "outputs": list(network.output_names),
+        "keyed": network.keyed,
+        "text": network.describe(),
+    }
+
+
+def _loaded(data: bytes, limits: Limits, options: dict[str, Any]) -> Network:
     """The network, in a process that may not take much more than the limits say."""
     import onnxruntime  # noqa: F401 - its own memory is not the file's
 
     from laconic.runtime.network import load
 
     _restrict(limits.allowed_memory(len(data)) + limits.call_memory + SLACK)
-    return load(data, limits=limits, **options)
+    network: Network = load(data, limits=limits, **options)
+    return network
 
 
 def _restrict(room: int) -> None:

@@ -18,6 +18,7 @@ from laconic.pack.limits import Limits
 from laconic.pack.ops import DTYPES
 from laconic.records import AnyArray, ValueSpec
 from laconic.runtime import frames
+from laconic.runtime.named import Returned, in_order, returned
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from laconic.runtime.child import main; main()"
@@ -50,18 +51,22 @@ class IsolatedNetwork:
         self._end = weakref.finalize(self, _end, self._child)
         said, _ = self._ask("loading it", {"limits": asdict(limits), "options": options}, data=data)
         try:
-            self.inputs = tuple(ValueSpec(str(kind), tuple(shape)) for kind, shape in said["inputs"])
-            self.outputs = int(said["outputs"])
+            self.inputs = tuple(_spec(*parts) for parts in said["inputs"])
+            self.output_names = tuple(map(str, said["outputs"]))
+            self.outputs = len(self.output_names)
+            self._keyed = bool(said["keyed"])
             self._text = str(said["text"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, InputError) as error:
             self.close()
             raise IsolatedError(f"the process that reads the file sent what is no answer: {error}") from error
 
-    def __call__(self, *arrays: AnyArray) -> AnyArray | tuple[AnyArray, ...]:
-        """Run the network; one array, or a tuple when the network has several outputs.
+    def __call__(self, *arrays: AnyArray, **named: AnyArray) -> Returned:
+        """Run the network; inputs in order, or by their names, outputs as the module returned them.
 
         Raises what :class:`laconic.runtime.Network` raises, and ``IsolatedError`` when the child has ended.
         """
+        if named:
+            arrays = in_order([spec.name for spec in self.inputs], arrays, named)
         for k, array in enumerate(arrays):
             kind = str(getattr(array, "dtype", type(array).__name__))
             if kind not in DTYPES:
@@ -69,7 +74,12 @@ class IsolatedNetwork:
                     f"input {k} must be an array of {', '.join(DTYPES)}, got {kind}. Cure: x.astype"
                 )
         _, results = self._ask("a call", {}, arrays)
-        return results[0] if len(results) == 1 else tuple(results)
+        if len(results) != self.outputs:
+            self.close()
+            raise IsolatedError(
+                f"the process that runs the file sent {len(results)} of {self.outputs} outputs"
+            )
+        return returned(self.output_names if self._keyed else (), results)
 
     def describe(self) -> str:
         """How the network runs, in words (see :meth:`laconic.runtime.Network.describe`)."""
@@ -125,6 +135,11 @@ class IsolatedNetwork:
             f"the process that ran the file ended with status {self._child.returncode} in {what}. "
             "Cure: do not use this file; one that is right runs with isolated=False, too"
         )
+
+
+def _spec(kind: str, shape: list[int | None], name: str, axes: list[str]) -> ValueSpec:
+    """An input as the child tells it."""
+    return ValueSpec(str(kind), tuple(shape), str(name), tuple(map(str, axes)))
 
 
 def _error(answer: dict[str, Any]) -> LaconicError:

@@ -24,6 +24,7 @@ from laconic.runtime.engines import (
     installed,
 )
 from laconic.runtime.forks import never_clean_up, watch
+from laconic.runtime.named import in_order, returned
 from laconic.runtime.origin import Origin
 from laconic.runtime.packages import runners_needed
 from laconic.runtime.precision import Precision, with_precision
@@ -56,7 +57,7 @@ class Network:
         named = zip(graph.inputs, graph.input_names, strict=True)
         self.inputs: tuple[ValueSpec, ...] = tuple([replace(spec, name=name) for spec, name in named])
         self.output_names: tuple[str, ...] = graph.result_names
-        self._keyed = graph.keyed
+        self.keyed = graph.keyed
         self._limits = limits
         # type and all sizes but the first, where only the first is free
         self._expected = tuple(
@@ -70,7 +71,7 @@ class Network:
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
         self._quick = (
             self._assembly.quick
-            if self._assembly and len(self.inputs) == self.outputs == 1 and not self._keyed
+            if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
         watch(self)
@@ -124,26 +125,12 @@ class Network:
         )
 
     def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
-        """The inputs in the network's order: those given by position, then those given by name.
-
-        Raises ``InputError`` for a name that no input has, or has already been given by position.
-        """
-        names = [spec.name for spec in self.inputs]
-        rest = names[len(arrays) :]
-        for name in named:
-            if name not in rest:
-                reason = "was given by position already" if name in names else "is no input"
-                raise InputError(f"{name!r} {reason}; the network's inputs are, in order: {', '.join(names)}")
-        missing = [name for name in rest if name not in named]
-        if missing:
-            raise InputError(f"input {missing[0]!r} is missing; the inputs are, in order: {', '.join(names)}")
-        return (*arrays, *(named[name] for name in rest))
+        """The inputs in the network's order (see :func:`laconic.runtime.named.in_order`)."""
+        return in_order([spec.name for spec in self.inputs], arrays, named)
 
     def returned(self, results: Sequence[AnyArray]) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
         """The outputs as the module returned them: alone, as a tuple, or by their names."""
-        if self._keyed:
-            return dict(zip(self.output_names, results, strict=True))
-        return results[0] if self.outputs == 1 else tuple(results)
+        return returned(self.output_names if self.keyed else (), results)
 
     def _as_expected(self, arrays: tuple[AnyArray, ...]) -> bool:
         """The quick half of the check: types and shapes as expected, the first axis alone being free."""

@@ -109,10 +109,10 @@ class _Search:
         silent = tuple(name for name in seen.silent if name not in self.always)
         if not owners <= set(silent) or not self._listens(seen.result):
             return None
-        for branch in (Branch(silent, seen.unread), Branch(silent)):
-            if self._closes({group.name: branch}, seen):
-                return branch
-        return None
+        least, most = Branch(silent), Branch(silent, seen.unread)
+        if not self._closes({group.name: least}, seen):
+            return None
+        return most if self._closes({group.name: most}, seen) else least
 
     def exact(self, branches: Mapping[str, Branch]) -> bool:
         """Whether all of these may go together."""

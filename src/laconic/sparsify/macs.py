@@ -63,6 +63,7 @@ def weight_macs(module: nn.Module, coupling: Coupling, example: Any) -> WeightMa
 
     ``example`` is as for :func:`laconic.sparsify.find_groups`.
 
+    >>> import torch
     >>> from laconic.sparsify import find_groups
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2))
     >>> macs = weight_macs(net, find_groups(net, torch.zeros(2, 1, 4, 4)), torch.zeros(2, 1, 4, 4))

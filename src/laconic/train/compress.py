@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from laconic.modules import plain_network
 from laconic.records import RunRecord
 from laconic.train.evaluate import Loss, check_labels, evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.history import recorder
 from laconic.train.layout import plain
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.record import layer_records, to_json, versions
@@ -121,7 +122,6 @@ def run_job(
         model, job.method, example, data_size=size, seed=job.seed, total_steps=steps, keep=job.keep
     )
     checkpoint = folder.path(CHECKPOINT) if folder else None
-    log = folder.log if folder else lambda text: None
     fit(
         net,
         train,
@@ -130,11 +130,29 @@ def run_job(
         loss=loss,
         checkpoint=checkpoint,
         progress=show,
-        on_epoch=lambda epoch, value: log(f"epoch {epoch + 1}/{job.fit.epochs} loss {value:.5f}"),
+        on_epoch=_watcher(net, validate, job, loss, folder),
     )
     show.say("choosing the grid on the validation split")
     small = api.convert(net, Judge(lambda m: evaluate(m, validate, loss), original, job.target))
     return _with_facts(small, original, size, notes, count_weights(model))
+
+
+def _watcher(
+    net: nn.Module, validate: Loader, job: Job, loss: Loss, folder: RunFolder | None
+) -> Callable[[int, float], None]:
+    """What is told of an epoch: a line in the run's log, a row of its history; nothing without a folder."""
+    if folder is None:
+        return lambda epoch, value: None
+    add: Callable[[int, float], None] | None = None
+
+    def watch(epoch: int, value: float) -> None:
+        nonlocal add
+        folder.log(f"epoch {epoch + 1}/{job.fit.epochs} loss {value:.5f}")
+        if add is None:  # the first epoch after a resumption tells how many stand
+            add = recorder(net, job.method, lambda m: evaluate(m, validate, loss), folder, epoch)
+        add(epoch, value)
+
+    return watch
 
 
 def _where_it_is(model: nn.Module, fit: FitConfig) -> FitConfig:

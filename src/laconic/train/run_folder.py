@@ -22,7 +22,10 @@ REFERENCE = "reference.pt"
 REFERENCE_CHECKPOINT = "reference-checkpoint.pt"
 MODEL_FILE = "model.lac"
 RECORD_FILE = "record.json"
-_WORK = (LOG, CHECKPOINT, REFERENCE, REFERENCE_CHECKPOINT, MODEL_FILE, RECORD_FILE)
+HISTORY = "history.json"
+REPORT_FILE = "report.json"
+PICTURE_FILE = "report.png"
+_WORK = (LOG, CHECKPOINT, REFERENCE, REFERENCE_CHECKPOINT, MODEL_FILE, RECORD_FILE, HISTORY)
 RESUME = "go on with --resume"
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from laconic.export import build_packed
-from laconic.runtime import Network, calibrate
+from laconic.runtime import Network, calibrate, to_onnx
 from laconic.runtime.precision import with_precision
 from tests.helpers.networks import seeded
 
@@ -64,3 +64,28 @@ def test_a_transposed_convolution_without_a_kernel() -> None:
         ("2.weight", (4, 64)),
     ]
     assert all(line.reason == "float32: the runtime has no int8 kernel for it" for line in network.layers)
+
+
+class Attention(nn.Module):
+    """Self-attention over time and a linear layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.fc(self.attend(x, x, x, need_weights=False)[0])
+        return y
+
+
+def test_the_linear_parts_of_an_attention_run_in_int8() -> None:
+    """Queries, keys and values, the output's projection: softmax and its two products stay float32."""
+    x = np.random.default_rng(0).normal(size=(4, 5, 8)).astype(F32)
+    model = calibrate(build_packed(seeded(Attention).eval(), {}, torch.from_numpy(x[:2]))[0], [(x,)])
+    network = Network.from_packed(model, 1)
+    assert not network.layers
+    weights = [t for t in to_onnx(model, "int8").graph.initializer if t.data_type == 3 and len(t.dims) == 2]
+    assert sorted(tuple(t.dims) for t in weights) == [(8, 3), (8, 8), (8, 24)]
+    wanted = np.asarray(Network.from_packed(with_precision(model, "fp32"), 1)(x))
+    assert np.abs(np.asarray(network(x)) - wanted).max() < 0.05 * np.abs(wanted).max()

@@ -21,7 +21,8 @@ LOG_VAR = "_log_var"
 class Draws:
     """One prepared network's randomness, shared by all its holders.
 
-    ``noise`` is the source; ``sampling`` makes layers in eval mode sample too (Monte Carlo prediction).
+    ``noise`` is the source; ``sampling`` makes layers in eval mode sample too (Monte Carlo prediction);
+    ``muted`` makes layers in training mode compute with the means.
     Between :meth:`open` and :meth:`close`, which hooks call around a forward pass, a whole-weight draw is
     made once and kept, so that all uses of a weight in one pass see the same one.
     """
@@ -29,12 +30,13 @@ class Draws:
     def __init__(self, noise: NoiseSource) -> None:
         self.noise = noise
         self.sampling = False
+        self.muted = False
         self._depth = 0
         self._drawn: dict[int, Tensor] = {}
 
     def active(self, module: nn.Module) -> bool:
-        """Whether this layer samples now: in training, or anywhere under ``sampling``."""
-        return module.training or self.sampling
+        """Whether this layer samples now: in training (unless muted), or anywhere under ``sampling``."""
+        return (module.training and not self.muted) or self.sampling
 
     def weight(self, module: nn.Module, mean: Tensor, log_var: Tensor) -> Tensor:
         """The present pass's draw of a weight; its mean outside a pass and in eval mode."""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from laconic.runtime.kernels import KernelMatrix
 
-_MOST_ROWS = 256
-
 Values = MutableMapping[str, AnyArray]
 
 
@@ -144,14 +142,10 @@ class Cutter:
         return all(name in self._types and self._types[name].elem_type for name in made)
 
     def rows_of(self, name: str) -> int:
-        """The rows that a value gives a linear layer for each sample; unknown sizes count as one.
-
-        256 at most: what is fastest for those is for more, and a file may claim any number.
-        """
+        """The rows that a value gives a linear layer for each sample; unknown sizes count as one."""
         found = self._types.get(name)
         dims = found.shape.dim[:-1] if found is not None else ()
-        rows: int = math.prod(d.dim_value for d in dims if d.dim_value > 0)
-        return min(_MOST_ROWS, rows)
+        return math.prod(d.dim_value for d in dims if d.dim_value > 0)
 
     def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, KernelMatrix]) -> list[Step]:
         """The whole graph in order; :meth:`knows_types` must hold."""

@@ -83,7 +83,7 @@ def walk(
         if rule is None:
             raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
         try:
-            at_sizes = with_sizes(_sized(node, free), known)
+            at_sizes = with_sizes(_sized(graph, node, free), known)
             found = rule(at_sizes, given)
             _check(found)
             number = number_of(node, given, known)
@@ -115,12 +115,13 @@ def _free_size(graph: Graph, shapes: Sequence[Shape]) -> int | None:
     return None
 
 
-def _sized(node: Node, free: int | None) -> Node:
+def _sized(graph: Graph, node: Node, free: int | None) -> Node:
     """A node that stretches to the inputs' free size, with that size said."""
     if node.op != "expand" or -1 not in ints_of(node, "shape"):
         return node
     if free is None:
-        raise CorruptFileError("it reads the free dimension, and the graph's inputs have none, or several")
+        many = "several" if len(graph.free_axes) > 1 else "none"
+        raise CorruptFileError(f"the graph reads the free dimension, and its inputs have {many}")
     shape = tuple(free if size == -1 else size for size in ints_of(node, "shape"))
     return replace(node, attrs={**node.attrs, "shape": shape})
 

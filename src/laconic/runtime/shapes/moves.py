@@ -104,7 +104,7 @@ def _stack(node: Node, given: Given) -> tuple[Shape, ...]:
 def _expand(node: Node, given: Given) -> tuple[Shape, ...]:
     """The free size is filled in before (see ``follow``)."""
     shape = ints_of(node, "shape")
-    require(min(shape, default=1) > 0, f"{shape} is no shape")
+    require(min(shape, default=0) >= 0, f"{shape} is no shape")
     return (broadcast(present(given, 0), shape),)
 
 

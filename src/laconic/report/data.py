@@ -1,0 +1,142 @@
+"""What the picture of a run shows, as plain numbers: a record and a history in, one frozen record out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from laconic.errors import RunFolderError
+from laconic.records import AnyArray, LayerRecord, RunRecord
+
+MOST_FILTERS = 64
+MOST_SIDE = 11
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One number an epoch; ``epochs`` count from 1."""
+
+    epochs: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the picture of a run shows.
+
+    ``title``: the network, its data and the method. Errors are percent; the test's are None without a test
+    set. ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``: what the
+    file holds beside tensors. ``left``: by tensor, the share of weights left after each epoch. ``snr``: a
+    histogram of posterior signal-to-noise ratios for each epoch, its bins ``snr_bins`` = (first, last, width)
+    in powers of ten, with the ``cut`` below which a weight goes. ``filters``: the first convolution's kernels
+    before and after, or None.
+    """
+
+    title: str
+    bytes_before: int
+    file_bytes: int
+    validation_error: tuple[float, float]
+    test_error: tuple[float, float] | None
+    rows: tuple[tuple[str, int, int, int, int], ...]
+    other_bytes: int
+    error_curve: Curve
+    left: Mapping[str, Curve]
+    snr: tuple[tuple[int, ...], ...]
+    snr_bins: tuple[float, float, float]
+    cut: float | None
+    filters: tuple[tuple[tuple[tuple[float, ...], ...], ...], ...] | None
+
+
+def gather(
+    title: str,
+    record: RunRecord,
+    history: Mapping[str, Any],
+    *,
+    filters: tuple[AnyArray, AnyArray] | None = None,
+    cut: float | None = None,
+) -> Report:
+    """The report of a run from its record, its ``history.json`` and the first layer's kernels.
+
+    ``filters``: (before, after), each (filters, channels, height, width); more than 64 or larger than 11
+    pixels are left out. ``cut``: the signal-to-noise ratio below which a weight goes.
+    """
+    epochs: Sequence[Mapping[str, Any]] = history.get("epochs", ())
+    number = tuple(int(row["epoch"]) for row in epochs)
+    weights = {layer.name: layer.weights for layer in record.layers}
+    metrics = record.metrics
+    return Report(
+        title=title,
+        bytes_before=record.bytes_before,
+        file_bytes=record.file_bytes,
+        validation_error=(
+            100 * metrics.get("original_validation_error", 0.0),
+            100 * metrics.get("validation_error", 0.0),
+        ),
+        test_error=_test_error(metrics),
+        rows=tuple(_row(layer) for layer in record.layers),
+        other_bytes=record.file_bytes - sum(layer.bytes_after for layer in record.layers),
+        error_curve=Curve(number, tuple(100 * float(row["validation_error"]) for row in epochs)),
+        left=_left(epochs, number, weights),
+        snr=tuple(tuple(row["snr_counts"]) for row in epochs if row["snr_counts"]),
+        snr_bins=tuple(history.get("snr_bins", (0.0, 0.0, 1.0))),
+        cut=cut,
+        filters=_filters(filters),
+    )
+
+
+def _test_error(metrics: Mapping[str, float]) -> tuple[float, float] | None:
+    if "original_test_error" not in metrics or "test_error_percent" not in metrics:
+        return None
+    return 100 * metrics["original_test_error"], metrics["test_error_percent"]
+
+
+def _row(layer: LayerRecord) -> tuple[str, int, int, int, int]:
+    return layer.name, layer.weights, layer.nonzeros, layer.bytes_before, layer.bytes_after
+
+
+def _left(
+    epochs: Sequence[Mapping[str, Any]], number: tuple[int, ...], weights: Mapping[str, int]
+) -> dict[str, Curve]:
+    """The share of each tensor's weights that is left, for tensors that every epoch names."""
+    names = [n for n in weights if epochs and all(n in row["weights_left"] for row in epochs)]
+    return {
+        n: Curve(number, tuple(row["weights_left"][n] / max(1, weights[n]) for row in epochs)) for n in names
+    }
+
+
+def _filters(pair: tuple[AnyArray, AnyArray] | None) -> Any:
+    """Kernels as nested tuples: before and after, each averaged over its input channels."""
+    if pair is None or pair[0].shape != pair[1].shape or pair[0].ndim != 4:
+        return None
+    if len(pair[0]) > MOST_FILTERS or max(pair[0].shape[2:]) > MOST_SIDE:
+        return None
+    return tuple(
+        tuple(tuple(tuple(float(v) for v in row) for row in kernel) for kernel in np.mean(side, axis=1))
+        for side in pair
+    )
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Plain JSON-able data."""
+    return asdict(report)
+
+
+def from_json(data: Mapping[str, Any]) -> Report:
+    """The inverse of :func:`to_json`; raises RunFolderError on a field that is missing or unknown."""
+    try:
+        curves = {name: _curve(curve) for name, curve in data["left"].items()}
+        tuples = {key: _tuples(value) for key, value in data.items() if isinstance(value, list)}
+        return Report(**{**data, **tuples, "left": curves, "error_curve": _curve(data["error_curve"])})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"not a report: {error}. Cure: use the report.json that a run wrote") from error
+
+
+def _curve(data: Mapping[str, Any]) -> Curve:
+    return Curve(tuple(data["epochs"]), tuple(data["values"]))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,232 @@
+"""The picture of a run: where the bytes went, what training pruned, and what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from laconic.errors import InputError
+from laconic.files import write_bytes
+from laconic.report.data import Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with every common colour blindness, and in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY, INK, CUT = "#9AA0A6", "#202124", "#D55E00"
+DPI = 130
+_STYLE: Any = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#5F6368",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": "#5F6368",
+    "ytick.color": "#5F6368",
+    "legend.frameon": False,
+}
+
+
+def draw(report: Report, path: Path) -> None:
+    """Write the picture as a PNG (PNG files of equal reports are equal up to matplotlib's version).
+
+    Raises ``InputError`` where matplotlib is not installed, ``WriteError`` where the file cannot be written.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            "no picture without matplotlib. Cure: pip install 'laconic[report]', or --no-picture"
+        ) from error
+    import io
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(11.5, 7.2), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        _fill(figure, report)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": "laconic"})
+    write_bytes(path, stream.getvalue())
+
+
+def _fill(figure: Figure, report: Report) -> None:
+    ratio = report.bytes_before / max(1, report.file_bytes)
+    figure.suptitle(
+        f"{report.title}: {_count(report.bytes_before)} → {_count(report.file_bytes)} bytes, "
+        f"{ratio:.0f} times smaller{_errors(report)}",
+        x=0.01,
+        ha="left",
+        fontsize=13,
+        fontweight="bold",
+    )
+    grid = figure.subplot_mosaic([["bytes", "left", "error"], ["bytes", "snr", "filters"]])
+    _bytes(grid["bytes"], report)
+    _left(grid["left"], report)
+    _error(grid["error"], report)
+    _snr(grid["snr"], report)
+    _filters(grid["filters"], report)
+
+
+def _errors(report: Report) -> str:
+    if report.test_error is None:
+        before, after = report.validation_error
+        return f"; validation error {before:.2f} % → {after:.2f} %"
+    before, after = report.test_error
+    return f"; test error {before:.2f} % → {after:.2f} %"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def _bytes(ax: Axes, report: Report) -> None:
+    """Bytes of each tensor before and after, and of all else in the file, on a logarithmic scale."""
+    rows = [(name, before, after) for name, _, _, before, after in report.rows if before]
+    rows = sorted(rows, key=lambda row: row[1], reverse=True)[:12]
+    names = [name for name, _, _ in rows] + ["names, graph, ..."]
+    y = np.arange(len(names))
+    ax.barh(y[:-1] - 0.2, [b for _, b, _ in rows], 0.38, color=GREY, label="float32")
+    after = [a for _, _, a in rows] + [report.other_bytes]
+    ax.barh(y + 0.2, after, 0.38, color=COLOURS[0], label="in the file")
+    for place, value in zip(y, after, strict=True):
+        ax.text(max(value, 1) * 1.15, place + 0.2, _count(value), va="center", fontsize=7.5, color=COLOURS[0])
+    ax.set(xscale="log", yticks=y, yticklabels=names, xlabel="bytes", title="Bytes by tensor")
+    ax.set_xlim(left=1)
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="lower right")
+
+
+def _left(ax: Axes, report: Report) -> None:
+    ax.set(title="Weights left", xlabel="epoch", ylabel="share of the tensor, %")
+    if not report.left:
+        return _nothing(ax, "not recorded by this method")
+    largest = sorted(report.left, key=lambda n: -next(w for name, w, *_ in report.rows if name == n))
+    for name, colour in zip(largest, COLOURS, strict=False):
+        curve = report.left[name]
+        shares = [100 * v for v in curve.values]
+        ax.plot(curve.epochs, shares, color=colour, marker="o", ms=3)
+        ax.annotate(
+            name,
+            (curve.epochs[-1], shares[-1]),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="right",
+            color=colour,
+            fontsize=7.5,
+        )
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_ylim(top=130)
+    _whole_epochs(ax)
+    return None
+
+
+def _error(ax: Axes, report: Report) -> None:
+    ax.set(title="Validation error, without noise", xlabel="epoch", ylabel="%")
+    if not report.error_curve.epochs:
+        return _nothing(ax, "not recorded")
+    ax.plot(report.error_curve.epochs, report.error_curve.values, color=COLOURS[0], marker="o", ms=3)
+    before, after = report.validation_error
+    ax.axhline(before, color=GREY, ls="--", lw=1)
+    last = report.error_curve.epochs[-1]
+    ax.text(last, before, "before", ha="right", va="bottom", fontsize=7.5, color="#5F6368")
+    ax.plot([last], [after], marker="D", color=COLOURS[1], ls="none", label="in the file")
+    ax.set_ylim(bottom=0)
+    _whole_epochs(ax)
+    ax.legend(fontsize=7.5, loc="lower left")
+    return None
+
+
+def _snr(ax: Axes, report: Report) -> None:
+    """A column an epoch: how many weights have which signal-to-noise ratio, on a logarithmic colour scale."""
+    ax.set(title="How sure we are of each weight", xlabel="epoch", ylabel="|mean| / standard deviation")
+    if not report.snr:
+        return _nothing(ax, "no posterior: a point estimate")
+    from matplotlib.colors import LogNorm
+
+    low, high, width = report.snr_bins
+    counts = np.asarray(report.snr, dtype=float).T
+    first = report.error_curve.epochs[0]
+    image = ax.imshow(
+        np.where(counts > 0, counts, np.nan),
+        origin="lower",
+        aspect="auto",
+        extent=(first - 0.5, first + counts.shape[1] - 0.5, low, high),
+        norm=LogNorm(1, max(2.0, float(counts.max()))),
+        cmap="Blues",
+        interpolation="nearest",
+    )
+    seen = np.flatnonzero(counts.sum(axis=1))
+    ax.set_ylim(low, low + (int(seen.max(initial=0)) + 3) * width)
+    ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
+    ax.yaxis.set_major_locator(_whole())
+    if report.cut is not None:
+        ax.axhline(np.log10(report.cut), color=CUT, lw=1.2)
+        ax.text(
+            first + counts.shape[1] - 0.6,
+            np.log10(report.cut) + 0.15,
+            "below this line a weight goes",
+            ha="right",
+            color=CUT,
+            fontsize=7.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
+        )
+    _whole_epochs(ax)
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
+    bar.set_label("weights")
+    return None
+
+
+def _filters(ax: Axes, report: Report) -> None:
+    ax.set_axis_off()
+    if report.filters is None:
+        ax.set_title("")
+        return
+    ax.set_title("First filters, before and after")
+    before, after = (np.asarray(side) for side in report.filters)
+    limit = float(np.abs(before).max(initial=0.0)) or 1.0
+    wide = min(len(before), 10)
+    sheet = np.vstack([_sheet(before, wide), _gap(before, wide), _sheet(after, wide)])
+    ax.imshow(sheet, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+def _sheet(kernels: Any, wide: int) -> Any:
+    """Kernels side by side, ``wide`` in a row, NaN between them."""
+    high, across = kernels.shape[1:]
+    rows = -(-len(kernels) // wide)
+    sheet = np.full((rows * (high + 1), wide * (across + 1)), np.nan)
+    for k, kernel in enumerate(kernels):
+        top, left = (k // wide) * (high + 1), (k % wide) * (across + 1)
+        sheet[top : top + high, left : left + across] = kernel
+    return sheet
+
+
+def _gap(kernels: Any, wide: int) -> Any:
+    return np.full((2, wide * (kernels.shape[2] + 1)), np.nan)
+
+
+def _nothing(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color="#5F6368")
+    ax.set(xticks=[], yticks=[])
+
+
+def _whole() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=6, integer=True)
+
+
+def _whole_epochs(ax: Axes) -> None:
+    ax.xaxis.set_major_locator(_whole())

@@ -1,0 +1,104 @@
+"""What each epoch came to, kept in the run folder so that a picture can be drawn without training again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic.bayes.prepare import posteriors_of
+from laconic.methods.contract import Method, Score
+from laconic.train.run_folder import HISTORY, RunFolder
+
+SNR_BINS = (-4.0, 4.0, 0.25)
+"""Where the signal-to-noise histogram begins and ends, and the width of a bin, in powers of ten."""
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One finished epoch, counted from 1.
+
+    ``loss``: mean objective in nats per example, the penalty included. ``validation_error``: a share in
+    [0, 1], without noise. ``validation_nll``: nats per example. ``weights_left``: weights of each tensor that
+    would stay if training ended here (empty where the method does not say). ``snr_counts``: how many weights
+    have a posterior signal-to-noise ratio in each bin of ``SNR_BINS`` (empty without posteriors).
+    """
+
+    epoch: int
+    loss: float
+    validation_error: float
+    validation_nll: float
+    weights_left: Mapping[str, int] = field(default_factory=dict)
+    snr_counts: Sequence[int] = ()
+
+
+@runtime_checkable
+class CountsWeights(Protocol):
+    """A method that can say before the end how many weights it would keep."""
+
+    def weights_left(self, module: nn.Module) -> dict[str, int]:
+        """Weights of each tensor that would stay if training ended now."""
+        ...
+
+
+def recorder(
+    net: nn.Module,
+    method: Method,
+    score: Callable[[nn.Module], Score],
+    folder: RunFolder,
+    first: int,
+) -> Callable[[int, float], None]:
+    """A function of (epoch from 0, mean loss) that adds a row to the folder's history.
+
+    Rows of epochs before ``first`` are kept; a resumed run writes the others again.
+    """
+    rows = [row for row in read_history(folder) if row.epoch <= first]
+
+    def add(epoch: int, loss: float) -> None:
+        found = score(net)
+        rows.append(
+            EpochRow(
+                epoch + 1,
+                loss,
+                found.error,
+                found.nll,
+                method.weights_left(net) if isinstance(method, CountsWeights) else {},
+                snr_counts(net),
+            )
+        )
+        folder.write_json(HISTORY, {"snr_bins": SNR_BINS, "epochs": [asdict(row) for row in rows]})
+
+    return add
+
+
+def read_history(folder: RunFolder) -> list[EpochRow]:
+    """The rows that a run has written so far; an unreadable row ends the list."""
+    data: Any = folder.read_json(HISTORY) or {}
+    rows: list[EpochRow] = []
+    for row in data.get("epochs", ()):
+        try:
+            rows.append(EpochRow(**row))
+        except TypeError:
+            break
+    return rows
+
+
+def snr_counts(net: nn.Module) -> tuple[int, ...]:
+    r"""Histogram of :math:`\log_{10}(|\theta| / \sigma)` over weights with a posterior; ends hold the rest.
+
+    >>> snr_counts(nn.Linear(2, 2))
+    ()
+    """
+    low, high, width = SNR_BINS
+    bins = round((high - low) / width)
+    counts = np.zeros(bins, np.int64)
+    with torch.no_grad():
+        for q in posteriors_of(net).values():
+            ratio = (q.mean.abs().clamp_min(1e-30) / q.std).log10().cpu().numpy().ravel()
+            index = np.clip(np.floor((ratio - low) / width), 0, bins - 1).astype(np.int64)
+            counts += np.bincount(index, minlength=bins)
+    return tuple(int(n) for n in counts) if counts.any() else ()
