@@ -9,7 +9,7 @@ from laconic.errors import InputError, LimitError
 from laconic.pack import Limits
 from laconic.pack.ops import make_node as node
 from laconic.runtime import load
-from tests.attacks import calls
+from tests.attacks import calls, numbers
 from tests.attacks.files import constant, file_of, raw
 
 F32 = np.float32
@@ -95,3 +95,28 @@ def test_int8_networks_have_the_same_door() -> None:
     tensors = [raw("w", np.ones((16, 4, 3, 3))), constant("b", 16)]
     network = load(file_of([(None, 4, 8, 8)], [node("conv", (0, -1, -2))], tensors, ranges=(0, 1)))
     assert network(np.zeros((0, 4, 8, 8), F32)).shape == (0, 16, 6, 6)  # type: ignore[union-attr]
+
+
+def test_what_is_joined_to_an_empty_batch_is_left() -> None:
+    """A row that is put in front of each batch stays alone: one row, not none."""
+    network = load(file_of([(None, 4)], [node("concat", (-1, 0), axis=0)], [raw("w", np.ones((1, 4)))]))
+    assert network(np.zeros((2, 4), F32)).shape == (3, 4)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="compute something from nothing"):
+        network(np.zeros((0, 4), F32))
+
+
+def test_sizes_are_computed_before_a_call_runs() -> None:
+    """A hundredth of the batch: nothing for fewer samples, which would end the process in the kernel."""
+    network = load(numbers.lstm_over_a_computed_empty_batch(), threads=1)
+    with pytest.raises(InputError, match="'lstm'.*holds nothing to compute with"):
+        network(np.zeros((99, 5, 3), F32))
+    assert network(np.zeros((200, 5, 3), F32)).shape == (2, 5, 2)  # type: ignore[union-attr]
+
+
+def test_a_computed_size_counts_in_the_memory_of_a_call() -> None:
+    nodes = [node("size", (1,), axis=0), node("mul", (2, -1)), node("expand", (0, 3), shape=(-2, 4))]
+    data = file_of([(1, 4), (None, 1)], nodes, [raw("n", np.asarray(1000), "int64")])
+    network = load(data, limits=Limits(call_memory=200_000))
+    assert network(np.zeros((1, 4), F32), np.zeros((10, 1), F32)).shape == (10_000, 4)  # type: ignore[union-attr]
+    with pytest.raises(LimitError, match="call_memory="):
+        network(np.zeros((1, 4), F32), np.zeros((20, 1), F32))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from laconic.errors import CorruptFileError, InputError, IsolatedError, LimitError
-from laconic.pack import Limits
+from laconic.pack import Limits, encode
 from laconic.pack.ops import make_node as node
+from laconic.records import Graph, PackedModel, ValueSpec
 from laconic.runtime import frames, load
 from tests.attacks.files import file_of, raw
 
@@ -105,3 +106,18 @@ def test_a_message_that_ends_early_is_the_end() -> None:
             frames.get(io.BytesIO(whole[:length]), 1000)
     with pytest.raises(IsolatedError, match="text of"):
         frames.get(io.BytesIO(b"\xff" * 100), 1000)
+
+
+def test_names_go_through_the_pipe() -> None:
+    """Inputs by name, axes of several names, and a dictionary of outputs."""
+    specs = (ValueSpec("float32", (None, None), "left", ("batch", "time")), ValueSpec("float32", (), "right"))
+    nodes = (node("add", (0, 1)), node("size", (0,), axis=1))
+    graph = Graph(specs, nodes, (2, 3), (), ("total", "length"), True)
+    data = encode(PackedModel((), graph))
+    with load(data, isolated=True, threads=1) as network:
+        assert network.inputs == load(data).inputs and network.output_names == ("total", "length")
+        found = network(right=np.asarray(1, F32), left=np.zeros((2, 3), F32))
+        assert isinstance(found, dict) and sorted(found) == ["length", "total"]
+        assert found["total"].tolist() == [[1] * 3] * 2 and found["length"] == 3
+        with pytest.raises(InputError, match="'middle' is no input"):
+            network(np.zeros((2, 3), F32), middle=np.zeros((), F32))

@@ -118,11 +118,15 @@ class Network:
 
     def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
         """The outputs for inputs in order, as a list in order, whatever the module returns."""
-        if not self._as_expected(arrays):
-            self.check_inputs(*arrays)
-        return self._door.enter([a.shape for a in arrays]) or self._run(
+        return self.enter(arrays) or self._run(
             [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
         )
+
+    def enter(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray] | None:
+        """None when a call may run; its outputs when they are empty. Raises as a call does."""
+        if not self._as_expected(arrays):
+            self.check_inputs(*arrays)
+        return self._door.enter([a.shape for a in arrays])
 
     def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
         """The inputs in the network's order (see :func:`laconic.runtime.named.in_order`)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from laconic.runtime.integer.fixed_point import quantize_multiplier
 from laconic.runtime.integer.values import Encoding, Quantised
 from laconic.runtime.network import Network
 from laconic.runtime.precision import with_precision
+from laconic.runtime.reading import read_model
 from laconic.runtime.steps import Kind, Step, fuse, kind_of, ranks, spread_ranges
 
 Value = Quantised | AnyArray
@@ -33,15 +35,15 @@ def emulate(
     """A calibrated .lac file (its path, bytes or records) as a device with this arithmetic would run it.
 
     Raises ``InputError`` for a file without activation ranges, ``FileFormatError`` for a wrong file,
-    ``WeightsOnlyError`` for one without a graph.
+    ``WeightsOnlyError`` for one without a graph, ``LimitError`` beyond the limits.
     """
-    from laconic import pack
-
     if isinstance(source, PackedModel):
         return Emulator(source, arithmetic, limits)
     if isinstance(source, bytes):
-        return Emulator(pack.decode(source, limits=limits), arithmetic, limits)
-    return Emulator(pack.read(source, limits=limits), arithmetic, limits)
+        return Emulator(read_model(source, limits), arithmetic, limits)
+    with at(f"reading {os.fspath(source)!r}"):
+        model = read_model(Path(source).read_bytes(), limits)
+    return Emulator(model, arithmetic, limits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,9 @@ class Emulator:
 
     def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
         """The outputs for inputs in order, as a list in order, whatever the module returns."""
+        nothing = self._float.enter(arrays)
+        if nothing is not None:
+            return nothing
         values = self.trace(*arrays)
         return [_real(values[ref]) for ref in self._graph.outputs]
 
