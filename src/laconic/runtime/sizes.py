@@ -296,7 +296,8 @@ def _scratch(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) -
         case "sdpa":
             return 4 * 4 * scores_of(given)
         case "lstm" | "gru" | "rnn":
-            widest = math.prod(made[-1]) * (x[0] * x[1] if hidden_products(node, given) else 1)
+            steps = x[0] if flag_of(node, "time_major") else x[1]
+            widest = math.prod(made[-1]) * steps  # the states; a projected output is narrower
             return 4 * 6 * max(outputs, widest) * 4
         case "topk":
             return 16 * math.prod(x)

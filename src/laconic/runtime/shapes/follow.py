@@ -134,16 +134,11 @@ def input_shapes(graph: Graph, free: int) -> list[Shape]:
 def tried_inputs(graph: Graph) -> Iterator[list[Shape]]:
     """Input shapes to try for what only a call tells; one when nothing is free.
 
-    All free axes have one size first; then, where they have several names, the first is a batch of 1.
+    All free axes have one size; where they have several names, it is tried before with a batch of 1.
     """
     axes = graph.free_axes
-    if not axes:
-        yield input_shapes(graph, 1)
-        return
-    for free in _TRIED:
+    for free in _TRIED if axes else (1,):
+        if free > 1 and len(axes) > 1:
+            sizes = {**dict.fromkeys(axes, free), axes[0]: 1}
+            yield [tuple(sizes[d] if isinstance(d, str) else d for d in spec.sizes) for spec in graph.inputs]
         yield input_shapes(graph, free)
-    for free in _TRIED[1:] if len(axes) > 1 else ():
-        sizes = {**dict.fromkeys(axes, free), axes[0]: 1}
-        yield [
-            tuple(sizes[dim] if isinstance(dim, str) else dim for dim in spec.sizes) for spec in graph.inputs
-        ]
