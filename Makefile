@@ -2,6 +2,7 @@
 # make test    set-up, checks, all quick tests and the documentation's examples
 # make check   style, types, import rules and the rules of the house
 # make portability   kernel, engine and format tests on other processors, by emulators (qemu); not part of make test
+# make fuzz    a sanitizer build of the compiled readers under a coverage-guided fuzzer, FUZZ_SECONDS long (clang)
 # make clean   remove what these made, the demo's run too
 
 SHELL := /bin/bash
@@ -18,6 +19,7 @@ DEMO := runs/demo
 KERNEL := setup.py $(wildcard src/laconic/pack/*.[ch]) $(wildcard src/laconic/runtime/kernels/*.[ch])
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
 
 # What is run on other processors: all that computes (kernels, coders, engines, int8), little of what only decides.
 FORMAT := tests/pack/test_ans.py tests/pack/test_symbols.py tests/pack/test_golden.py tests/pack/test_compiled.py
@@ -26,7 +28,7 @@ ENGINES := tests/runtime/engines $(wildcard tests/runtime/test_int8*.py)
 # On 64-bit ARM the emulator has no torch and crashes in ONNX Runtime.
 ARM := .cache/portability/arm64
 
-.PHONY: demo test check portability clean setup
+.PHONY: demo test check portability fuzz clean setup
 
 demo: $(VENV)/.train
 	@go_on=; if [ -e $(DEMO)/settings.json ]; then go_on=--resume; \
@@ -58,6 +60,9 @@ portability: $(VENV)/.dev
 	$(BIN)/python tests/portability/golden.py | diff - $(ARM)/golden.txt
 	@echo 'Golden files give the same integers, values and bytes there as here, by both coders.'
 	tests/portability/arm64.sh run $(ARM) -m pytest --noconftest -p no:cacheprovider -k 'not without_compiled_code and not no_compiler' $(FORMAT)
+
+fuzz: $(VENV)/.dev
+	tests/fuzz/run.sh $(BIN)/python $(FUZZ_SECONDS)
 
 setup: $(VENV)/.dev
 

@@ -70,6 +70,10 @@ class EngineError(LaconicError):
     """An engine does not run a network whose file is right: names the engine, its option, the processor."""
 
 
+class IsolatedError(LaconicError):
+    """The child process of an isolated network ended, took too long, or sent what is no answer."""
+
+
 # --- what is wrong with a .lac file ---------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,15 @@ def test_the_same_module_gives_the_same_bytes() -> None:
     module, tensors = ternary()
     first, second = (pack.encode(build_packed(module, tensors, X)[0]) for _ in range(2))
     assert first == second
+
+
+def test_a_file_that_needs_more_than_readers_allow_says_so(tmp_path: Path) -> None:
+    """Zeros take no bytes in the file and as much memory as any weights."""
+    layer = nn.Linear(1600, 1600, bias=False)
+    nn.init.zeros_(layer.weight)
+    zeros = IntTensor("weight", np.zeros((1600, 1600), np.int32), UniformGrid(1.0))
+    with pytest.warns(UserWarning, match=r"takes up to .* bytes of memory.*Limits.trusted\(\).*--trusted"):
+        save(layer, {"weight": zeros}, tmp_path / "large.lac", torch.zeros(2, 1600))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(nn.Linear(16, 16), {}, tmp_path / "small.lac", torch.zeros(2, 16))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laconic.errors import CorruptFileError, FileFormatError, InputError
+from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError
 from laconic.pack.graph import decode_graph, encode_graph
+from laconic.pack.limits import Limits
 from laconic.pack.ops import make_node
 from laconic.records import ActivationRange, Graph, ValueSpec
 
@@ -120,3 +121,12 @@ def test_the_writer_refuses_names_that_cannot_be(wrong: Graph, text: str) -> Non
 def test_axes_must_be_as_many_as_the_free_dimensions() -> None:
     with pytest.raises(InputError, match="cannot name the free dimensions"):
         ValueSpec("float32", (None, 3), "x", ("a", "b"))
+
+
+def test_named_axes_count_as_nodes_do() -> None:
+    """Three axes of three names, where two nodes are allowed."""
+    spec = ValueSpec("float32", (None, None, None), "x", ("a", "b", "c"))
+    data = encode_graph(Graph((spec,), (make_node("relu", (0,)),), (1,)))
+    assert decode_graph(data, 0, Limits(nodes=3)).free_axes == ("a", "b", "c")
+    with pytest.raises(LimitError, match="3 named axes of the graph, the limit is 2"):
+        decode_graph(encode_graph(Graph((spec,), (), (0,))), 0, Limits(nodes=2))

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from laconic.cost.count import count
-from laconic.errors import CorruptFileError, InputError
+from laconic.errors import CorruptFileError, InputError, LimitError
 from laconic.pack import decode, encode, write
 from laconic.pack.ops import make_node
 from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec
@@ -182,7 +182,6 @@ def hostile(*nodes: Node, shape: tuple[int | None, ...] = (None, 4)) -> bytes:
     "data",
     [
         hostile(make_node("arange", (-1,))),  # 2^60 numbers
-        hostile(make_node("size", (0,), axis=1), make_node("arange", (1,))),  # a size that is no news
         hostile(
             make_node("size", (0,), axis=0),
             make_node("mul", (1, -1)),
@@ -196,7 +195,7 @@ def hostile(*nodes: Node, shape: tuple[int | None, ...] = (None, 4)) -> bytes:
     ],
 )
 def test_hostile_sizes_are_refused(data: bytes) -> None:
-    with pytest.raises(CorruptFileError):
+    with pytest.raises((CorruptFileError, LimitError)):
         load(data)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from laconic import pack
-from laconic.errors import InputError
+from laconic.errors import InputError, at
+from laconic.pack import Limits
 from laconic.runtime import Arithmetic, Emulator, Int8, Int16x8, Network, Ternary, emulate, load
+from laconic.runtime.reading import read_model
 
 EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
     "int8": Int8,
@@ -19,19 +21,27 @@ EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
 NAMES = ("fp32", *EMULATED)
 
 
-def network_in(path: str | os.PathLike[str], name: str | None) -> Network | Emulator:
+def limits_of(trusted: bool) -> Limits:
+    """What a file may take: the default limits, or none for one that the user trusts (``--trusted``)."""
+    return Limits.trusted() if trusted else Limits()
+
+
+def network_in(path: str | os.PathLike[str], name: str | None, trusted: bool = False) -> Network | Emulator:
     """A file as it says (no name), in float32, or emulated in a device's integer arithmetic.
 
     A calibrated file says int8, also where ``load`` would take float32 for its speed: a score must not
     depend on the machine's.
     """
+    limits = limits_of(trusted)
     if name is None:
-        return Network.from_packed(pack.read(path))
+        with at(f"reading {os.fspath(path)!r}"):
+            model = read_model(Path(path).read_bytes(), limits)
+        return Network.from_packed(model, limits=limits)
     if name == "fp32":
-        return load(path, precision="fp32")
+        return load(path, precision="fp32", limits=limits)
     if name not in EMULATED:
         raise InputError(f"no arithmetic is called {name!r}. Cure: one of {', '.join(NAMES)}")
-    return emulate(path, EMULATED[name]())
+    return emulate(path, EMULATED[name](), limits=limits)
 
 
 def says(net: Network | Emulator, name: str) -> str:

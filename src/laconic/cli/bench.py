@@ -22,22 +22,32 @@ Call = Callable[[], object]
 
 
 def run_bench(
-    path: str, batches: Sequence[int], threads: int, engines: Sequence[str] = (), original: str | None = None
+    path: str,
+    batches: Sequence[int],
+    threads: int,
+    engines: Sequence[str] = (),
+    original: str | None = None,
+    *,
+    trusted: bool = False,
 ) -> int:
     """Medians (and the 10th and 90th percentiles) of load and predict times, in milliseconds, and who won."""
+    from laconic.cli.arithmetic import limits_of
     from laconic.runtime import load
 
+    limits = limits_of(trusted)
     check_threads(threads)
     if min(batches) < 1:
         raise InputError(f"bench: a batch must be at least 1, got {min(batches)}. Cure: --batch 1 64")
     names = _engines(engines)
     with reading(path):
-        load(path, threads=threads, engine=names[0], batch=batches[0])
+        load(path, threads=threads, engine=names[0], batch=batches[0], limits=limits)
     peer = _original(original, threads) if original is not None else None
-    loads = [_timed(lambda: load(path, threads=threads, engine=names[0])) for _ in range(5)]
+    loads = [_timed(lambda: load(path, threads=threads, engine=names[0], limits=limits)) for _ in range(5)]
     print(f"load (decode + build)   {_spread(loads)}  {names[0]}")
     for batch in batches:
-        networks = {name: load(path, threads=threads, engine=name, batch=batch) for name in names}
+        networks = {
+            name: load(path, threads=threads, engine=name, batch=batch, limits=limits) for name in names
+        }
         _bench_batch(networks, peer, batch)
     print(f"threads {threads}")
     return 0

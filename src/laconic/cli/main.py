@@ -184,11 +184,13 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME",
         help="fp32, or a device's, emulated bit for bit: int8, int8-single, int16, ternary, ternary-int16",
     )
+    _add_trusted(p)
     p.set_defaults(command=_verify)
     p = commands.add_parser("run", help="run a file on arrays saved with numpy")
     p.add_argument("file")
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
     p.add_argument("--out", metavar="OUTPUT.npy", help="where the output goes (default: printed)")
+    _add_trusted(p)
     p.set_defaults(command=_run)
     p = commands.add_parser(
         "bench", help="time loading and predicting: engines, and the original, side by side"
@@ -205,6 +207,7 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument(
         "--original", metavar="MODULE:FUNCTION|FILE.onnx", help="the network before it was compressed"
     )
+    _add_trusted(p)
     p.set_defaults(command=_bench)
     add_cost(commands)
     p = commands.add_parser("export", help="write a standard ONNX model")
@@ -212,6 +215,14 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("onnx", metavar="MODEL.onnx")
     p.add_argument("--int8", action="store_true", help="with QuantizeLinear nodes, of a calibrated file")
     p.set_defaults(command=_export)
+
+
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="any memory and time (default: 64 MiB + 16x the file, a second)",
+    )
 
 
 def _compress(arguments: argparse.Namespace) -> int:
@@ -239,19 +250,32 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_verify
 
-    return run_verify(arguments.file, arguments.data, as_json=arguments.json, arithmetic=arguments.arithmetic)
+    return run_verify(
+        arguments.file,
+        arguments.data,
+        as_json=arguments.json,
+        arithmetic=arguments.arithmetic,
+        trusted=arguments.trusted,
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_network
 
-    return run_network(arguments.file, arguments.inputs, arguments.out)
+    return run_network(arguments.file, arguments.inputs, arguments.out, trusted=arguments.trusted)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
     from laconic.cli.bench import run_bench
 
-    return run_bench(arguments.file, arguments.batch, arguments.threads, arguments.engine, arguments.original)
+    return run_bench(
+        arguments.file,
+        arguments.batch,
+        arguments.threads,
+        arguments.engine,
+        arguments.original,
+        trusted=arguments.trusted,
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:

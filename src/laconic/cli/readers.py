@@ -64,7 +64,9 @@ def format_doors(graph: Graph) -> str:
     return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
 
 
-def run_verify(path: str, data: str, *, as_json: bool = False, arithmetic: str | None = None) -> int:
+def run_verify(
+    path: str, data: str, *, as_json: bool = False, arithmetic: str | None = None, trusted: bool = False
+) -> int:
     """Decode the file, score it on the whole test set, and say whether torch was anywhere near.
 
     ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
@@ -72,7 +74,7 @@ def run_verify(path: str, data: str, *, as_json: bool = False, arithmetic: str |
     read_bytes(path)  # a mistyped name is told before a data set is fetched
     x, labels = test_arrays(data)
     batches = ((x[i : i + 1000], labels[i : i + 1000]) for i in range(0, len(x), 1000))
-    result = score_batches(path, batches, arithmetic)
+    result = score_batches(path, batches, arithmetic, trusted)
     if as_json:
         print(json.dumps(result))
         return 0
@@ -88,14 +90,15 @@ def run_verify(path: str, data: str, *, as_json: bool = False, arithmetic: str |
     return 0
 
 
-def run_network(path: str, inputs: Sequence[str], out: str | None) -> int:
+def run_network(path: str, inputs: Sequence[str], out: str | None, *, trusted: bool = False) -> int:
     """Run a file on .npy arrays and print or save what comes out."""
+    from laconic.cli.arithmetic import limits_of
     from laconic.runtime import load
 
     if out is not None and Path(out).suffix != ".npy":
         raise InputError(f"run: --out {out} should end in .npy. Cure: --out {Path(out).stem or 'output'}.npy")
     with reading(path):
-        net = load(path)
+        net = load(path, limits=limits_of(trusted))
     outputs = net.run(tuple(read_array(name) for name in inputs))
     for index, array in enumerate(outputs):
         if out is None:

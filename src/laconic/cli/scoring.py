@@ -86,8 +86,11 @@ def score_batches(
     path: str | os.PathLike[str],
     batches: Iterable[tuple[AnyArray, AnyArray]],
     arithmetic: str | None = None,
+    trusted: bool = False,
 ) -> dict[str, float | int | bool | str]:
     """Error and nll of a decoded file on batches, with its size; ``arithmetic`` as in :mod:`cli.arithmetic`.
+
+    A ``trusted`` file may take any memory.
 
     Raises DataError: no batch, labels that are no class indices, outputs that are no logits.
     """
@@ -95,7 +98,7 @@ def score_batches(
     from laconic.pack import layout
 
     with reading(path):
-        net = network_in(path, arithmetic)
+        net = network_in(path, arithmetic, trusted)
     if net.outputs != 1:
         raise DataError(f"{path} has {net.outputs} outputs. Cure: only classifiers, with one, can be scored")
     wrong, nll, examples = 0, 0.0, 0

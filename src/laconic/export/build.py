@@ -22,6 +22,7 @@ from laconic.modules import plain_network
 from laconic.networks import flattened
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
+from laconic.runtime.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
@@ -107,7 +108,11 @@ def save(
         for note in notes:
             warnings.warn(note, stacklevel=2)
         with steps("encoding"):
-            return pack.write(path, model)
+            length = pack.write(path, model)
+    large = loading_note(path)
+    if large is not None:
+        warnings.warn(large, stacklevel=2)
+    return length
 
 
 def _captured(

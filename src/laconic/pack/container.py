@@ -164,7 +164,7 @@ def decode(data: bytes, *, limits: Limits = DEFAULT) -> PackedModel:
     Raises a subclass of ``FileFormatError`` naming what is wrong, before anything large is allocated.
     """
     parts = take_apart(data, limits)
-    graph = decoded_graph(parts)
+    graph = decoded_graph(parts, limits)
     tensors = decode_tensors(parts)
     return PackedModel(tuple(d.tensor for d in tensors), graph, parts.aliases)
 
@@ -174,10 +174,10 @@ def decode_tensors(parts: Parts) -> list[Decoded]:
     return read_tensors(StreamReader(parts.stream, extension(), coder()), parts.headers, parts.names)
 
 
-def decoded_graph(parts: Parts) -> Graph | None:
+def decoded_graph(parts: Parts, limits: Limits = DEFAULT) -> Graph | None:
     """The file's graph; None for a weights-only file."""
     if not parts.graph:
         return None
     from laconic.pack.graph import decode_graph
 
-    return decode_graph(parts.graph, len(parts.names))
+    return decode_graph(parts.graph, len(parts.names), limits)

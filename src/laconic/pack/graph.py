@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from laconic.errors import CorruptFileError, InputError, LimitError
 from laconic.pack.labels import get_labels, put_labels
+from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec, OpSpec, is_equation, spec_of
 from laconic.pack.ranges import get_ranges, put_ranges
 from laconic.pack.varint import Reader, Writer
@@ -22,6 +23,7 @@ from laconic.records import Attr, Graph, Node, ValueSpec
 MAX_INPUTS = 4096
 MAX_ALL_INPUTS = 2**18
 _EXPLICIT_BIT = 0x80
+_PARTS = "inputs, nodes and outputs of the graph"
 _PATTERN, _SHORT, _LISTED, _LONG = range(4)  # the four forms in which a node's inputs are written
 
 
@@ -296,18 +298,23 @@ def encode_graph(graph: Graph) -> bytes:
     return bytes(out.data)
 
 
-def decode_graph(data: bytes, n_tensors: int) -> Graph:
+def decode_graph(data: bytes, n_tensors: int, limits: Limits = DEFAULT) -> Graph:
     """Bytes -> graph, refusing every reference, code or count that no writer produces.
 
     ``n_tensors`` is the number of tensors in the file: references beyond it are refused.
 
-    Raises ``TruncatedFileError`` when the bytes end before what they claim, ``CorruptFileError`` otherwise.
+    Raises ``TruncatedFileError`` when the bytes end before what they claim, ``LimitError`` for more inputs,
+    nodes and outputs than the limits allow, ``CorruptFileError`` otherwise.
     """
     source = Reader(data, "graph section")
-    inputs = tuple(_get_spec(source) for _ in range(source.count("inputs")))
+    n_inputs = source.count("inputs")
+    limits.check(_PARTS, n_inputs, limits.nodes)
+    inputs = tuple(_get_spec(source) for _ in range(n_inputs))
     cursor = _Cursor(len(inputs))
     nodes, references = [], 0
-    for _ in range(source.count("nodes")):
+    n_nodes = source.count("nodes")
+    limits.check(_PARTS, n_inputs + n_nodes, limits.nodes)
+    for _ in range(n_nodes):
         node = _get_node(source, cursor, n_tensors)
         nodes.append(node)
         references += len(node.inputs)
@@ -316,7 +323,8 @@ def decode_graph(data: bytes, n_tensors: int) -> Graph:
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
     outputs = _get_outputs(source, cursor)
-    graph = get_labels(source, Graph(inputs, tuple(nodes), outputs))
+    limits.check(_PARTS, n_inputs + n_nodes + len(outputs), limits.nodes)
+    graph = get_labels(source, Graph(inputs, tuple(nodes), outputs), limits)
     ranges = get_ranges(source, cursor.values)
     return replace(graph, ranges=ranges) if ranges else graph
 

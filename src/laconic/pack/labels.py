@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from laconic.errors import CorruptFileError, InputError
+from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.varint import Reader, Writer
 from laconic.records import BATCH, Graph, ValueSpec, default_name
 
@@ -34,10 +35,11 @@ def put_labels(out: Writer, graph: Graph) -> None:
     out.varint(0)
     out.byte(flags)
     if flags & _AXES:
+        places = {axis: k for k, axis in enumerate(axes)}
         for spec in graph.inputs:
             for size in spec.sizes:
                 if isinstance(size, str):
-                    out.varint(axes.index(size))
+                    out.varint(places[size])
         _put_names(out, axes, "axes")
     if flags & _INPUTS:
         _put_names(out, inputs, "inputs")
@@ -50,22 +52,25 @@ def _defaults(stem: str, count: int) -> tuple[str, ...]:
 
 
 def _put_names(out: Writer, names: Sequence[str], what: str) -> None:
-    for k, name in enumerate(names):
+    taken: set[str] = set()
+    for name in names:
         data = name.encode("utf-8", "replace")
         if not (0 < len(data) <= MAX_NAME_BYTES and name.isprintable()):
             raise InputError(
                 f"the {what} of a graph have names of 1 to {MAX_NAME_BYTES} printable bytes, "
                 f"got {name[:80]!r}"
             )
-        if name in names[:k]:
+        if name in taken:
             raise InputError(f"two of the graph's {what} are called {name!r}. Cure: rename one")
+        taken.add(name)
         out.block(data)
 
 
-def get_labels(source: Reader, graph: Graph) -> Graph:
+def get_labels(source: Reader, graph: Graph, limits: Limits = DEFAULT) -> Graph:
     """The graph with the names that follow, if any do; the inverse of :func:`put_labels`.
 
-    Raises ``CorruptFileError`` for flags, axes or names that no writer produces.
+    Raises ``CorruptFileError`` for flags, axes or names that no writer produces, ``LimitError`` for more axes
+    than the graph may have nodes.
     """
     if not source.left or source.peek() != 0:
         return graph
@@ -73,7 +78,7 @@ def get_labels(source: Reader, graph: Graph) -> Graph:
     flags = source.byte() if source.left else 0
     if not 0 < flags < 16:
         raise CorruptFileError(f"graph section: a zero and flags {flags} follow its end, which are no names")
-    inputs = _get_axes(source, graph.inputs) if flags & _AXES else graph.inputs
+    inputs = _get_axes(source, graph.inputs, limits) if flags & _AXES else graph.inputs
     if flags & _INPUTS:
         names = _get_names(source, len(inputs), "inputs")
         inputs = tuple(replace(spec, name=name) for spec, name in zip(inputs, names, strict=True))
@@ -81,16 +86,20 @@ def get_labels(source: Reader, graph: Graph) -> Graph:
     return replace(graph, inputs=inputs, output_names=outputs, keyed=bool(flags & _KEYED))
 
 
-def _get_axes(source: Reader, inputs: Sequence[ValueSpec]) -> tuple[ValueSpec, ...]:
+def _get_axes(source: Reader, inputs: Sequence[ValueSpec], limits: Limits) -> tuple[ValueSpec, ...]:
     numbers: list[int] = []
+    count = 0
     for _ in range(sum(spec.shape.count(None) for spec in inputs)):
         number = source.varint()
-        if number > max(numbers, default=-1) + 1:
+        if number > count:
             raise CorruptFileError(f"graph section: axis {number} comes before axis {number - 1}")
         numbers.append(number)
+        if number == count:
+            count += 1
+            limits.check("named axes of the graph", count, limits.nodes)
     if not numbers:
         raise CorruptFileError("graph section: axes are named and no dimension is free")
-    names = _get_names(source, max(numbers) + 1, "axes")
+    names = _get_names(source, count, "axes")
     given = iter([names[number] for number in numbers])
     return tuple(replace(spec, axes=tuple(next(given) for d in spec.shape if d is None)) for spec in inputs)
 

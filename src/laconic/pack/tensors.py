@@ -143,7 +143,7 @@ def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Header | 
     """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
     found: list[tuple[Header | AnyArray, int]] = []
     rows: int | None = None
-    elements = total = constants = lines = 0
+    elements = total = constants = lines = levels = 0
     for _ in range(n):
         start = source.at
         item = get_header(source, rows, limits)
@@ -156,6 +156,8 @@ def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Header | 
             constants += item.size
             limits.check("elements of constant tensors", constants, limits.constants)
         if isinstance(item, Header):
+            levels += len(item.dictionary) + (len(item.grid.levels) if isinstance(item.grid, Codebook) else 1)
+            limits.check("levels of codebooks and values of dictionaries", levels, limits.levels)
             lines += _lines_of(item)
             limits.check("rows and columns of adaptive tensors", lines, limits.lines)
             rows = item.shape[0] if len(item.shape) > 1 else rows

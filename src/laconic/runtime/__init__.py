@@ -14,6 +14,7 @@ from laconic.runtime.network import Network, load
 
 if TYPE_CHECKING:
     from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
+    from laconic.runtime.isolated import IsolatedNetwork
     from laconic.runtime.onnx_build import to_onnx
     from laconic.runtime.onnx_file import export_onnx
 
@@ -23,6 +24,7 @@ __all__ = [
     "Engine",
     "Int16x8",
     "Int8",
+    "IsolatedNetwork",
     "LayerChoice",
     "LeastSquares",
     "MinMax",
@@ -41,6 +43,7 @@ _LATER = {
     **dict.fromkeys(
         ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.integer"
     ),
+    "IsolatedNetwork": "laconic.runtime.isolated",
     "export_onnx": "laconic.runtime.onnx_file",
     "to_onnx": "laconic.runtime.onnx_build",
 }

@@ -14,6 +14,8 @@ import numpy as np
 from laconic.errors import CorruptFileError
 from laconic.records import AnyArray, Node, Tensor, ValueSpec, default_name
 
+_WHOLE = 256  # bytes up to which a constant is its own key; above it is known by its digest
+
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
 
@@ -40,6 +42,8 @@ class Builder:
     nodes: list[OnnxNode] = field(default_factory=list)
     initialisers: dict[str, AnyArray] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
+    made: dict[tuple[str | int | bool, ...], tuple[str, ...]] = field(default_factory=dict)
+    """What emitters derived from tensors and need not derive again: their own keys -> names."""
     _arrays: dict[str, AnyArray] = field(default_factory=dict)
     _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     _count: int = 0
@@ -76,6 +80,8 @@ class Builder:
     def tensor(self, index: int) -> str:
         """The name of a tensor of the file, decoded once."""
         name = self.tensors[index].name
+        if not name:
+            raise CorruptFileError("the graph reads a tensor that has no name")
         if name not in self._arrays:
             values = self.tensors[index].values()
             self._arrays[name] = values.astype(np.float32) if values.dtype == np.float16 else values
@@ -93,7 +99,8 @@ class Builder:
 
     def constant(self, array: AnyArray) -> str:
         """The name of an initialiser with these values; equal constants share one."""
-        key = (array.dtype.str, array.shape, array.tobytes())
+        content = array.tobytes() if array.nbytes <= _WHOLE else _digest(array)
+        key = (array.dtype.str, array.shape, content)
         if key not in self._constants:
             self._constants[key] = self._fresh("const")
             self.initialisers[self._constants[key]] = array
@@ -144,6 +151,12 @@ class Builder:
         while f"{stem}/{self._count}" in self._taken:
             self._count += 1
         return f"{stem}/{self._count}"
+
+
+def _digest(array: AnyArray) -> bytes:
+    from hashlib import sha256  # small networks do without
+
+    return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
 
 
 Emitter = Callable[[Builder, Node, tuple[str, ...]], tuple[str, ...]]

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from laconic.errors import CorruptFileError, FileFormatError
-from laconic.pack.ops import text_of
 from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.builder import Builder, Emitter
 from laconic.runtime.emit_layers import LAYERS
@@ -14,14 +13,11 @@ from laconic.runtime.emit_math import MATH
 from laconic.runtime.emit_search import SEARCHES
 from laconic.runtime.emit_sequence import SEQUENCES
 from laconic.runtime.emit_shapes import SHAPES
+from laconic.runtime.shapes.common import MISFITS
+from laconic.runtime.shapes.types import output_types
 from laconic.runtime.steps import Step, nodes_alone
 
 EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES, **SEARCHES}
-
-MISFITS = (ValueError, IndexError, TypeError, OverflowError, MemoryError)
-"""What emitters and the ONNX helpers raise for shapes that no writer puts together."""
-
-_BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
 
 
 class Plan:
@@ -48,16 +44,15 @@ class Plan:
 
     def emit(self, step: Step) -> None:
         """One step's nodes."""
-        results, kind = self._plain(step.node, None)
+        results, kinds = self._plain(step.node, None)
         if step.norm is not None:
-            results, kind = self._plain(step.norm, results[0])
+            results, kinds = self._plain(step.norm, results[0])
         if step.activation is not None:
-            results, kind = self._plain(step.activation, results[0])
-        kinds = (kind, "int64") if step.node.op == "topk" else (kind,) * len(results)
+            results, kinds = self._plain(step.activation, results[0])
         for value, name, own in zip(step.outputs, results, kinds, strict=True):
             self.put(value, name, own)
 
-    def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], str]:
+    def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """A node in float32; ``first`` is its first input when that is folded away."""
         b = self.builder
         refs = node.inputs if first is None else node.inputs[1:]
@@ -65,7 +60,7 @@ class Plan:
         kinds = [_type_of_input(b, self.types, r) for r in refs]
         if first is not None:
             given, kinds = (first, *given), ["float32", *kinds]
-        return _emit(b, node, given), _output_type(node, kinds)
+        return _emit(b, node, given), output_types(node, kinds)
 
 
 def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -91,13 +86,3 @@ def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str
     if ref is None:
         return "float32"
     return types[ref] if ref >= 0 else str(b.array(b.tensor(-1 - ref)).dtype)
-
-
-def _output_type(node: Node, inputs: list[str]) -> str:
-    if node.op in _BOOLEAN:
-        return "bool"
-    if node.op in ("argmax", "argmin", "size", "arange"):
-        return "int64"
-    if node.op == "cast":
-        return text_of(node, "to")
-    return inputs[1] if node.op in ("embedding", "where") else inputs[0]

@@ -38,7 +38,10 @@ def both_ends(padding: Sequence[int], n: int) -> list[int]:
 
 def _linear(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     """Y = x W^T + b for inputs of any rank; ONNX Runtime folds the transpose when it loads."""
-    product = b.op("MatMul", x[0], b.op("Transpose", x[1], perm=(1, 0)))
+    key = ("turned", x[1])
+    if key not in b.made:  # layers that share a weight share its transpose
+        b.made[key] = (b.op("Transpose", x[1], perm=(1, 0)),)
+    product = b.op("MatMul", x[0], *b.made[key])
     return (b.op("Add", product, x[2]) if len(x) > 2 and x[2] else product,)
 
 

@@ -27,17 +27,31 @@ def _reorder(array: AnyArray, order: Sequence[int]) -> AnyArray:
 def _weights(
     b: Builder, names: Sequence[str], order: Sequence[int], has_bias: bool, projections: Sequence[str]
 ) -> tuple[str, str, str]:
-    """ONNX' W, R and B of one layer (all directions) from PyTorch's tensors of that layer.
+    """ONNX' W, R and B of one layer (all directions) from PyTorch's tensors of that layer, made once.
 
     A projected LSTM feeds back h = P m, m being what an LSTM without projection puts out. As W_hh h is
     (W_hh P) m, it is one without projection whose recurrent weights are W_hh P, and P of what that puts out.
     """
     step = 4 if has_bias else 2
     per_direction = [names[k : k + step] for k in range(0, len(names), step)]
+    key: tuple[str | int | bool, ...] = ("recurrent", *order, has_bias, *names, "", *projections)
+    if key not in b.made:
+        b.made[key] = _stacked(b, per_direction, order, step, projections)
+    w, r, bias = b.made[key]
+    return w, r, bias
+
+
+def _stacked(
+    b: Builder,
+    per_direction: Sequence[Sequence[str]],
+    order: Sequence[int],
+    step: int,
+    projections: Sequence[str],
+) -> tuple[str, str, str]:
     stacks = [np.stack([_reorder(b.array(d[k]), order) for d in per_direction]) for k in range(step)]
     if projections:
         stacks[1] = np.matmul(stacks[1], np.stack([b.array(p) for p in projections]))
-    bias = b.constant(np.concatenate(stacks[2:], axis=1)) if has_bias else ""
+    bias = b.constant(np.concatenate(stacks[2:], axis=1)) if step == 4 else ""
     return b.constant(stacks[0]), b.constant(stacks[1]), bias
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, WeightsOnlyError
+from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.ops import attr, spec_of
 from laconic.records import (
@@ -24,17 +23,11 @@ from laconic.records import (
     TensorFacts,
     ValueFacts,
 )
-from laconic.runtime.emit_shapes import ONNX_TYPES
 from laconic.runtime.given_sizes import at_sizes
 from laconic.runtime.int8_facts import integer_facts
-from laconic.runtime.onnx_build import build
-from laconic.runtime.sizes import check_sizes
-
-if TYPE_CHECKING:
-    import onnx
+from laconic.runtime.sizes import claims, form_of
 
 Shape = tuple[int, ...]
-_TYPE_NAMES = {code: name for name, code in ONNX_TYPES.items()}
 
 
 def network_facts(
@@ -47,8 +40,8 @@ def network_facts(
 ) -> NetworkFacts:
     """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
 
-    A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow by
-    ONNX' own inference through the very model that the runtime runs; nothing runs.
+    A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow
+    as they do when a file is loaded (``runtime.shapes``); nothing runs.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 
@@ -65,7 +58,7 @@ def network_facts(
             "Cure: save the network with an example input"
         )
     fixed = _fixed(model.graph, _input_shapes(model.graph, shapes, batch))
-    sized = at_sizes(replace(model, graph=replace(fixed, ranges=())), _known_shapes)
+    sized = at_sizes(replace(model, graph=replace(fixed, ranges=())))
     graph = replace(sized.graph or fixed, ranges=fixed.ranges)
     facts = NetworkFacts(
         len(graph.inputs),
@@ -155,46 +148,9 @@ def _filled(node: Node, free: int) -> Node:
 
 
 def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
-    """Shape and type of every value: the runtime's ONNX model with all of them as outputs, inferred."""
-    proto = _all_visible(model)
-    check_sizes(proto, limits)
-    found: list[ValueFacts] = []
-    for value in _inferred(proto):
-        kind = value.type.tensor_type
-        dims = kind.shape.dim
-        if not kind.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
-            raise CorruptFileError(
-                f"the size of value {len(found)} depends on what the network is fed, so it cannot be counted"
-            )
-        found.append(ValueFacts(tuple(dim.dim_value for dim in dims), _TYPE_NAMES[kind.elem_type]))
-    return tuple(found)
-
-
-def _all_visible(model: PackedModel) -> onnx.ModelProto:
-    """The runtime's ONNX model with every value as an output."""
-    graph = model.graph or Graph((), (), ())
-    count = len(graph.inputs) + sum(node.n_outputs for node in graph.nodes)
-    graph = replace(graph, outputs=tuple(range(count)), output_names=(), keyed=False)
-    return build(replace(model, graph=graph), inline=False)[0]
-
-
-def _inferred(proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
-    from onnx import shape_inference
-
-    try:
-        return list(shape_inference.infer_shapes(proto, data_prop=True).graph.output)
-    except Exception as error:  # onnx raises errors of its own, and some of protobuf's
-        raise CorruptFileError(f"shapes cannot flow through the graph: {error}") from error
-
-
-def _known_shapes(model: PackedModel) -> dict[int, tuple[int | None, ...]]:
-    """The shapes of a model's values as far as they can be told; None for a size that cannot."""
-    found: dict[int, tuple[int | None, ...]] = {}
-    for k, value in enumerate(_inferred(_all_visible(model))):
-        kind = value.type.tensor_type
-        if kind.HasField("shape"):
-            found[k] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
-    return found
+    """Shape and type of every value."""
+    found = claims(model.graph or Graph((), (), ()), [form_of(tensor) for tensor in model.tensors], limits)
+    return tuple(ValueFacts(shape, kind) for shape, kind in zip(found.shapes, found.types, strict=True))
 
 
 def _operations(graph: Graph, n_tensors: int, original: Graph) -> tuple[OpFacts, ...]:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
+from laconic.runtime.door import Door
 from laconic.runtime.engines import (
     Assembly,
     Engine,
@@ -23,9 +24,14 @@ from laconic.runtime.engines import (
     installed,
 )
 from laconic.runtime.forks import never_clean_up, watch
+from laconic.runtime.named import in_order, returned
 from laconic.runtime.origin import Origin
 from laconic.runtime.packages import runners_needed
 from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.reading import read_model
+
+if TYPE_CHECKING:
+    from laconic.runtime.isolated import IsolatedNetwork
 
 
 class Network:
@@ -51,19 +57,21 @@ class Network:
         named = zip(graph.inputs, graph.input_names, strict=True)
         self.inputs: tuple[ValueSpec, ...] = tuple([replace(spec, name=name) for spec, name in named])
         self.output_names: tuple[str, ...] = graph.result_names
-        self._keyed = graph.keyed
+        self.keyed = graph.keyed
+        self._limits = limits
         # type and all sizes but the first, where only the first is free
         self._expected = tuple(
             (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
             for spec in self.inputs
         )
         self._openvino, self._assembly, self.notes = _engine(model, options, limits)
+        self._door = Door(model, limits)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
         self._quick = (
             self._assembly.quick
-            if self._assembly and len(self.inputs) == self.outputs == 1 and not self._keyed
+            if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
         watch(self)
@@ -73,13 +81,16 @@ class Network:
         cls,
         model: PackedModel,
         threads: int | None = None,
-        limits: Limits = DEFAULT,
+        limits: Limits | None = None,
         *,
         engine: Engine = "auto",
         batch: int = 1,
     ) -> Network:
-        """A network from records that were already read (see :func:`load` for a file and the arguments)."""
-        return cls(model, Options(engine, threads, batch), limits)
+        """A network from records that were already read (see :func:`load` for a file and the arguments).
+
+        Without ``limits`` they are trusted: they are in memory already.
+        """
+        return cls(model, Options(engine, threads, batch), limits or Limits.trusted())
 
     def __call__(
         self, *arrays: AnyArray, **named: AnyArray
@@ -89,46 +100,41 @@ class Network:
         It returns what the module returned: one array, a tuple of several, or, for a module that returns a
         dictionary (or a dataclass), a dictionary of arrays.
 
-        Raises ``InputError`` naming the input, what was expected and what came.
+        A batch of nothing gives empty outputs. Raises ``InputError`` naming the input, what was expected and
+        what came; ``LimitError`` for a call that takes more memory than ``Limits.call_memory``.
         """
         if named:
             arrays = self.in_order(arrays, named)
         if self._quick is not None and len(arrays) == 1:
             x = arrays[0]
-            dtype, rest = self._expected[0]
-            if type(x) is np.ndarray and x.dtype == dtype and x.shape[1:] == rest and x.flags.c_contiguous:
+            if (
+                type(x) is np.ndarray
+                and (x.shape,) in self._door.known
+                and x.dtype == self._expected[0][0]
+                and x.flags.c_contiguous
+            ):
                 return self._quick(x)
         return self.returned(self.run(arrays))
 
     def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
         """The outputs for inputs in order, as a list in order, whatever the module returns."""
+        return self.enter(arrays) or self._run(
+            [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
+        )
+
+    def enter(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray] | None:
+        """None when a call may run; its outputs when they are empty. Raises as a call does."""
         if not self._as_expected(arrays):
             self.check_inputs(*arrays)
-        return self._run([a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
+        return self._door.enter([a.shape for a in arrays])
 
     def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
-        """The inputs in the network's order: those given by position, then those given by name.
-
-        Raises ``InputError`` for a name that no input has, or has already been given by position.
-        """
-        names = [spec.name for spec in self.inputs]
-        if names == ["input"] and "x" in named:  # the other name that stands in no file
-            named = {"input" if name == "x" else name: array for name, array in named.items()}
-        rest = names[len(arrays) :]
-        for name in named:
-            if name not in rest:
-                reason = "was given by position already" if name in names else "is no input"
-                raise InputError(f"{name!r} {reason}; the network's inputs are, in order: {', '.join(names)}")
-        missing = [name for name in rest if name not in named]
-        if missing:
-            raise InputError(f"input {missing[0]!r} is missing; the inputs are, in order: {', '.join(names)}")
-        return (*arrays, *(named[name] for name in rest))
+        """The inputs in the network's order (see :func:`laconic.runtime.named.in_order`)."""
+        return in_order([spec.name for spec in self.inputs], arrays, named)
 
     def returned(self, results: Sequence[AnyArray]) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
         """The outputs as the module returned them: alone, as a tuple, or by their names."""
-        if self._keyed:
-            return dict(zip(self.output_names, results, strict=True))
-        return results[0] if self.outputs == 1 else tuple(results)
+        return returned(self.output_names if self.keyed else (), results)
 
     def _as_expected(self, arrays: tuple[AnyArray, ...]) -> bool:
         """The quick half of the check: types and shapes as expected, the first axis alone being free."""
@@ -150,9 +156,12 @@ class Network:
         self._check(arrays)
 
     def describe(self) -> str:
-        """How the network runs, in words: the engine, what was chosen, then a line for each linear layer."""
+        """How the network runs, in words: the engine, what a call may take, a line for each linear layer."""
         first = f"engine {self.engine}, {self.nbytes} bytes of weights"
-        return "\n".join([first, *self.notes, *map(str, self.layers)])
+        call = (
+            f"a call may take {self._limits.call_memory} bytes (Limits.call_memory; call_memory(shape) tells)"
+        )
+        return "\n".join([first, call, *self.notes, *map(str, self.layers)])
 
     def after_fork(self) -> None:
         """In a forked child the engine's threads are gone: the next call builds the network anew."""
@@ -163,6 +172,17 @@ class Network:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_origin, (type(self), self._origin.sendable())
+
+    def call_memory(self, *shapes: tuple[int, ...]) -> int:
+        """About how many bytes one call allocates for inputs of these shapes, estimated from above.
+
+        It is what a call is held to: ``Limits.call_memory``. Raises ``InputError`` for sizes that the network
+        does not take.
+        """
+        if [len(shape) for shape in shapes] != [len(spec.shape) for spec in self.inputs]:
+            ranks = ", ".join(_shape_text(spec) for spec in self.inputs)
+            raise InputError(f"the network takes inputs of shape {ranks}, got {shapes}")
+        return self._door.call_memory(shapes)
 
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         if self._forked:
@@ -252,6 +272,7 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
+@overload
 def load(
     source: str | os.PathLike[str] | bytes,
     *,
@@ -260,10 +281,38 @@ def load(
     engine: Engine = "auto",
     batch: int = 1,
     precision: Precision = "auto",
-) -> Network:
+    isolated: Literal[False] = False,
+) -> Network: ...
+
+
+@overload
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    limits: Limits = DEFAULT,
+    engine: Engine = "auto",
+    batch: int = 1,
+    precision: Precision = "auto",
+    isolated: Literal[True],
+) -> IsolatedNetwork: ...
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    limits: Limits = DEFAULT,
+    engine: Engine = "auto",
+    batch: int = 1,
+    precision: Precision = "auto",
+    isolated: bool = False,
+) -> Network | IsolatedNetwork:
     """Read a .lac file (or its bytes) and make it ready to run.
 
-    ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim.
+    ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim,
+    and the memory and work that loading and calling it may take: by default 64 MiB and 16 bytes for each byte
+    of the file, and about a second. A small file of a large network needs more: the error tells.
     ``precision``: "auto" runs a calibrated file in int8, or in float32 where that is faster on this machine
     (measured and kept as below), "fp32" ignores the activation ranges, "int8" insists on them. ``engine``
     says what runs it:
@@ -280,19 +329,35 @@ def load(
     In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``
     and ``Network.notes``.
 
+    ``isolated=True`` runs an untrusted file in a child process (:class:`laconic.runtime.IsolatedNetwork`):
+    the checks above bound what our code and the libraries under it are asked for, only a process of its own
+    bounds what a fault in those libraries could do. Loading takes about half a second more, a call the time
+    that its arrays take over a pipe.
+
+    >>> from laconic.pack import encode
+    >>> from laconic.records import Graph, Node, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)),), (1,))
+    >>> with load(encode(PackedModel((), graph)), isolated=True) as network:
+    ...     network(np.float32([[-1, 2]]))
+    array([[0., 2.]], dtype=float32)
+
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
     runs here (ONNX Runtime is not installed, say), ``OSError`` when there is no file.
     """
-    from laconic import pack
-
     options = Options(engine, threads, batch, faster=precision == "auto")
+    if isolated:
+        from laconic.runtime.isolated import IsolatedNetwork
+
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        asked = {"threads": threads, "engine": engine, "batch": batch, "precision": precision}
+        return IsolatedNetwork(data, limits, **asked)
     if isinstance(source, bytes):
-        data, model = source, pack.decode(source, limits=limits)
+        data, model = source, read_model(source, limits)
     else:
         with at(f"reading {os.fspath(source)!r}"):
             data = Path(source).read_bytes()
-            model = pack.decode(data, limits=limits)
+            model = read_model(data, limits)
     network = Network(with_precision(model, precision), options, limits)
     network._origin = Origin(data, precision, options, limits)
     return network

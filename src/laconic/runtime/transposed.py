@@ -89,15 +89,16 @@ def as_phases(node: Node, rows: AnyArray) -> Phases | None:
     grows = all(b + a + 2 - k == s for b, a, k in zip(before, after, kernel, strict=True))
     if s != strides[1] or not 2 <= s <= min(kernel) or not grows or min(before) < 0:
         return None
-    # phase r of axis 0 reads input m + j by tap k - 1 - (r + p - j s) of the turned kernel
+    # phase r of axis 0 reads input m + j by tap r + p - j s of the kernel, which rows hold turned about
     taps = [_taps(k, s, k - 1 - b) for k, b in zip(kernel, before, strict=True)]
-    (first, count), (left, width) = ((min(t), max(t) - min(t) + 1) for t in taps)
+    (first, count), (left, width) = ((int(j.min()), int(j.max() - j.min()) + 1) for j, _ in taps)
     if first > 0 or left > 0:
         return None
     weight = np.zeros((len(rows), s, s, rows.shape[1], count, width), rows.dtype)
-    for j, r, u in ((j, r, u) for j, at in taps[0].items() for r, u in at):
-        for i, q, v in ((i, q, v) for i, at in taps[1].items() for q, v in at):
-            weight[:, r, q, :, j - first, i - left] = rows[:, :, u, v]
+    (j, r), (i, q) = taps
+    places = (r[:, None], q[None, :], j[:, None] - first, i[None, :] - left)
+    by_place = np.moveaxis(weight, 3, 1)  # rows, inputs, then the four axes that places are of
+    by_place[:, :, *places] = rows[:, :, ::-1, ::-1]
     pads = (-first, -left, first + count - 1, left + width - 1)
     return Phases(weight.reshape(-1, rows.shape[1], count, width), pads, s)
 
@@ -109,12 +110,12 @@ def runs_in_float32(node: Node, rows: AnyArray, inside: bool) -> bool:
     return not (inside and (wide or as_convolution(node, rows.shape[2:]) is not None))
 
 
-def _taps(kernel: int, stride: int, padding: int) -> dict[int, list[tuple[int, int]]]:
-    """Offset of an input -> the (phase, place in the turned kernel) at which it is read."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for j in range(-kernel, kernel + 1):
-        for r in range(stride):
-            tap = r + padding - j * stride
-            if 0 <= tap < kernel:
-                found.setdefault(j, []).append((r, kernel - 1 - tap))
-    return found
+def _taps(kernel: int, stride: int, padding: int) -> tuple[AnyArray, AnyArray]:
+    """For each tap of the kernel, as it is stored: the offset of the input that it reads, and its phase.
+
+    >>> [a.tolist() for a in _taps(4, 2, 1)]
+    [[1, 0, 0, -1], [1, 0, 1, 0]]
+    """
+    tap = np.arange(kernel)
+    phase = (tap - padding) % stride
+    return (phase + padding - tap) // stride, phase

@@ -10,7 +10,6 @@ import pytest
 
 from laconic import pack
 from laconic.errors import InputError
-from laconic.pack.limits import DEFAULT
 from laconic.pack.ops import make_node
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, load
@@ -97,14 +96,14 @@ def test_what_fails_on_noise_is_not_measured(monkeypatch: pytest.MonkeyPatch) ->
 def test_work_of_convolutions_and_recurrent_layers() -> None:
     """By hand: 2 x 5 filters of 3 x 3 x 3 on 6 x 6; 4 gates of 3 units, 2 inputs, 7 steps."""
     conv = Graph((ValueSpec("float32", (None, 3, 8, 8)),), (make_node("conv", (0, -1)),), (1,))
-    work = work_of(PackedModel((RawTensor("w", np.ones((5, 3, 3, 3), F32)),), conv), 2, DEFAULT)
+    work = work_of(PackedModel((RawTensor("w", np.ones((5, 3, 3, 3), F32)),), conv), 2)
     assert work is not None and work.products - 2 * 5 * 36 * 27 == 0
     tensors = tuple(
         RawTensor(f"t{k}", np.ones(s, F32)) for k, s in enumerate([(12, 2), (12, 3), (12,), (12,)])
     )
     nodes = (make_node("lstm", (0, None, None, -1, -2, -3, -4), time_major=True),)
     lstm = Graph((ValueSpec("float32", (7, None, 2)),), nodes, (1,))
-    work = work_of(PackedModel(tensors, lstm), 10, DEFAULT)
+    work = work_of(PackedModel(tensors, lstm), 10)
     assert work is not None and 7 * 10 * 12 * 5 <= work.products < 2 * 7 * 10 * 12 * 5
     assert Work(1, 2, 3).within(Work(1, 2, 3)) and not Work(1, 2, 4).within(Work(9, 9, 3))
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from laconic import pack
-from laconic.errors import FileFormatError, InputError, LaconicError
+from laconic.errors import FileFormatError, InputError, LaconicError, LimitError
 from laconic.export import build_packed
 from laconic.pack.ops import make_node
 from laconic.records import (
@@ -330,3 +330,14 @@ def test_a_range_of_an_index_is_a_wrong_file() -> None:
         emulate(model)(np.zeros((1, 2), np.int64))
     with pytest.raises(FileFormatError):
         Network.from_packed(model, 1)
+
+
+def test_an_emulated_file_is_held_to_the_limits(digits: Digits) -> None:
+    data = pack.encode(digits.ready)
+    with pytest.raises(LimitError, match="loading takes up to"):
+        emulate(data, limits=pack.Limits(memory=1000, memory_per_byte=0))
+    net = emulate(data, limits=pack.Limits(call_memory=1000))
+    with pytest.raises(LimitError, match="call_memory="):
+        net(digits.test)
+    empty = np.asarray(net(digits.test[:0]))
+    assert empty.shape[0] == 0 and empty.dtype == np.float32

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from laconic.errors import EngineError, InputError
-from laconic.pack.limits import Limits
 from laconic.records import AnyArray, Graph, IntTensor, PackedModel, Tensor, ValueSpec
 from laconic.runtime.cpu import int8_saturates
 from laconic.runtime.engines import cache
@@ -33,9 +32,7 @@ SECONDS = 0.06
 MOST_ROUNDS = 15
 
 
-def faster_of(
-    model: PackedModel, options: Options, limits: Limits, assembled: Callable[[PackedModel], Assembly]
-) -> Assembly:
+def faster_of(model: PackedModel, options: Options, assembled: Callable[[PackedModel], Assembly]) -> Assembly:
     """A calibrated model in int8, or in float32 where that is measured to be faster for ``options.batch``.
 
     What was measured before on this machine, for a network of this structure, is not measured again. A
@@ -49,7 +46,7 @@ def faster_of(
     times: Mapping[str, float] | None = cache.read_choices(file).get(key)
     made: dict[str, Assembly] = {}
     if times is None or set(times) != set(models):
-        if not _is_short(models["fp32"], options.batch, limits):
+        if not _is_short(models["fp32"], options.batch):
             return _unmeasured(models, assembled)
         made, refused = _both(models, assembled)
         if refused:
@@ -75,9 +72,9 @@ def example_inputs(graph: Graph, batch: int) -> list[AnyArray]:
     ]
 
 
-def _is_short(model: PackedModel, batch: int, limits: Limits) -> bool:
+def _is_short(model: PackedModel, batch: int) -> bool:
     """Whether one call may be made at load."""
-    work = work_of(model, batch, limits)
+    work = work_of(model, batch)
     return work is not None and work.within(MOST_WORK)
 
 

@@ -20,7 +20,6 @@ from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
 from laconic.runtime.onnx_build import build
-from laconic.runtime.sizes import check_sizes
 from laconic.runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -114,9 +113,8 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
         from laconic.runtime.engines.arithmetic import faster_of
 
         given = replace(options, faster=False)
-        return faster_of(model, options, limits, lambda one: assemble(one, given, limits))
-    proto, weights = build(model, inline=False)
-    inferred = check_sizes(proto, limits)
+        return faster_of(model, options, lambda one: assemble(one, given, limits))
+    proto, weights = build(model, inline=False, limits=limits)
     if int8:
         from laconic.runtime.engines.float_layers import float_layers
 
@@ -124,7 +122,7 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     if options.engine != "onnxruntime":
         layers = find_layers(proto.graph, weights, model.tensors)
         if layers and not _has_subgraphs(proto.graph):
-            cutter = Cutter(proto, inferred, weights, options.threads)
+            cutter = Cutter(proto, weights, options.threads)
             return _chosen(proto, weights, layers, model, options, cutter)
     return _whole(proto, weights, (), options)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from laconic.records import AnyArray, IntTensor, Tensor
 from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
+from laconic.runtime.onnx_build import tensor_name
 
 if TYPE_CHECKING:
     import onnx
@@ -66,7 +67,7 @@ def find_layers(
     graph: onnx.GraphProto, weights: Mapping[str, AnyArray], tensors: tuple[Tensor, ...]
 ) -> list[LinearLayer]:
     """The linear layers whose matrix is a tensor of the file, in the graph's order."""
-    by_name = {tensor.name: tensor for tensor in tensors}
+    by_name = {tensor_name(k): tensor for k, tensor in enumerate(tensors)}
     readers = _readers(graph)
     turned = {
         node.output[0]: by_name[node.input[0]]

@@ -29,17 +29,14 @@ class OpenVinoNetwork:
             raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")
         import openvino
 
-        from laconic.runtime.onnx_build import build, to_onnx
-        from laconic.runtime.sizes import check_sizes
-
-        check_sizes(build(model, inline=False)[0], limits)
+        from laconic.runtime.onnx_build import to_onnx
 
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
             core = openvino.Core()
-            read = core.read_model(to_onnx(model).SerializeToString())
+            read = core.read_model(to_onnx(model, limits=limits).SerializeToString())
             self._compiled = core.compile_model(read, "CPU", options)
         except RuntimeError as error:
             raise EngineError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from laconic.errors import CorruptFileError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import open_session, run_session
@@ -116,17 +117,22 @@ def _without_unread(
     return kept[::-1]
 
 
-class Cutter:
-    """Makes the steps of a graph whose value types are known: ``inferred`` is the graph with its shapes."""
+def inferred_graph(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with the types and shapes of its values."""
+    from onnx import shape_inference
 
-    def __init__(
-        self,
-        proto: onnx.ModelProto,
-        inferred: onnx.GraphProto,
-        weights: Mapping[str, AnyArray],
-        threads: int | None,
-    ) -> None:
+    try:
+        return shape_inference.infer_shapes(proto, data_prop=True).graph
+    except Exception as error:  # onnx raises errors of its own, and some of protobuf's
+        raise CorruptFileError(f"shapes cannot flow through the graph: {error}") from error
+
+
+class Cutter:
+    """Makes the steps of a graph, whose value types ONNX infers; its claims were checked (``build``)."""
+
+    def __init__(self, proto: onnx.ModelProto, weights: Mapping[str, AnyArray], threads: int | None) -> None:
         self._proto, self._weights, self._threads = proto, weights, threads
+        inferred = inferred_graph(proto)
         known = [*inferred.input, *inferred.value_info, *inferred.output]
         self._types = {value.name: value.type.tensor_type for value in known}
 

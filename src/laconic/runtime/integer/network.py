@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from laconic.errors import CorruptFileError, at
 from laconic.pack.limits import DEFAULT, Limits
-from laconic.pack.ops import float_of, ints_of
-from laconic.records import AnyArray, Graph, Node, PackedModel, ValueSpec
+from laconic.pack.ops import SIZED, float_of, ints_of
+from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec
 from laconic.runtime.int8_weights import IntegerLayer, integer_layer
 from laconic.runtime.integer import kernels
 from laconic.runtime.integer.arithmetic import Arithmetic, Int8, Int16x8, Ternary
@@ -18,6 +20,7 @@ from laconic.runtime.integer.fixed_point import quantize_multiplier
 from laconic.runtime.integer.values import Encoding, Quantised
 from laconic.runtime.network import Network
 from laconic.runtime.precision import with_precision
+from laconic.runtime.reading import read_model
 from laconic.runtime.steps import Kind, Step, fuse, kind_of, ranks, spread_ranges
 
 Value = Quantised | AnyArray
@@ -32,15 +35,15 @@ def emulate(
     """A calibrated .lac file (its path, bytes or records) as a device with this arithmetic would run it.
 
     Raises ``InputError`` for a file without activation ranges, ``FileFormatError`` for a wrong file,
-    ``WeightsOnlyError`` for one without a graph.
+    ``WeightsOnlyError`` for one without a graph, ``LimitError`` beyond the limits.
     """
-    from laconic import pack
-
     if isinstance(source, PackedModel):
         return Emulator(source, arithmetic, limits)
     if isinstance(source, bytes):
-        return Emulator(pack.decode(source, limits=limits), arithmetic, limits)
-    return Emulator(pack.read(source, limits=limits), arithmetic, limits)
+        return Emulator(read_model(source, limits), arithmetic, limits)
+    with at(f"reading {os.fspath(source)!r}"):
+        model = read_model(Path(source).read_bytes(), limits)
+    return Emulator(model, arithmetic, limits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ class Emulator:
         self._own = {entry.value for entry in graph.ranges}
         self._ranks = ranks(graph)
         self._entries = ranges
-        self._small: dict[tuple[int, tuple[tuple[int, ...], ...]], Network] = {}
+        self._small: dict[tuple[int, tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]], Network] = {}
         self._layers = {k: self._layer(s) for k, s in enumerate(self._steps) if self._kind(s) == "layer"}
         self.float_steps = tuple(
             self._name(s) for s in self._steps if self._kind(s) == "float" and _reads_values(s)
@@ -110,6 +113,9 @@ class Emulator:
 
     def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
         """The outputs for inputs in order, as a list in order, whatever the module returns."""
+        nothing = self._float.enter(arrays)
+        if nothing is not None:
+            return nothing
         values = self.trace(*arrays)
         return [_real(values[ref]) for ref in self._graph.outputs]
 
@@ -203,19 +209,22 @@ class Emulator:
 
     def _run_float(self, index: int, step: Step, given: list[AnyArray], batch: int) -> tuple[AnyArray, ...]:
         """The step's nodes in float32, as a network of their own (kept for the next call of these shapes)."""
-        shapes = tuple(x.shape for x in given)
-        if (index, shapes) not in self._small:
-            self._small[index, shapes] = Network.from_packed(self._alone(step, given, batch), 1)
-        return tuple(self._small[index, shapes].run(tuple(given)))
+        sizes = _sizes_among(step.node, given)
+        key = (index, tuple(x.shape for x in given), tuple(sizes.items()))
+        if key not in self._small:
+            self._small[key] = Network.from_packed(self._alone(step, given, batch, sizes), 1)
+        return tuple(self._small[key].run(tuple(given)))
 
-    def _alone(self, step: Step, given: list[AnyArray], batch: int) -> PackedModel:
-        """A model of one step: its values become the inputs, its tensors stay."""
+    def _alone(self, step: Step, given: list[AnyArray], batch: int, sizes: Mapping[int, int]) -> PackedModel:
+        """A model of one step: its values become the inputs, sizes among them numbers, its tensors stay."""
+        tensors = [RawTensor(f"size/{k}", np.asarray(size, np.int64)) for k, size in sizes.items()]
+        places = {k: -1 - len(self._model.tensors) - place for place, k in enumerate(sizes)}
         nodes: list[Node] = []
         n, count = len(given), len(given)
         for node in (step.node, step.norm, step.activation):
             if node is None:
                 continue
-            fresh = iter(range(n))
+            fresh = iter([places.get(k, k) for k in range(n)])
             refs = tuple(ref if ref is None or ref < 0 else next(fresh) for ref in node.inputs)
             if nodes:
                 refs = (count, *node.inputs[1:])
@@ -223,7 +232,16 @@ class Emulator:
             nodes.append(replace(_sized(node, batch), inputs=refs))
         outputs = tuple(range(count, count + len(step.outputs)))
         specs = tuple(ValueSpec(str(x.dtype), x.shape) for x in given)
-        return PackedModel(self._model.tensors, Graph(specs, tuple(nodes), outputs))
+        return PackedModel((*self._model.tensors, *tensors), Graph(specs, tuple(nodes), outputs))
+
+
+def _sizes_among(node: Node, given: list[AnyArray]) -> dict[int, int]:
+    """Which of a node's values are read as sizes, and what they are: shapes must be known before it runs."""
+    if node.op == "arange":
+        return {0: int(given[0])} if given else {}
+    if node.op not in SIZED:
+        return {}
+    return {k: int(x) for k, x in enumerate(given) if k > 0 or (node.inputs[0] or 0) < 0}
 
 
 def _sized(node: Node, batch: int) -> Node:

@@ -1,0 +1,87 @@
+"""Every attempt, run: none ends the process, takes too long or too much, or raises an error not ours."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from laconic.pack import Limits
+from tests.attacks import calls, integers, memory, names, numbers, sizes, work
+from tests.attacks.files import attempts
+from tests.attacks.measure import Cost, measured
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and forks")
+
+SECONDS = 1.0
+ATTEMPTS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": make
+    for module in (sizes, memory, work, names, integers, calls, numbers)
+    for name, make in attempts(module).items()
+}
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, Cost]]:
+    """The length of each attempt, and what loading and calling it cost."""
+    files = [make() for make in ATTEMPTS.values()]
+    found = measured(tmp_path_factory.mktemp("attacks"), files)
+    return dict(zip(ATTEMPTS, zip(map(len, files), found, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_an_attempt_is_refused_by_name_or_costs_little(name: str, costs: dict[str, tuple[int, Cost]]) -> None:
+    length, cost = costs[name]
+    assert not cost.outcome.startswith(("killed", "foreign")), cost
+    assert cost.seconds <= SECONDS, cost
+    assert cost.peak_bytes <= Limits().allowed_memory(length), cost
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("sizes.expand_to_a_negative_size", "CorruptFileError"),
+        ("sizes.pad_by_less_than_nothing", "CorruptFileError"),
+        ("sizes.slice_to_nothing_before_an_lstm", "CorruptFileError"),
+        ("integers.range_at_a_convolution_whose_weight_is_a_vector", "CorruptFileError"),
+        ("integers.range_at_a_convolution_without_weight", "CorruptFileError"),
+        ("integers.range_at_a_convolution_of_no_channels", "CorruptFileError"),
+        ("memory.recurrent_layers_that_share_weights", "LimitError"),
+        ("memory.group_norms_of_distinct_groups", "LimitError"),
+        ("work.convolution_of_two_constants", "LimitError"),
+        ("work.convolution_of_two_small_constants", "LimitError"),
+        ("work.linear_layer_at_a_claimed_size", "loaded"),
+        ("names.long_name_read_often", "loaded"),
+        ("calls.lstm_over_an_empty_batch", "loaded"),
+        ("numbers.range_to_a_huge_number", "LimitError"),
+        ("numbers.ranges_to_the_longest", "LimitError"),
+        ("numbers.range_times_itself", "LimitError"),
+        ("numbers.expand_to_a_computed_size", "LimitError"),
+        ("numbers.size_that_leaves_64_bits", "loaded"),
+        ("numbers.slice_to_a_negative_size_before_a_slice", "CorruptFileError"),
+        ("numbers.reversed_difference_of_sizes", "CorruptFileError"),
+        ("numbers.lstm_over_a_computed_empty_batch", "loaded"),
+        ("numbers.size_from_the_callers_numbers", "CorruptFileError"),
+        ("numbers.topk_beyond_the_axis", "CorruptFileError"),
+        ("numbers.topk_of_constants", "LimitError"),
+        ("numbers.fold_to_a_huge_image", "LimitError"),
+        ("numbers.fold_of_more_windows_than_there_are", "CorruptFileError"),
+        ("numbers.scatter_beyond_the_value", "CorruptFileError"),
+        ("numbers.projected_lstm_of_many_units", "LimitError"),
+        ("numbers.axes_counted_one_by_one", "LimitError"),
+        ("numbers.grids_of_extreme_places", "loaded"),
+    ],
+)
+def test_what_came_of_it(name: str, outcome: str, costs: dict[str, tuple[int, Cost]]) -> None:
+    """Files that were seen to hurt: a wrong one is called corrupt, a large one beyond a limit, others run."""
+    assert costs[name][1].outcome == outcome, costs[name]
+
+
+def test_costs_are_seen(tmp_path: Path) -> None:
+    """300 MiB and half a second are measured as such; a process that dies is told."""
+    (hog,) = measured(tmp_path, [b""], "hog")
+    assert 300 * 2**20 <= hog.peak_bytes < 330 * 2**20
+    assert 0.5 <= hog.seconds < 1.5
+    (dead,) = measured(tmp_path, [b""], "abort")
+    assert dead.outcome == "killed by -6"
