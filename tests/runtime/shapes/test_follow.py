@@ -340,3 +340,9 @@ def test_axes_of_several_names_are_tried_apart() -> None:
     nodes = (Node("linear", (0, -1)),)
     shapes = list(tried_inputs(Graph(specs, nodes, (1,))))
     assert [(1, 1)] in shapes and [(64, 64)] in shapes and [(1, 64)] in shapes
+
+
+def test_whole_quotients_take_whole_numbers() -> None:
+    graph = Graph((ValueSpec("float32", (None,)),), (Node("remainder", (0, -1)),), (1,))
+    with pytest.raises(CorruptFileError, match="'remainder' takes int64, not float32 and int64"):
+        value_types(graph, ["int64"])

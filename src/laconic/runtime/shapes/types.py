@@ -27,6 +27,8 @@ def output_type(node: Node, inputs: Sequence[str]) -> str:
         return "int64"
     if node.op == "cast":
         return text_of(node, "to")
+    if node.op in ("floor_divide", "remainder") and set(inputs) != {"int64"}:
+        raise CorruptFileError(f"operation {node.op!r} takes int64, not {' and '.join(inputs)}")
     if node.op == "div" and any(kind in _WHOLE for kind in inputs):
         raise CorruptFileError(f"operation 'div' on {' and '.join(inputs)} needs a cast to float32 before it")
     return inputs[1] if node.op in ("embedding", "where") else inputs[0]
