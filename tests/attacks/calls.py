@@ -125,3 +125,9 @@ def free_axis_that_must_be_long() -> bytes:
     """A kernel of 100 finds no place in one sample."""
     nodes = [node("conv", (0, -1))]
     return file_of([(1, 1, None)], nodes, [raw("w", np.ones((1, 1, 100)))])
+
+
+def nothing_of_a_huge_width() -> bytes:
+    """An empty output whose other size alone is more than NumPy counts."""
+    nodes = [node("slice", (0,), axis=0, end=0), node("expand", (1,), shape=(1, 2**61))]
+    return file_of([(None, 1)], nodes)

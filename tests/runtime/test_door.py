@@ -120,3 +120,10 @@ def test_a_computed_size_counts_in_the_memory_of_a_call() -> None:
     assert network(np.zeros((1, 4), F32), np.zeros((10, 1), F32)).shape == (10_000, 4)  # type: ignore[union-attr]
     with pytest.raises(LimitError, match="call_memory="):
         network(np.zeros((1, 4), F32), np.zeros((20, 1), F32))
+
+
+def test_nothing_of_a_huge_width_is_refused() -> None:
+    """Of no entries there are few, but NumPy counts the width."""
+    network = load(calls.nothing_of_a_huge_width())
+    with pytest.raises(InputError, match=r"\(0, 2305843009213693952\).*Cure: give at least one sample"):
+        network(np.zeros((0, 1), F32))

@@ -80,7 +80,13 @@ class Door:
         """Empty outputs. Nothing runs, since kernels divide by sizes, and recurrent ones end the process."""
         found = [(values[ref], self._types[ref]) for ref in self._graph.outputs]
         if all(0 in shape for shape, _ in found):
-            return [np.zeros(shape, kind) for shape, kind in found]
+            try:
+                return [np.zeros(shape, kind) for shape, kind in found]
+            except ValueError as error:  # NumPy counts the other sizes as well
+                raise InputError(
+                    f"an input is empty, and the outputs would have shapes "
+                    f"{', '.join(str(shape) for shape, _ in found)}: {error}. Cure: give at least one sample"
+                ) from error
         raise InputError(
             "an input is empty, and the network would have to compute something from nothing. "
             "Cure: give at least one sample"
