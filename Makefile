@@ -25,6 +25,8 @@ FUZZ_SECONDS ?= 3600
 FORMAT := tests/pack/test_ans.py tests/pack/test_symbols.py tests/pack/test_golden.py tests/pack/test_compiled.py
 KERNELS := tests/runtime/kernels tests/runtime/integer
 ENGINES := tests/runtime/engines $(wildcard tests/runtime/test_int8*.py)
+# PyTorch's own LSTM by oneDNN gives other numbers than its plain one there, so nothing can be captured from it.
+EMULATED := --deselect 'tests/runtime/engines/test_float_layers.py::test_recurrent_layers[LSTM-takes its ranges from each batch]'
 # On 64-bit ARM the emulator has no torch and crashes in ONNX Runtime.
 ARM := .cache/portability/arm64
 
@@ -53,7 +55,7 @@ portability: $(VENV)/.dev
 	@for emulator in qemu-x86_64 qemu-aarch64; do command -v $$emulator >/dev/null || \
 	{ echo "make portability needs $$emulator. Cure: install qemu's user mode (Debian: apt-get install qemu-user)"; exit 1; }; done
 	@echo '--- an Intel Haswell of 2013: AVX2, neither AVX-512 nor VNNI'
-	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest -p no:cacheprovider $(FORMAT) $(KERNELS) $(ENGINES)
+	qemu-x86_64 -cpu Haswell $(BIN)/python -m pytest -p no:cacheprovider $(EMULATED) $(FORMAT) $(KERNELS) $(ENGINES)
 	@echo '--- 64-bit ARM'
 	tests/portability/arm64.sh setup $(ARM)
 	tests/portability/arm64.sh run $(ARM) tests/portability/golden.py >$(ARM)/golden.txt
