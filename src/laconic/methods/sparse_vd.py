@@ -42,10 +42,9 @@ class SparseVD:
     weights stay at zero without noise (None: never, as published); ``held_kl_weight``: the KL weight from
     then on. ``hold_noise``: whether the weights that are left keep their noise and their KL from then on;
     without, the last part of training is a plain one of the means, which costs what a plain step costs.
-    ``sampling``: "local" draws pre-activations (local reparameterisation), "mixed" draws a
-    convolution's weights once a step in its place, which makes a step of a convolutional network 1.3 (LeNet-5)
-    to 2.1 times (ResNet-20) as fast at noisier gradients, "weights" does so everywhere. ``grid``: how the survivors are
-    quantised.
+    ``sampling``: "local" draws pre-activations (local reparameterisation), "mixed" draws a convolution's
+    weights once a step in its place, which makes a step 1.3 (LeNet-5) to 2.1 times (ResNet-20) as fast at
+    noisier gradients, "weights" does so everywhere. ``grid``: how the survivors are quantised.
 
     >>> SparseVD().threshold
     3.0
