@@ -450,3 +450,14 @@ def test_weight_decay_leaves_log_variances_and_codebooks_alone(method: Method) -
     optimizer.step()
     assert spared
     assert all(torch.equal(dict(net.named_parameters())[n], old) for n, old in spared.items())
+
+
+@pytest.mark.parametrize("method", [SparseVD, "sparse-vd", None])
+def test_what_is_no_method_is_refused_with_an_example(method: object) -> None:
+    with pytest.raises(InputError, match=r"is no method. Cure: an instance"):
+        laconic.prepare(nn.Linear(2, 2), method, torch.zeros(1, 2), data_size=4)
+
+
+def test_an_example_without_a_tensor_is_refused_by_its_type() -> None:
+    with pytest.raises(InputError, match=r"holds no tensor, got ndarray. Cure: torch.as_tensor"):
+        laconic.prepare(nn.Linear(2, 2), SparseVD(), np.zeros((1, 2), np.float32), data_size=4)

@@ -102,6 +102,9 @@ def prepare(
     >>> net(torch.zeros(3, 4)).shape
     torch.Size([3, 2])
     """
+    if isinstance(method, type) or not hasattr(method, "prepare"):
+        told = f"the class {method.__name__}" if isinstance(method, type) else repr(method)
+        raise InputError(f"prepare: {told} is no method. Cure: an instance, as laconic.methods.SparseVD()")
     model, notes = plain_network(model, "prepare")
     if _ATTACHED in model.__dict__:
         raise ModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import signal
 import sys
 
@@ -121,3 +122,11 @@ def test_names_go_through_the_pipe() -> None:
         assert found["total"].tolist() == [[1] * 3] * 2 and found["length"] == 3
         with pytest.raises(InputError, match="'middle' is no input"):
             network(np.zeros((2, 3), F32), middle=np.zeros((), F32))
+
+
+def test_it_is_not_pickled() -> None:
+    with (
+        load(DATA, isolated=True, threads=1) as network,
+        pytest.raises(IsolatedError, match="cannot be copied or pickled. Cure: load the file again"),
+    ):
+        pickle.dumps(network)

@@ -22,8 +22,8 @@ from laconic.errors import (
     ScaleError,
 )
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
-from laconic.methods.contract import Target
-from laconic.train.compress import _where_it_is, check_start, unfinished
+from laconic.methods.contract import Compressed, Target
+from laconic.train.compress import _where_it_is, check_start, missed, unfinished
 from laconic.train.fit import FitConfig
 from laconic.train.progress import LineProgress
 from laconic.train.run_folder import open_run
@@ -243,3 +243,13 @@ def test_a_schedule_is_unfinished_when_training_ends_before_it(
     method: Method, epochs: int, count: int
 ) -> None:
     assert len(unfinished(method, epochs)) == count
+
+
+def test_a_large_loss_is_told_although_nobody_set_a_target() -> None:
+    small = Compressed(nn.Linear(1, 1), {}, {"validation_error": 0.5, "original_validation_error": 0.4})
+    assert (
+        "10.00 points of validation error were lost, and no target was given" in missed(Target(), small, 9)[0]
+    )
+    assert missed(Target(max_drop=20), small, 9) == ()
+    near = Compressed(nn.Linear(1, 1), {}, {"validation_error": 0.405, "original_validation_error": 0.4})
+    assert missed(Target(), near, 9) == ()

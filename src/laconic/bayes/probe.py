@@ -151,7 +151,10 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _misfit(watcher: _Watcher, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> str:
-    given = _shapes(_tensors((*args, *kwargs.values()))) or "(no tensor)"
+    given = _shapes(_tensors((*args, *kwargs.values())))
+    if not given:
+        kinds = ", ".join(type(value).__name__ for value in (*args, *kwargs.values()))
+        return f"the example holds no tensor, got {kinds or 'nothing'}. Cure: torch.as_tensor"
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
     where = "the network"

@@ -161,7 +161,11 @@ def _axes_reason(module: nn.Module, error: Exception, sizes: Mapping[str, int]) 
         return untraceable(type(module).__name__, error)
     said = [line.strip(" -") for line in text.splitlines() if line.startswith("  - ")]
     equal = "must always be equal" in text
-    cure = "give both axes one name in dynamic" if equal else "leave that axis out of dynamic"
+    cure = (
+        "give both axes one name in dynamic"
+        if equal
+        else ("leave that axis out of dynamic, or name the same axis of the other inputs, too")
+    )
     told = " ".join(" ".join(said).split())[:400].rstrip(". ")
     return f"the sizes {', '.join(sizes)} cannot all be free: {told}. Cure: {cure}"
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from dataclasses import asdict
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, NoReturn, Self, cast
 
 import laconic
 from laconic import errors
@@ -59,6 +59,12 @@ class IsolatedNetwork:
         except (KeyError, TypeError, ValueError, InputError) as error:
             self.close()
             raise IsolatedError(f"the process that reads the file sent what is no answer: {error}") from error
+
+    def __reduce__(self) -> NoReturn:
+        raise IsolatedError(
+            "a network in a child process cannot be copied or pickled. "
+            "Cure: load the file again with isolated=True"
+        )
 
     def __call__(self, *arrays: AnyArray, **named: AnyArray) -> Returned:
         """Run the network; inputs in order, or by their names, outputs as the module returned them.

@@ -31,6 +31,9 @@ from laconic.train.progress import Progress, StepsProgress
 from laconic.train.record import layer_records, to_json, versions
 from laconic.train.run_folder import CHECKPOINT, MODEL_FILE, RECORD_FILE, RunFolder, open_run
 
+UNASKED = 0.01
+"""A rise of the validation error, as a share, that is told although nobody set a target."""
+
 Loader = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -217,7 +220,8 @@ def check_start(model: nn.Module, train: Loader, loss: Loss = F.cross_entropy) -
     if not pair:
         raise DataError(
             f"compress: the training loader gave a {type(batch).__name__}, not a pair of tensors. "
-            "Cure: batches are (inputs, class indices)"
+            "Cure: batches are (inputs, class indices), one tensor each; for several inputs, laconic.prepare "
+            "and a loop of your own"
         )
     example, labels = batch[0][:2], batch[1]
     with at("compress: the first training batch"):
@@ -353,6 +357,11 @@ def missed(target: Target, small: Compressed, file_bytes: int) -> tuple[str, ...
                 f"target missed: {drop:.2f} points of validation error were lost, {target.max_drop:g} were "
                 "allowed. Cure: a lower kl_weight or sparsity, or longer training"
             )
+    if target.max_drop is None and after is not None and before is not None and after - before > UNASKED:
+        notes.append(
+            f"{100 * (after - before):.2f} points of validation error were lost, and no target was given. "
+            "Cure: Target(max_drop=...), --target 0.3pt, a lower kl_weight or sparsity, or longer training"
+        )
     return tuple(notes)
 
 
