@@ -167,3 +167,15 @@ def levels_of_a_codebook() -> bytes:
     return file_of(
         [(None, 4)], [node("relu", (0,))], [IntTensor("w", np.zeros(4, np.int32), Codebook(levels))]
     )
+
+
+def squeeze_of_no_axes() -> bytes:
+    """ONNX reads an empty list of axes as all axes of 1: a column became a row, and their sum a square."""
+    column = np.arange(12_000, dtype=np.float32).reshape(-1, 1)
+    nodes = [
+        node("squeeze", (-1,), dims=()),
+        node("add", (1, -2)),
+        node("add", (2, 0)),
+        node("mean", (3,), dims=()),
+    ]
+    return file_of([(1, 1)], nodes, [raw("a", column), raw("b", column)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from laconic.cost import count
-from laconic.errors import InputError, WeightsOnlyError
+from laconic.errors import CorruptFileError, InputError, LimitError, WeightsOnlyError
 from laconic.pack.ops import OPS, make_node
 from laconic.records import AnyArray, Attr, Graph, Node, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network
@@ -240,3 +240,12 @@ def test_weights_only_has_no_facts() -> None:
     model, _ = one_node("linear", CASES["linear"][0])
     with pytest.raises(WeightsOnlyError, match="cannot be counted. Cure"):
         network_facts(replace(model, graph=None), 0)
+
+
+def test_ranges_without_end_are_refused_before_they_are_counted() -> None:
+    """Each is small beside the limit of one value; together they were 10 GB."""
+    nodes, value = [make_node("size", (0,), axis=0)], 1
+    nodes += [make_node("arange", (value,)) for _ in range(300)]
+    graph = Graph((ValueSpec("float32", (2**22,)),), tuple(nodes), (1,))
+    with pytest.raises((LimitError, CorruptFileError)):
+        network_facts(PackedModel((), graph), 0)

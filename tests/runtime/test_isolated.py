@@ -130,3 +130,34 @@ def test_it_is_not_pickled() -> None:
         pytest.raises(IsolatedError, match="cannot be copied or pickled. Cure: load the file again"),
     ):
         pickle.dumps(network)
+
+
+def test_an_interrupted_call_ends_the_child_so_that_no_answer_comes_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with load(DATA, isolated=True, threads=1) as network:
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(frames, "get", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            network(np.ones((1, 2), F32))
+        monkeypatch.undo()
+        with pytest.raises(IsolatedError, match="has ended. Cure: load the file again"):
+            network(np.zeros((1, 2), F32))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_process_is_refused_and_the_first_goes_on() -> None:
+    with load(DATA, isolated=True, threads=1) as network:
+        child = os.fork()
+        if child == 0:
+            try:
+                network(np.ones((1, 2), F32))
+            except IsolatedError:
+                network.close()  # which must not end the first process' child
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert np.array_equal(network(np.ones((1, 2), F32))[0], load(DATA)(np.ones((1, 2), F32))[0])

@@ -234,3 +234,44 @@ def test_a_wrapped_network_is_the_network_within():
 def test_a_scripted_network_is_refused():
     with pytest.raises(ModelError, match="scripted.*Cure"):
         find_groups(torch.jit.script(nn.Linear(3, 4)), image(2, 3))
+
+
+class Turned(nn.Module):
+    """A hidden layer whose units change places by a fixed rule."""
+
+    def __init__(self, turn):
+        super().__init__()
+        self.first, self.turn, self.second = nn.Linear(5, 8), turn, nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.second(self.turn(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda h: h.roll(1, 1),
+        lambda h: h.roll(3),
+        lambda h: torch.cat([h[:, 4:], h[:, :4]], 1),
+        lambda h: torch.cat([h[:, ::2], h[:, 1::2]], 1),
+    ],
+    ids=["roll", "roll over all", "halves", "odd and even"],
+)
+def test_units_that_a_fixed_rule_moves_stay_whole(turn):
+    """Of fewer units the same rule would move other ones."""
+    for seed in range(8):
+        torch.manual_seed(seed)
+        coupling = find_groups(Turned(turn).double(), torch.randn(3, 5, dtype=torch.float64), seed=seed)
+        assert "first.weight:0" not in [g.name for g in coupling.groups], seed
+
+
+def test_a_roll_along_pixels_moves_no_units():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x).roll((1, 2), (2, 3)))
+
+    assert [g.size for g in find_groups(Shifted(), torch.randn(2, 1, 8, 8)).groups] == [6]

@@ -83,7 +83,8 @@ def _unsqueeze(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _squeeze(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    return (b.op("Squeeze", x[0], b.ints(ints_of(node, "dims"))),)
+    dims = ints_of(node, "dims")
+    return (b.op("Squeeze", x[0], b.ints(dims)) if dims else b.op("Identity", x[0]),)  # ONNX: none is all
 
 
 def _slice(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:

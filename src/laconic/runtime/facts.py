@@ -58,6 +58,7 @@ def network_facts(
             "Cure: save the network with an example input"
         )
     fixed = _fixed(model.graph, _input_shapes(model.graph, shapes, batch))
+    claims(fixed, [form_of(tensor) for tensor in model.tensors], limits)  # before ranges of numbers are made
     sized = at_sizes(replace(model, graph=replace(fixed, ranges=())))
     graph = replace(sized.graph or fixed, ranges=fixed.ranges)
     facts = NetworkFacts(

@@ -40,6 +40,7 @@ class IsolatedNetwork:
     def __init__(self, data: bytes, limits: Limits, **options: Any) -> None:
         self._limits = limits
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         root = os.path.dirname(os.path.dirname(os.path.abspath(laconic.__file__)))
         paths = json.dumps([root, *(path for path in sys.path if path)])
         self._child = subprocess.Popen(
@@ -92,8 +93,9 @@ class IsolatedNetwork:
         return f"in process {self._child.pid}: {self._text}"
 
     def close(self) -> None:
-        """End the child."""
-        self._end()
+        """End the child; in a forked process, which is not its parent, this does nothing."""
+        if os.getpid() == self._owner:
+            self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +107,10 @@ class IsolatedNetwork:
         self, what: str, said: dict[str, Any], arrays: tuple[AnyArray, ...] = (), data: bytes = b""
     ) -> tuple[dict[str, Any], list[AnyArray]]:
         """A request and its answer; the child is ended when that takes too long."""
+        if os.getpid() != self._owner:  # two processes on one pipe would read each other's answers
+            raise IsolatedError(
+                "this network belongs to the process that loaded it. Cure: load the file again after the fork"
+            )
         if not self._end.alive:
             raise IsolatedError("the process that ran the file has ended. Cure: load the file again")
         late = threading.Event()
@@ -122,7 +128,7 @@ class IsolatedNetwork:
             except (EOFError, OSError):
                 self.close()
                 raise self._ended(what, late.is_set()) from None
-            except IsolatedError:
+            except BaseException:  # half a message may be under way: the next answer would be another call's
                 self.close()
                 raise
             finally:

@@ -145,10 +145,16 @@ def designs(count: int) -> list[list[int]]:
     return [part for part in parts if part]
 
 
+_LEAST = 4
+"""Random plans that each group is tried with: a mistake may agree with one by chance."""
+
+
 def failures(trial: Trial, sets: Sequence[GroupSet]) -> dict[int, str]:
     """The numbers of those sets that cannot be shrunk, each with the reason."""
     bad: dict[int, str] = {}
     parts = designs(len(sets)) if sets else []
+    draws = sum(0 in part for part in parts)  # the same for each: all take part in as many trials
+    parts *= -(-_LEAST // draws) if draws else 0
     with steps("trials", len(parts)) as advance:
         for part in parts:
             bad |= _bad_among(trial, sets, [k for k in part if k not in bad])

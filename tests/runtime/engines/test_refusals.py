@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,14 @@ def test_save_compares_with_integer_arithmetic(tmp_path: Path, monkeypatch: pyte
 
 def test_engine_errors_are_no_file_errors() -> None:
     assert issubclass(EngineError, LaconicError) and not issubclass(EngineError, FileFormatError)
+
+
+def test_an_example_beyond_the_calibrated_range_is_no_fault(tmp_path: Path) -> None:
+    """A device cuts the output at its range, an engine that gives it in float32 does not."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    x = torch.from_numpy(X)
+    small = replace(laconic.quantize_activations(net, [0.2 * x]), example=5 * x)
+    laconic.save(small, tmp_path / "m.lac")
+    graph = pack.read(tmp_path / "m.lac").graph
+    assert graph is not None and len(graph.ranges) == 3

@@ -17,7 +17,7 @@ from laconic.sparsify.coupling.trace import Call, Rule, Trace
 MOVES = (
     "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze",
     "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "expand",
-    "expand_as", "broadcast_to", "repeat", "repeat_interleave", "tile", "flip", "roll", "rot90",
+    "expand_as", "broadcast_to", "repeat", "repeat_interleave", "tile", "flip",
     "getitem", "select", "narrow", "index_select", "chunk", "tensor_split", "split", "split_with_sizes",
     "unbind", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "pixel_shuffle",
     "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "diagonal",
@@ -128,7 +128,19 @@ def untouched(trace: Trace, value: Value, touched: set[int], shape: tuple[int, .
     return Value(shape, value.fields)
 
 
+def turning(trace: Trace, call: Call) -> None:
+    """``roll`` and ``rot90`` move along axes without units; of fewer units they would move other ones."""
+    value = trace.raw(call.args[0] if call.args else call.kwargs["input"])
+    dims = call.argument(2, "dims", None)
+    axes = [dims] if isinstance(dims, int) else list(dims or range(len(value.shape)))
+    if any(value.at(int(axis)) is not None for axis in axes):
+        trace.refuse(call, "moves units to where others were: what it reads is left whole")
+    else:
+        moving(trace, call)
+
+
 SHAPE_RULES: dict[Any, Rule] = {
+    **dict.fromkeys(called("roll", "rot90"), turning),
     **dict.fromkeys(called(*MOVES), moving),
     **dict.fromkeys(called("pad"), padding),
     **dict.fromkeys(called("setitem"), writing),
