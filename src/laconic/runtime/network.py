@@ -350,7 +350,8 @@ def load(
         from laconic.runtime.isolated import IsolatedNetwork
 
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        asked = {"threads": threads and int(threads), "engine": engine, "batch": batch, "precision": precision}
+        count = None if threads is None else int(threads)
+        asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
     if isinstance(source, bytes):
         data, model = source, read_model(source, limits)
