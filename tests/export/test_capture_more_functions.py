@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from laconic.export.build import build_packed
 from laconic.export.capture import capture
 from laconic.pack.graph import decode_graph, encode_graph
+from laconic.runtime import Network
 from tests.helpers.parity import Fn, assert_parity
 
 Functions = dict[str, Callable[..., object]]
@@ -191,3 +194,16 @@ def test_new_operations_survive_their_bytes() -> None:
     graph = capture(function, torch.randn(2, 4, 8, 8)).graph
     assert {"grid_sample", "fold", "topk", "atan"} <= {node.op for node in graph.nodes}
     assert decode_graph(encode_graph(graph), 9) == graph
+
+
+def test_angles_and_signs_of_zeros_and_infinities_are_pytorch_s() -> None:
+    corners = torch.tensor([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 1e30, -1e-30, math.nan])
+    y, x = (t.reshape(-1, 1) for t in torch.meshgrid(corners, corners, indexing="ij"))
+
+    module = Fn(lambda layer, y, x: (torch.atan2(y, x), torch.copysign(y, x)), nn.Linear(1, 1))
+    model = build_packed(module, {}, (torch.ones(2, 1), torch.ones(2, 1)))[0]
+    angle, signed = Network.from_packed(model)(y.numpy(), x.numpy())
+    np.testing.assert_allclose(angle, torch.atan2(y, x).numpy(), rtol=1e-6)
+    ordinary = ~torch.isnan(x)  # whose sign is nobody's business
+    wanted = torch.copysign(y, x)
+    assert np.array_equal(signed[ordinary], wanted[ordinary].numpy(), equal_nan=True)

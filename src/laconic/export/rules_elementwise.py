@@ -44,6 +44,9 @@ class Formula:
     def __truediv__(self, other: Formula | float) -> Formula:
         return self._with("div", other)
 
+    def __rtruediv__(self, other: float) -> Formula:
+        return self._after("div", other)
+
     def __radd__(self, other: float) -> Formula:
         return self._after("add", other)
 
@@ -171,13 +174,18 @@ def _only_floats(call: Call) -> None:
         raise CaptureError(f"it has no rule for {call.dtype}. Cure: compute in float32")
 
 
+def _sided(x: Formula) -> Formula:
+    """1 or -1 by the sign bit, which zeros have as well: 1 / -0 is minus infinity."""
+    return (1.0 / x).of("sign").where(x.test("eq", 0.0), x.of("sign"))
+
+
 def _atan2(low: Lowering, call: Call) -> Value:
-    """atan(y / x), half a turn further where x is negative; a quarter where x is 0."""
+    """The angle of abs(x) and abs(y), mirrored to where x and y lie; zeros have signs."""
     y, x = _pair(low, call)
-    turn = Formula(low, torch.tensor(math.pi)).where(y.test("ge", 0.0), -math.pi)
-    plain = (y / x).of("atan")
-    straight = y.of("sign") * (math.pi / 2)
-    return straight.where(x.test("eq", 0.0), (plain + turn).where(x.test("lt", 0.0), plain)).value
+    high, wide = y.of("abs"), x.of("abs")
+    alike = Formula(low, torch.tensor(0.0)).where(high.test("eq", 0.0), math.pi / 4)  # 0 / 0, and inf / inf
+    angle = alike.where(high.test("eq", wide), (high / wide).of("atan"))
+    return (_sided(y) * (math.pi - angle).where(_sided(x).test("lt", 0.0), angle)).value
 
 
 def _hypot(low: Lowering, call: Call) -> Value:
@@ -187,8 +195,7 @@ def _hypot(low: Lowering, call: Call) -> Value:
 
 def _copysign(low: Lowering, call: Call) -> Value:
     x, y = _pair(low, call)
-    size = x.of("abs")
-    return size.of("neg").where(y.test("lt", 0.0), size).value
+    return (x.of("abs") * _sided(y)).value
 
 
 def _division(low: Lowering, call: Call) -> Value:
