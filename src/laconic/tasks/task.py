@@ -1,0 +1,165 @@
+r"""What every task says: inputs and target of a batch, negative log-likelihood, number of terms, metric.
+
+The likelihood of a data set is a product over *terms*: one for each example of a classifier, one for each pixel of a
+segmentation, one for each token of a language model. Ignored labels are no terms. The description length that all
+methods minimise is
+
+.. math:: \frac1N \Big( \sum_{n=1}^{N} -\log p(y_n | x_n, w) + KL(q \| p) \Big)
+
+in nats per term, so N, the ``data_size``, counts terms and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from laconic.errors import InputError
+from laconic.tasks.batches import Batch, Target, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Sums = npt.NDArray[np.float64]
+
+__all__ = ["Batch", "Metric", "Score", "Sums", "Target", "Task"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good a network is, with its unit and its direction.
+
+    Args:
+        name: What reports call it, as "error" or "mean IoU".
+        unit: Its unit, as "%"; empty for a number without one.
+        higher_is_better: Whether a larger value is better.
+        tolerance: The loss that a method accepts where nobody set a target, in the unit.
+        relative: Whether ``tolerance`` is a share of the metric's own size instead.
+
+    >>> error = Metric("error", "%")
+    >>> error.show(0.8), round(error.drop(0.8, 1.1), 9), Metric("accuracy", "%", True).drop(90.0, 88.0)
+    ('0.80 %', 0.3, 2.0)
+    """
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = False
+    tolerance: float = 0.1
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InputError("a metric needs a name, as 'error'")
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise InputError(f"metric {self.name!r}: tolerance must be finite and >= 0, got {self.tolerance}")
+
+    def drop(self, before: float, after: float) -> float:
+        """How much worse ``after`` is than ``before``, in the metric's unit; negative where it is better."""
+        return before - after if self.higher_is_better else after - before
+
+    def allowance(self, before: float) -> float:
+        """The drop from ``before`` that is accepted where nobody set a target, in the metric's unit."""
+        return self.tolerance * abs(before) if self.relative else self.tolerance
+
+    def show(self, value: float) -> str:
+        """The value as reports print it: two decimals of a percentage, four digits of any other number."""
+        return f"{value:.2f} %" if self.unit == "%" else f"{value:.4g} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a network is on a set.
+
+    Args:
+        metric: The task's metric in its unit.
+        nll: Negative log-likelihood, nats per term (NaN where it was not computed).
+        terms: Number of likelihood terms that ``nll`` is over.
+    """
+
+    metric: float
+    nll: float
+    terms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """What a network is for; a task of one's own is a frozen dataclass with this base.
+
+    A task says how a batch is split, how its terms are counted, their likelihood, and a metric. ``measure`` and
+    ``value`` work on NumPy arrays, so that a file can be scored without torch.
+
+    Args:
+        target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the last).
+        inputs: The keys of a dictionary that are the network's inputs (None: all but the target).
+
+    >>> from laconic.tasks import Classification
+    >>> task = Classification()
+    >>> sums = task.measure(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
+    >>> task.metric.name, task.value(sums)
+    ('error', 50.0)
+    """
+
+    target: Target = None
+    inputs: tuple[str, ...] | None = None
+
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """The metric that targets, reports and records speak of."""
+
+    def split(self, batch: Any) -> Batch:
+        """The network's inputs and the target of a batch.
+
+        Raises:
+            DataError: A batch that is no tensor, tuple, list or dictionary, or that lacks a key.
+        """
+        return split(batch, self.target, self.inputs)
+
+    @abstractmethod
+    def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
+        """Negative log-likelihood of a batch: a differentiable scalar, the sum over its terms, in nats.
+
+        Args:
+            outputs: What the network returned.
+            target: The batch's target.
+            learnt: The parameters of the likelihood (see :meth:`learnt`), by name.
+
+        Raises:
+            DataError: Values that the likelihood cannot have.
+            InputError: Shapes that do not fit; the error names the axis.
+        """
+
+    def terms(self, target: Any) -> int:
+        """Number of likelihood terms of a batch: here, the number of the target's entries."""
+        return int(math.prod(target.shape))
+
+    @abstractmethod
+    def measure(self, outputs: Any, target: Any) -> Sums:
+        """Statistics of the metric on NumPy arrays: sums that may be added up over batches.
+
+        Raises:
+            DataError: Values that the metric cannot be computed from.
+            InputError: Shapes that do not fit; the error names the axis.
+        """
+
+    def value(self, sums: Sums) -> float:
+        """The metric, from statistics summed over a set: here, the first entry by the second."""
+        return float(sums[0] / sums[1])
+
+    def nats(self, outputs: Any, target: Any) -> float | None:
+        """:meth:`nll` on NumPy arrays, for a process without torch; None where it needs what no file holds."""
+        return None
+
+    def learnt(self, target: Any) -> Mapping[str, Tensor]:
+        """Initial values of the likelihood's own parameters, which are trained with the network; mostly none.
+
+        Args:
+            target: The target of a training batch.
+        """
+        return {}
