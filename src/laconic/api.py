@@ -1,8 +1,8 @@
-"""The public verbs: prepare, penalty, param_groups, step, convert, quantize_activations, save.
+"""The public verbs: prepare, objective, penalty, param_groups, step, convert, quantize_activations, save.
 
-They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a
-user's loop needs: the units (nats per example), the bookkeeping of steps and examples, and errors that
-name the place and the cure.
+They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a user's loop
+needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that name the place and the
+cure.
 """
 
 from __future__ import annotations
@@ -17,49 +17,29 @@ import torch
 from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.objective import Objective
 from laconic.bayes.policy import Policy
 from laconic.bayes.prepare import check_model
-from laconic.errors import InputError, ModelError, NotPreparedError, at
+from laconic.errors import InputError, ModelError, at
 from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
-from laconic.methods.contract import Compressed, Context, Judge, Method
+from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.methods.rest import left_raw, mostly_raw
 from laconic.modules import plain_network
+from laconic.networks import call
+from laconic.prepared import (
+    Prepared,
+    attach,
+    is_prepared,
+    keep_zeros,
+    mean_nll,
+    prepared,
+    strip,
+    without_likelihood,
+)
 from laconic.progress import steps
 from laconic.runtime import MinMax, RangeChoice
+from laconic.tasks import Batch, Classification, Loss, Task, as_task, reread
 from laconic.wrappers import unwrapped
-
-_ATTACHED = "_laconic"
-# The entry of a prepared network's state dict that says where training stands: [steps, examples], int64.
-_PROGRESS = "laconic_progress"
-
-
-class Prepared:
-    """What rides along with a prepared network: its method and where training stands."""
-
-    def __init__(self, method: Method, context: Context) -> None:
-        self.method = method
-        self.context = context
-        self.converted_at: int | None = None
-        self.largest_batch = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""
-        return {
-            "step": self.context.step,
-            "examples": self.context.examples,
-            "noise": self.context.noise.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; raises InputError for counts that cannot be."""
-        step, examples = state["step"], state["examples"]
-        if any(type(count) is not int or count < 0 for count in (step, examples)):
-            raise InputError(f"training cannot stand at step {step!r}, after {examples!r} examples")
-        self.context.noise.set_state(state["noise"])
-        self.context = replace(self.context, step=step, examples=examples)
-
 
 def prepare(
     model: nn.Module,
@@ -67,33 +47,46 @@ def prepare(
     example: Any,
     *,
     data_size: int,
+    task: Task | Loss = Classification(),  # noqa: B008 - frozen
     seed: int = 0,
     total_steps: int | None = None,
     keep: str | Iterable[str] = (),
     weights: str | Iterable[str] = (),
+    batches: Iterable[Any] | None = None,
+    previous: Compressed | None = None,
 ) -> nn.Module:
     """Make a network trainable under ``method``; same forward signature, ``model`` is left as it was.
 
-    ``example`` is one input batch (a tensor; a tuple or a mapping for several inputs), ``data_size`` the
-    number of training examples N by which the KL is divided, ``seed`` the source of all noise,
-    ``total_steps`` the planned optimiser steps (without it schedules count epochs of ``data_size``
-    examples; the first dimension of the first input is the batch).
+    A wrapped network (``torch.compile``, ``DataParallel``, ``AveragedModel``) is prepared without its wrapper. Weights
+    that are computed from others (``weight_norm``, ``spectral_norm``, pruning masks) become plain, with a warning.
+    Biases and what scales channels one by one (normalisation, LayerScale, PReLU) are not pruned, but put on a grid.
+    Frozen parameters are not trained and not pruned; their weights are put on a grid as they are.
 
-    ``keep`` names parameters, or modules with all of theirs, that end up in the file exactly as they are:
-    neither pruned nor put on a grid. Biases and what scales channels one by one (normalisation, LayerScale,
-    PReLU) are not pruned either, but put on a grid; ``weights`` names those that are to be treated as
-    weights. Frozen parameters are not trained and not pruned; their weights are put on a grid as they are.
+    The network's ``state_dict`` also holds ``laconic_progress``: loaded into a network that was prepared alike,
+    schedules go on where they stood.
 
-    A wrapped network (``torch.compile``, ``DataParallel``, ``AveragedModel``) is prepared without its
-    wrapper. Weights that are computed from others (``weight_norm``, ``spectral_norm``, pruning masks) become
-    plain, with a warning.
+    Args:
+        model: The trained network.
+        method: How it is compressed, as ``laconic.methods.SparseVD()``.
+        example: One input batch: a tensor, a tuple of inputs, or a dictionary of keyword inputs.
+        data_size: Number of likelihood terms in the training data: its examples, or its labelled pixels or tokens where
+            each of these is a term. The KL is divided by it.
+        task: What the network is for, or a plain loss function (outputs, target) that averages over the batch.
+        seed: The source of all noise.
+        total_steps: Planned optimiser steps; without it schedules count epochs of ``data_size`` terms.
+        keep: Parameters, or modules with all of theirs, that end up in the file exactly as they are: neither pruned nor
+            put on a grid.
+        weights: Parameters that are to be treated as weights although they scale channels or are biases.
+        batches: The training batches, which can be read again and again, for methods that look at data.
+        previous: What the stage before made of ``model``, in a job of several stages: its zeros stay zero.
 
-    The network's ``state_dict`` also holds ``laconic_progress``: loaded into a network that was prepared
-    alike, schedules go on where they stood.
+    Returns:
+        The prepared network.
 
-    Raises ModelError (NaN weights, no parameters, already prepared, a scripted or sharded network),
-    InputError (an example of the wrong shape, a name in ``keep`` that is none), ScaleError (a data size that
-    cannot be).
+    Raises:
+        ModelError: NaN weights, no parameters, already prepared, a scripted or sharded network.
+        InputError: An example of the wrong shape, a name in ``keep`` that is none, something that is no method.
+        ScaleError: A data size that cannot be.
 
     >>> import torch, laconic
     >>> from laconic.methods import SparseVD
@@ -102,40 +95,85 @@ def prepare(
     >>> net(torch.zeros(3, 4)).shape
     torch.Size([3, 2])
     """
-    if isinstance(method, type) or not hasattr(method, "prepare"):
-        told = f"the class {method.__name__}" if isinstance(method, type) else repr(method)
-        raise InputError(f"prepare: {told} is no method. Cure: an instance, as laconic.methods.SparseVD()")
+    check_method(method, "prepare")
     model, notes = plain_network(model, "prepare")
-    if _ATTACHED in model.__dict__:
+    if is_prepared(model):
         raise ModelError(
             "prepare: this network is prepared already. Cure: prepare the plain network it came from"
         )
     _warn(notes)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     policy = Policy.of(keep, weights)
-    context = Context(data_size, NoiseSource(seed), total_steps=total_steps, example=example, policy=policy)
+    context = Context(
+        data_size,
+        NoiseSource(seed),
+        total_steps=total_steps,
+        example=example,
+        policy=policy,
+        task=as_task(task),
+        batches=None if batches is None else reread(batches),
+        previous=previous,
+    )
     with at(f"prepare ({type(method).__name__})"):
         policy.check(name for name, _ in model.named_parameters(remove_duplicate=False))
         check_model(model, example)
         _check_precision(model)
         net = method.prepare(model, example, context).to(device)
-    net.__dict__[_ATTACHED] = Prepared(method, context)
-    net.register_forward_pre_hook(_count_examples, with_kwargs=True)
-    net.register_state_dict_post_hook(_add_progress)  # type: ignore[no-untyped-call]
-    net.register_load_state_dict_pre_hook(_take_progress)  # type: ignore[no-untyped-call]
+        attach(net, method, context)
     return net
 
 
-def penalty(net: nn.Module) -> torch.Tensor:
-    """The method's penalty in nats per example: add it to the mean loss of a batch.
+def objective(net: nn.Module, batch: Any) -> torch.Tensor:
+    r"""What a step of training minimises on a batch, in nats per likelihood term: run, differentiate, then ``step``.
 
-    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. Raises NotPreparedError for
-    a plain network, ScaleError if a batch was larger than the data set.
+    :math:`-\frac1M \sum_{m} \log p(y_m | x_m, w) + \frac1N KL(q \| p)` unless the method has an objective of its own.
+
+    Args:
+        net: A prepared network, in training mode.
+        batch: A batch as the task splits it: (inputs, target), or a dictionary.
+
+    Returns:
+        A differentiable scalar.
+
+    Raises:
+        NotPreparedError: A plain network.
+        DataError: A batch that cannot be split, or labels that cannot be.
+        ScaleError: A batch with more terms than the data set, or with none.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> laconic.objective(net, (torch.zeros(3, 4), torch.tensor([0, 1, 1]))).ndim
+    0
+    """
+    plain = unwrapped(net)
+    state = prepared(plain, "objective")
+    parts = state.context.task.split(batch)
+    return objective_of(net, parts, call(net, parts.inputs))
+
+
+def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:
+    """:func:`objective` of outputs that were computed already."""
+    plain = unwrapped(net)
+    state = prepared(plain, "objective")
+    nll, terms = mean_nll(plain, batch, outputs)
+    value = state.method.objective(plain, batch, outputs, nll, state.context)
+    state.pending_terms, state.penalised = terms, True
+    return value
+
+
+def penalty(net: nn.Module) -> torch.Tensor:
+    """The method's penalty in nats per likelihood term: add it to the mean loss of a batch.
+
+    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. For a loop that computes its loss itself;
+    :func:`objective` is both in one.
+
+    Raises:
+        NotPreparedError: A plain network.
     """
     net = unwrapped(net)
     state = prepared(net, "penalty")
-    if state.largest_batch:
-        Objective(state.context.data_size).check_batch(state.largest_batch)
+    state.penalised = True
     return state.method.penalty(net, state.context) / state.context.data_size
 
 
@@ -145,25 +183,58 @@ def param_groups(net: nn.Module, lr: float) -> list[dict[str, Any]]:
     return prepared(net, "param_groups").method.param_groups(net, lr)
 
 
-def step(net: nn.Module) -> None:
-    """Call after each ``optimizer.step()``: advances schedules and applies the method's projections."""
+def step(net: nn.Module, terms: int | None = None) -> None:
+    """Call after each ``optimizer.step()``: advances schedules and applies the method's projections.
+
+    Args:
+        net: A prepared network.
+        terms: Number of likelihood terms of the batch (its examples, or its labelled pixels or tokens). Not needed where
+            :func:`objective` was called, which counts them.
+
+    Raises:
+        NotPreparedError: A plain network.
+        InputError: The number of terms is not known.
+        ScaleError: A batch with more terms than the data set.
+    """
     net = unwrapped(net)
     state = prepared(net, "step")
-    state.context = replace(state.context, step=state.context.step + 1)
+    state.advance(terms)
     state.method.step(net, state.context)
+    keep_zeros(net)
 
 
 def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
     """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
 
-    ``judge`` scores candidates on the validation split; without one the finest settings are taken.
-    ``keep`` names further parameters, or modules, that stay as they were trained (see :func:`prepare`).
-    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What
-    stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes.
+    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What stays as it
+    is (raw float32) is told in ``facts["notes"]``, with its bytes, and so is a schedule that is not at its end.
 
-    Raises NotPreparedError for a plain (or already converted) network, ModelError when ``net`` has not been
-    trained since it was last converted, InputError for a name in ``keep`` that is none.
+    Args:
+        net: A prepared network.
+        judge: Scores candidates on the validation split; without one the finest settings are taken.
+        keep: Further parameters, or modules, that stay as they were trained (see :func:`prepare`).
+
+    Returns:
+        The compressed network.
+
+    Raises:
+        NotPreparedError: A plain (or already converted) network.
+        ModelError: A network that has not been trained since it was last converted.
+        InputError: A name in ``keep`` that is none.
     """
+    small = decide(net, judge, keep=keep)
+    _warn(unfinished_of(unwrapped(net)))
+    return small
+
+
+def unfinished_of(net: nn.Module) -> tuple[str, ...]:
+    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
+    state = prepared(net, "convert")
+    return (*state.method.unfinished(state.context), *_never_called(net, state))
+
+
+def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
+    """:func:`convert` whose notes stand in the facts alone."""
     net = unwrapped(net)
     state = prepared(net, "convert")
     if state.converted_at == state.context.step:
@@ -172,15 +243,39 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
             "Cure: keep the first result, or train further before converting again"
         )
     policy = state.context.policy.keeping(keep)
-    with at(f"convert ({type(state.method).__name__})"), steps("converting"):
+    unfinished = unfinished_of(net)
+    with at(f"convert ({type(state.method).__name__})"), steps("converting"), without_likelihood(net) as learnt:
         policy.check(name for name, _ in net.named_parameters(remove_duplicate=False))
         check_model(net, None)
         small = state.method.convert(net, replace(state.context, policy=policy), judge)
     state.converted_at = state.context.step
-    _strip(small.module)
-    notes = [*small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
+    strip(small.module)
+    notes = [*unfinished, *small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
     facts = {**small.facts, "notes": notes} if notes else small.facts
-    return replace(small, facts=facts, example=state.context.example)
+    facts = {**facts, "likelihood": learnt} if learnt else facts
+    return replace(small, facts=facts, example=state.context.example, **_earlier(state.context.previous, small))
+
+
+def _earlier(previous: Compressed | None, small: Compressed) -> dict[str, Any]:
+    """What the stages before this one left to be remembered."""
+    if previous is None:
+        return {}
+    changed = previous.architecture_changed or small.architecture_changed
+    return {"architecture_changed": changed, "stages": (*previous.stages, previous.facts)}
+
+
+def _never_called(net: nn.Module, state: Prepared) -> tuple[str, ...]:
+    """A note on a loop that trained the network without the verbs that the method needs."""
+    if state.context.step:
+        return ()
+    trained = any(parameter.grad is not None for parameter in net.parameters())
+    if not trained:
+        return ()
+    called = "step" if state.penalised else "objective (or penalty) and step"
+    return (
+        f"the network was trained, but laconic.{called} was never called: its schedules stand at their beginning. "
+        "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)",
+    )
 
 
 def save(
@@ -281,21 +376,10 @@ def quantize_activations(
 def _as_it_is(model: Any, verb: str, example: Any) -> Compressed:
     """A module that no method has worked on: all of its values are stored as they are."""
     plain, notes = plain_network(model, verb)
-    if _ATTACHED in plain.__dict__:
+    if is_prepared(plain):
         raise ModelError(f"{verb}: this network is still prepared. Cure: laconic.convert(net)")
     _warn(notes)
     return Compressed(plain, {}, {}, example)
-
-
-def prepared(net: nn.Module, verb: str) -> Prepared:
-    """The bookkeeping of a prepared network; raises NotPreparedError for any other module."""
-    state = net.__dict__.get(_ATTACHED)
-    if not isinstance(state, Prepared):
-        raise NotPreparedError(
-            f"{verb}: {type(net).__name__} was not prepared (or was converted already). "
-            "Cure: net = laconic.prepare(model, method, example, data_size=N)"
-        )
-    return state
 
 
 def _check_precision(model: nn.Module) -> None:
@@ -311,50 +395,3 @@ def _check_precision(model: nn.Module) -> None:
 def _warn(notes: Iterable[str]) -> None:
     for note in notes:
         warnings.warn(note, stacklevel=3)
-
-
-def _strip(network: nn.Module) -> None:
-    """Take our bookkeeping off a plain network that a method copied from the prepared one, or wrapped."""
-    for module in network.modules():
-        _strip_one(module)
-
-
-def _strip_one(module: nn.Module) -> None:
-    module.__dict__.pop(_ATTACHED, None)
-    hooks = module._forward_pre_hooks
-    for key in [k for k, hook in hooks.items() if hook is _count_examples]:
-        del hooks[key]
-        module._forward_pre_hooks_with_kwargs.pop(key, None)
-    for key in [k for k, hook in module._state_dict_hooks.items() if hook is _add_progress]:
-        del module._state_dict_hooks[key]
-    before_load: dict[int, Any] = module._load_state_dict_pre_hooks  # torch wraps these hooks
-    for key in [k for k, hook in before_load.items() if getattr(hook, "hook", hook) is _take_progress]:
-        del before_load[key]
-
-
-def _add_progress(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """State-dict hook: steps and examples travel with the weights, so that warm-up and schedules go on."""
-    attached = module.__dict__.get(_ATTACHED)
-    if attached is not None:  # a copy of an fx.GraphModule has its hooks, but no bookkeeping
-        state[prefix + _PROGRESS] = torch.tensor([attached.context.step, attached.context.examples])
-
-
-def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load hook: go on where the saved training stood; a state dict without that entry changes nothing."""
-    found = state.pop(prefix + _PROGRESS, None)
-    if found is not None:
-        attached = prepared(module, "load_state_dict")
-        step, examples = (int(n) for n in found)
-        attached.context = replace(attached.context, step=step, examples=examples)
-
-
-def _count_examples(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Forward pre-hook: count the examples seen in training, so that schedules know the epoch."""
-    if not module.training or _ATTACHED not in module.__dict__:
-        return
-    first = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)), None)
-    if first is not None and first.ndim:
-        state = prepared(module, "forward")
-        batch = first.shape[0]
-        state.largest_batch = max(state.largest_batch, batch)
-        state.context = replace(state.context, examples=state.context.examples + batch)

@@ -265,6 +265,48 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
     return _view(module, tuple(names), fixed), given
 
 
+def to_device(tree: Any, device: torch.device) -> Any:
+    """The tensors of nested tuples, lists and dictionaries on a device; what is no tensor stays as it is.
+
+    >>> to_device({"a": (torch.ones(2), "text")}, torch.device("cpu"))["a"][1]
+    'text'
+    """
+    return with_tensors(tree, lambda x: x.to(device))
+
+
+def with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested tuples, lists and dictionaries with each tensor changed; tuples and lists become tuples."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {key: with_tensors(value, change) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(with_tensors(value, change) for value in tree)
+    return tree
+
+
+def call(module: nn.Module, inputs: Any) -> Any:
+    """The outputs of a network: ``inputs`` is one tensor, a tuple of arguments or a dictionary of keyword arguments.
+
+    >>> call(nn.Bilinear(2, 3, 1), {"input2": torch.ones(4, 3), "input1": torch.ones(4, 2)}).shape
+    torch.Size([4, 1])
+    """
+    args, kwargs = arguments(inputs)
+    return module(*args, **kwargs)
+
+
+def arguments(example: Any, device: torch.device | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An example (a tensor, a tuple of inputs, or a mapping of keyword inputs) as call arguments."""
+    if isinstance(example, Mapping):
+        return (), {key: _moved(value, device) for key, value in example.items()}
+    values = example if isinstance(example, tuple | list) else (example,)
+    return tuple(_moved(value, device) for value in values), {}
+
+
+def _moved(value: Any, device: torch.device | None) -> Any:
+    return value.to(device) if device is not None and isinstance(value, Tensor) else value
+
+
 def _is_nested(example: Any) -> bool:
     parts = example.values() if isinstance(example, Mapping) else example
     return isinstance(example, tuple | list | Mapping) and any(

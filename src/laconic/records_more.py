@@ -214,3 +214,4 @@ class RunRecord:
     file_bytes: int
     bytes_before: int
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from laconic.bayes.prepare import posteriors_of
 from laconic.errors import NonFiniteError
+from laconic.networks import arguments
 
 _CURES = {
     "parameter": "lower the learning rate, or clip gradients; restart from the last checkpoint",
@@ -26,7 +27,7 @@ _CURES = {
 
 
 def check_loss(
-    loss: float | Tensor, net: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any], *, step: int
+    loss: float | Tensor, net: nn.Module, inputs: Any, *, step: int
 ) -> None:
     """Nothing if ``loss`` is finite; else find the culprit on the same ``inputs`` and raise NonFiniteError.
 
@@ -41,9 +42,9 @@ def check_loss(
     raise NonFiniteError(f"the loss is {value} at step {step}: {place}. Cure: {_CURES[kind]}")
 
 
-def find_culprit(net: nn.Module, inputs: tuple[Any, ...] | Mapping[str, Any]) -> tuple[str, str]:
+def find_culprit(net: nn.Module, inputs: Any) -> tuple[str, str]:
     """Where the first non-finite number is: (kind, words), kind being one of the keys of the cures."""
-    args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+    args, kwargs = arguments(inputs)
     for index, value in enumerate((*args, *kwargs.values())):
         if _bad(value):
             return "input", f"input {index} of the network holds {_count(value)}"

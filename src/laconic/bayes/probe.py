@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from laconic.errors import InputError, ModelError
-from laconic.networks import duplicate
+from laconic.networks import arguments, duplicate
 
 # Asking a weight for one of these says nothing about its value.
 _METADATA = frozenset(
@@ -84,18 +84,6 @@ def observe(model: nn.Module, example: Any) -> Uses:
     except _FAILURES as error:
         raise InputError(_misfit(watcher, args, kwargs, error)) from error
     return Uses(dict(watcher.calls), frozenset(watcher.outside))
-
-
-def arguments(example: Any, device: torch.device | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """An example (a tensor, a tuple of inputs, or a mapping of keyword inputs) as call arguments."""
-    if isinstance(example, Mapping):
-        return (), {key: _moved(value, device) for key, value in example.items()}
-    values = example if isinstance(example, tuple | list) else (example,)
-    return tuple(_moved(value, device) for value in values), {}
-
-
-def _moved(value: Any, device: torch.device | None) -> Any:
-    return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
 class _Watcher(TorchFunctionMode):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from laconic.methods.contract import Target
-    from laconic.train.compress import Job
+    from laconic.train.job import Job
     from laconic.train.fit import FitConfig
     from laconic.zoo import TrainRecipe
 
@@ -162,7 +162,7 @@ def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
 def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> Job:
     """The job that a method's name and dotted settings describe."""
     from laconic import methods
-    from laconic.train.compress import Job
+    from laconic.train.job import Job
     from laconic.train.fit import FitConfig
 
     own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}

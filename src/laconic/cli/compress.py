@@ -27,7 +27,7 @@ from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.removal import remove_dead_units
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
-from laconic.train.compress import Job, check_start, run_job, write_results
+from laconic.train.job import Job, check_start, run_job, write_results
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.progress import Progress, for_stream

@@ -19,7 +19,7 @@ from laconic.data import check_data_name
 from laconic.errors import InputError
 
 if TYPE_CHECKING:
-    from laconic.train.compress import Job
+    from laconic.train.job import Job
     from laconic.train.fit import FitConfig
 
 OPTIONS = (

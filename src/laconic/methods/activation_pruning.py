@@ -49,7 +49,7 @@ class ActivationPruning(AveragedPruning):
     def learn(self, module: nn.Module, coupling: Coupling) -> None:
         """Average in what the last training batch's activations are now."""
         noted = module.__dict__.pop(_NOTED, None)
-        if noted is not None and self.unfinished(module):
+        if noted is not None and self.above_target(module):
             average_in(module, coupling, self.of_batch(coupling, _read(module, noted)), self.memory)
 
     def forget(self, net: nn.Module) -> None:

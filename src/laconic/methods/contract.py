@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.objective import check_data_size
-from laconic.bayes.policy import Policy
+from laconic.bayes.objective import WarmUp, check_data_size
+from laconic.bayes.policy import Policy, weights_of
 from laconic.errors import InputError
-from laconic.records import ActivationRange, Tensor
+from laconic.records import ActivationRange
+from laconic.records import Tensor as StoredTensor
+from laconic.tasks import Batch, Classification, Metric, Score, Task
 
-
-@dataclass(frozen=True)
-class Score:
-    """How good a network is on a set: ``error`` (share in [0, 1]), ``nll`` (nats per example), size."""
-
-    error: float
-    nll: float
-    examples: int
-
-
+BoolArray = npt.NDArray[np.bool_]
 Evaluate = Callable[[nn.Module], Score]
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where training stands.
+    """What a method is told of the training it takes part in, and where that stands.
 
-    ``data_size`` training examples in all, ``noise`` the only source of randomness, ``step``
-    optimiser steps done, ``examples`` examples seen (so ``epochs`` needs no loader),
-    ``total_steps`` if it is known in advance, ``example``, the input the network was prepared with, and
-    ``policy``, what the user says of single parameters (which stay as they are, which are weights).
+    Args:
+        data_size: Number of likelihood terms in all training data, N; the KL is divided by it.
+        noise: The only source of randomness.
+        step: Optimiser steps done.
+        terms: Likelihood terms trained on, ignored labels not counted.
+        total_steps: Planned optimiser steps, where they are known.
+        example: The input that the network was prepared with.
+        policy: What the user says of single parameters: which stay as they are, which are weights.
+        task: What the network is for.
+        batches: A function that returns an iterable over the training batches, each time anew; None where the user
+            trains with a loop of their own and handed no batches in.
+        previous: What the stage before this one made, in a job of several stages.
     """
 
     data_size: int
     noise: NoiseSource
     step: int = 0
-    examples: int = 0
+    terms: int = 0
     total_steps: int | None = None
     example: Any = None
     policy: Policy = Policy()
+    task: Task = field(default_factory=Classification)
+    batches: Callable[[], Iterable[Any]] | None = None
+    previous: Compressed | None = None
 
     def __post_init__(self) -> None:
         check_data_size(self.data_size)
@@ -52,9 +59,18 @@ class Context:
             raise InputError(f"total_steps must be positive or None, got {self.total_steps}")
 
     @property
+    def removed(self) -> dict[str, BoolArray]:
+        """By name, which weights the stage before this one has removed (True: removed); they stay at zero."""
+        if self.previous is None:
+            return {}
+        weights = weights_of(self.previous.module)
+        found = {n: np.asarray(t.values()) == 0 for n, t in self.previous.tensors.items() if n in weights}
+        return {name: zero for name, zero in found.items() if zero.any()}
+
+    @property
     def epochs(self) -> float:
-        """Passes over the data so far."""
-        return self.examples / self.data_size
+        """Passes over the training data so far."""
+        return self.terms / self.data_size
 
     def progress(self, epochs: float) -> float:
         """Share of training that is done: of ``total_steps``, or of ``epochs`` where these are not known."""
@@ -65,8 +81,10 @@ class Context:
 class Target:
     """What the user asks for; ``None`` leaves a side free.
 
-    ``max_drop``: percentage points of validation error that may be lost against the original
-    network (0.3 means 0.3 points). ``max_bytes``: length of the file.
+    Args:
+        max_drop: How much worse than the original network's the task's metric may become on the validation split, in
+            the metric's unit (percentage points for an error in percent).
+        max_bytes: Length of the file, in bytes.
     """
 
     max_drop: float | None = None
@@ -74,7 +92,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not self.max_drop >= 0:
-            raise InputError(f"max_drop is in percentage points and must be >= 0, got {self.max_drop}")
+            raise InputError(f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}")
         if self.max_bytes is not None and not self.max_bytes > 0:
             raise InputError(f"max_bytes must be positive, got {self.max_bytes}")
 
@@ -83,31 +101,56 @@ class Target:
 class Judge:
     """How ``convert`` tells good settings from bad ones: the validation split, never the test set.
 
-    ``evaluate`` scores a plain network; ``original`` is the uncompressed network's score.
+    Args:
+        evaluate: Scores a plain network.
+        original: The uncompressed network's score.
+        target: What the user asks for.
+        metric: What ``Score.metric`` is.
     """
 
     evaluate: Evaluate
     original: Score | None = None
     target: Target = field(default_factory=Target)
+    metric: Metric = field(default_factory=lambda: Classification().metric)
+
+    def accepts(self, score: Score, before: Score, allowance: float | None = None) -> bool:
+        """Whether a metric is good enough.
+
+        That is, no worse than the target allows against the original network or, where no target was set, no worse
+        than ``before`` by ``allowance`` (None: the metric's own), in the metric's unit.
+        """
+        if self.target.max_drop is not None and self.original is not None:
+            before, allowed = self.original, self.target.max_drop
+        else:
+            allowed = self.metric.allowance(before.metric) if allowance is None else allowance
+        rounding = 1e-9 * max(1.0, abs(before.metric))  # a drop of exactly the allowance is allowed
+        return self.metric.drop(before.metric, score.metric) <= allowed + rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """A compressed network: plain ``module``, its ``tensors`` as integers + grids, and ``facts``.
+    """A compressed network: a plain module, its tensors as integers on grids, and facts.
 
-    ``module``'s parameters hold exactly the values that ``tensors`` decode to. ``facts`` is JSON-able:
-    what was chosen and what it measured on the validation split. ``example`` is what the graph is
-    captured with when the network is saved. ``ranges`` are the activation ranges of a network that was
-    calibrated for int8 (see ``laconic.quantize_activations``), ``dynamic`` the axes that are free in its file
-    (see ``laconic.save``).
+    Args:
+        module: A plain network whose parameters hold exactly the values that ``tensors`` decode to.
+        tensors: What the file will hold, by parameter name; other parameters are stored as they are.
+        facts: JSON-able: what was chosen, and what it measured on the validation split.
+        example: The input that the graph is captured with when the network is saved.
+        ranges: The activation ranges of a network calibrated for int8 (see ``laconic.quantize_activations``).
+        dynamic: The axes that are free in its file (see ``laconic.save``).
+        architecture_changed: Whether the module has other layers or sizes than the network it was made from, so that
+            weights of the one cannot be loaded into the other.
+        stages: The facts of the stages before this one, in order.
     """
 
     module: nn.Module
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, StoredTensor]
     facts: Mapping[str, Any]
     example: Any = None
     ranges: tuple[ActivationRange, ...] = ()
     dynamic: Any = None
+    architecture_changed: bool = False
+    stages: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -119,29 +162,100 @@ class Compressed:
         return {**self.facts, "tensors": rows}
 
 
-class Method(Protocol):
-    """A published method as a frozen dataclass with these verbs.
+class Method(ABC):
+    """A published method: a frozen dataclass with these verbs, of which only ``prepare`` and ``convert`` must be written.
 
-    ``penalty`` is in nats for the whole data set, already weighted (KL weight, warm-up); the public
-    door divides by the data size. ``step`` runs after each optimiser step (schedules, projections).
+    The verbs that have a default make a method that trains as usual.
     """
 
+    in_nats: ClassVar[bool] = False
+    """Whether the method weighs the likelihood against a penalty in nats, so that the loss must be a likelihood."""
+    gentler: ClassVar[str] = "lower sparsity"
+    """The setting that a user should change for a smaller loss of the metric, in words after "a"."""
+    smaller: ClassVar[str] = "higher sparsity"
+    """The setting that a user should change for a smaller file, in words after "a"."""
+
+    @abstractmethod
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A trainable copy with the same forward signature; ``model`` is left as it was."""
-        ...
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
-        """Weighted nats for the whole data set, a differentiable scalar."""
-        ...
+        """Nats for the whole data set, already weighted (KL weight, warm-up); a differentiable scalar. Default: zero."""
+        return torch.zeros((), device=next(module.parameters()).device)
+
+    def objective(
+        self, module: nn.Module, batch: Batch, outputs: Any, nll: torch.Tensor, context: Context
+    ) -> torch.Tensor:
+        r"""What a step of training minimises, in nats per likelihood term.
+
+        By default the description length, :math:`nll + penalty / N`. A method writes its own where it learns from
+        something else: a teacher's outputs, a rate, a quantiser's regulariser.
+
+        Args:
+            module: The prepared network.
+            batch: The batch's inputs and target.
+            outputs: What the network returned for the batch.
+            nll: Mean negative log-likelihood over the batch's terms, in nats; a differentiable scalar.
+            context: Where training stands; ``context.data_size`` is N.
+
+        Returns:
+            A differentiable scalar.
+        """
+        return nll + self.penalty(module, context) / context.data_size
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Optimiser parameter groups with the method's learning-rate ratios."""
-        ...
+        """Optimiser parameter groups with the method's learning-rate ratios. Default: all parameters at ``lr``."""
+        return [{"params": list(module.parameters()), "lr": lr}]
 
-    def step(self, module: nn.Module, context: Context) -> None:
-        """After each optimiser step: schedules and projections."""
-        ...
+    def step(self, module: nn.Module, context: Context) -> None:  # noqa: B027 - a default
+        """Called after each optimiser step, for schedules and projections. Default: nothing."""
 
+    def unfinished(self, context: Context) -> tuple[str, ...]:
+        """What the method's schedule still had to do where training stands, in words, each with a cure. Default: none."""
+        return ()
+
+    def planned_epochs(self) -> float:
+        """Epochs that the method's schedules need to run to their end. Default: 0."""
+        return 0.0
+
+    def weights_left(self, module: nn.Module) -> dict[str, int]:
+        """Weights of each tensor that would stay if training ended now; empty where the method cannot say."""
+        return {}
+
+    @abstractmethod
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Decide: a plain network whose weights are integers on grids."""
-        ...
+
+
+def schedule_left(reached: float, final: float, what: str, context: Context) -> tuple[str, ...]:
+    """A note where a schedule has not removed all that it should."""
+    if reached >= final - 1e-9:
+        return ()
+    return (
+        f"the schedule stands at {100 * reached:.1f} % of the {what} removed after {context.epochs:g} epochs, "
+        f"{100 * final:.1f} % were asked for: {100 * reached:.1f} % are removed. "
+        "Cure: train to the end of the schedule, a smaller epochs, or total_steps in laconic.prepare",
+    )
+
+
+def warm_up_left(warm_up: WarmUp, context: Context) -> tuple[str, ...]:
+    """A note where training stands before a KL's warm-up is over."""
+    if context.epochs >= warm_up.end:
+        return ()
+    return (
+        f"training ends after {context.epochs:g} epochs, before the KL's warm-up does (epoch {warm_up.end:g}): it never "
+        f"counts in full. Cure: more than {warm_up.end:g} epochs, or an earlier warm_up.end",
+    )
+
+
+def check_method(method: Any, verb: str) -> None:
+    """Raises InputError for anything but an instance of :class:`Method`."""
+    if isinstance(method, Method):
+        return
+    if isinstance(method, type):
+        told, cure = f"the class {method.__name__}", f"an instance, as {method.__name__}()"
+    elif isinstance(method, str):
+        told, cure = f"the text {method!r}", "an object, as laconic.methods.SparseVD()"
+    else:
+        told, cure = f"a {type(method).__name__}", "an object whose class inherits laconic.methods.Method"
+    raise InputError(f"{verb}: {told} is no method. Cure: {cure}")

@@ -40,15 +40,16 @@ class GridChoice:
     """What is tried and what is allowed.
 
     ``steps``: grid steps in posterior standard deviations. ``prices``: nats of distortion paid per nat of
-    rate. ``bias_bits``: widths tried for biases, narrowest first. ``max_drop``: points of validation error
-    allowed over the pruned network before quantising (a target, if given, takes its place);
+    rate. ``bias_bits``: widths tried for biases, narrowest first. ``max_drop``: what the
+    task's metric may lose on the validation split against the pruned network before quantising, in the metric's unit
+    (None: what the metric tolerates; a target, if given, takes its place);
     ``max_nll_ratio``: the same for the negative log-likelihood, as a factor.
     """
 
     steps: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
     prices: tuple[float, ...] = (0.0, 0.02, 0.04, 0.06, 0.09)
     bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
-    max_drop: float = 0.1
+    max_drop: float | None = None
     max_nll_ratio: float = 1.15
 
     def __post_init__(self) -> None:
@@ -56,9 +57,9 @@ class GridChoice:
             raise InputError("steps, prices and bias_bits need at least one value each")
         if not all(0 < s < math.inf for s in self.steps) or not all(0 <= p < math.inf for p in self.prices):
             raise InputError(f"steps must be > 0 and prices >= 0, got {self.steps} and {self.prices}")
-        if not self.max_drop >= 0 or not self.max_nll_ratio >= 1:
+        if (self.max_drop is not None and not self.max_drop >= 0) or not self.max_nll_ratio >= 1:
             raise InputError(
-                f"max_drop (points) must be >= 0 and max_nll_ratio >= 1, got {self.max_drop} and "
+                f"max_drop must be >= 0 and max_nll_ratio >= 1, got {self.max_drop} and "
                 f"{self.max_nll_ratio}"
             )
         check_bits(self.bias_bits)
@@ -110,7 +111,7 @@ def choose_grid(
     best = _cheapest_counted(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
     if before is not None:
-        facts["pruned_validation_error"] = before.error
+        facts["pruned_validation_metric"] = before.metric
     tensors = dict(best.tensors)
     plain, quantized, bias_facts = quantize_rest(plain, tensors, rest, choice.bias_bits, judge)
     return finish(plain, quantized, {**facts, **bias_facts}, judge)
@@ -205,19 +206,15 @@ def cheapest(
     if judge is None or before is None:
         return candidates[0]
     target = judge.target
-    limit = before.error + choice.max_drop / 100
-    if target.max_drop is not None and judge.original is not None:
-        limit = judge.original.error + target.max_drop / 100
-    limit += 1e-9  # a drop of exactly the allowance is allowed, however it rounds
     scored = [(c, c.score) for c in candidates if c.score is not None]
     if target.max_bytes is not None:
         fits = [(c, s) for c, s in scored if c.bytes + bytes_beside <= target.max_bytes]
         if not fits:
             return min(candidates, key=lambda c: c.bytes)
-        good = [(c, s) for c, s in fits if target.max_drop is None or s.error <= limit]
+        good = [(c, s) for c, s in fits if target.max_drop is None or judge.accepts(s, before)]
         return min(good or fits, key=lambda pair: pair[1].nll)[0]
     share = choice.max_nll_ratio - 1
-    good_enough = [c for c, s in scored if s.error <= limit and within(s.nll, before.nll, share)]
+    good_enough = [c for c, s in scored if judge.accepts(s, before, choice.max_drop) and within(s.nll, before.nll, share)]
     if good_enough:
         return min(good_enough, key=lambda c: c.bytes)
     return min(scored, key=lambda pair: pair[1].nll)[0]
@@ -272,7 +269,7 @@ def finish(
     scored: dict[str, Any] = {}
     if judge is not None:
         score = judge.evaluate(plain)
-        scored = {"validation_error": score.error, "validation_nll": score.nll}
+        scored = {"validation_metric": score.metric, "validation_nll": score.nll}
     return Compressed(plain, tensors, {**facts, **scored})
 
 

@@ -16,19 +16,19 @@ from torch import nn
 
 from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
-from laconic.methods.contract import Compressed, Context, Judge
+from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
 from laconic.methods.grid_choice import GridChoice, choose_grid
 from laconic.methods.masks import add_masks, masks_of, without_masks
+from laconic.methods.point import point_stats
 from laconic.methods.rest import nonzeros, rest_of
 from laconic.networks import duplicate
-from laconic.records import WeightStats
 from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
 from laconic.sparsify.schedules import Schedule
 from laconic.sparsify.timetables import check_schedule, share_gone
 
 
 @dataclass(frozen=True)
-class MagnitudePruning:
+class MagnitudePruning(Method):
     """Magnitude pruning.
 
     ``sparsity``: final share of zeros among weights. ``per_layer``: rank inside each tensor instead of over
@@ -72,14 +72,6 @@ class MagnitudePruning:
         add_masks(net, weights)
         return net
 
-    def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
-        """Zero: magnitude pruning adds nothing to the loss."""
-        return torch.zeros((), device=next(module.parameters()).device)
-
-    def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """All parameters at ``lr``."""
-        return [{"params": list(module.parameters()), "lr": lr}]
-
     def step(self, module: nn.Module, context: Context) -> None:
         """Cut anew every ``every`` steps, and hold what is cut at zero after every step."""
         masks, weights = masks_of(module), _cut(module)
@@ -96,13 +88,25 @@ class MagnitudePruning:
         """Weights of each tensor that are not cut yet."""
         return {name: int(mask.sum()) for name, mask in masks_of(module).items()}
 
+    def unfinished(self, context: Context) -> tuple[str, ...]:
+        """A schedule that is not at its final sparsity."""
+        return schedule_left(self._share(context), self.sparsity, "weights", context)
+
+    def planned_epochs(self) -> float:
+        """What training is taken to last."""
+        return self.epochs
+
+    def _share(self, context: Context) -> float:
+        """The share to cut in the end: what the schedule has reached, or all of it where nothing was trained."""
+        return self.gone(context.progress(self.epochs)) if context.step else self.sparsity
+
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """Cut to the final sparsity and quantise the survivors."""
+        """Cut to the sparsity that the schedule has reached, and quantise the survivors."""
         kept = context.policy.keeps
         cut = {n: w for n, w in _cut(module).items() if not kept(n)}
         weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in cut.items()}
         plain = without_masks(duplicate(module))
-        keeps = keep_largest(weights, self.sparsity, per_layer=self.per_layer)
+        keeps = keep_largest(weights, self._share(context), per_layer=self.per_layer)
         stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
         others = {n: p for n, p in plain.named_parameters() if n not in stats}
         rest = rest_of(plain, others, context.policy)
@@ -114,12 +118,3 @@ def _cut(module: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that have a mask, by name; a layer that was frozen since is left as it is."""
     parameters = dict(module.named_parameters())
     return {name: parameters[name] for name in masks_of(module) if parameters[name].requires_grad}
-
-
-def point_stats(name: str, weights: np.ndarray[Any, np.dtype[np.float32]]) -> WeightStats:
-    """Stats of a point estimate: one variance per tensor, that of the noise of a 5-bit grid.
-
-    A point says nothing of its own uncertainty; equal variances make rate-distortion plain MSE.
-    """
-    scale = float(np.abs(weights).max(initial=0.0)) / 16 or 1.0
-    return WeightStats(name, weights, np.full(weights.shape, scale**2 / 4, dtype=np.float32))

@@ -54,7 +54,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     told = {name: [len(plan.removed(name)), plan.sizes[name]] for name in plan.kept}
     tensors = _sliced(small.tensors, kept_positions(coupling, plan), module)
     facts = {**small.facts, "removed_units": told, "units_removed": sum(gone for gone, _ in told.values())}
-    return replace(small, module=module, tensors=tensors, facts=facts)
+    return replace(small, module=module, tensors=tensors, facts=facts, architecture_changed=True)
 
 
 def dead_units(module: nn.Module, coupling: Coupling, *, inputs: bool = False) -> KeepPlan:

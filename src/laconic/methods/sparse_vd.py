@@ -24,7 +24,7 @@ from laconic.bayes.objective import WarmUp, check_kl_weight
 from laconic.bayes.prepare import deterministic_of, make_bayesian, mute, plain_copy, posteriors_of
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
-from laconic.methods.contract import Compressed, Context, Judge
+from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.grid_choice import GridChoice, choose_grid
 from laconic.methods.masks import add_masks, masks_of
 from laconic.methods.rest import nonzeros, rest_of
@@ -32,7 +32,7 @@ from laconic.sparsify.threshold import check_threshold, keep_below
 
 
 @dataclass(frozen=True)
-class SparseVD:
+class SparseVD(Method):
     """Sparse variational dropout with the published defaults.
 
     ``threshold``: log alpha at which a weight goes. ``kl_weight``: multiple of the KL (1 is the ELBO).
@@ -61,6 +61,10 @@ class SparseVD:
     hold_noise: bool = True
     sampling: Sampling = "local"
     grid: GridChoice = field(default_factory=GridChoice)
+
+    in_nats = True
+    gentler = "lower kl_weight"
+    smaller = "higher kl_weight"
 
     def __post_init__(self) -> None:
         if not self.noise_lr > 0 or not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
@@ -137,13 +141,31 @@ class SparseVD:
                 )
             }
 
+    def unfinished(self, context: Context) -> tuple[str, ...]:
+        """A warm-up that is not at its end, and pruned weights that were never held although they should be."""
+        notes = warm_up_left(self.warm_up, context)
+        if self.hold_from is not None and not self._holding(context):
+            notes = (
+                *notes,
+                f"training ends after {context.epochs:g} epochs, so no pruned weight is ever held "
+                f"(hold_from={self.hold_from:g}). Cure: more epochs, or an earlier hold_from",
+            )
+        return notes
+
+    def planned_epochs(self) -> float:
+        """Until the warm-up is over and pruned weights are held."""
+        return max(self.warm_up.end, self.hold_from or 0.0)
+
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
         policy = context.policy
         held = zip(posteriors_of(module).items(), masks_of(module).values(), strict=True)
         masks = {name: mask.cpu().numpy() for (name, _), mask in held if not policy.keeps(name)}
         stats = {name: q.stats(name) for name, q in posteriors_of(module).items() if name in masks}
-        keeps = {n: keep_below(s, self.threshold) & masks[n] for n, s in stats.items()}
+        removed = context.removed
+        keeps = {
+            n: keep_below(s, self.threshold) & masks[n] & ~removed.get(n, False) for n, s in stats.items()
+        }
         rest = rest_of(module, deterministic_of(module), policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)

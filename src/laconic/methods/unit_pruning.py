@@ -13,9 +13,9 @@ holds it.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import check_model, weights_of
+from laconic.bayes.prepare import check_model
 from laconic.errors import InputError, ModelError
-from laconic.methods.contract import Compressed, Context, Judge
-from laconic.methods.grid_choice import GridChoice, choose_grid, finish
-from laconic.methods.magnitude import point_stats
-from laconic.methods.rest import nonzeros, rest_of
+from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
+from laconic.methods.grid_choice import GridChoice, finish
+from laconic.methods.point import on_a_grid
 from laconic.methods.unit_masks import (
     add_averages,
     add_masks,
@@ -50,7 +49,7 @@ from laconic.sparsify.selection_budget import plan_by_budget
 from laconic.sparsify.timetables import Cubic, check_schedule, share_gone
 
 
-class UnitPruner(ABC):
+class UnitPruner(Method):
     """The verbs of a method that prunes coupled units, for any worth and any schedule of cuts."""
 
     macs: float
@@ -110,14 +109,6 @@ class UnitPruner(ABC):
         self.remember(net, coupling, inputs, context)
         return net
 
-    def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
-        """Zero: pruning adds nothing to the loss."""
-        return torch.zeros((), device=next(module.parameters()).device)
-
-    def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """All parameters at ``lr``."""
-        return [{"params": list(module.parameters()), "lr": lr}]
-
     def step(self, module: nn.Module, context: Context) -> None:
         """Learn from this batch, cut every ``every`` steps, and hold what is cut at zero."""
         coupling, macs = groups_of(module)
@@ -128,11 +119,11 @@ class UnitPruner(ABC):
             hold(module, coupling)
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """Cut to the final MACs, shrink, and quantise what is left."""
+        """Cut to the MACs that the schedule has reached, shrink, and quantise what is left."""
         coupling, macs = groups_of(module)
         work = duplicate(module)
         with torch.no_grad():
-            self._cut(work, coupling, macs, self.macs)
+            self._cut(work, coupling, macs, 1.0 - self._share(context))
         plan = plan_of(work, coupling)
         self.forget(work)
         small = shrink(without_bookkeeping(work), coupling, plan)
@@ -143,13 +134,27 @@ class UnitPruner(ABC):
             "left_whole": list(coupling.notes),
         }
         if self.grid is None:
-            return finish(small, {}, facts, judge)
-        done = _on_a_grid(small, self.grid, context, judge)
-        return Compressed(done.module, done.tensors, {**done.facts, **facts}, done.example)
+            return replace(finish(small, {}, facts, judge), architecture_changed=True)
+        done = on_a_grid(small, self.grid, context, judge)
+        return Compressed(
+            done.module, done.tensors, {**done.facts, **facts}, done.example, architecture_changed=True
+        )
+
+    def unfinished(self, context: Context) -> tuple[str, ...]:
+        """A schedule that is not at its final share of multiply-accumulates."""
+        return schedule_left(self._share(context), 1.0 - self.macs, "multiply-accumulates", context)
+
+    def planned_epochs(self) -> float:
+        """What training is taken to last."""
+        return self.epochs
+
+    def _share(self, context: Context) -> float:
+        """The share to cut in the end: what the schedule has reached, or all of it where nothing was trained."""
+        return self.gone(context.progress(self.epochs)) if context.step else 1.0 - self.macs
 
     # --- cuts ---------------------------------------------------------------------------------------
 
-    def unfinished(self, module: nn.Module) -> bool:
+    def above_target(self, module: nn.Module) -> bool:
         """Whether more multiply-accumulates are left than there should be in the end."""
         coupling, macs = groups_of(module)
         return _left(module, coupling, macs) > self.macs * macs.total()
@@ -277,15 +282,3 @@ def _weighed(worth: GroupScores, masks: Mapping[str, Tensor]) -> GroupScores:
             )
         scores[name] = np.where(alive, each + np.finfo(np.float64).tiny, 0.0)
     return scores
-
-
-def _on_a_grid(small: nn.Module, grid: GridChoice, context: Context, judge: Judge | None) -> Compressed:
-    policy = context.policy
-    weights = {
-        n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(small, policy=policy).items()
-    }
-    stats = {n: point_stats(n, w) for n, w in weights.items()}
-    keeps: dict[str, npt.NDArray[np.bool_]] = {n: np.ones(w.shape, bool) for n, w in weights.items()}
-    rest = rest_of(small, {n: p for n, p in small.named_parameters() if n not in stats}, policy)
-    stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example)

@@ -10,7 +10,7 @@ are treated alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
-from laconic.methods.contract import Compressed, Context, Judge, Score
+from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
 from laconic.methods.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
 from laconic.methods.rest import nonzeros, rest_of
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
@@ -44,15 +44,15 @@ FROZEN_STEP = 0.5
 
 
 @dataclass(frozen=True)
-class VNQ:
+class VNQ(Method):
     """Variational network quantisation with the published defaults; ternary unless told otherwise.
 
     ``levels``: the codebook in units of its learned scale, rising (``ternary``, ``binary_plus_zero`` and
     ``evenly`` make the usual ones). ``init_scale``: scale at the start. ``min_scale``: lower bound that
     keeps the codebook from collapsing. ``codebook_lr``: its learning rate as a multiple of the weights'.
     ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
-    ``tried_thresholds``: further ones; of those whose validation error is at most ``max_drop`` points above
-    that of ``threshold``, ``convert`` takes the one with the best validation likelihood (the lower on a tie).
+    ``tried_thresholds``: further ones; of those whose validation metric is at most ``max_drop`` worse than
+    that of ``threshold``, in the metric's unit (None: half of what the metric tolerates), ``convert`` takes the one with the best validation likelihood (the lower on a tie).
     ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``sampling``: as in ``SparseVD``.
 
     >>> VNQ.evenly(5).levels
@@ -65,7 +65,7 @@ class VNQ:
     codebook_lr: float = 0.01
     threshold: float | None = 3.0
     tried_thresholds: tuple[float, ...] = ()
-    max_drop: float = 0.05
+    max_drop: float | None = None
     kl_weight: float = 1.0
     warm_up: WarmUp = field(default_factory=lambda: WarmUp(5.0, 20.0))
     init_log_var: float = -8.0
@@ -73,6 +73,10 @@ class VNQ:
     log_var_bounds: tuple[float, float] = (-10.0, 1.0)
     bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
     sampling: Sampling = "local"
+
+    in_nats = True
+    gentler = "lower kl_weight"
+    smaller = "higher kl_weight"
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
@@ -155,6 +159,14 @@ class VNQ:
                 low, high = self.levels[0] * scale - slack, self.levels[-1] * scale + slack
                 q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
 
+    def unfinished(self, context: Context) -> tuple[str, ...]:
+        """A warm-up that is not at its end."""
+        return warm_up_left(self.warm_up, context)
+
+    def planned_epochs(self) -> float:
+        """Until the warm-up is over."""
+        return self.warm_up.end
+
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
         every = zip(posteriors_of(module).items(), _scales(module), strict=True)
@@ -195,8 +207,11 @@ class VNQ:
             return judge.evaluate(plain.eval())
 
         scores = {t: score(t) for t in sorted({*self.tried_thresholds, self.threshold})}
-        allowed = scores[self.threshold].error + self.max_drop / 100 + 1e-9
-        best = min((t for t, s in scores.items() if s.error <= allowed), key=lambda t: scores[t].nll)
+        usual = scores[self.threshold]
+        plain_judge = replace(judge, target=Target())
+        allowed = 0.5 * judge.metric.allowance(usual.metric) if self.max_drop is None else self.max_drop
+        accepted = [t for t, s in scores.items() if plain_judge.accepts(s, usual, allowed)]
+        best = min(accepted, key=lambda t: scores[t].nll)
         return best, quantized(best)
 
     def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:

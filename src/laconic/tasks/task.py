@@ -15,7 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,7 @@ class Task(ABC):
     Args:
         target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the last).
         inputs: The keys of a dictionary that are the network's inputs (None: all but the target).
+        batch_axis: The axis of the inputs along which examples are stacked (1 for a recurrent network fed time first).
 
     >>> from laconic.tasks import Classification
     >>> task = Classification()
@@ -107,6 +108,10 @@ class Task(ABC):
 
     target: Target = None
     inputs: tuple[str, ...] | None = None
+    batch_axis: int = 0
+
+    one_term_per_example: ClassVar[bool] = False
+    """Whether every example is exactly one term, so that the length of a data set counts them."""
 
     @property
     @abstractmethod
@@ -155,6 +160,9 @@ class Task(ABC):
     def nats(self, outputs: Any, target: Any) -> float | None:
         """:meth:`nll` on NumPy arrays, for a process without torch; None where it needs what no file holds."""
         return None
+
+    def check_scale(self, outputs: Any, target: Any) -> None:  # noqa: B027 - most likelihoods are in nats by construction
+        """Raises ScaleError if :meth:`nll` cannot be in nats per term, so that no KL may be weighed against it."""
 
     def learnt(self, target: Any) -> Mapping[str, Tensor]:
         """Initial values of the likelihood's own parameters, which are trained with the network; mostly none.

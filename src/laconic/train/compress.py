@@ -1,80 +1,81 @@
-"""One call from a trained network to a .lac file: prepare, fit, convert, save, record."""
+"""One call from a trained network to a .lac file: prepare, fit, convert, for each stage; then save and record."""
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sized
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic import api, pack
+from laconic import api
 from laconic.bayes.policy import Policy
-from laconic.bayes.prepare import check_model, means_only
-from laconic.errors import DataError, InputError, ModelError, ScaleError, at
-from laconic.export.capture import shared_names
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.modules import plain_network
-from laconic.records import RunRecord
-from laconic.train.evaluate import Loss, check_labels, evaluate
+from laconic.prepared import likelihood_of, prepared
+from laconic.tasks import Classification, Loss, Task, as_task
+from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
-from laconic.train.layout import plain
+from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of
 from laconic.train.progress import Progress, StepsProgress
-from laconic.train.record import layer_records, to_json, versions
-from laconic.train.run_folder import CHECKPOINT, MODEL_FILE, RECORD_FILE, RunFolder, open_run
+from laconic.train.results import write_results
+from laconic.train.rewind import Snapshots
+from laconic.train.run_folder import CHECKPOINT, RunFolder, open_run
+from laconic.train.start import check_size, check_start, count_terms, count_weights, frozen, score_original
 
-UNASKED = 0.01
-"""A rise of the validation error, as a share, that is told although nobody set a target."""
-
-Loader = Iterable[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one compression is asked to do; everything in it goes into the run's record."""
-
-    method: Method
-    target: Target = Target()
-    fit: FitConfig = FitConfig()
-    seed: int = 0
-    keep: tuple[str, ...] = ()
+Loader = Iterable[Any]
 
 
 def compress(
     model: nn.Module,
     train: Loader,
     validate: Loader,
-    method: Method,
+    stages: Method | Stage | Sequence[Method | Stage],
     target: Target = Target(),  # noqa: B008 - frozen
     *,
+    task: Task | Loss = Classification(),  # noqa: B008 - frozen
     fit: FitConfig = FitConfig(),  # noqa: B008 - frozen
     seed: int = 0,
     data_size: int | None = None,
     keep: str | Iterable[str] = (),
-    loss: Loss = F.cross_entropy,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     dynamic: Any = None,
 ) -> Compressed:
-    """Compress a trained classifier with our own loop; returns the network, its integers and its record.
+    """Compress a trained network with our own loop; returns the network, its integers and its record.
 
-    ``train`` and ``validate`` are loaders of (inputs, class indices); settings are chosen on
-    ``validate``. ``data_size`` is the number of training examples (counted if not given). ``keep`` names
-    parameters, or modules, that end up in the file as they are (see ``laconic.prepare``). With ``out`` a
-    run folder is kept: ``model.lac``, ``record.json``, a log and checkpoints; ``resume=True`` goes on
-    after a kill and ends in the same file. ``dynamic`` are the axes that are free in the file (see
-    ``laconic.save``). A network on a GPU is trained there. Raises DataError (empty
-    loader, labels out of range), ModelError, InputError, ScaleError (a ``data_size`` that is not the
-    loader's), RunFolderError, NonFiniteError, WriteError.
+    A network on a GPU is trained there.
+
+    Args:
+        model: The trained network.
+        train: Training batches as the task splits them, which can be read again in every epoch.
+        validate: Batches that settings are chosen on; never the test set.
+        stages: A method, or several in order, each with its own training (see :class:`~laconic.train.job.Stage`). What a
+            stage has removed stays removed.
+        target: What may be lost on ``validate``, or how long the file may be.
+        task: What the network is for, or a plain loss function (outputs, target) that averages over the batch.
+        fit: How long and how fast, for stages that do not say.
+        seed: The source of all noise.
+        data_size: Number of likelihood terms in the training data (counted if not given).
+        keep: Parameters, or modules, that end up in the file as they are (see ``laconic.prepare``).
+        out: A run folder: ``model.lac``, ``record.json``, a log and checkpoints.
+        resume: Whether to go on after a kill; the file is the same.
+        progress: Where it is shown how far the work is.
+        dynamic: The axes that are free in the file (see ``laconic.save``).
+
+    Returns:
+        The compressed network.
+
+    Raises:
+        DataError: An empty loader, labels that cannot be.
+        ModelError, InputError: A network, an input, a task or a stage that does not fit.
+        ScaleError: A ``data_size`` that is not the loader's, a loss that is not in nats where it must be.
+        RunFolderError, NonFiniteError, WriteError: The folder, the training, the disk.
 
     >>> import torch, laconic
     >>> from laconic.methods import MagnitudePruning
@@ -85,17 +86,35 @@ def compress(
     >>> sorted(net.tensors)
     ['bias', 'weight']
     """
-    job = Job(method, target, _where_it_is(model, fit), seed, Policy.of(keep).keep)
+    wanted = on_device_of(model, stages_of(stages, fit))
+    job = Job(wanted, target, seed, Policy.of(keep).keep, as_task(task))
     if out is None:
-        done = run_job(model, train, validate, job, data_size=data_size, loss=loss, progress=progress)
+        done = run_job(model, train, validate, job, data_size=data_size, progress=progress)
         return replace(done, dynamic=dynamic)
+    if resume:
+        resumable(job)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
         done = run_job(
-            model, train, validate, job, data_size=data_size, loss=loss, folder=folder, progress=progress
+            model, train, validate, job, data_size=data_size, folder=folder, progress=progress
         )
         done = replace(done, dynamic=dynamic)
         write_results(done, job, folder, {})
         return done
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all stages of a job share."""
+
+    job: Job
+    train: Loader
+    validate: Loader
+    example: Any
+    size: int
+    original: Score
+    folder: RunFolder | None
+    show: Progress
+    snapshots: Snapshots
 
 
 def run_job(
@@ -105,290 +124,117 @@ def run_job(
     job: Job,
     *,
     data_size: int | None = None,
-    loss: Loss = F.cross_entropy,
     folder: RunFolder | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
-    """Prepare, fit (from the folder's checkpoint if there is one) and convert."""
+    """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
     show = progress or StepsProgress()
     model, folded = plain_network(model, "compress")
-    example = check_start(model, train, loss)
-    size = data_size if data_size is not None else count_examples(train)
-    _check_size(size, train)
-    original = _score_original(model, validate, loss)
-    show.say(f"original: validation error {100 * original.error:.2f} %")
-    notes = (*folded, *unfinished(job.method, job.fit.epochs), *frozen(model, job.keep))
+    in_nats = any(stage.method.in_nats for stage in job.stages)
+    example = check_start(model, train, job.task, in_nats=in_nats)
+    size = data_size if data_size is not None else count_terms(train, job.task)
+    check_size(size, train, job.task)
+    first = next(iter(train))
+    learnt = dict(job.task.learnt(job.task.split(first).target))
+    original = score_original(model, validate, job.task, learnt)
+    show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
+    notes = (*folded, *frozen(model, job.keep))
     for note in notes:
         show.say(note)
-    steps = job.fit.epochs * len(train) if isinstance(train, Sized) else None
+    needed = {stage.rewind_to for stage in job.stages if stage.rewind_to is not None}
+    snapshots = Snapshots(model, needed, folder)
+    run = _Run(job, train, validate, example, size, original, folder, show, snapshots)
+    small: Compressed | None = None
+    for number in range(len(job.stages)):
+        small = _run_stage(run, model, number, small)
+    return _with_facts(small, run, notes, count_weights(model))  # type: ignore[arg-type]
+
+
+def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | None) -> Compressed:
+    """One stage, from the weights that it starts with to a plain network."""
+    job, stage = run.job, run.job.stages[number]
+    several = len(job.stages) > 1
+    label = f"stage {number + 1} of {len(job.stages)} ({type(stage.method).__name__})"
+    if several:
+        run.show.say(label)
+    start = model if previous is None else run.snapshots.start(previous, stage, number)
+    steps = stage.fit.epochs * len(run.train) if isinstance(run.train, Sized) else None
     net = api.prepare(
-        model, job.method, example, data_size=size, seed=job.seed, total_steps=steps, keep=job.keep
+        start,
+        stage.method,
+        run.example,
+        data_size=run.size,
+        task=job.task,
+        seed=job.seed + number,
+        total_steps=steps,
+        keep=job.keep,
+        batches=run.train,
+        previous=previous,
     )
-    checkpoint = folder.path(CHECKPOINT) if folder else None
+    for note in _unfinished(net, stage, steps):
+        run.show.say(note)
     fit(
         net,
-        train,
-        job.fit,
+        run.train,
+        stage.fit,
         Hooks.prepared(net),
-        loss=loss,
-        checkpoint=checkpoint,
-        progress=show,
-        on_epoch=_watcher(net, validate, job, loss, folder),
+        task=job.task,
+        checkpoint=run.folder.path(checkpoint_name(number)) if run.folder else None,
+        progress=run.show,
+        on_epoch=_watcher(net, run, number),
+        label=label if several else "training",
     )
-    show.say("choosing the grid on the validation split")
-    small = api.convert(net, Judge(lambda m: evaluate(m, validate, loss), original, job.target))
-    return _with_facts(small, original, size, notes, count_weights(model))
+    run.show.say("choosing the grid on the validation split")
+    target = job.target if number + 1 == len(job.stages) else replace(job.target, max_bytes=None)
+    score = partial(_score, run, likelihood_of(net))
+    return api.decide(net, Judge(score, run.original, target, job.task.metric))
 
 
-def _watcher(
-    net: nn.Module, validate: Loader, job: Job, loss: Loss, folder: RunFolder | None
-) -> Callable[[int, float], None]:
-    """What is told of an epoch: a line in the run's log, a row of its history; nothing without a folder."""
-    if folder is None:
-        return lambda epoch, value: None
+def checkpoint_name(number: int) -> str:
+    """The file that a stage's training is kept in; stages count from 0."""
+    return CHECKPOINT if not number else CHECKPOINT.replace(".", f"-{number + 1}.")
+
+
+def _score(run: _Run, learnt: dict[str, Tensor], network: nn.Module) -> Score:
+    return evaluate(network, run.validate, run.job.task, learnt)
+
+
+def _unfinished(net: nn.Module, stage: Stage, steps: int | None) -> tuple[str, ...]:
+    """What the method's schedule will still have to do when training ends, in words."""
+    state = prepared(net, "compress")
+    end = replace(state.context, step=steps or 1, terms=stage.fit.epochs * state.context.data_size)
+    return stage.method.unfinished(end)
+
+
+def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], None]:
+    """What is told of an epoch: a line in the run's log, a row of its history, a snapshot to rewind to."""
+    folder, stage = run.folder, run.job.stages[number]
     add: Callable[[int, float], None] | None = None
 
     def watch(epoch: int, value: float) -> None:
         nonlocal add
-        folder.log(f"epoch {epoch + 1}/{job.fit.epochs} loss {value:.5f}")
+        if number == 0:
+            run.snapshots.take(net, epoch + 1)
+        if folder is None:
+            return
+        folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}")
         if add is None:  # the first epoch after a resumption tells how many stand
-            add = recorder(net, job.method, lambda m: evaluate(m, validate, loss), folder, epoch)
+            score = partial(_score, run, likelihood_of(net))
+            add = recorder(net, stage.method, score, folder, epoch, number + 1)
         add(epoch, value)
 
     return watch
 
 
-def _where_it_is(model: nn.Module, fit: FitConfig) -> FitConfig:
-    """``fit`` on the GPU that the model lies on; a model on the CPU goes where ``fit`` says."""
-    kind = next((p.device.type for p in model.parameters()), "cpu")
-    return replace(fit, accelerator=kind) if kind in ("cuda", "mps") else fit
-
-
-def _score_original(model: nn.Module, validate: Loader, loss: Loss) -> Score:
-    """The uncompressed network on the validation split; ModelError if its loss is no number."""
-    with at("compress: the original network on the validation split"):
-        score = evaluate(model, validate, loss)
-        if not math.isfinite(score.nll):
-            raise ModelError(
-                f"its loss is {score.nll} before compression has begun. Cure: look for NaN or infinite "
-                "values in its buffers (running statistics of batch norms) and in the inputs, or for a loss "
-                "that overflows"
-            )
-    return score
-
-
-def unfinished(method: Method, epochs: int) -> tuple[str, ...]:
-    """What ``method`` plans for later than the last of ``epochs``, in words."""
-    notes = []
-    end = getattr(getattr(method, "warm_up", None), "end", None)
-    if isinstance(end, int | float) and end > epochs:
-        notes.append(
-            f"training ends after {epochs} epochs, before the KL's warm-up does (epoch {end:g}): it never "
-            f"counts in full. Cure: fit.epochs above {end:g}, or an earlier warm_up.end"
-        )
-    hold_from = getattr(method, "hold_from", None)
-    if isinstance(hold_from, int | float) and hold_from >= epochs:
-        notes.append(
-            f"training ends after {epochs} epochs, so no pruned weight is ever held (hold_from={hold_from:g})"
-            f". Cure: fit.epochs above {hold_from:g}, or an earlier hold_from"
-        )
-    return tuple(notes)
-
-
-def frozen(model: nn.Module, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """A note on the parameters that are put on a grid without being trained for it, if there are any."""
-    kept = Policy(keep).keeps
-    names = [name for name, p in model.named_parameters() if not p.requires_grad and not kept(name)]
-    if not names:
-        return ()
-    count = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
-    note = f"{count} frozen (requires_grad is False; the first is {names[0]!r}): neither trained nor pruned, "
-    return (note + "but put on a grid. Cure: requires_grad_(True) to prune them, keep=[names] to leave them",)
-
-
-def check_start(model: nn.Module, train: Loader, loss: Loss = F.cross_entropy) -> Tensor:
-    """Two inputs of the first training batch, once it is sure that the network can learn from it.
-
-    Refuses before any time is spent: ModelError (no parameters, NaN weights), InputError (inputs of a shape
-    that the network does not take), DataError (an empty loader, no pairs or, under cross-entropy, labels
-    the network cannot have).
-    """
-    batch = next(iter(train), None)
-    if batch is None:
-        raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
-    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
-    if not pair:
-        raise DataError(
-            f"compress: the training loader gave a {type(batch).__name__}, not a pair of tensors. "
-            "Cure: batches are (inputs, class indices), one tensor each; for several inputs, laconic.prepare "
-            "and a loop of your own"
-        )
-    example, labels = batch[0][:2], batch[1]
-    with at("compress: the first training batch"):
-        example = _fitting(model, example)
-        classes = _classes(model, example)
-        if loss is F.cross_entropy:
-            check_labels(labels, classes)
-    return example
-
-
-def _fitting(model: nn.Module, example: Tensor) -> Tensor:
-    """``example`` in a layout that the network takes (``.view`` wants a plain one); refuses other misfits."""
-    try:
-        check_model(model, example)
-    except InputError:
-        if plain(example).stride() == example.stride():
-            raise
-        example = plain(example)
-        check_model(model, example)
-    return example
-
-
-def _classes(model: nn.Module, example: Tensor) -> int:
-    """Number of classes that the network tells apart: the size of its output's second dimension."""
-    with means_only(model), torch.no_grad():
-        out = model(example.to(next(model.parameters()).device))
-    if not isinstance(out, Tensor) or out.ndim < 2:
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ModelError(f"a classifier's output is (batch, classes), got {shape}. Cure: return its logits")
-    return int(out.shape[1])
-
-
-def count_weights(model: nn.Module) -> int:
-    """Numbers that its file would hold: floating-point parameters and buffers, shared ones once."""
-    names = shared_names(model)
-    state = model.state_dict()
-    return sum(state[n].numel() for n, first in names.items() if n == first and state[n].is_floating_point())
-
-
-def _with_facts(
-    small: Compressed, original: Score, data_size: int, notes: tuple[str, ...], weights: int
-) -> Compressed:
-    facts = {**small.facts, "original_validation_error": original.error, "data_size": data_size}
-    facts["weights_before"] = weights
-    every = [*notes, *small.facts.get("notes", ())]
-    return replace(small, facts={**facts, "notes": every} if every else facts)
-
-
-def count_examples(loader: Loader) -> int:
-    """Training examples behind a loader: what it knows of itself, or else one counting pass."""
-    known = _known_examples(loader)
-    return known if known is not None else sum(len(y) for _, y in loader)
-
-
-def _known_examples(loader: Loader) -> int | None:
-    """A loader's ``data_size``, or the length of what it draws from: its sampler, else its data set."""
-    size = getattr(loader, "data_size", None)
-    if isinstance(size, int):
-        return size
-    batches = getattr(loader, "batch_sampler", None)
-    # A DataLoader with a batch sampler of the user's own has a sampler too, but does not ask it.
-    sampler = getattr(loader if batches is None else batches, "sampler", None)
-    if isinstance(sampler, Sized):
-        return len(sampler)
-    dataset = getattr(loader, "dataset", None) if batches is None or sampler is not None else None
-    return len(dataset) if isinstance(dataset, Sized) else None
-
-
-def _check_size(data_size: int, loader: Loader) -> None:
-    """Refuse a ``data_size`` that is not the loader's; less than a batch may be left over (drop_last)."""
-    known = _known_examples(loader)
-    if known is None or not isinstance(data_size, int):
-        return  # what is no whole number is refused with the other numbers that cannot be
-    batch = math.ceil(known / max(1, len(loader))) if isinstance(loader, Sized) else 1
-    if abs(data_size - known) >= max(1, batch):
-        raise ScaleError(
-            f"compress: data_size={data_size}, but the training loader draws from {known} examples. "
-            f"Cure: data_size={known}, or leave it out"
-        )
-
-
-def write_results(
-    small: Compressed,
-    job: Job,
-    folder: RunFolder,
-    metrics: dict[str, float],
-    *,
-    final: bool = True,
-) -> RunRecord:
-    """Write model.lac and, if ``final``, record.json into the run folder; returns the record."""
-    path = folder.path(MODEL_FILE)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        length = api.save(small, path)
-    data = path.read_bytes()
-    notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
-    notes = (*small.facts.get("notes", ()), *notes, *missed(job.target, small, length))
-    facts = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    record = RunRecord(
-        settings=settings_of(job),
-        seed=job.seed,
-        versions=versions(),
-        layers=layer_records(small.tensors, data),
-        metrics={**facts, **metrics},
-        file_bytes=length,
-        bytes_before=4 * _weights_before(small, data),
-        notes=notes,
-    )
-    if final:
-        folder.write_json(RECORD_FILE, to_json(record))
-    return record
-
-
-def _weights_before(small: Compressed, data: bytes) -> int:
-    """All that the file holds, or what the network held before it was made physically smaller."""
-    held = sum(row.weights for row in pack.layout(data))
-    return max(held, int(small.facts.get("weights_before", 0)))
-
-
-def missed(target: Target, small: Compressed, file_bytes: int) -> tuple[str, ...]:
-    """What was asked for and not reached, in words: a target is met as well as the training allows."""
-    notes = []
-    if target.max_bytes is not None and file_bytes > target.max_bytes:
-        notes.append(
-            f"target missed: the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
-            "Cure: a higher kl_weight or sparsity, or longer training"
-        )
-    after, before = small.facts.get("validation_error"), small.facts.get("original_validation_error")
-    if target.max_drop is not None and after is not None and before is not None:
-        drop = 100 * (after - before)
-        if drop > target.max_drop + 1e-9:
-            notes.append(
-                f"target missed: {drop:.2f} points of validation error were lost, {target.max_drop:g} were "
-                "allowed. Cure: a lower kl_weight or sparsity, or longer training"
-            )
-    if target.max_drop is None and after is not None and before is not None and after - before > UNASKED:
-        notes.append(
-            f"{100 * (after - before):.2f} points of validation error were lost, and no target was given. "
-            "Cure: Target(max_drop=...), --target 0.3pt, a lower kl_weight or sparsity, or longer training"
-        )
-    return tuple(notes)
-
-
-def settings_of(job: Job) -> dict[str, Any]:
-    """The job as plain data: the method's name and every field of every configuration."""
-    method: dict[str, Any] = (
-        _plain(asdict(job.method)) if is_dataclass(job.method) and not isinstance(job.method, type) else {}
-    )
-    return {
-        "method": type(job.method).__name__,
-        "method_settings": method,
-        "target": asdict(job.target),
-        "fit": asdict(job.fit),
-        "seed": job.seed,
-        "keep": list(job.keep),
+def _with_facts(small: Compressed, run: _Run, notes: tuple[str, ...], weights: int) -> Compressed:
+    metric = run.job.task.metric
+    facts = {
+        **small.facts,
+        "metric": {"name": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better},
+        "original_validation_metric": run.original.metric,
+        "original_validation_nll": run.original.nll,
+        "data_size": run.size,
+        "weights_before": weights,
     }
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON has it; functions and other objects of the user's own by their names."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, partial):
-        return _plain(value.func)
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    every = list(dict.fromkeys([*notes, *small.facts.get("notes", ())]))
+    return replace(small, facts={**facts, "notes": every} if every else facts)

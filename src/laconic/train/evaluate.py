@@ -1,82 +1,103 @@
-"""Error and negative log-likelihood of a classifier on a set of batches."""
+"""A network's score on a set of batches: the task's metric, and its negative log-likelihood."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.bayes.prepare import means_only
-from laconic.errors import DataError, InputError
-from laconic.methods.contract import Score
+from laconic.errors import DataError
+from laconic.networks import to_device
+from laconic.tasks import Batch, Classification, Score, Task
 from laconic.train.layout import run
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Batches = Iterable[Any]
 
 
-def evaluate(module: nn.Module, batches: Batches, loss: Loss = F.cross_entropy) -> Score:
-    """Share of wrong classes and mean loss (nats per example) in evaluation mode, noise off.
+def evaluate(
+    module: nn.Module,
+    batches: Batches,
+    task: Task = Classification(),  # noqa: B008 - frozen
+    learnt: Mapping[str, Tensor] | None = None,
+) -> Score:
+    """The metric and the mean negative log-likelihood (nats per term) in evaluation mode, noise off.
 
-    Outputs are (N, C, ...), labels (N, ...) as class indices or, under a loss that takes them, (N, C, ...)
-    as one number per class. ``loss`` averages over a batch. Each layer's training flag is put back. Raises
-    DataError if ``batches`` is empty or, under cross-entropy, a label is out of range, and InputError if
-    the labels' shape does not fit the outputs'.
+    Each layer's training flag is put back.
+
+    Args:
+        module: A network, plain or prepared.
+        batches: Batches as the task splits them.
+        task: What the network is for.
+        learnt: The likelihood's own parameters by name (see ``Task.learnt``).
+
+    Returns:
+        The score.
+
+    Raises:
+        DataError: No batch, labels that are all ignored, or labels that the network cannot have.
+        InputError: Outputs or targets of a shape that the task does not take.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    wrong, judged, total, seen = 0, 0, 0.0, 0
+    sums: Any = None
+    nats, terms = 0.0, 0
     with means_only(module), torch.inference_mode():
-        for x, y in batches:
-            x, y = x.to(device), y.to(device)
-            out = _outputs(module, x)
-            if loss is F.cross_entropy:
-                check_labels(y, out.shape[1])
-            misses = _misses(out, y)
-            wrong += int(misses.sum())
-            judged += misses.numel()
-            total += float(loss(out, y)) * len(y)
-            seen += len(y)
-    if seen == 0:
+        for given in batches:
+            batch = Batch(*to_device(task.split(given), device))
+            outputs = _outputs(module, batch.inputs)
+            nats += float(task.nll(outputs, batch.target, **(learnt or {})))
+            terms += task.terms(batch.target)
+            found = task.measure(*as_arrays((outputs, batch.target)))
+            sums = found if sums is None else sums + found
+    if sums is None:
         raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
-    return Score(error=wrong / judged, nll=total / seen, examples=seen)
+    if not terms:
+        raise DataError("evaluate: every label is ignored, so there is nothing to score. Cure: check the labels")
+    return Score(metric=task.value(sums), nll=nats / terms, terms=terms)
 
 
-def _outputs(module: nn.Module, x: Tensor) -> Tensor:
+def as_arrays(tree: Any) -> Any:
+    """Tensors as NumPy arrays, in tuples, lists and dictionaries too; 16-bit floats become float32.
+
+    >>> as_arrays({"x": torch.ones(2, dtype=torch.bfloat16)})["x"].dtype
+    dtype('float32')
+    """
+    if isinstance(tree, Tensor):
+        value = tree.detach()
+        value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+        return np.asarray(value.cpu())
+    if isinstance(tree, Mapping):
+        return {key: as_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(as_arrays(value) for value in tree)
+    return tree
+
+
+def _outputs(module: nn.Module, inputs: Any) -> Any:
     try:
-        return run(module, x)
+        return run(module, inputs)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise DataError(
-            f"evaluate: the network does not take a batch of shape {tuple(x.shape)}, {x.dtype}: "
-            f"{' '.join(str(error).split())}. Cure: batches like those that it is trained on"
+            f"evaluate: the network does not take a batch of {described(inputs)}: {' '.join(str(error).split())}. "
+            "Cure: batches like those that it is trained on"
         ) from error
 
 
-def _misses(out: Tensor, labels: Tensor) -> Tensor:
-    """Where the most likely class is not the labelled one: booleans, one for each label."""
-    truth = labels.argmax(1) if labels.shape == out.shape else labels
-    guess = out.argmax(1)
-    if guess.shape != truth.shape:
-        raise InputError(
-            f"labels of shape {tuple(labels.shape)} do not fit outputs of shape {tuple(out.shape)}. "
-            f"Cure: class indices of shape {tuple(guess.shape)}, or one number per class"
-        )
-    return guess != truth
+def described(inputs: Any) -> str:
+    """The shapes and types of the tensors in a batch, in words.
 
-
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Refuse labels that a network with ``classes`` outputs cannot have (DataError names the worst)."""
-    if labels.numel() == 0:
-        raise DataError("the loader gave an empty batch. Cure: check its data set and batch size")
-    if labels.is_floating_point():
-        raise InputError(f"labels must be integers (class indices), got {labels.dtype}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        bad = low if low < 0 else high
-        raise DataError(
-            f"label {bad} is out of range for a network with {classes} outputs (0..{classes - 1}). "
-            "Cure: check the labels, or the network's last layer"
-        )
+    >>> described({"a": torch.ones(2, 3)})
+    'a: shape (2, 3), float32'
+    """
+    if isinstance(inputs, Tensor):
+        return f"shape {tuple(inputs.shape)}, {str(inputs.dtype).removeprefix('torch.')}"
+    if isinstance(inputs, Mapping):
+        return "; ".join(f"{key}: {described(value)}" for key, value in inputs.items())
+    if isinstance(inputs, tuple | list):
+        return "; ".join(described(value) for value in inputs)
+    return type(inputs).__name__

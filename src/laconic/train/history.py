@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,27 +22,19 @@ SNR_BINS = (-4.0, 4.0, 0.25)
 class EpochRow:
     """One finished epoch, counted from 1.
 
-    ``loss``: mean objective in nats per example, the penalty included. ``validation_error``: a share in
-    [0, 1], without noise. ``validation_nll``: nats per example. ``weights_left``: weights of each tensor that
-    would stay if training ended here (empty where the method does not say). ``snr_counts``: how many weights
+    ``loss``: mean objective in nats per likelihood term, the penalty included. ``validation_metric``: the
+    task's, in its unit, without noise. ``validation_nll``: nats per term. ``weights_left``: weights of each tensor that
+    would stay if training ended here (empty where the method does not say). ``stage``: counted from 1. ``snr_counts``: how many weights
     have a posterior signal-to-noise ratio in each bin of ``SNR_BINS`` (empty without posteriors).
     """
 
     epoch: int
     loss: float
-    validation_error: float
+    validation_metric: float
     validation_nll: float
     weights_left: Mapping[str, int] = field(default_factory=dict)
     snr_counts: Sequence[int] = ()
-
-
-@runtime_checkable
-class CountsWeights(Protocol):
-    """A method that can say before the end how many weights it would keep."""
-
-    def weights_left(self, module: nn.Module) -> dict[str, int]:
-        """Weights of each tensor that would stay if training ended now."""
-        ...
+    stage: int = 1
 
 
 def recorder(
@@ -51,12 +43,13 @@ def recorder(
     score: Callable[[nn.Module], Score],
     folder: RunFolder,
     first: int,
+    stage: int = 1,
 ) -> Callable[[int, float], None]:
     """A function of (epoch from 0, mean loss) that adds a row to the folder's history.
 
-    Rows of epochs before ``first`` are kept; a resumed run writes the others again.
+    Rows of earlier stages and of epochs before ``first`` are kept; a resumed run writes the others again.
     """
-    rows = [row for row in read_history(folder) if row.epoch <= first]
+    rows = [row for row in read_history(folder) if (row.stage, row.epoch) <= (stage, first)]
 
     def add(epoch: int, loss: float) -> None:
         found = score(net)
@@ -64,10 +57,11 @@ def recorder(
             EpochRow(
                 epoch + 1,
                 loss,
-                found.error,
+                found.metric,
                 found.nll,
-                method.weights_left(net) if isinstance(method, CountsWeights) else {},
+                method.weights_left(net),
                 snr_counts(net),
+                stage,
             )
         )
         folder.write_json(HISTORY, {"snr_bins": SNR_BINS, "epochs": [asdict(row) for row in rows]})

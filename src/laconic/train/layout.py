@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from laconic.errors import ModelError
-from laconic.networks import duplicate
+from laconic.networks import call, duplicate, with_tensors
 from laconic.train.randomness import kept_generators
 
 BY_PIXEL, PLAIN, AS_GIVEN = torch.channels_last, torch.contiguous_format, torch.preserve_format
@@ -27,18 +29,23 @@ def plain(x: Tensor) -> Tensor:
     return x.clone(memory_format=PLAIN)
 
 
-def run(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)``, a second time with ``x`` laid out plainly if the network refuses its layout."""
+def run(module: nn.Module, inputs: Any) -> Any:
+    """The outputs of ``module``, computed a second time with inputs laid out plainly if it refuses their layout.
+
+    Args:
+        module: Any network.
+        inputs: One tensor, a tuple of arguments or a dictionary of keyword arguments.
+    """
     try:
-        return module(x)  # type: ignore[no-any-return]
+        return call(module, inputs)
     except RuntimeError:
-        if plain(x).stride() == x.stride():
+        if all(plain(x).stride() == x.stride() for x in tree_leaves(inputs) if isinstance(x, Tensor)):
             raise
-    return module(plain(x))  # type: ignore[no-any-return]
+    return call(module, with_tensors(inputs, plain))
 
 
 @contextmanager
-def laid_out(net: nn.Module, by_pixel: bool) -> Iterator[Callable[[Tensor], Tensor]]:
+def laid_out(net: nn.Module, by_pixel: bool) -> Iterator[Callable[[Any], Any]]:
     """A function that lays a batch out; at its first call the network follows, until the block ends.
 
     Without ``by_pixel`` batches stay as they are given, unless only plain ones fit the network.
@@ -46,12 +53,12 @@ def laid_out(net: nn.Module, by_pixel: bool) -> Iterator[Callable[[Tensor], Tens
     chosen: list[torch.memory_format] = []
     moved: list[tuple[Tensor, torch.memory_format]] = []
 
-    def lay_out(x: Tensor) -> Tensor:
+    def lay_out(inputs: Any) -> Any:
         if not chosen:
             wanted = BY_PIXEL if by_pixel else AS_GIVEN
-            chosen.append(wanted if _runs(net, x, wanted) else PLAIN)
+            chosen.append(wanted if _runs(net, inputs, wanted) else PLAIN)
             moved.extend(_convert(net, chosen[0]))
-        return _batch(x, chosen[0])
+        return with_tensors(inputs, lambda x: _batch(x, chosen[0]))
 
     try:
         yield lay_out
@@ -62,8 +69,8 @@ def laid_out(net: nn.Module, by_pixel: bool) -> Iterator[Callable[[Tensor], Tens
             tensor.data = tensor.data.contiguous(memory_format=before)
 
 
-def _runs(net: nn.Module, x: Tensor, layout: torch.memory_format) -> bool:
-    """Whether a copy of ``net``, in its present mode, takes ``x`` in this layout."""
+def _runs(net: nn.Module, inputs: Any, layout: torch.memory_format) -> bool:
+    """Whether a copy of ``net``, in its present mode, takes these inputs in this layout."""
     try:
         twin = duplicate(net)
     except ModelError:
@@ -71,7 +78,7 @@ def _runs(net: nn.Module, x: Tensor, layout: torch.memory_format) -> bool:
     _convert(twin, layout)
     with kept_generators(), torch.no_grad():
         try:
-            twin(_batch(x, layout))
+            call(twin, with_tensors(inputs, lambda x: _batch(x, layout)))
         except RuntimeError:
             return False
     return True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from laconic.errors import RunFolderError
 from laconic.train.checkpoint import load_checkpoint
@@ -19,14 +21,38 @@ _DIVERGED = (
 )
 
 
-def resumed(
-    checkpoint: Path,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    set_hooks: Callable[[Any], None],
-    epochs: int,
-) -> int:
-    """Load ``checkpoint``, if it exists, into all three; returns the epoch to go on with, in 0..epochs.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """All that changes in training: a checkpoint holds its state."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+    get_hooks: Callable[[], dict[str, Any]]
+    set_hooks: Callable[[dict[str, Any]], None]
+
+    def state_dict(self, epoch: int) -> dict[str, Any]:
+        """The state after an epoch, counted from 0."""
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": schedule,
+            "hooks": self.get_hooks(),
+            "epoch": epoch,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take the state that :meth:`state_dict` returned."""
+        load_weights(self.net, state["net"])
+        _load_optimizer(self.optimizer, state["optimizer"])
+        own = self.schedule.state_dict()
+        self.schedule.load_state_dict({**own, **_checked_schedule(own, state["schedule"])})
+        self.set_hooks(state["hooks"])
+
+
+def resumed(checkpoint: Path, trained: Trained, epochs: int) -> int:
+    """Load ``checkpoint``, if it exists; returns the epoch to go on with, in 0..epochs.
 
     Raises RunFolderError: a checkpoint that is damaged, of another network or optimiser, after the last of
     ``epochs``, or with NaN or infinite numbers in it.
@@ -36,15 +62,13 @@ def resumed(
         return 0
     try:
         epoch = state["epoch"]
-        load_weights(net, state["net"])
-        _load_optimizer(optimizer, state["optimizer"])
-        set_hooks(state["hooks"])
+        trained.load(state)
     except RunFolderError as error:
         raise RunFolderError(f"checkpoint {checkpoint}: {error}") from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise RunFolderError(
-            f"checkpoint {checkpoint} does not fit this {type(net).__name__}: {reason}. "
+            f"checkpoint {checkpoint} does not fit this {type(trained.net).__name__}: {reason}. "
             f"Cure: {_OTHER_NETWORK}"
         ) from error
     if type(epoch) is not int or not 0 <= epoch < epochs:
@@ -86,6 +110,18 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
         for parameter in group["params"]:
             for key, value in optimizer.state.get(parameter, {}).items():
                 _check_moment(key, value, parameter)
+
+
+def _checked_schedule(own: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule's numbers; raises RunFolderError for a schedule of another kind, or for a rate that is none."""
+    known = own.keys() - {"lr_lambdas"}
+    if not isinstance(found, Mapping) or found.keys() != known:
+        raise RunFolderError(f"its learning-rate schedule is another one. Cure: {_OTHER_NETWORK}")
+    for key, value in found.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise RunFolderError(f"its learning-rate schedule has {key}={value!r}. Cure: {_DIVERGED}")
+    return dict(found)
 
 
 def _check_setting(key: str, own: Any, found: Any) -> None:

@@ -26,6 +26,7 @@ HISTORY = "history.json"
 REPORT_FILE = "report.json"
 PICTURE_FILE = "report.png"
 _WORK = (LOG, CHECKPOINT, REFERENCE, REFERENCE_CHECKPOINT, MODEL_FILE, RECORD_FILE, HISTORY)
+_STAGES = ("checkpoint-*.pt", "rewind-*.pt")
 RESUME = "go on with --resume"
 
 
@@ -68,7 +69,8 @@ class RunFolder:
 
     def work(self) -> list[str]:
         """The files in the folder that runs leave: what a resumed run would go on from."""
-        return [name for name in _WORK if os.path.lexists(self.path(name))]
+        stages = (path.name for kind in _STAGES for path in sorted(self.root.glob(kind)))
+        return [*(name for name in _WORK if os.path.lexists(self.path(name))), *stages]
 
     def check_is_ours(self) -> None:
         """Raises RunFolderError when the folder was removed, or replaced by another run's, meanwhile."""

@@ -18,6 +18,10 @@ from laconic.records import WeightStats
 EPSILON = 1e-8
 
 
+HELD_LOG_VAR = -20.0
+"""Log variance of a weight that is held at zero."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gaussian:
     r"""Independent normals :math:`N(mean, e^{log\_var})`; both tensors have the weight's shape.
@@ -58,6 +62,12 @@ class Gaussian:
         r""":math:`\theta + \sigma\epsilon` with fresh standard normal noise; differentiable."""
         noise = torch.empty_like(self.mean).normal_(generator=generator)
         return self.mean + self.std * noise
+
+    def hold(self, keep: Tensor) -> None:
+        """Set the weights outside ``keep`` to zero, in place, with a variance of :math:`e^{-20}`: next to no noise."""
+        with torch.no_grad():
+            self.mean.mul_(keep)
+            self.log_var.masked_fill_(~keep, HELD_LOG_VAR)
 
     def stats(self, name: str) -> WeightStats:
         """The numbers a decision needs, as float32 arrays, with log alpha as the evidence for zero."""

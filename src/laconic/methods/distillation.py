@@ -1,0 +1,168 @@
+r"""Distillation (Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", 1503.02531, section 2).
+
+Posterior: none (a point). Decision: none; all weights stay, as they are or on a grid. The objective is
+
+.. math:: (1-w)\, L(z, y) + w\, T^2\, \mathrm{KL}\big(p(z^t/T) \,\|\, p(z/T)\big), \quad p = \mathrm{softmax}
+
+in nats per likelihood term, with a teacher's logits :math:`z^t`; :math:`T^2` keeps the gradient's size whatever the
+temperature. Another method's penalty and schedules can ride along: with ``method=SparseVD()`` a network is pruned while
+it learns from the teacher.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from laconic.bayes.prepare import check_model
+from laconic.errors import InputError
+from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
+from laconic.methods.grid_choice import GridChoice, finish
+from laconic.methods.point import on_a_grid
+from laconic.networks import arguments, duplicate
+from laconic.tasks import Batch
+
+
+@dataclass(frozen=True)
+class NoCompression(Method):
+    """Training as usual: nothing is removed; the weights stay float32, or go on a grid.
+
+    Args:
+        grid: How the weights are quantised; None leaves them as they are.
+    """
+
+    grid: GridChoice | None = None
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        """A copy."""
+        check_model(model, example)
+        return duplicate(model)
+
+    def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
+        """The network as it was trained."""
+        plain = duplicate(module)
+        if self.grid is None:
+            return finish(plain, {}, {}, judge)
+        return on_a_grid(plain, self.grid, context, judge)
+
+
+@dataclass(frozen=True)
+class Distillation(Method):
+    """A network learns from a teacher's outputs, not from the labels alone.
+
+    The teacher is put into evaluation mode and never trained. Where none is given, it is the network that the stage (or
+    the job) starts with, before anything is removed from it.
+
+    Args:
+        method: What else is done to the network; by default nothing.
+        teacher: The network to learn from, which takes the same inputs; None: the network itself before training.
+        temperature: By what the logits are divided, T.
+        weight: The teacher's share of the loss, w, in (0, 1].
+
+    >>> z = torch.tensor([[2.0, 0.0]])
+    >>> float(Distillation(weight=1.0).loss(z, z, torch.tensor(5.0)))  # it agrees with the teacher
+    0.0
+    """
+
+    method: Method = field(default_factory=NoCompression)
+    teacher: nn.Module | None = None
+    temperature: float = 4.0
+    weight: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_method(self.method, "distillation")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)) or not 0 < self.weight <= 1:
+            raise InputError(
+                f"need temperature > 0 and 0 < weight <= 1, got {self.temperature} and {self.weight}"
+            )
+
+    @property
+    def in_nats(self) -> bool:  # type: ignore[override]
+        """As the method that rides along."""
+        return self.method.in_nats
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        """What the other method prepares, with the teacher beside it."""
+        net = self.method.prepare(model, example, context)
+        device = next(model.parameters()).device
+        teacher = duplicate(self.teacher if self.teacher is not None else model).to(device).eval()
+        for parameter in teacher.parameters():
+            parameter.requires_grad_(False)
+        net.__dict__[_TEACHER] = teacher  # no child module: its weights are no part of the network's state
+        return net
+
+    def penalty(self, module: nn.Module, context: Context) -> Tensor:
+        """The other method's."""
+        return self.method.penalty(module, context)
+
+    def objective(
+        self, module: nn.Module, batch: Batch, outputs: Any, nll: Tensor, context: Context
+    ) -> Tensor:
+        """The loss on the labels and the divergence from the teacher, weighed, in place of the likelihood."""
+        args, kwargs = arguments(batch.inputs)
+        with torch.no_grad():
+            said = module.__dict__[_TEACHER](*args, **kwargs)
+        return self.method.objective(module, batch, outputs, self.loss(outputs, said, nll), context)
+
+    def loss(self, student: Tensor, teacher: Tensor, nll: Tensor) -> Tensor:
+        """The weighed loss of a batch, in nats per term.
+
+        Args:
+            student: Logits, the classes along axis 1 of two, or along the last axis.
+            teacher: Logits of the same shape.
+            nll: Mean negative log-likelihood of the labels.
+
+        Raises:
+            InputError: Different shapes, or outputs that are no logits.
+        """
+        if not isinstance(student, Tensor) or not isinstance(teacher, Tensor) or student.ndim < 2:
+            raise InputError("distillation needs logits: one tensor with classes. Cure: another method")
+        if student.shape != teacher.shape:
+            raise InputError(
+                f"the teacher returns shape {tuple(teacher.shape)}, the student {tuple(student.shape)}. "
+                "Cure: a teacher with the same classes"
+            )
+        axis = 1 if student.ndim != 3 else 2  # (N, C), (N, C, H, W), (N, T, C)
+        t = self.temperature
+        exact = torch.promote_types(student.dtype, torch.float32)  # not in a network's 16 bits
+        ours, theirs = (F.log_softmax(z.to(exact) / t, dim=axis) for z in (student, teacher))
+        terms = student.numel() // student.shape[axis]
+        divergence = F.kl_div(ours, theirs, log_target=True, reduction="sum") / terms
+        return (1 - self.weight) * nll + self.weight * t * t * divergence
+
+    def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """The other method's."""
+        return self.method.param_groups(module, lr)
+
+    def step(self, module: nn.Module, context: Context) -> None:
+        """The other method's."""
+        self.method.step(module, context)
+
+    def unfinished(self, context: Context) -> tuple[str, ...]:
+        """The other method's."""
+        return self.method.unfinished(context)
+
+    def planned_epochs(self) -> float:
+        """The other method's."""
+        return self.method.planned_epochs()
+
+    def weights_left(self, module: nn.Module) -> dict[str, int]:
+        """The other method's."""
+        return self.method.weights_left(module)
+
+    def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
+        """What the other method makes of the network; the teacher stays behind."""
+        teacher = module.__dict__.pop(_TEACHER)
+        try:
+            small = self.method.convert(module, context, judge)
+        finally:
+            module.__dict__[_TEACHER] = teacher
+        return replace(small, facts={**small.facts, "temperature": self.temperature, "teacher_weight": self.weight})
+
+
+_TEACHER = "_laconic_teacher"

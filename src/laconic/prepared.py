@@ -1,0 +1,221 @@
+"""What rides along with a prepared network: its method, where training stands, what its likelihood has learnt.
+
+The bookkeeping lies in ``__dict__``, and in tensors on the network's root, so that a state dict, a deep copy and a
+checkpoint carry it: ``laconic_progress`` (steps and terms), ``laconic_likelihood_*`` (the likelihood's own parameters,
+as a regression's noise scale), ``laconic_zeros_*`` (which weights an earlier stage has removed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laconic.bayes.prepare import posteriors_of
+from laconic.errors import InputError, NotPreparedError, ScaleError
+from laconic.methods.contract import BoolArray, Context, Method
+from laconic.tasks import Batch
+
+ATTACHED = "_laconic"
+# The entry of a prepared network's state dict that says where training stands: [steps, terms], int64.
+_PROGRESS = "laconic_progress"
+_LIKELIHOOD = "laconic_likelihood_"
+_ZEROS = "laconic_zeros_"
+_ZERO_NAMES = "_laconic_zeros"
+
+
+class Prepared:
+    """The method of a prepared network, the context, and what the user's loop has called so far."""
+
+    def __init__(self, method: Method, context: Context) -> None:
+        self.method = method
+        self.context = context
+        self.converted_at: int | None = None
+        self.pending_terms: int | None = None
+        self.penalised = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""
+        return {
+            "step": self.context.step,
+            "terms": self.context.terms,
+            "noise": self.context.noise.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; raises InputError for counts that cannot be."""
+        step, terms = state["step"], state["terms"]
+        if any(type(count) is not int or count < 0 for count in (step, terms)):
+            raise InputError(f"training cannot stand at step {step!r}, after {terms!r} likelihood terms")
+        self.context.noise.set_state(state["noise"])
+        self.context = replace(self.context, step=step, terms=terms)
+
+    def advance(self, terms: int | None) -> None:
+        """Count a step of training over ``terms`` likelihood terms; raises InputError where nobody said how many."""
+        counted = self.pending_terms if terms is None else terms
+        if counted is None:
+            raise InputError(
+                "step: how many likelihood terms the batch had was not said. Cure: laconic.objective(net, batch) in "
+                "the loop, or laconic.step(net, terms=N) with N the batch's examples (its labelled pixels or tokens)"
+            )
+        self.check_terms(counted)
+        self.pending_terms = None
+        self.context = replace(
+            self.context, step=self.context.step + 1, terms=self.context.terms + counted
+        )
+
+    def check_terms(self, terms: int) -> None:
+        """Raises ScaleError for a batch without terms, or with more than the data set has."""
+        size = self.context.data_size
+        if isinstance(terms, bool) or not isinstance(terms, int) or terms < 1:
+            raise ScaleError(f"a batch must have at least one likelihood term, got {terms!r}")
+        if terms > size:
+            raise ScaleError(
+                f"a batch with {terms} likelihood terms met data_size={size}. Cure: data_size is the number of "
+                "terms in all training data (examples; for pixel or token labels, pixels or tokens)"
+            )
+
+
+def attach(net: nn.Module, method: Method, context: Context) -> None:
+    """Make ``net``, which the method has prepared, a prepared network."""
+    net.__dict__[ATTACHED] = Prepared(method, context)
+    add_likelihood(net, context)
+    hold_zeros(net, context.removed)
+    net.register_state_dict_post_hook(_add_progress)  # type: ignore[no-untyped-call]
+    net.register_load_state_dict_pre_hook(_take_progress)  # type: ignore[no-untyped-call]
+
+
+def prepared(net: nn.Module, verb: str) -> Prepared:
+    """The bookkeeping of a prepared network; raises NotPreparedError for any other module."""
+    state = net.__dict__.get(ATTACHED) if isinstance(net, nn.Module) else None
+    if not isinstance(state, Prepared):
+        raise NotPreparedError(
+            f"{verb}: {type(net).__name__} was not prepared (or was converted already). "
+            "Cure: net = laconic.prepare(model, method, example, data_size=N)"
+        )
+    return state
+
+
+def is_prepared(net: nn.Module) -> bool:
+    """Whether ``net`` carries the bookkeeping."""
+    return ATTACHED in net.__dict__
+
+
+# --- the likelihood's own parameters --------------------------------------------------------------------
+
+
+def add_likelihood(net: nn.Module, context: Context) -> None:
+    """Register what the task's likelihood learns, started from the first training batch where there is one."""
+    target = None
+    if context.batches is not None:
+        first = next(iter(context.batches()), None)
+        target = None if first is None else context.task.split(first).target
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    for name, value in context.task.learnt(target).items():
+        net.register_parameter(f"{_LIKELIHOOD}{name}", nn.Parameter(value.detach().clone().to(device)))
+
+
+def likelihood_of(net: nn.Module) -> dict[str, Tensor]:
+    """The likelihood's own parameters by name; empty for a task that has none."""
+    own = net.named_parameters(recurse=False)
+    return {name.removeprefix(_LIKELIHOOD): p for name, p in own if name.startswith(_LIKELIHOOD)}
+
+
+@contextmanager
+def without_likelihood(net: nn.Module) -> Iterator[dict[str, float | list[float]]]:
+    """Within the block ``net`` has only its own parameters; gives the likelihood's as numbers."""
+    taken = {n: p for n, p in net.named_parameters(recurse=False) if n.startswith(_LIKELIHOOD)}
+    for name in taken:
+        del net._parameters[name]
+    try:
+        yield {n.removeprefix(_LIKELIHOOD): p.detach().cpu().tolist() for n, p in taken.items()}
+    finally:
+        net._parameters.update(taken)
+
+
+def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
+    """Mean negative log-likelihood of a batch over its terms, in nats, and the number of terms.
+
+    Raises ScaleError for a batch whose labels are all ignored.
+    """
+    state = prepared(net, "objective")
+    terms = state.context.task.terms(batch.target)
+    state.check_terms(terms)
+    return state.context.task.nll(outputs, batch.target, **likelihood_of(net)) / terms, terms
+
+
+# --- what an earlier stage removed ----------------------------------------------------------------------
+
+
+def hold_zeros(net: nn.Module, removed: Mapping[str, BoolArray]) -> None:
+    """Remember which weights an earlier stage has removed, and put them back to zero."""
+    if not removed:
+        return
+    net.__dict__[_ZERO_NAMES] = tuple(removed)
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    for index, mask in enumerate(removed.values()):
+        net.register_buffer(f"{_ZEROS}{index}", torch.from_numpy(mask).to(device))
+    keep_zeros(net)
+
+
+def zeros_of(net: nn.Module) -> dict[str, Tensor]:
+    """By parameter name, where an earlier stage has removed weights (True: removed)."""
+    names = net.__dict__.get(_ZERO_NAMES, ())
+    return {name: net.get_buffer(f"{_ZEROS}{index}") for index, name in enumerate(names)}
+
+
+def keep_zeros(net: nn.Module) -> None:
+    """Set the weights that an earlier stage has removed to zero again; a posterior there loses its noise, too."""
+    zeros = zeros_of(net)
+    if not zeros:
+        return
+    posteriors, parameters = posteriors_of(net), dict(net.named_parameters())
+    with torch.no_grad():
+        for name, zero in zeros.items():
+            if name in posteriors:
+                posteriors[name].hold(~zero)
+            else:
+                parameters[name].masked_fill_(zero, 0.0)
+
+
+# --- state dicts and copies -----------------------------------------------------------------------------
+
+
+def strip(network: nn.Module) -> None:
+    """Take the bookkeeping off a plain network that a method copied from the prepared one, or wrapped."""
+    for module in network.modules():
+        _strip_one(module)
+
+
+def _strip_one(module: nn.Module) -> None:
+    module.__dict__.pop(ATTACHED, None)
+    for index in range(len(module.__dict__.pop(_ZERO_NAMES, ()))):
+        module._buffers.pop(f"{_ZEROS}{index}", None)
+    for name in [n for n in module._parameters if n.startswith(_LIKELIHOOD)]:
+        del module._parameters[name]
+    for key in [k for k, hook in module._state_dict_hooks.items() if hook is _add_progress]:
+        del module._state_dict_hooks[key]
+    before_load: dict[int, Any] = module._load_state_dict_pre_hooks  # torch wraps these hooks
+    for key in [k for k, hook in before_load.items() if getattr(hook, "hook", hook) is _take_progress]:
+        del before_load[key]
+
+
+def _add_progress(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """State-dict hook: steps and terms travel with the weights, so that warm-up and schedules go on."""
+    attached = module.__dict__.get(ATTACHED)
+    if attached is not None:  # a copy of an fx.GraphModule has its hooks, but no bookkeeping
+        state[prefix + _PROGRESS] = torch.tensor([attached.context.step, attached.context.terms])
+
+
+def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load hook: go on where the saved training stood; a state dict without that entry changes nothing."""
+    found = state.pop(prefix + _PROGRESS, None)
+    if found is not None:
+        attached = prepared(module, "load_state_dict")
+        step, terms = (int(n) for n in found)
+        attached.context = replace(attached.context, step=step, terms=terms)
+

@@ -1,0 +1,52 @@
+"""What a user hands in, made into what the library works with: a task or a loss function, batches to be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from laconic.errors import DataError, InputError
+from laconic.tasks.plain_loss import PlainLoss
+from laconic.tasks.task import Task
+
+Loss = Callable[[Any, Any], Any]
+"""A loss function: (outputs, target) to a scalar tensor, the mean over the batch."""
+
+
+def as_task(given: Task | Loss) -> Task:
+    """A task as it is; a plain loss function as a task whose metric is the loss itself.
+
+    Raises:
+        InputError: Anything else.
+
+    >>> from laconic.tasks import Classification
+    >>> as_task(Classification()) == Classification(), as_task(lambda outputs, target: 0.0).metric.name
+    (True, '<lambda>')
+    """
+    if isinstance(given, Task):
+        return given
+    if isinstance(given, type) and issubclass(given, Task):
+        raise InputError(f"task: {given.__name__} is a class. Cure: an instance, as {given.__name__}()")
+    if callable(given):
+        return PlainLoss(given)
+    raise InputError(
+        f"task: {given!r} is no task. Cure: one of laconic.tasks, as Classification(), or a loss function"
+    )
+
+
+def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:
+    """A function that gives the batches anew at each call.
+
+    Raises:
+        DataError: A generator, which can be read only once.
+
+    >>> again = reread([1, 2])
+    >>> list(again()), list(again())
+    ([1, 2], [1, 2])
+    """
+    if iter(batches) is batches:
+        raise DataError(
+            f"the training batches are a {type(batches).__name__}, which can be read only once. "
+            "Cure: list(...) of it, or a torch DataLoader"
+        )
+    return lambda: batches

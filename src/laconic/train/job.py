@@ -1,0 +1,144 @@
+"""What a compression is asked to do: an ordered list of stages, a target, a task. All of it goes into the run's record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.methods.contract import Method, Target, check_method
+from laconic.tasks import Classification, Task
+from laconic.train.fit import FitConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One method, how it is trained, and from which weights it starts.
+
+    What the stage before has removed stays removed.
+
+    Args:
+        method: A method.
+        fit: How long and how fast.
+        rewind_to: Start from the weights that the network had after so many epochs of the first stage (0: those that the
+            job began with), as for lottery tickets. None: from where the stage before ended.
+    """
+
+    method: Method
+    fit: FitConfig = FitConfig()
+    rewind_to: int | None = None
+
+    def __post_init__(self) -> None:
+        check_method(self.method, "stage")
+        if self.rewind_to is not None and (type(self.rewind_to) is not int or self.rewind_to < 0):
+            raise InputError(f"rewind_to is an epoch of the first stage, 0 or more, got {self.rewind_to!r}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one compression is asked to do.
+
+    Args:
+        stages: What is done, in order.
+        target: What may be lost, or how long the file may be.
+        seed: The source of all noise.
+        keep: Parameters or modules that end up in the file as they are.
+        task: What the network is for.
+    """
+
+    stages: tuple[Stage, ...]
+    target: Target = Target()
+    seed: int = 0
+    keep: tuple[str, ...] = ()
+    task: Task = Classification()
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError("a job needs at least one stage. Cure: stages=[Stage(method, fit)]")
+        first = self.stages[0]
+        if first.rewind_to is not None:
+            raise InputError("the first stage has nothing to rewind to. Cure: rewind_to=None")
+        for number, stage in enumerate(self.stages[1:], 2):
+            if stage.rewind_to is not None and stage.rewind_to > first.fit.epochs:
+                raise InputError(
+                    f"stage {number} rewinds to epoch {stage.rewind_to} of the first stage, which has "
+                    f"{first.fit.epochs}. Cure: 0 to {first.fit.epochs}"
+                )
+
+
+def stages_of(given: Method | Stage | Sequence[Method | Stage], fit: FitConfig) -> tuple[Stage, ...]:
+    """What a caller hands in as stages; a method alone is trained as ``fit`` says.
+
+    >>> from laconic.methods import MagnitudePruning
+    >>> [s.fit.epochs for s in stages_of([MagnitudePruning(0.5), MagnitudePruning(0.9)], FitConfig(epochs=3))]
+    [3, 3]
+    """
+    parts: Iterable[Any] = given if isinstance(given, list | tuple) else [given]
+    return tuple(part if isinstance(part, Stage) else Stage(part, fit) for part in parts)
+
+
+def on_device_of(model: nn.Module, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages on the GPU that the model lies on; a model on the CPU goes where each ``fit`` says."""
+    kind = next((p.device.type for p in model.parameters()), "cpu")
+    if kind not in ("cuda", "mps"):
+        return stages
+    return tuple(replace(stage, fit=replace(stage.fit, accelerator=kind)) for stage in stages)
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """The job as plain data: the name of every class and every field of every configuration."""
+    return {
+        "stages": [
+            {
+                "method": type(stage.method).__name__,
+                "method_settings": plain_settings(stage.method),
+                "fit": plain_settings(stage.fit),
+                "rewind_to": stage.rewind_to,
+            }
+            for stage in job.stages
+        ],
+        "target": plain_settings(job.target),
+        "task": {"name": type(job.task).__name__, **plain_settings(job.task)},
+        "seed": job.seed,
+        "keep": list(job.keep),
+    }
+
+
+def resumable(job: Job) -> None:
+    """Raises InputError for a job whose settings cannot be compared with those of an earlier run."""
+    for stage in job.stages:
+        if not is_dataclass(stage.method):
+            raise InputError(
+                f"resume: {type(stage.method).__name__} is no dataclass, so its settings cannot be compared with "
+                "those that the run began with. Cure: make it a frozen dataclass"
+            )
+
+
+def plain_settings(value: Any) -> Any:
+    """A setting as JSON has it; a dataclass by its fields, functions and other objects by their names."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _field(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain_settings(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain_settings(item) for item in value]
+    if isinstance(value, partial):
+        return {"kind": _name(value.func), "args": plain_settings(value.args), **plain_settings(value.keywords)}
+    return _name(value)
+
+
+def _field(value: Any) -> Any:
+    """A field that is itself a dataclass also says which."""
+    plain = plain_settings(value)
+    return {"kind": type(value).__name__, **plain} if is_dataclass(value) else plain
+
+
+def _name(value: Any) -> str:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,107 @@
+"""Optimisers and learning-rate schedules as settings: frozen, so that a run's record holds them.
+
+Anything of torch's own kind may stand in their place: an optimiser is any function of parameter groups, a schedule any
+function of an optimiser and the number of steps that returns one of torch's schedulers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from laconic.errors import InputError
+
+Groups = list[dict[str, Any]]
+OptimizerFactory = Callable[[Groups], torch.optim.Optimizer]
+ScheduleFactory = Callable[[torch.optim.Optimizer, int], LRScheduler]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, or AdamW (whose decay stands apart from the gradients) where there is weight decay.
+
+    Args:
+        weight_decay: Decoupled weight decay.
+
+    >>> Adam()([{"params": [torch.zeros(2, requires_grad=True)], "lr": 0.1}]).__class__.__name__
+    'Adam'
+    """
+
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_decay(self.weight_decay)
+
+    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
+        """The optimiser of these parameter groups."""
+        kind = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
+        return kind(groups, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with Nesterov's momentum.
+
+    Args:
+        momentum: Weight of the past gradients, in [0, 1).
+        weight_decay: Added to the gradients.
+
+    >>> SGD(momentum=0.5)([{"params": [torch.zeros(2, requires_grad=True)], "lr": 0.1}]).defaults["momentum"]
+    0.5
+    """
+
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_decay(self.weight_decay)
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must lie in [0, 1), got {self.momentum}")
+
+    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
+        """The optimiser of these parameter groups."""
+        return torch.optim.SGD(
+            groups, momentum=self.momentum, nesterov=self.momentum > 0, weight_decay=self.weight_decay
+        )
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """A learning rate that is constant for the share ``flat`` of training, then falls linearly to 0.
+
+    Args:
+        flat: Share of training at the full rate, in [0, 1].
+        warmup: Share of training in which the rate rises from 0, in [0, 1).
+
+    >>> [LinearDecay(0.5).factor(p) for p in (0.0, 0.5, 0.75, 1.0)]
+    [1.0, 1.0, 0.5, 0.0]
+    >>> [LinearDecay(0.5, 0.2).factor(p) for p in (0.0, 0.1, 0.2)]
+    [0.0, 0.5, 1.0]
+    """
+
+    flat: float = 0.5
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flat <= 1 or not 0 <= self.warmup < 1:
+            raise InputError(f"need 0 <= flat <= 1 and 0 <= warmup < 1, got {self.flat}, {self.warmup}")
+
+    def factor(self, progress: float) -> float:
+        """The rate at a share of training, as a share of the full one."""
+        rising = min(1.0, progress / self.warmup) if self.warmup else 1.0
+        constant = progress < self.flat or self.flat >= 1
+        return rising * (1.0 if constant else max(0.0, (1.0 - progress) / (1.0 - self.flat)))
+
+    def __call__(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+        """torch's scheduler, to be stepped ``steps`` times."""
+        return LambdaLR(optimizer, lambda k: self.factor(k / steps))
+
+
+def _check_decay(weight_decay: float) -> None:
+    if not 0 <= weight_decay < math.inf:
+        raise InputError(f"weight_decay must be finite and >= 0, got {weight_decay}")

@@ -1,0 +1,85 @@
+"""What a finished run leaves: the file, its record, and what was asked for and not reached."""
+
+from __future__ import annotations
+
+import warnings
+
+from laconic import api, pack
+from laconic.methods.contract import Compressed
+from laconic.records import RunRecord
+from laconic.train.job import Job, settings_of
+from laconic.train.record import layer_records, to_json, versions
+from laconic.train.run_folder import MODEL_FILE, RECORD_FILE, RunFolder
+
+UNASKED = 10.0
+"""A loss that is told although nobody set a target, in multiples of what the metric tolerates."""
+
+
+def write_results(
+    small: Compressed,
+    job: Job,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    *,
+    final: bool = True,
+) -> RunRecord:
+    """Write model.lac and, if ``final``, record.json into the run folder; returns the record."""
+    path = folder.path(MODEL_FILE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        length = api.save(small, path)
+    data = path.read_bytes()
+    notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
+    notes = (*small.facts.get("notes", ()), *notes, *missed(job, small, length))
+    numbers = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    record = RunRecord(
+        settings=settings_of(job),
+        seed=job.seed,
+        versions=versions(),
+        layers=layer_records(small.tensors, data),
+        metrics={**numbers, **metrics},
+        file_bytes=length,
+        bytes_before=4 * _weights_before(small, data),
+        notes=notes,
+        facts={**small.facts, "stages": list(small.stages)},
+    )
+    if final:
+        folder.write_json(RECORD_FILE, to_json(record))
+    return record
+
+
+def _weights_before(small: Compressed, data: bytes) -> int:
+    """All that the file holds, or what the network held before it was made physically smaller."""
+    held = sum(row.weights for row in pack.layout(data))
+    return max(held, int(small.facts.get("weights_before", 0)))
+
+
+def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
+    """What was asked for and not reached, in words: a target is met as well as the training allows."""
+    notes = []
+    target = job.target
+    if target.max_bytes is not None and file_bytes > target.max_bytes:
+        notes.append(
+            f"target missed: the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
+            f"Cure: a {job.stages[-1].method.smaller}, or longer training"
+        )
+    return (*notes, *_drop(job, small))
+
+
+def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
+    """What the metric lost beyond what was allowed, or beyond what is usual where nobody set a target, in words."""
+    metric, target = job.task.metric, job.target
+    after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
+    if after is None or before is None:
+        return ()
+    drop = metric.drop(before, after)
+    told = f"the validation {metric.name} went from {metric.show(before)} to {metric.show(after)}"
+    knob = f"a {job.stages[-1].method.gentler}, or longer training"
+    if target.max_drop is not None:
+        if drop <= target.max_drop + 1e-9 * max(1.0, abs(before)):
+            return ()
+        allowed = metric.show(target.max_drop)
+        return (f"target missed: {told}; a loss of {allowed} was allowed. Cure: {knob}",)
+    if drop > UNASKED * metric.allowance(before):
+        return (f"{told}, and no target was given. Cure: Target(max_drop=...), {knob}",)
+    return ()

@@ -1,0 +1,139 @@
+"""What is looked at before a compression trains: does the network fit the data, the task and the method?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laconic.bayes.policy import Policy
+from laconic.bayes.prepare import check_model, means_only
+from laconic.errors import DataError, InputError, ModelError, ScaleError, at
+from laconic.export.capture import shared_names
+from laconic.methods.contract import Score
+from laconic.networks import to_device, with_tensors
+from laconic.tasks import Task
+from laconic.train.evaluate import as_arrays, evaluate
+from laconic.train.layout import plain, run
+
+Loader = Iterable[Any]
+
+
+def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = False) -> Any:
+    """An example input, once it is sure that the network can learn from the first training batch.
+
+    Refuses before any time is spent.
+
+    Args:
+        model: The network.
+        train: Training batches.
+        task: What the network is for.
+        in_nats: Whether the likelihood will be weighed against a penalty in nats.
+
+    Returns:
+        The inputs of two examples of the first batch.
+
+    Raises:
+        ModelError: No parameters, NaN weights.
+        InputError: Inputs of a shape that the network does not take, outputs that the task does not take.
+        DataError: An empty loader, a batch that cannot be split, labels that the network cannot have.
+        ScaleError: A loss that cannot be in nats per term where it must be.
+    """
+    given = next(iter(train), None)
+    if given is None:
+        raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
+    with at("compress: the first training batch"):
+        batch = task.split(given)
+        example = _example(model, batch.inputs, task.batch_axis)
+        device = next(model.parameters()).device
+        inputs, target = to_device(batch, device)
+        with means_only(model), torch.no_grad():
+            outputs = run(model, inputs)
+            task.nll(outputs, target, **{n: v.to(device) for n, v in task.learnt(target).items()})
+            task.measure(*as_arrays((outputs, target)))
+            if in_nats:
+                task.check_scale(outputs, target)
+    return example
+
+
+def _example(model: nn.Module, inputs: Any, axis: int) -> Any:
+    """Two examples of a batch where the network takes so few, else the batch; laid out as the network takes it."""
+    few = with_tensors(inputs, lambda x: x.narrow(axis, 0, min(2, x.shape[axis])) if x.ndim > axis else x)
+    first: InputError | None = None
+    for candidate in (few, with_tensors(few, plain), inputs, with_tensors(inputs, plain)):
+        try:
+            check_model(model, candidate)
+            return candidate
+        except InputError as error:
+            first = first or error
+    raise first or InputError("the first batch has no inputs")
+
+
+def score_original(model: nn.Module, validate: Loader, task: Task, learnt: dict[str, Tensor]) -> Score:
+    """The uncompressed network on the validation split; ModelError if its likelihood or metric is no number."""
+    with at("compress: the original network on the validation split"):
+        score = evaluate(model, validate, task, learnt)
+        if not (math.isfinite(score.nll) and math.isfinite(score.metric)):
+            raise ModelError(
+                f"its loss is {score.nll} and its {task.metric.name} {score.metric} before compression has begun. Cure: "
+                "look for NaN or infinite values in its buffers (running statistics of batch norms) and in the inputs, "
+                "or for a loss or metric that overflows"
+            )
+    return score
+
+
+def frozen(model: nn.Module, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A note on the parameters that are put on a grid without being trained for it, if there are any."""
+    kept = Policy(keep).keeps
+    names = [name for name, p in model.named_parameters() if not p.requires_grad and not kept(name)]
+    if not names:
+        return ()
+    count = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
+    note = f"{count} frozen (requires_grad is False; the first is {names[0]!r}): neither trained nor pruned, "
+    return (note + "but put on a grid. Cure: requires_grad_(True) to prune them, keep=[names] to leave them",)
+
+
+def count_weights(model: nn.Module) -> int:
+    """Numbers that its file would hold: floating-point parameters and buffers, shared ones once."""
+    names = shared_names(model)
+    state = model.state_dict()
+    return sum(state[n].numel() for n, first in names.items() if n == first and state[n].is_floating_point())
+
+
+def count_terms(loader: Loader, task: Task) -> int:
+    """Likelihood terms behind a loader: what it knows of itself, or else one counting pass."""
+    known = known_terms(loader, task)
+    return known if known is not None else sum(task.terms(task.split(batch).target) for batch in loader)
+
+
+def known_terms(loader: Loader, task: Task) -> int | None:
+    """A loader's ``data_size``, or the length of what it draws from where each example is one term."""
+    size = getattr(loader, "data_size", None)
+    if isinstance(size, int):
+        return size
+    if not task.one_term_per_example:
+        return None
+    batches = getattr(loader, "batch_sampler", None)
+    # A DataLoader with a batch sampler of the user's own has a sampler too, but does not ask it.
+    sampler = getattr(loader if batches is None else batches, "sampler", None)
+    if isinstance(sampler, Sized):
+        return len(sampler)
+    dataset = getattr(loader, "dataset", None) if batches is None or sampler is not None else None
+    return len(dataset) if isinstance(dataset, Sized) else None
+
+
+def check_size(data_size: int, loader: Loader, task: Task) -> None:
+    """Refuse a ``data_size`` that is not the loader's; less than a batch may be left over (drop_last)."""
+    known = known_terms(loader, task)
+    if known is None or not isinstance(data_size, int):
+        return  # what is no whole number is refused with the other numbers that cannot be
+    batch = math.ceil(known / max(1, len(loader))) if isinstance(loader, Sized) else 1
+    if abs(data_size - known) >= max(1, batch):
+        raise ScaleError(
+            f"compress: data_size={data_size}, but the training loader draws from {known} examples. "
+            f"Cure: data_size={known}, or leave it out"
+        )
+
