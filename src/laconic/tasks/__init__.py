@@ -1,9 +1,38 @@
 """What a network is for: how a batch becomes inputs and targets, its likelihood in nats, and its metric.
 
-One file per task. Nothing here imports torch before a likelihood is computed, so that a file can be scored by a
-process that has no torch.
+One file per task. Nothing here imports torch before a likelihood is computed, so that a process without
+torch can score a file.
 """
 
-from laconic.tasks.task import Batch, Metric, Score, Task
+from laconic.tasks.batches import Batch
+from laconic.tasks.binary import BinaryClassification
+from laconic.tasks.classification import Classification
+from laconic.tasks.language_modelling import LanguageModelling
+from laconic.tasks.multilabel import MultiLabel
+from laconic.tasks.plain_loss import PlainLoss, check_scale
+from laconic.tasks.registry import TaskEntry, find_task, make_task, task_entries, task_names
+from laconic.tasks.regression import Regression
+from laconic.tasks.segmentation import Segmentation
+from laconic.tasks.sequence_labelling import SequenceLabelling
+from laconic.tasks.task import Metric, Score, Task
 
-__all__ = ["Batch", "Metric", "Score", "Task"]
+__all__ = [
+    "Batch",
+    "BinaryClassification",
+    "Classification",
+    "LanguageModelling",
+    "Metric",
+    "MultiLabel",
+    "PlainLoss",
+    "Regression",
+    "Score",
+    "Segmentation",
+    "SequenceLabelling",
+    "Task",
+    "TaskEntry",
+    "check_scale",
+    "find_task",
+    "make_task",
+    "task_entries",
+    "task_names",
+]

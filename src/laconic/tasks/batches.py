@@ -1,4 +1,4 @@
-"""How a batch becomes a network's inputs and a target, by position or by name; nothing is guessed from shapes."""
+"""How a batch becomes a network's inputs and a target, by position or by name; shapes are not looked at."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Batch(NamedTuple):
     """A batch, split.
 
     Args:
-        inputs: What the network is called with: one tensor, a tuple of positional arguments, or a dictionary of keyword
-            arguments.
+        inputs: What the network is called with: one tensor, a tuple of positional arguments, or a dictionary
+            of keyword arguments.
         target: What its outputs are compared with.
     """
 
@@ -26,9 +26,9 @@ class Batch(NamedTuple):
 def split(batch: Any, target: Target = None, inputs: tuple[str, ...] | None = None) -> Batch:
     """The inputs and the target of a batch.
 
-    Of a tuple or list, the target is the entry at ``target`` (None: the last) and the others are the inputs; one input
-    that is itself a tuple or a dictionary is the network's arguments. Of a dictionary, ``target`` is a key, and
-    ``inputs`` are the keys of the inputs (None: all others).
+    Of a tuple or list, the target is the entry at ``target`` (None: the last) and the others are the inputs;
+    one input that is itself a tuple or a dictionary is the network's arguments. Of a dictionary, ``target``
+    is a key, and ``inputs`` are the keys of the inputs (None: all others).
 
     Args:
         batch: A tuple, list or dictionary of tensors.

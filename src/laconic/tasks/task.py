@@ -1,8 +1,8 @@
 r"""What every task says: inputs and target of a batch, negative log-likelihood, number of terms, metric.
 
-The likelihood of a data set is a product over *terms*: one for each example of a classifier, one for each pixel of a
-segmentation, one for each token of a language model. Ignored labels are no terms. The description length that all
-methods minimise is
+The likelihood of a data set is a product over *terms*: one for each example of a classifier, one for each
+pixel of a segmentation, one for each token of a language model. Ignored labels are no terms. The description
+length that all methods minimise is
 
 .. math:: \frac1N \Big( \sum_{n=1}^{N} -\log p(y_n | x_n, w) + KL(q \| p) \Big)
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from laconic.errors import InputError
+from laconic.errors import DataError, InputError
 from laconic.tasks.batches import Batch, Target, split
 
 if TYPE_CHECKING:
@@ -91,13 +91,17 @@ class Score:
 class Task(ABC):
     """What a network is for; a task of one's own is a frozen dataclass with this base.
 
-    A task says how a batch is split, how its terms are counted, their likelihood, and a metric. ``measure`` and
-    ``value`` work on NumPy arrays, so that a file can be scored without torch.
+    A task says how a batch is split, how its terms are counted, their likelihood, and a metric. ``measure``,
+    ``value`` and ``nats`` work on NumPy arrays, so that a file can be scored without torch.
 
     Args:
-        target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the last).
+        target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the
+            last).
         inputs: The keys of a dictionary that are the network's inputs (None: all but the target).
         batch_axis: The axis of the inputs along which examples are stacked (1 for a recurrent network fed time first).
+
+    Raises:
+        InputError: ``target`` is neither a key nor a position, or ``inputs`` are no keys.
 
     >>> from laconic.tasks import Classification
     >>> task = Classification()
@@ -112,6 +116,15 @@ class Task(ABC):
 
     one_term_per_example: ClassVar[bool] = False
     """Whether every example is exactly one term, so that the length of a data set counts them."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.target, bool) or not isinstance(self.target, str | int | None):
+            raise InputError(f"target must be a key, a position or None, got {self.target!r}")
+        if self.inputs is None:
+            return
+        if isinstance(self.inputs, str) or not all(isinstance(key, str) for key in self.inputs):
+            raise InputError(f"inputs must be a tuple of keys, got {self.inputs!r}. Cure: inputs=('image',)")
+        object.__setattr__(self, "inputs", tuple(self.inputs))  # a list, as JSON has it, has no hash
 
     @property
     @abstractmethod
@@ -141,7 +154,7 @@ class Task(ABC):
         """
 
     def terms(self, target: Any) -> int:
-        """Number of likelihood terms of a batch: here, the number of the target's entries."""
+        """Number of likelihood terms of a batch, 0 where all are ignored: here, the number of entries."""
         return int(math.prod(target.shape))
 
     @abstractmethod
@@ -154,11 +167,17 @@ class Task(ABC):
         """
 
     def value(self, sums: Sums) -> float:
-        """The metric, from statistics summed over a set: here, the first entry by the second."""
+        """The metric, from statistics summed over a set: here, the first entry by the second.
+
+        Raises:
+            DataError: No term was measured.
+        """
+        if sums[1] == 0:
+            raise DataError("there is nothing to measure: the set is empty, or all of its labels are ignored")
         return float(sums[0] / sums[1])
 
     def nats(self, outputs: Any, target: Any) -> float | None:
-        """:meth:`nll` on NumPy arrays, for a process without torch; None where it needs what no file holds."""
+        """:meth:`nll` on NumPy arrays, without torch; None where it needs what no file holds."""
         return None
 
     def check_scale(self, outputs: Any, target: Any) -> None:  # noqa: B027 - most likelihoods are in nats by construction
@@ -171,3 +190,27 @@ class Task(ABC):
             target: The target of a training batch.
         """
         return {}
+
+    def check(self, outputs: Any, target: Any) -> None:
+        """Try the likelihood on a training batch, so that a mistake shows before time is lost.
+
+        Args:
+            outputs: What the network returned for the batch.
+            target: The batch's target.
+
+        Raises:
+            DataError: Values that the likelihood cannot have, or a likelihood that is not finite.
+            InputError: Shapes that do not fit, or a likelihood that is not one number.
+            ScaleError: A loss that cannot be nats per term.
+        """
+        nll = self.nll(outputs, target, **self.learnt(target))
+        name = type(self).__name__
+        if math.prod(nll.shape) != 1:
+            raise InputError(
+                f"{name}.nll returned shape {tuple(nll.shape)}, not one number. Cure: sum it over the terms"
+            )
+        if not math.isfinite(float(nll)):
+            raise DataError(
+                f"{name}.nll of the first batch is {float(nll)}. "
+                "Cure: look for NaN or infinite values in the inputs, the targets and the network's weights"
+            )

@@ -1,0 +1,60 @@
+"""A user's own objects, named as ``package.module:name``. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from laconic.errors import InputError, LaconicError
+
+
+def own_object(text: str, what: str) -> Any:
+    """The object that ``package.module:name`` names, found from the current folder too.
+
+    Args:
+        text: The module, a colon, and a name in it.
+        what: What errors call it, as "--data" or "task".
+
+    Raises:
+        InputError: A text of another form, a module that cannot be imported, or a name that is not in it.
+
+    >>> own_object("math:pi", "number")
+    3.141592653589793
+    """
+    module_name, _, name = text.partition(":")
+    if not module_name or not name:
+        raise InputError(f"{what} {text!r} should read package.module:name")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except ImportError as error:
+        raise InputError(f"{what} {text}: {error}. Cure: run where the module can be imported") from error
+    except AttributeError as error:
+        found = vars(sys.modules[module_name]) if module_name in sys.modules else ()
+        raise InputError(
+            f"{what} {text}: {error}. Cure: {did_you_mean(name, (n for n in found if n[0] != '_'))}"
+        ) from error
+    except LaconicError:
+        raise
+    except Exception as error:  # the module is the user's, so anything may come out of it
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+        raise InputError(
+            f"{what} {text}: importing {module_name} raised {told}. "
+            "Cure: name a module that Python imports, as package.module:name (dots, no slashes)"
+        ) from error
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """The cure of a misspelt name: the nearest known one, or all of them.
+
+    >>> did_you_mean("regresion", ["classification", "regression"]), did_you_mean("x", ["b", "a"])
+    ('did you mean regression?', 'one of a, b')
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(text, names, 1)
+    return f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"

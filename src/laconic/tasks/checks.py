@@ -1,0 +1,142 @@
+"""What tasks refuse, in one wording: shapes that do not fit, labels that no network can have, outputs that are NaN.
+
+Each function takes torch tensors and NumPy arrays alike, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from laconic.errors import DataError, InputError
+from laconic.tasks.task import Sums
+
+
+def kind_of(values: Any) -> str:
+    """ "float", "int", "bool" or "other"."""
+    dtype = values.dtype
+    if isinstance(dtype, np.dtype):
+        return {"f": "float", "i": "int", "u": "int", "b": "bool"}.get(dtype.kind, "other")
+    if dtype.is_floating_point:
+        return "float"
+    if dtype.is_complex:
+        return "other"
+    return "bool" if str(dtype) == "torch.bool" else "int"
+
+
+def arrays_only(outputs: Any, target: Any) -> None:
+    """Refuse what is no NumPy array (InputError)."""
+    for what, values in (("outputs", outputs), ("targets", target)):
+        if not isinstance(values, np.ndarray):
+            raise InputError(
+                f"{what} are a {type(values).__name__}, not a NumPy array. Cure: .detach().cpu().numpy()"
+            )
+
+
+def has_shape(outputs: Any, target: Any) -> None:
+    """Refuse outputs or a target that are several tensors, or none (InputError)."""
+    for what, values in (("the network's outputs", outputs), ("the target", target)):
+        if not hasattr(values, "shape") or not hasattr(values, "dtype"):
+            raise InputError(
+                f"{what} are a {type(values).__name__}, not one tensor. "
+                "Cure: a network that returns one tensor, or a task of your own that reads the one it needs"
+            )
+
+
+def misfit(task: str, takes: str, outputs: Any, target: Any, fact: str) -> InputError:
+    """The error of outputs and targets that a task does not take, with the task that does."""
+    other = task_that_fits(outputs, target)
+    cure = f"the task {other}" if other and other != task else takes
+    return InputError(
+        f"{task} takes {takes}, but outputs are {tuple(outputs.shape)} and targets {tuple(target.shape)} "
+        f"{_dtype(target)}: {fact}. Cure: {cure}"
+    )
+
+
+def task_that_fits(outputs: Any, target: Any) -> str:
+    """What a user may have meant, for an error's cure only; empty where nothing fits.
+
+    >>> task_that_fits(np.zeros((2, 7, 12)), np.zeros((2, 7), int))
+    'SequenceLabelling or LanguageModelling'
+    """
+    out, to = tuple(outputs.shape), tuple(target.shape)
+    kind = kind_of(target)
+    whole = kind in ("int", "bool")
+    one_output = len(out) == 1 or (len(out) == 2 and out[1] == 1)
+    if one_output and to in (out, out[:1]) and whole:
+        return "BinaryClassification"
+    if kind == "float" and to == out:
+        return "Regression, or MultiLabel for labels of 0 and 1" if len(out) == 2 else "Regression"
+    if not whole or len(out) < 2:
+        return ""
+    if len(out) == 2:
+        return {out[:1]: "Classification", out: "MultiLabel"}.get(to, "")
+    if len(out) == 3 and to == out[:2]:
+        return "SequenceLabelling or LanguageModelling"
+    return "Segmentation" if to == (out[0], *out[2:]) else ""
+
+
+def _dtype(values: Any) -> str:
+    return str(values.dtype).removeprefix("torch.")
+
+
+def check_labels(labels: Any, classes: int, ignore: int | None) -> None:
+    """Refuse labels outside 0..classes-1 that are not ``ignore`` (DataError names the worst)."""
+    kept = labels if ignore is None else labels[labels != ignore]
+    if math.prod(kept.shape) == 0:
+        return
+    low, high = int(kept.min()), int(kept.max())
+    if low < 0 or high >= classes:
+        marker = low if low < 0 else high
+        raise DataError(
+            f"label {marker} is out of range for a network with {classes} outputs (0..{classes - 1}). "
+            f"Cure: check the labels, the network's last layer, or the task's ignore={marker} "
+            "where this label means that there is none"
+        )
+
+
+def check_unit_interval(targets: Any, what: str) -> None:
+    """Refuse targets outside [0, 1], NaN among them (DataError)."""
+    if math.prod(targets.shape) == 0:
+        return
+    low, high = float(targets.min()), float(targets.max())
+    if not (low >= 0 and high <= 1):
+        bad = low if not low >= 0 else high
+        raise DataError(f"{what} {bad:g} is outside [0, 1]. Cure: 0 and 1, or probabilities")
+
+
+def count_labels(labels: Any, ignore: int | None) -> int:
+    """Number of labels that are not ``ignore``."""
+    return int(math.prod(labels.shape)) if ignore is None else int((labels != ignore).sum())
+
+
+def refuse_nan(lost: int, of: int, what: str, read: str = "class") -> None:
+    """Refuse outputs that are NaN (DataError says how many)."""
+    if lost:
+        raise DataError(
+            f"the network gives NaN for {lost} of {of} {what}, which no {read} can be read from. "
+            "Cure: look for NaN in the inputs, or for values that were not scaled as in training"
+        )
+
+
+def predictions(logits: Any, labels: Any, axis: int, ignore: int | None, what: str) -> tuple[Any, Any]:
+    """Most likely class and label of each term, as flat NumPy arrays; refuses NaN among their logits.
+
+    Args:
+        logits: A NumPy array with the classes on ``axis``.
+        labels: Class indices, of the shape that remains without ``axis``.
+        axis: Where the classes are.
+        ignore: The label that is no term.
+        what: What a term is, in the plural, as "pixels".
+    """
+    counted = np.ones(labels.shape, bool) if ignore is None else labels != ignore
+    rows = np.moveaxis(logits, axis, -1)[counted]
+    refuse_nan(int(np.isnan(rows).any(-1).sum()), len(rows), what)
+    return rows.argmax(-1), labels[counted].astype(np.int64)
+
+
+def wrong_and_counted(guess: Any, truth: Any) -> Sums:
+    """Number of wrong predictions, and of all."""
+    return np.array([(guess != truth).sum(), guess.size], dtype=np.float64)
