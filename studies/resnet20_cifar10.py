@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import interleaved, read_safetensors
+from laconic.train.distill import Distillation
 from PIL import Image
 from torch import Tensor, nn
 
@@ -42,7 +43,6 @@ from laconic.data import TensorLoader, TensorPair
 from laconic.methods import TaylorPruning
 from laconic.methods.contract import Compressed
 from laconic.runtime import Network, load
-from laconic.train.distill import Distillation
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.progress import for_stream
 from laconic.zoo import ResNet20

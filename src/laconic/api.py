@@ -1,8 +1,8 @@
 """The public verbs: prepare, objective, penalty, param_groups, step, convert, quantize_activations, save.
 
-They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a user's loop
-needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that name the place and the
-cure.
+They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a
+user's loop needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that
+name the place and the cure.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from laconic.runtime import MinMax, RangeChoice
 from laconic.tasks import Batch, Classification, Loss, Task, as_task, reread
 from laconic.wrappers import unwrapped
 
+
 def prepare(
     model: nn.Module,
     method: Method,
@@ -57,25 +58,27 @@ def prepare(
 ) -> nn.Module:
     """Make a network trainable under ``method``; same forward signature, ``model`` is left as it was.
 
-    A wrapped network (``torch.compile``, ``DataParallel``, ``AveragedModel``) is prepared without its wrapper. Weights
-    that are computed from others (``weight_norm``, ``spectral_norm``, pruning masks) become plain, with a warning.
-    Biases and what scales channels one by one (normalisation, LayerScale, PReLU) are not pruned, but put on a grid.
-    Frozen parameters are not trained and not pruned; their weights are put on a grid as they are.
+    A wrapped network (``torch.compile``, ``DataParallel``, ``AveragedModel``) is prepared without its
+    wrapper. Weights that are computed from others (``weight_norm``, ``spectral_norm``, pruning masks) become
+    plain, with a warning. Biases and what scales channels one by one (normalisation, LayerScale, PReLU) are
+    not pruned, but put on a grid. Frozen parameters are not trained and not pruned; their weights are put on
+    a grid as they are.
 
-    The network's ``state_dict`` also holds ``laconic_progress``: loaded into a network that was prepared alike,
-    schedules go on where they stood.
+    The network's ``state_dict`` also holds ``laconic_progress``: loaded into a network that was prepared
+    alike, schedules go on where they stood.
 
     Args:
         model: The trained network.
         method: How it is compressed, as ``laconic.methods.SparseVD()``.
         example: One input batch: a tensor, a tuple of inputs, or a dictionary of keyword inputs.
-        data_size: Number of likelihood terms in the training data: its examples, or its labelled pixels or tokens where
-            each of these is a term. The KL is divided by it.
-        task: What the network is for, or a plain loss function (outputs, target) that averages over the batch.
+        data_size: Number of likelihood terms in the training data: its examples, or its labelled pixels or
+            tokens where each of these is a term. The KL is divided by it.
+        task: What the network is for, or a plain loss function (outputs, target) that averages over the
+            batch.
         seed: The source of all noise.
         total_steps: Planned optimiser steps; without it schedules count epochs of ``data_size`` terms.
-        keep: Parameters, or modules with all of theirs, that end up in the file exactly as they are: neither pruned nor
-            put on a grid.
+        keep: Parameters, or modules with all of theirs, that end up in the file exactly as they are: neither
+            pruned nor put on a grid.
         weights: Parameters that are to be treated as weights although they scale channels or are biases.
         batches: The training batches, which can be read again and again, for methods that look at data.
         previous: What the stage before made of ``model``, in a job of several stages: its zeros stay zero.
@@ -85,7 +88,8 @@ def prepare(
 
     Raises:
         ModelError: NaN weights, no parameters, already prepared, a scripted or sharded network.
-        InputError: An example of the wrong shape, a name in ``keep`` that is none, something that is no method.
+        InputError: An example of the wrong shape, a name in ``keep`` that is none, something that is no
+            method.
         ScaleError: A data size that cannot be.
 
     >>> import torch, laconic
@@ -124,9 +128,11 @@ def prepare(
 
 
 def objective(net: nn.Module, batch: Any) -> torch.Tensor:
-    r"""What a step of training minimises on a batch, in nats per likelihood term: run, differentiate, then ``step``.
+    r"""What a step of training minimises on a batch, in nats per likelihood term: run, differentiate, then
+    ``step``.
 
-    :math:`-\frac1M \sum_{m} \log p(y_m | x_m, w) + \frac1N KL(q \| p)` unless the method has an objective of its own.
+    :math:`-\frac1M \sum_{m} \log p(y_m | x_m, w) + \frac1N KL(q \| p)` unless the method has an objective of
+    its own.
 
     Args:
         net: A prepared network, in training mode.
@@ -165,8 +171,8 @@ def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:
 def penalty(net: nn.Module) -> torch.Tensor:
     """The method's penalty in nats per likelihood term: add it to the mean loss of a batch.
 
-    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. For a loop that computes its loss itself;
-    :func:`objective` is both in one.
+    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. For a loop that computes its
+    loss itself; :func:`objective` is both in one.
 
     Raises:
         NotPreparedError: A plain network.
@@ -188,8 +194,8 @@ def step(net: nn.Module, terms: int | None = None) -> None:
 
     Args:
         net: A prepared network.
-        terms: Number of likelihood terms of the batch (its examples, or its labelled pixels or tokens). Not needed where
-            :func:`objective` was called, which counts them.
+        terms: Number of likelihood terms of the batch (its examples, or its labelled pixels or tokens). Not
+            needed where :func:`objective` was called, which counts them.
 
     Raises:
         NotPreparedError: A plain network.
@@ -206,8 +212,9 @@ def step(net: nn.Module, terms: int | None = None) -> None:
 def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
     """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
 
-    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What stays as it
-    is (raw float32) is told in ``facts["notes"]``, with its bytes, and so is a schedule that is not at its end.
+    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What
+    stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes, and so is a schedule that is
+    not at its end.
 
     Args:
         net: A prepared network.
@@ -244,7 +251,11 @@ def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[s
         )
     policy = state.context.policy.keeping(keep)
     unfinished = unfinished_of(net)
-    with at(f"convert ({type(state.method).__name__})"), steps("converting"), without_likelihood(net) as learnt:
+    with (
+        at(f"convert ({type(state.method).__name__})"),
+        steps("converting"),
+        without_likelihood(net) as learnt,
+    ):
         policy.check(name for name, _ in net.named_parameters(remove_duplicate=False))
         check_model(net, None)
         small = state.method.convert(net, replace(state.context, policy=policy), judge)
@@ -253,7 +264,9 @@ def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[s
     notes = [*unfinished, *small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
     facts = {**small.facts, "notes": notes} if notes else small.facts
     facts = {**facts, "likelihood": learnt} if learnt else facts
-    return replace(small, facts=facts, example=state.context.example, **_earlier(state.context.previous, small))
+    return replace(
+        small, facts=facts, example=state.context.example, **_earlier(state.context.previous, small)
+    )
 
 
 def _earlier(previous: Compressed | None, small: Compressed) -> dict[str, Any]:
@@ -273,8 +286,11 @@ def _never_called(net: nn.Module, state: Prepared) -> tuple[str, ...]:
         return ()
     called = "step" if state.penalised else "objective (or penalty) and step"
     return (
-        f"the network was trained, but laconic.{called} was never called: its schedules stand at their beginning. "
-        "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)",
+        (
+            f"the network was trained, but laconic.{called} was never called: its schedules stand at their "
+            "beginning. "
+            "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)"
+        ),
     )
 
 

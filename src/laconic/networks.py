@@ -286,7 +286,8 @@ def with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def call(module: nn.Module, inputs: Any) -> Any:
-    """The outputs of a network: ``inputs`` is one tensor, a tuple of arguments or a dictionary of keyword arguments.
+    """The outputs of a network: ``inputs`` is one tensor, a tuple of arguments or a dictionary of keyword
+    arguments.
 
     >>> call(nn.Bilinear(2, 3, 1), {"input2": torch.ones(4, 3), "input1": torch.ones(4, 2)}).shape
     torch.Size([4, 1])

@@ -1,8 +1,10 @@
-"""What rides along with a prepared network: its method, where training stands, what its likelihood has learnt.
+"""What rides along with a prepared network: its method, where training stands, what its likelihood has
+learnt.
 
-The bookkeeping lies in ``__dict__``, and in tensors on the network's root, so that a state dict, a deep copy and a
-checkpoint carry it: ``laconic_progress`` (steps and terms), ``laconic_likelihood_*`` (the likelihood's own parameters,
-as a regression's noise scale), ``laconic_zeros_*`` (which weights an earlier stage has removed).
+The bookkeeping lies in ``__dict__``, and in tensors on the network's root, so that a state dict, a deep copy
+and a checkpoint carry it: ``laconic_progress`` (steps and terms), ``laconic_likelihood_*`` (the likelihood's
+own parameters, as a regression's noise scale), ``laconic_zeros_*`` (which weights an earlier stage has
+removed).
 """
 
 from __future__ import annotations
@@ -55,18 +57,20 @@ class Prepared:
         self.context = replace(self.context, step=step, terms=terms)
 
     def advance(self, terms: int | None) -> None:
-        """Count a step of training over ``terms`` likelihood terms; raises InputError where nobody said how many."""
+        """Count a step of training over ``terms`` likelihood terms; raises InputError where nobody said how
+        many.
+        """
         counted = self.pending_terms if terms is None else terms
         if counted is None:
             raise InputError(
-                "step: how many likelihood terms the batch had was not said. Cure: laconic.objective(net, batch) in "
-                "the loop, or laconic.step(net, terms=N) with N the batch's examples (its labelled pixels or tokens)"
+                "step: how many likelihood terms the batch had was not said. Cure: laconic.objective(net, "
+                "batch) in "
+                "the loop, or laconic.step(net, terms=N) with N the batch's examples (its labelled pixels "
+                "or tokens)"
             )
         self.check_terms(counted)
         self.pending_terms = None
-        self.context = replace(
-            self.context, step=self.context.step + 1, terms=self.context.terms + counted
-        )
+        self.context = replace(self.context, step=self.context.step + 1, terms=self.context.terms + counted)
 
     def check_terms(self, terms: int) -> None:
         """Raises ScaleError for a batch without terms, or with more than the data set has."""
@@ -75,7 +79,8 @@ class Prepared:
             raise ScaleError(f"a batch must have at least one likelihood term, got {terms!r}")
         if terms > size:
             raise ScaleError(
-                f"a batch with {terms} likelihood terms met data_size={size}. Cure: data_size is the number of "
+                f"a batch with {terms} likelihood terms met data_size={size}. Cure: data_size is the number "
+                "of "
                 "terms in all training data (examples; for pixel or token labels, pixels or tokens)"
             )
 
@@ -109,7 +114,7 @@ def is_prepared(net: nn.Module) -> bool:
 
 
 def add_likelihood(net: nn.Module, context: Context) -> None:
-    """Register what the task's likelihood learns, started from the first training batch where there is one."""
+    """Register what the task's likelihood learns, started from the first training batch if there is one."""
     target = None
     if context.batches is not None:
         first = next(iter(context.batches()), None)
@@ -169,7 +174,9 @@ def zeros_of(net: nn.Module) -> dict[str, Tensor]:
 
 
 def keep_zeros(net: nn.Module) -> None:
-    """Set the weights that an earlier stage has removed to zero again; a posterior there loses its noise, too."""
+    """Set the weights that an earlier stage has removed to zero again; a posterior there loses its noise,
+    too.
+    """
     zeros = zeros_of(net)
     if not zeros:
         return
@@ -218,4 +225,3 @@ def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: An
         attached = prepared(module, "load_state_dict")
         step, terms = (int(n) for n in found)
         attached.context = replace(attached.context, step=step, terms=terms)
-

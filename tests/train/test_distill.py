@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from laconic.train.distill import Distillation
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.train.distill import Distillation
 from laconic.train.fit import FitConfig, Hooks, fit
 from tests.helpers.method_suite import digits
 

@@ -26,9 +26,7 @@ _CURES = {
 }
 
 
-def check_loss(
-    loss: float | Tensor, net: nn.Module, inputs: Any, *, step: int
-) -> None:
+def check_loss(loss: float | Tensor, net: nn.Module, inputs: Any, *, step: int) -> None:
     """Nothing if ``loss`` is finite; else find the culprit on the same ``inputs`` and raise NonFiniteError.
 
     The message names the layer, the tensor, the step and a cure.

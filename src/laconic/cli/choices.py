@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from laconic.methods.contract import Target
-    from laconic.train.job import Job
     from laconic.train.fit import FitConfig
+    from laconic.train.job import Job
     from laconic.zoo import TrainRecipe
 
 # Classes by their names in laconic.methods and laconic.sparsify.timetables: a mistyped name is told before
@@ -63,8 +63,10 @@ class Network:
     def reference(self, seed: int) -> FitConfig:
         """The usual training as a fit configuration."""
         from laconic.train.fit import FitConfig
+        from laconic.train.optimizers import LinearDecay
 
-        return FitConfig(epochs=self.recipe.epochs, lr=self.recipe.lr, flat=self.recipe.flat, seed=seed)
+        recipe = self.recipe
+        return FitConfig(recipe.epochs, recipe.lr, schedule=LinearDecay(recipe.flat), seed=seed)
 
 
 NETWORKS: Mapping[str, Network] = {
@@ -78,7 +80,7 @@ NETWORKS: Mapping[str, Network] = {
 _SPARSE_VD: Mapping[str, Any] = {
     "kl_weight": 2.0,
     "held_kl_weight": 0.3,
-    "fit.flat": 0.6,
+    "fit.schedule.flat": 0.6,
     "grid.max_drop": 0.05,
     "grid.max_nll_ratio": 1.08,
 }
@@ -102,11 +104,11 @@ FULL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "init_scale": 0.12,
             "tried_thresholds": [2.0, 1.0, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.8],
             "fit.epochs": 195,
-            "fit.flat": 0.1,
+            "fit.schedule.flat": 0.1,
             "warm_up.start": 1.0,
             "warm_up.end": 8.0,
         },
-        "": {"fit.epochs": 60, "fit.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
+        "": {"fit.epochs": 60, "fit.schedule.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0},
     },
     "magnitude": {"": {"fit.epochs": 20}},
     **dict.fromkeys(("taylor", "filters", "apoz", "mean-activation", "fisher", "random"), _UNITS),
@@ -125,12 +127,12 @@ DEMO: Mapping[str, Mapping[str, Any]] = {
         "grid.prices": [0.0, 0.04, 0.09],
         "fit.epochs": 7,
         "fit.lr": 0.003,
-        "fit.flat": 0.3,
-        "fit.warmup": 0.05,
+        "fit.schedule.flat": 0.3,
+        "fit.schedule.warmup": 0.05,
         "reference.epochs": 2,
         "reference.lr": 0.003,
-        "reference.flat": 0.0,
-        "reference.warmup": 0.2,
+        "reference.schedule.flat": 0.0,
+        "reference.schedule.warmup": 0.2,
     },
     "vnq": {"fit.epochs": 20, "reference.epochs": 3, "warm_up.start": 0.0, "warm_up.end": 5.0},
     "magnitude": {"fit.epochs": 8, "reference.epochs": 3},
@@ -162,16 +164,15 @@ def preset(name: str, method: str, network: str | None) -> dict[str, Any]:
 def make_job(method: str, settings: Mapping[str, Any], target: str | None, seed: int) -> Job:
     """The job that a method's name and dotted settings describe."""
     from laconic import methods
-    from laconic.train.job import Job
     from laconic.train.fit import FitConfig
+    from laconic.train.job import Job, Stage
 
     own = {k: v for k, v in settings.items() if not k.startswith(("fit.", "reference.", "data."))}
-    return Job(
-        method=_configured(getattr(methods, pick(METHODS, method, "method"))(), own),
-        target=parse_target(target),
-        fit=_fit(FitConfig(seed=seed), settings, "fit."),
-        seed=seed,
+    stage = Stage(
+        _configured(getattr(methods, pick(METHODS, method, "method"))(), own),
+        _fit(FitConfig(seed=seed), settings, "fit."),
     )
+    return Job((stage,), parse_target(target), seed)
 
 
 def _configured(method: Any, settings: Mapping[str, Any]) -> Any:

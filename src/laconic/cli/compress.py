@@ -26,11 +26,14 @@ from laconic.cli.scoring import score_batches
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.removal import remove_dead_units
+from laconic.tasks import Classification
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
-from laconic.train.job import Job, check_start, run_job, write_results
+from laconic.train.compress import run_job
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.job import Job
 from laconic.train.progress import Progress, for_stream
+from laconic.train.results import write_results
 from laconic.train.resume import load_weights
 from laconic.train.run_folder import (
     MODEL_FILE,
@@ -40,6 +43,7 @@ from laconic.train.run_folder import (
     RunFolder,
     open_run,
 )
+from laconic.train.start import check_start
 
 
 def run_compress(request: Request, *, resume: bool = False) -> int:
@@ -89,7 +93,7 @@ def trained_model(
         show.say(f"training the reference {request.network}")
         checkpoint = folder.path(REFERENCE_CHECKPOINT)
         config = reference or network.reference(request.seed)
-        check_start(model, loaders.train)
+        check_start(model, loaders.train, Classification())
         fit(model, loaders.train, config, Hooks.plain(model), checkpoint=checkpoint, progress=show)
         save_checkpoint(done, model.state_dict())
         checkpoint.unlink(missing_ok=True)
@@ -119,45 +123,49 @@ def finish_run(
     for note in write_results(small, job, folder, metrics, final=False).notes:
         print(f"note: {note}")
     if loaders.test is not None:
-        metrics["original_test_error"] = _tested(model, loaders.test)
+        metrics["original_test_metric"] = _tested(model, loaders.test)
         metrics.update(score_test(path, request.data, loaders.test, model))
     record = write_results(small, job, folder, metrics)
     run_inspect(str(path))
-    print(f"validation error {100 * record.metrics['original_validation_error']:.2f} % before, ", end="")
-    print(f"{100 * record.metrics['validation_error']:.2f} % after")
-    if "original_test_error" in metrics and "test_error_percent" in metrics:
-        print(f"test error {100 * metrics['original_test_error']:.2f} % before, ", end="")
+    metric = job.task.metric
+    before, after = (record.metrics[f"{w}validation_metric"] for w in ("original_", ""))
+    print(f"validation {metric.name} {metric.show(before)} before, {metric.show(after)} after")
+    if "original_test_metric" in metrics and "test_metric" in metrics:
         arithmetic = " in int8" if request.int8 else ""
-        print(f"{metrics['test_error_percent']:.2f} % after, from the decoded file{arithmetic}")
+        print(
+            f"test {metric.name} {metric.show(metrics['original_test_metric'])} before, "
+            f"{metric.show(metrics['test_metric'])} after, from the decoded file{arithmetic}"
+        )
     ratio = record.bytes_before / record.file_bytes
     print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
     if request.picture:
-        print(write_picture(request, folder, record, job.method, model, small.module))
+        print(write_picture(request, folder, record, job.stages[-1].method, model, small.module))
 
 
 def score_test(path: Path, data: str, test: Loader, model: nn.Module) -> dict[str, float]:
     """The file's error on the test set: without torch where the file holds a graph, else restored."""
     if not is_runnable(path):
-        return {"test_error_percent": 100 * _tested(restore(path, copy.deepcopy(model)), test)}
+        return {"test_metric": _tested(restore(path, copy.deepcopy(model)), test)}
     if ":" in data:
         score = score_batches(
             path, ((x.numpy(force=True), y.numpy(force=True)) for x, y in test), trusted=True
         )
     else:
         score = verify_in_fresh_process(path, data)
-    return {f"test_{k}": float(score[k]) for k in ("error_percent", "nll", "wrong", "examples")}
+    told = {"test_metric": "error_percent", "test_nll": "nll", "test_terms": "examples"}
+    return {name: float(score[key]) for name, key in told.items()}
 
 
 def _tested(model: nn.Module, test: Loader) -> float:
-    """The share of wrong classes; NaN among the outputs, of which no class can be read, is a DataError."""
+    """The metric; NaN among the outputs, of which no class can be read, is a DataError."""
     score = evaluate(model, test)
     if math.isnan(score.nll):
         raise DataError(
             "the test set: the loss is NaN. Cure: look for NaN in its inputs, or for values that were not "
             "scaled as in training; then --resume"
         )
-    return score.error
+    return score.metric
 
 
 def is_runnable(path: Path) -> bool:

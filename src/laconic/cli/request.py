@@ -19,8 +19,8 @@ from laconic.data import check_data_name
 from laconic.errors import InputError
 
 if TYPE_CHECKING:
-    from laconic.train.job import Job
     from laconic.train.fit import FitConfig
+    from laconic.train.job import Job
 
 OPTIONS = (
     "network",
@@ -60,11 +60,11 @@ class Request:
 
         The number of threads is part of it, since sums of floats depend on it.
         """
-        from laconic.train.compress import settings_of
+        from laconic.train.job import plain_settings, settings_of
 
         asked = {"network": self.network, "model": self.model, "data": self.data, "threads": self.threads}
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
-        trained = None if reference is None else vars(reference)
+        trained = None if reference is None else plain_settings(reference)
         # said only where asked, so that older run folders can be resumed
         asked |= {name: True for name in ("int8", "shrink") if getattr(self, name)}
         return {**asked, **data, **settings_of(job), "reference": trained}

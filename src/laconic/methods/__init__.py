@@ -1,6 +1,7 @@
 """One published method per file: a frozen configuration, its stages, its paper."""
 
 from laconic.methods.contract import Compressed, Context, Evaluate, Judge, Method, Score, Target
+from laconic.methods.distillation import Distillation, NoCompression
 from laconic.methods.filter_pruning import FilterPruning
 from laconic.methods.fisher_pruning import FisherPruning
 from laconic.methods.magnitude import MagnitudePruning
@@ -16,6 +17,7 @@ __all__ = [
     "VNQ",
     "Compressed",
     "Context",
+    "Distillation",
     "Evaluate",
     "FilterPruning",
     "FisherPruning",
@@ -23,6 +25,7 @@ __all__ = [
     "MagnitudePruning",
     "MeanActivationPruning",
     "Method",
+    "NoCompression",
     "NetworkTrimming",
     "RandomPruning",
     "Score",

@@ -18,7 +18,8 @@ from laconic.bayes.policy import Policy, weights_of
 from laconic.errors import InputError
 from laconic.records import ActivationRange
 from laconic.records import Tensor as StoredTensor
-from laconic.tasks import Batch, Classification, Metric, Score, Task
+from laconic.tasks import Batch, Classification, Metric, Task
+from laconic.tasks import Score as Score
 
 BoolArray = npt.NDArray[np.bool_]
 Evaluate = Callable[[nn.Module], Score]
@@ -37,8 +38,8 @@ class Context:
         example: The input that the network was prepared with.
         policy: What the user says of single parameters: which stay as they are, which are weights.
         task: What the network is for.
-        batches: A function that returns an iterable over the training batches, each time anew; None where the user
-            trains with a loop of their own and handed no batches in.
+        batches: A function that returns an iterable over the training batches, each time anew; None where
+            the user trains with a loop of their own and handed no batches in.
         previous: What the stage before this one made, in a job of several stages.
     """
 
@@ -82,8 +83,8 @@ class Target:
     """What the user asks for; ``None`` leaves a side free.
 
     Args:
-        max_drop: How much worse than the original network's the task's metric may become on the validation split, in
-            the metric's unit (percentage points for an error in percent).
+        max_drop: How much worse than the original network's the task's metric may become on the validation
+            split, in the metric's unit (percentage points for an error in percent).
         max_bytes: Length of the file, in bytes.
     """
 
@@ -116,8 +117,8 @@ class Judge:
     def accepts(self, score: Score, before: Score, allowance: float | None = None) -> bool:
         """Whether a metric is good enough.
 
-        That is, no worse than the target allows against the original network or, where no target was set, no worse
-        than ``before`` by ``allowance`` (None: the metric's own), in the metric's unit.
+        That is, no worse than the target allows against the original network or, where no target was set, no
+        worse than ``before`` by ``allowance`` (None: the metric's own), in the metric's unit.
         """
         if self.target.max_drop is not None and self.original is not None:
             before, allowed = self.original, self.target.max_drop
@@ -138,8 +139,8 @@ class Compressed:
         example: The input that the graph is captured with when the network is saved.
         ranges: The activation ranges of a network calibrated for int8 (see ``laconic.quantize_activations``).
         dynamic: The axes that are free in its file (see ``laconic.save``).
-        architecture_changed: Whether the module has other layers or sizes than the network it was made from, so that
-            weights of the one cannot be loaded into the other.
+        architecture_changed: Whether the module has other layers or sizes than the network it was made from,
+            so that weights of the one cannot be loaded into the other.
         stages: The facts of the stages before this one, in order.
     """
 
@@ -163,13 +164,16 @@ class Compressed:
 
 
 class Method(ABC):
-    """A published method: a frozen dataclass with these verbs, of which only ``prepare`` and ``convert`` must be written.
+    """A published method: a frozen dataclass with these verbs, of which only ``prepare`` and ``convert``
+    must be written.
 
     The verbs that have a default make a method that trains as usual.
     """
 
     in_nats: ClassVar[bool] = False
-    """Whether the method weighs the likelihood against a penalty in nats, so that the loss must be a likelihood."""
+    """Whether the method weighs the likelihood against a penalty in nats, so that the loss must be a
+    likelihood.
+    """
     gentler: ClassVar[str] = "lower sparsity"
     """The setting that a user should change for a smaller loss of the metric, in words after "a"."""
     smaller: ClassVar[str] = "higher sparsity"
@@ -180,7 +184,9 @@ class Method(ABC):
         """A trainable copy with the same forward signature; ``model`` is left as it was."""
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
-        """Nats for the whole data set, already weighted (KL weight, warm-up); a differentiable scalar. Default: zero."""
+        """Nats for the whole data set, already weighted (KL weight, warm-up); a differentiable scalar.
+        Default: zero.
+        """
         return torch.zeros((), device=next(module.parameters()).device)
 
     def objective(
@@ -188,8 +194,8 @@ class Method(ABC):
     ) -> torch.Tensor:
         r"""What a step of training minimises, in nats per likelihood term.
 
-        By default the description length, :math:`nll + penalty / N`. A method writes its own where it learns from
-        something else: a teacher's outputs, a rate, a quantiser's regulariser.
+        By default the description length, :math:`nll + penalty / N`. A method writes its own where it learns
+        from something else: a teacher's outputs, a rate, a quantiser's regulariser.
 
         Args:
             module: The prepared network.
@@ -204,14 +210,18 @@ class Method(ABC):
         return nll + self.penalty(module, context) / context.data_size
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Optimiser parameter groups with the method's learning-rate ratios. Default: all parameters at ``lr``."""
+        """Optimiser parameter groups with the method's learning-rate ratios. Default: all parameters at
+        ``lr``.
+        """
         return [{"params": list(module.parameters()), "lr": lr}]
 
     def step(self, module: nn.Module, context: Context) -> None:  # noqa: B027 - a default
         """Called after each optimiser step, for schedules and projections. Default: nothing."""
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
-        """What the method's schedule still had to do where training stands, in words, each with a cure. Default: none."""
+        """What the method's schedule still had to do where training stands, in words, each with a cure.
+        Default: none.
+        """
         return ()
 
     def planned_epochs(self) -> float:
@@ -232,9 +242,12 @@ def schedule_left(reached: float, final: float, what: str, context: Context) -> 
     if reached >= final - 1e-9:
         return ()
     return (
-        f"the schedule stands at {100 * reached:.1f} % of the {what} removed after {context.epochs:g} epochs, "
-        f"{100 * final:.1f} % were asked for: {100 * reached:.1f} % are removed. "
-        "Cure: train to the end of the schedule, a smaller epochs, or total_steps in laconic.prepare",
+        (
+            f"the schedule stands at {100 * reached:.1f} % of the {what} removed after {context.epochs:g} "
+            "epochs, "
+            f"{100 * final:.1f} % were asked for: {100 * reached:.1f} % are removed. "
+            "Cure: train to the end of the schedule, a smaller epochs, or total_steps in laconic.prepare"
+        ),
     )
 
 
@@ -243,8 +256,11 @@ def warm_up_left(warm_up: WarmUp, context: Context) -> tuple[str, ...]:
     if context.epochs >= warm_up.end:
         return ()
     return (
-        f"training ends after {context.epochs:g} epochs, before the KL's warm-up does (epoch {warm_up.end:g}): it never "
-        f"counts in full. Cure: more than {warm_up.end:g} epochs, or an earlier warm_up.end",
+        (
+            f"training ends after {context.epochs:g} epochs, before the KL's warm-up does (epoch "
+            f"{warm_up.end:g}): it never "
+            f"counts in full. Cure: more than {warm_up.end:g} epochs, or an earlier warm_up.end"
+        ),
     )
 
 

@@ -1,12 +1,13 @@
-r"""Distillation (Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", 1503.02531, section 2).
+r"""Distillation (Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", 1503.02531,
+section 2).
 
 Posterior: none (a point). Decision: none; all weights stay, as they are or on a grid. The objective is
 
 .. math:: (1-w)\, L(z, y) + w\, T^2\, \mathrm{KL}\big(p(z^t/T) \,\|\, p(z/T)\big), \quad p = \mathrm{softmax}
 
-in nats per likelihood term, with a teacher's logits :math:`z^t`; :math:`T^2` keeps the gradient's size whatever the
-temperature. Another method's penalty and schedules can ride along: with ``method=SparseVD()`` a network is pruned while
-it learns from the teacher.
+in nats per likelihood term, with a teacher's logits :math:`z^t`; :math:`T^2` keeps the gradient's size
+whatever the temperature. Another method's penalty and schedules can ride along: with ``method=SparseVD()`` a
+network is pruned while it learns from the teacher.
 """
 
 from __future__ import annotations
@@ -55,12 +56,13 @@ class NoCompression(Method):
 class Distillation(Method):
     """A network learns from a teacher's outputs, not from the labels alone.
 
-    The teacher is put into evaluation mode and never trained. Where none is given, it is the network that the stage (or
-    the job) starts with, before anything is removed from it.
+    The teacher is put into evaluation mode and never trained. Where none is given, it is the network that
+    the stage (or the job) starts with, before anything is removed from it.
 
     Args:
         method: What else is done to the network; by default nothing.
-        teacher: The network to learn from, which takes the same inputs; None: the network itself before training.
+        teacher: The network to learn from, which takes the same inputs; None: the network itself before
+            training.
         temperature: By what the logits are divided, T.
         weight: The teacher's share of the loss, w, in (0, 1].
 
@@ -162,7 +164,9 @@ class Distillation(Method):
             small = self.method.convert(module, context, judge)
         finally:
             module.__dict__[_TEACHER] = teacher
-        return replace(small, facts={**small.facts, "temperature": self.temperature, "teacher_weight": self.weight})
+        return replace(
+            small, facts={**small.facts, "temperature": self.temperature, "teacher_weight": self.weight}
+        )
 
 
 _TEACHER = "_laconic_teacher"

@@ -41,8 +41,8 @@ class GridChoice:
 
     ``steps``: grid steps in posterior standard deviations. ``prices``: nats of distortion paid per nat of
     rate. ``bias_bits``: widths tried for biases, narrowest first. ``max_drop``: what the
-    task's metric may lose on the validation split against the pruned network before quantising, in the metric's unit
-    (None: what the metric tolerates; a target, if given, takes its place);
+    task's metric may lose on the validation split against the pruned network before quantising, in the
+    metric's unit (None: what the metric tolerates; a target, if given, takes its place);
     ``max_nll_ratio``: the same for the negative log-likelihood, as a factor.
     """
 
@@ -59,8 +59,7 @@ class GridChoice:
             raise InputError(f"steps must be > 0 and prices >= 0, got {self.steps} and {self.prices}")
         if (self.max_drop is not None and not self.max_drop >= 0) or not self.max_nll_ratio >= 1:
             raise InputError(
-                f"max_drop must be >= 0 and max_nll_ratio >= 1, got {self.max_drop} and "
-                f"{self.max_nll_ratio}"
+                f"max_drop must be >= 0 and max_nll_ratio >= 1, got {self.max_drop} and {self.max_nll_ratio}"
             )
         check_bits(self.bias_bits)
 
@@ -214,7 +213,9 @@ def cheapest(
         good = [(c, s) for c, s in fits if target.max_drop is None or judge.accepts(s, before)]
         return min(good or fits, key=lambda pair: pair[1].nll)[0]
     share = choice.max_nll_ratio - 1
-    good_enough = [c for c, s in scored if judge.accepts(s, before, choice.max_drop) and within(s.nll, before.nll, share)]
+    good_enough = [
+        c for c, s in scored if judge.accepts(s, before, choice.max_drop) and within(s.nll, before.nll, share)
+    ]
     if good_enough:
         return min(good_enough, key=lambda c: c.bytes)
     return min(scored, key=lambda pair: pair[1].nll)[0]

@@ -97,7 +97,7 @@ class MagnitudePruning(Method):
         return self.epochs
 
     def _share(self, context: Context) -> float:
-        """The share to cut in the end: what the schedule has reached, or all of it where nothing was trained."""
+        """The share to cut in the end: what the schedule has reached; all of it without training."""
         return self.gone(context.progress(self.epochs)) if context.step else self.sparsity
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:

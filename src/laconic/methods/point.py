@@ -16,7 +16,8 @@ from laconic.records import FloatArray, WeightStats
 def point_stats(name: str, weights: FloatArray) -> WeightStats:
     """Stats of a point estimate: one variance per tensor, that of the noise of a 5-bit grid.
 
-    A point says nothing of its own uncertainty; equal variances make rate-distortion plain mean squared error.
+    A point says nothing of its own uncertainty; equal variances make rate-distortion plain mean squared
+    error.
     """
     scale = float(np.abs(weights).max(initial=0.0)) / 16 or 1.0
     return WeightStats(name, weights, np.full(weights.shape, scale**2 / 4, dtype=np.float32))

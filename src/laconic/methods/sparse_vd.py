@@ -142,13 +142,15 @@ class SparseVD(Method):
             }
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
-        """A warm-up that is not at its end, and pruned weights that were never held although they should be."""
+        """A warm-up that is not at its end, and pruned weights that were never held."""
         notes = warm_up_left(self.warm_up, context)
         if self.hold_from is not None and not self._holding(context):
             notes = (
                 *notes,
-                f"training ends after {context.epochs:g} epochs, so no pruned weight is ever held "
-                f"(hold_from={self.hold_from:g}). Cure: more epochs, or an earlier hold_from",
+                (
+                    f"training ends after {context.epochs:g} epochs, so no pruned weight is ever held "
+                    f"(hold_from={self.hold_from:g}). Cure: more epochs, or an earlier hold_from"
+                ),
             )
         return notes
 
@@ -162,10 +164,9 @@ class SparseVD(Method):
         held = zip(posteriors_of(module).items(), masks_of(module).values(), strict=True)
         masks = {name: mask.cpu().numpy() for (name, _), mask in held if not policy.keeps(name)}
         stats = {name: q.stats(name) for name, q in posteriors_of(module).items() if name in masks}
-        removed = context.removed
-        keeps = {
-            n: keep_below(s, self.threshold) & masks[n] & ~removed.get(n, False) for n, s in stats.items()
-        }
+        keeps = {n: keep_below(s, self.threshold) & masks[n] for n, s in stats.items()}
+        for name, zero in context.removed.items():
+            keeps[name] &= ~zero
         rest = rest_of(module, deterministic_of(module), policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)

@@ -149,7 +149,7 @@ class UnitPruner(Method):
         return self.epochs
 
     def _share(self, context: Context) -> float:
-        """The share to cut in the end: what the schedule has reached, or all of it where nothing was trained."""
+        """The share to cut in the end: what the schedule has reached; all of it without training."""
         return self.gone(context.progress(self.epochs)) if context.step else 1.0 - self.macs
 
     # --- cuts ---------------------------------------------------------------------------------------

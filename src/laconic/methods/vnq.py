@@ -52,8 +52,9 @@ class VNQ(Method):
     keeps the codebook from collapsing. ``codebook_lr``: its learning rate as a multiple of the weights'.
     ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
     ``tried_thresholds``: further ones; of those whose validation metric is at most ``max_drop`` worse than
-    that of ``threshold``, in the metric's unit (None: half of what the metric tolerates), ``convert`` takes the one with the best validation likelihood (the lower on a tie).
-    ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``sampling``: as in ``SparseVD``.
+    that of ``threshold``, in the metric's unit (None: half of what the metric tolerates), ``convert`` takes
+    the one with the best validation likelihood (the lower on a tie). ``warm_up``: epochs between which the
+    KL's factor rises from 0 to 1. ``sampling``: as in ``SparseVD``.
 
     >>> VNQ.evenly(5).levels
     (-1.0, -0.5, 0.0, 0.5, 1.0)

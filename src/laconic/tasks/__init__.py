@@ -7,6 +7,7 @@ torch can score a file.
 from laconic.tasks.batches import Batch
 from laconic.tasks.binary import BinaryClassification
 from laconic.tasks.classification import Classification
+from laconic.tasks.given import Loss, as_task, reread
 from laconic.tasks.language_modelling import LanguageModelling
 from laconic.tasks.multilabel import MultiLabel
 from laconic.tasks.plain_loss import PlainLoss, check_scale
@@ -21,6 +22,7 @@ __all__ = [
     "BinaryClassification",
     "Classification",
     "LanguageModelling",
+    "Loss",
     "Metric",
     "MultiLabel",
     "PlainLoss",
@@ -30,9 +32,11 @@ __all__ = [
     "SequenceLabelling",
     "Task",
     "TaskEntry",
+    "as_task",
     "check_scale",
     "find_task",
     "make_task",
+    "reread",
     "task_entries",
     "task_names",
 ]

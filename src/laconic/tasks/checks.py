@@ -1,4 +1,5 @@
-"""What tasks refuse, in one wording: shapes that do not fit, labels that no network can have, outputs that are NaN.
+"""What tasks refuse, in one wording: shapes that do not fit, labels that no network can have, outputs that
+are NaN.
 
 Each function takes torch tensors and NumPy arrays alike, unless it says otherwise.
 """
@@ -15,7 +16,7 @@ from laconic.tasks.task import Sums
 
 
 def kind_of(values: Any) -> str:
-    """ "float", "int", "bool" or "other"."""
+    """The kind of a type: "float", "int", "bool" or "other"."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return {"f": "float", "i": "int", "u": "int", "b": "bool"}.get(dtype.kind, "other")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from laconic.errors import DataError
 from laconic.tasks import checks, likelihoods
 from laconic.tasks.registry import TaskEntry
@@ -40,6 +38,8 @@ class Classification(Task):
     """
 
     ignore: int | None = None
+
+    one_term_per_example = True
 
     @property
     def metric(self) -> Metric:

@@ -1,4 +1,6 @@
-"""What a user hands in, made into what the library works with: a task or a loss function, batches to be read again."""
+"""What a user hands in, made into what the library works with: a task or a loss function, batches to be read
+again.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ class PlainLoss(Task):
 
         A loss that is NaN is let through: the training loop names the layer that it comes from.
         """
-        return self._loss(outputs, target) * self.terms(target)
+        total: Tensor = self._loss(outputs, target) * self.terms(target)
+        return total
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """The loss times the number of terms, and that number. Imports torch."""
@@ -106,10 +107,9 @@ class PlainLoss(Task):
         _refuse_non_finite(loss, self.metric.name)
         return loss * self.terms(target)
 
-    def check(self, outputs: Any, target: Any) -> None:
-        """Try the loss on a training batch (see :func:`check_scale`)."""
+    def check_scale(self, outputs: Any, target: Any) -> None:
+        """Refuse a loss that cannot be nats per term (see :func:`check_scale`)."""
         check_scale(self.function, outputs, target)
-        super().check(outputs, target)
 
     def _loss(self, outputs: Any, target: Any) -> Any:
         return _scalar(self.function(outputs, target), self.metric.name)
@@ -152,7 +152,7 @@ def check_scale(loss: Loss, outputs: Any, target: Any) -> None:
     laconic.errors.ScaleError: the loss MSELoss is mse_loss, which has the target's unit and is no number of
     nats: \
 beside the KL, it would be a likelihood whose noise nobody chose. Cure: the task Regression, which has a
-noise scale
+    noise scale
     """
     import torch
 
@@ -163,7 +163,8 @@ noise scale
         error = _error_without_scale(loss, value, outputs, target)
         if error:
             raise ScaleError(
-                f"the loss {name} is {error}, which has the target's unit and is no number of nats: beside the "
+                f"the loss {name} is {error}, which has the target's unit and is no number of nats: beside "
+                "the "
                 "KL, it would be a likelihood whose noise nobody chose. "
                 "Cure: the task Regression, which has a noise scale"
             )
@@ -225,6 +226,7 @@ def _scalar(loss: Any, name: str) -> Any:
 def _refuse_non_finite(loss: float, name: str) -> None:
     if not math.isfinite(loss):
         raise DataError(
-            f"the loss {name} is {loss}. Cure: look for NaN or infinite values in the inputs, the targets and "
+            f"the loss {name} is {loss}. Cure: look for NaN or infinite values in the inputs, the targets "
+            "and "
             "the network's weights"
         )

@@ -85,10 +85,14 @@ class Regression(Task):
         neither the likelihood nor the KL outweighs the other from the start.
 
         Args:
-            target: The target of a training batch.
+            target: The target of a training batch; None where there is none, and s then starts at 1.
         """
         if self.noise != "learnt":
             return {}
+        if target is None:
+            import torch
+
+            return {"log_noise": torch.zeros(())}
         known = likelihoods.full_precision(target.double()[target == target])
         std = float(known.std(correction=0)) if len(known) else 0.0
         if not math.isfinite(std):
@@ -148,7 +152,7 @@ class Regression(Task):
         return likelihoods.gaussian_nats(residuals, np.array(self._log_noise(outputs.shape)), known)
 
     def _log_noise(self, shape: tuple[int, ...]) -> Any:
-        """log s of a given noise, as nested lists whose shape broadcasts to that of the outputs."""
+        """Log s of a given noise, as nested lists whose shape broadcasts to that of the outputs."""
         if not isinstance(self.noise, tuple):
             return np.log(float(self.noise)).tolist()
         outputs = shape[1] if len(shape) > 1 else 1

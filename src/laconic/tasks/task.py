@@ -98,7 +98,8 @@ class Task(ABC):
         target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the
             last).
         inputs: The keys of a dictionary that are the network's inputs (None: all but the target).
-        batch_axis: The axis of the inputs along which examples are stacked (1 for a recurrent network fed time first).
+        batch_axis: The axis of the inputs along which examples are stacked (1 for a recurrent network fed
+            time first).
 
     Raises:
         InputError: ``target`` is neither a key nor a position, or ``inputs`` are no keys.
@@ -181,13 +182,15 @@ class Task(ABC):
         return None
 
     def check_scale(self, outputs: Any, target: Any) -> None:  # noqa: B027 - most likelihoods are in nats by construction
-        """Raises ScaleError if :meth:`nll` cannot be in nats per term, so that no KL may be weighed against it."""
+        """Raises ScaleError if :meth:`nll` cannot be in nats per term, so that no KL may be weighed against
+        it.
+        """
 
     def learnt(self, target: Any) -> Mapping[str, Tensor]:
         """Initial values of the likelihood's own parameters, which are trained with the network; mostly none.
 
         Args:
-            target: The target of a training batch.
+            target: The target of a training batch; None where none is known.
         """
         return {}
 

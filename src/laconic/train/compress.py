@@ -1,4 +1,6 @@
-"""One call from a trained network to a .lac file: prepare, fit, convert, for each stage; then save and record."""
+"""One call from a trained network to a .lac file: prepare, fit, convert, for each stage; then save and
+record.
+"""
 
 from __future__ import annotations
 
@@ -55,10 +57,11 @@ def compress(
         model: The trained network.
         train: Training batches as the task splits them, which can be read again in every epoch.
         validate: Batches that settings are chosen on; never the test set.
-        stages: A method, or several in order, each with its own training (see :class:`~laconic.train.job.Stage`). What a
-            stage has removed stays removed.
+        stages: A method, or several in order, each with its own training (see
+            :class:`~laconic.train.job.Stage`). What a stage has removed stays removed.
         target: What may be lost on ``validate``, or how long the file may be.
-        task: What the network is for, or a plain loss function (outputs, target) that averages over the batch.
+        task: What the network is for, or a plain loss function (outputs, target) that averages over the
+            batch.
         fit: How long and how fast, for stages that do not say.
         seed: The source of all noise.
         data_size: Number of likelihood terms in the training data (counted if not given).
@@ -94,9 +97,7 @@ def compress(
     if resume:
         resumable(job)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
-        done = run_job(
-            model, train, validate, job, data_size=data_size, folder=folder, progress=progress
-        )
+        done = run_job(model, train, validate, job, data_size=data_size, folder=folder, progress=progress)
         done = replace(done, dynamic=dynamic)
         write_results(done, job, folder, {})
         return done

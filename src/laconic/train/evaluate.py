@@ -55,7 +55,9 @@ def evaluate(
     if sums is None:
         raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
     if not terms:
-        raise DataError("evaluate: every label is ignored, so there is nothing to score. Cure: check the labels")
+        raise DataError(
+            "evaluate: every label is ignored, so there is nothing to score. Cure: check the labels"
+        )
     return Score(metric=task.value(sums), nll=nats / terms, terms=terms)
 
 
@@ -83,7 +85,8 @@ def _outputs(module: nn.Module, inputs: Any) -> Any:
         raise
     except RuntimeError as error:
         raise DataError(
-            f"evaluate: the network does not take a batch of {described(inputs)}: {' '.join(str(error).split())}. "
+            f"evaluate: the network does not take a batch of {described(inputs)}: "
+            f"{' '.join(str(error).split())}. "
             "Cure: batches like those that it is trained on"
         ) from error
 

@@ -48,10 +48,10 @@ class FitConfig:
             ``functools.partial(torch.optim.SGD, momentum=0.9)``.
         schedule: A function of an optimiser and the number of steps that returns one of torch's schedulers.
         seed: Seed of the data's order.
-        precision: "bfloat16" computes matrix products and convolutions in 16 bits while the weights stay float32, which
-            is up to twice as fast where the processor has such instructions.
-        channels_last: Lays 4-d inputs and weights out by pixel while training, which halves a step on CPUs; a network
-            that cannot run so (it flattens with ``.view``) is trained in the plain layout.
+        precision: "bfloat16" computes matrix products and convolutions in 16 bits while the weights stay
+            float32, which is up to twice as fast where the processor has such instructions.
+        channels_last: Lays 4-d inputs and weights out by pixel while training, which halves a step on CPUs;
+            a network that cannot run so (it flattens with ``.view``) is trained in the plain layout.
         accelerator: Lightning Fabric's name of the device.
         devices: Number of devices; one so far.
     """
@@ -104,10 +104,24 @@ class Hooks:
     def plain(cls, net: nn.Module, task: Task = Classification()) -> Hooks:  # noqa: B008 - frozen
         """Ordinary training of all parameters, by the mean likelihood alone."""
 
-        def objective(batch: Batch, outputs: Any) -> Tensor:
-            return task.nll(outputs, batch.target) / counted(task, batch)
+        learnt = {name: nn.Parameter(value) for name, value in task.learnt(None).items()}
 
-        return cls(lambda lr: [{"params": list(net.parameters()), "lr": lr}], objective)
+        def objective(batch: Batch, outputs: Any) -> Tensor:
+            device = next(net.parameters()).device
+            own = {name: p.to(device) for name, p in learnt.items()}
+            return task.nll(outputs, batch.target, **own) / counted(task, batch)
+
+        def load(state: dict[str, Any]) -> None:
+            for name, parameter in learnt.items():
+                parameter.data.copy_(state[name])
+
+        parameters = [*net.parameters(), *learnt.values()]
+        return cls(
+            lambda lr: [{"params": parameters, "lr": lr}],
+            objective,
+            get_state=lambda: {name: p.detach().clone() for name, p in learnt.items()},
+            set_state=load,
+        )
 
     @classmethod
     def prepared(cls, net: nn.Module) -> Hooks:
@@ -147,8 +161,8 @@ def fit(
 ) -> None:
     """Train ``net`` in place; with ``checkpoint`` it continues from there and saves after every epoch.
 
-    Layers that are frozen, and normalisation layers that are in evaluation mode while the network around them is not,
-    stay in evaluation mode.
+    Layers that are frozen, and normalisation layers that are in evaluation mode while the network around
+    them is not, stay in evaluation mode.
 
     Args:
         net: Any network, prepared or plain.
@@ -252,7 +266,9 @@ class _Epochs:
 
 
 def train_mode(net: nn.Module) -> None:
-    """Training mode, but for normalisation layers that are frozen: those with statistics and no trainable parameter."""
+    """Training mode, but for normalisation layers that are frozen: those with statistics and no trainable
+    parameter.
+    """
     frozen = [m for m in net.modules() if _is_frozen(m)]
     net.train()
     for module in frozen:
@@ -273,7 +289,9 @@ def _shapes(inputs: Any) -> list[torch.Size]:
 def _check_batch(shapes: list[torch.Size], usual: list[torch.Size], index: int, error: Exception) -> None:
     """Raises DataError where a batch that failed is unlike the first one."""
     if shapes != usual:
-        told, first = (", ".join(f"(any, {', '.join(map(str, s))})" for s in each) for each in (shapes, usual))
+        told, first = (
+            ", ".join(f"(any, {', '.join(map(str, s))})" for s in each) for each in (shapes, usual)
+        )
         raise DataError(
             f"fit: batch {index} has inputs of shape {told}, the first one inputs of shape {first}: "
             f"{' '.join(str(error).split())}. Cure: batches of one shape"

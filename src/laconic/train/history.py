@@ -23,9 +23,10 @@ class EpochRow:
     """One finished epoch, counted from 1.
 
     ``loss``: mean objective in nats per likelihood term, the penalty included. ``validation_metric``: the
-    task's, in its unit, without noise. ``validation_nll``: nats per term. ``weights_left``: weights of each tensor that
-    would stay if training ended here (empty where the method does not say). ``stage``: counted from 1. ``snr_counts``: how many weights
-    have a posterior signal-to-noise ratio in each bin of ``SNR_BINS`` (empty without posteriors).
+    task's, in its unit, without noise. ``validation_nll``: nats per term. ``weights_left``: weights of each
+    tensor that would stay if training ended here (empty where the method does not say). ``stage``: counted
+    from 1. ``snr_counts``: how many weights have a posterior signal-to-noise ratio in each bin of
+    ``SNR_BINS`` (empty without posteriors).
     """
 
     epoch: int

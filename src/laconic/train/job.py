@@ -1,4 +1,6 @@
-"""What a compression is asked to do: an ordered list of stages, a target, a task. All of it goes into the run's record."""
+"""What a compression is asked to do: an ordered list of stages, a target, a task. All of it goes into the
+run's record.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class Stage:
     Args:
         method: A method.
         fit: How long and how fast.
-        rewind_to: Start from the weights that the network had after so many epochs of the first stage (0: those that the
-            job began with), as for lottery tickets. None: from where the stage before ended.
+        rewind_to: Start from the weights that the network had after so many epochs of the first stage (0:
+            those that the job began with), as for lottery tickets. None: from where the stage before ended.
     """
 
     method: Method
@@ -113,7 +115,8 @@ def resumable(job: Job) -> None:
     for stage in job.stages:
         if not is_dataclass(stage.method):
             raise InputError(
-                f"resume: {type(stage.method).__name__} is no dataclass, so its settings cannot be compared with "
+                f"resume: {type(stage.method).__name__} is no dataclass, so its settings cannot be compared "
+                "with "
                 "those that the run began with. Cure: make it a frozen dataclass"
             )
 
@@ -129,7 +132,11 @@ def plain_settings(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain_settings(item) for item in value]
     if isinstance(value, partial):
-        return {"kind": _name(value.func), "args": plain_settings(value.args), **plain_settings(value.keywords)}
+        return {
+            "kind": _name(value.func),
+            "args": plain_settings(value.args),
+            **plain_settings(value.keywords),
+        }
     return _name(value)
 
 

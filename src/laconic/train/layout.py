@@ -30,7 +30,8 @@ def plain(x: Tensor) -> Tensor:
 
 
 def run(module: nn.Module, inputs: Any) -> Any:
-    """The outputs of ``module``, computed a second time with inputs laid out plainly if it refuses their layout.
+    """The outputs of ``module``, computed a second time with inputs laid out plainly if it refuses their
+    layout.
 
     Args:
         module: Any network.

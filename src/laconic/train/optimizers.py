@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules as settings: frozen, so that a run's record holds them.
 
-Anything of torch's own kind may stand in their place: an optimiser is any function of parameter groups, a schedule any
-function of an optimiser and the number of steps that returns one of torch's schedulers.
+Anything of torch's own kind may stand in their place: an optimiser is any function of parameter groups, a
+schedule any function of an optimiser and the number of steps that returns one of torch's schedulers.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class LinearDecay:
         return rising * (1.0 if constant else max(0.0, (1.0 - progress) / (1.0 - self.flat)))
 
     def __call__(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-        """torch's scheduler, to be stepped ``steps`` times."""
+        """Torch's scheduler, to be stepped ``steps`` times."""
         return LambdaLR(optimizer, lambda k: self.factor(k / steps))
 
 

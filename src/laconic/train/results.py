@@ -67,7 +67,9 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
-    """What the metric lost beyond what was allowed, or beyond what is usual where nobody set a target, in words."""
+    """What the metric lost beyond what was allowed, or beyond what is usual where nobody set a target, in
+    words.
+    """
     metric, target = job.task.metric, job.target
     after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
     if after is None or before is None:

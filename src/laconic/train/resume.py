@@ -113,7 +113,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
 
 
 def _checked_schedule(own: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The schedule's numbers; raises RunFolderError for a schedule of another kind, or for a rate that is none."""
+    """The schedule's numbers; raises RunFolderError for a schedule of another kind, or for a rate that is
+    none.
+    """
     known = own.keys() - {"lr_lambdas"}
     if not isinstance(found, Mapping) or found.keys() != known:
         raise RunFolderError(f"its learning-rate schedule is another one. Cure: {_OTHER_NETWORK}")

@@ -1,7 +1,9 @@
-"""Weights of the first stage's training that later stages start from again (Frankle & Carbin 2019, 1803.03635).
+"""Weights of the first stage's training that later stages start from again (Frankle & Carbin 2019,
+1803.03635).
 
-"The lottery ticket hypothesis" prunes a trained network and trains what is left anew from the weights that it had at the
-beginning, or early in training (Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis").
+"The lottery ticket hypothesis" prunes a trained network and trains what is left anew from the weights that
+it had at the beginning, or early in training (Frankle et al. 2020, "Linear mode connectivity and the lottery
+ticket hypothesis").
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class Snapshots:
-    """The plain weights and buffers after some epochs of the first stage; in the run folder, where there is one."""
+    """The plain weights and buffers after some epochs of the first stage; in the run folder, where there is
+    one.
+    """
 
     def __init__(self, model: nn.Module, epochs: set[int], folder: RunFolder | None) -> None:
         self._names = tuple(model.state_dict())
@@ -59,8 +63,10 @@ class Snapshots:
             if name not in weights or weights[name].shape != value.shape:
                 was = tuple(weights[name].shape) if name in weights else "none"
                 raise ModelError(
-                    f"stage {number + 1} rewinds to epoch {stage.rewind_to}, but the stage before changed {name!r} from "
-                    f"shape {was} to {tuple(value.shape)}. Cure: rewind_to=None, or a method that removes weights, "
+                    f"stage {number + 1} rewinds to epoch {stage.rewind_to}, but the stage before changed "
+                    f"{name!r} from "
+                    f"shape {was} to {tuple(value.shape)}. Cure: rewind_to=None, or a method that removes "
+                    "weights, "
                     "not units, before it"
                 )
         with torch.no_grad():

@@ -49,18 +49,20 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         batch = task.split(given)
         example = _example(model, batch.inputs, task.batch_axis)
         device = next(model.parameters()).device
-        inputs, target = to_device(batch, device)
+        inputs = to_device(batch.inputs, device)
         with means_only(model), torch.no_grad():
-            outputs = run(model, inputs)
-            task.nll(outputs, target, **{n: v.to(device) for n, v in task.learnt(target).items()})
-            task.measure(*as_arrays((outputs, target)))
+            outputs = to_device(run(model, inputs), torch.device("cpu"))
+            task.check(outputs, batch.target)
+            task.measure(*as_arrays((outputs, batch.target)))
             if in_nats:
-                task.check_scale(outputs, target)
+                task.check_scale(outputs, batch.target)
     return example
 
 
 def _example(model: nn.Module, inputs: Any, axis: int) -> Any:
-    """Two examples of a batch where the network takes so few, else the batch; laid out as the network takes it."""
+    """Two examples of a batch where the network takes so few, else the batch; laid out as the network takes
+    it.
+    """
     few = with_tensors(inputs, lambda x: x.narrow(axis, 0, min(2, x.shape[axis])) if x.ndim > axis else x)
     first: InputError | None = None
     for candidate in (few, with_tensors(few, plain), inputs, with_tensors(inputs, plain)):
@@ -73,13 +75,15 @@ def _example(model: nn.Module, inputs: Any, axis: int) -> Any:
 
 
 def score_original(model: nn.Module, validate: Loader, task: Task, learnt: dict[str, Tensor]) -> Score:
-    """The uncompressed network on the validation split; ModelError if its likelihood or metric is no number."""
+    """The uncompressed network on the validation split; ModelError if its score is no number."""
     with at("compress: the original network on the validation split"):
         score = evaluate(model, validate, task, learnt)
         if not (math.isfinite(score.nll) and math.isfinite(score.metric)):
             raise ModelError(
-                f"its loss is {score.nll} and its {task.metric.name} {score.metric} before compression has begun. Cure: "
-                "look for NaN or infinite values in its buffers (running statistics of batch norms) and in the inputs, "
+                f"its loss is {score.nll} and its {task.metric.name} {score.metric} before compression has "
+                "begun. Cure: "
+                "look for NaN or infinite values in its buffers (running statistics of batch norms) and in "
+                "the inputs, "
                 "or for a loss or metric that overflows"
             )
     return score
@@ -136,4 +140,3 @@ def check_size(data_size: int, loader: Loader, task: Task) -> None:
             f"compress: data_size={data_size}, but the training loader draws from {known} examples. "
             f"Cure: data_size={known}, or leave it out"
         )
-

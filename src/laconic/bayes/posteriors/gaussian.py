@@ -64,7 +64,9 @@ class Gaussian:
         return self.mean + self.std * noise
 
     def hold(self, keep: Tensor) -> None:
-        """Set the weights outside ``keep`` to zero, in place, with a variance of :math:`e^{-20}`: next to no noise."""
+        """Set the weights outside ``keep`` to zero, in place, with a variance of :math:`e^{-20}`: next to no
+        noise.
+        """
         with torch.no_grad():
             self.mean.mul_(keep)
             self.log_var.masked_fill_(~keep, HELD_LOG_VAR)
