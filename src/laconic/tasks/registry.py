@@ -13,6 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -125,9 +126,9 @@ def _loaders() -> dict[str, Callable[[], TaskEntry]]:
     loaders: dict[str, Callable[[], TaskEntry]] = {}
     source: dict[str, str] = {}
     for entry in _of_this_folder():
-        _add(loaders, source, entry.name, entry.kind.__module__, lambda entry=entry: entry)
+        _add(loaders, source, entry.name, entry.kind.__module__, partial(_same, entry))
     for point in entry_points(group=GROUP):
-        _add(loaders, source, point.name, point.value, lambda point=point: _of_entry_point(point))
+        _add(loaders, source, point.name, point.value, partial(_of_entry_point, point))
     return loaders
 
 
@@ -154,6 +155,10 @@ def _of_this_folder() -> list[TaskEntry]:
         importlib.import_module(f"{folder.__name__}.{m.name}") for m in pkgutil.iter_modules(folder.__path__)
     ]
     return [module.TASK for module in modules if hasattr(module, "TASK")]
+
+
+def _same(entry: TaskEntry) -> TaskEntry:
+    return entry
 
 
 def _of_entry_point(point: EntryPoint) -> TaskEntry:
