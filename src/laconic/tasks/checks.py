@@ -1,5 +1,4 @@
-"""What tasks refuse, in one wording: shapes that do not fit, labels that no network can have, outputs that
-are NaN.
+"""What tasks refuse, in one wording: shapes that do not fit, labels out of range, outputs that are NaN.
 
 Each function takes torch tensors and NumPy arrays alike, unless it says otherwise.
 """
@@ -16,7 +15,7 @@ from laconic.tasks.task import Sums
 
 
 def kind_of(values: Any) -> str:
-    """The kind of a type: "float", "int", "bool" or "other"."""
+    """Whether values are "float", "int", "bool" or "other"."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return {"f": "float", "i": "int", "u": "int", "b": "bool"}.get(dtype.kind, "other")
@@ -85,7 +84,7 @@ def _dtype(values: Any) -> str:
 
 def check_labels(labels: Any, classes: int, ignore: int | None) -> None:
     """Refuse labels outside 0..classes-1 that are not ``ignore`` (DataError names the worst)."""
-    kept = labels if ignore is None else labels[labels != ignore]
+    kept = labels if ignore is None else labels[counted(labels, ignore)]
     if math.prod(kept.shape) == 0:
         return
     low, high = int(kept.min()), int(kept.max())
@@ -110,7 +109,16 @@ def check_unit_interval(targets: Any, what: str) -> None:
 
 def count_labels(labels: Any, ignore: int | None) -> int:
     """Number of labels that are not ``ignore``."""
-    return int(math.prod(labels.shape)) if ignore is None else int((labels != ignore).sum())
+    return int(math.prod(labels.shape)) if ignore is None else int(counted(labels, ignore).sum())
+
+
+def counted(labels: Any, ignore: int | None) -> Any:
+    """Booleans of the labels' shape: which of them are not ``ignore``."""
+    if ignore is None:
+        return labels == labels
+    # torch compares -1 with unsigned bytes as 255, so that they are made wide first; NumPy does not.
+    wide = labels.long() if kind_of(labels) == "int" and not isinstance(labels, np.ndarray) else labels
+    return wide != ignore
 
 
 def refuse_nan(lost: int, of: int, what: str, read: str = "class") -> None:
@@ -132,10 +140,10 @@ def predictions(logits: Any, labels: Any, axis: int, ignore: int | None, what: s
         ignore: The label that is no term.
         what: What a term is, in the plural, as "pixels".
     """
-    counted = np.ones(labels.shape, bool) if ignore is None else labels != ignore
-    rows = np.moveaxis(logits, axis, -1)[counted]
+    kept = counted(labels, ignore)
+    rows = np.moveaxis(logits, axis, -1)[kept]
     refuse_nan(int(np.isnan(rows).any(-1).sum()), len(rows), what)
-    return rows.argmax(-1), labels[counted].astype(np.int64)
+    return rows.argmax(-1), labels[kept].astype(np.int64)
 
 
 def wrong_and_counted(guess: Any, truth: Any) -> Sums:

@@ -77,7 +77,7 @@ class LanguageModelling(Task):
         """Nats of all tokens, and their number."""
         checks.arrays_only(outputs, target)
         check_tokens("LanguageModelling", TAKES, outputs, target, self.ignore)
-        counted = np.ones(target.shape, bool) if self.ignore is None else target != self.ignore
+        counted = checks.counted(target, self.ignore)
         rows = outputs[counted]
         checks.refuse_nan(int(np.isnan(rows).any(-1).sum()), len(rows), "tokens", "probability")
         return np.array([likelihoods.categorical_nats(rows, target[counted]), len(rows)])

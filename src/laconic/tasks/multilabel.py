@@ -71,8 +71,7 @@ class MultiLabel(Task):
 
     def _counted(self, target: Any) -> Any:
         """Where a label is known: NaN alone differs from itself."""
-        known = target == target
-        return known if self.ignore is None else known & (target != self.ignore)
+        return (target == target) & checks.counted(target, self.ignore)
 
     def _check(self, outputs: Any, target: Any) -> Any:
         """Which entries are terms, if all fits."""

@@ -152,7 +152,7 @@ class Regression(Task):
         return likelihoods.gaussian_nats(residuals, np.array(self._log_noise(outputs.shape)), known)
 
     def _log_noise(self, shape: tuple[int, ...]) -> Any:
-        """Log s of a given noise, as nested lists whose shape broadcasts to that of the outputs."""
+        """Logarithm of a given noise, as nested lists whose shape broadcasts to that of the outputs."""
         if not isinstance(self.noise, tuple):
             return np.log(float(self.noise)).tolist()
         outputs = shape[1] if len(shape) > 1 else 1

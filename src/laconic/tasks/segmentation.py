@@ -40,8 +40,7 @@ class Segmentation(Task):
         InputError: Fewer than two classes, or another metric's name.
 
     >>> task = Segmentation()
-    >>> logits = np.array([[[[2.0, 2.0, 0.0, 0.0]], [[0.0, 0.0, 2.0, 0.0]]]])  # (1, 2, 1, 4): classes 0, 0,
-    1, 0
+    >>> logits = np.array([[[[2.0, 2.0, 0.0, 0.0]], [[0.0, 0.0, 2.0, 0.0]]]])  # predicts 0, 0, 1, 0
     >>> task.value(task.measure(logits, np.array([[[0, 1, 1, -100]]])))
     50.0
 
