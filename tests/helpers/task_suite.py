@@ -7,6 +7,7 @@ the promise that was broken. It needs nothing but the library and torch, and dra
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
 
 def check_record(task: Task) -> None:
     """The task is a value: equal to its copy, with a hash, and its metric says what it is."""
-    copy = type(task)(**{name: getattr(task, name) for name in (f.name for f in fields(task))})
+    copy = type(task)(**{f.name: getattr(task, f.name) for f in fields(task)})
     promise(copy == task and hash(copy) == hash(task), "a task made of the same settings is equal")
     promise(repr(copy) == repr(task), "a task made of the same settings reads the same")
     promise(isinstance(task.metric, Metric), "metric is a laconic.tasks.Metric")
