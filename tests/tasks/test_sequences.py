@@ -48,6 +48,20 @@ def test_other_batches_are_split_as_everywhere() -> None:
         LanguageModelling().split("tokens")
 
 
+def test_targets_that_were_not_shifted_are_refused() -> None:
+    tokens = torch.arange(10).view(2, 5)
+    labels = tokens.masked_fill(tokens > 7, -100)
+    task = LanguageModelling(target="labels")
+    for batch in ((tokens, tokens), (tokens.numpy(), labels.numpy())):
+        with pytest.raises(DataError, match="the targets of a batch are its inputs"):
+            LanguageModelling().split(batch)
+    with pytest.raises(DataError, match="the targets of a batch are its inputs"):
+        task.split({"ids": tokens, "attention_mask": torch.ones(2, 5), "labels": labels})
+    same = torch.full((2, 5), 3)
+    assert LanguageModelling().split((same, same)).target is same
+    assert LanguageModelling().split((same, same - 103)).inputs is same
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 5, 6)])
 def test_tokens_that_cannot_be_split(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"a batch of tokens is \(N, T \+ 1\) with T >= 1"):

