@@ -89,7 +89,7 @@ class Regression(Task):
         """
         if self.noise != "learnt":
             return {}
-        known = likelihoods.full_precision(target.double()[target == target])
+        known = target.detach()[target == target].cpu().double()
         std = float(known.std(correction=0)) if len(known) else 0.0
         if not math.isfinite(std):
             raise DataError("a target is infinite. Cure: finite numbers, NaN where there is none")
