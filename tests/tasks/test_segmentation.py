@@ -81,7 +81,7 @@ def test_refuses_values() -> None:
         Segmentation().measure(np.zeros((1, 2, 2)), labels.astype(float))
     with pytest.raises(DataError, match="NaN for 1 of 1 pixels"):
         Segmentation(ignore=255).measure(np.full((1, 2, 2), np.nan), labels)
-    with pytest.raises(InputError, match="classes must be at least 2"):
+    with pytest.raises(InputError, match="classes must be a whole number >= 2 or None, got 1"):
         Segmentation(classes=1)
     with pytest.raises(InputError, match="metric_name must be 'mean_iou' or 'accuracy'"):
         Segmentation(metric_name="dice")  # type: ignore[arg-type]

@@ -63,6 +63,15 @@ def test_settings_that_are_no_keys(settings: dict[str, Any]) -> None:
         Classification(**settings)
 
 
+@pytest.mark.parametrize(
+    "kind", [Classification, MultiLabel, Segmentation, SequenceLabelling, LanguageModelling]
+)
+@pytest.mark.parametrize("ignore", ["255", 1.0, True])
+def test_an_ignored_label_is_a_whole_number(kind: type[Task], ignore: Any) -> None:
+    with pytest.raises(InputError, match=f"{kind.__name__}: ignore must be a whole number or None, got"):
+        kind(ignore=ignore)  # type: ignore[call-arg]
+
+
 def test_the_metric() -> None:
     loss, gain = Metric("error", "%"), Metric("mean IoU", "%", higher_is_better=True)
     assert loss.drop(2.0, 5.0) == 3.0 == gain.drop(5.0, 2.0)

@@ -14,6 +14,15 @@ from laconic.errors import DataError, InputError
 from laconic.tasks.task import Sums
 
 
+def whole_or_none(task: str, name: str, value: Any, least: int | None = None) -> None:
+    """Refuse a setting that is neither None nor a whole number of at least ``least`` (InputError)."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        bound = "" if least is None else f" >= {least}"
+        raise InputError(f"{task}: {name} must be a whole number{bound} or None, got {value!r}")
+
+
 def kind_of(values: Any) -> str:
     """Whether values are "float", "int", "bool" or "other"."""
     dtype = values.dtype

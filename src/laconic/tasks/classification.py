@@ -42,6 +42,10 @@ class Classification(Task):
 
     one_term_per_example = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("Classification", "ignore", self.ignore)
+
     @property
     def metric(self) -> Metric:
         """Share of examples whose most likely class is wrong."""

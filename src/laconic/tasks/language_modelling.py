@@ -46,6 +46,10 @@ class LanguageModelling(Task):
 
     ignore: int | None = -100
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("LanguageModelling", "ignore", self.ignore)
+
     @property
     def metric(self) -> Metric:
         """Exponential of the nats per token."""

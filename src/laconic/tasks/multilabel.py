@@ -39,6 +39,10 @@ class MultiLabel(Task):
 
     ignore: int | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("MultiLabel", "ignore", self.ignore)
+
     @property
     def metric(self) -> Metric:
         """Share of labels that are predicted wrongly (Hamming loss)."""

@@ -93,7 +93,7 @@ class Regression(Task):
             import torch
 
             return {"log_noise": torch.zeros(())}
-        known = likelihoods.full_precision(target.double()[target == target])
+        known = target.detach()[target == target].cpu().double()
         std = float(known.std(correction=0)) if len(known) else 0.0
         if not math.isfinite(std):
             raise DataError("a target is infinite. Cure: finite numbers, NaN where there is none")

@@ -54,8 +54,8 @@ class Segmentation(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.classes is not None and self.classes < 2:
-            raise InputError(f"classes must be at least 2 or None, got {self.classes}")
+        checks.whole_or_none("Segmentation", "ignore", self.ignore)
+        checks.whole_or_none("Segmentation", "classes", self.classes, least=2)
         if self.metric_name not in (MEAN_IOU, ACCURACY):
             raise InputError(f"metric_name must be 'mean_iou' or 'accuracy', got {self.metric_name!r}")
 
