@@ -106,6 +106,22 @@ def test_empty_rows_and_one_full_row(code: str) -> None:
     close(SparseMatrix(compact(tensor))(x[:1]), wanted(tensor, x[:1]))
 
 
+@pytest.mark.parametrize("form", ["grouped", "coded", "valued"])
+def test_rows_of_every_length_count_each_entry_once(form: str, code: str) -> None:
+    """Row r has r entries; all sums are of integers, so they are exact in any order."""
+    rng = np.random.default_rng(8)
+    size, levels = 200, 1 if form == "grouped" else 15
+    q = np.zeros((size, size), np.int32)
+    for row in range(size):
+        q[row, rng.permutation(size)[:row]] = rng.integers(1, levels, row, endpoint=True)
+    stored: Tensor = RawTensor("w", q.astype(np.float32))
+    packed = compact(stored if form == "valued" else IntTensor("w", q, UniformGrid(1.0)))
+    assert packed.blocks[0].form == form
+    x = rng.integers(-999, 999, (3, size)).astype(np.float32)
+    for batch in (1, 3):
+        np.testing.assert_array_equal(SparseMatrix(packed)(x[:batch]), x[:batch] @ q.T.astype(np.float32))
+
+
 def test_infinities_and_nans_pass_through(code: str) -> None:
     tensor = IntTensor("w", np.array([[1, 0], [0, 1]], np.int32), UniformGrid(1.0))
     for batch in (1, 3):
