@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import laconic
@@ -43,7 +42,7 @@ def train(model: nn.Module, method: Method, *, steps: int = STEPS, seed: int = 3
     net.train()
     for k in range(steps):
         rows = slice(BATCH * k, BATCH * (k + 1))
-        loss = F.cross_entropy(net(x[rows]), y[rows]) + laconic.penalty(net)
+        loss = laconic.objective(net, (x[rows], y[rows]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

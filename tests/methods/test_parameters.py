@@ -47,7 +47,7 @@ def _converted(
 ) -> laconic.methods.Compressed:
     net = laconic.prepare(model, method, example, data_size=100, seed=0, total_steps=1, **options)
     net.train()(example)
-    laconic.step(net)
+    laconic.step(net, terms=1)
     return laconic.convert(net)
 
 

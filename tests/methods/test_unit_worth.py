@@ -73,7 +73,7 @@ def trained(method, count=3):
         plain.load_state_dict({n: t for n, t in net.state_dict().items() if "laconic" not in n})
         gradients = {n: p.grad.numpy().astype(np.float64) for n, p in net.named_parameters()}
         seen.append((plain.eval(), gradients, x))
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
     return net, seen
 
 

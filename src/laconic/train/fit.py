@@ -103,7 +103,6 @@ class Hooks:
     @classmethod
     def plain(cls, net: nn.Module, task: Task = Classification()) -> Hooks:  # noqa: B008 - frozen
         """Ordinary training of all parameters, by the mean likelihood alone."""
-
         learnt = {name: nn.Parameter(value) for name, value in task.learnt(None).items()}
 
         def objective(batch: Batch, outputs: Any) -> Tensor:
