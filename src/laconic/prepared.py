@@ -9,6 +9,7 @@ removed).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +40,16 @@ class Prepared:
         self.converted_at: int | None = None
         self.pending_terms: int | None = None
         self.penalised = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Prepared:
+        """For copies of the network: only the noise, which moves on, is copied with it.
+
+        The earlier stage's result and the original network, which are as large as the network, are shared.
+        """
+        copied = Prepared(self.method, replace(self.context, noise=copy.deepcopy(self.context.noise, memo)))
+        copied.converted_at, copied.pending_terms = self.converted_at, self.pending_terms
+        copied.penalised = self.penalised
+        return copied
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""

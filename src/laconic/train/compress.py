@@ -171,6 +171,7 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         keep=job.keep,
         batches=run.train,
         previous=previous,
+        original=None if previous is None else model,
     )
     for note in _unfinished(net, stage, steps):
         run.show.say(note)
