@@ -459,9 +459,19 @@ def test_weight_decay_leaves_log_variances_and_codebooks_alone(method: Method) -
     assert all(torch.equal(dict(net.named_parameters())[n], old) for n, old in spared.items())
 
 
-@pytest.mark.parametrize("method", [SparseVD, "sparse-vd", None])
-def test_what_is_no_method_is_refused_with_an_example(method: object) -> None:
-    with pytest.raises(InputError, match=r"is no method. Cure: an instance"):
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (SparseVD, r"the class SparseVD is no method\. Cure: an instance, as SparseVD\(\)"),
+        (
+            "sparse-vd",
+            r"the text 'sparse-vd' is no method\. Cure: an object, as laconic\.methods\.SparseVD\(\)",
+        ),
+        (None, r"a NoneType is no method\. Cure: an object whose class inherits laconic\.methods\.Method"),
+    ],
+)
+def test_what_is_no_method_is_refused_with_an_example(method: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
         laconic.prepare(nn.Linear(2, 2), method, torch.zeros(1, 2), data_size=4)
 
 

@@ -57,7 +57,8 @@ def check_method(method: Method, build: Build, folder: Path) -> Compressed:
     net = train(model, method)
     check_model_untouched(model, before)
     check_forward(model, copy.deepcopy(net))  # a pass in training mode moves running statistics
-    check_copies(net, laconic.prepare(build(), method, digits()[0][:2], data_size=len(digits()[0])))
+    x = digits()[0]
+    check_copies(net, laconic.prepare(build(), method, x[:2], data_size=len(x), total_steps=STEPS))
     small = laconic.convert(net)
     check_plain(model, small)
     check_file(small, folder / "first.lac")

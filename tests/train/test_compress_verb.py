@@ -180,7 +180,9 @@ class TestCompress:
         train, [(x, y)] = _batches()
         bad = x.clone()
         bad[7] = float("nan")
-        with pytest.raises(ModelError, match=r"validation split: its loss is nan .*Cure: .*inputs"):
+        with pytest.raises(
+            DataError, match=r"validation split: the network gives NaN for 1 of 64 .*Cure: .*inputs"
+        ):
             laconic.compress(_mlp(), train, [(bad, y)], SparseVD(), fit=self.fit)
 
     def test_resuming_with_another_network_is_refused(self, tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ class TestCompress:
         notes = json.loads((tmp_path / "record.json").read_text())["notes"]
         assert notes == small.facts["notes"]
         assert [line for line in stream.getvalue().splitlines() if "Cure" in line] == notes
-        warm_up, hold, frozen = notes
+        frozen, warm_up, hold = notes
         assert "ends after 2 epochs, before the KL's warm-up does (epoch 5)" in warm_up
         assert "no pruned weight is ever held (hold_from=3)" in hold
         assert "2 parameters are frozen (requires_grad is False; the first is 'fc2.weight')" in frozen

@@ -78,10 +78,10 @@ class Job:
         """Refuse a stage that rewinds weights whose layers an earlier one has changed."""
         for before in self.stages[: number - 1]:
             if before.method.changes_architecture:
-                name = type(before.method).__name__
                 raise InputError(
-                    f"stage {number} rewinds to weights of the first stage, but {name} before it removes units, "
-                    "so that they no longer fit. Cure: rewind_to=None, or a method that removes weights, not units, before it"
+                    f"stage {number} rewinds to weights of the first stage, but "
+                    f"{type(before.method).__name__} before it removes units, so that they no longer fit. "
+                    "Cure: rewind_to=None, or a method that removes weights, not units, before it"
                 )
 
 
