@@ -13,6 +13,7 @@ TORCH_FREE = [
     "laconic.records",
     "laconic.pack",
     "laconic.runtime",
+    "laconic.tasks",
     "laconic.data",
     "laconic.cost",
     "laconic.costs",

@@ -31,14 +31,9 @@ def own_object(text: str, what: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(f"{what} {text}: {error}. Cure: run where the module can be imported") from error
-    except AttributeError as error:
-        found = vars(sys.modules[module_name]) if module_name in sys.modules else ()
-        raise InputError(
-            f"{what} {text}: {error}. Cure: {did_you_mean(name, (n for n in found if n[0] != '_'))}"
-        ) from error
     except LaconicError:
         raise
     except Exception as error:  # the module is the user's, so anything may come out of it
@@ -47,6 +42,10 @@ def own_object(text: str, what: str) -> Any:
             f"{what} {text}: importing {module_name} raised {told}. "
             "Cure: name a module that Python imports, as package.module:name (dots, no slashes)"
         ) from error
+    if not hasattr(module, name):
+        names = [known for known in vars(module) if not known.startswith("_")]
+        raise InputError(f"{what} {text}: {module_name} has no {name}. Cure: {did_you_mean(name, names)}")
+    return getattr(module, name)
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
@@ -57,4 +56,6 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     near = difflib.get_close_matches(text, names, 1)
-    return f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"one of {', '.join(names)}" if names else "nothing is there to choose from"

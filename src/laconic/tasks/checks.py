@@ -1,5 +1,4 @@
-"""What tasks refuse, in one wording: shapes that do not fit, labels that no network can have, outputs that
-are NaN.
+"""What tasks refuse, in one wording: shapes that do not fit, labels out of range, outputs that are NaN.
 
 Each function takes torch tensors and NumPy arrays alike, unless it says otherwise.
 """
@@ -15,8 +14,17 @@ from laconic.errors import DataError, InputError
 from laconic.tasks.task import Sums
 
 
+def whole_or_none(task: str, name: str, value: Any, least: int | None = None) -> None:
+    """Refuse a setting that is neither None nor a whole number of at least ``least`` (InputError)."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        bound = "" if least is None else f" >= {least}"
+        raise InputError(f"{task}: {name} must be a whole number{bound} or None, got {value!r}")
+
+
 def kind_of(values: Any) -> str:
-    """The kind of a type: "float", "int", "bool" or "other"."""
+    """Whether values are "float", "int", "bool" or "other"."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return {"f": "float", "i": "int", "u": "int", "b": "bool"}.get(dtype.kind, "other")
@@ -85,10 +93,12 @@ def _dtype(values: Any) -> str:
 
 def check_labels(labels: Any, classes: int, ignore: int | None) -> None:
     """Refuse labels outside 0..classes-1 that are not ``ignore`` (DataError names the worst)."""
-    kept = labels if ignore is None else labels[labels != ignore]
-    if math.prod(kept.shape) == 0:
+    if math.prod(labels.shape) == 0:
         return
-    low, high = int(kept.min()), int(kept.max())
+    low, high = int(labels.min()), int(labels.max())
+    if ignore is not None and (low < 0 or high >= classes):
+        kept = labels * counted(labels, ignore)  # 0 is a class; three times as fast as taking the others out
+        low, high = int(kept.min()), int(kept.max())
     if low < 0 or high >= classes:
         marker = low if low < 0 else high
         raise DataError(
@@ -110,7 +120,16 @@ def check_unit_interval(targets: Any, what: str) -> None:
 
 def count_labels(labels: Any, ignore: int | None) -> int:
     """Number of labels that are not ``ignore``."""
-    return int(math.prod(labels.shape)) if ignore is None else int((labels != ignore).sum())
+    return int(math.prod(labels.shape)) if ignore is None else int(counted(labels, ignore).sum())
+
+
+def counted(labels: Any, ignore: int | None) -> Any:
+    """Booleans of the labels' shape: which of them are not ``ignore``."""
+    if ignore is None:
+        return labels == labels
+    # torch compares -1 with unsigned bytes as 255, so that they are made wide first; NumPy does not.
+    wide = labels.long() if kind_of(labels) == "int" and not isinstance(labels, np.ndarray) else labels
+    return wide != ignore
 
 
 def refuse_nan(lost: int, of: int, what: str, read: str = "class") -> None:
@@ -132,10 +151,10 @@ def predictions(logits: Any, labels: Any, axis: int, ignore: int | None, what: s
         ignore: The label that is no term.
         what: What a term is, in the plural, as "pixels".
     """
-    counted = np.ones(labels.shape, bool) if ignore is None else labels != ignore
-    rows = np.moveaxis(logits, axis, -1)[counted]
+    kept = counted(labels, ignore)
+    rows = np.moveaxis(logits, axis, -1)[kept]
     refuse_nan(int(np.isnan(rows).any(-1).sum()), len(rows), what)
-    return rows.argmax(-1), labels[counted].astype(np.int64)
+    return rows.argmax(-1), labels[kept].astype(np.int64)
 
 
 def wrong_and_counted(guess: Any, truth: Any) -> Sums:

@@ -31,6 +31,7 @@ class Classification(Task):
         target: Where the labels stand in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
 
+    >>> import numpy as np
     >>> task = Classification(ignore=-1)
     >>> logits, labels = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), np.array([0, 0, -1])
     >>> task.value(task.measure(logits, labels)), round(task.nats(logits, labels), 4), task.terms(labels)
@@ -40,6 +41,10 @@ class Classification(Task):
     ignore: int | None = None
 
     one_term_per_example = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("Classification", "ignore", self.ignore)
 
     @property
     def metric(self) -> Metric:

@@ -23,7 +23,7 @@ def as_task(given: Task | Loss) -> Task:
 
     >>> from laconic.tasks import Classification
     >>> as_task(Classification()) == Classification(), as_task(lambda outputs, target: 0.0).metric.name
-    (True, '<lambda>')
+    (True, 'loss')
     """
     if isinstance(given, Task):
         return given

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laconic.errors import InputError
+from laconic.errors import DataError, InputError
 from laconic.tasks import checks, likelihoods
 from laconic.tasks.batches import Batch
 from laconic.tasks.registry import TaskEntry
@@ -44,6 +46,10 @@ class LanguageModelling(Task):
 
     ignore: int | None = -100
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("LanguageModelling", "ignore", self.ignore)
+
     @property
     def metric(self) -> Metric:
         """Exponential of the nats per token."""
@@ -53,11 +59,14 @@ class LanguageModelling(Task):
         """Inputs and next tokens of a batch.
 
         Raises:
-            DataError: A batch that is no tensor, tuple, list or dictionary, or that lacks a key.
+            DataError: A batch that is no tensor, tuple, list or dictionary, that lacks a key, or whose
+                targets are its inputs, not the tokens after them.
             InputError: One tensor that is not (N, T + 1) with T >= 1.
         """
         if not hasattr(batch, "shape"):
-            return super().split(batch)
+            parts = super().split(batch)
+            _refuse_unshifted(parts, self.ignore)
+            return parts
         if len(batch.shape) != 2 or batch.shape[1] < 2:
             raise InputError(
                 f"LanguageModelling: a batch of tokens is (N, T + 1) with T >= 1, got {tuple(batch.shape)}"
@@ -77,7 +86,7 @@ class LanguageModelling(Task):
         """Nats of all tokens, and their number."""
         checks.arrays_only(outputs, target)
         check_tokens("LanguageModelling", TAKES, outputs, target, self.ignore)
-        counted = np.ones(target.shape, bool) if self.ignore is None else target != self.ignore
+        counted = checks.counted(target, self.ignore)
         rows = outputs[counted]
         checks.refuse_nan(int(np.isnan(rows).any(-1).sum()), len(rows), "tokens", "probability")
         return np.array([likelihoods.categorical_nats(rows, target[counted]), len(rows)])
@@ -92,6 +101,26 @@ class LanguageModelling(Task):
         checks.arrays_only(outputs, target)
         check_tokens("LanguageModelling", TAKES, outputs, target, self.ignore)
         return token_nats(outputs, target, self.ignore)
+
+
+def _refuse_unshifted(batch: Batch, ignore: int | None) -> None:
+    """Refuse targets that are the inputs themselves: a network could copy them, at a perplexity of 1."""
+    inputs, target = batch
+    shape = getattr(target, "shape", None)
+    parts = (
+        inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
+    )
+    for tokens in parts:
+        if shape is None or getattr(tokens, "shape", None) != shape:
+            continue
+        kept = checks.counted(target, ignore)
+        told = target[kept]
+        alike = math.prod(told.shape) > 0 and bool((tokens[kept] == told).all())
+        if alike and bool((told != told[0]).any()):  # a text of one token is its own continuation
+            raise DataError(
+                "LanguageModelling: the targets of a batch are its inputs, not the tokens that follow them. "
+                "Cure: one tensor of tokens (N, T + 1) a batch, which is split here"
+            )
 
 
 TASK = TaskEntry("language-modelling", LanguageModelling)

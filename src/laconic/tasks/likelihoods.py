@@ -65,6 +65,14 @@ def categorical_nll(logits: Tensor, labels: Tensor, ignore: int | None = None) -
 def categorical_nats(logits: Array, labels: Array, ignore: int | None = None) -> float:
     """:func:`categorical_nll` of NumPy arrays.
 
+    Args:
+        logits: (N, C, ...).
+        labels: (N, ...) integers in 0..C-1.
+        ignore: The label whose terms do not count.
+
+    Returns:
+        Nats.
+
     >>> round(categorical_nats(np.zeros((3, 2)), np.array([0, 1, -100]), -100), 4)
     1.3863
     """
@@ -83,6 +91,10 @@ def soft_categorical_nll(logits: Tensor, probabilities: Tensor) -> Tensor:
 
     Returns:
         A scalar, nats.
+
+    >>> import torch
+    >>> round(soft_categorical_nll(torch.zeros(1, 4), torch.tensor([[0.5, 0.5, 0.0, 0.0]])).item(), 4)
+    1.3863
     """
     log_q = full_precision(logits).log_softmax(1)
     # A class that is ruled out by a logit of -inf adds 0 where its probability is 0, not 0 * -inf.
@@ -91,6 +103,13 @@ def soft_categorical_nll(logits: Tensor, probabilities: Tensor) -> Tensor:
 
 def soft_categorical_nats(logits: Array, probabilities: Array) -> float:
     """:func:`soft_categorical_nll` of NumPy arrays.
+
+    Args:
+        logits: (N, C, ...).
+        probabilities: The same shape, >= 0, summing to 1 over the classes.
+
+    Returns:
+        Nats.
 
     >>> round(soft_categorical_nats(np.zeros((1, 4)), np.array([[0.5, 0.5, 0.0, 0.0]])), 4)
     1.3863
@@ -138,6 +157,14 @@ def bernoulli_nll(logits: Tensor, targets: Tensor, counted: Tensor | None = None
 def bernoulli_nats(logits: Array, targets: Array, counted: Array | None = None) -> float:
     """:func:`bernoulli_nll` of NumPy arrays.
 
+    Args:
+        logits: Any shape.
+        targets: The same shape, in [0, 1]; any value where ``counted`` is False.
+        counted: Booleans of the same shape: which entries are terms (None: all).
+
+    Returns:
+        Nats.
+
     >>> round(bernoulli_nats(np.zeros(2), np.array([0.0, np.nan]), np.array([True, False])), 4)
     0.6931
     """
@@ -175,6 +202,14 @@ def gaussian_nll(residuals: Tensor, log_std: Tensor, counted: Tensor | None = No
 
 def gaussian_nats(residuals: Array, log_std: Array | float, counted: Array | None = None) -> float:
     """:func:`gaussian_nll` of NumPy arrays.
+
+    Args:
+        residuals: Output minus target, any shape, in the target's unit.
+        log_std: Logarithm of the noise's standard deviation; its shape broadcasts to that of ``residuals``.
+        counted: Booleans of the same shape: which entries are terms (None: all).
+
+    Returns:
+        Nats.
 
     >>> round(gaussian_nats(np.array([0.0, 1.0]), 0.0), 4)
     2.3379

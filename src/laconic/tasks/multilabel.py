@@ -39,6 +39,10 @@ class MultiLabel(Task):
 
     ignore: int | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("MultiLabel", "ignore", self.ignore)
+
     @property
     def metric(self) -> Metric:
         """Share of labels that are predicted wrongly (Hamming loss)."""
@@ -71,8 +75,7 @@ class MultiLabel(Task):
 
     def _counted(self, target: Any) -> Any:
         """Where a label is known: NaN alone differs from itself."""
-        known = target == target
-        return known if self.ignore is None else known & (target != self.ignore)
+        return (target == target) & checks.counted(target, self.ignore)
 
     def _check(self, outputs: Any, target: Any) -> Any:
         """Which entries are terms, if all fits."""

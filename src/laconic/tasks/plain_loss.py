@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from laconic.errors import DataError, InputError, ScaleError
-from laconic.tasks import checks
+from laconic.tasks import checks, likelihoods
 from laconic.tasks.task import Metric, Sums, Task
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class PlainLoss(Task):
 
         A loss that is NaN is let through: the training loop names the layer that it comes from.
         """
-        total: Tensor = self._loss(outputs, target) * self.terms(target)
-        return total
+        nll: Tensor = self._loss(outputs, target) * self.terms(target)
+        return nll
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """The loss times the number of terms, and that number. Imports torch."""
@@ -112,6 +112,8 @@ class PlainLoss(Task):
         check_scale(self.function, outputs, target)
 
     def _loss(self, outputs: Any, target: Any) -> Any:
+        if hasattr(outputs, "is_floating_point") and outputs.is_floating_point():
+            outputs = likelihoods.full_precision(outputs)
         return _scalar(self.function(outputs, target), self.metric.name)
 
 
@@ -149,10 +151,8 @@ def check_scale(loss: Loss, outputs: Any, target: Any) -> None:
     >>> check_scale(torch.nn.MSELoss(), torch.zeros(4, 1), torch.ones(4, 1))
     Traceback (most recent call last):
     ...
-    laconic.errors.ScaleError: the loss MSELoss is mse_loss, which has the target's unit and is no number of
-    nats: \
-beside the KL, it would be a likelihood whose noise nobody chose. Cure: the task Regression, which has a
-    noise scale
+    laconic.errors.ScaleError: the loss MSELoss is mse_loss, which has the target's unit and is no number
+    of nats. Cure: the task Regression, which has a noise scale
     """
     import torch
 
@@ -163,12 +163,13 @@ beside the KL, it would be a likelihood whose noise nobody chose. Cure: the task
         error = _error_without_scale(loss, value, outputs, target)
         if error:
             raise ScaleError(
-                f"the loss {name} is {error}, which has the target's unit and is no number of nats: beside "
-                "the "
-                "KL, it would be a likelihood whose noise nobody chose. "
+                f"the loss {name} is {error}, which has the target's unit and is no number of nats. "
                 "Cure: the task Regression, which has a noise scale"
             )
-        twice = float(_scalar(loss(_repeated(outputs), _repeated(target)), name))
+        try:
+            twice = float(_scalar(loss(_repeated(outputs), _repeated(target)), name))
+        except (RuntimeError, ValueError, IndexError):
+            return  # the loss holds to one batch size, and nothing can be said of its reduction
     if value and math.isclose(twice, 2 * value, rel_tol=1e-3):
         raise ScaleError(
             f"the loss {name} is a sum over the batch: it goes from {value:g} to {twice:g} when each example "
@@ -226,7 +227,6 @@ def _scalar(loss: Any, name: str) -> Any:
 def _refuse_non_finite(loss: float, name: str) -> None:
     if not math.isfinite(loss):
         raise DataError(
-            f"the loss {name} is {loss}. Cure: look for NaN or infinite values in the inputs, the targets "
-            "and "
-            "the network's weights"
+            f"the loss {name} is {loss}. "
+            "Cure: look for NaN or infinite values in the inputs, the targets and the network's weights"
         )

@@ -168,7 +168,7 @@ def _of_entry_point(point: EntryPoint) -> TaskEntry:
 def _checked(kind: Any, text: str) -> type[Task]:
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise InputError(
-            f"task {text} is a {type(kind).__name__}, not a task. Cure: a frozen dataclass with the base "
-            "laconic.tasks.Task"
+            f"task {text} is of type {type(kind).__name__}, and no task. "
+            "Cure: a frozen dataclass with the base laconic.tasks.Task"
         )
     return kind

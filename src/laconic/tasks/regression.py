@@ -96,12 +96,13 @@ class Regression(Task):
 
             return {"log_noise": torch.zeros(())}
         known = target == target
-        scale = float(target.double()[known].std(correction=0)) if known.any() else 0.0
+        values = target.detach()[known].cpu().double()
+        scale = float(values.std(correction=0)) if len(values) else 0.0
         if not math.isfinite(scale):
             raise DataError("a target is infinite. Cure: finite numbers, NaN where there is none")
         if outputs is not None:
             _check(outputs, target)
-            residual = float((outputs.double() - target)[known].square().mean().sqrt())
+            residual = float((outputs.detach()[known].cpu().double() - values).square().mean().sqrt())
             # Residuals that are all zero, or no numbers, tell nothing of the noise.
             scale = residual if math.isfinite(residual) and residual > 0 else scale
         # Targets that are all alike (a batch of one, say) tell nothing either.
@@ -159,7 +160,7 @@ class Regression(Task):
         return likelihoods.gaussian_nats(residuals, np.array(self._log_noise(outputs.shape)), known)
 
     def _log_noise(self, shape: tuple[int, ...]) -> Any:
-        """Log s of a given noise, as nested lists whose shape broadcasts to that of the outputs."""
+        """Logarithm of a given noise, as nested lists whose shape broadcasts to that of the outputs."""
         if not isinstance(self.noise, tuple):
             return np.log(float(self.noise)).tolist()
         outputs = shape[1] if len(shape) > 1 else 1

@@ -40,8 +40,7 @@ class Segmentation(Task):
         InputError: Fewer than two classes, or another metric's name.
 
     >>> task = Segmentation()
-    >>> logits = np.array([[[[2.0, 2.0, 0.0, 0.0]], [[0.0, 0.0, 2.0, 0.0]]]])  # (1, 2, 1, 4): classes 0, 0,
-    1, 0
+    >>> logits = np.array([[[[2.0, 2.0, 0.0, 0.0]], [[0.0, 0.0, 2.0, 0.0]]]])  # predicts 0, 0, 1, 0
     >>> task.value(task.measure(logits, np.array([[[0, 1, 1, -100]]])))
     50.0
 
@@ -55,8 +54,8 @@ class Segmentation(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.classes is not None and self.classes < 2:
-            raise InputError(f"classes must be at least 2 or None, got {self.classes}")
+        checks.whole_or_none("Segmentation", "ignore", self.ignore)
+        checks.whole_or_none("Segmentation", "classes", self.classes, least=2)
         if self.metric_name not in (MEAN_IOU, ACCURACY):
             raise InputError(f"metric_name must be 'mean_iou' or 'accuracy', got {self.metric_name!r}")
 

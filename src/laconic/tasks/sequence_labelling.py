@@ -39,6 +39,10 @@ class SequenceLabelling(Task):
 
     ignore: int | None = -100
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole_or_none("SequenceLabelling", "ignore", self.ignore)
+
     @property
     def metric(self) -> Metric:
         """Share of tokens whose most likely class is wrong."""

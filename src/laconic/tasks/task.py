@@ -209,7 +209,9 @@ class Task(ABC):
         """
         nll = self.nll(outputs, target, **self.learnt(target, outputs))
         name = type(self).__name__
-        if math.prod(nll.shape) != 1:
+        if not hasattr(nll, "backward"):
+            raise InputError(f"{name}.nll returned a {type(nll).__name__}, not a tensor")
+        if nll.numel() != 1:
             raise InputError(
                 f"{name}.nll returned shape {tuple(nll.shape)}, not one number. Cure: sum it over the terms"
             )
