@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import laconic
 from laconic import pack
-from laconic.api import prepared
 from laconic.errors import (
     InputError,
     ModelError,
@@ -25,7 +24,9 @@ from laconic.errors import (
     WriteError,
 )
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
+from laconic.prepared import prepared
 from laconic.runtime import load as load_runtime
+from laconic.tasks import Classification
 from laconic.train.fit import FitConfig
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
@@ -79,13 +80,13 @@ def test_the_users_own_loop_ends_in_a_file_that_runs(method: Method, tmp_path: P
     net = _prepare(model, method)
     optimizer = torch.optim.SGD(laconic.param_groups(net, lr=0.1), momentum=0.9)
     for _ in range(3):
-        loss = F.cross_entropy(net(x), y) + laconic.penalty(net)
+        loss = laconic.objective(net, (x, y))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         laconic.step(net)
     state = prepared(net, "test").context
-    assert (state.step, state.examples, state.epochs) == (3, 3 * 192, 3.0)
+    assert (state.step, state.terms, state.epochs) == (3, 3 * 192, 3.0)
     small = laconic.convert(net)
     length = laconic.save(small, tmp_path / "model.lac")
     assert length == (tmp_path / "model.lac").stat().st_size
@@ -115,11 +116,11 @@ def test_bookkeeping_survives_a_checkpoint() -> None:
     x = digits()[0][:4]
     first, second = _prepare(_mlp()), _prepare(_mlp())
     first.train()(x)
-    laconic.step(first)
+    laconic.step(first, terms=4)
     saved = copy.deepcopy(prepared(first, "test").state_dict())
     prepared(second, "test").load_state_dict(saved)
     assert prepared(second, "test").context.step == 1
-    assert prepared(second, "test").context.examples == 4
+    assert prepared(second, "test").context.terms == 4
     assert torch.equal(first.train()(x), second.train()(x))
 
 
@@ -198,9 +199,14 @@ class TwoInputs(nn.Module):
 def test_several_inputs_by_position_or_by_name(by_name: bool, tmp_path: Path) -> None:
     left, right = torch.randn(2, 3), torch.randn(2, 2)
     example = {"right": right, "left": left} if by_name else (left, right)
-    net = _prepare(TwoInputs(), MagnitudePruning(0.3), example)
-    net(left=left, right=right)
-    assert prepared(net, "test").context.examples == 2
+    task = Classification(target="label") if by_name else Classification()
+    net = laconic.prepare(TwoInputs(), MagnitudePruning(0.3), example, data_size=192, task=task)
+    labels = torch.tensor([3, 0])
+    batch = {**example, "label": labels} if isinstance(example, dict) else (left, right, labels)
+    wanted = F.cross_entropy(net(left, right), labels)
+    assert torch.equal(laconic.objective(net, batch), wanted)
+    laconic.step(net)
+    assert prepared(net, "test").context.terms == 2
     small = laconic.convert(net)
     laconic.save(small, tmp_path / "two.lac")
     got = load_runtime(tmp_path / "two.lac")(left.numpy(), right.numpy())
@@ -223,7 +229,7 @@ def test_a_shared_layer_is_coded_once_and_stays_shared(method: Method, tmp_path:
     loss = F.cross_entropy(net(x), y) + laconic.penalty(net)
     loss.backward()
     optimizer.step()
-    laconic.step(net)
+    laconic.step(net, terms=len(x))
     small = laconic.convert(net)
     assert small.module.first is small.module.second
     laconic.save(small, tmp_path / "tied.lac")
@@ -262,9 +268,10 @@ def test_a_data_size_that_cannot_be_is_refused(size: object) -> None:
 def test_a_batch_larger_than_the_data_is_refused(method: Method) -> None:
     x = digits()[0]
     net = laconic.prepare(_mlp(), method, x[:2], data_size=3)
-    net.train()(x[:64])
-    with pytest.raises(ScaleError, match=r"batch of 64 examples met data_size=3\. Cure"):
-        laconic.penalty(net)
+    batch = (x[:64], digits()[1][:64])
+    for verb in (lambda: laconic.objective(net, batch), lambda: laconic.step(net, terms=64)):
+        with pytest.raises(ScaleError, match=r"a batch with 64 likelihood terms met data_size=3\. Cure"):
+            verb()
 
 
 @pytest.mark.parametrize("verb", ["penalty", "step", "convert"])
@@ -293,7 +300,7 @@ def test_a_network_is_not_converted_twice(method: Method) -> None:
     with pytest.raises(NotPreparedError, match="penalty"):
         laconic.penalty(small.module)
     small.module.train()(digits()[0][:2])  # nothing of ours is left on it
-    laconic.step(net)
+    laconic.step(net, terms=2)
     laconic.convert(net)
 
 
@@ -358,7 +365,7 @@ def test_a_scalar_parameter_and_kept_activations(method: Method, tmp_path: Path)
     optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.01))
     (F.cross_entropy(net(x), y) + laconic.penalty(net)).backward()
     optimizer.step()
-    laconic.step(net)
+    laconic.step(net, terms=len(x))
     small = laconic.convert(net)
     assert small.tensors["temperature"].values().shape == ()
     assert abs(float(small.tensors["temperature"].values()) - float(net.temperature)) < 0.01
@@ -398,11 +405,11 @@ def test_schedules_go_on_after_load_state_dict(method: Method) -> None:
     first = _prepare(_mlp(), method)
     for _ in range(3):
         first.train()(x)
-        laconic.step(first)
+        laconic.step(first, terms=len(x))
     again = _prepare(_mlp(), method)
     again.load_state_dict(first.state_dict())
     at, of = prepared(again, "test").context, prepared(first, "test").context
-    assert (at.step, at.examples) == (of.step, of.examples) == (3, 3 * 192)
+    assert (at.step, at.terms) == (of.step, of.terms) == (3, 3 * 192)
     assert float(laconic.penalty(again)) == float(laconic.penalty(first))
     without = {k: v for k, v in first.state_dict().items() if k != "laconic_progress"}
     again.load_state_dict(without)
@@ -429,7 +436,7 @@ def test_a_layer_frozen_after_prepare_is_trained_and_pruned_no_more() -> None:
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
     F.cross_entropy(net(x), y).backward()
     optimizer.step()
-    laconic.step(net)
+    laconic.step(net, terms=len(x))
     assert torch.equal(net.fc1.weight, kept)
     small = laconic.convert(net)
     step = small.tensors["fc1.weight"].grid.step
@@ -452,9 +459,19 @@ def test_weight_decay_leaves_log_variances_and_codebooks_alone(method: Method) -
     assert all(torch.equal(dict(net.named_parameters())[n], old) for n, old in spared.items())
 
 
-@pytest.mark.parametrize("method", [SparseVD, "sparse-vd", None])
-def test_what_is_no_method_is_refused_with_an_example(method: object) -> None:
-    with pytest.raises(InputError, match=r"is no method. Cure: an instance"):
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (SparseVD, r"the class SparseVD is no method\. Cure: an instance, as SparseVD\(\)"),
+        (
+            "sparse-vd",
+            r"the text 'sparse-vd' is no method\. Cure: an object, as laconic\.methods\.SparseVD\(\)",
+        ),
+        (None, r"a NoneType is no method\. Cure: an object whose class inherits laconic\.methods\.Method"),
+    ],
+)
+def test_what_is_no_method_is_refused_with_an_example(method: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
         laconic.prepare(nn.Linear(2, 2), method, torch.zeros(1, 2), data_size=4)
 
 

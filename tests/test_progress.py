@@ -129,7 +129,7 @@ def test_the_long_verbs_say_how_far_they_are(
     def run() -> str:
         net = laconic.prepare(torch.nn.Linear(4, 4), MagnitudePruning(0.5), example, data_size=640)
         net(example).sum().backward()
-        laconic.step(net)
+        laconic.step(net, terms=4)
         small = laconic.quantize_activations(laconic.convert(net), [example])
         laconic.save(small, tmp_path / "model.lac")
         laconic.compress(

@@ -21,10 +21,20 @@ if TYPE_CHECKING:
         progress,
         records,
         runtime,
+        tasks,
         train,
         zoo,
     )
-    from laconic.api import convert, param_groups, penalty, prepare, quantize_activations, save, step
+    from laconic.api import (
+        convert,
+        objective,
+        param_groups,
+        penalty,
+        prepare,
+        quantize_activations,
+        save,
+        step,
+    )
     from laconic.costs import cost_of
     from laconic.export.restore import restore
     from laconic.methods.removal import remove_dead_units
@@ -45,6 +55,7 @@ __all__ = [
     "export",
     "export_onnx",
     "methods",
+    "objective",
     "pack",
     "param_groups",
     "penalty",
@@ -57,12 +68,14 @@ __all__ = [
     "runtime",
     "save",
     "step",
+    "tasks",
     "train",
     "zoo",
 ]
 
 _VERBS = {
     "prepare": "laconic.api",
+    "objective": "laconic.api",
     "penalty": "laconic.api",
     "param_groups": "laconic.api",
     "step": "laconic.api",

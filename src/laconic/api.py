@@ -55,6 +55,7 @@ def prepare(
     weights: str | Iterable[str] = (),
     batches: Iterable[Any] | None = None,
     previous: Compressed | None = None,
+    original: nn.Module | None = None,
 ) -> nn.Module:
     """Make a network trainable under ``method``; same forward signature, ``model`` is left as it was.
 
@@ -81,7 +82,8 @@ def prepare(
             pruned nor put on a grid.
         weights: Parameters that are to be treated as weights although they scale channels or are biases.
         batches: The training batches, which can be read again and again, for methods that look at data.
-        previous: What the stage before made of ``model``, in a job of several stages: its zeros stay zero.
+        previous: What the stage before made, in a job of several stages: its zeros stay zero.
+        original: The network that the job began with, for methods that learn from it (None: ``model``).
 
     Returns:
         The prepared network.
@@ -117,6 +119,7 @@ def prepare(
         task=as_task(task),
         batches=None if batches is None else reread(batches),
         previous=previous,
+        original=original,
     )
     with at(f"prepare ({type(method).__name__})"):
         policy.check(name for name, _ in model.named_parameters(remove_duplicate=False))
@@ -279,16 +282,17 @@ def _earlier(previous: Compressed | None, small: Compressed) -> dict[str, Any]:
 
 def _never_called(net: nn.Module, state: Prepared) -> tuple[str, ...]:
     """A note on a loop that trained the network without the verbs that the method needs."""
-    if state.context.step:
-        return ()
     trained = any(parameter.grad is not None for parameter in net.parameters())
-    if not trained:
+    if not trained or (state.context.step and (state.penalised or not state.method.in_nats)):
         return ()
-    called = "step" if state.penalised else "objective (or penalty) and step"
+    if not state.context.step:
+        called = "step" if state.penalised else "objective (or penalty) and step"
+        effect = "its schedules stand at their beginning"
+    else:
+        called, effect = "objective (or penalty)", "it was trained on its loss alone, without the KL"
     return (
         (
-            f"the network was trained, but laconic.{called} was never called: its schedules stand at their "
-            "beginning. "
+            f"the network was trained, but laconic.{called} was never called: {effect}. "
             "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)"
         ),
     )

@@ -9,6 +9,7 @@ removed).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import posteriors_of
-from laconic.errors import InputError, NotPreparedError, ScaleError
+from laconic.bayes.prepare import means_only, posteriors_of
+from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
-from laconic.tasks import Batch
+from laconic.networks import call, to_device
+from laconic.tasks import Batch, Task
 
 ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, terms], int64.
@@ -39,6 +41,16 @@ class Prepared:
         self.converted_at: int | None = None
         self.pending_terms: int | None = None
         self.penalised = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Prepared:
+        """For copies of the network: only the noise, which moves on, is copied with it.
+
+        The earlier stage's result and the original network, which are as large as the network, are shared.
+        """
+        copied = Prepared(self.method, replace(self.context, noise=copy.deepcopy(self.context.noise, memo)))
+        copied.converted_at, copied.pending_terms = self.converted_at, self.pending_terms
+        copied.penalised = self.penalised
+        return copied
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""
@@ -115,13 +127,26 @@ def is_prepared(net: nn.Module) -> bool:
 
 def add_likelihood(net: nn.Module, context: Context) -> None:
     """Register what the task's likelihood learns, started from the first training batch if there is one."""
-    target = None
-    if context.batches is not None:
-        first = next(iter(context.batches()), None)
-        target = None if first is None else context.task.split(first).target
+    first = None if context.batches is None else next(iter(context.batches()), None)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    for name, value in context.task.learnt(target).items():
+    for name, value in likelihood_start(net, context.task, first).items():
         net.register_parameter(f"{_LIKELIHOOD}{name}", nn.Parameter(value.detach().clone().to(device)))
+
+
+def likelihood_start(net: nn.Module, task: Task, first: Any) -> dict[str, Tensor]:
+    """What the task's likelihood starts with, from a training batch and the network as it stands.
+
+    Args:
+        net: A network, plain or prepared.
+        task: What the network is for.
+        first: A training batch; None where there is none.
+    """
+    if first is None or not task.learnt(None):
+        return dict(task.learnt(None))
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    batch = Batch(*to_device(task.split(first), device))
+    with means_only(net), torch.no_grad():
+        return dict(task.learnt(batch.target, call(net, batch.inputs)))
 
 
 def likelihood_of(net: nn.Module) -> dict[str, Tensor]:
@@ -142,13 +167,24 @@ def without_likelihood(net: nn.Module) -> Iterator[dict[str, float | list[float]
         net._parameters.update(taken)
 
 
+def counted(task: Task, batch: Batch) -> int:
+    """The number of likelihood terms of a batch; raises DataError where all labels are ignored."""
+    terms = task.terms(batch.target)
+    if terms < 1:
+        raise DataError(
+            "a batch has no likelihood term: all of its labels are ignored, or it is empty. "
+            "Cure: leave such batches out"
+        )
+    return terms
+
+
 def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
     """Mean negative log-likelihood of a batch over its terms, in nats, and the number of terms.
 
-    Raises ScaleError for a batch whose labels are all ignored.
+    Raises DataError for a batch whose labels are all ignored.
     """
     state = prepared(net, "objective")
-    terms = state.context.task.terms(batch.target)
+    terms = counted(state.context.task, batch)
     state.check_terms(terms)
     return state.context.task.nll(outputs, batch.target, **likelihood_of(net)) / terms, terms
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import laconic
@@ -43,7 +42,7 @@ def train(model: nn.Module, method: Method, *, steps: int = STEPS, seed: int = 3
     net.train()
     for k in range(steps):
         rows = slice(BATCH * k, BATCH * (k + 1))
-        loss = F.cross_entropy(net(x[rows]), y[rows]) + laconic.penalty(net)
+        loss = laconic.objective(net, (x[rows], y[rows]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -58,7 +57,8 @@ def check_method(method: Method, build: Build, folder: Path) -> Compressed:
     net = train(model, method)
     check_model_untouched(model, before)
     check_forward(model, copy.deepcopy(net))  # a pass in training mode moves running statistics
-    check_copies(net, laconic.prepare(build(), method, digits()[0][:2], data_size=len(digits()[0])))
+    x = digits()[0]
+    check_copies(net, laconic.prepare(build(), method, x[:2], data_size=len(x), total_steps=STEPS))
     small = laconic.convert(net)
     check_plain(model, small)
     check_file(small, folder / "first.lac")

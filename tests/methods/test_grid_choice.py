@@ -20,19 +20,19 @@ from laconic.records import UniformGrid
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
 
-BEFORE = Score(error=0.020, nll=0.10, examples=1000)
+BEFORE = Score(metric=2.0, nll=0.10, terms=1000)
 
 
-def _candidate(size: int, error: float, nll: float) -> Candidate:
-    return Candidate(1.0, 0.0, {}, size, Score(error, nll, 1000))
+def _candidate(size: int, metric: float, nll: float) -> Candidate:
+    return Candidate(1.0, 0.0, {}, size, Score(metric, nll, 1000))
 
 
 FINE, MIDDLE, COARSE = (
-    _candidate(4000, 0.020, 0.100),
-    _candidate(3000, 0.0205, 0.104),
-    _candidate(2000, 0.026, 0.109),
+    _candidate(4000, 2.0, 0.100),
+    _candidate(3000, 2.05, 0.104),
+    _candidate(2000, 2.6, 0.109),
 )
-UGLY = _candidate(1000, 0.0201, 0.5)
+UGLY = _candidate(1000, 2.01, 0.5)
 ALL = [FINE, MIDDLE, COARSE, UGLY]
 
 
@@ -42,7 +42,7 @@ def _pick(
     candidates: list[Candidate] = ALL,
     beside: int = 0,
 ) -> Candidate:
-    original = Score(error=0.018, nll=0.09, examples=1000)
+    original = Score(metric=1.8, nll=0.09, terms=1000)
     return cheapest(candidates, choice, Judge(lambda m: BEFORE, original, target), BEFORE, beside)
 
 
@@ -100,7 +100,7 @@ def _score(module: nn.Module) -> Score:
     x, y = digits()
     with torch.no_grad():
         out = module(x)
-    return Score(float((out.argmax(1) != y).float().mean()), float(F.cross_entropy(out, y)), len(y))
+    return Score(100 * float((out.argmax(1) != y).float().mean()), float(F.cross_entropy(out, y)), len(y))
 
 
 Convert = Callable[[Target], tuple[Compressed, int]]
@@ -170,7 +170,7 @@ def test_a_judge_sees_plain_networks_in_evaluation_mode(method: Method) -> None:
 def test_facts_are_those_of_the_finished_network(convert: Convert) -> None:
     small, _ = convert(Target())
     score = _score(small.module)
-    assert small.facts["validation_error"] == score.error
+    assert small.facts["validation_metric"] == score.metric
     assert small.facts["validation_nll"] == score.nll
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 import laconic
-from laconic.api import prepared
 from laconic.bayes.policy import weights_of
 from laconic.errors import InputError
 from laconic.methods import MagnitudePruning
 from laconic.methods.masks import masks_of
+from laconic.prepared import prepared
 from laconic.sparsify.magnitude import cubic_sparsity
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
@@ -32,7 +32,7 @@ def _zeros_by_step(method: MagnitudePruning) -> tuple[nn.Module, list[int]]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
         masks = masks_of(net).values()
         assert not any(bool((new & ~old).any()) for new, old in zip(masks, before, strict=True))
         before = [mask.clone() for mask in masks]
@@ -85,7 +85,7 @@ def test_the_schedule_counts_epochs_when_the_steps_are_unknown() -> None:
     for epoch in (1, 2):
         net.train()
         net(x)
-        laconic.step(net)
+        laconic.step(net, terms=50)
         assert prepared(net, "test").context.epochs == epoch
         size = sum(mask.numel() for mask in masks_of(net).values())
         cut = sum(int((~mask).sum()) for mask in masks_of(net).values())

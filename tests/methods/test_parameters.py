@@ -10,13 +10,17 @@ import torch
 from torch import Tensor, nn
 
 import laconic
+from laconic.bayes.objective import WarmUp
 from laconic.bayes.policy import Policy, is_weight, scales_channels, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods import VNQ, MagnitudePruning, SparseVD, TaylorPruning
 from laconic.methods.rest import frozen_stats
 
+AT_ONCE = WarmUp(0.0, 0.0)
 METHODS = pytest.mark.parametrize(
-    "method", [SparseVD(), VNQ(), MagnitudePruning(0.9)], ids=["sparse-vd", "vnq", "magnitude"]
+    "method",
+    [SparseVD(warm_up=AT_ONCE), VNQ(warm_up=AT_ONCE), MagnitudePruning(0.9)],
+    ids=["sparse-vd", "vnq", "magnitude"],
 )
 
 
@@ -47,7 +51,7 @@ def _converted(
 ) -> laconic.methods.Compressed:
     net = laconic.prepare(model, method, example, data_size=100, seed=0, total_steps=1, **options)
     net.train()(example)
-    laconic.step(net)
+    laconic.step(net, terms=1)
     return laconic.convert(net)
 
 

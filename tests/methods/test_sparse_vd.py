@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import laconic
-from laconic.api import prepared
 from laconic.bayes.objective import WarmUp
 from laconic.bayes.prepare import posteriors_of, sampling
 from laconic.errors import InputError, ScaleError
 from laconic.methods import Context, SparseVD
 from laconic.methods.masks import masks_of
+from laconic.prepared import prepared
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
 
@@ -29,7 +29,7 @@ def _prepared(method: SparseVD) -> nn.Module:
 def _at(net: nn.Module, epochs: float) -> Context:
     """The context of a prepared network as if it had seen this many epochs."""
     state = prepared(net, "test")
-    return Context(state.context.data_size, state.context.noise, examples=round(100 * epochs))
+    return Context(state.context.data_size, state.context.noise, terms=round(100 * epochs))
 
 
 def _kl(log_alpha: float) -> float:
@@ -59,15 +59,14 @@ def test_the_warm_up_scales_the_penalty_by_epochs() -> None:
         assert method.penalty(net, _at(net, epochs)).item() == pytest.approx(factor * full, rel=1e-5)
 
 
-def test_epochs_are_counted_by_the_examples_seen_in_training() -> None:
+def test_epochs_are_counted_by_the_terms_of_each_step() -> None:
     net = _prepared(SparseVD())
-    x = digits()[0]
-    net.train()
-    net(x[:32])
-    net.eval()
-    net(x[:50])
-    net.train()
-    net(x[:18])
+    x, y = digits()
+    laconic.objective(net.train(), (x[:32], y[:32]))
+    laconic.step(net)
+    net.eval()(x[:50])  # a pass that no step follows counts nothing, in whatever mode
+    net.train()(x[:50])
+    laconic.step(net, terms=18)
     assert prepared(net, "test").context.epochs == pytest.approx(0.5)
 
 
@@ -77,7 +76,7 @@ def test_log_variances_stay_inside_their_bounds() -> None:
     with torch.no_grad():
         for q in posteriors_of(net).values():
             q.log_var.copy_(torch.linspace(-30, 10, q.log_var.numel()).view_as(q.log_var))
-    laconic.step(net)
+    laconic.step(net, terms=1)
     for q in posteriors_of(net).values():
         assert float(q.log_var.min()) == -9.0
         assert float(q.log_var.max()) == -7.0

@@ -58,7 +58,7 @@ def test_macs_follow_the_schedule_and_units_never_return():
         optimizer.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
         plan = plan_of(net, coupling)
         assert all(set(plan.kept[n]) <= set(before.kept[n]) for n in plan.kept)
         share.append(macs.total({n: len(k) for n, k in plan.kept.items()}) / macs.total())
@@ -81,7 +81,7 @@ def test_importance_is_the_squared_sum_of_gradient_times_weight():
     method = TaylorPruning(1.0, memory=0.0)
     net = laconic.prepare(build("mlp"), method, x[:2], data_size=len(x))
     F.cross_entropy(net(x), y).backward()
-    laconic.step(net)
+    laconic.step(net, terms=len(x))
     coupling, _ = groups_of(net)
     first, second = [m for m in net.modules() if isinstance(m, nn.Linear)][:2]
     by_hand = (second.weight * second.weight.grad).sum(0)

@@ -28,8 +28,8 @@ from laconic.methods.unit_masks import groups_of, plan_of
 from laconic.sparsify.schedules import geometric
 from laconic.sparsify.scores import gather_inputs, l2_groups, wanda_groups
 from laconic.sparsify.timetables import Cubic, Iterative, OneShot, share_gone
-from laconic.train.compress import Job, settings_of
 from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.job import Job, Stage, settings_of
 from laconic.zoo import DigitsLSTM, DigitsMLP
 from tests.helpers.method_suite import check_method, digits, train
 
@@ -100,7 +100,7 @@ def left_by_step(method, steps=20, build=mlp):
         optimizer.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
         (kept,) = plan_of(net, coupling).kept.values()
         assert set(kept) <= before
         gone = sorted(set(range(16)) - set(kept))
@@ -142,7 +142,7 @@ def test_weights_follow_the_same_schedules():
         optimizer.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
         cut.append(sum(int((~m).sum()) for m in weight_masks_of(net).values()))
     thirds = [int(share * size) for share in (0.9 / 3, 2 * 0.9 / 3, 0.9)]
     assert cut == [0, thirds[0], thirds[0], thirds[1], thirds[1], *[thirds[2]] * 5]
@@ -194,11 +194,11 @@ def test_hooks_and_batches_go_with_convert_and_do_not_hinder_copies(method):
     assert "_laconic_noted" in net.__dict__
     for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert torch.equal(twin.eval()(x), net.eval()(x))
-        assert len(hooks_of(twin)) == len(hooks_of(net)) == 2  # counting examples, and ours
+        assert len(hooks_of(twin)) == len(hooks_of(net)) == 1
     small = laconic.convert(net).module
     assert hooks_of(small) == []
     assert not any("laconic" in n for m in small.modules() for n in (*vars(m), *m.state_dict()))
-    laconic.step(net.train())  # the network stays trainable
+    laconic.step(net.train(), terms=64)  # the network stays trainable
     assert "_laconic_noted" not in net.__dict__
 
 
@@ -210,11 +210,11 @@ def test_evaluation_is_not_noted_and_dropout_does_not_count_as_zeros():
     for model in (plain, dropped):
         net = laconic.prepare(model, NetworkTrimming(0.4, memory=0.0), x[:2], data_size=len(x))
         net.eval()(x)
-        laconic.step(net)
+        laconic.step(net, terms=1)
         assert not net.laconic_importance_0.any()
         with torch.random.fork_rng():
             net.train()(x)
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
         assert net.training and net.laconic_importance_0.any()
         found.append(net.laconic_importance_0)
     assert torch.equal(found[0], found[1])
@@ -277,7 +277,7 @@ def test_units_that_no_weight_reads_stay_whole_and_are_named():
     for method, whole in ((NetworkTrimming(0.7, grid=None), True), (FisherPruning(0.7, grid=None), False)):
         net = laconic.prepare(Attention(), method, x, data_size=9, total_steps=1)
         net(x).square().mean().backward()
-        laconic.step(net)
+        laconic.step(net, terms=3)
         small = laconic.convert(net)
         told = ["q.weight:0: no weight reads its units, so their activations are not seen: left whole"]
         assert small.facts["left_whole"] == (told if whole else [])
@@ -293,7 +293,7 @@ def test_frozen_weights_do_not_make_a_unit_worthless(kind):
     model.fc2.weight.requires_grad_(False)
     net = laconic.prepare(model, kind(memory=0.0), x[:2], data_size=9)
     F.cross_entropy(net(x), y).backward()
-    laconic.step(net)
+    laconic.step(net, terms=9)
     products = (net.fc1.weight * net.fc1.weight.grad).detach()
     wanted = products.sum(1).square() if kind is TaylorPruning else 0.5 * products.square().sum(1)
     assert torch.allclose(net.laconic_importance_0, wanted, rtol=1e-4)
@@ -302,9 +302,13 @@ def test_frozen_weights_do_not_make_a_unit_worthless(kind):
         laconic.prepare(model, kind(), x[:2], data_size=9)
 
 
+def _recorded(method):
+    return settings_of(Job((Stage(method),)))["stages"][0]["method_settings"]
+
+
 def test_a_record_names_functions_and_tells_schedules_apart():
-    own = settings_of(Job(ScorePruning(0.4, geometric, score=l2_groups)))["method_settings"]
+    own = _recorded(ScorePruning(0.4, geometric, score=l2_groups))
     assert own["score"] == "laconic.sparsify.scores.magnitude.l2_groups"
     assert own["schedule"] == "laconic.sparsify.schedules.geometric"
-    records = [settings_of(Job(RandomPruning(0.4, s))) for s in (OneShot(), Iterative(), Cubic())]
-    assert len({str(r["method_settings"]["schedule"]) for r in records}) == 3
+    records = [_recorded(RandomPruning(0.4, s)) for s in (OneShot(), Iterative(), Cubic())]
+    assert len({str(r["schedule"]) for r in records}) == 3

@@ -73,7 +73,7 @@ def trained(method, count=3):
         plain.load_state_dict({n: t for n, t in net.state_dict().items() if "laconic" not in n})
         gradients = {n: p.grad.numpy().astype(np.float64) for n, p in net.named_parameters()}
         seen.append((plain.eval(), gradients, x))
-        laconic.step(net)
+        laconic.step(net, terms=len(x))
     return net, seen
 
 
@@ -172,6 +172,7 @@ def test_what_is_worth_least_goes(name):
     before, _ = trained(method, 4)
     assert all(bool(m.all()) for m in masks_of(before, groups_of(before)[0]).values())
     net = copy.deepcopy(before)
+    net.load_state_dict({**net.state_dict(), "laconic_progress": torch.tensor([10, 70])})  # at its end
     values = worth(method, net)
     kept = laconic.convert(net).facts["kept_units"]
     gone = {n: sorted(set(range(len(values[n]))) - set(kept[n])) for n in GROUPS}

@@ -59,7 +59,7 @@ def test_a_step_clips_scales_variances_and_means(method: VNQ) -> None:
             scale.fill_(1e-3)
             q.log_var.copy_(torch.linspace(-30, 10, q.log_var.numel()).view_as(q.log_var))
             q.mean.copy_(torch.linspace(-9, 9, q.mean.numel()).view_as(q.mean))
-    laconic.step(net)
+    laconic.step(net, terms=1)
     for q, scale in zip(posteriors_of(net).values(), _scales(net), strict=True):
         assert scale.item() == pytest.approx(method.min_scale)
         assert (float(q.log_var.min()), float(q.log_var.max())) == method.log_var_bounds
@@ -74,7 +74,7 @@ def test_means_inside_the_funnels_are_left_alone() -> None:
         for q in posteriors_of(net).values():
             q.mean.clamp_(-0.19, 0.19)
     before = [q.mean.detach().clone() for q in posteriors_of(net).values()]
-    laconic.step(net)
+    laconic.step(net, terms=1)
     after = [q.mean for q in posteriors_of(net).values()]
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
@@ -137,7 +137,7 @@ def test_the_lowest_threshold_within_the_allowance_is_taken() -> None:
 
         def evaluate(module: nn.Module) -> Score:
             left = int(module.get_parameter("fc1.weight").count_nonzero())
-            return Score(0.10 if left >= limit else 0.11, 1.0, 100)
+            return Score(10.0 if left >= limit else 11.0, 1.0, 100)
 
         return Judge(evaluate)
 
@@ -164,6 +164,6 @@ def test_of_the_allowed_thresholds_the_likeliest_is_taken() -> None:
 
     def evaluate(module: nn.Module) -> Score:
         left = int(module.get_parameter("fc1.weight").count_nonzero())
-        return Score(0.10, abs(left - wanted) + 1.0, 100)
+        return Score(10.0, abs(left - wanted) + 1.0, 100)
 
     assert laconic.convert(net, Judge(evaluate)).facts["threshold"] == -2.8

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import laconic
+from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.objective import WarmUp
 from laconic.errors import (
     DataError,
@@ -21,10 +22,10 @@ from laconic.errors import (
     RunFolderError,
     ScaleError,
 )
-from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
-from laconic.methods.contract import Compressed, Target
-from laconic.train.compress import _where_it_is, check_start, missed, unfinished
+from laconic.methods import VNQ, Context, MagnitudePruning, Method, SparseVD, TaylorPruning
+from laconic.methods.contract import Target
 from laconic.train.fit import FitConfig
+from laconic.train.job import Stage, on_device_of
 from laconic.train.progress import LineProgress
 from laconic.train.run_folder import open_run
 from laconic.zoo import DigitsMLP
@@ -82,7 +83,7 @@ class TestCompress:
         before = (tmp_path / "model.lac").read_bytes()
         laconic.compress(_mlp(), train, validate, SparseVD(), fit=self.fit, out=tmp_path, resume=True)
         assert (tmp_path / "model.lac").read_bytes() == before
-        with pytest.raises(RunFolderError, match="fit=.*'epochs': 2.*'epochs': 3"):
+        with pytest.raises(RunFolderError, match="stages=.*'epochs': 2.*'epochs': 3"):
             laconic.compress(
                 _mlp(), train, validate, SparseVD(), fit=FitConfig(epochs=3), out=tmp_path, resume=True
             )
@@ -101,9 +102,15 @@ class TestCompress:
 
     def test_batches_that_are_no_pairs_are_refused(self) -> None:
         train, validate = _batches()
-        for bad in ([train[0][0]], [{"x": train[0][0]}], [(train[0][0], [1, 2])]):
-            with pytest.raises(DataError, match=r"not a pair of tensors\. Cure: batches are \(inputs, class"):
-                laconic.compress(_mlp(), bad, validate, SparseVD(), fit=self.fit)  # type: ignore[arg-type]
+        x = train[0][0]
+        for bad, kind, told in (
+            ([x], DataError, r"a batch is a Tensor, not \(inputs, target\)\. Cure: a tuple whose last"),
+            ([{"x": x}], DataError, r"a dictionary of 'x', and which of them is the target.*Cure: .*=KEY"),
+            ([(x,)], DataError, r"a batch has 1 entries.*Cure: \(inputs, target\)"),
+            ([(x, [1, 2])], InputError, r"the target are a list, not one tensor\. Cure"),
+        ):
+            with pytest.raises(kind, match=told):
+                laconic.compress(_mlp(), bad, validate, SparseVD(), fit=self.fit)
 
     @pytest.mark.parametrize("label", [10, -1])
     def test_labels_out_of_range_are_refused_wherever_they_are(self, label: int) -> None:
@@ -133,7 +140,7 @@ class TestCompress:
 
     def test_a_network_that_is_no_classifier_is_refused(self) -> None:
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
-        with pytest.raises(ModelError, match=r"output is \(batch, classes\), got \(2,\)\. Cure"):
+        with pytest.raises(InputError, match=r"Classification takes .* outputs have 1 axes, not 2\. Cure"):
             laconic.compress(net, *_batches(), SparseVD(), fit=self.fit)
 
     def test_what_the_user_should_know_is_in_the_record(self, tmp_path: Path) -> None:
@@ -173,7 +180,9 @@ class TestCompress:
         train, [(x, y)] = _batches()
         bad = x.clone()
         bad[7] = float("nan")
-        with pytest.raises(ModelError, match=r"validation split: its loss is nan .*Cure: .*inputs"):
+        with pytest.raises(
+            DataError, match=r"validation split: the network gives NaN for 1 of 64 .*Cure: .*inputs"
+        ):
             laconic.compress(_mlp(), train, [(bad, y)], SparseVD(), fit=self.fit)
 
     def test_resuming_with_another_network_is_refused(self, tmp_path: Path) -> None:
@@ -196,22 +205,18 @@ class TestCompress:
         notes = json.loads((tmp_path / "record.json").read_text())["notes"]
         assert notes == small.facts["notes"]
         assert [line for line in stream.getvalue().splitlines() if "Cure" in line] == notes
-        warm_up, hold, frozen = notes
+        frozen, warm_up, hold = notes
         assert "ends after 2 epochs, before the KL's warm-up does (epoch 5)" in warm_up
         assert "no pruned weight is ever held (hold_from=3)" in hold
         assert "2 parameters are frozen (requires_grad is False; the first is 'fc2.weight')" in frozen
 
-    def test_other_losses_take_other_labels(self) -> None:
-        """Under a loss of the user's own, labels need not be class indices."""
-
-        def soft(out: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(out, y)
-
+    def test_labels_may_be_class_probabilities(self) -> None:
         train, validate = ([(x, F.one_hot(y, 10).float()) for x, y in batches] for batches in _batches())
-        small = laconic.compress(_mlp(), train, validate, MagnitudePruning(0.5), fit=self.fit, loss=soft)
-        assert 0 <= small.facts["validation_error"] <= 1
-        with pytest.raises(InputError, match="class indices"):
-            check_start(_mlp(), train)
+        method = MagnitudePruning(0.5)
+        small = laconic.compress(_mlp(), train, validate, method, fit=self.fit)
+        hard = laconic.compress(_mlp(), *_batches(), method, fit=self.fit)
+        assert small.facts["original_validation_metric"] == hard.facts["original_validation_metric"]
+        assert small.facts["original_validation_nll"] == pytest.approx(hard.facts["original_validation_nll"])
 
 
 class OnAGPU(nn.Linear):
@@ -222,9 +227,10 @@ class OnAGPU(nn.Linear):
 
 
 def test_a_network_on_a_gpu_is_trained_there() -> None:
-    fit = FitConfig(epochs=3)
-    assert _where_it_is(OnAGPU(2, 2), fit) == FitConfig(epochs=3, accelerator="cuda")
-    assert _where_it_is(nn.Linear(2, 2), fit) is fit
+    stages = (Stage(SparseVD(), FitConfig(epochs=3)), Stage(VNQ(), FitConfig(epochs=4)))
+    there = on_device_of(OnAGPU(2, 2), stages)
+    assert [s.fit for s in there] == [FitConfig(epochs=n, accelerator="cuda") for n in (3, 4)]
+    assert on_device_of(nn.Linear(2, 2), stages) is stages
 
 
 @pytest.mark.parametrize(
@@ -236,20 +242,16 @@ def test_a_network_on_a_gpu_is_trained_there() -> None:
         (SparseVD(hold_from=5.0), 5, 1),
         (SparseVD(hold_from=5.0), 6, 0),
         (SparseVD(warm_up=WarmUp(0.0, 9.0), hold_from=8.0), 8, 2),
-        (MagnitudePruning(), 1, 0),
+        (MagnitudePruning(epochs=10.0, end=0.75), 7, 1),
+        (MagnitudePruning(epochs=10.0, end=0.75), 8, 0),
+        (TaylorPruning(epochs=10.0, end=0.75), 7, 1),
+        (TaylorPruning(epochs=10.0, end=0.75), 8, 0),
     ],
 )
 def test_a_schedule_is_unfinished_when_training_ends_before_it(
     method: Method, epochs: int, count: int
 ) -> None:
-    assert len(unfinished(method, epochs)) == count
-
-
-def test_a_large_loss_is_told_although_nobody_set_a_target() -> None:
-    small = Compressed(nn.Linear(1, 1), {}, {"validation_error": 0.5, "original_validation_error": 0.4})
-    assert (
-        "10.00 points of validation error were lost, and no target was given" in missed(Target(), small, 9)[0]
-    )
-    assert missed(Target(max_drop=20), small, 9) == ()
-    near = Compressed(nn.Linear(1, 1), {}, {"validation_error": 0.405, "original_validation_error": 0.4})
-    assert missed(Target(), near, 9) == ()
+    where = Context(100, NoiseSource(0), step=10 * epochs, terms=100 * epochs)
+    notes = method.unfinished(where)
+    assert len(notes) == count
+    assert all("Cure: " in note for note in notes)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.errors import DataError, InputError
+from laconic.tasks import Classification, Segmentation, as_task
 from laconic.train.evaluate import evaluate
 
 
@@ -16,8 +17,8 @@ def test_error_and_nll_are_those_of_the_whole_set_whatever_the_batches() -> None
     out = net(x)
     for cuts in ([50], [7, 43], [1] * 50):
         score = evaluate(net, list(zip(x.split(cuts), y.split(cuts), strict=True)))
-        assert score.examples == 50
-        assert score.error == pytest.approx(float((out.argmax(1) != y).float().mean()))
+        assert score.terms == 50
+        assert score.metric == pytest.approx(100 * float((out.argmax(1) != y).float().mean()))
         assert score.nll == pytest.approx(float(F.cross_entropy(out, y).detach()), rel=1e-5)
 
 
@@ -49,23 +50,38 @@ def test_dense_labels_count_one_by_one() -> None:
     x = torch.randn(5, 1, 4, 6, generator=generator)
     y = torch.randint(3, (5, 4, 6), generator=generator)
     out = net(x)
-    score = evaluate(net, [(x[:2], y[:2]), (x[2:], y[2:])])
-    assert score.examples == 5
-    assert score.error == pytest.approx(float((out.argmax(1) != y).float().mean()))
-    assert 0 < score.error < 1
+    task = Segmentation(metric_name="accuracy")
+    score = evaluate(net, [(x[:2], y[:2]), (x[2:], y[2:])], task)
+    assert score.terms == 5 * 4 * 6
+    assert score.metric == pytest.approx(100 * float((out.argmax(1) == y).float().mean()))
+    assert 0 < score.metric < 100
 
 
 def test_soft_labels_are_judged_by_their_largest() -> None:
-    def soft(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(out, y)
-
     net = nn.Linear(3, 3, bias=False)
     net.weight.data = torch.eye(3)
     x = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
     y = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.9, 0.1]])
-    assert evaluate(net, [(x, y)], soft).error == 0.5
+    assert evaluate(net, [(x, y)]).metric == 50.0
 
 
 def test_labels_of_a_shape_that_says_nothing_are_refused() -> None:
-    with pytest.raises(InputError, match=r"\(3, 1\) do not fit outputs of shape \(3, 2\)\. Cure: .*\(3,\)"):
-        evaluate(nn.Linear(2, 2), [(torch.zeros(3, 2), torch.zeros(3, 1))], lambda out, y: out.sum())
+    with pytest.raises(InputError, match=r"outputs are \(3, 2\) and targets \(3, 1\).*axis 1.*Cure"):
+        evaluate(nn.Linear(2, 2), [(torch.zeros(3, 2), torch.zeros(3, 1))])
+
+
+def test_a_plain_loss_is_its_own_metric() -> None:
+    net, (x, y) = nn.Linear(2, 1), torch.randn(2, 10, 2, generator=torch.Generator().manual_seed(2))
+    y = y[:, :1]
+    score = evaluate(net, [(x[:3], y[:3]), (x[3:], y[3:])], as_task(F.mse_loss))
+    assert score.metric == pytest.approx(float(F.mse_loss(net(x), y).detach()), rel=1e-5)
+
+
+def test_ignored_labels_are_no_terms() -> None:
+    net = nn.Linear(2, 2, bias=False)
+    net.weight.data = torch.eye(2)
+    x, y = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 7])
+    score = evaluate(net, [(x, y)], Classification(ignore=7))
+    assert (score.metric, score.terms) == (50.0, 2)
+    with pytest.raises(DataError, match=r"every label is ignored.*Cure"):
+        evaluate(net, [(x, torch.full((3,), 7))], Classification(ignore=7))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -26,8 +27,10 @@ from laconic.bayes.objective import WarmUp
 from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError, NonFiniteError, RunFolderError
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
+from laconic.tasks import Batch, Classification
 from laconic.train.checkpoint import load_checkpoint
-from laconic.train.fit import FitConfig, Hooks, fit, lr_factor
+from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.optimizers import SGD, Adam, LinearDecay, OptimizerFactory, ScheduleFactory
 from laconic.zoo import DigitsCNN
 from tests.helpers.method_suite import assert_same_state, digits
 
@@ -143,8 +146,12 @@ def test_so_does_one_with_a_sampler_or_an_augmentation(loader: Callable[[], Any]
     _check_interrupted(None, loader, tmp_path)
 
 
-def _check_interrupted(method: Method | None, loader: Callable[[], Any], tmp_path: Path) -> None:
-    config = FitConfig(epochs=EPOCHS, lr=0.01, seed=2)
+def _check_interrupted(
+    method: Method | None,
+    loader: Callable[[], Any],
+    tmp_path: Path,
+    config: FitConfig = FitConfig(epochs=EPOCHS, lr=0.01, seed=2),  # noqa: B008 - frozen
+) -> None:
     net, hooks = _network(method)
     fit(net, loader(), config, hooks)
     for last in range(EPOCHS):
@@ -210,40 +217,42 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         RunFolderError, match=r"c\.pt does not fit this Sequential: .*1\.weight.*Cure: resume with"
     ):
         fit(other, _loader(), config, Hooks.plain(other), checkpoint=path)
-    groups = Hooks(lambda lr: [{"params": list(net.head.parameters()), "lr": lr}])  # type: ignore[union-attr]
+    groups = _some_of(net, lambda lr: [{"params": list(net.head.parameters()), "lr": lr}])  # type: ignore[union-attr]
     with pytest.raises(RunFolderError, match=r"c\.pt does not fit this Noisy: .*Cure"):
         fit(net, _loader(), config, groups, checkpoint=path)
 
 
-def test_the_learning_rate_is_flat_then_linear() -> None:
-    assert [lr_factor(p, 0.25) for p in (0.0, 0.2, 0.25, 0.625, 1.0)] == [1.0, 1.0, 1.0, 0.5, 0.0]
-    assert [lr_factor(p, 1.0) for p in (0.0, 0.99)] == [1.0, 1.0]
-    assert lr_factor(0.5, 0.0) == 0.5
+def _some_of(net: nn.Module, groups: Callable[[float], list[dict[str, Any]]]) -> Hooks:
+    """Plain training of these parameter groups."""
+    return Hooks(groups, Hooks.plain(net).objective)
 
 
-def test_each_group_keeps_its_ratio_along_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_group_keeps_its_ratio_along_the_schedule() -> None:
     seen: list[list[float]] = []
-    original = torch.optim.Adam.step
 
-    def spy(self: torch.optim.Adam, *args: object) -> object:
-        seen.append([group["lr"] for group in self.param_groups])
-        return original(self, *args)  # type: ignore[arg-type]
+    class Watched(torch.optim.Adam):
+        def step(self, *args: Any) -> Any:
+            seen.append([group["lr"] for group in self.param_groups])
+            return super().step(*args)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", spy)
     net, _ = _network(None)
     groups = [{"params": [net.head.weight], "lr": 0.1}, {"params": [net.head.bias], "lr": 0.2}]  # type: ignore[union-attr]
     x, y = digits()
     batches = [(x[:32], y[:32]), (x[32:64], y[32:64])]
-    fit(net, batches, FitConfig(epochs=2, flat=0.5), Hooks(lambda lr: groups))
+    fit(net, batches, FitConfig(epochs=2, optimizer=Watched), _some_of(net, lambda lr: groups))
     assert [first for first, _ in seen] == pytest.approx([0.1, 0.1, 0.1, 0.05])
     assert [second for _, second in seen] == pytest.approx([0.2, 0.2, 0.2, 0.1])
 
 
-def test_the_penalty_is_added_and_the_mean_loss_weighs_examples() -> None:
+def test_the_mean_objective_weighs_batches_by_their_terms() -> None:
     x, y = digits()
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     losses: list[float] = []
-    hooks = Hooks(lambda lr: [{"params": list(net.parameters()), "lr": 0.0}], lambda: torch.tensor(3.0))
+
+    def objective(batch: Batch, outputs: Any) -> Tensor:
+        return F.cross_entropy(outputs, batch.target) + 3.0
+
+    hooks = Hooks(lambda lr: [{"params": list(net.parameters()), "lr": 0.0}], objective)
     fit(
         net,
         [(x[:30], y[:30]), (x[30:40], y[30:40])],
@@ -271,7 +280,7 @@ def test_labels_that_the_network_cannot_have_are_refused(label: int, bad: int) -
 def test_labels_that_are_no_indices_are_refused() -> None:
     x, _ = digits()
     net = _tiny()
-    with pytest.raises(InputError, match=r"class indices.*float32"):
+    with pytest.raises(InputError, match=r"labels on axis 0 alone must be integers, and are float\. Cure"):
         fit(net, [(x[:8], torch.zeros(8))], FitConfig(epochs=1), Hooks.plain(net))
 
 
@@ -304,14 +313,14 @@ def test_a_nan_stops_training_and_names_the_layer() -> None:
         with torch.no_grad():
             net.conv2.weight[0, 0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
 
-    broken = Hooks(hooks.param_groups, hooks.penalty, poison)
+    broken = Hooks(hooks.param_groups, hooks.objective, poison)
     with pytest.raises(NonFiniteError, match=r"loss is nan at step 1: .*conv2.*Cure"):
         fit(net, batches, FitConfig(epochs=1), broken)
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for bad in ({"epochs": 0}, {"lr": 0.0}, {"flat": 1.5}):
-        with pytest.raises(InputError, match="need epochs >= 1, lr > 0, 0 <= flat <= 1"):
+    for bad in ({"epochs": 0}, {"lr": 0.0}, {"lr": math.inf}):
+        with pytest.raises(InputError, match="need epochs >= 1 and lr > 0"):
             FitConfig(**bad)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="one of auto, cpu, .*got 'banana'"):
         FitConfig(accelerator="banana")
@@ -320,31 +329,36 @@ def test_settings_that_cannot_be_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "build"),
+    ("optimizer", "build"),
     [
-        ({}, lambda p: torch.optim.Adam(p, lr=0.05)),
-        ({"weight_decay": 0.1}, lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1)),
+        (Adam(), lambda p: torch.optim.Adam(p, lr=0.05)),
+        (Adam(weight_decay=0.1), lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1)),
         (
-            {"optimizer": "sgd", "weight_decay": 0.1},
+            SGD(weight_decay=0.1),
             lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
         ),
-        ({"optimizer": "sgd", "momentum": 0.0}, lambda p: torch.optim.SGD(p, lr=0.05)),
+        (SGD(momentum=0.0), lambda p: torch.optim.SGD(p, lr=0.05)),
+        (torch.optim.RMSprop, lambda p: torch.optim.RMSprop(p, lr=0.05)),
+        (
+            functools.partial(torch.optim.AdamW, betas=(0.8, 0.9)),
+            lambda p: torch.optim.AdamW(p, lr=0.05, betas=(0.8, 0.9)),
+        ),
     ],
 )
-def test_optimizers_are_torchs_own(options: dict[str, Any], build: Callable[[Any], Any]) -> None:
+def test_optimizers_are_torchs_own(optimizer: OptimizerFactory, build: Callable[[Any], Any]) -> None:
     """The same weights as a loop by hand: rising for a quarter, flat to a half, falling to the end."""
     x, y = digits()
     x = x[:64].flatten(1)
     net, twin = nn.Linear(64, 10), nn.Linear(64, 10)
     twin.load_state_dict(net.state_dict())
-    config = FitConfig(8, lr=0.05, flat=0.5, warmup=0.25, **options)
+    config = FitConfig(8, lr=0.05, optimizer=optimizer, schedule=LinearDecay(0.5, 0.25))
     fit(net, [(x, y[:64])], config, Hooks.plain(net))
-    optimizer = build(twin.parameters())
+    twins = build(twin.parameters())
     for factor in (0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25):
-        optimizer.param_groups[0]["lr"] = 0.05 * factor
-        optimizer.zero_grad()
+        twins.param_groups[0]["lr"] = 0.05 * factor
+        twins.zero_grad()
         F.cross_entropy(twin(x), y[:64]).backward()
-        optimizer.step()
+        twins.step()
     assert torch.allclose(net.weight, twin.weight, rtol=1e-5, atol=1e-7)
 
 
@@ -361,11 +375,9 @@ def test_bfloat16_computes_in_16_bits_and_keeps_32() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"optimizer": "lbfgs"}, "optimizer must be one of adam, sgd, got 'lbfgs'"),
+        ({"optimizer": "lbfgs"}, "optimizer must be a function, got 'lbfgs'. Cure: torch.optim.Adam"),
+        ({"schedule": None}, "schedule must be a function, got None"),
         ({"precision": "float8"}, "precision must be one of float32, bfloat16, got 'float8'"),
-        ({"momentum": 1.0}, "momentum < 1"),
-        ({"weight_decay": -1.0}, "weight_decay >= 0"),
-        ({"warmup": 1.0}, "warmup < 1"),
     ],
 )
 def test_settings_that_cannot_be(options: dict[str, Any], said: str) -> None:
@@ -383,7 +395,73 @@ def test_an_accelerator_that_is_not_here_is_named() -> None:
         fit(net, [], FitConfig(accelerator="cuda"), Hooks.plain(net))
 
 
-@pytest.mark.parametrize("field", ["lr", "weight_decay"])
-def test_infinite_settings_are_refused(field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        FitConfig(**{field: math.inf})
+# --- schedules and optimisers of torch's own kind ---------------------------------------------------
+
+
+def _one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+
+
+SCHEDULES: dict[str, tuple[OptimizerFactory, ScheduleFactory]] = {
+    "one cycle": (torch.optim.Adam, _one_cycle),
+    "cosine": (torch.optim.RMSprop, torch.optim.lr_scheduler.CosineAnnealingLR),
+    "sequential": (
+        torch.optim.NAdam,
+        lambda optimizer, steps: torch.optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [
+                torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=3),
+                torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+            ],
+            [3],
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("made", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_torchs_own_are_used_as_by_hand(made: tuple[OptimizerFactory, ScheduleFactory]) -> None:
+    x, y = digits()
+    batches = [(x[k : k + 32].flatten(1), y[k : k + 32]) for k in (0, 32)]
+    net, twin = nn.Linear(64, 10), nn.Linear(64, 10)
+    twin.load_state_dict(net.state_dict())
+    fit(net, batches, FitConfig(3, 0.01, *made), Hooks.plain(net))
+    optimizer = made[0]([{"params": list(twin.parameters()), "lr": 0.01}])
+    schedule = made[1](optimizer, 6)
+    for _ in range(3):
+        for inputs, labels in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(twin(inputs), labels).backward()
+            optimizer.step()
+            schedule.step()
+    assert torch.allclose(net.weight, twin.weight, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("made", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_an_interrupted_run_goes_on_with_torchs_own_to_the_same_bits(
+    made: tuple[OptimizerFactory, ScheduleFactory], tmp_path: Path
+) -> None:
+    _check_interrupted(METHODS["magnitude"], _loader, tmp_path, FitConfig(EPOCHS, 0.01, *made, seed=2))
+
+
+def test_frozen_batch_norm_stays_in_evaluation_mode() -> None:
+    net, hooks = _network(None)
+    net.bn.requires_grad_(False)  # type: ignore[union-attr]
+    before = net.bn.running_mean.clone()  # type: ignore[union-attr, operator]
+    fit(net, _loader(), FitConfig(epochs=1), hooks)
+    assert torch.equal(net.bn.running_mean, before)  # type: ignore[union-attr, arg-type]
+    assert not net.bn.training and net.drop.training  # type: ignore[union-attr]
+
+
+def test_batch_norm_that_is_trained_follows_the_data() -> None:
+    net, hooks = _network(None)
+    fit(net, _loader(), FitConfig(epochs=1), hooks)
+    assert net.bn.running_mean.any()  # type: ignore[union-attr, operator]
+
+
+def test_a_batch_whose_labels_are_all_ignored_is_refused() -> None:
+    net, (x, y) = _tiny(), digits()
+    task = Classification(ignore=-1)
+    batches = [(x[:8], y[:8]), (x[8:16], torch.full((8,), -1))]
+    with pytest.raises(DataError, match=r"a batch has no likelihood term: all of its labels.*Cure"):
+        fit(net, batches, FitConfig(epochs=1), Hooks.plain(net, task), task=task)

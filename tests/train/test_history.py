@@ -18,7 +18,7 @@ X, Y = torch.eye(4).repeat(8, 1), torch.arange(4).repeat(8)
 
 
 def scored(net: nn.Module) -> Score:
-    return Score(0.25, 1.5, 4)
+    return Score(25.0, 1.5, 4)
 
 
 def test_a_compression_writes_a_row_an_epoch(tmp_path) -> None:
@@ -27,7 +27,7 @@ def test_a_compression_writes_a_row_an_epoch(tmp_path) -> None:
     )
     rows = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert all(0 <= row["validation_error"] <= 1 and row["validation_nll"] > 0 for row in rows)
+    assert all(0 <= row["validation_metric"] <= 100 and row["validation_nll"] > 0 for row in rows)
     assert all(sum(row["snr_counts"]) == 16 and 0 <= row["weights_left"]["weight"] <= 16 for row in rows)
 
 
@@ -51,7 +51,7 @@ def test_a_resumed_run_keeps_the_rows_before_it(tmp_path) -> None:
         rows = read_history(folder)
     assert [(row.epoch, row.loss) for row in rows] == [(1, 0.5), (2, 0.5), (3, 0.75)]
     assert isinstance(rows[0], EpochRow)
-    assert rows[0].validation_error == 0.25
+    assert rows[0].validation_metric == 25.0
 
 
 def test_the_histogram_puts_a_ratio_of_ten_into_the_bin_of_ten() -> None:

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import laconic
 from laconic.errors import RunFolderError
-from laconic.methods import MagnitudePruning
+from laconic.methods import MagnitudePruning, SparseVD
 from laconic.methods.contract import Target
 from laconic.records import RunRecord
-from laconic.train.compress import Job, count_examples, missed, write_results
+from laconic.tasks import Classification, SequenceLabelling
 from laconic.train.fit import FitConfig
+from laconic.train.job import Job, Stage
 from laconic.train.record import from_json, to_json, versions
+from laconic.train.results import missed, write_results
 from laconic.train.run_folder import open_run
+from laconic.train.start import count_terms
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
 
@@ -26,7 +30,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Path]:
     small = laconic.convert(laconic.prepare(DigitsMLP(), method, digits()[0][:2], data_size=100))
     with open_run(root, {}) as folder:
         return write_results(
-            small, Job(method, fit=FitConfig(epochs=3), seed=5), folder, {"test_nll": 0.25}
+            small, Job((Stage(method, FitConfig(epochs=3)),), seed=5), folder, {"test_nll": 0.25}
         ), root
 
 
@@ -43,9 +47,12 @@ def test_a_record_says_what_was_done_and_with_what(record: tuple[RunRecord, Path
     assert written.file_bytes == (root / "model.lac").stat().st_size
     assert written.bytes_before == 4 * 4810
     assert written.seed == 5
-    assert written.settings["method"] == "MagnitudePruning"
-    assert written.settings["method_settings"]["sparsity"] == 0.9
-    assert written.settings["fit"]["epochs"] == 3
+    (stage,) = written.settings["stages"]
+    assert stage["method"] == "MagnitudePruning"
+    assert stage["method_settings"]["sparsity"] == 0.9
+    assert stage["fit"]["epochs"] == 3
+    assert stage["fit"]["optimizer"] == {"kind": "Adam", "weight_decay": 0.0}
+    assert written.settings["task"]["name"] == "Classification"
     assert written.metrics["test_nll"] == 0.25
     assert {"python", "torch", "numpy", "onnxruntime", "laconic"} <= set(versions()) == set(written.versions)
     layers = {row.name: row for row in written.layers}
@@ -64,15 +71,46 @@ def test_what_is_no_record_is_refused(record: tuple[RunRecord, Path]) -> None:
             from_json(bad)
 
 
-def test_a_missed_target_is_told(record: tuple[RunRecord, Path]) -> None:
+def test_a_missed_target_is_told() -> None:
     small = laconic.methods.Compressed(
-        torch.nn.Linear(1, 1), {}, {"validation_error": 0.025, "original_validation_error": 0.020}
+        torch.nn.Linear(1, 1), {}, {"validation_metric": 2.5, "original_validation_metric": 2.0}
     )
-    assert missed(Target(max_bytes=100, max_drop=0.5), small, 100) == ()
-    (note,) = missed(Target(max_bytes=99), small, 100)
-    assert "100 bytes, 99 were asked for" in note
-    (note,) = missed(Target(max_drop=0.4), small, 100)
-    assert "0.50 points of validation error were lost, 0.4 were allowed" in note
+    method = SparseVD()
+
+    def told(target: Target) -> tuple[str, ...]:
+        return missed(Job((Stage(method),), target), small, 100)
+
+    assert told(Target(max_bytes=100, max_drop=0.5)) == ()
+    (note,) = told(Target(max_bytes=99))
+    assert "100 bytes, 99 were asked for. Cure: a higher kl_weight" in note
+    (note,) = told(Target(max_drop=0.4))
+    assert "the validation error went from 2.00 % to 2.50 %; a loss of 0.40 % was allowed" in note
+    assert "Cure: a lower kl_weight" in note
+
+
+def test_a_large_loss_is_told_although_nobody_set_a_target() -> None:
+    def told(after: float, target: Target = Target()) -> tuple[str, ...]:  # noqa: B008 - frozen
+        facts = {"validation_metric": after, "original_validation_metric": 40.0}
+        small = laconic.methods.Compressed(torch.nn.Linear(1, 1), {}, facts)
+        return missed(Job((Stage(SparseVD()),), target), small, 9)
+
+    (note,) = told(50.0)
+    assert "the validation error went from 40.00 % to 50.00 %, and no target was given" in note
+    assert told(50.0, Target(max_drop=20)) == ()
+    assert told(40.5) == ()
+
+
+def count_examples(loader: Any) -> int:
+    return count_terms(loader, Classification())
+
+
+def test_tokens_and_labels_that_count_are_counted_by_a_pass() -> None:
+    x, y = torch.zeros(5, 4, dtype=torch.int64), torch.zeros(5, 4, dtype=torch.int64)
+    y[0, 2:] = -100
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=2)
+    assert count_terms(loader, SequenceLabelling()) == 18
+    few = [(torch.zeros(3, 1), torch.tensor([0, 9, 9]))]
+    assert count_terms(few, Classification(ignore=9)) == 1
 
 
 def test_examples_are_counted_without_a_pass_where_the_loader_knows() -> None:
@@ -85,7 +123,7 @@ def test_examples_are_counted_without_a_pass_where_the_loader_knows() -> None:
             raise AssertionError("no pass needed")
 
     data = torch.utils.data.TensorDataset(x, y)
-    assert count_examples(Knows()) == 77  # type: ignore[arg-type]
+    assert count_examples(Knows()) == 77
     assert count_examples(torch.utils.data.DataLoader(data, batch_size=5)) == len(x)
     assert count_examples([(x[:7], y[:7]), (x[:5], y[:5])]) == 12
 

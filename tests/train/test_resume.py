@@ -17,12 +17,13 @@ from laconic.errors import RunFolderError
 from laconic.methods import SparseVD
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.optimizers import SGD, Adam, OptimizerFactory
 
 DATA = [(torch.eye(4), torch.arange(4))]
 State = dict[str, Any]
 
 
-def run(path: Path, epochs: int = 2, optimizer: str = "adam") -> nn.Module:
+def run(path: Path, epochs: int = 2, optimizer: OptimizerFactory = Adam()) -> nn.Module:  # noqa: B008 - frozen
     """Train a small network under Sparse VD, from ``path`` if that is there."""
     torch.manual_seed(0)
     net = laconic.prepare(nn.Linear(4, 4), SparseVD(), torch.eye(4), data_size=4)
@@ -74,7 +75,7 @@ WRONG = {
     "moments that are text": (put(*MOMENT, value="none"), "optimiser's exp_avg is a "),
     "moments of another shape": (put(*MOMENT, value=torch.zeros(2)), r"optimiser's exp_avg is \(2,\)"),
     "a NaN rate": (put(*GROUP, "lr", value=math.nan), "optimiser has lr=nan"),
-    "a rate that is text": (put(*GROUP, "base_lr", value="high"), "optimiser has base_lr='high'"),
+    "a rate that is text": (put(*GROUP, "initial_lr", value="high"), "optimiser has initial_lr='high'"),
     "other flags": (put(*GROUP, "amsgrad", value="yes"), "optimiser has amsgrad='yes', not False"),
     "no such flag": (lambda s: s["optimizer"]["param_groups"][0].pop("betas"), "does not fit this"),
     "an optimiser that is a number": (put("optimizer", value=3), "does not fit this"),
@@ -97,8 +98,8 @@ def test_what_cannot_be_is_refused_by_name(
         run(path)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_what_a_run_wrote_is_taken(optimizer: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(), torch.optim.RMSprop], ids=["adam", "sgd", "torch"])
+def test_what_a_run_wrote_is_taken(optimizer: OptimizerFactory, tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     whole = run(tmp_path / "whole.pt", epochs=4, optimizer=optimizer)
 

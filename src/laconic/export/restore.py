@@ -20,6 +20,11 @@ from laconic.wrappers import unwrapped
 
 State = Mapping[str, torch.Tensor]
 
+_AS_SAVED = (
+    "build the module as it was saved (after a method that removes units or layers that is the module which "
+    "laconic.compress or convert returned, not the original), or run the file with laconic.runtime.load"
+)
+
 
 def restore(path: str | os.PathLike[str], into: nn.Module, strict: bool = True) -> nn.Module:
     """Fill a module's parameters and buffers from a .lac file, in place, and return it.
@@ -104,13 +109,13 @@ def _check_names(ours: set[str], state: State) -> None:
     if missing:
         raise RestoreError(
             f"the file has no tensor {missing[0]!r} of shape {tuple(state[missing[0]].shape)} "
-            f"({len(missing)} missing in all). Cure: build the module as it was saved, or strict=False"
+            f"({len(missing)} missing in all). Cure: {_AS_SAVED}, or strict=False"
         )
     extra = sorted(ours - set(state))
     if extra:
         raise RestoreError(
             f"the module has no tensor {extra[0]!r} ({len(extra)} too many in the file). "
-            "Cure: build the module as it was saved, or strict=False"
+            f"Cure: {_AS_SAVED}, or strict=False"
         )
 
 
@@ -126,7 +131,7 @@ def _check_one(name: str, values: AnyArray, tensor: torch.Tensor) -> None:
         kind = " (complex: one more dimension of 2 in a file)" if tensor.is_complex() else ""
         raise RestoreError(
             f"tensor {name!r} has shape {tuple(values.shape)} in the file and {tuple(tensor.shape)} in the "
-            f"module{kind}. Cure: build the module with the sizes it was saved with"
+            f"module{kind}. Cure: {_AS_SAVED}"
         )
     if np.issubdtype(values.dtype, np.floating) != (tensor.is_floating_point() or tensor.is_complex()):
         raise RestoreError(f"tensor {name!r} is {values.dtype} in the file and {tensor.dtype} in the module")

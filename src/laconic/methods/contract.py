@@ -41,6 +41,8 @@ class Context:
         batches: A function that returns an iterable over the training batches, each time anew; None where
             the user trains with a loop of their own and handed no batches in.
         previous: What the stage before this one made, in a job of several stages.
+        original: The plain network that the job began with; None where this is the first stage, which begins
+            with it.
     """
 
     data_size: int
@@ -53,6 +55,7 @@ class Context:
     task: Task = field(default_factory=Classification)
     batches: Callable[[], Iterable[Any]] | None = None
     previous: Compressed | None = None
+    original: nn.Module | None = None
 
     def __post_init__(self) -> None:
         check_data_size(self.data_size)
@@ -174,6 +177,8 @@ class Method(ABC):
     """Whether the method weighs the likelihood against a penalty in nats, so that the loss must be a
     likelihood.
     """
+    changes_architecture: ClassVar[bool] = False
+    """Whether ``convert`` returns other layers or sizes than the network has that it was given."""
     gentler: ClassVar[str] = "lower sparsity"
     """The setting that a user should change for a smaller loss of the metric, in words after "a"."""
     smaller: ClassVar[str] = "higher sparsity"

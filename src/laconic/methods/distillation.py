@@ -25,7 +25,7 @@ from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.methods.grid_choice import GridChoice, finish
 from laconic.methods.point import on_a_grid
-from laconic.networks import arguments, duplicate
+from laconic.networks import arguments, duplicate, with_tensors
 from laconic.tasks import Batch
 
 
@@ -38,6 +38,9 @@ class NoCompression(Method):
     """
 
     grid: GridChoice | None = None
+
+    gentler = "finer grid"
+    smaller = "coarser grid"
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy."""
@@ -56,13 +59,12 @@ class NoCompression(Method):
 class Distillation(Method):
     """A network learns from a teacher's outputs, not from the labels alone.
 
-    The teacher is put into evaluation mode and never trained. Where none is given, it is the network that
-    the stage (or the job) starts with, before anything is removed from it.
+    The teacher is copied, put into evaluation mode and never trained. Where none is given, it is the network
+    that the job began with, before anything was removed from it.
 
     Args:
         method: What else is done to the network; by default nothing.
-        teacher: The network to learn from, which takes the same inputs; None: the network itself before
-            training.
+        teacher: The network to learn from, which takes the same inputs; None: the job's original network.
         temperature: By what the logits are divided, T.
         weight: The teacher's share of the loss, w, in (0, 1].
 
@@ -88,11 +90,27 @@ class Distillation(Method):
         """As the method that rides along."""
         return self.method.in_nats
 
+    @property
+    def gentler(self) -> str:  # type: ignore[override]
+        """As the method that rides along."""
+        return self.method.gentler
+
+    @property
+    def smaller(self) -> str:  # type: ignore[override]
+        """As the method that rides along."""
+        return self.method.smaller
+
+    @property
+    def changes_architecture(self) -> bool:  # type: ignore[override]
+        """As the method that rides along."""
+        return self.method.changes_architecture
+
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """What the other method prepares, with the teacher beside it."""
         net = self.method.prepare(model, example, context)
         device = next(model.parameters()).device
-        teacher = duplicate(self.teacher if self.teacher is not None else model).to(device).eval()
+        original = model if context.original is None else context.original
+        teacher = duplicate(original if self.teacher is None else self.teacher).to(device).eval()
         for parameter in teacher.parameters():
             parameter.requires_grad_(False)
         net.__dict__[_TEACHER] = teacher  # no child module: its weights are no part of the network's state
@@ -106,7 +124,8 @@ class Distillation(Method):
         self, module: nn.Module, batch: Batch, outputs: Any, nll: Tensor, context: Context
     ) -> Tensor:
         """The loss on the labels and the divergence from the teacher, weighed, in place of the likelihood."""
-        args, kwargs = arguments(batch.inputs)
+        # The student's layout may not be the teacher's: one that flattens with .view takes only plain images.
+        args, kwargs = arguments(with_tensors(batch.inputs, torch.Tensor.contiguous))
         with torch.no_grad():
             said = module.__dict__[_TEACHER](*args, **kwargs)
         return self.method.objective(module, batch, outputs, self.loss(outputs, said, nll), context)

@@ -142,9 +142,9 @@ class SparseVD(Method):
             }
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
-        """A warm-up that is not at its end, and pruned weights that were never held."""
+        """A warm-up that is not at its end, and pruned weights that no step was trained without."""
         notes = warm_up_left(self.warm_up, context)
-        if self.hold_from is not None and not self._holding(context):
+        if self.hold_from is not None and context.epochs <= self.hold_from:
             notes = (
                 *notes,
                 (
@@ -166,7 +166,8 @@ class SparseVD(Method):
         stats = {name: q.stats(name) for name, q in posteriors_of(module).items() if name in masks}
         keeps = {n: keep_below(s, self.threshold) & masks[n] for n, s in stats.items()}
         for name, zero in context.removed.items():
-            keeps[name] &= ~zero
+            if name in keeps:
+                keeps[name] &= ~zero
         rest = rest_of(module, deterministic_of(module), policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)

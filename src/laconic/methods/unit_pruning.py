@@ -60,6 +60,10 @@ class UnitPruner(Method):
     every: int
     grid: GridChoice | None
 
+    changes_architecture = True
+    gentler = "larger macs"
+    smaller = "smaller macs"
+
     # --- what a method says -------------------------------------------------------------------------
 
     @abstractmethod

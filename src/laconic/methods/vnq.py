@@ -116,6 +116,7 @@ class VNQ(Method):
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Gaussian posteriors on all weights and one learned codebook scale per weight tensor."""
         check_kl_weight(self.kl_weight, context.data_size)
+        self._check_zeros(context)
         net = make_bayesian(
             model,
             example=example,
@@ -185,6 +186,15 @@ class VNQ(Method):
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         chosen = {"method": "vnq", "scales": scale_facts, "threshold": threshold}
         return finish(plain, tensors, {**facts, **chosen}, judge)
+
+    def _check_zeros(self, context: Context) -> None:
+        """Refuse a codebook that cannot hold what an earlier stage has removed."""
+        name = next(iter(context.removed), None)
+        if name is not None and 0.0 not in self.levels:
+            raise InputError(
+                f"the stage before has removed weights of {name!r}, but levels {self.levels} hold no zero. "
+                "Cure: a codebook with 0, as VNQ.ternary(), or this stage alone"
+            )
 
     def _decide(
         self,

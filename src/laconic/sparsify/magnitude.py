@@ -42,7 +42,7 @@ def keep_largest(weights: Mapping[str, FloatArray], sparsity: float, *, per_laye
     """
     if not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}")
-    if per_layer:
+    if per_layer or not weights:
         return {name: _keep_flat(np.abs(w).ravel(), sparsity).reshape(w.shape) for name, w in weights.items()}
     flat = np.concatenate([np.abs(w).ravel() for w in weights.values()])
     keep = _keep_flat(flat, sparsity)

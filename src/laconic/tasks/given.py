@@ -4,7 +4,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from laconic.errors import DataError, InputError
@@ -46,9 +46,9 @@ def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:
     >>> list(again()), list(again())
     ([1, 2], [1, 2])
     """
-    if iter(batches) is batches:
+    if isinstance(batches, Iterator):
         raise DataError(
-            f"the training batches are a {type(batches).__name__}, which can be read only once. "
+            f"the batches are a {type(batches).__name__}, which can be read only once. "
             "Cure: list(...) of it, or a torch DataLoader"
         )
     return lambda: batches

@@ -77,15 +77,17 @@ class Regression(Task):
         """Number of entries that are not NaN."""
         return int((target == target).sum())
 
-    def learnt(self, target: Any) -> Mapping[str, Tensor]:
+    def learnt(self, target: Any, outputs: Any = None) -> Mapping[str, Tensor]:
         """``{"log_noise": log s}``, a scalar; none where the noise is given.
 
-        It starts at the standard deviation of the targets, which is the noise around a network that knows
-        nothing but their mean. So the first residuals are about one s large, whatever the target's unit, and
-        neither the likelihood nor the KL outweighs the other from the start.
+        It starts at the root mean square of the network's residuals, or where its outputs are not known at
+        the standard deviation of the targets, which is the noise around a network that knows nothing but
+        their mean. So the first residuals are about one s large, whatever the target's unit and however good
+        the network is, and neither the likelihood nor the KL outweighs the other from the start.
 
         Args:
             target: The target of a training batch; None where there is none, and s then starts at 1.
+            outputs: The network's outputs for that batch, of the same shape; None where they are not known.
         """
         if self.noise != "learnt":
             return {}
@@ -93,12 +95,18 @@ class Regression(Task):
             import torch
 
             return {"log_noise": torch.zeros(())}
-        known = target.detach()[target == target].cpu().double()
-        std = float(known.std(correction=0)) if len(known) else 0.0
-        if not math.isfinite(std):
+        known = target == target
+        values = target.detach()[known].cpu().double()
+        scale = float(values.std(correction=0)) if len(values) else 0.0
+        if not math.isfinite(scale):
             raise DataError("a target is infinite. Cure: finite numbers, NaN where there is none")
-        # Targets that are all alike (a batch of one, say) tell nothing of the noise.
-        return {"log_noise": target.new_tensor(math.log(std) if std > 0 else 0.0, dtype=_float32())}
+        if outputs is not None:
+            _check(outputs, target)
+            residual = float((outputs.detach()[known].cpu().double() - values).square().mean().sqrt())
+            # Residuals that are all zero, or no numbers, tell nothing of the noise.
+            scale = residual if math.isfinite(residual) and residual > 0 else scale
+        # Targets that are all alike (a batch of one, say) tell nothing either.
+        return {"log_noise": target.new_tensor(math.log(scale) if scale > 0 else 0.0, dtype=_float32())}
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Gaussian negative log-likelihood, summed over the entries (see :meth:`laconic.tasks.Task.nll`).

@@ -186,11 +186,12 @@ class Task(ABC):
         it.
         """
 
-    def learnt(self, target: Any) -> Mapping[str, Tensor]:
+    def learnt(self, target: Any, outputs: Any = None) -> Mapping[str, Tensor]:
         """Initial values of the likelihood's own parameters, which are trained with the network; mostly none.
 
         Args:
             target: The target of a training batch; None where none is known.
+            outputs: What the network returns for that batch before it is trained; None where it is not known.
         """
         return {}
 
@@ -206,7 +207,7 @@ class Task(ABC):
             InputError: Shapes that do not fit, or a likelihood that is not one number.
             ScaleError: A loss that cannot be nats per term.
         """
-        nll = self.nll(outputs, target, **self.learnt(target))
+        nll = self.nll(outputs, target, **self.learnt(target, outputs))
         name = type(self).__name__
         if not hasattr(nll, "backward"):
             raise InputError(f"{name}.nll returned a {type(nll).__name__}, not a tensor")

@@ -17,8 +17,8 @@ from laconic import api
 from laconic.bayes.policy import Policy
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.modules import plain_network
-from laconic.prepared import likelihood_of, prepared
-from laconic.tasks import Classification, Loss, Task, as_task
+from laconic.prepared import likelihood_of, likelihood_start, prepared
+from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
@@ -130,13 +130,14 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
     show = progress or StepsProgress()
+    for batches in (train, validate):
+        reread(batches)
     model, folded = plain_network(model, "compress")
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
     size = data_size if data_size is not None else count_terms(train, job.task)
     check_size(size, train, job.task)
-    first = next(iter(train))
-    learnt = dict(job.task.learnt(job.task.split(first).target))
+    learnt = likelihood_start(model, job.task, next(iter(train), None))
     original = score_original(model, validate, job.task, learnt)
     show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
     notes = (*folded, *frozen(model, job.keep))
@@ -171,6 +172,7 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         keep=job.keep,
         batches=run.train,
         previous=previous,
+        original=None if previous is None else model,
     )
     for note in _unfinished(net, stage, steps):
         run.show.say(note)

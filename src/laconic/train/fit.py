@@ -24,7 +24,7 @@ from laconic.bayes.guard import check_loss
 from laconic.bayes.policy import NORMALISATIONS
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
-from laconic.prepared import prepared
+from laconic.prepared import counted, prepared
 from laconic.tasks import Batch, Classification, Task
 from laconic.train.checkpoint import save_checkpoint
 from laconic.train.layout import laid_out
@@ -133,17 +133,6 @@ class Hooks:
             state.state_dict,
             state.load_state_dict,
         )
-
-
-def counted(task: Task, batch: Batch) -> int:
-    """The number of likelihood terms of a batch; raises DataError where all labels are ignored."""
-    terms = task.terms(batch.target)
-    if terms < 1:
-        raise DataError(
-            "fit: a batch has no likelihood term: all of its labels are ignored, or it is empty. "
-            "Cure: leave such batches out"
-        )
-    return terms
 
 
 def fit(

@@ -65,10 +65,23 @@ class Job:
         if first.rewind_to is not None:
             raise InputError("the first stage has nothing to rewind to. Cure: rewind_to=None")
         for number, stage in enumerate(self.stages[1:], 2):
-            if stage.rewind_to is not None and stage.rewind_to > first.fit.epochs:
+            if stage.rewind_to is None:
+                continue
+            self._check_weights_stay(number)
+            if stage.rewind_to > first.fit.epochs:
                 raise InputError(
                     f"stage {number} rewinds to epoch {stage.rewind_to} of the first stage, which has "
                     f"{first.fit.epochs}. Cure: 0 to {first.fit.epochs}"
+                )
+
+    def _check_weights_stay(self, number: int) -> None:
+        """Refuse a stage that rewinds weights whose layers an earlier one has changed."""
+        for before in self.stages[: number - 1]:
+            if before.method.changes_architecture:
+                raise InputError(
+                    f"stage {number} rewinds to weights of the first stage, but "
+                    f"{type(before.method).__name__} before it removes units, so that they no longer fit. "
+                    "Cure: rewind_to=None, or a method that removes weights, not units, before it"
                 )
 
 

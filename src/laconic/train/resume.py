@@ -128,9 +128,20 @@ def _checked_schedule(own: Mapping[str, Any], found: Mapping[str, Any]) -> dict[
 
 def _check_setting(key: str, own: Any, found: Any) -> None:
     """A group's number stays a number of its type; what is no number is what this network has."""
-    number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (own, found))
-    if (number and not math.isfinite(found)) or (not number and found != own):
+    own_numbers, numbers = _numbers(own), _numbers(found)
+    if own_numbers is None or numbers is None or len(numbers) != len(own_numbers):
+        right = type(found) is type(own) and found == own
+    else:
+        right = all(math.isfinite(number) for number in numbers)
+    if not right:
         raise RunFolderError(f"its optimiser has {key}={found!r}, not {own!r}. Cure: {_DIVERGED}")
+
+
+def _numbers(value: Any) -> list[int | float] | None:
+    """A number, or several as Adam's betas (which some schedules move); None for anything else."""
+    several = value if isinstance(value, tuple | list) else [value]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in several)
+    return list(several) if numbers else None
 
 
 def _check_moment(key: str, value: Any, parameter: Tensor) -> None:

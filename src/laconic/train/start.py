@@ -15,6 +15,7 @@ from laconic.errors import DataError, InputError, ModelError, ScaleError, at
 from laconic.export.capture import shared_names
 from laconic.methods.contract import Score
 from laconic.networks import to_device, with_tensors
+from laconic.prepared import counted
 from laconic.tasks import Task
 from laconic.train.evaluate import as_arrays, evaluate
 from laconic.train.layout import plain, run
@@ -47,6 +48,7 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
     with at("compress: the first training batch"):
         batch = task.split(given)
+        counted(task, batch)
         example = _example(model, batch.inputs, task.batch_axis)
         device = next(model.parameters()).device
         inputs = to_device(batch.inputs, device)

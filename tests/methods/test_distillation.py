@@ -1,0 +1,134 @@
+"""Distillation: the loss by hand, the teacher untouched, a student that learns from it alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import laconic
+from laconic.errors import InputError
+from laconic.methods import Distillation, MagnitudePruning, SparseVD
+from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.job import Stage
+from tests.helpers.method_suite import digits
+
+
+def logits(seed):
+    return torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_loss_by_hand():
+    student, teacher, labels = logits(0), logits(1), torch.tensor([0, 3, 1, 1, 2])
+    distillation = Distillation(temperature=3.0, weight=0.7)
+    got = distillation.loss(student, teacher, F.cross_entropy(student, labels))
+    p, q = (torch.softmax(z / 3.0, 1) for z in (teacher, student))
+    divergence = (p * (p.log() - q.log())).sum(1).mean()
+    by_label = -torch.softmax(student, 1)[torch.arange(5), labels].log().mean()
+    assert float(got) == pytest.approx(float(0.3 * by_label + 0.7 * 9.0 * divergence), rel=1e-6)
+
+
+def test_at_a_high_temperature_logits_are_matched():
+    """Section 2.1: for large T the gradient is that of half the squared difference of centred logits."""
+    student, teacher = logits(0).requires_grad_(), logits(1)
+    Distillation(temperature=1e3, weight=1.0).loss(student, teacher, student.sum()).backward()
+    z, v = (x.detach() - x.detach().mean(1, keepdim=True) for x in (student, teacher))
+    assert student.grad is not None
+    assert torch.allclose(student.grad, (z - v) / (4 * 5), rtol=1e-2, atol=2e-4)
+
+
+def test_a_student_learns_what_the_labels_do_not_say():
+    """Labels are all wrong, the teacher is right: with weight 1 only the teacher counts."""
+    x, y = digits()
+    x = x.flatten(1)
+    teacher = nn.Linear(64, 10)
+    fit(teacher, [(x, y)], FitConfig(60, lr=0.02), Hooks.plain(teacher))
+    teacher.train()  # a teacher must not be seen in training mode, nor be trained
+    teacher.zero_grad()
+    before = copy.deepcopy(teacher.state_dict())
+    torch.manual_seed(3)
+    student = nn.Linear(64, 10)
+    wrong = (y + 1) % 10
+    method = Distillation(teacher=teacher, weight=1.0)
+    small = laconic.compress(student, [(x, wrong)], [(x, wrong)], method, fit=FitConfig(60, lr=0.02))
+    learnt = small.module(x).argmax(1)
+    assert (learnt == teacher.eval()(x).argmax(1)).float().mean() > 0.9
+    assert (learnt == wrong).float().mean() < 0.2
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_bad_settings_and_a_teacher_of_other_classes():
+    for bad in ({"temperature": 0.0}, {"temperature": float("nan")}, {"weight": 0.0}, {"weight": 1.5}):
+        with pytest.raises(InputError, match=r"temperature > 0 and 0 < weight <= 1"):
+            Distillation(**bad)
+    with pytest.raises(InputError, match=r"teacher returns shape \(5, 3\), the student \(5, 4\).*classes"):
+        Distillation().loss(logits(0), logits(1)[:, :3], torch.tensor(0.0))
+
+
+class Noisy(nn.Module):
+    """Dropout: a teacher in training mode would answer otherwise each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.layer = nn.Dropout(0.5), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(self.drop(x.flatten(1)))
+
+
+def test_the_teacher_is_the_network_itself_before_training_in_evaluation_mode():
+    x, y = digits()
+    torch.manual_seed(1)
+    model = Noisy()
+    said = model.eval()(x).detach()
+    model.train()
+    net = laconic.prepare(model, Distillation(weight=1.0, temperature=2.0), x[:2], data_size=192)
+    assert "teacher" not in "".join(net.state_dict())  # its weights are no part of the student's
+    with torch.no_grad():
+        net.layer.weight.mul_(0.5)
+    got = laconic.objective(net.eval(), (x, y))
+    p, q = (torch.softmax(z / 2.0, 1) for z in (said, net(x)))
+    assert got.item() == pytest.approx(4 * (p * (p / q).log()).sum(1).mean().item(), rel=1e-4)
+
+
+def test_another_method_rides_along():
+    x, y = digits()
+    method = Distillation(MagnitudePruning(0.75, every=1), weight=0.5)
+    small = laconic.compress(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), [(x, y)], [(x, y)], method)
+    assert small.tensors["1.weight"].nonzeros() <= 160
+    assert small.facts["teacher_weight"] == 0.5
+
+
+def test_its_penalty_stands_beside_the_divergence():
+    x, y = digits()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    vd = SparseVD(warm_up=laconic.bayes.objective.WarmUp(0.0, 0.0))
+    net = laconic.prepare(model, Distillation(vd), x[:2], data_size=192).eval()
+    alone = laconic.prepare(model, vd, x[:2], data_size=192)
+    nll = F.cross_entropy(model(x), y)  # in evaluation mode the student still agrees with the teacher
+    wanted = 0.1 * nll + laconic.penalty(alone)
+    assert laconic.objective(net, (x, y)).item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def test_in_a_later_stage_the_teacher_is_what_that_stage_starts_with():
+    """What the first stage made: at the start of the second the divergence is zero."""
+    x, y = digits()
+    losses = []
+    stages = [
+        Stage(MagnitudePruning(0.5, every=1), FitConfig(epochs=2)),
+        Stage(Distillation(weight=1.0), FitConfig(epochs=1)),
+    ]
+
+    class Watch(laconic.train.progress.SilentProgress):
+        def task(self, label, total, done=0):
+            from contextlib import nullcontext
+
+            return nullcontext(lambda text: losses.append((label, text)))
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    laconic.compress(model, [(x, y)], [(x, y)], stages, progress=Watch())
+    assert [text for label, text in losses if "stage 2" in label] == ["loss 0.0000"]
