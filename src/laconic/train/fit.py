@@ -26,6 +26,7 @@ from laconic.train.checkpoint import save_checkpoint
 from laconic.train.distill import Distillation
 from laconic.train.evaluate import Loss, check_labels
 from laconic.train.layout import laid_out
+from laconic.train.optimizer import adam, sgd
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise, seeded
 from laconic.train.resume import resumed
@@ -143,7 +144,7 @@ def fit(
     """
     fabric = _fabric(config)
     fabric.launch()
-    optimizer = _optimizer(_with_base_lr(hooks.param_groups(config.lr)), config)
+    optimizer = _optimizer(_with_base_lr(hooks.param_groups(config.lr)), config, fabric.device)
     first = resumed(checkpoint, net, optimizer, hooks.set_state, config.epochs) if checkpoint else 0
     model, wrapped = fabric.setup(net, optimizer)
     if distil is not None:
@@ -247,15 +248,12 @@ def _objective(
     return value if hooks.penalty is None else value + hooks.penalty()
 
 
-def _optimizer(groups: list[dict[str, Any]], config: FitConfig) -> torch.optim.Optimizer:
-    decay = config.weight_decay
+def _optimizer(
+    groups: list[dict[str, Any]], config: FitConfig, device: torch.device
+) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
-        kind = torch.optim.AdamW if decay else torch.optim.Adam
-        return kind(groups, lr=config.lr, weight_decay=decay)
-    nesterov = config.momentum > 0
-    return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, weight_decay=decay
-    )
+        return adam(groups, config.lr, config.weight_decay, device)
+    return sgd(groups, config.lr, config.momentum, config.weight_decay)
 
 
 def _with_base_lr(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
