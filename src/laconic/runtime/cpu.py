@@ -5,15 +5,14 @@ from __future__ import annotations
 import platform
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 
 def processor() -> str:
     """The processor's model, as the system tells it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

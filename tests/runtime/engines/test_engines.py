@@ -173,7 +173,7 @@ def _prefer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         choice, "fastest_calls", lambda calls: {name: 1e-6 if name == way else 1e-3 for name in calls}
     )
     monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
-    cache.cache_file().unlink(missing_ok=True)
+    Path(cache.cache_file()).unlink(missing_ok=True)
 
 
 @pytest.mark.skipif(native.two_bit_extension() is None, reason="installed without a compiler")
@@ -270,9 +270,9 @@ def test_the_choice_is_the_fastest_and_says_why(monkeypatch: pytest.MonkeyPatch)
         str(third) == f"fc2.weight 10x40, {100 * third.zeros:.0f} % zeros: dense (small: under 2000 weights)"
     )
     monkeypatch.setattr(choice, "cut_seconds", lambda: 35e-6)
-    cache.cache_file().unlink()
+    Path(cache.cache_file()).unlink()
     assert Network.from_packed(perceptron(), 1).layers[0].way == "4-bit"  # two sessions more cost too much
-    cache.cache_file().unlink()
+    Path(cache.cache_file()).unlink()
     times.update({"sparse": 95e-6, "4-bit": 98e-6})
     monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
     assert Network.from_packed(perceptron(), 1).layers[0].way == "dense"  # within noise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -195,7 +194,7 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "rank": {"row": block.row[:, None]},
     }
     for name, change in changes.items():
-        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+        yield name, form._replace(blocks=(block._replace(**change),))  # type: ignore[arg-type]
     form = compact(ternary(10, 30, 0.9))
     (block,) = form.blocks
     assert block.form == "coded"
@@ -204,7 +203,7 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "column": {"cols": 20},
         "no bits": {"bits": 0},
     }.items():
-        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+        yield name, form._replace(blocks=(block._replace(**change),))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "form"), list(damaged()))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from laconic.files import read_file, user_cache, write_text
 from laconic.runtime.cpu import processor
@@ -16,17 +14,16 @@ MOST_BYTES = 2**22
 FORM = 1
 
 
-def cache_file() -> Path | None:
+def cache_file() -> str | None:
     """``engines.json`` in the environment's LACONIC_CACHE, else in ~/.cache/laconic.
 
     None where that folder is in nobody's home: nothing is kept then, and each load measures.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    try:
-        folder = Path(chosen).expanduser() if chosen else user_cache()
-    except RuntimeError:  # "~name" of an unknown user
+    folder = os.path.expanduser(chosen) if chosen else user_cache()
+    if folder is None or folder.startswith("~"):  # "~name" of an unknown user
         return None
-    return None if folder is None else folder / "engines.json"
+    return os.path.join(folder, "engines.json")
 
 
 def machine() -> str:
@@ -36,12 +33,14 @@ def machine() -> str:
     return f"{processor()}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, form {FORM}"
 
 
-def read_choices(path: Path | None) -> dict[str, dict[str, float]]:
+def read_choices(path: str | os.PathLike[str] | None) -> dict[str, dict[str, float]]:
     """Seconds by way for each key; an unreadable or strange file counts as empty, as none does."""
     if path is None:
         return {}
+    import json  # networks of small layers do without
+
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if os.stat(path).st_size > MOST_BYTES:
             return {}
         found = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
@@ -57,11 +56,13 @@ def _is_times(value: object) -> bool:
     )
 
 
-def keep_choices(path: Path | None, new: Mapping[str, Mapping[str, float]]) -> None:
+def keep_choices(path: str | os.PathLike[str] | None, new: Mapping[str, Mapping[str, float]]) -> None:
     """Add to the file; what cannot be written is measured again next time."""
     if not new or path is None:
         return
+    import json
+
     merged = {**read_choices(path), **{key: dict(value) for key, value in new.items()}}
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         write_text(path, json.dumps(merged, indent=1, sort_keys=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from laconic.records import AnyArray, IntTensor, Tensor
@@ -12,7 +11,6 @@ from laconic.runtime.onnx_build import tensor_name
 from laconic.runtime.onnx_bytes import OnnxGraph
 
 
-@dataclass(frozen=True, eq=False)
 class LinearLayer:
     """y = relu(x W^T + b) as the runtime emits it: Transpose, MatMul, and perhaps Add and Relu.
 
@@ -20,13 +18,11 @@ class LinearLayer:
     for (without the transpose, which others may share), ``x`` and ``y`` the names of its values.
     """
 
-    tensor: Tensor
-    x: str
-    y: str
-    matmul: int
-    nodes: tuple[int, ...]
-    bias: str | None
-    relu: bool
+    def __init__(
+        self, tensor: Tensor, x: str, y: str, nodes: tuple[int, ...], bias: str | None, relu: bool
+    ) -> None:
+        self.tensor, self.x, self.y, self.bias, self.relu = tensor, x, y, bias, relu
+        self.nodes, self.matmul = nodes, nodes[0]
 
     @property
     def name(self) -> str:
@@ -93,7 +89,7 @@ def _follow(graph: OnnxGraph, place: int, tensor: Tensor, readers: Mapping[str, 
     if after is not None and graph.nodes[after].kind == "Relu":
         relu, y = True, graph.nodes[after].outputs[0]
         nodes.append(after)
-    return LinearLayer(tensor, node.inputs[0], y, place, tuple(nodes), bias, relu)
+    return LinearLayer(tensor, node.inputs[0], y, tuple(nodes), bias, relu)
 
 
 def _readers(graph: OnnxGraph) -> dict[str, list[int]]:
