@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from laconic.runtime.engines import cache
@@ -50,7 +49,7 @@ class LayerChoice(NamedTuple):
     way: LayerWay
     reason: str
     batch: int
-    microseconds: Mapping[str, float] = MappingProxyType({})
+    microseconds: Mapping[str, float]
 
     @property
     def zeros(self) -> float:
