@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.runtime.calibrate import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
 from laconic.runtime.engines import Engine, LayerChoice
 from laconic.runtime.network import Network, load
 
 if TYPE_CHECKING:
+    from laconic.runtime.calibration import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
     from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
     from laconic.runtime.isolated import IsolatedNetwork
     from laconic.runtime.onnx_build import to_onnx
@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 _LATER = {
+    **dict.fromkeys(
+        ("LeastSquares", "MinMax", "Percentile", "RangeChoice", "calibrate"), "laconic.runtime.calibration"
+    ),
     **dict.fromkeys(
         ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.integer"
     ),

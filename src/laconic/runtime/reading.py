@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 from laconic.errors import WeightsOnlyError
@@ -45,7 +44,8 @@ def needs(data: bytes) -> Needs:
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
     """How a file is loaded that needs more than the default limits allow; None for one that does not."""
-    data = Path(path).read_bytes()
+    with open(path, "rb") as stream:
+        data = stream.read()
     memory, work = needs(data)
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:

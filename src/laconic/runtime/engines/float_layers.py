@@ -60,5 +60,5 @@ def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
 def _line(tensor: Tensor, reason: str, batch: int) -> LayerChoice:
     shape = stored(tensor).shape
     return LayerChoice(
-        tensor.name, (shape[0], math.prod(shape[1:])), tensor.nonzeros(), "dense", reason, batch
+        tensor.name, (shape[0], math.prod(shape[1:])), tensor.nonzeros(), "dense", reason, batch, {}
     )

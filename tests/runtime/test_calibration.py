@@ -9,7 +9,7 @@ from laconic.errors import DataError, InputError, WeightsOnlyError
 from laconic.pack.ops import make_node
 from laconic.records import Graph, Node, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import LeastSquares, MinMax, Percentile, calibrate
-from laconic.runtime.calibrate import BINS, Histogram, range_of
+from laconic.runtime.calibration import BINS, Histogram, range_of
 from laconic.runtime.steps import fuse, ranks, to_calibrate
 
 F32 = np.float32
