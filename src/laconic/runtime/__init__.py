@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.runtime.calibrate import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
+from laconic.runtime.calibrate import calibrate
 from laconic.runtime.engines import Engine, LayerChoice
 from laconic.runtime.network import Network, load
+from laconic.runtime.range_choice import LeastError, LeastOutputError, MinMax, Percentile, RangeChoice
 
 if TYPE_CHECKING:
     from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
@@ -26,7 +27,8 @@ __all__ = [
     "Int8",
     "IsolatedNetwork",
     "LayerChoice",
-    "LeastSquares",
+    "LeastError",
+    "LeastOutputError",
     "MinMax",
     "Network",
     "Percentile",
