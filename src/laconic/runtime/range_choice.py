@@ -156,7 +156,7 @@ class LeastOutputError:
     Which entries may be cut off depends on what the network makes of them, and no statistic of a single value
     tells that. So the network runs in int8 with each of the ``candidates``, on calibration batches of about
     ``examples`` examples. The choice has the least sum over the outputs of |y_int8 - y_float32|^2 /
-    |y_float32|^2; of equal ones the first is taken.
+    |y_float32|^2; of equal ones the first is taken. The network's own outputs keep their extremes.
 
     Source: Nahshan et al. 2019, "Loss aware post-training quantization": p is chosen by the network's loss.
 

@@ -11,7 +11,7 @@ import numpy as np
 from laconic.errors import EngineError
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
 from laconic.runtime.network import Network
-from laconic.runtime.range_choice import Histogram, LeastOutputError, range_of
+from laconic.runtime.range_choice import Histogram, LeastOutputError, MinMax, range_of
 
 Ranges = tuple[ActivationRange, ...]
 Batch = tuple[AnyArray, ...]
@@ -27,17 +27,21 @@ def least_output_error(
 ) -> Ranges:
     """The ranges of ``values`` that one candidate gives, then another for the network's inputs, for the rest.
 
-    Inputs are apart because their distribution is the data's, not that of a layer's sums. Where the int8
-    network does not run, the first candidate's ranges are taken.
+    Inputs are apart because their distribution is the data's, not that of a layer's sums. The network's
+    outputs keep their extremes: the runtime hands them out unrounded, so a candidate that cuts them off costs
+    nothing there and much on a device. Where the int8 network does not run, the first candidate is taken.
     """
+    graph = model.graph or Graph((), (), ())
     table = [
-        tuple(range_of(v, *rule.bounds(h)) for v, h in zip(values, seen, strict=True))
+        tuple(
+            range_of(v, *(MinMax() if v in graph.outputs else rule).bounds(h))
+            for v, h in zip(values, seen, strict=True)
+        )
         for rule in choice.candidates
     ]
     if all(row == table[0] for row in table):
         return table[0]
     error = _error_of(model, _spread(held, choice.examples), threads)
-    graph = model.graph or Graph((), (), ())
     inputs = {v for v in values if v < len(graph.inputs)}
     best = table[0]
     for group in (set(values), inputs, set(values) - inputs):
