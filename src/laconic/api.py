@@ -27,7 +27,7 @@ from laconic.methods.contract import Compressed, Context, Judge, Method
 from laconic.methods.rest import left_raw, mostly_raw
 from laconic.modules import plain_network
 from laconic.progress import steps
-from laconic.runtime import MinMax, RangeChoice
+from laconic.runtime import LeastOutputError, RangeChoice
 from laconic.wrappers import unwrapped
 
 _ATTACHED = "_laconic"
@@ -243,7 +243,7 @@ def quantize_activations(
     small: Compressed | nn.Module,
     batches: Iterable[Any],
     *,
-    choice: RangeChoice = MinMax(),  # noqa: B008 - frozen
+    choice: RangeChoice | LeastOutputError = LeastOutputError(),  # noqa: B008 - frozen
     examples: int = 1024,
     dynamic: Any = None,
 ) -> Compressed:
@@ -251,11 +251,13 @@ def quantize_activations(
 
     ``batches`` give inputs (a tensor, or a tuple whose first entries are the network's inputs: labels
     behind them are not looked at), training data that the network will see alike; the first ``examples``
-    examples are used. ``choice`` is ``laconic.runtime.MinMax()``, ``Percentile(99.99)`` or
-    ``LeastSquares()``. Each tensor that enters or leaves a linear layer or convolution gets one scale and
-    zero point. Weights stay as they are: int8 weights are derived from them, row by row, when a file is
-    loaded. A plain module is taken too; its weights are then stored as raw float32. ``dynamic`` are the free
-    axes of the file (see :func:`save`).
+    examples are used. ``choice`` says where ranges end: by default, of several ways to choose them the one
+    that changes the network's outputs least (``laconic.runtime.LeastOutputError()``); or ``MinMax()``,
+    ``Percentile(99.99)`` or ``LeastError(2.0)`` (least squares), which run nothing in int8 and are quicker.
+    Each tensor that enters or leaves a linear layer or convolution gets one scale and zero point. Weights
+    stay as they are: int8 weights are derived from them, row by row, when a file is loaded. A plain module
+    is taken too; its weights are then stored as raw float32. ``dynamic`` are the free axes of the file (see
+    :func:`save`).
 
     Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
     (inputs that do not fit, a network without a linear layer or convolution).

@@ -14,7 +14,7 @@ from laconic.export.build import build_packed
 from laconic.export.program import as_arguments, by_position
 from laconic.networks import flattened
 from laconic.records import ActivationRange, AnyArray, Tensor
-from laconic.runtime import RangeChoice, calibrate
+from laconic.runtime import LeastOutputError, RangeChoice, calibrate
 from laconic.runtime.precision import NO_CALIBRATION
 
 
@@ -23,7 +23,7 @@ def activation_ranges(
     tensors: Mapping[str, Tensor],
     example: Any,
     batches: Iterable[Any],
-    choice: RangeChoice,
+    choice: RangeChoice | LeastOutputError,
     examples: int,
     dynamic: Any = None,
 ) -> tuple[ActivationRange, ...]:
