@@ -1,0 +1,10 @@
+"""This folder's fixtures are there without torch, which takes a minute to import under an emulator."""
+
+from __future__ import annotations
+
+from tests.helpers.fresh import run_fresh
+
+
+def test_fixtures_import_no_torch() -> None:
+    said = run_fresh("import sys; import tests.runtime.conftest; print('torch' in sys.modules)")
+    assert said.strip() == "False"
