@@ -1,4 +1,4 @@
-"""This folder's fixtures are there without torch, which takes a minute to import under an emulator."""
+"""Fixtures of the runtime need no torch to be imported: under an emulator that takes a minute."""
 
 from __future__ import annotations
 
