@@ -205,9 +205,7 @@ def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     forward.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in ("self", *names)])  # type: ignore[attr-defined]
-    view = copy.copy(module)
-    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
-    return view, tuple(paths[k][1] for k in places)
+    return with_forward(module, forward), tuple(paths[k][1] for k in places)
 
 
 def _place(path: Sequence[Any], parameters: Sequence[str]) -> str:
@@ -294,8 +292,14 @@ def _view(module: nn.Module, names: tuple[str, ...], fixed: Mapping[str, Any]) -
     def forward(self: nn.Module, *values: Tensor) -> Any:
         return plain.forward(self, **dict(zip(names, values, strict=True)), **fixed)
 
-    view = copy.copy(module)
-    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    return with_forward(module, forward)
+
+
+def with_forward(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
+    """The same module, parameters and all, with another ``forward`` (parametrised ones refuse copy.copy)."""
+    plain = type(module)
+    view: nn.Module = object.__new__(type(plain.__name__, (plain,), {"forward": forward}))
+    view.__dict__.update(module.__dict__)
     return view
 
 

@@ -238,6 +238,7 @@ SIZES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "copies": lambda x: x.repeat(1, x.shape[1], 1),
     "a roll": lambda x: x.roll(2, 1).flip(1) + x.roll(-1, 1),
     "a size as a number": lambda x: x + torch.full((x.shape[0], 1, 4), x.shape[1]).float(),
+    "a triangle of booleans": lambda x: (x @ x.mT > 0).tril().float() + (x @ x.mT > 1).triu(1),
     "two triangles": lambda x: torch.tril(x @ x.mT, -1) + torch.triu(torch.ones(2 * [x.shape[1]]), 1),
     "indices from the end": lambda x: x[torch.arange(x.shape[0]), torch.arange(x.shape[0]) % 2 - 1],
 }

@@ -18,8 +18,8 @@ from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.cures import untraceable
 from laconic.export.in_place import mutates, without_in_place
 from laconic.export.recurrent import one_operation_each
-from laconic.export.signature import FreeAxes, described, input_names, of_size
-from laconic.networks import duplicate, inference
+from laconic.export.signature import FreeAxes, described, of_size
+from laconic.networks import duplicate, inference, positional, with_forward
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (0, ()),
@@ -47,19 +47,9 @@ def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
 def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     """A view of ``module`` that takes an example's named tensors by position, in the order of ``forward``.
 
-    Anything else that was named (a flag, a number) stays what it is in the example. The view shares all
-    parameters; an example that has no names comes back with the module itself.
+    See :func:`laconic.networks.positional`; an example that has no names comes back as it is.
     """
-    if not isinstance(example, Mapping):
-        return module, example
-    plain = type(module)
-    tensors = {name: example[name] for name in input_names(module, example)}
-    fixed = {name: value for name, value in example.items() if name not in tensors}
-
-    def forward(self: nn.Module, *values: torch.Tensor) -> Any:
-        return plain.forward(self, **dict(zip(tensors, values, strict=True)), **fixed)
-
-    return _as_class(module, forward), tuple(tensors.values())
+    return positional(module, example) if isinstance(example, Mapping) else (module, example)
 
 
 def flat(module: nn.Module) -> nn.Module:
@@ -69,15 +59,7 @@ def flat(module: nn.Module) -> nn.Module:
     def forward(self: nn.Module, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return described(plain.forward(self, *values)).tensors
 
-    return _as_class(module, forward)
-
-
-def _as_class(module: nn.Module, forward: Any) -> nn.Module:
-    """The same module, parameters and all, with another ``forward`` (parametrised ones refuse copy.copy)."""
-    plain = type(module)
-    view: nn.Module = object.__new__(type(plain.__name__, (plain,), {"forward": forward}))
-    view.__dict__.update(module.__dict__)
-    return view
+    return with_forward(module, forward)
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
