@@ -307,13 +307,38 @@ def test_axes_that_cannot_be_are_refused(dynamic: Any, text: str) -> None:
 
 
 def test_axes_that_must_be_equal_need_one_name() -> None:
-    with pytest.raises(CaptureError, match="must always be equal.*Cure: give both axes one name"):
+    text = (
+        r"'b' \(axis 1 of 'x_1', 3 in the example\) and 'a' \(axis 1 of 'x_0', 3 in the example\) "
+        "must be equal in every call. Cure: give both axes one name"
+    )
+    with pytest.raises(CaptureError, match=text):
         capture(Fn(lambda layer, x, y: layer(x) + y, nn.Linear(4, 4)), (X, Y), ({1: "a"}, {1: "b"}))
 
 
-def test_an_axis_that_the_network_fixes_is_named() -> None:
-    with pytest.raises(CaptureError, match="the sizes time cannot all be free.*Cure: leave that axis out"):
-        capture(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), X, {"input": {1: "time"}})
+def _by_steps(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """A loop over time in Python."""
+    for k in range(x.shape[1]):
+        y = torch.tanh(layer(x[:, k]))[:, None]
+    return y
+
+
+@pytest.mark.parametrize("network", [_by_steps, lambda layer, x, y: layer(x.flatten(1).view(-1, 3, 4))])
+def test_an_axis_that_the_network_fixes_is_named(network: Any) -> None:
+    with pytest.raises(CaptureError) as caught:
+        capture(Fn(network, nn.Linear(4, 4)), (X, Y), ({0: "batch", 1: "time"}, {0: "batch"}))
+    said = str(caught.value)
+    assert said.startswith("'time' (axis 1 of 'x_0', 3 in the example) cannot be free: the network works at")
+    assert said.endswith("Cure: leave 'time' out of dynamic, or write that part for any size")
+    assert "mark_dynamic" not in said and "Dim." not in said
+
+
+def test_a_branch_on_a_size_is_named() -> None:
+    def longer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return layer(x) if x.shape[1] < 4 else 2 * layer(x)
+
+    model, (note,) = build_packed(Fn(longer, nn.Linear(4, 4)), {}, X, ({1: "time"},))
+    assert model.graph is None
+    assert "computes otherwise at other sizes" in note and "Cure: leave that axis out of dynamic" in note
 
 
 def test_without_names_a_file_is_as_it_was() -> None:

@@ -15,7 +15,7 @@ from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
-from laconic.export.signature import Dynamic
+from laconic.export.signature import Dynamic, spread
 from laconic.export.stored import stored
 from laconic.export.verify import disagreement
 from laconic.modules import plain_network
@@ -48,6 +48,7 @@ def build_packed(
     wrong shapes or values, an example that the module refuses).
     """
     module, folded = plain_network(module, "save")
+    dynamic = None if dynamic is None else spread(module, example, dynamic)
     module, example = flattened(module, example)
     names = shared_names(module)
     before = (*folded, *_check_module(module))

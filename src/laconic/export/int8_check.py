@@ -12,6 +12,7 @@ from torch import nn
 from laconic.errors import InputError, LaconicError
 from laconic.export.program import Example, as_arguments, by_position
 from laconic.export.verify import as_read
+from laconic.networks import flattened
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
 from laconic.runtime import Network, emulate
 
@@ -33,7 +34,7 @@ def checked_ranges(
     if graph is None:
         return model, None
     ready = replace(model, graph=replace(graph, ranges=ranges))
-    given = as_arguments(by_position(module, example)[1])[: len(graph.inputs)]
+    given = as_arguments(by_position(*flattened(module, example))[1])[: len(graph.inputs)]
     inputs = [_first_rows(x, spec.shape) for x, spec in zip(given, graph.inputs, strict=True)]
     problem = int8_problem(as_read(ready), inputs)
     if problem is None:

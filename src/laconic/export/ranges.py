@@ -12,7 +12,7 @@ from torch import nn
 from laconic.errors import CaptureError, DataError, InputError, at
 from laconic.export.build import build_packed
 from laconic.export.program import as_arguments, by_position
-from laconic.networks import flattened
+from laconic.networks import flattened, is_nested
 from laconic.records import ActivationRange, AnyArray, Tensor
 from laconic.runtime import RangeChoice, calibrate
 from laconic.runtime.precision import NO_CALIBRATION
@@ -51,10 +51,26 @@ def first_example(module: nn.Module, batches: Iterable[Any]) -> Any:
     if isinstance(batch, torch.Tensor):
         return batch[:2]
     if isinstance(batch, Mapping):
+        batch = _inputs_of(module, batch)
+        if is_nested(batch):
+            return batch
         return {k: v[:2] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     wanted = [p for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty]
     named = [p for p in wanted if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return tuple(x[:2] for x in as_arguments(tuple(batch)[: len(named)]))
+    given = tuple(batch)[: len(named)]
+    if is_nested(given):
+        return given  # the examples of a recurrent layer's states lie along another axis
+    return tuple(x[:2] for x in as_arguments(given))
+
+
+def _inputs_of(module: nn.Module, batch: Any) -> Any:
+    """A dictionary without what ``forward`` has no name for: labels, as a loader hands them out."""
+    if not isinstance(batch, Mapping):
+        return batch
+    parameters = inspect.signature(module.forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return batch
+    return {name: value for name, value in batch.items() if name in parameters}
 
 
 def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -64,7 +80,7 @@ def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[t
             f"calibration batches come as a {type(batches).__name__}. Cure: a list of batches, or a loader"
         )
     for batch in batches:
-        given = as_arguments(by_position(*flattened(module, batch))[1])
+        given = as_arguments(by_position(*flattened(module, _inputs_of(module, batch)))[1])
         if len(given) < count:
             raise DataError(f"the network takes {count} inputs, a calibration batch has {len(given)}")
         yield given[:count]

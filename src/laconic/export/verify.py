@@ -19,6 +19,10 @@ from laconic.runtime import Network
 TOLERANCE = 1e-4
 """Largest difference over the largest output. Rounding stays far below, a wrong rule far above."""
 
+_BY_SIZE = (
+    ": the network computes otherwise at other sizes (a branch on a shape, a number made of one). "
+    "Cure: leave that axis out of dynamic, or write one formula for all sizes"
+)
 _ROUNDING = 1e-6  # what float32 leaves of outputs that cancel to nothing
 
 
@@ -43,7 +47,8 @@ def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str
             return f"the captured graph does not run on {_shapes(inputs)} ({_first_line(error)})"
         problem = compare(result, wanted or [])
         if problem:
-            return f"the captured graph gives {problem}, for inputs {_shapes(inputs)}"
+            cure = "" if is_example else _BY_SIZE
+            return f"the captured graph gives {problem}, for inputs {_shapes(inputs)}{cure}"
     return None
 
 
