@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -322,7 +323,7 @@ def _by_steps(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tenso
     return y
 
 
-@pytest.mark.parametrize("network", [_by_steps, lambda layer, x, y: layer(x.flatten(1).view(-1, 3, 4))])
+@pytest.mark.parametrize("network", [_by_steps, lambda layer, x, y: layer(x) * torch.ones(3, 1)])
 def test_an_axis_that_the_network_fixes_is_named(network: Any) -> None:
     with pytest.raises(CaptureError) as caught:
         capture(Fn(network, nn.Linear(4, 4)), (X, Y), ({0: "batch", 1: "time"}, {0: "batch"}))
@@ -358,3 +359,28 @@ def test_a_rule_that_is_wrong_at_another_length_is_found(monkeypatch: pytest.Mon
     module = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     model, (note,) = build_packed(module, {}, X, {"input": {1: "time"}})
     assert model.graph is None and "(2, 4, 4)" in note
+
+
+def _with_places(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Rows and columns of an image as two more channels, from -1 to 1 (CoordConv, arXiv:1807.03247)."""
+    rows = torch.linspace(-1, 1, x.shape[2])
+    columns = torch.linspace(start=-1.0, end=1.0, steps=x.shape[3], device=x.device, dtype=x.dtype)
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    return layer(torch.cat([x, grid.expand(x.shape[0], -1, -1, -1)], 1))
+
+
+def test_a_grid_of_places_takes_any_size() -> None:
+    module, x = Fn(_with_places, nn.Conv2d(3, 4, 3, padding=1)), torch.randn(2, 1, 5, 6)
+    dynamic = ({0: "batch", 2: "height", 3: "width"},)
+    network = Network.from_packed(build_packed(module, {}, x, dynamic)[0])
+    for shape in ((2, 1, 5, 6), (1, 1, 9, 4), (3, 1, 1, 7)):
+        given = torch.randn(shape)
+        np.testing.assert_allclose(
+            np.asarray(network(given.numpy())), module(given).detach(), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_a_fixed_number_of_places_stays_pytorchs() -> None:
+    module = Fn(lambda layer, x: layer(x) + torch.linspace(0, 1, 4), nn.Linear(4, 4))
+    graph = build_packed(module, {}, X)[0].graph
+    assert graph is not None and [node.op for node in graph.nodes] == ["linear", "add"]

@@ -17,7 +17,7 @@ from laconic.export.capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
 from laconic.export.signature import Dynamic, spread
 from laconic.export.stored import stored
-from laconic.export.verify import disagreement
+from laconic.export.verify import disagreement, padded_otherwise
 from laconic.modules import plain_network
 from laconic.networks import flattened
 from laconic.progress import steps
@@ -61,6 +61,8 @@ def build_packed(
             problem = disagreement(module, model, example)
         if problem is not None:
             return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
+        padded = padded_otherwise(module, example)
+        notes = (*notes, padded) if padded else notes
     return model, (*before, *notes)
 
 
@@ -102,10 +104,10 @@ def save(
     with steps("saving"):
         model, notes = build_packed(module, tensors, example, dynamic)
         if ranges and example is not None:
-            from laconic.export.int8_check import checked_ranges
+            from laconic.export.int8_check import checked_ranges, stays_float
 
             model, note = checked_ranges(module, model, ranges, example)
-            notes = (*notes, note) if note else notes
+            notes = (*notes, note) if note else (*notes, *stays_float(model))
         for note in notes:
             warnings.warn(note, stacklevel=2)
         with steps("encoding"):

@@ -89,8 +89,8 @@ def _one_axis(said: str, places: Mapping[str, str]) -> str:
         name, size = fixed.groups()
         return (
             f"{_named(name, places)} cannot be free: the network works at the size {size} alone, because of "
-            "a layer, a reshape or a table of that width, a Python loop over the axis, or int() of its "
-            f"size. Cure: leave {name!r} out of dynamic, or write that part for any size"
+            "a layer, a reshape or a table of that width, a Python loop over the axis, or int() or len() "
+            f"of it. Cure: leave {name!r} out of dynamic, or write that part for any size"
         )
     if equal:
         both = " and ".join(_named(name, places) for name in equal.groups())

@@ -16,6 +16,7 @@ from torch.nn.modules import transformer
 
 from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.cures import cannot_be_free, untraceable
+from laconic.export.free_linspace import FreeLinspace
 from laconic.export.in_place import mutates, without_in_place
 from laconic.export.recurrent import one_operation_each
 from laconic.export.signature import FreeAxes, described, input_names, of_size
@@ -168,7 +169,7 @@ def _export(
 ) -> ExportedProgram:
     fresh = tuple(x.clone() for x in example)  # torch.export leaves its marks of free axes on the tensors
     shapes = None if dims is None else (tuple(dict(spec) for spec in dims),)  # all inputs are one *values
-    with _quiet(), inference(), one_operation_each(), _masks_unread():
+    with _quiet(), inference(), one_operation_each(), _masks_unread(), FreeLinspace():
         return torch.export.export(
             module,
             fresh,

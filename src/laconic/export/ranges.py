@@ -11,6 +11,7 @@ from torch import nn
 
 from laconic.errors import CaptureError, DataError, InputError, at
 from laconic.export.build import build_packed
+from laconic.export.int8_check import stays_float
 from laconic.export.program import as_arguments, by_position
 from laconic.networks import flattened, is_nested
 from laconic.records import ActivationRange, AnyArray, Tensor
@@ -26,8 +27,11 @@ def activation_ranges(
     choice: RangeChoice,
     examples: int,
     dynamic: Any = None,
-) -> tuple[ActivationRange, ...]:
-    """The ranges that ``examples`` examples of ``batches`` give (see ``laconic.quantize_activations``)."""
+) -> tuple[tuple[ActivationRange, ...], tuple[str, ...]]:
+    """The ranges that ``examples`` examples of ``batches`` give (see ``laconic.quantize_activations``).
+
+    With them notes on what stays in float32.
+    """
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
         raise InputError(f"examples must be a positive whole number, got {examples!r}. Cure: 1024")
     model, notes = build_packed(module, tensors, example, dynamic)
@@ -37,7 +41,7 @@ def activation_ranges(
     inputs = _inputs(module, batches, len(model.graph.inputs))
     with at("calibrating for int8"):
         ready = calibrate(model, _limited(inputs, examples), choice, threads=torch.get_num_threads())
-    return ready.graph.ranges if ready.graph is not None else ()
+    return ready.graph.ranges if ready.graph is not None else (), stays_float(ready)
 
 
 def first_example(module: nn.Module, batches: Iterable[Any]) -> Any:
