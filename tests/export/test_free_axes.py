@@ -333,6 +333,13 @@ def test_an_axis_that_the_network_fixes_is_named(network: Any) -> None:
     assert "mark_dynamic" not in said and "Dim." not in said
 
 
+def test_pooling_of_a_free_axis_has_a_cure_of_its_own() -> None:
+    with pytest.raises(
+        CaptureError, match="the output size 1 alone. Cure: leave that axis out of dynamic, or"
+    ):
+        capture(nn.Sequential(nn.Conv1d(3, 2, 1), nn.AdaptiveAvgPool1d(3)), X, {"input": {2: "time"}})
+
+
 def test_a_branch_on_a_size_is_named() -> None:
     def longer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return layer(x) if x.shape[1] < 4 else 2 * layer(x)

@@ -34,4 +34,6 @@ class FreeLinspace(TorchFunctionMode):
 
 def _linspace(start: Any, end: Any, steps: Any, dtype: torch.dtype | None = None, **_: Any) -> torch.Tensor:
     places = torch.arange(steps, dtype=dtype or torch.get_default_dtype())
-    return start + places * ((end - start) / torch.sym_max(steps - 1, 1))
+    gaps = torch.sym_max(steps - 1, 1)  # type: ignore[no-untyped-call]
+    spread: torch.Tensor = start + places * ((end - start) / gaps)
+    return spread
