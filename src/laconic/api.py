@@ -255,8 +255,9 @@ def quantize_activations(
     that changes the network's outputs least (``laconic.runtime.LeastOutputError()``); or ``MinMax()``,
     ``Percentile(99.99)`` or ``LeastError(2.0)`` (least squares), which run nothing in int8 and are quicker.
     Each tensor that enters or leaves a linear layer or convolution gets one scale and zero point. Weights
-    stay as they are: int8 weights are derived from them, row by row, when a file is loaded. A plain module
-    is taken too; its weights are then stored as raw float32. ``dynamic`` are the free axes of the file (see
+    stay as they are: int8 weights are derived from them, row by row, when a file is loaded. What stays in
+    float32 (recurrent layers, layers without a range) is told in ``facts["notes"]``. A plain module is taken
+    too; its weights are then stored as raw float32. ``dynamic`` are the free axes of the file (see
     :func:`save`).
 
     Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
@@ -274,10 +275,11 @@ def quantize_activations(
         small = replace(small, example=first_example(small.module, batches))
     small = replace(small, dynamic=small.dynamic if dynamic is None else dynamic)
     with steps("calibrating"):
-        found = activation_ranges(
+        found, notes = activation_ranges(
             small.module, small.tensors, small.example, batches, choice, examples, small.dynamic
         )
-    return replace(small, ranges=found)
+    facts = {**small.facts, "notes": [*small.facts.get("notes", ()), *notes]} if notes else small.facts
+    return replace(small, ranges=found, facts=facts)
 
 
 def _as_it_is(model: Any, verb: str, example: Any) -> Compressed:

@@ -27,6 +27,8 @@ def run_inspect(path: str, *, trusted: bool = False) -> int:
     graph = decoded_graph(take_apart(data, limits), limits)
     if graph is not None:
         print("\n" + format_doors(graph))
+        if graph.ranges:
+            print(format_int8(data))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
     print(
@@ -62,6 +64,20 @@ def format_doors(graph: Graph) -> str:
     ]
     lines += [f"output  {name}" for name in graph.result_names]
     return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
+
+
+def format_int8(data: bytes) -> str:
+    """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
+    from laconic.pack import decode
+    from laconic.runtime.emit import fitting
+    from laconic.runtime.engines.float_layers import float_layers
+
+    with fitting("int8"):
+        left = float_layers(decode(data), 1)
+    lines = [
+        f"        {layer.name:<28} {'x'.join(map(str, layer.shape)):<16} {layer.reason}" for layer in left
+    ]
+    return "\n".join(["int8    calibrated" + (", but for" if lines else ""), *lines])
 
 
 def run_verify(

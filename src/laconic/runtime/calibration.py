@@ -48,8 +48,8 @@ def calibrate(
     values = to_calibrate(model.graph)
     if not values:
         raise InputError(
-            "the network has no linear layer or convolution with weights of its own, so int8 would change "
-            "nothing. Cure: save it without calibration"
+            "the network has no linear layer or convolution with weights of its own, and all else (recurrent "
+            "layers, too) runs in float32, so int8 would change nothing. Cure: save it without calibration"
         )
     graph = replace(model.graph, outputs=values, ranges=(), output_names=(), keyed=False)
     probe = Network.from_packed(replace(model, graph=graph), threads)

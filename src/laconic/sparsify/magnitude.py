@@ -34,7 +34,7 @@ def cubic_sparsity(progress: float, final: float, *, start: float = 0.0, end: fl
 def keep_largest(weights: Mapping[str, FloatArray], sparsity: float, *, per_layer: bool = False) -> Masks:
     """Keep-masks that drop the ``sparsity`` share of smallest magnitudes, ties by position.
 
-    Exactly ``floor(sparsity * n)`` weights go, counted per tensor or over all of them.
+    Exactly ``floor(sparsity * n)`` weights go, counted per tensor or over all of them. Of no weights, none.
 
     >>> import numpy as np
     >>> keep_largest({"w": np.float32([3, -1, 2, 0.5])}, 0.5)["w"].tolist()
@@ -42,7 +42,7 @@ def keep_largest(weights: Mapping[str, FloatArray], sparsity: float, *, per_laye
     """
     if not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}")
-    if per_layer:
+    if per_layer or not weights:
         return {name: _keep_flat(np.abs(w).ravel(), sparsity).reshape(w.shape) for name, w in weights.items()}
     flat = np.concatenate([np.abs(w).ravel() for w in weights.values()])
     keep = _keep_flat(flat, sparsity)
