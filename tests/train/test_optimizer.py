@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-
 from laconic.train.optimizer import adam, sgd
 
 CPU = torch.device("cpu")

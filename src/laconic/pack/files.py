@@ -20,7 +20,11 @@ def write(path: str | os.PathLike[str], model: PackedModel) -> int:
 
 
 def read(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> PackedModel:
-    """Read a .lac file; raises ``OSError`` when it cannot be opened, ``FileFormatError`` when it is wrong."""
+    """Read a .lac file; ``limits`` bounds what it may claim, and the memory and work of decoding it.
+
+    Raises ``OSError`` when it cannot be opened, ``FileFormatError`` when it is wrong, ``LimitError`` beyond
+    the limits.
+    """
     with at(f"reading {os.fspath(path)!r}"):
         with open(path, "rb") as stream:
             data = stream.read()

@@ -16,6 +16,7 @@ from laconic.runtime.transposed import runs_in_float32
 _NO_KERNEL = "float32: the runtime has no int8 kernel for it"
 _BY_BATCH = "float32: the runtime's int8 kernel takes its ranges from each batch, not from the file"
 _NO_RANGE = "float32: its input or its output has no activation range"
+_PRODUCTS = ("matmul", "einsum", "sdpa")
 _RECURRENT = {"lstm": _BY_BATCH, "gru": _NO_KERNEL, "rnn": _NO_KERNEL}
 
 
@@ -47,6 +48,15 @@ def float_layers(model: PackedModel, batch: int) -> list[LayerChoice]:
         if reason is not None:
             found.extend(_line(tensor, reason, batch) for tensor in _matrices(step, model))
     return found
+
+
+def float_products(model: PackedModel) -> int:
+    """How many products of two computed values, as in attention, an int8 network takes in float32."""
+    graph = model.graph
+    if graph is None or not graph.ranges:
+        return 0
+    computed = (all(ref is None or ref >= 0 for ref in node.inputs[:2]) for node in graph.nodes)
+    return sum(node.op in _PRODUCTS and own for node, own in zip(graph.nodes, computed, strict=True))
 
 
 def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
