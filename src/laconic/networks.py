@@ -274,6 +274,8 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
         for k, x in enumerate(inputs):
             if not isinstance(x, Tensor):
                 raise no_tensor(f"example input {k}", x)
+        if not inputs:
+            raise InputError("the example holds no tensor. Cure: torch.as_tensor")
         return module, inputs
     if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
         raise InputError("the example holds no tensor. Cure: torch.as_tensor")
