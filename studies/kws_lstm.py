@@ -32,7 +32,7 @@ from laconic import pack
 from laconic.data import TensorLoader, TensorPair
 from laconic.export import save
 from laconic.methods import TaylorPruning
-from laconic.methods.grid_choice import GridChoice
+from laconic.methods.common.grid_choice import GridChoice
 from laconic.runtime import Network, load
 from laconic.train.compress import compress
 from laconic.train.fit import FitConfig, Hooks, fit

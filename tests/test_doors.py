@@ -19,7 +19,7 @@ from laconic import pack
 from laconic.errors import ModelError, RestoreError
 from laconic.methods import MagnitudePruning, SparseVD, TaylorPruning
 from laconic.runtime import load
-from laconic.sparsify import find_groups
+from laconic.structure import find_groups
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from laconic.costs import cost_of
     from laconic.export.restore import restore
-    from laconic.methods.removal import remove_dead_units
+    from laconic.methods.common.removal import remove_dead_units
     from laconic.runtime import export_onnx
     from laconic.train.compress import compress
 
@@ -84,7 +84,7 @@ _VERBS = {
     "save": "laconic.api",
     "compress": "laconic.train.compress",
     "cost_of": "laconic.costs",
-    "remove_dead_units": "laconic.methods.removal",
+    "remove_dead_units": "laconic.methods.common.removal",
     "restore": "laconic.export.restore",
     "export_onnx": "laconic.runtime",
 }

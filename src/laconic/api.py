@@ -17,15 +17,16 @@ import torch
 from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.policy import Policy
 from laconic.bayes.prepare import check_model
 from laconic.errors import InputError, ModelError, at
 from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
+from laconic.methods.common.rest import left_raw, mostly_raw
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
-from laconic.methods.rest import left_raw, mostly_raw
-from laconic.modules import plain_network
 from laconic.networks import call
+from laconic.networks.modules import plain_network
+from laconic.networks.policy import Policy
+from laconic.networks.wrappers import unwrapped
 from laconic.prepared import (
     Prepared,
     attach,
@@ -39,7 +40,6 @@ from laconic.prepared import (
 from laconic.progress import steps
 from laconic.runtime import LeastOutputError, RangeChoice
 from laconic.tasks import Batch, Classification, Loss, Task, as_task, reread
-from laconic.wrappers import unwrapped
 
 
 def prepare(

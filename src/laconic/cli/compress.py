@@ -25,7 +25,7 @@ from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
-from laconic.methods.removal import remove_dead_units
+from laconic.methods.common.removal import remove_dead_units
 from laconic.tasks import Classification
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job

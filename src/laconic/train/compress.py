@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from laconic import api
-from laconic.bayes.policy import Policy
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
-from laconic.modules import plain_network
+from laconic.networks.modules import plain_network
+from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, likelihood_start, prepared
 from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate

@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_leaves
 
 from laconic import api
 from laconic.bayes.guard import check_loss
-from laconic.bayes.policy import NORMALISATIONS
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
+from laconic.networks.policy import NORMALISATIONS
 from laconic.prepared import counted, prepared
 from laconic.tasks import Batch, Classification, Task
 from laconic.train.checkpoint import save_checkpoint
