@@ -6,6 +6,10 @@ load on the machine falls on each alike, and medians are compared. The goal is a
 the *faster* memory layout of the plain step; arithmetic says 2, for twice the multiplications. "mixed" draws
 a convolution's weights once a step in place of its pre-activations, "weights" every layer's.
 
+The last two go through the public verbs: a loop that computes its loss itself and adds
+``laconic.penalty``, and one that calls ``laconic.objective``, which also splits the batch, checks it and
+counts its terms. The goal is 1.01 times the first.
+
     python benchmarks/training_step.py [--rounds 15] [--threads 1] [--batch 128]
 """
 
@@ -20,11 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import laconic
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.layers import NoiseSource, Sampling
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
+from laconic.methods import SparseVD
 from laconic.zoo.lenet5 import LeNet5
 from laconic.zoo.resnet import ResNet20
 
@@ -60,6 +66,25 @@ def make_step(
     return step
 
 
+def by_verbs(make: Callable[[], nn.Module], x: torch.Tensor, y: torch.Tensor, *, objective: bool) -> Step:
+    """One training step under Sparse VD by the public verbs."""
+    net = laconic.prepare(make(), SparseVD(), x[:2], data_size=DATA_SIZE)
+    net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    x = x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(laconic.param_groups(net, 1e-3))
+
+    def step() -> None:
+        loss = (
+            laconic.objective(net, (x, y)) if objective else F.cross_entropy(net(x), y) + laconic.penalty(net)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        laconic.step(net, terms=None if objective else len(x))
+
+    return step
+
+
 def variants(make: Callable[[], nn.Module], shape: tuple[int, ...], batch: int) -> dict[str, Step]:
     """Plain steps in both layouts, and variational steps under two priors, on equal data."""
     generator = torch.Generator().manual_seed(0)
@@ -79,6 +104,8 @@ def variants(make: Callable[[], nn.Module], shape: tuple[int, ...], batch: int) 
         "variational, three spikes": make_step(bayesian(), x, y, pixels, Spikes((-0.2, 0.0, 0.2))),
         "log-uniform, mixed": make_step(bayesian("mixed"), x, y, pixels, LogUniform()),
         "log-uniform, weights": make_step(bayesian("weights"), x, y, pixels, LogUniform()),
+        "loss + laconic.penalty": by_verbs(make, x, y, objective=False),
+        "laconic.objective": by_verbs(make, x, y, objective=True),
     }
 
 
@@ -99,12 +126,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--network", choices=NETWORKS, help="one of them alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(
         f"batch {options.batch}, {options.threads} thread(s), medians of {options.rounds} interleaved rounds"
     )
-    for network, (make, shape) in NETWORKS.items():
+    for network in [options.network] if options.network else NETWORKS:
+        make, shape = NETWORKS[network]
         medians = measure(variants(make, shape, options.batch), options.rounds)
         plain = min(ms for name, ms in medians.items() if name.startswith("plain"))
         for name, ms in medians.items():
