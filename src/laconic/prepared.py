@@ -189,6 +189,25 @@ def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
     return state.context.task.nll(outputs, batch.target, **likelihood_of(net)) / terms, terms
 
 
+def never_called(net: nn.Module) -> tuple[str, ...]:
+    """A note on a loop that trained the network without the verbs that the method needs."""
+    state = prepared(net, "convert")
+    trained = any(parameter.grad is not None for parameter in net.parameters())
+    if not trained or (state.context.step and (state.penalised or not state.method.in_nats)):
+        return ()
+    if not state.context.step:
+        called = "step" if state.penalised else "objective (or penalty) and step"
+        effect = "its schedules stand at their beginning"
+    else:
+        called, effect = "objective (or penalty)", "it was trained on its loss alone, without the KL"
+    return (
+        (
+            f"the network was trained, but laconic.{called} was never called: {effect}. "
+            "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)"
+        ),
+    )
+
+
 # --- what an earlier stage removed ----------------------------------------------------------------------
 
 
