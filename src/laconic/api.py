@@ -28,11 +28,11 @@ from laconic.networks.modules import plain_network
 from laconic.networks.policy import Policy
 from laconic.networks.wrappers import unwrapped
 from laconic.prepared import (
-    Prepared,
     attach,
     is_prepared,
     keep_zeros,
     mean_nll,
+    never_called,
     prepared,
     strip,
     without_likelihood,
@@ -240,7 +240,7 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
 def unfinished_of(net: nn.Module) -> tuple[str, ...]:
     """What the method's schedule still had to do, and what the user's loop forgot, in words."""
     state = prepared(net, "convert")
-    return (*state.method.unfinished(state.context), *_never_called(net, state))
+    return (*state.method.unfinished(state.context), *never_called(net))
 
 
 def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
@@ -278,24 +278,6 @@ def _earlier(previous: Compressed | None, small: Compressed) -> dict[str, Any]:
         return {}
     changed = previous.architecture_changed or small.architecture_changed
     return {"architecture_changed": changed, "stages": (*previous.stages, previous.facts)}
-
-
-def _never_called(net: nn.Module, state: Prepared) -> tuple[str, ...]:
-    """A note on a loop that trained the network without the verbs that the method needs."""
-    trained = any(parameter.grad is not None for parameter in net.parameters())
-    if not trained or (state.context.step and (state.penalised or not state.method.in_nats)):
-        return ()
-    if not state.context.step:
-        called = "step" if state.penalised else "objective (or penalty) and step"
-        effect = "its schedules stand at their beginning"
-    else:
-        called, effect = "objective (or penalty)", "it was trained on its loss alone, without the KL"
-    return (
-        (
-            f"the network was trained, but laconic.{called} was never called: {effect}. "
-            "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)"
-        ),
-    )
 
 
 def save(

@@ -13,7 +13,8 @@ from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from laconic.errors import InputError, ModelError
-from laconic.networks.copies import arguments, duplicate
+from laconic.networks.copies import duplicate
+from laconic.networks.inputs import arguments
 
 # Asking a weight for one of these says nothing about its value.
 _METADATA = frozenset(
