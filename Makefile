@@ -2,7 +2,8 @@
 # make test    set-up, checks, all quick tests and the documentation's examples
 # make check   style, types, import rules and the rules of the house
 # make portability   kernel, engine and format tests on other processors, by emulators (qemu); not part of make test
-# make fuzz    a sanitizer build of the compiled readers under a coverage-guided fuzzer, FUZZ_SECONDS long (clang)
+# make fuzz    sanitizer builds (clang): FUZZ_CASES random calls of each compiled module, then a coverage-guided fuzzer
+#              of the reader, FUZZ_SECONDS long
 # make clean   remove what these made, the demo's run too
 
 SHELL := /bin/bash
@@ -20,6 +21,7 @@ KERNEL := setup.py $(wildcard src/laconic/pack/*.[ch]) $(wildcard src/laconic/ru
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
+FUZZ_CASES ?= 1000000
 
 # What is run on other processors: all that computes (kernels, coders, engines, int8), little of what only decides.
 FORMAT := tests/pack/test_ans.py tests/pack/test_symbols.py tests/pack/test_golden.py tests/pack/test_compiled.py
@@ -64,7 +66,7 @@ portability: $(VENV)/.dev
 	tests/portability/arm64.sh run $(ARM) -m pytest --noconftest -p no:cacheprovider -k 'not without_compiled_code and not no_compiler' $(FORMAT)
 
 fuzz: $(VENV)/.dev
-	tests/fuzz/run.sh $(BIN)/python $(FUZZ_SECONDS)
+	tests/fuzz/run.sh $(BIN)/python $(FUZZ_SECONDS) $(FUZZ_CASES)
 
 setup: $(VENV)/.dev
 

@@ -306,6 +306,8 @@ def test_a_plain_module_is_saved_as_it_is_and_the_user_told_how_to_shrink_it(tmp
         laconic.save(laconic.prepare(model, SparseVD(), X, data_size=9), tmp_path / "b.lac")
     with pytest.raises(ModelError, match="save takes a PyTorch module, got a OrderedDict. Cure"):
         laconic.save(model.state_dict(), tmp_path / "b.lac")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"got a ExportedProgram. Cure: its .module\(\)"):
+        laconic.save(torch.export.export(model, (X,)), tmp_path / "b.lac")  # type: ignore[arg-type]
     assert not (tmp_path / "b.lac").exists()
 
 

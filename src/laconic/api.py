@@ -31,13 +31,13 @@ from laconic.prepared import (
     is_prepared,
     keep_zeros,
     mean_nll,
-    never_called,
     prepared,
     strip,
+    unfinished_of,
     without_likelihood,
 )
 from laconic.progress import steps
-from laconic.runtime import MinMax, RangeChoice
+from laconic.runtime import LeastOutputError, RangeChoice
 from laconic.tasks import Batch, Classification, Loss, Task, as_task, reread
 from laconic.wrappers import unwrapped
 
@@ -237,12 +237,6 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     return small
 
 
-def unfinished_of(net: nn.Module) -> tuple[str, ...]:
-    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
-    state = prepared(net, "convert")
-    return (*state.method.unfinished(state.context), *never_called(net))
-
-
 def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
     """:func:`convert` whose notes stand in the facts alone."""
     net = unwrapped(net)
@@ -340,7 +334,7 @@ def quantize_activations(
     small: Compressed | nn.Module,
     batches: Iterable[Any],
     *,
-    choice: RangeChoice = MinMax(),  # noqa: B008 - frozen
+    choice: RangeChoice | LeastOutputError = LeastOutputError(),  # noqa: B008 - frozen
     examples: int = 1024,
     dynamic: Any = None,
 ) -> Compressed:
@@ -348,11 +342,14 @@ def quantize_activations(
 
     ``batches`` give inputs (a tensor, or a tuple whose first entries are the network's inputs: labels
     behind them are not looked at), training data that the network will see alike; the first ``examples``
-    examples are used. ``choice`` is ``laconic.runtime.MinMax()``, ``Percentile(99.99)`` or
-    ``LeastSquares()``. Each tensor that enters or leaves a linear layer or convolution gets one scale and
-    zero point. Weights stay as they are: int8 weights are derived from them, row by row, when a file is
-    loaded. A plain module is taken too; its weights are then stored as raw float32. ``dynamic`` are the free
-    axes of the file (see :func:`save`).
+    examples are used. ``choice`` says where ranges end: by default, of several ways to choose them the one
+    that changes the network's outputs least (``laconic.runtime.LeastOutputError()``); or ``MinMax()``,
+    ``Percentile(99.99)`` or ``LeastError(2.0)`` (least squares), which run nothing in int8 and are quicker.
+    Each tensor that enters or leaves a linear layer or convolution gets one scale and zero point. Weights
+    stay as they are: int8 weights are derived from them, row by row, when a file is loaded. What stays in
+    float32 (recurrent layers, layers without a range) is told in ``facts["notes"]``. A plain module is taken
+    too; its weights are then stored as raw float32. ``dynamic`` are the free axes of the file (see
+    :func:`save`).
 
     Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
     (inputs that do not fit, a network without a linear layer or convolution).
@@ -369,10 +366,11 @@ def quantize_activations(
         small = replace(small, example=first_example(small.module, batches))
     small = replace(small, dynamic=small.dynamic if dynamic is None else dynamic)
     with steps("calibrating"):
-        found = activation_ranges(
+        found, notes = activation_ranges(
             small.module, small.tensors, small.example, batches, choice, examples, small.dynamic
         )
-    return replace(small, ranges=found)
+    facts = {**small.facts, "notes": [*small.facts.get("notes", ()), *notes]} if notes else small.facts
+    return replace(small, ranges=found, facts=facts)
 
 
 def _as_it_is(model: Any, verb: str, example: Any) -> Compressed:

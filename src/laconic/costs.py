@@ -15,6 +15,7 @@ import numpy as np
 
 from laconic.cost import Cost, Device, count, estimate, measure, read_device
 from laconic.errors import InputError, at
+from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import AnyArray, NetworkFacts, PackedModel, RawTensor, Tensor
 from laconic.runtime.facts import network_facts
 from laconic.runtime.precision import Precision, with_precision
@@ -41,6 +42,7 @@ def cost_of(
     runs: int = 0,
     threads: int = 1,
     precision: Precision = "auto",
+    limits: Limits = DEFAULT,
 ) -> Cost:
     """What a network costs: bytes, MACs, memory, and on a ``device`` seconds and energy.
 
@@ -49,35 +51,39 @@ def cost_of(
     per input) or from the example. ``activation_bits`` (8 or 16) counts floating-point activations at that
     width. ``device`` is a name such as "cortex-m7" or the path of a device file and fills ``estimated``.
     ``precision`` as for ``load``: a calibrated file counts as it runs in int8, or in float32 with "fp32".
-    ``runs`` > 0 fills ``measured``: the median of so many calls on this machine.
+    ``runs`` > 0 fills ``measured``: the median of so many calls on this machine. ``limits`` bounds what
+    reading (and running) a file may take, as for ``load``.
 
     Raises ``InputError`` (a wrong shape, an unknown device, a broken device file, int8 without ranges),
-    ``WeightsOnlyError`` for a file without a graph, ``CaptureError`` for a module that cannot be captured.
+    ``WeightsOnlyError`` for a file without a graph, ``FileFormatError`` for a wrong one, ``LimitError``
+    beyond the limits, ``CaptureError`` for a module that cannot be captured.
 
     >>> import torch, laconic
     >>> cost = laconic.cost_of(torch.nn.Linear(4, 2), torch.zeros(1, 4), device="cortex-m7")
     >>> cost.macs, cost.weights_dense_bytes, cost.estimated.fits_all
     (8, 40, True)
     """
-    model, file_bytes, wanted = _model_of(source, example)
+    model, file_bytes, wanted = _model_of(source, example, limits)
     model = with_precision(model, precision)
     facts = network_facts(model, file_bytes, shapes=wanted if shapes is None else shapes, batch=batch)
     cost = count(facts, activation_bits=activation_bits)
     if device is not None:
         cost = estimate(cost, device if isinstance(device, Device) else read_device(device))
-    return _timed(cost, model, facts, runs, threads) if runs else cost
+    if not isinstance(source, (bytes, str, os.PathLike)):
+        limits = Limits.trusted()  # it is in memory already
+    return _timed(cost, model, facts, runs, threads, limits) if runs else cost
 
 
-def _model_of(source: Any, example: Any) -> tuple[PackedModel, int, Shapes | None]:
+def _model_of(source: Any, example: Any, limits: Limits) -> tuple[PackedModel, int, Shapes | None]:
     """The records of a network, the bytes of its file, and the input shapes that an example asks for."""
     from laconic import pack
 
     if isinstance(source, PackedModel):
         return source, len(pack.encode(source)), None
     if isinstance(source, bytes):
-        return pack.decode(source), len(source), None
+        return pack.decode(source, limits=limits), len(source), None
     if isinstance(source, (str, os.PathLike)):
-        return pack.read(source), Path(source).stat().st_size, None
+        return pack.read(source, limits=limits), Path(source).stat().st_size, None
     return _captured(source, example)
 
 
@@ -120,11 +126,13 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
     return model, len(pack.encode(model)), [tuple(x.shape) for x in arguments]
 
 
-def _timed(cost: Cost, model: PackedModel, facts: NetworkFacts, runs: int, threads: int) -> Cost:
+def _timed(
+    cost: Cost, model: PackedModel, facts: NetworkFacts, runs: int, threads: int, limits: Limits
+) -> Cost:
     """Time the network in the runtime, on standard normal numbers (zeros for integers, as for tokens)."""
     from laconic.runtime import Network
 
-    network = Network.from_packed(model, threads=threads)
+    network = Network.from_packed(model, threads=threads, limits=limits)
     generator = np.random.default_rng(_SEED)
     arrays: list[AnyArray] = []
     for value in facts.values[: facts.n_inputs]:

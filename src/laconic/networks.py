@@ -33,7 +33,9 @@ _FAILURES = (
 
 
 _OF_TORCH = frozenset(vars(nn.Module()))  # what every module holds: parameters, children, hooks, flags
-_PLAIN = (bool, int, float, str, Tensor, type(None))
+_FIXED = (bool, int, float, str, type(None))
+_PLAIN = (*_FIXED, Tensor)
+_SEQUENCES = (tuple, list, Mapping)
 
 
 def duplicate(module: nn.Module) -> nn.Module:
@@ -178,16 +180,19 @@ def _remove_parametrization(module: Any, name: str) -> None:
 def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     """A nested example as a tuple of tensors, and a view of the network that takes them one by one.
 
-    A recurrent layer's states are such an input, ``(x, (h, c))``. The view shares everything with ``module``
-    and knows what is no tensor; its inputs are called after ``forward``'s parameters and the places within
-    them. An example that is not nested comes back as it is, with the module itself.
+    A recurrent layer's states are such an input, ``(x, (h, c))``, and so is a place that holds None, a flag,
+    a number or a text. The view shares everything with ``module`` and knows what is no tensor; its inputs are
+    called after ``forward``'s parameters and the places within them. An example that is not nested comes
+    back as it is, with the module itself.
 
     >>> view, inputs = flattened(nn.LSTM(2, 3), (torch.ones(4, 2), (torch.zeros(1, 3), torch.zeros(1, 3))))
     >>> str(inspect.signature(view.forward)), len(inputs), view(*inputs)[0].shape
     ('(input, hx_0, hx_1)', 3, torch.Size([4, 3]))
     """
     named = isinstance(example, Mapping)
-    if not _is_nested(example):
+    if named:
+        check_names(module, example)
+    if not is_nested(example):
         return module, example
     plain, parameters = type(module), list(inspect.signature(module.forward).parameters)
     if named:
@@ -195,7 +200,7 @@ def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
         example = {name: example[name] for name in order}
     paths, spec = tree_flatten_with_path(((), example) if named else (tuple(example), {}))
     places = [k for k, (_, leaf) in enumerate(paths) if isinstance(leaf, Tensor)]
-    names = [_place(paths[k][0], parameters) for k in places]
+    names = [place_name(paths[k][0][1:], parameters) for k in places]
     rest = [None if isinstance(leaf, Tensor) else leaf for _, leaf in paths]
 
     def forward(self: nn.Module, *values: Tensor) -> Any:
@@ -205,19 +210,45 @@ def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     forward.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in ("self", *names)])  # type: ignore[attr-defined]
-    view = copy.copy(module)
-    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
-    return view, tuple(paths[k][1] for k in places)
+    return with_forward(module, forward), tuple(paths[k][1] for k in places)
 
 
-def _place(path: Sequence[Any], parameters: Sequence[str]) -> str:
-    """What a tensor of a nested example is called: its parameter, then its places, joined by underscores."""
-    parts: list[Any] = [getattr(key, "idx", getattr(key, "key", key)) for key in path]
-    by_position, first, *inner = parts[0] == 0, *parts[1:]
-    if by_position:
+def place_name(path: Sequence[Any], parameters: Sequence[str]) -> str:
+    """What a tensor of a nested example is called: its parameter, then its places, joined by underscores.
+
+    >>> place_name((1, 0), ("input", "hx")), place_name(("batch", "image"), ("batch",))
+    ('hx_0', 'batch_image')
+    """
+    parts = [getattr(key, "idx", getattr(key, "key", key)) for key in path]
+    first, *inner = parts
+    if isinstance(first, int):
         first = parameters[first] if first < len(parameters) else f"input_{first}"
     name = "_".join(str(part) for part in (first, *inner))
     return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def check_names(module: nn.Module, example: Mapping[Any, Any]) -> None:
+    """Raises InputError where an example names an input that ``forward`` does not have."""
+    parameters = inspect.signature(module.forward).parameters
+    order = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
+    others = [str(name) for name in example if name not in order]
+    if others and len(order) == len(parameters):
+        raise InputError(
+            f"{type(module).__name__}'s forward has no parameter {others[0]!r}. "
+            f"Cure: one of {', '.join(order)}"
+        )
+
+
+def no_tensor(what: str, value: object) -> InputError:
+    """The error for something that was given in place of a tensor, with what to give.
+
+    >>> str(no_tensor("example input 0", [1.0]))
+    'example input 0 must be a tensor, got list. Cure: torch.as_tensor'
+    """
+    cure = "torch.as_tensor"
+    if not hasattr(value, "__array__") and hasattr(value, "__iter__") and not isinstance(value, _SEQUENCES):
+        cure = "the inputs of one batch, as in x, y = next(iter(loader))"
+    return InputError(f"{what} must be a tensor, got {type(value).__name__}. Cure: {cure}")
 
 
 def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -238,24 +269,17 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
     (True, [(1, 2), (1, 3)])
     """
     module, example = flattened(module, example)
-    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
-        raise InputError(f"the example holds no tensor: {str(example)[:80]}. Cure: torch.as_tensor")
     if not isinstance(example, Mapping):
         inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
         for k, x in enumerate(inputs):
             if not isinstance(x, Tensor):
-                raise InputError(
-                    f"example input {k} must be a tensor, got {type(x).__name__}. Cure: torch.as_tensor"
-                )
+                raise no_tensor(f"example input {k}", x)
         return module, inputs
+    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
+        raise InputError("the example holds no tensor. Cure: torch.as_tensor")
     parameters = inspect.signature(module.forward).parameters
     order = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     others = [str(name) for name in example if name not in order]
-    if others and len(order) == len(parameters):
-        raise InputError(
-            f"{type(module).__name__}'s forward has no parameter {others[0]!r}. "
-            f"Cure: one of {', '.join(order)}"
-        )
     names = [name for name in (*order, *others) if isinstance(example.get(name), Tensor)]
     given = tuple(example[name] for name in names)
     by_position = [name for name in order if parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
@@ -308,11 +332,16 @@ def _moved(value: Any, device: torch.device | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
-def _is_nested(example: Any) -> bool:
-    parts = example.values() if isinstance(example, Mapping) else example
-    return isinstance(example, tuple | list | Mapping) and any(
-        isinstance(part, tuple | list | Mapping) for part in parts
+def is_nested(example: Any) -> bool:
+    """Whether an example holds more than tensors in a row (by name, flags beside them are no matter)."""
+    if isinstance(example, Mapping):
+        return any(isinstance(part, _SEQUENCES) for part in example.values())
+    if not isinstance(example, tuple | list):
+        return False
+    known = any(isinstance(part, Tensor) for part in example) and any(
+        isinstance(part, _FIXED) for part in example
     )
+    return known or any(isinstance(part, _SEQUENCES) for part in example)
 
 
 def refilled(module: nn.Module, example: Any, tensors: tuple[Tensor, ...]) -> Any:
@@ -321,7 +350,7 @@ def refilled(module: nn.Module, example: Any, tensors: tuple[Tensor, ...]) -> An
     >>> refilled(nn.Bilinear(2, 3, 1), {"input2": torch.ones(1, 3)}, (torch.zeros(1, 3),))
     {'input2': tensor([[0., 0., 0.]])}
     """
-    if not tensors or _is_nested(example):
+    if not tensors or is_nested(example):
         return example  # nested states are no images, so none was cut
     if not isinstance(example, Mapping):
         return tensors
@@ -337,8 +366,14 @@ def _view(module: nn.Module, names: tuple[str, ...], fixed: Mapping[str, Any]) -
     def forward(self: nn.Module, *values: Tensor) -> Any:
         return plain.forward(self, **dict(zip(names, values, strict=True)), **fixed)
 
-    view = copy.copy(module)
-    view.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    return with_forward(module, forward)
+
+
+def with_forward(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
+    """The same module, parameters and all, with another ``forward`` (parametrised ones refuse copy.copy)."""
+    plain = type(module)
+    view: nn.Module = object.__new__(type(plain.__name__, (plain,), {"forward": forward}))
+    view.__dict__.update(module.__dict__)
     return view
 
 

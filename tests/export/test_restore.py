@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from laconic.errors import ModelError, RestoreError
+from laconic.errors import LimitError, ModelError, RestoreError
 from laconic.export import restore, save
+from laconic.pack import Limits, encode
+from laconic.records import IntTensor, PackedModel, UniformGrid
 from tests.helpers.parity import Fn
 
 X = torch.randn(3, 4)
@@ -89,3 +92,18 @@ def test_a_parameterless_model_has_nothing_to_save(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no parameters"):
         save(nn.ReLU(), {}, tmp_path / "n.lac", X)
     assert not (tmp_path / "n.lac").exists()
+
+
+def test_a_file_that_claims_more_than_the_module_holds_is_refused_before_it_is_decoded(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "large.lac"
+    path.write_bytes(
+        encode(PackedModel((IntTensor("weight", np.zeros((3000, 3000), np.int32), UniformGrid(1.0)),)))
+    )
+    with pytest.raises(LimitError, match="bytes of memory.*limits="):
+        restore(path, nn.Linear(2, 2, bias=False))
+    with pytest.raises(RestoreError, match=r"\(3000, 3000\) in the file"):
+        restore(path, nn.Linear(2, 2, bias=False), limits=Limits.trusted())
+    module = nn.Linear(3000, 3000, bias=False)
+    assert not restore(path, module).weight.any()

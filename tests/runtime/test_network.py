@@ -14,7 +14,7 @@ from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, Raw
 from laconic.runtime import Network, load
 from laconic.runtime.builder import Builder
 from laconic.runtime.emit import EMITTERS
-from laconic.runtime.onnx_build import BESIDE_BYTES
+from laconic.runtime.onnx_bytes import BESIDE_BYTES
 from tests.helpers.fresh import run_fresh
 
 

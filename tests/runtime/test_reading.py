@@ -136,12 +136,12 @@ def test_shared_weights_are_derived_once() -> None:
 
     tensors = [constant("w", 8, 2), constant("r", 8, 2), constant("b", 8), constant("c", 8)]
     layers = node("lstm", (0, None, None, *(-1, -2, -3, -4) * 3), layers=3)
-    builder, _, _ = emit_graph(decode(file_of([(1, 2, 2)], [layers], tensors, outputs=(1,))))
+    builder = emit_graph(decode(file_of([(1, 2, 2)], [layers], tensors, outputs=(1,))))[0].builder
     lstms = [n for n in builder.nodes if n.kind == "LSTM"]
     assert len(lstms) == 3
     assert len({n.inputs[1:4] for n in lstms}) == 1
     twice = file_of([(None, 2)], [node("linear", (0, -1)), node("linear", (1, -1))], [constant("w", 2, 2)])
-    builder, _, _ = emit_graph(decode(twice))
+    builder = emit_graph(decode(twice))[0].builder
     assert [n.kind for n in builder.nodes].count("Transpose") == 1
 
 

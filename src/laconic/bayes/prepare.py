@@ -92,7 +92,7 @@ def make_bayesian(
         raise ModelError(
             f"{type(model).__name__} has no weight for a posterior: all are frozen, kept, biases or scales. "
             "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
-            "for what is to count as a weight"
+            "for what is to count as a weight; MagnitudePruning quantises weights that are all frozen"
         )
     _swap(net, chosen, uses, draws, init_log_var, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,7 +27,13 @@ _AS_SAVED = (
 )
 
 
-def restore(path: str | os.PathLike[str], into: nn.Module, strict: bool = True) -> nn.Module:
+_KNOWN_BYTES, _KNOWN_STEPS = 32, 32
+"""Of memory and work, for each entry of the module that is filled: it is that large already."""
+
+
+def restore(
+    path: str | os.PathLike[str], into: nn.Module, strict: bool = True, *, limits: pack.Limits = pack.DEFAULT
+) -> nn.Module:
     """Fill a module's parameters and buffers from a .lac file, in place, and return it.
 
     All names and shapes are compared before the first value is written, so a module is never half
@@ -39,9 +46,21 @@ def restore(path: str | os.PathLike[str], into: nn.Module, strict: bool = True) 
     computes them from others (``weight_norm``, ``spectral_norm``, pruning masks), they become plain
     parameters, with a warning.
 
-    Raises ``RestoreError`` naming the tensor and both shapes, ``FileFormatError`` for a wrong file.
+    ``limits`` bounds what the file may claim, and the memory and work of decoding it. What tensors of the
+    module's own size take is allowed besides.
+
+    Raises ``RestoreError`` naming the tensor and both shapes, ``FileFormatError`` for a wrong file,
+    ``LimitError`` beyond the limits.
     """
-    return fill(pack.read(path), into, strict)
+    return fill(pack.read(path, limits=_with_room(limits, into)), into, strict)
+
+
+def _with_room(limits: pack.Limits, into: nn.Module) -> pack.Limits:
+    if not isinstance(into, nn.Module):
+        return limits
+    known = sum(tensor.numel() for tensor in (*into.parameters(), *into.buffers()))
+    memory, work = limits.memory + _KNOWN_BYTES * known, limits.work + _KNOWN_STEPS * known
+    return replace(limits, memory=memory, work=work)
 
 
 def fill(model: PackedModel, into: nn.Module, strict: bool = True) -> nn.Module:

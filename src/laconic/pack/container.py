@@ -18,6 +18,7 @@ from laconic.pack.compiled import coder, extension
 from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.pack.names import get_names, put_names
+from laconic.pack.needs import decoding
 from laconic.pack.symbols import StreamReader
 from laconic.pack.tensors import Decoded, TensorWriter, check_density, read_headers, read_tensors
 from laconic.pack.varint import Reader, Writer
@@ -161,16 +162,21 @@ def _body(data: bytes) -> tuple[memoryview, int]:
 def decode(data: bytes, *, limits: Limits = DEFAULT) -> PackedModel:
     """The model that the bytes of a .lac file hold; see :func:`encode`.
 
-    Raises a subclass of ``FileFormatError`` naming what is wrong, before anything large is allocated.
+    Raises a subclass of ``FileFormatError`` naming what is wrong, ``LimitError`` for tensors that take more
+    memory or work than the limits allow; both before anything large is allocated.
     """
     parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
-    tensors = decode_tensors(parts)
+    tensors = decode_tensors(parts, limits, len(data))
     return PackedModel(tuple(d.tensor for d in tensors), graph, parts.aliases)
 
 
-def decode_tensors(parts: Parts) -> list[Decoded]:
-    """All tensors of a file, checked."""
+def decode_tensors(parts: Parts, limits: Limits, file_bytes: int) -> list[Decoded]:
+    """All tensors of a file of this length, checked.
+
+    Raises ``LimitError`` for tensors that take more memory or work than the limits allow.
+    """
+    limits.check_load(*decoding(parts, file_bytes), file_bytes)
     return read_tensors(StreamReader(parts.stream, extension(), coder()), parts.headers, parts.names)
 
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 
 from laconic.pack.layouts import Geometry, Index
 from laconic.pack.lines import clipped
@@ -17,7 +18,12 @@ MAX_BATCHES = 1024
 UNKNOWN, ZERO, NEGATIVE, POSITIVE = range(4)
 NEAR_CONTEXTS = 27
 SIGN_CONTEXTS = 9
-States = npt.NDArray[np.int8]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    States = npt.NDArray[np.int8]
+else:
+    States = np.ndarray
 _SIGN_CLASS: Index = np.array([0, 0, 1, 2])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from laconic.errors import at
 from laconic.files import write_bytes
@@ -21,6 +20,12 @@ def write(path: str | os.PathLike[str], model: PackedModel) -> int:
 
 
 def read(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> PackedModel:
-    """Read a .lac file; raises ``OSError`` when it cannot be opened, ``FileFormatError`` when it is wrong."""
+    """Read a .lac file; ``limits`` bounds what it may claim, and the memory and work of decoding it.
+
+    Raises ``OSError`` when it cannot be opened, ``FileFormatError`` when it is wrong, ``LimitError`` beyond
+    the limits.
+    """
     with at(f"reading {os.fspath(path)!r}"):
-        return decode(Path(path).read_bytes(), limits=limits)
+        with open(path, "rb") as stream:
+            data = stream.read()
+        return decode(data, limits=limits)

@@ -32,7 +32,7 @@ def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
         count = len(parts.aliases)
         rows.append(SectionRow("aliases", "", parts.aliases_bytes, note=f"{count} shared"))
     left = len(parts.stream)
-    for decoded in decode_tensors(parts):
+    for decoded in decode_tensors(parts, limits, len(data)):
         after = min(left, round(decoded.bits_left / 8))
         rows.append(_tensor_row(decoded, left - after))
         left = after

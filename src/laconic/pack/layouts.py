@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Index = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Index = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
+else:
+    Index = Flags = np.ndarray
 _TRAIL_ENTRIES = 1 << 22
 
 

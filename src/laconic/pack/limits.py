@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from laconic.errors import LimitError
+from laconic.records import Record
 
 _UNBOUNDED = 2**62
 
 
-@dataclass(frozen=True)
-class Limits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Limits(Record):
     """Caps that are checked against a file's claims before anything is allocated.
 
     Of what ``laconic.runtime.load`` takes: ``memory`` bytes and ``memory_per_byte`` more for each byte of the

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from laconic.errors import ChecksumError, CorruptFileError
 from laconic.pack.compiled import Ans, Extension, Taken, plain_coder
 from laconic.records import IntArray
 
-Counts = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Counts = npt.NDArray[np.int64]
+else:
+    Counts = np.ndarray
 CHANCE_BITS = 15
 ONE = 1 << CHANCE_BITS
 _WORD = np.dtype("<u4")

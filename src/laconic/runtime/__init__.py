@@ -8,15 +8,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.runtime.calibrate import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
 from laconic.runtime.engines import Engine, LayerChoice
 from laconic.runtime.network import Network, load
 
 if TYPE_CHECKING:
+    from laconic.runtime.calibration import calibrate
     from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
     from laconic.runtime.isolated import IsolatedNetwork
     from laconic.runtime.onnx_build import to_onnx
     from laconic.runtime.onnx_file import export_onnx
+    from laconic.runtime.range_choice import (
+        LeastError,
+        LeastOutputError,
+        MinMax,
+        Percentile,
+        RangeChoice,
+    )
 
 __all__ = [
     "Arithmetic",
@@ -26,7 +33,8 @@ __all__ = [
     "Int8",
     "IsolatedNetwork",
     "LayerChoice",
-    "LeastSquares",
+    "LeastError",
+    "LeastOutputError",
     "MinMax",
     "Network",
     "Percentile",
@@ -40,6 +48,11 @@ __all__ = [
 ]
 
 _LATER = {
+    **dict.fromkeys(
+        ("LeastError", "LeastOutputError", "MinMax", "Percentile", "RangeChoice"),
+        "laconic.runtime.range_choice",
+    ),
+    "calibrate": "laconic.runtime.calibration",
     **dict.fromkeys(
         ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.integer"
     ),

@@ -1,34 +1,18 @@
-"""A small ONNX graph under construction: names, constants and nodes, as plain records.
-
-No ``onnx`` import here, so the emitters can be read and tested without it.
-"""
+"""A small ONNX graph under construction: names, constants and nodes, as plain records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.records import AnyArray, Node, Tensor, ValueSpec, default_name
+from laconic.runtime.onnx_bytes import OnnxAttr, OnnxNode
 
 _WHOLE = 256  # bytes up to which a constant is its own key; above it is known by its digest
 
-OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
-
-class OnnxNode(NamedTuple):
-    """One ONNX node: operator type, input and output names, attributes."""
-
-    kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attrs: dict[str, OnnxAttr]
-
-
-@dataclass(eq=False)
 class Builder:
     """Collects the nodes and initialisers of one ONNX graph.
 
@@ -36,27 +20,23 @@ class Builder:
     node reads (or what an emitter reads only through :meth:`array`) does not travel.
     """
 
-    tensors: tuple[Tensor, ...]
-    inputs: tuple[ValueSpec, ...]
-    results: tuple[str, ...] = ()
-    nodes: list[OnnxNode] = field(default_factory=list)
-    initialisers: dict[str, AnyArray] = field(default_factory=dict)
-    ranks: dict[str, int] = field(default_factory=dict)
-    made: dict[tuple[str | int | bool, ...], tuple[str, ...]] = field(default_factory=dict)
-    """What emitters derived from tensors and need not derive again: their own keys -> names."""
-    _arrays: dict[str, AnyArray] = field(default_factory=dict)
-    _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
-    _count: int = 0
-    _taken: set[str] = field(default_factory=set)
-    _input_names: tuple[str, ...] = ()
-    _result_names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self._taken = {tensor.name for tensor in self.tensors}
-        count = len(self.inputs)
-        asked = (spec.name or default_name("input", k, count) for k, spec in enumerate(self.inputs))
+    def __init__(
+        self, tensors: tuple[Tensor, ...], inputs: tuple[ValueSpec, ...], results: tuple[str, ...] = ()
+    ) -> None:
+        self.tensors, self.inputs = tensors, inputs
+        self.nodes: list[OnnxNode] = []
+        self.initialisers: dict[str, AnyArray] = {}
+        self.ranks: dict[str, int] = {}
+        self.made: dict[tuple[str | int | bool, ...], tuple[str, ...]] = {}
+        """What emitters derived from tensors and need not derive again: their own keys -> names."""
+        self._arrays: dict[str, AnyArray] = {}
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._count = 0
+        self._taken = {tensor.name for tensor in tensors}
+        count = len(inputs)
+        asked = (spec.name or default_name("input", k, count) for k, spec in enumerate(inputs))
         self._input_names = tuple([self._own(name) for name in asked])
-        self._result_names = tuple([self._own(name) for name in self.results])
+        self._result_names = tuple([self._own(name) for name in results])
 
     def _own(self, name: str) -> str:
         """A name that nothing else has: a tensor of the file keeps its own, an input comes before outputs."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import platform
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 
 def processor() -> str:
     """The processor's model, as the system tells it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -28,20 +27,17 @@ def int8_saturates() -> bool:
     virtual machines). That takes half a millisecond, once in a process that runs int8.
     """
     import onnxruntime as ort
-    from onnx import TensorProto, helper, numpy_helper
 
-    from laconic.runtime.onnx_build import IR_VERSION, OPSET
+    from laconic.runtime.onnx_bytes import OnnxGraph, OnnxNode, OnnxValue, model_bytes
 
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
-        "saturation",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])],
-        [numpy_helper.from_array(np.full((4, 1), 127, np.int8), "w")],
+    graph = OnnxGraph(
+        [OnnxNode("MatMulInteger", ("x", "w"), ("y",), {})],
+        (OnnxValue("x", "uint8", (1, 4)),),
+        (OnnxValue("y", "int32", (1, 1)),),
+        {"w": np.full((4, 1), 127, np.int8)},
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model_bytes(graph), options, providers=["CPUExecutionProvider"])
     product = session.run(None, {"x": np.full((1, 4), 255, np.uint8)})[0]
     return int(product[0, 0]) != 4 * 255 * 127

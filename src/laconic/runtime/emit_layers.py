@@ -9,7 +9,8 @@ import numpy as np
 from laconic.errors import CorruptFileError
 from laconic.pack.ops import flag_of, float_of, int_of, ints_of
 from laconic.records import Node
-from laconic.runtime.builder import Builder, Emitter, OnnxAttr
+from laconic.runtime.builder import Builder, Emitter
+from laconic.runtime.onnx_bytes import OnnxAttr
 
 
 def spread(values: Sequence[int], n: int) -> list[int]:

@@ -10,7 +10,8 @@ import numpy as np
 from laconic.errors import CorruptFileError
 from laconic.pack.ops import attr, flag_of, float_of, int_of
 from laconic.records import AnyArray, Node
-from laconic.runtime.builder import Builder, Emitter, OnnxAttr
+from laconic.runtime.builder import Builder, Emitter
+from laconic.runtime.onnx_bytes import OnnxAttr
 
 # PyTorch stacks gates as (i, f, g, o) and (r, z, n); ONNX as (i, o, f, c) and (z, r, h)
 _LSTM_ORDER, _GRU_ORDER, _RNN_ORDER = (0, 3, 1, 2), (1, 0, 2), (0,)

@@ -10,11 +10,10 @@ from laconic.errors import CorruptFileError
 from laconic.pack.ops import GIVEN, flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Node
 from laconic.runtime.builder import Builder, Emitter
+from laconic.runtime.onnx_bytes import ONNX_TYPES
 
 LONGEST_RANGE = 2**22
 """Entries of an ``arange`` at most: a number in a file must not fill the memory."""
-
-ONNX_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 
 
 def _flatten(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:

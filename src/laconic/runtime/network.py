@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -272,6 +271,13 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
+def _bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    with open(source, "rb") as stream:
+        return stream.read()
+
+
 @overload
 def load(
     source: str | os.PathLike[str] | bytes,
@@ -349,15 +355,15 @@ def load(
     if isolated:
         from laconic.runtime.isolated import IsolatedNetwork
 
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = _bytes_of(source)
         count = None if threads is None else int(threads)
         asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
+    data = _bytes_of(source)
     if isinstance(source, bytes):
-        data, model = source, read_model(source, limits)
+        model = read_model(data, limits)
     else:
         with at(f"reading {os.fspath(source)!r}"):
-            data = Path(source).read_bytes()
             model = read_model(data, limits)
     network = Network(with_precision(model, precision), options, limits)
     network._origin = Origin(data, precision, options, limits)

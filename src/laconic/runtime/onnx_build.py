@@ -1,33 +1,28 @@
-"""A packed model's graph as an ONNX ``ModelProto`` (standard operators only)."""
+"""A packed model's graph as ONNX (standard operators only)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, WeightsOnlyError
+from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.limits import DEFAULT, Limits
-from laconic.records import AnyArray, Graph, PackedModel, Tensor
-from laconic.runtime.builder import Builder, OnnxNode
+from laconic.records import Graph, PackedModel, Tensor
+from laconic.runtime.builder import Builder
 from laconic.runtime.emit import Plan, fitting
-from laconic.runtime.emit_shapes import ONNX_TYPES
+from laconic.runtime.onnx_bytes import OnnxGraph, OnnxValue, model_bytes
 from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.shapes.common import MISFITS
+from laconic.runtime.shapes import Shape
 from laconic.runtime.sizes import claims, form_of
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 20
-IR_VERSION = 9
 MAX_INLINE_BYTES = 2**31 - 2**20
 """Protobuf's 2 GiB, less room for the graph itself."""
-
-BESIDE_BYTES = 4096
-"""From this size on the runtime is handed a tensor's own memory instead of a copy in the model."""
-
 
 NO_GRAPH = (
     "this file holds weights without a graph, so it cannot run by itself. "
@@ -38,8 +33,8 @@ MOST_LETTERS = 256
 """Longer names of tensors are cut in exported models, where each reference repeats them."""
 
 
-def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str, ...]]:
-    """Run every step's emitters: the finished builder, the outputs' names and their numpy types.
+def emit_graph(model: PackedModel) -> tuple[Plan, tuple[str, ...]]:
+    """Run every step's emitters: the finished plan, and the outputs' names.
 
     A graph with activation ranges becomes an int8 graph, whose outputs alone are not rounded to int8.
 
@@ -56,7 +51,7 @@ def emit_graph(model: PackedModel) -> tuple[Builder, tuple[str, ...], tuple[str,
     outputs = tuple(
         plan.builder.result(k, plan.exact.get(r) or plan.name(r)) for k, r in enumerate(graph.outputs)
     )
-    return plan.builder, outputs, tuple(plan.types[r] for r in graph.outputs)
+    return plan, outputs
 
 
 def _plan_for(model: PackedModel, graph: Graph) -> Plan:
@@ -107,80 +102,54 @@ def unused(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def _node_proto(node: OnnxNode, names: _Names) -> onnx.NodeProto:
-    from onnx import helper
+class Built(NamedTuple):
+    """A model as ONNX; ``shapes`` of its values by name, at the free sizes that were followed.
 
-    attrs: dict[str, Any] = {
-        k: list(v) if isinstance(v, (tuple, range)) else v for k, v in node.attrs.items()
-    }
-    try:
-        inputs, outputs = ([names[name] for name in some] for some in (node.inputs, node.outputs))
-        return helper.make_node(node.kind, inputs, outputs, **attrs)
-    except MISFITS as error:  # no integers where there must be some, or too large ones
-        raise CorruptFileError(f"a node of kind {node.kind} cannot be built: {error}") from error
+    ``batch`` is the first of these sizes, 1 where none is free.
+    """
 
+    graph: OnnxGraph
+    shapes: Mapping[str, Shape]
+    batch: int
 
-def _initialiser(name: str, array: AnyArray, inline: bool) -> onnx.TensorProto:
-    """Small tensors travel in the model, where shape inference reads them; large ones beside it."""
-    from onnx import numpy_helper
-
-    return (
-        numpy_helper.from_array(array, name)
-        if inline or array.nbytes < BESIDE_BYTES
-        else _external(name, array)
-    )
+    def rows_of(self, name: str) -> int:
+        """The rows that a value gives a linear layer for each sample; a value of unknown shape gives one."""
+        return max(1, math.prod(self.shapes.get(name, ())[:-1]) // self.batch)
 
 
-def _external(name: str, array: AnyArray) -> onnx.TensorProto:
-    """An initialiser that only names itself: its values are handed to the runtime beside the model."""
-    from onnx import TensorProto
+def build(model: PackedModel, readable: bool = False, limits: Limits = DEFAULT) -> Built:
+    """The ONNX graph of a model, with names from the file where it is to be ``readable``.
 
-    proto = TensorProto(name=name, data_type=ONNX_TYPES[str(array.dtype)], dims=array.shape)
-    proto.data_location = TensorProto.EXTERNAL
-    proto.external_data.add(key="location", value="memory")
-    return proto
-
-
-def build(
-    model: PackedModel, inline: bool, limits: Limits = DEFAULT
-) -> tuple[onnx.ModelProto, dict[str, AnyArray]]:
-    """The ONNX model and its initialisers' values; with ``inline`` it holds the large ones, too.
-
-    What the graph claims is checked before (``runtime.sizes``): shape inference and some kernels of the
-    libraries that read the model end the process over sizes that no writer produces.
+    What the graph claims is checked before (``runtime.sizes``): some passes and kernels of the libraries that
+    read the model end the process over sizes that no writer produces.
     """
     graph = _graph_of(model)
-    claims(graph, [form_of(tensor) for tensor in model.tensors], limits)
-    from onnx import helper
-
-    b, outputs, types = emit_graph(model)
-    for name, array in b.initialisers.items():
-        if str(array.dtype) not in ONNX_TYPES:
-            raise CorruptFileError(f"tensor {name!r} has type {array.dtype}, which the graph cannot use")
-    names = _Names(b, model.tensors, readable=inline)
-    arrays = {names[name]: array for name, array in b.initialisers.items()}
-    initialisers = [_initialiser(name, array, inline) for name, array in arrays.items()]
-    axes = {} if inline else {axis: f"n{k}" for k, axis in enumerate(graph.free_axes)}
+    claimed = claims(graph, [form_of(tensor) for tensor in model.tensors], limits).shapes
+    plan, outputs = emit_graph(model)
+    b = plan.builder
+    names = _Names(b, model.tensors, readable)
+    axes = {} if readable else {axis: f"n{k}" for k, axis in enumerate(graph.free_axes)}
     inputs = [
-        helper.make_tensor_value_info(
+        OnnxValue(
             names[b.input_name(k)],
-            ONNX_TYPES[spec.dtype],
-            [axes.get(d, d) if isinstance(d, str) else d for d in spec.sizes],
+            spec.dtype,
+            tuple(axes.get(d, d) if isinstance(d, str) else d for d in spec.sizes),
         )
         for k, spec in enumerate(graph.inputs)
     ]
-    results = [
-        helper.make_tensor_value_info(names[n], ONNX_TYPES[t], None)
-        for n, t in zip(outputs, types, strict=True)
+    results = [OnnxValue(names[n], plan.types[r]) for n, r in zip(outputs, graph.outputs, strict=True)]
+    nodes = [
+        node._replace(
+            inputs=tuple([names[n] for n in node.inputs]), outputs=tuple([names[n] for n in node.outputs])
+        )
+        for node in b.nodes
     ]
-    nodes = [_node_proto(node, names) for node in b.nodes]
-    proto = helper.make_model(
-        helper.make_graph(nodes, "laconic", inputs, results, initialisers),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="laconic",
-    )
-    return proto, arrays
+    arrays = {names[name]: array for name, array in b.initialisers.items()}
+    shapes = {names[name]: claimed[value] for value, name in plan.exact.items()}
+    sizes = zip(graph.inputs, claimed, strict=False)
+    free = [n for spec, shape in sizes for dim, n in zip(spec.shape, shape, strict=True) if dim is None]
+    built = OnnxGraph(nodes, tuple(inputs), tuple(results), arrays)
+    return Built(built, shapes, free[0] if free else 1)
 
 
 def to_onnx(
@@ -206,9 +175,10 @@ def to_onnx(
         raise InputError(
             f"the weights take {size} bytes and one ONNX file holds 2 GiB. Cure: laconic.runtime.load runs it"
         )
-    from onnx import shape_inference
+    from onnx import ModelProto, shape_inference
 
+    proto = ModelProto.FromString(model_bytes(build(model, readable=True, limits=limits).graph, inline=True))
     # a standard model states its outputs' ranks; ours are known once shapes have flowed through it
-    proto = shape_inference.infer_shapes(build(model, inline=True, limits=limits)[0], data_prop=True)
+    proto = shape_inference.infer_shapes(proto, data_prop=True)
     del proto.graph.value_info[:]
     return proto

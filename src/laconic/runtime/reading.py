@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import NamedTuple
 
 from laconic.errors import WeightsOnlyError
 from laconic.pack.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
+from laconic.pack.needs import Needs, file_memory
 from laconic.records import Graph, PackedModel
 from laconic.runtime.onnx_build import NO_GRAPH
 from laconic.runtime.sizes import NODE_STEPS, Form, claims, form_of_array
-
-_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
-_LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
-
-
-class Needs(NamedTuple):
-    """What loading takes, from above: bytes of memory, steps of work (see ``Limits``)."""
-
-    memory: int
-    work: int
 
 
 def needs(data: bytes) -> Needs:
@@ -45,7 +34,8 @@ def needs(data: bytes) -> Needs:
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
     """How a file is loaded that needs more than the default limits allow; None for one that does not."""
-    data = Path(path).read_bytes()
+    with open(path, "rb") as stream:
+        data = stream.read()
     memory, work = needs(data)
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:
@@ -68,7 +58,9 @@ def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
     if graph is None:
         raise WeightsOnlyError(NO_GRAPH)
     limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
-    return PackedModel(tuple(d.tensor for d in decode_tensors(parts)), graph, parts.aliases)
+    return PackedModel(
+        tuple(d.tensor for d in decode_tensors(parts, limits, len(data))), graph, parts.aliases
+    )
 
 
 def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs:
@@ -79,5 +71,4 @@ def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs
     parts_of_graph = len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
     limits.check_load(0, NODE_STEPS * parts_of_graph, file_bytes)  # before their shapes are followed
     found = claims(graph, forms, limits)
-    letters = sum(map(len, (*parts.names, *parts.aliases)))
-    return Needs(found.memory + _COPIES * file_bytes + _LETTER_BYTES * letters, found.work)
+    return Needs(found.memory + file_memory(parts, file_bytes), found.work)

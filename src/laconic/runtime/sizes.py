@@ -15,6 +15,7 @@ import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.limits import Limits
+from laconic.pack.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, TENSOR_BYTES, VALUE_BYTES
 from laconic.pack.ops import SIZED, flag_of, int_of, ints_of
 from laconic.records import AnyArray, Graph, IntTensor, Node, Tensor
 from laconic.runtime.emit_layers import spread
@@ -30,10 +31,7 @@ NODE_STEPS = 100_000
 
 _NODE_BYTES = 6_000  # of one ONNX node: the message, the runtime's copies
 _REF_BYTES = 500  # of one reference of a node to a value
-_TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
-_DECODED_BYTES, _VALUE_BYTES, _SCRATCH_BYTES = 4, 4, 16  # of an entry: integers, float32, while it is decoded
 _INT8_SCRATCH_BYTES = 40  # of an entry of the largest layer, while its int8 weights are derived in float64
-_ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
 _FOLDED_COPIES = 2
 _MOST_FOLLOWED = 2**15  # nodes and references that are followed while free sizes are tried
 
@@ -126,11 +124,11 @@ class _Cost:
         sizes = [math.prod(form.shape) for form in forms]
         self.folded = 0
         self._read: set[int] = set()
-        self.memory = FIXED_BYTES + _TENSOR_BYTES * len(forms)
-        self.memory += (_DECODED_BYTES + _VALUE_BYTES) * sum(sizes) + _SCRATCH_BYTES * max(sizes, default=0)
+        self.memory = FIXED_BYTES + TENSOR_BYTES * len(forms)
+        self.memory += (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
         doors = len(graph.inputs) + len(graph.outputs)
         self.memory += _NODE_BYTES * doors
-        self.work = _ENTRY_STEPS * sum(sizes) + NODE_STEPS * doors
+        self.work = ENTRY_STEPS * sum(sizes) + NODE_STEPS * doors
         if graph.ranges:
             self.memory += _INT8_SCRATCH_BYTES * max(sizes, default=0)
         fixed: set[int] = set()
@@ -164,7 +162,7 @@ class _Cost:
         if hidden:
             self.folded += hidden.entries
             self.memory += _PACKED_BYTES["lstm"] * hidden.entries
-            self.work += hidden.work + _ENTRY_STEPS * hidden.entries
+            self.work += hidden.work + ENTRY_STEPS * hidden.entries
         if node.op == "group_norm":
             self.memory += 4 * 8 * int_of(node, "groups")
         for ref, shape in zip(node.inputs, given, strict=True):
@@ -173,7 +171,7 @@ class _Cost:
                 again = ref in self._read
                 self.memory += (_SHARED_BYTES if again else _PACKED_BYTES.get(node.op, 6)) * size
                 self._read.add(ref)
-                self.work += _ENTRY_STEPS * size
+                self.work += ENTRY_STEPS * size
 
 
 class HiddenProducts(NamedTuple):

@@ -15,8 +15,8 @@ import numpy as np
 from laconic.errors import CorruptFileError
 from laconic.pack.ops import int_of, ints_of
 from laconic.records import AnyArray, Node
-from laconic.runtime.builder import OnnxAttr
 from laconic.runtime.emit_layers import both_ends, spread
+from laconic.runtime.onnx_bytes import OnnxAttr
 
 WIDE_ENOUGH = 16
 """Channels from which on ONNX Runtime's int8 convolution is faster than its float32 transposed one."""

@@ -34,7 +34,7 @@ def cubic_sparsity(progress: float, final: float, *, start: float = 0.0, end: fl
 def keep_largest(weights: Mapping[str, FloatArray], sparsity: float, *, per_layer: bool = False) -> Masks:
     """Keep-masks that drop the ``sparsity`` share of smallest magnitudes, ties by position.
 
-    Exactly ``floor(sparsity * n)`` weights go, counted per tensor or over all of them.
+    Exactly ``floor(sparsity * n)`` weights go, counted per tensor or over all of them. Of no weights, none.
 
     >>> import numpy as np
     >>> keep_largest({"w": np.float32([3, -1, 2, 0.5])}, 0.5)["w"].tolist()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from laconic.errors import InputError
 from laconic.records import AnyArray, Codebook, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
 from laconic.runtime.kernels import Compact, SparseMatrix, compact, native, plain
+from tests.helpers.fresh import run_fresh
 
 compiled = pytest.mark.skipif(native.extension() is None, reason="installed without a compiler")
 
@@ -106,6 +107,22 @@ def test_empty_rows_and_one_full_row(code: str) -> None:
     close(SparseMatrix(compact(tensor))(x[:1]), wanted(tensor, x[:1]))
 
 
+@pytest.mark.parametrize("form", ["grouped", "coded", "valued"])
+def test_rows_of_every_length_count_each_entry_once(form: str, code: str) -> None:
+    """Row r has r entries; all sums are of integers, so they are exact in any order."""
+    rng = np.random.default_rng(8)
+    size, levels = 200, 1 if form == "grouped" else 15
+    q = np.zeros((size, size), np.int32)
+    for row in range(size):
+        q[row, rng.permutation(size)[:row]] = rng.integers(1, levels, row, endpoint=True)
+    stored: Tensor = RawTensor("w", q.astype(np.float32))
+    packed = compact(stored if form == "valued" else IntTensor("w", q, UniformGrid(1.0)))
+    assert packed.blocks[0].form == form
+    x = rng.integers(-999, 999, (3, size)).astype(np.float32)
+    for batch in (1, 3):
+        np.testing.assert_array_equal(SparseMatrix(packed)(x[:batch]), x[:batch] @ q.T.astype(np.float32))
+
+
 def test_infinities_and_nans_pass_through(code: str) -> None:
     tensor = IntTensor("w", np.array([[1, 0], [0, 1]], np.int32), UniformGrid(1.0))
     for batch in (1, 3):
@@ -195,7 +212,7 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "rank": {"row": block.row[:, None]},
     }
     for name, change in changes.items():
-        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+        yield name, form._replace(blocks=(block._replace(**change),))  # type: ignore[arg-type]
     form = compact(ternary(10, 30, 0.9))
     (block,) = form.blocks
     assert block.form == "coded"
@@ -204,7 +221,7 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "column": {"cols": 20},
         "no bits": {"bits": 0},
     }.items():
-        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+        yield name, form._replace(blocks=(block._replace(**change),))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "form"), list(damaged()))
@@ -329,3 +346,25 @@ def test_wrong_arguments_are_named() -> None:
         compact(RawTensor("w", np.ones(3, np.float32)))
     with pytest.raises(InputError, match="must be a matrix"):
         compact(RawTensor("w", np.ones((3, 3), np.int64)))
+
+
+RESIDENT = """
+import numpy as np
+from laconic.records import IntTensor, UniformGrid
+from laconic.runtime.kernels import SparseMatrix, compact
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return 4096 * int(file.read().split()[1])
+
+form = compact(IntTensor("w", np.eye(64, dtype=np.int32), UniformGrid(1.0)))
+before = resident()
+matrix = SparseMatrix(form)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_small_matrix_takes_no_large_page() -> None:
+    """2 MiB of zeros for 64 entries: the system takes up to 4 ms to clear them."""
+    assert int(run_fresh(RESIDENT)) < 2**20

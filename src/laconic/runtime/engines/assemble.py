@@ -19,12 +19,11 @@ from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
-from laconic.runtime.onnx_build import build
+from laconic.runtime.onnx_build import Built, build
+from laconic.runtime.onnx_bytes import OnnxGraph
 from laconic.runtime.workers import Workers
 
 if TYPE_CHECKING:
-    import onnx
-
     from laconic.runtime.kernels import KernelMatrix
 
 Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
@@ -114,93 +113,80 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
 
         given = replace(options, faster=False)
         return faster_of(model, options, lambda one: assemble(one, given, limits))
-    proto, weights = build(model, inline=False, limits=limits)
+    built = build(model, limits=limits)
     if int8:
         from laconic.runtime.engines.float_layers import float_layers
 
-        return _whole(proto, weights, float_layers(model, options.batch), options)._replace(precision="int8")
+        return _whole(built.graph, float_layers(model, options.batch), options)._replace(precision="int8")
     if options.engine != "onnxruntime":
-        layers = find_layers(proto.graph, weights, model.tensors)
-        if layers and not _has_subgraphs(proto.graph):
-            cutter = Cutter(proto, weights, options.threads)
-            return _chosen(proto, weights, layers, model, options, cutter)
-    return _whole(proto, weights, (), options)
+        layers = find_layers(built.graph, model.tensors)
+        if layers:
+            return _chosen(built, layers, model, options)
+    return _whole(built.graph, (), options)
 
 
-def _whole(
-    proto: onnx.ModelProto, weights: Mapping[str, AnyArray], choices: Sequence[LayerChoice], options: Options
-) -> Assembly:
+def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -> Assembly:
     """The graph in one session: as ONNX Runtime rewrites it or, where that fails, as it stands."""
-    inputs = tuple(value.name for value in proto.graph.input)
-    outputs = tuple(value.name for value in proto.graph.output)
+    inputs, outputs = _doors(graph)
     notes: tuple[str, ...] = ()
     try:
-        session = open_session(proto, weights, options.threads)
+        session = open_session(graph, options.threads)
     except EngineError as error:
-        session = open_session(proto, weights, options.threads, rewritten=False)
+        session = open_session(graph, options.threads, rewritten=False)
         notes = (f"runs as it stands, slower: {error}",)
-    nbytes = sum(array.nbytes for array in weights.values())
+    nbytes = sum(array.nbytes for array in graph.initialisers.values())
     steps = (SessionStep(session, inputs, outputs),)
-    return Assembly(steps, inputs, outputs, tuple(choices), nbytes, weights, notes=notes)
+    return Assembly(steps, inputs, outputs, tuple(choices), nbytes, graph.initialisers, notes=notes)
 
 
-def _chosen(
-    proto: onnx.ModelProto,
-    weights: dict[str, AnyArray],
-    layers: Sequence[LinearLayer],
-    model: PackedModel,
-    options: Options,
-    cutter: Cutter,
-) -> Assembly:
+def _chosen(built: Built, layers: Sequence[LinearLayer], model: PackedModel, options: Options) -> Assembly:
+    graph = built.graph
     workers = options.threads or _cores()
     pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(
         options.batch, options.threads, options.engine == "fastest", cache_file(), workers, pool
     )
-    sized = [(layer, cutter.rows_of(layer.x)) for layer in layers]
+    sized = [(layer, built.rows_of(layer.x)) for layer in layers]
     choices = chooser.forced(sized) if options.engine == "sparse" else chooser.choose(sized)
-    if all(choice.way == "dense" for choice in choices) or not cutter.knows_types():
-        return _whole(proto, weights, choices, options)
+    if all(choice.way == "dense" for choice in choices):
+        return _whole(graph, choices, options)
     packed: dict[int, tuple[Tensor, Way]] = {
         layer.matmul: (layer.tensor, choice.way)
         for layer, choice in zip(layers, choices, strict=True)
         if choice.way != "dense" and not is_own(choice.way)
     }
     if packed:
-        replace_layers(proto, weights, packed)
+        graph = replace_layers(graph, packed)
     own: dict[str, OwnWay] = {choice.name: choice.way for choice in choices if is_own(choice.way)}
     own_values = {layer.x for layer in layers if layer.name in own}
-    placed = find_layers(proto.graph, weights, model.tensors) if packed else layers
+    placed = find_layers(graph, model.tensors) if packed else layers
     left = [layer for layer in placed if layer.name in own and layer.x in own_values]
     matrices = {
         layer.name: own_matrix(layer.tensor, own[layer.name], workers, pool)
         for layer in {layer.name: layer for layer in left}.values()
     }
-    steps = tuple(cutter.steps(left, matrices))
-    return _gather(proto, steps, matrices, choices, weights)
+    steps = tuple(Cutter(graph, options.threads).steps(left, matrices))
+    return _gather(graph, steps, matrices, choices)
 
 
 def _gather(
-    proto: onnx.ModelProto,
+    graph: OnnxGraph,
     steps: tuple[Step, ...],
     matrices: Mapping[str, KernelMatrix],
     choices: Sequence[LayerChoice],
-    weights: Mapping[str, AnyArray],
 ) -> Assembly:
     """Only what some step reads is kept; the dense form of a layer in our own kernels goes."""
     used = {name for step in steps if isinstance(step, SessionStep) for name in step.weights}
-    kept = {name: array for name, array in weights.items() if name in used}
+    kept = {name: array for name, array in graph.initialisers.items() if name in used}
     biases = sum(step.bias.nbytes for step in steps if isinstance(step, KernelStep) and step.bias is not None)
     nbytes = sum(a.nbytes for a in kept.values()) + sum(m.nbytes for m in matrices.values()) + biases
-    inputs = tuple(value.name for value in proto.graph.input)
-    outputs = tuple(value.name for value in proto.graph.output)
-    return Assembly(steps, inputs, outputs, tuple(choices), nbytes, kept)
+    return Assembly(steps, *_doors(graph), tuple(choices), nbytes, kept)
+
+
+def _doors(graph: OnnxGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of a graph's inputs and outputs."""
+    return tuple(value.name for value in graph.inputs), tuple(value.name for value in graph.outputs)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _has_subgraphs(graph: onnx.GraphProto) -> bool:
-    """Whether a node holds a graph of its own, whose reads of outer values no cut can follow."""
-    return any(attribute.HasField("g") or attribute.graphs for n in graph.node for attribute in n.attribute)

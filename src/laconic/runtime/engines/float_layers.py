@@ -16,6 +16,7 @@ from laconic.runtime.transposed import runs_in_float32
 _NO_KERNEL = "float32: the runtime has no int8 kernel for it"
 _BY_BATCH = "float32: the runtime's int8 kernel takes its ranges from each batch, not from the file"
 _NO_RANGE = "float32: its input or its output has no activation range"
+_PRODUCTS = ("matmul", "einsum", "sdpa")
 _RECURRENT = {"lstm": _BY_BATCH, "gru": _NO_KERNEL, "rnn": _NO_KERNEL}
 
 
@@ -49,6 +50,15 @@ def float_layers(model: PackedModel, batch: int) -> list[LayerChoice]:
     return found
 
 
+def float_products(model: PackedModel) -> int:
+    """How many products of two computed values, as in attention, an int8 network takes in float32."""
+    graph = model.graph
+    if graph is None or not graph.ranges:
+        return 0
+    computed = (all(ref is None or ref >= 0 for ref in node.inputs[:2]) for node in graph.nodes)
+    return sum(node.op in _PRODUCTS and own for node, own in zip(graph.nodes, computed, strict=True))
+
+
 def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
     """The stored tensors that a layer multiplies by."""
     refs = step.node.inputs[1:2] if step.node.op in LAYERS else step.node.inputs
@@ -60,5 +70,5 @@ def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
 def _line(tensor: Tensor, reason: str, batch: int) -> LayerChoice:
     shape = stored(tensor).shape
     return LayerChoice(
-        tensor.name, (shape[0], math.prod(shape[1:])), tensor.nonzeros(), "dense", reason, batch
+        tensor.name, (shape[0], math.prod(shape[1:])), tensor.nonzeros(), "dense", reason, batch, {}
     )

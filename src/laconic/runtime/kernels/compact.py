@@ -12,17 +12,20 @@ loop whose end the processor foresees (``sparse.c`` says more).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, Codebook, FloatArray, IntTensor, Tensor
 
-Words = npt.NDArray[np.uint16]
-Places = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Words = npt.NDArray[np.uint16]
+    Places = npt.NDArray[np.int64]
+else:
+    Words = Places = np.ndarray
 
 PANEL = 512
 """Rows of a panel (PANEL in sparse.c)."""
@@ -46,8 +49,7 @@ Form = Literal["grouped", "coded", "valued"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
+class Block(NamedTuple):
     """Columns ``first .. first + cols`` of a matrix of ``rows`` rows.
 
     ``panels`` says how many runs each panel has, ``runs`` (runs, 3) how many lists each run has, how long
@@ -135,8 +137,7 @@ class Block:
             raise InputError(f"a list's row lies outside {self.rows} rows")
 
 
-@dataclass(frozen=True, eq=False)
-class Compact:
+class Compact(NamedTuple):
     """A whole matrix: its shape (rows, columns) and blocks of at most 65,535 columns, from left to right."""
 
     shape: tuple[int, int]

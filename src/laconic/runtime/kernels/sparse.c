@@ -76,35 +76,85 @@ INLINE uint64_t four(const uint16_t *c) {
 #endif
 }
 
-#define AT(p, k) ((unsigned)((p) >> 16 * (k)) & 0xffff)
+/* The next index moves to the low bits. Compilers turn two such shifts into shifts of copies, which are more
+ * instructions, unless they cannot see what p holds in between. */
+#if defined(__GNUC__) || defined(__clang__)
+#define SHIFT(p)                                                                                             \
+    do {                                                                                                     \
+        p >>= 16;                                                                                            \
+        __asm__("" : "+r"(p));                                                                               \
+    } while (0)
+#else
+#define SHIFT(p) (p >>= 16)
+#endif
+
+/* The processor reads ahead within a page of 4 KiB only, and not far. So what is needed AHEAD entries later is
+ * asked for here, at 95 % zeros 0.4 us before its use: between calls of other code a product is 1.2 to 1.3 times
+ * as fast. A distance of 512 entries is too short, from 1024 to 2048 makes no difference. */
+#define AHEAD 1536
+#define LINE 32 /* indices in a cache line */
+INLINE void ask(const void *now, size_t bytes) { FETCH((const char *)((uintptr_t)now + bytes)); }
+INLINE void ask_columns(const uint16_t *c) { ask(c, AHEAD * sizeof *c); }
+INLINE void ask_values(const float *v) {
+    ask(v, AHEAD * sizeof *v);
+    ask(v, AHEAD * sizeof *v + LINE / 2 * sizeof *v);
+}
+
 #define ALONE(i, c)
 #define BY_LEVEL(i, c) *level[(c) >> bits]
 #define BY_VALUE(i, c) *v[i]
 #define WHOLE(c) (c)
 #define LOW_BITS(c) ((c) & mask)
+#define ASK_COLUMNS(k) ask_columns(c + (k))
+#define ASK_BOTH(k) (ask_columns(c + (k)), ask_values(v + (k)))
 
-/* The sum over n entries, with TIMES saying what each is multiplied by. */
-#define SCALAR_SUM(TIMES)                                                                                    \
+/* The next four entries, one to each of four sums; BECOMES is = or +=. */
+#define FOUR(BECOMES, TIMES, a, b, d, e)                                                                     \
+    do {                                                                                                     \
+        uint64_t p = four(c + i);                                                                            \
+        a BECOMES x[p & 0xffff] TIMES(i, p);                                                                 \
+        SHIFT(p);                                                                                            \
+        b BECOMES x[p & 0xffff] TIMES(i + 1, p);                                                             \
+        SHIFT(p);                                                                                            \
+        d BECOMES x[p & 0xffff] TIMES(i + 2, p);                                                             \
+        SHIFT(p);                                                                                            \
+        e BECOMES x[p] TIMES(i + 3, p);                                                                      \
+        i += 4;                                                                                              \
+    } while (0)
+#define EIGHT(BECOMES, TIMES)                                                                                \
+    do {                                                                                                     \
+        FOUR(BECOMES, TIMES, s0, s1, s2, s3);                                                                \
+        FOUR(BECOMES, TIMES, s4, s5, s6, s7);                                                                \
+    } while (0)
+
+/* The sum over n entries, with TIMES saying what each is multiplied by. Sums that begin as loads save eight
+ * additions a list, a tenth of the time at 99 % zeros. */
+#define SCALAR_SUM(TIMES, ASK)                                                                               \
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;                                    \
     size_t i = 0;                                                                                            \
-    for (; i + 8 <= n; i += 8) {                                                                             \
-        uint64_t p = four(c + i), q = four(c + i + 4);                                                       \
-        s0 += x[AT(p, 0)] TIMES(i, AT(p, 0));                                                                \
-        s1 += x[AT(p, 1)] TIMES(i + 1, AT(p, 1));                                                            \
-        s2 += x[AT(p, 2)] TIMES(i + 2, AT(p, 2));                                                            \
-        s3 += x[AT(p, 3)] TIMES(i + 3, AT(p, 3));                                                            \
-        s4 += x[AT(q, 0)] TIMES(i + 4, AT(q, 0));                                                            \
-        s5 += x[AT(q, 1)] TIMES(i + 5, AT(q, 1));                                                            \
-        s6 += x[AT(q, 2)] TIMES(i + 6, AT(q, 2));                                                            \
-        s7 += x[AT(q, 3)] TIMES(i + 7, AT(q, 3));                                                            \
+    ASK(0);                                                                                                  \
+    if (n >= 8) EIGHT(=, TIMES);                                                                             \
+    while (i + LINE <= n) {                                                                                  \
+        ASK(i + LINE - 8);                                                                                   \
+        EIGHT(+=, TIMES);                                                                                    \
+        EIGHT(+=, TIMES);                                                                                    \
+        EIGHT(+=, TIMES);                                                                                    \
+        EIGHT(+=, TIMES);                                                                                    \
     }                                                                                                        \
-    for (; i < n; i++) s0 += x[c[i]] TIMES(i, c[i]);                                                         \
+    while (i + 8 <= n) EIGHT(+=, TIMES);                                                                     \
+    if (n & 4) FOUR(+=, TIMES, s0, s1, s2, s3);                                                              \
+    if (n & 2) {                                                                                             \
+        s4 += x[c[i]] TIMES(i, c[i]);                                                                        \
+        s5 += x[c[i + 1]] TIMES(i + 1, c[i + 1]);                                                            \
+        i += 2;                                                                                              \
+    }                                                                                                        \
+    if (n & 1) s6 += x[c[i]] TIMES(i, c[i]);                                                                 \
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
 
-INLINE float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE) }
+INLINE float sum_list(const float *x, const uint16_t *c, size_t n) { SCALAR_SUM(ALONE, ASK_COLUMNS) }
 
 INLINE float sum_valued(const float *x, const uint16_t *c, const float *v, size_t n) {
-    SCALAR_SUM(BY_VALUE)
+    SCALAR_SUM(BY_VALUE, ASK_BOTH)
 }
 
 /* Two look-ups an entry leave no registers for more. */
@@ -113,6 +163,7 @@ INLINE float sum_coded(const float *x, const uint16_t *c, const float *level, in
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
+        if (i % LINE == 0) ask_columns(c + i);
         s0 += x[c[i] & mask] * level[c[i] >> bits];
         s1 += x[c[i + 1] & mask] * level[c[i + 1] >> bits];
         s2 += x[c[i + 2] & mask] * level[c[i + 2] >> bits];
@@ -122,31 +173,23 @@ INLINE float sum_coded(const float *x, const uint16_t *c, const float *level, in
     return (s0 + s1) + (s2 + s3);
 }
 
-/* Where the next page of 4 KiB begins. The processor reads ahead within a page only, so the first lines of the page
- * after it are asked for here: at 95 % zeros, between calls of other code, 1.1 to 1.7 times as fast. */
-static const uint16_t *fetch_page(const uint16_t *now) {
-    const char *next = (const char *)(((uintptr_t)now | 4095) + 1);
-    for (int line = 0; line < 4; line++) FETCH(next + 4096 + 64 * line);
-    return (const uint16_t *)next;
-}
-
 static void one_row(const Matrix *m, const Call *call) {
     const float *x = call->x + m->first;
     for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
         size_t n = call->row1 - r0 < PANEL ? call->row1 - r0 : PANEL;
         const Place *at = m->starts + r0 / PANEL;
         const uint16_t *row = m->row + at->list, *c = m->columns + at->entry;
-        const uint16_t *soon = c;
         float sums[PANEL];
         memset(sums, 0, n * sizeof(float));
+        for (size_t r = 0; r < n; r += 16) FETCH(call->y + r0 + r); /* a line each */
         for (const Run *run = m->run + at->run; run < m->run + at[1].run; run++) {
             size_t length = run->length;
+            ask(row, 256);
+            ask(run, 256);
             if (m->form == GROUPED) {
                 float level = m->reals[run->level];
-                for (size_t k = run->lists; k > 0; k--, c += length) {
-                    if (c >= soon) soon = fetch_page(soon);
+                for (size_t k = run->lists; k > 0; k--, c += length)
                     sums[*row++] += level * sum_list(x, c, length);
-                }
             } else if (m->form == VALUED) {
                 const float *v = m->reals + (c - m->columns);
                 for (size_t k = run->lists; k > 0; k--, c += length, v += length)

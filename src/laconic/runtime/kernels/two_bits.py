@@ -11,10 +11,9 @@ or a NaN gives NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray, IntArray
@@ -28,11 +27,15 @@ WIDE = 256
 MOST_COLUMNS = 2**20
 """Sums of more might not fit in 32 bits."""
 
-Bytes = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Bytes = npt.NDArray[np.uint8]
+else:
+    Bytes = np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class TwoBits:
+class TwoBits(NamedTuple):
     """Integers ``lowest .. lowest + 3`` (rows, columns) times ``step``; ``lowest`` is -3 to 0."""
 
     integers: IntArray

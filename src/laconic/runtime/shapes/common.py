@@ -17,7 +17,7 @@ Rule = Callable[[Node, Given], tuple[Shape, ...]]
 
 
 MISFITS = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, MemoryError)
-"""What rules, emitters and the ONNX helpers raise for shapes that no writer puts together."""
+"""What rules and emitters raise for shapes that no writer puts together."""
 
 
 def require(fits: bool, text: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from laconic.errors import CorruptFileError
 from laconic.pack.ops import text_of
 from laconic.records import Graph, Node
+from laconic.runtime.shapes.element_types import check_element_types
 
 _BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
 _WHOLE = ("int64", "int32", "uint8", "int8")
@@ -45,11 +46,18 @@ def output_types(node: Node, inputs: Sequence[str]) -> tuple[str, ...]:
 
 
 def value_types(graph: Graph, tensors: Sequence[str]) -> list[str]:
-    """The type of every value; ``tensors`` are those of the file's, as the runtime reads them."""
+    """The type of every value; ``tensors`` are those of the file's, as the runtime reads them.
+
+    Raises ``CorruptFileError`` naming the operation that is given types which it does not take.
+    """
     found = [spec.dtype for spec in graph.inputs]
     for node in graph.nodes:
         kinds = [
-            "float32" if ref is None else found[ref] if ref >= 0 else tensors[-1 - ref] for ref in node.inputs
+            None if ref is None else found[ref] if ref >= 0 else tensors[-1 - ref] for ref in node.inputs
         ]
-        found += output_types(node, kinds)
+        try:
+            check_element_types(node, kinds)
+        except CorruptFileError as error:
+            raise CorruptFileError(f"operation {node.op!r} (value {len(found)}): {error}") from None
+        found += output_types(node, [kind or "float32" for kind in kinds])
     return found

@@ -8,8 +8,8 @@ import pytest
 from laconic.errors import DataError, InputError, WeightsOnlyError
 from laconic.pack.ops import make_node
 from laconic.records import Graph, Node, PackedModel, RawTensor, ValueSpec
-from laconic.runtime import LeastSquares, MinMax, Percentile, calibrate
-from laconic.runtime.calibrate import BINS, Histogram, range_of
+from laconic.runtime import calibrate
+from laconic.runtime.range_choice import range_of
 from laconic.runtime.steps import fuse, ranks, to_calibrate
 
 F32 = np.float32
@@ -71,25 +71,6 @@ def test_a_range_holds_zero_and_both_ends() -> None:
             assert found.scale == pytest.approx((max(high, 0.0) - min(low, 0.0)) / 255, rel=1e-6)
 
 
-def test_choices_on_a_normal_sample_with_an_outlier() -> None:
-    values = np.append(np.random.default_rng(0).normal(size=100_000), 40.0)
-    counts, _ = np.histogram(values, BINS)
-    seen = Histogram(float(values.min()), float(values.max()), counts)
-    assert MinMax().bounds(seen) == (values.min(), values.max())
-    low, high = Percentile(99.9).bounds(seen)
-    assert low == pytest.approx(np.quantile(values, 0.0005), abs=0.05)
-    assert high == pytest.approx(np.quantile(values, 0.9995), abs=0.05)
-
-    def error(bounds: tuple[float, float]) -> float:
-        entry = range_of(0, *bounds)
-        q = np.clip(np.rint(values / entry.scale) + entry.zero_point, -128, 127)
-        return float(np.mean((entry.scale * (q - entry.zero_point) - values) ** 2))
-
-    grid = [(float(values.min() * s), float(values.max() * s)) for s in np.linspace(0.2, 1.0, 65)]
-    assert error(LeastSquares().bounds(seen)) <= 1.02 * min(error(b) for b in grid)
-    assert error(LeastSquares().bounds(seen)) < error(MinMax().bounds(seen))
-
-
 def linear_model(weight: float = 1.0) -> PackedModel:
     spec = ValueSpec("float32", (None, 2))
     return PackedModel(
@@ -119,5 +100,3 @@ def test_refusals() -> None:
         calibrate(PackedModel((), graph(make_node("relu", (0,)))), [(np.zeros((1, 3, 8, 8), F32),)])
     with pytest.raises(WeightsOnlyError):
         calibrate(PackedModel(()), [])
-    with pytest.raises(InputError, match=r"percent must be in 50..100"):
-        Percentile(0.1)
