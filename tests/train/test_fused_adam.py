@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from laconic.train.optimizer import adam, sgd
 
-CPU = torch.device("cpu")
+from laconic.train.optimizers import SGD, Adam
+
 LAST = torch.channels_last
 
 
@@ -34,7 +34,7 @@ def trained(optimizer, parameter, lay_grad, lay_moments):
 @pytest.mark.parametrize("lay_moments", [torch.Tensor.contiguous, lambda t: t.contiguous(memory_format=LAST)])
 def test_the_fused_step_is_the_plain_one_in_any_layout(decay, lay_grad, lay_moments):
     ours, theirs = weight(), weight()
-    fused = adam([{"params": [ours]}], 0.01, decay, CPU)
+    fused = Adam(decay)([{"params": [ours], "lr": 0.01}])
     kind = torch.optim.AdamW if decay else torch.optim.Adam
     plain = kind([theirs], lr=0.01, weight_decay=decay)
     assert fused.defaults["fused"] and isinstance(fused, kind)
@@ -44,7 +44,7 @@ def test_the_fused_step_is_the_plain_one_in_any_layout(decay, lay_grad, lay_mome
 
 def test_moments_of_a_checkpoint_are_laid_out_as_the_weight_is():
     ours, theirs = weight(), weight()
-    fused, plain = adam([{"params": [ours]}], 0.01, 0.0, CPU), torch.optim.Adam([theirs], lr=0.01)
+    fused, plain = Adam()([{"params": [ours], "lr": 0.01}]), torch.optim.Adam([theirs], lr=0.01)
     for optimizer, parameter in ((fused, ours), (plain, theirs)):
         parameter.grad = gradient(0)
         optimizer.step()
@@ -59,14 +59,15 @@ def test_moments_of_a_checkpoint_are_laid_out_as_the_weight_is():
 
 
 def test_complex_weights_and_other_devices_get_torchs_usual_step():
+    elsewhere = torch.nn.Parameter(torch.zeros(2, device="meta"))
     complex_weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
-    assert adam([{"params": [complex_weight]}], 0.01, 0.0, CPU).defaults["fused"] is None
-    assert adam([{"params": [weight()]}], 0.01, 0.0, torch.device("cuda")).defaults["fused"] is None
+    assert Adam()([{"params": [complex_weight], "lr": 0.01}]).defaults["fused"] is None
+    assert Adam()([{"params": [elsewhere], "lr": 0.01}]).defaults["fused"] is None
 
 
 def test_a_parameter_without_gradient_and_sgd():
     left = weight()
-    adam([{"params": [left]}], 0.01, 0.0, CPU).step()
+    Adam()([{"params": [left], "lr": 0.01}]).step()
     assert torch.equal(left, weight())
-    assert sgd([{"params": [left]}], 0.1, 0.9, 0.0).defaults["nesterov"]
-    assert not sgd([{"params": [left]}], 0.1, 0.0, 0.0).defaults["nesterov"]
+    assert SGD()([{"params": [left], "lr": 0.1}]).defaults["nesterov"]
+    assert not SGD(momentum=0.0)([{"params": [left], "lr": 0.1}]).defaults["nesterov"]
