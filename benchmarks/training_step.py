@@ -71,17 +71,22 @@ def make_step(
     return step
 
 
-def by_verbs(make: Callable[[], nn.Module], x: torch.Tensor, y: torch.Tensor, *, objective: bool) -> Step:
+def by_verbs(
+    make: Callable[[], nn.Module], x: torch.Tensor, y: torch.Tensor, fused: bool, *, objective: bool
+) -> Step:
     """One training step under Sparse VD by the public verbs."""
     net = laconic.prepare(make(), SparseVD(), x[:2], data_size=DATA_SIZE)
     net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     x = x.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(laconic.param_groups(net, 1e-3))
+    optimizer = torch.optim.Adam(laconic.param_groups(net, 1e-3), fused=fused)
+
+    def loss_of() -> torch.Tensor:
+        if objective:
+            return laconic.objective(net, (x, y))
+        return F.cross_entropy(net(x), y) + laconic.penalty(net)
 
     def step() -> None:
-        loss = (
-            laconic.objective(net, (x, y)) if objective else F.cross_entropy(net(x), y) + laconic.penalty(net)
-        )
+        loss = loss_of()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -113,8 +118,8 @@ def variants(
         "variational, three spikes": step(bayesian(), Spikes((-0.2, 0.0, 0.2))),
         "log-uniform, mixed": step(bayesian("mixed"), LogUniform()),
         "log-uniform, weights": step(bayesian("weights"), LogUniform()),
-        "loss + laconic.penalty": by_verbs(make, x, y, objective=False),
-        "laconic.objective": by_verbs(make, x, y, objective=True),
+        "loss + laconic.penalty": by_verbs(make, x, y, fused, objective=False),
+        "laconic.objective": by_verbs(make, x, y, fused, objective=True),
     }
 
 

@@ -29,9 +29,9 @@ from laconic.prepared import (
     is_prepared,
     keep_zeros,
     mean_nll,
-    never_called,
     prepared,
     strip,
+    unfinished_of,
     without_likelihood,
 )
 from laconic.progress import steps
@@ -231,12 +231,6 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     small = decide(net, judge, keep=keep)
     _warn(unfinished_of(unwrapped(net)))
     return small
-
-
-def unfinished_of(net: nn.Module) -> tuple[str, ...]:
-    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
-    state = prepared(net, "convert")
-    return (*state.method.unfinished(state.context), *never_called(net))
 
 
 def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:

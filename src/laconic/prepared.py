@@ -192,7 +192,13 @@ def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
     return state.context.task.nll(outputs, batch.target, **likelihood_of(net)) / terms, terms
 
 
-def never_called(net: nn.Module) -> tuple[str, ...]:
+def unfinished_of(net: nn.Module) -> tuple[str, ...]:
+    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
+    state = prepared(net, "convert")
+    return (*state.method.unfinished(state.context), *_never_called(net))
+
+
+def _never_called(net: nn.Module) -> tuple[str, ...]:
     """A note on a loop that trained the network without the verbs that the method needs."""
     state = prepared(net, "convert")
     trained = any(parameter.grad is not None for parameter in net.parameters())
