@@ -17,7 +17,7 @@ BREACHES = [
     ("torch-wall", "records.py", "from laconic.bayes import functional"),
     ("rooms-apart", "sparsify/threshold.py", "import laconic.quantize.uniform"),
     ("rooms-apart", "pack/__init__.py", "import laconic.sparsify.threshold"),
-    ("cost-alone", "cost/count.py", "from laconic.pack import ops"),
+    ("cost-alone", "cost/counting.py", "from laconic.pack import ops"),
     ("cost-alone", "cost/clock.py", "import torch"),
     ("tasks-alone", "tasks/regression.py", "import laconic.methods"),
     ("posteriors-priors", "bayes/priors/normal.py", "import laconic.bayes.posteriors.gaussian"),

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         save,
         step,
     )
-    from laconic.costs import cost_of
-    from laconic.export.restore import restore
+    from laconic.costing import cost_of
+    from laconic.export.restoring import restore
     from laconic.methods.removal import remove_dead_units
     from laconic.runtime import export_onnx
     from laconic.train.compress import compress
@@ -83,9 +83,9 @@ _VERBS = {
     "quantize_activations": "laconic.api",
     "save": "laconic.api",
     "compress": "laconic.train.compress",
-    "cost_of": "laconic.costs",
+    "cost_of": "laconic.costing",
     "remove_dead_units": "laconic.methods.removal",
-    "restore": "laconic.export.restore",
+    "restore": "laconic.export.restoring",
     "export_onnx": "laconic.runtime",
 }
 
