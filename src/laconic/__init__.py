@@ -33,8 +33,8 @@ if TYPE_CHECKING:
         prepare,
         step,
     )
-    from laconic.costs import cost_of
-    from laconic.export.restore import restore
+    from laconic.costing import cost_of
+    from laconic.export.restoring import restore
     from laconic.methods.common.removal import remove_dead_units
     from laconic.runtime import export_onnx
     from laconic.saving import quantize_activations, save
@@ -82,9 +82,9 @@ _VERBS = {
     "quantize_activations": "laconic.saving",
     "save": "laconic.saving",
     "compress": "laconic.train.compress",
-    "cost_of": "laconic.costs",
+    "cost_of": "laconic.costing",
     "remove_dead_units": "laconic.methods.common.removal",
-    "restore": "laconic.export.restore",
+    "restore": "laconic.export.restoring",
     "export_onnx": "laconic.runtime",
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from laconic.bayes.prepare import check_model, means_only
 from laconic.errors import DataError, InputError, ModelError, ScaleError, at
-from laconic.export.capture import shared_names
+from laconic.export.graph_capture import shared_names
 from laconic.methods.contract import Score
 from laconic.networks import to_device, with_tensors
 from laconic.networks.policy import Policy

@@ -9,8 +9,8 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, EngineError, InputError
 from laconic.records import AnyArray
-from laconic.runtime.cpu import int8_saturates, processor
-from laconic.runtime.onnx_bytes import BESIDE_BYTES, OnnxGraph, model_bytes
+from laconic.runtime.engines.cpu import int8_saturates, processor
+from laconic.runtime.onnx_model.protos import BESIDE_BYTES, OnnxGraph, model_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
