@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from laconic.errors import InputError, at
 
@@ -30,7 +30,7 @@ class CostRequest:
     as_json: bool
 
 
-def add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_cost(commands: argparse._SubParsersAction[Any]) -> None:
     """The command's arguments, on the parser of ``laconic``."""
     p = commands.add_parser("cost", help="does it fit a device, how long, how much energy; runs nothing")
     p.add_argument("file")

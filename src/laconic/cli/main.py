@@ -1,4 +1,4 @@
-"""Parser and dispatch of ``laconic compress|inspect|verify|run|bench|cost|export``."""
+"""Parser and dispatch of the command line."""
 
 from __future__ import annotations
 
@@ -10,29 +10,22 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from laconic import __version__
 from laconic.cli.cost import add_cost
+from laconic.cli.lists import add_lists
+from laconic.cli.run_file import HELP as RUN_FILE_HELP
 from laconic.errors import InputError, LaconicError
-
-RUN_FILE = """\
-a run file holds options by their names, then a [settings] table of what --set takes:
-
-  network = "digits-mlp"        # or: model = "package.module:function"
-  method = "magnitude"          # also data, preset, target, seed, threads, out, int8 = true
-  [settings]
-  sparsity = 0.9                # any field of the method
-  grid.steps = [0.5, 1.0]
-  fit.epochs = 20               # training with the method
-  reference.epochs = 30         # training before it, of a built-in network
-"""
+from laconic.own import did_you_mean
+from laconic.registry import METHODS, NETWORKS, TASKS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0, 2 for an error that it names, 130 when interrupted, 143 when terminated (128 and the signal's number),
-    141 when the reader of its output has gone.
+    0; 2 for an error that it names; 3 for a target that was missed; 130 when interrupted; 143 when terminated
+    (128 and the signal's number); 141 when the reader of its output has gone.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -112,37 +105,96 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors offer the nearest name."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The arguments; an unknown option is an error that says which was meant."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = getattr(found, "parser", self)
+            known = [text for action in parser._actions for text in action.option_strings]
+            option = unknown[0].partition("=")[0]
+            cure = did_you_mean(option, known) if option.startswith("-") else f"laconic {parser.prog} --help"
+            parser.error(f"unknown argument {unknown[0]}. Cure: {cure}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(
+                action, f"there is no {value!r}. Cure: {did_you_mean(str(value), known)}"
+            )
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="laconic",
         description="Neural networks in fewer bits.",
-        epilog="laconic COMMAND --help says more; compress also takes a run file (TOML) with --config.",
+        epilog="laconic COMMAND --help says more, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"laconic {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_compress(commands)
     _add_readers(commands)
+    add_cost(commands)
+    add_lists(commands)
+    for each in commands.choices.values():
+        each.set_defaults(parser=each)
     return parser
 
 
-def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = commands.add_parser(
-        "compress",
-        help="train, prune, quantise and pack a network into one .lac file",
-        epilog=RUN_FILE,
+def _command(
+    commands: argparse._SubParsersAction[Any], name: str, summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("network", nargs="?", help="lenet5, lenet300, digits-mlp or digits-cnn (or use --model)")
+
+
+COMPRESS_EXAMPLES = """\
+examples:
+  laconic compress digits-cnn --preset demo
+  laconic compress lenet5 --method taylor --set macs=0.2 --target 0.3
+  laconic compress --model nets:trained --data nets:loaders --task segmentation --set task.ignore=255
+
+exit status: 0; 2 an error; 3 the file was written and misses the target; 130 interrupted (--resume goes on)
+
+"""
+
+
+def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
+    p = _command(
+        commands,
+        "compress",
+        "train, prune, quantise and pack a network into one .lac file",
+        COMPRESS_EXAMPLES + RUN_FILE_HELP,
+    )
+    p.add_argument("network", nargs="?", help=f"{', '.join(NETWORKS.known())} (or use --model)")
     p.add_argument(
         "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
     )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
     p.add_argument(
         "--method",
-        help="sparse-vd (default), vnq, magnitude, taylor, filters, apoz, mean-activation, fisher or random",
+        metavar="NAME|MODULE:CLASS",
+        help=f"{', '.join(METHODS.known())}, or one of your own (default sparse-vd; see laconic methods)",
+    )
+    p.add_argument(
+        "--task",
+        metavar="NAME|MODULE:CLASS",
+        help=f"{', '.join(TASKS.known())}, or one of your own (default classification; see laconic tasks)",
     )
     p.add_argument("--preset", help="full (default) or demo: how long to train")
-    p.add_argument("--target", help="what may be lost or how long the file may be: 0.3pt, 5kB")
+    p.add_argument(
+        "--target",
+        help="what the metric may lose, in its unit (0.3), or how long the file may be (5kB): the grid is "
+        "chosen for it, as far as the trained weights allow",
+    )
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field: fit.epochs=20")
     p.add_argument("--config", metavar="FILE", help="a run file (TOML), see below; options win over it")
     p.add_argument("--seed", type=int, help="seed of everything random (default 0)")
@@ -171,13 +223,34 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     p.set_defaults(command=_compress)
 
 
-def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = commands.add_parser("inspect", help="what is in a file and where each byte goes; runs nothing")
+def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
+    p = _command(
+        commands,
+        "inspect",
+        "what is in a file and where each byte goes; runs nothing",
+        "example:\n  laconic inspect model.lac",
+    )
     p.add_argument("file")
     p.set_defaults(command=_inspect)
-    p = commands.add_parser("verify", help="decode a file without torch and score it on a test set")
+    p = _command(
+        commands,
+        "verify",
+        "decode a file without torch and score it on a test set",
+        "examples:\n  laconic verify model.lac --data digits\n"
+        "  laconic verify model.lac --data nets:loaders --task regression --set noise=0.5",
+    )
     p.add_argument("file")
-    p.add_argument("--data", required=True, help="digits, mnist, fashion-mnist, or MODULE:FUNCTION")
+    p.add_argument(
+        "--data",
+        required=True,
+        help="digits, mnist, fashion-mnist, or MODULE:FUNCTION: what compress --data takes, or two arrays",
+    )
+    p.add_argument(
+        "--task", default="classification", metavar="NAME|MODULE:CLASS", help="default: classification"
+    )
+    p.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the task: ignore=255"
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     p.add_argument(
         "--arithmetic",
@@ -186,14 +259,26 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_trusted(p)
     p.set_defaults(command=_verify)
-    p = commands.add_parser("run", help="run a file on arrays saved with numpy")
+    p = _command(
+        commands,
+        "run",
+        "run a file on arrays saved with numpy",
+        "example:\n  laconic run model.lac x.npy --out y.npy",
+    )
     p.add_argument("file")
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
     p.add_argument("--out", metavar="OUTPUT.npy", help="where the output goes (default: printed)")
     _add_trusted(p)
     p.set_defaults(command=_run)
-    p = commands.add_parser(
-        "bench", help="time loading and predicting: engines, and the original, side by side"
+    _add_bench_and_export(commands)
+
+
+def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
+    p = _command(
+        commands,
+        "bench",
+        "time loading and predicting: engines, and the original, side by side",
+        "example:\n  laconic bench model.lac --batch 1 --original nets:trained",
     )
     p.add_argument("file")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 64])
@@ -209,8 +294,12 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_trusted(p)
     p.set_defaults(command=_bench)
-    add_cost(commands)
-    p = commands.add_parser("export", help="write a standard ONNX model")
+    p = _command(
+        commands,
+        "export",
+        "write a standard ONNX model",
+        "example:\n  laconic export model.lac model.onnx",
+    )
     p.add_argument("file")
     p.add_argument("onnx", metavar="MODEL.onnx")
     p.add_argument("--int8", action="store_true", help="with QuantizeLinear nodes, of a calibrated file")
@@ -249,10 +338,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_verify
+    from laconic.cli.request import set_flags
+    from laconic.cli.settings import build
+    from laconic.tasks import find_task
 
     return run_verify(
         arguments.file,
         arguments.data,
+        build(find_task(arguments.task).kind, set_flags(arguments.set), "task."),
         as_json=arguments.json,
         arithmetic=arguments.arithmetic,
         trusted=arguments.trusted,

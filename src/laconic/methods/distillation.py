@@ -25,6 +25,7 @@ from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.methods.grid_choice import GridChoice, finish
 from laconic.methods.point import on_a_grid
+from laconic.methods.registry import MethodEntry
 from laconic.networks import arguments, duplicate
 from laconic.tasks import Batch
 
@@ -38,6 +39,9 @@ class NoCompression(Method):
     """
 
     grid: GridChoice | None = None
+
+    gentler = "finer grid (smaller grid.steps)"
+    smaller = "coarser grid (larger grid.steps), or another method"
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy."""
@@ -87,6 +91,16 @@ class Distillation(Method):
     def in_nats(self) -> bool:  # type: ignore[override]
         """As the method that rides along."""
         return self.method.in_nats
+
+    @property
+    def gentler(self) -> str:  # type: ignore[override]
+        """The other method's."""
+        return self.method.gentler
+
+    @property
+    def smaller(self) -> str:  # type: ignore[override]
+        """The other method's."""
+        return self.method.smaller
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """What the other method prepares, with the teacher beside it."""
@@ -170,3 +184,11 @@ class Distillation(Method):
 
 
 _TEACHER = "_laconic_teacher"
+
+
+METHOD = MethodEntry(
+    "distillation",
+    Distillation,
+    presets={"full": {"": {"fit.epochs": 20}}, "demo": {"": {"fit.epochs": 8}}},
+    paper="Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network, 2015",
+)

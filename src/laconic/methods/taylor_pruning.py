@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from laconic.methods.contract import Context
 from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.grid_choice import GridChoice
+from laconic.methods.registry import MethodEntry
 from laconic.methods.unit_masks import add_averages, average_in, averages_of
-from laconic.methods.unit_pruning import UnitPruner, check_memory
+from laconic.methods.unit_pruning import PRESETS, UnitPruner, check_memory
 from laconic.sparsify import Coupling
 from laconic.sparsify.magnitude import cubic_sparsity
 from laconic.sparsify.schedules import Schedule
@@ -84,3 +85,11 @@ class TaylorPruning(UnitPruner):
     def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         """Averaged importance."""
         return averages_of(module, coupling)
+
+
+METHOD = MethodEntry(
+    "taylor",
+    TaylorPruning,
+    presets=PRESETS,
+    paper="Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019",
+)

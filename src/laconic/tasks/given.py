@@ -48,7 +48,7 @@ def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:
     """
     if iter(batches) is batches:
         raise DataError(
-            f"the training batches are a {type(batches).__name__}, which can be read only once. "
-            "Cure: list(...) of it, or a torch DataLoader"
+            f"batches come from a {type(batches).__name__}, which can be read only once, and each epoch "
+            "reads them. Cure: list(...) of it, or a torch DataLoader"
         )
     return lambda: batches
