@@ -10,17 +10,20 @@ name is told before torch is imported. An installed package adds names in its py
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, partial
-from importlib.metadata import entry_points
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from laconic.errors import InputError
 from laconic.own import did_you_mean, own_object
+
+if TYPE_CHECKING:
+    import ast
+
+LIBRARY = Path(__file__).parent
 
 __all__ = ["Entry", "Registry", "described", "rows_of", "settings_of"]
 
@@ -132,6 +135,8 @@ class Registry:
 
     def _places(self) -> dict[str, str]:
         """Where the object of each name is."""
+        from importlib.metadata import entry_points  # twenty milliseconds, which not every start needs
+
         places = dict(self.known())
         for point in entry_points(group=self.group):
             if places.get(point.name, point.value) != point.value:
@@ -190,6 +195,8 @@ def described(place: str) -> str:
     >>> described("laconic.tasks.regression:TASK")[:10]
     'Quantities'
     """
+    import ast
+
     entry = _row_call(_source(place), place.partition(":")[2])
     node = _class_of(_source(place), entry.args[1]) if entry is not None and len(entry.args) > 1 else None
     first = ("" if node is None else ast.get_docstring(node) or "").partition("\n")[0]
@@ -207,6 +214,8 @@ def plain_words(text: str) -> str:
 
 def row_keyword(place: str, keyword: str) -> Any:
     """A literal keyword argument of a row, read without importing its file; None where it is none."""
+    import ast
+
     entry = _row_call(_source(place), place.partition(":")[2])
     for argument in entry.keywords if entry is not None else ():
         if argument.arg == keyword:
@@ -240,6 +249,8 @@ def settings_of(place: str) -> tuple[str, ...] | None:
 @cache
 def _fields(module: str, name: str) -> tuple[str, ...] | None:
     """Fields of a class in a module of this library, bases first."""
+    import ast
+
     tree = ast.parse(_source(f"{module}:"))
     imported = {
         alias.asname or alias.name: (node.module, alias.name)
@@ -272,10 +283,14 @@ def _fields(module: str, name: str) -> tuple[str, ...] | None:
 
 
 def _is_class_variable(node: ast.AnnAssign) -> bool:
+    import ast
+
     return "ClassVar" in ast.unparse(node.annotation)
 
 
 def _class_of(source: str, node: ast.expr) -> ast.ClassDef | None:
+    import ast
+
     if not isinstance(node, ast.Name):
         return None
     tree = ast.parse(source)
@@ -284,6 +299,8 @@ def _class_of(source: str, node: ast.expr) -> ast.ClassDef | None:
 
 def _row(source: str, variable: str) -> str | None:
     """The name in a file's row; None where it has none."""
+    import ast
+
     entry = _row_call(source, variable)
     if entry is None or not entry.args or not isinstance(entry.args[0], ast.Constant):
         return None
@@ -292,6 +309,8 @@ def _row(source: str, variable: str) -> str | None:
 
 def _row_call(source: str, variable: str) -> ast.Call | None:
     """The call on the right of ``VARIABLE = Entry(...)``; only what follows it is parsed."""
+    import ast
+
     start = re.search(rf"^{variable} = ", source, re.MULTILINE)
     if start is None:
         return None
@@ -303,13 +322,12 @@ def _row_call(source: str, variable: str) -> ast.Call | None:
 
 def _source(place: str) -> str:
     *rooms, last = place.partition(":")[0].removeprefix("laconic.").split(".")
-    return files("laconic").joinpath(*rooms, f"{last}.py").read_text("utf-8")
+    return LIBRARY.joinpath(*rooms, f"{last}.py").read_text("utf-8")
 
 
 def _sources(room: str) -> list[tuple[str, str]]:
-    folder = files("laconic").joinpath(*room.split(".")[1:])
-    modules = sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=lambda f: f.name)
-    return [(f.name.removesuffix(".py"), f.read_text("utf-8")) for f in modules]
+    folder = LIBRARY.joinpath(*room.split(".")[1:])
+    return [(path.stem, path.read_text("utf-8")) for path in sorted(folder.glob("*.py"))]
 
 
 METHODS = Registry(

@@ -42,6 +42,15 @@ def ratio_text(before: int, after: int, whose: str = "its") -> str:
     return f"{before / max(1, after):.1f}x smaller than {whose} {size_text(before)} of float32"
 
 
+def value_text(value: float, unit: str) -> str:
+    """A metric's value with its unit: two decimals of a percentage, four digits of any other number.
+
+    >>> value_text(0.8, "%"), value_text(0.123456, "mm"), value_text(0.97, "")
+    ('0.80 %', '0.1235 mm', '0.97')
+    """
+    return f"{value:.2f} %" if unit == "%" else f"{value:.4g} {unit}".rstrip()
+
+
 def wrapped(text: str, indent: int = 0) -> str:
     """Text in lines of at most 80 characters, each indented."""
     space = " " * indent

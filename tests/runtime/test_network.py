@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from laconic import pack
-from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, WeightsOnlyError
+from laconic.errors import (
+    CorruptFileError,
+    FileFormatError,
+    InputError,
+    LimitError,
+    ReadError,
+    WeightsOnlyError,
+)
 from laconic.pack.ops import OPS, make_node
 from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
@@ -53,7 +60,7 @@ def test_files_and_bytes_are_loaded(tmp_path: Path) -> None:
         np.testing.assert_allclose(load(source, threads=1)(x), wanted, rtol=1e-6)
     with pytest.raises(FileFormatError):
         load(b"not a file")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ReadError, match="cannot read .*: No such file or directory. Cure: check the path"):
         load(tmp_path / "none.lac")
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from laconic.cli.lists import add_lists
 from laconic.cli.run_file import HELP as RUN_FILE_HELP
 from laconic.errors import InputError, LaconicError
 from laconic.own import did_you_mean
-from laconic.registry import METHODS, NETWORKS, TASKS
+from laconic.registry import METHODS, NETWORKS, TASKS, Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,17 @@ def _drop_output() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors offer the nearest name."""
+    """A parser whose errors offer the nearest name; its help lists registered names when it is shown."""
+
+    registries: Mapping[str, Registry] = {}
+
+    def format_help(self) -> str:
+        """The help text; NAMES in the help of an argument becomes the names of its registry."""
+        for action in self._actions:
+            if action.dest in self.registries and action.help:
+                names = ", ".join(self.registries[action.dest].names())
+                action.help = action.help.replace("NAMES", names)
+        return super().format_help()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The arguments; an unknown option is an error that says which was meant."""
@@ -144,16 +154,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: argparse._SubParsersAction[Any], name: str, summary: str, epilog: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
+def _command(commands: argparse._SubParsersAction[Any], name: str, summary: str, epilog: str) -> _Parser:
+    made: _Parser = commands.add_parser(
         name,
         help=summary,
         description=summary,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    return made
 
 
 COMPRESS_EXAMPLES = """\
@@ -174,7 +183,7 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
         "train, prune, quantise and pack a network into one .lac file",
         COMPRESS_EXAMPLES + RUN_FILE_HELP,
     )
-    p.add_argument("network", nargs="?", help=f"{', '.join(NETWORKS.known())} (or use --model)")
+    p.add_argument("network", nargs="?", help="NAMES (or use --model)")
     p.add_argument(
         "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
     )
@@ -182,12 +191,12 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     p.add_argument(
         "--method",
         metavar="NAME|MODULE:CLASS",
-        help=f"{', '.join(METHODS.known())}, or one of your own (default sparse-vd; see laconic methods)",
+        help="NAMES, or one of your own (default sparse-vd; see laconic methods)",
     )
     p.add_argument(
         "--task",
         metavar="NAME|MODULE:CLASS",
-        help=f"{', '.join(TASKS.known())}, or one of your own (default classification; see laconic tasks)",
+        help="NAMES, or one of your own (default classification; see laconic tasks)",
     )
     p.add_argument("--preset", help="full (default) or demo: how long to train")
     p.add_argument(
@@ -221,6 +230,7 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     p.set_defaults(command=_compress)
+    p.registries = {"network": NETWORKS, "method": METHODS, "task": TASKS}
 
 
 def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
@@ -246,7 +256,10 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
         help="digits, mnist, fashion-mnist, or MODULE:FUNCTION: what compress --data takes, or two arrays",
     )
     p.add_argument(
-        "--task", default="classification", metavar="NAME|MODULE:CLASS", help="default: classification"
+        "--task",
+        default="classification",
+        metavar="NAME|MODULE:CLASS",
+        help="NAMES, or one of your own (default classification)",
     )
     p.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the task: ignore=255"
@@ -259,6 +272,7 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
     )
     _add_trusted(p)
     p.set_defaults(command=_verify)
+    p.registries = {"task": TASKS}
     p = _command(
         commands,
         "run",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from laconic.errors import at
-from laconic.files import write_bytes
+from laconic.files import read_input, write_bytes
 from laconic.pack.container import decode, encode
 from laconic.pack.limits import DEFAULT, Limits
 from laconic.records import PackedModel
@@ -21,6 +20,10 @@ def write(path: str | os.PathLike[str], model: PackedModel) -> int:
 
 
 def read(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> PackedModel:
-    """Read a .lac file; raises ``OSError`` when it cannot be opened, ``FileFormatError`` when it is wrong."""
+    """Read a .lac file.
+
+    Raises ``ReadError`` when it cannot be opened, ``FileFormatError`` when it is wrong.
+    """
+    data = read_input(path)
     with at(f"reading {os.fspath(path)!r}"):
-        return decode(Path(path).read_bytes(), limits=limits)
+        return decode(data, limits=limits)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from laconic.errors import RunFolderError
 from laconic.records import AnyArray, LayerRecord, RunRecord
-from laconic.tasks import Metric
+
+if TYPE_CHECKING:
+    from laconic.tasks import Metric
 
 MOST_FILTERS = 64
 MOST_SIDE = 11

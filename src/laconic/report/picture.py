@@ -11,8 +11,7 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.files import write_bytes
 from laconic.report.data import Report
-from laconic.tasks import Metric
-from laconic.text import shortened
+from laconic.text import shortened, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,10 +81,10 @@ def _fill(figure: Figure, report: Report) -> None:
 
 
 def _scores(report: Report) -> str:
-    metric = Metric(report.metric, report.unit, report.higher_is_better)
     name = "validation" if report.test_metric is None else "test"
     before, after = report.validation_metric if report.test_metric is None else report.test_metric
-    return f"; {name} {metric.name} {metric.show(before)} → {metric.show(after)}"
+    shown = (value_text(value, report.unit) for value in (before, after))
+    return f"; {name} {report.metric} {' → '.join(shown)}"
 
 
 def _count(number: int) -> str:

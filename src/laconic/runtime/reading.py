@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 from laconic.errors import WeightsOnlyError
+from laconic.files import read_input
 from laconic.pack.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
@@ -45,7 +45,7 @@ def needs(data: bytes) -> Needs:
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
     """How a file is loaded that needs more than the default limits allow; None for one that does not."""
-    data = Path(path).read_bytes()
+    data = read_input(path)
     memory, work = needs(data)
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:
