@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from typing import Any
 
+from laconic import registry as registries
 from laconic.errors import InputError
-from laconic.registry import METHODS, TASKS, Registry, described, plain_words, row_keyword
+from laconic.registry import Registry, described, plain_words, row_keyword
 from laconic.text import wrapped
 
 
-def add_lists(commands: argparse._SubParsersAction[Any]) -> None:
-    """The two commands' arguments, on the parser of ``laconic``."""
-    for name, registry, example in (("methods", METHODS, "sparse-vd"), ("tasks", TASKS, "segmentation")):
-        what = registry.what
-        p = commands.add_parser(
-            name,
-            help=f"the {name} there are; with a name, its fields, their defaults and more",
-            description=f"The {name} there are; with a name, its fields and their defaults.",
-            epilog=f"examples:\n  laconic {name}\n  laconic {name} {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        p.add_argument("name", nargs="?", metavar="NAME|MODULE:CLASS", help=f"one {what}")
-        p.set_defaults(command=_run, registry=registry)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    registry: Registry = arguments.registry
-    print(all_of(registry) if arguments.name is None else one_of(registry, arguments.name))
+def run_list(registry: str, name: str | None) -> int:
+    """Print what is registered, or one of it; ``registry`` is a name in :mod:`laconic.registry`."""
+    found: Registry = getattr(registries, registry)
+    print(all_of(found) if name is None else one_of(found, name))
     return 0
 
 

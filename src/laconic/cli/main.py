@@ -8,17 +8,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from laconic import __version__
 from laconic.cli.cost import add_cost
-from laconic.cli.lists import add_lists
-from laconic.cli.run_file import HELP as RUN_FILE_HELP
+from laconic.cli.parser import Parser, add_command
+from laconic.cli.run_file_help import HELP as RUN_FILE_HELP
 from laconic.errors import InputError, LaconicError
-from laconic.own import did_you_mean
-from laconic.registry import METHODS, NETWORKS, TASKS, Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,40 +103,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors offer the nearest name; its help lists registered names when it is shown."""
-
-    registries: Mapping[str, Registry] = {}
-
-    def format_help(self) -> str:
-        """The help text; NAMES in the help of an argument becomes the names of its registry."""
-        for action in self._actions:
-            if action.dest in self.registries and action.help:
-                names = ", ".join(self.registries[action.dest].names())
-                action.help = action.help.replace("NAMES", names)
-        return super().format_help()
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The arguments; an unknown option is an error that says which was meant."""
-        found, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            parser = getattr(found, "parser", self)
-            known = [text for action in parser._actions for text in action.option_strings]
-            option = unknown[0].partition("=")[0]
-            cure = did_you_mean(option, known) if option.startswith("-") else f"laconic {parser.prog} --help"
-            parser.error(f"unknown argument {unknown[0]}. Cure: {cure}")
-        return found
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            known = [str(choice) for choice in action.choices]
-            raise argparse.ArgumentError(
-                action, f"there is no {value!r}. Cure: {did_you_mean(str(value), known)}"
-            )
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="laconic",
         description="Neural networks in fewer bits.",
         epilog="laconic COMMAND --help says more, with examples.",
@@ -148,21 +114,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_compress(commands)
     _add_readers(commands)
     add_cost(commands)
-    add_lists(commands)
+    _add_lists(commands)
     for each in commands.choices.values():
         each.set_defaults(parser=each)
     return parser
 
 
-def _command(commands: argparse._SubParsersAction[Any], name: str, summary: str, epilog: str) -> _Parser:
-    made: _Parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return made
+def _add_lists(commands: argparse._SubParsersAction[Any]) -> None:
+    for name, registry, example in (("methods", "METHODS", "sparse-vd"), ("tasks", "TASKS", "segmentation")):
+        p = add_command(
+            commands,
+            name,
+            f"the {name} there are; with a name, its fields and their defaults",
+            f"examples:\n  laconic {name}\n  laconic {name} {example}",
+        )
+        p.add_argument("name", nargs="?", metavar="NAME|MODULE:CLASS", help="NAMES, or one of your own")
+        p.registries = {"name": registry}
+        p.set_defaults(command=_list, registry=registry)
 
 
 COMPRESS_EXAMPLES = """\
@@ -177,7 +145,7 @@ exit status: 0; 2 an error; 3 the file was written and misses the target; 130 in
 
 
 def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
-    p = _command(
+    p = add_command(
         commands,
         "compress",
         "train, prune, quantise and pack a network into one .lac file",
@@ -230,11 +198,11 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     p.set_defaults(command=_compress)
-    p.registries = {"network": NETWORKS, "method": METHODS, "task": TASKS}
+    p.registries = {"network": "NETWORKS", "method": "METHODS", "task": "TASKS"}
 
 
 def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
-    p = _command(
+    p = add_command(
         commands,
         "inspect",
         "what is in a file and where each byte goes; runs nothing",
@@ -242,7 +210,7 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("file")
     p.set_defaults(command=_inspect)
-    p = _command(
+    p = add_command(
         commands,
         "verify",
         "decode a file without torch and score it on a test set",
@@ -272,8 +240,8 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
     )
     _add_trusted(p)
     p.set_defaults(command=_verify)
-    p.registries = {"task": TASKS}
-    p = _command(
+    p.registries = {"task": "TASKS"}
+    p = add_command(
         commands,
         "run",
         "run a file on arrays saved with numpy",
@@ -288,7 +256,7 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
-    p = _command(
+    p = add_command(
         commands,
         "bench",
         "time loading and predicting: engines, and the original, side by side",
@@ -308,7 +276,7 @@ def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
     )
     _add_trusted(p)
     p.set_defaults(command=_bench)
-    p = _command(
+    p = add_command(
         commands,
         "export",
         "write a standard ONNX model",
@@ -342,6 +310,12 @@ def _compress(arguments: argparse.Namespace) -> int:
             "Cure: pip install 'laconic[train]'"
         ) from error
     return run_compress(request, resume=arguments.resume)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from laconic.cli.lists import run_list
+
+    return run_list(arguments.registry, arguments.name)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
