@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 WIDTH = 80
@@ -55,3 +56,12 @@ def wrapped(text: str, indent: int = 0) -> str:
     """Text in lines of at most 80 characters, each indented."""
     space = " " * indent
     return textwrap.fill(text, WIDTH, initial_indent=space, subsequent_indent=space, break_long_words=False)
+
+
+def plain_words(text: str) -> str:
+    """A docstring's line without its markup.
+
+    >>> plain_words("As :class:`Task`, with ``memory``.")
+    'As Task, with memory.'
+    """
+    return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", text)

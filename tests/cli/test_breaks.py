@@ -32,7 +32,14 @@ WORDS = [
     ["compress", "--model", "nets:", "--data", "digits"],
     ["compress", "lenet5", "--method", "magic"],
     ["compress", "lenet5", "--preset", "huge"],
-    ["compress", "lenet5", "--target", "0.3"],
+    ["compress", "lenet5", "--target", "0.3x"],
+    ["compress", "lenet5", "--task", "classificaton"],
+    ["compress", "lenet5", "--set", "kl_wieght=3"],
+    ["compress", "lenet5", "--set", "fit.epoch=3"],
+    ["compress", "lenet5", "--set", "reference.epoch=3"],
+    ["methods"],
+    ["methods", "sparse"],
+    ["tasks"],
     ["compress", "lenet5", "--seed", "-1"],
     ["compress", "lenet5", "--threads", "0"],
     ["compress", "lenet5", "--set", "epochs"],
@@ -71,7 +78,7 @@ for words in {WORDS!r}:
     print(words, found, heavy)
 """
     for line, words in zip(run_fresh(code).splitlines(), WORDS, strict=True):
-        fine = "--help" in words or "--version" in words
+        fine = "--help" in words or "--version" in words or words in (["methods"], ["tasks"])
         assert line == f"{words} {0 if fine else 2} []"
     assert list(tmp_path.iterdir()) == []  # and no run folder was made
 

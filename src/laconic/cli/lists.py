@@ -7,8 +7,9 @@ from typing import Any
 
 from laconic import registry as registries
 from laconic.errors import InputError
-from laconic.registry import Registry, described, plain_words, row_keyword
-from laconic.text import wrapped
+from laconic.registry import Registry
+from laconic.rows import described, row_keyword
+from laconic.text import plain_words, wrapped
 
 
 def run_list(registry: str, name: str | None) -> int:

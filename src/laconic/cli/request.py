@@ -17,7 +17,8 @@ from laconic.cli.settings import check_seed, check_threads, parse_size, parse_va
 from laconic.data import check_data_name
 from laconic.errors import InputError
 from laconic.own import did_you_mean
-from laconic.registry import METHODS, NETWORKS, TASKS, row_keyword, settings_of
+from laconic.registry import METHODS, NETWORKS, TASKS
+from laconic.rows import row_keyword, settings_of
 
 if TYPE_CHECKING:
     from laconic.train.fit import FitConfig

@@ -8,7 +8,7 @@ a run file (TOML) holds options by their names, then a [settings] table of what 
   [settings]
   sparsity = 0.9                # any field of the method (laconic methods magnitude lists them)
   grid.steps = [0.5, 1.0]
-  schedule = "iterative"        # a name, or "package.module:Class" of your own
+  schedule.name = "iterative"   # a name, or "package.module:Class" of your own
   schedule.rounds = 3
   fit.epochs = 20               # training with the method
   fit.optimizer = "sgd"         # or "torch.optim:RAdam"

@@ -41,9 +41,9 @@ def build(
     if not dataclasses.is_dataclass(kind):
         if settings:
             raise InputError(
-                f"{kind.__name__} is no dataclass, so it has no settings {prefix}{next(iter(settings))}"
+                f"{kind.__name__} is no dataclass, so it has no setting {prefix}{next(iter(settings))}"
             )
-        return kind()
+        return _made(kind, {})
     needed = [f.name for f in dataclasses.fields(kind) if f.init and _has_no_default(f)]
     heads = {key.partition(".")[0] for key in settings}
     for name in needed:
@@ -54,10 +54,7 @@ def build(
     start = {
         name: _value(None, kind, name, kinds[name], given[name], prefix, choices or {}) for name in needed
     }
-    try:
-        made = kind(**start)
-    except TypeError as error:  # an abstract class
-        raise InputError(f"{kind.__name__}: {error}. Cure: write all of its methods") from error
+    made = _made(kind, start)
     rest = {key: value for key, value in settings.items() if key.partition(".")[0] not in needed}
     return configure(made, rest, prefix, choices)
 
@@ -93,6 +90,13 @@ def configure(
     return dataclasses.replace(config, **new)
 
 
+def _made(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**arguments)
+    except TypeError as error:  # an abstract class, or arguments that nobody gave
+        raise InputError(f"{kind.__name__}: {error}. Cure: write all of its methods") from error
+
+
 def _has_no_default(field: Any) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -119,12 +123,16 @@ def _value(
     key = prefix + head
     parts = {name: value for name, value in given.items() if name}
     whole = given.get("")
+    if head in choices and "" not in given and isinstance(parts.get("name"), str):
+        whole = parts.pop("name")  # a run file has no second value for schedule where schedule.end stands
     if isinstance(whole, str) and head in choices:
         return _named(choices[head], whole, parts, f"{key}.", choices)
     if isinstance(whole, str) and ":" in whole and not _takes_text(kind):
         return _own(whole, kind, parts, key)
-    if "" in given and not parts:
-        return typed(whole, kind, key)
+    if "" in given:
+        value = typed(whole, kind, key)
+        if not parts:
+            return value
     present = getattr(config, head, None)
     if dataclasses.is_dataclass(present) and "" not in given:
         return configure(present, parts, f"{key}.", choices)
