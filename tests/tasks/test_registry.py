@@ -92,7 +92,7 @@ def test_a_task_of_an_installed_package(install: Install) -> None:
     entry = task_entries()["own-ranking"]
     assert (entry.help, entry.kind.__module__) == ("Which of several is best; metric: error in %.", module)
     assert repr(make_task("own-ranking", {"depth": 5})) == (
-        "Ranking(target=None, inputs=None, ignore=None, depth=5)"
+        "Ranking(target=None, inputs=None, batch_axis=0, ignore=None, depth=5)"
     )
 
 
