@@ -36,7 +36,7 @@ def record(**metrics: float) -> RunRecord:
         LayerRecord("a.weight", (2, 1, 2, 2), 8, 3, 4, 32, 9),
         LayerRecord("b.weight", (2,), 2, 2, 2, 8, 5),
     )
-    facts = {"original_validation_metric": 2.5, "validation_metric": 3.01, **metrics}
+    facts = {"original_validation_metric": 2.5, "validation_metric": 3.1, **metrics}
     return RunRecord({}, 0, {}, layers, facts, file_bytes=40, bytes_before=40)
 
 
