@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+import laconic
 from laconic.cli import main
+from laconic.errors import DataError, InputError
+from laconic.methods import MagnitudePruning
 from tests.helpers.commands import compress
 
 FEW = ["--set", "reference.epochs=2", "--set", "fit.epochs=2", "--no-picture"]
@@ -110,3 +114,15 @@ def test_a_task_in_the_command_line_is_the_run_s(tmp_path: Path, capsys: pytest.
     assert main([*compress("magnitude", tmp_path / "other"), *FEW, "--task", "segmentation"]) == 2
     err = capsys.readouterr().err
     assert "Segmentation takes outputs" in err and "outputs have 2 axes, not 3 or more" in err
+
+
+def test_a_generator_in_python_is_refused_before_it_is_read() -> None:
+    batches = [(torch.eye(4), torch.arange(4))]
+    for train, validate, name in (
+        ((b for b in batches), batches, "train"),
+        (batches, iter(batches), "validate"),
+    ):
+        with pytest.raises(DataError, match=f"compress: {name}: .* which can be read only once.* Cure: list"):
+            laconic.compress(torch.nn.Linear(4, 4), train, validate, MagnitudePruning(0.5))
+    with pytest.raises(InputError, match="compress: validate: batches come from a int, which gives none"):
+        laconic.compress(torch.nn.Linear(4, 4), batches, 3, MagnitudePruning(0.5))  # type: ignore[arg-type]

@@ -180,3 +180,12 @@ def test_a_file_runs_where_there_is_no_torch(tmp_path: Path) -> None:
         f"print(load({str(tmp_path / 'm.lac')!r})(np.ones((2, 3), np.float32)).shape)"
     )
     assert run_fresh(code, without_torch=True) == "(2, 4)\n"
+
+
+def test_a_network_says_what_it_is() -> None:
+    graph = Graph((ValueSpec("float32", (None, 3)),), (make_node("linear", (0, -1)),), (1,))
+    tensor = IntTensor("fc", np.ones((2, 3), np.int32), UniformGrid(0.5))
+    network = load(pack.encode(PackedModel((tensor,), graph)))
+    assert repr(network) == (
+        "<Network (input: float32 (any, 3)) -> 1 output, fp32, engine auto, 24 bytes of weights>"
+    )

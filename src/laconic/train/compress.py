@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from laconic import api
 from laconic.bayes.policy import Policy
+from laconic.errors import at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.modules import plain_network
 from laconic.prepared import likelihood_of, prepared
-from laconic.tasks import Classification, Loss, Task, as_task
+from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
@@ -131,6 +132,9 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
     show = progress or StepsProgress()
+    for name, loader in (("train", train), ("validate", validate)):
+        with at(f"compress: {name}"):
+            reread(loader)
     model, folded = plain_network(model, "compress")
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
