@@ -137,7 +137,7 @@ def test_a_finished_run_is_shown_again_and_not_run_over(
     assert "holds a run already. Cure: --resume" in capsys.readouterr().err
     assert main([*compress("sparse-vd", out), "--resume", "--seed", "1"]) == 2
     err = capsys.readouterr().err
-    assert "holds a run with seed=0, not 1. Cure: resume with the same settings" in err
+    assert "holds a run with reference.seed=0, not 1. Cure: resume with the same settings" in err
     assert main([*compress("sparse-vd", out), "--resume", "--set", "grid.max_nll_ratio=1.2"]) == 2
     err = capsys.readouterr().err
     assert "holds a run with stages.1.method_settings.grid.max_nll_ratio=1.08, not 1.2. Cure" in err
