@@ -159,8 +159,8 @@ def room(name: str, variable: str) -> Callable[[], Mapping[str, str]]:
 def table(**places: str) -> Callable[[], Mapping[str, str]]:
     """A registry's ``known`` from a table; names are written with underscores for hyphens.
 
-    >>> table(one_shot="laconic.sparsify.timetables:OneShot")()
-    {'one-shot': 'laconic.sparsify.timetables:OneShot'}
+    >>> table(one_shot="laconic.schedules.sparsity:OneShot")()
+    {'one-shot': 'laconic.schedules.sparsity:OneShot'}
     """
     named = {name.replace("_", "-"): place for name, place in places.items()}
     return lambda: named
@@ -183,9 +183,9 @@ SCHEDULES = Registry(
     "schedule",
     "laconic.schedules",
     table(
-        one_shot="laconic.sparsify.timetables:OneShot",
-        iterative="laconic.sparsify.timetables:Iterative",
-        cubic="laconic.sparsify.timetables:Cubic",
+        one_shot="laconic.schedules.sparsity:OneShot",
+        iterative="laconic.schedules.sparsity:Iterative",
+        cubic="laconic.schedules.sparsity:Cubic",
     ),
 )
 OPTIMIZERS = Registry(
