@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.layers import NoiseSource, Sampling
+from laconic.bayes.layers import Sampling
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
+from laconic.networks.noise import NoiseSource
 from laconic.zoo.lenet5 import LeNet5
 from laconic.zoo.resnet import ResNet20
 

@@ -43,6 +43,7 @@ from laconic.data import TensorLoader, TensorPair
 from laconic.methods import TaylorPruning
 from laconic.methods.contract import Compressed
 from laconic.runtime import Network, load
+from laconic.schedules import Cubic
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.progress import for_stream
 from laconic.zoo import ResNet20
@@ -164,7 +165,9 @@ def shrunk(
     teacher = copy.deepcopy(original).to(memory_format=torch.channels_last)
     distil = Distillation(teacher, temperature=4.0, weight=0.9)
     sgd = {"optimizer": "sgd", "weight_decay": 5e-4, "precision": "bfloat16"}
-    method = TaylorPruning(options.macs, floor=0, multiple=LANES, start=0.05, end=0.9, every=10, grid=None)
+    method = TaylorPruning(
+        options.macs, floor=0, multiple=LANES, schedule=Cubic(0.05, 0.9), every=10, grid=None
+    )
     steps = options.prune_epochs * len(loader)
     example = torch.zeros(2, 3, 32, 32)
     net = laconic.prepare(original, method, example, data_size=loader.data_size, total_steps=steps)

@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.prepare import check_model
 from laconic.errors import InputError, ModelError, at
 from laconic.export import save as _save
 from laconic.export.ranges import activation_ranges, first_example
@@ -25,7 +23,9 @@ from laconic.methods.common.rest import left_raw, mostly_raw
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.networks import call
 from laconic.networks.modules import plain_network
+from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy
+from laconic.networks.probe import check_model
 from laconic.networks.wrappers import unwrapped
 from laconic.prepared import (
     Prepared,

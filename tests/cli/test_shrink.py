@@ -12,7 +12,7 @@ from laconic import pack
 from laconic.cli import main
 from laconic.cli.choices import make_job
 from laconic.errors import InputError
-from laconic.schedules.sparsity import Cubic, Iterative, OneShot
+from laconic.schedules import Cubic, Iterative, OneShot
 from tests.helpers.commands import compress
 
 FEW = ["--set", "reference.epochs=2", "--set", "fit.epochs=3"]
@@ -74,7 +74,7 @@ def test_schedules_by_name(settings: dict[str, Any], wanted: object) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"schedule": "linear"}, "no schedule is called 'linear'. Cure: one of cubic, iterative, one-shot"),
+        ({"schedule": "line"}, "no schedule is called 'line'. Cure: one of cubic, geometric"),
         ({"schedule": "one-shot", "schedule.rounds": 3}, "OneShot has no setting 'rounds'.*one of at"),
         ({"schedule": "one-shot", "schedule.at": 1.5}, "at is a share of training"),
         ({"schedule.rounds": "many"}, "schedule.rounds: expected int, got 'many'"),

@@ -20,7 +20,7 @@ from laconic.methods import (
     ScorePruning,
 )
 from laconic.methods.common.unit_masks import groups_of, masks_of
-from laconic.schedules.sparsity import OneShot
+from laconic.schedules import OneShot
 from laconic.sparsify.scores import l1_groups
 from laconic.structure import find_groups
 
@@ -80,7 +80,7 @@ def trained(method, count=3):
 def worth(method, net):
     coupling, _ = groups_of(net)
     with torch.no_grad():
-        return method.worth(net, coupling)
+        return method.importance().of(net, coupling)
 
 
 def averaged(each, memory):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from laconic.bayes.layers import (
     Draws,
-    NoiseSource,
     Sampling,
     Variational,
     become,
@@ -25,6 +24,7 @@ from laconic.bayes.layers import (
 from laconic.bayes.posteriors import Gaussian
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
+from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy, Select, weights_by_module, weights_of
 from laconic.networks.probe import Uses, check_model, observe
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from laconic.train.job import Job
     from laconic.zoo import TrainRecipe
 
-# Classes by their names in laconic.methods and laconic.schedules.sparsity: a mistyped name is told before
+# Classes by their names in laconic.methods and laconic.schedules: a mistyped name is told before
 # they, and torch with them, are imported.
 METHODS: Mapping[str, str] = {
     "sparse-vd": "SparseVD",
@@ -34,7 +34,13 @@ METHODS: Mapping[str, str] = {
     "fisher": "FisherPruning",
     "random": "RandomPruning",
 }
-SCHEDULES: Mapping[str, str] = {"one-shot": "OneShot", "iterative": "Iterative", "cubic": "Cubic"}
+SCHEDULES: Mapping[str, str] = {
+    "one-shot": "OneShot",
+    "iterative": "Iterative",
+    "linear": "Linear",
+    "geometric": "Geometric",
+    "cubic": "Cubic",
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class Network:
 
     def reference(self, seed: int) -> FitConfig:
         """The usual training as a fit configuration."""
+        from laconic.schedules import LinearDecay
         from laconic.train.fit import FitConfig
-        from laconic.train.optimizers import LinearDecay
 
         recipe = self.recipe
         return FitConfig(recipe.epochs, recipe.lr, schedule=LinearDecay(recipe.flat), seed=seed)
@@ -185,11 +191,11 @@ def _configured(method: Any, settings: Mapping[str, Any]) -> Any:
     named = settings.get("schedule")
     if named is None or not hasattr(method, "schedule"):
         return configure(method, settings)
-    from laconic.schedules import sparsity
+    from laconic import schedules
 
     parts = {k: v for k, v in settings.items() if k.startswith("schedule.")}
     rest = {k: v for k, v in settings.items() if k != "schedule" and k not in parts}
-    schedule = replace(method, schedule=getattr(sparsity, pick(SCHEDULES, str(named), "schedule"))())
+    schedule = replace(method, schedule=getattr(schedules, pick(SCHEDULES, str(named), "schedule"))())
     return configure(configure(schedule, parts), rest)
 
 

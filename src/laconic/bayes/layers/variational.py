@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.layers.noise import NoiseSource
 from laconic.errors import ModelError
+from laconic.networks.noise import NoiseSource
 
 LOG_VAR = "_log_var"
 
