@@ -233,7 +233,7 @@ def test_evaluation_is_not_noted_and_dropout_does_not_count_as_zeros():
         (lambda: RandomPruning(floor=-1), "floor >= 0"),
         (lambda: RandomPruning(every=0), "every and epochs must be positive, got 0"),
         (lambda: RandomPruning(schedule=0.3), "a schedule is a function.*got 0.3. Cure: OneShot"),
-        (lambda: TaylorPruning(schedule=lambda p, f: f * p / 2), "ends with 0.25 gone, not 0.5"),
+        (lambda: TaylorPruning(schedule=lambda p, f: f * p / 2), "ends with 0.25 removed, not 0.5"),
         (lambda: MagnitudePruning(schedule=lambda p, f: 2 * f * p), "must lie between"),
         (lambda: FisherPruning(memory=1.0), r"memory, .* in \[0, 1\), got 1.0. Cure: 0.9"),
         (lambda: NetworkTrimming(memory=-0.1), "memory"),

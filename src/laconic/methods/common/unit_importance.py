@@ -72,8 +72,7 @@ def averaged(batch_score: ScoreUnits, memory: float, *, of: ScoreUnits = average
         add_averages(net, coupling)
 
     def observe(net: nn.Module, coupling: Coupling, pending: bool) -> None:
-        if pending:
-            average_in(net, coupling, batch_score(net, coupling), memory)
+        average_in(net, coupling, batch_score(net, coupling), memory)
 
     return Importance(of, attach=attach, observe=observe)
 
@@ -111,9 +110,9 @@ def averaged_activations(
         net.register_forward_pre_hook(_keep_inputs, with_kwargs=True)
 
     def observe(net: nn.Module, coupling: Coupling, pending: bool) -> None:
-        if _INPUTS in net.__dict__:
+        if pending and _INPUTS in net.__dict__:
             plain.observe(net, coupling, pending)
-            net.__dict__.pop(_INPUTS, None)
+        net.__dict__.pop(_INPUTS, None)
 
     return replace(plain, scorable=_that_are_read, attach=attach, observe=observe, detach=_without_hook)
 
