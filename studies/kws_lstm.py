@@ -92,7 +92,7 @@ def main() -> None:
     model.load_state_dict(read_safetensors(options.weights))
     tuned = BasicLSTM()
     tuned.load_state_dict(model.state_dict())
-    config = FitConfig(epochs=options.epochs, lr=5e-4, flat=0.5, seed=options.seed)
+    config = FitConfig(epochs=options.epochs, lr=5e-4, seed=options.seed)
     fit(tuned, loaders[0], config, Hooks.plain(tuned))
     method = TaylorPruning(
         options.macs, grid=GridChoice(steps=(0.25, 0.35, 0.5), prices=(0.0,), max_drop=0.0)

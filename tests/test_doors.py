@@ -81,6 +81,8 @@ def test_a_prepared_network_may_be_wrapped_for_training(
     net = laconic.prepare(_plain(), method, X, data_size=100, total_steps=1)
     wrapped = wrap(net)
     assert torch.equal(laconic.penalty(wrapped), laconic.penalty(net))
+    batch = (X, torch.zeros(len(X), dtype=torch.int64))
+    assert torch.equal(laconic.objective(wrapped.eval(), batch), laconic.objective(net.eval(), batch))
     assert len(laconic.param_groups(wrapped, 0.1)) == len(laconic.param_groups(net, 0.1))
     _train(wrapped)
     assert set(laconic.convert(wrapped).tensors) == {"0.weight", "0.bias", "2.weight", "2.bias"}
@@ -304,6 +306,8 @@ def test_a_plain_module_is_saved_as_it_is_and_the_user_told_how_to_shrink_it(tmp
         laconic.save(laconic.prepare(model, SparseVD(), X, data_size=9), tmp_path / "b.lac")
     with pytest.raises(ModelError, match="save takes a PyTorch module, got a OrderedDict. Cure"):
         laconic.save(model.state_dict(), tmp_path / "b.lac")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"got a ExportedProgram. Cure: its .module\(\)"):
+        laconic.save(torch.export.export(model, (X,)), tmp_path / "b.lac")  # type: ignore[arg-type]
     assert not (tmp_path / "b.lac").exists()
 
 

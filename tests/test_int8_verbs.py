@@ -12,6 +12,7 @@ from torch import nn
 
 import laconic
 from laconic import pack
+from laconic.cli import main
 from laconic.errors import CaptureError, DataError, InputError, ModelError
 from laconic.methods import MagnitudePruning
 from laconic.methods.contract import Compressed
@@ -131,3 +132,46 @@ class Random(nn.Module):
 def test_a_network_without_a_graph_cannot_be_calibrated() -> None:
     with pytest.raises(CaptureError, match="int8 needs the network's graph"):
         laconic.quantize_activations(Random().eval(), [torch.rand(4, 2)])
+
+
+class Reader(nn.Module):
+    """A recurrent layer, attention, and a linear layer: the last alone is for int8."""
+
+    def __init__(self, cells: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.cells, self.fc = cells(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.cells(x)[0]
+        y = torch.softmax(y @ y.transpose(1, 2), -1) @ y
+        return self.fc(y)
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"), [(nn.LSTM, "takes its ranges from each batch"), (nn.GRU, "has no int8 kernel")]
+)
+def test_what_stays_in_float32_is_said(
+    cells: type[nn.RNNBase], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model, x = Reader(cells), torch.randn(4, 5, 6)
+    notes = laconic.quantize_activations(model, [x]).facts["notes"]
+    assert notes[0].startswith("int8: 2 of the network's matrices stay in float32, 'cells.weight_ih_l0', ")
+    assert why in notes[0] and notes[1].startswith("int8: 2 products of two computed values")
+    with pytest.warns(UserWarning) as told:
+        laconic.save(model, tmp_path / "a.lac", calibrate=[x])
+    assert [str(w.message) for w in told if str(w.message).startswith("int8")] == notes
+    assert main(["inspect", str(tmp_path / "a.lac")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    lines = said[said.index("int8    calibrated, but for") + 1 :][:2]
+    assert [line.split()[0] for line in lines] == ["cells.weight_ih_l0", "cells.weight_hh_l0"]
+    assert all(why in line for line in lines)
+
+
+def test_a_network_all_in_int8_says_nothing_more(
+    small: Compressed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "notes" not in laconic.quantize_activations(small, batches()).facts
+    laconic.save(small, tmp_path / "a.lac", calibrate=batches())
+    assert main(["inspect", str(tmp_path / "a.lac")]) == 0
+    assert "int8    calibrated\n" in capsys.readouterr().out

@@ -15,10 +15,12 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from laconic.errors import WriteError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AnyPath = str | os.PathLike[str]
 
@@ -45,7 +47,7 @@ def write_bytes(path: AnyPath, data: bytes | memoryview, *, again: str = "run ag
     raised; ``again`` ends its cure. A process that is killed half-way may leave a sibling
     ``.<name>.*.part``, never half a target. A symbolic link under ``path`` is replaced, not followed.
     """
-    with _sibling(Path(path), again) as handle:
+    with _sibling(path, again) as handle:
         view = memoryview(data)
         while view:
             view = view[os.write(handle, view) :]
@@ -60,15 +62,14 @@ def write_text(path: AnyPath, text: str, *, again: str = "run again") -> int:
 @contextmanager
 def replacing(path: AnyPath, *, again: str = "run again") -> Iterator[BinaryIO]:
     """:func:`write_bytes` for what comes in pieces: a stream; an exception in the block changes nothing."""
-    with _sibling(Path(path), again) as handle, os.fdopen(handle, "wb", closefd=False) as stream:
+    with _sibling(path, again) as handle, os.fdopen(handle, "wb", closefd=False) as stream:
         yield stream
 
 
 def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
     """Add to the end of a file, which is made if it is not there. Raises WriteError (also for a link)."""
-    target = Path(path)
     try:
-        handle = os.open(target, _FRESH & ~os.O_EXCL | os.O_APPEND | os.O_NONBLOCK, 0o666)
+        handle = os.open(path, _FRESH & ~os.O_EXCL | os.O_APPEND | os.O_NONBLOCK, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.ENXIO, "not a file")
@@ -76,7 +77,7 @@ def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise _write_error(target, error, again) from error
+        raise _write_error(path, error, again) from error
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -115,20 +116,22 @@ def is_leftover(name: str) -> bool:
     return _LEFTOVER.fullmatch(name) is not None
 
 
-def user_cache() -> Path | None:
+def user_cache() -> str | None:
     """The user's folder for caches of this library; None where the user has no home (caches are then off)."""
-    try:
-        return Path.home() / ".cache" / "laconic"
-    except RuntimeError:  # no HOME, and a user number that the system knows no name of
-        return None
+    home = os.path.expanduser("~")
+    # no HOME, and a user number that the system knows no name of
+    return None if home.startswith("~") else os.path.join(home, ".cache", "laconic")
 
 
 _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def _sibling(target: Path, again: str) -> Iterator[int]:
-    """A handle on a new file beside ``target``, which takes its place when the block ends well."""
+def _sibling(path: AnyPath, again: str) -> Iterator[int]:
+    """A handle on a new file beside ``path``, which takes its place when the block ends well."""
+    from pathlib import Path  # who only reads does without
+
+    target = Path(path)
     # A name of 255 bytes, the most there is, leaves no room for a longer one beside it.
     sibling = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
     made = False
@@ -174,9 +177,9 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _write_error(target: Path, error: OSError, again: str) -> WriteError:
+def _write_error(target: AnyPath, error: OSError, again: str) -> WriteError:
     cure = _CURES.get(error.errno or 0, _OTHER)
     return WriteError(
-        f"could not write {str(target)!r}: {error.strerror or error}; what was there before still stands. "
-        f"Cure: {cure}, then {again}"
+        f"could not write {os.fspath(target)!r}: {error.strerror or error}; what was there before still "
+        f"stands. Cure: {cure}, then {again}"
     )

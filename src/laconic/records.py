@@ -11,15 +11,16 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from laconic.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from laconic.records_more import ActivationRange as ActivationRange
     from laconic.records_more import KeepPlan as KeepPlan
     from laconic.records_more import LayerRecord as LayerRecord
@@ -31,13 +32,39 @@ if TYPE_CHECKING:
     from laconic.records_more import ValueFacts as ValueFacts
     from laconic.records_more import WeightStats as WeightStats
 
-IntArray = npt.NDArray[np.int32]
-FloatArray = npt.NDArray[np.float32]
-AnyArray = npt.NDArray[Any]
+    IntArray = npt.NDArray[np.int32]
+    FloatArray = npt.NDArray[np.float32]
+    AnyArray = npt.NDArray[Any]
+else:  # numpy.typing takes a millisecond to import
+    IntArray = FloatArray = AnyArray = np.ndarray
 
 
-@dataclass(frozen=True)
-class UniformGrid:
+class Record:
+    """Text and comparison of the records below, field by field.
+
+    ``dataclass`` would compile both for each of them, which takes a millisecond of each start.
+    """
+
+    __slots__ = ()
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, one.name) for one in fields(self)])  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        said = zip(fields(self), self._values(), strict=True)  # type: ignore[arg-type]
+        return f"{type(self).__qualname__}({', '.join(f'{one.name}={value!r}' for one, value in said)})"
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__ or not isinstance(other, Record):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class UniformGrid(Record):
     """Values are ``float32(step) * float32(q)``: one IEEE single-precision multiply.
 
     ``step`` must be finite, positive and exactly representable in float32.
@@ -52,12 +79,13 @@ class UniformGrid:
 
     def dequantize(self, integers: IntArray) -> FloatArray:
         """Integers -> float32 values, bit-exactly ``step * q``."""
-        values = np.multiply(integers.astype(np.float32), np.float32(self.step), dtype=np.float32)
-        return np.asarray(values)  # a product of arrays without dimensions is a number
+        values = np.asarray(integers.astype(np.float32))
+        values *= np.float32(self.step)
+        return values
 
 
-@dataclass(frozen=True)
-class Codebook:
+@dataclass(frozen=True, eq=False, repr=False)
+class Codebook(Record):
     """Values are ``levels[q]``, q in 0..len(levels)-1; levels are float32, strictly increasing."""
 
     levels: tuple[float, ...]
@@ -121,8 +149,8 @@ BATCH = "batch"
 """What the free axis is called that every input shares where nobody named it."""
 
 
-@dataclass(frozen=True)
-class ValueSpec:
+@dataclass(frozen=True, eq=False, repr=False)
+class ValueSpec(Record):
     """A graph input: numpy dtype name and shape; ``None`` marks a dimension free at run time.
 
     ``name`` is what the input is called ("" where nobody said). ``axes`` are the names of the free dimensions
@@ -149,8 +177,8 @@ class ValueSpec:
         return tuple((next(names, BATCH) if self.axes else BATCH) if d is None else d for d in self.shape)
 
 
-@dataclass(frozen=True)
-class Node:
+@dataclass(frozen=True, eq=False, repr=False)
+class Node(Record):
     """One operation.
 
     ``op`` is a name from the closed table of FORMAT.md (looked up by string only there).
@@ -165,8 +193,8 @@ class Node:
     n_outputs: int = 1
 
 
-@dataclass(frozen=True)
-class Graph:
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph(Record):
     """A network's arithmetic in execution order; ``outputs`` are value ids.
 
     ``ranges`` says which values are int8 when the network runs in int8, in rising order of their ids;
@@ -208,8 +236,8 @@ def default_name(stem: str, index: int, count: int) -> str:
     return stem if count == 1 else f"{stem}_{index}"
 
 
-@dataclass(frozen=True)
-class PackedModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class PackedModel(Record):
     """Everything a .lac file says.
 
     ``graph`` is None for a weights-only file. ``tensors`` are in state-dict order; names are

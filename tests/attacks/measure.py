@@ -72,6 +72,22 @@ def load_trusted(path: str) -> Callable[[], None]:
     return lambda: None
 
 
+def look(path: str) -> Callable[[], None]:
+    """Where the bytes of a file went, as ``laconic inspect`` asks, with the default limits."""
+    from laconic.pack import layout
+
+    layout(Path(path).read_bytes())
+    return lambda: None
+
+
+def export(path: str) -> Callable[[], None]:
+    """Write a file as ONNX, with the default limits."""
+    import laconic.runtime
+
+    laconic.runtime.export_onnx(path, path + ".onnx")
+    return lambda: None
+
+
 def exercise(network: Network) -> None:
     """Calls on 0, 1, 3 and 100 samples (where inputs are not large), of zeros and of extreme entries."""
     from laconic.errors import LaconicError

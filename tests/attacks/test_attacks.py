@@ -78,6 +78,18 @@ def test_what_came_of_it(name: str, outcome: str, costs: dict[str, tuple[int, Co
     assert costs[name][1].outcome == outcome, costs[name]
 
 
+@pytest.mark.parametrize("door", ["look", "export"])
+def test_other_doors_cost_little_too(door: str, tmp_path: Path) -> None:
+    """What claims memory or work, at the doors that do not run a file."""
+    files = {name: make() for module in (memory, work) for name, make in attempts(module).items()}
+    for (name, data), cost in zip(files.items(), measured(tmp_path, list(files.values()), door), strict=True):
+        assert not cost.outcome.startswith(("killed", "foreign")), (name, cost)
+        assert cost.seconds <= SECONDS, (name, cost)
+        assert cost.peak_bytes <= Limits().allowed_memory(len(data)), (name, cost)
+        if name == "one_wide_matrix_of_zeros":
+            assert cost.outcome == "LimitError"
+
+
 def test_costs_are_seen(tmp_path: Path) -> None:
     """300 MiB and half a second are measured as such; a process that dies is told."""
     (hog,) = measured(tmp_path, [b""], "hog")

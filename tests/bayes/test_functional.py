@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from laconic.bayes.functional import draw_preactivation, sample_preactivation, variance_like
+from laconic.bayes import functional
+from laconic.bayes.functional import (
+    add_noise,
+    draw_preactivation,
+    draw_weight,
+    laid_like,
+    sample_preactivation,
+    variance_like,
+)
+from laconic.networks.noise import quantiles
 
 LAST = torch.channels_last
 
@@ -58,6 +67,79 @@ def test_variance_keeps_the_strides_of_a_one_channel_weight():
     assert variance.stride() == log_var.stride() and torch.allclose(variance, log_var.exp())
     (variance * 3).sum().backward()
     assert torch.allclose(log_var.grad, 3 * log_var.detach().exp())
+
+
+def test_a_drawn_weight_is_the_formula_with_its_gradients():
+    mean, log_var = (torch.randn(3, 4, dtype=torch.float64, generator=seeded(k)) for k in (1, 2))
+    noise = torch.randn(3, 4, dtype=torch.float64, generator=seeded(3))
+    assert torch.allclose(draw_weight(mean, log_var, noise), mean + log_var.exp().sqrt() * noise)
+    inputs = (mean.requires_grad_(), log_var.requires_grad_())
+    assert torch.autograd.gradcheck(lambda m, v: draw_weight(m, v, noise), inputs)
+
+
+def test_a_drawn_weight_keeps_the_strides_of_a_one_channel_weight():
+    weight = torch.zeros(20, 1, 5, 5).to(memory_format=LAST)
+    drawn = draw_weight(weight, weight.clone(), torch.ones_like(weight))
+    assert drawn.stride() == weight.stride() and torch.equal(drawn, torch.ones_like(weight))
+
+
+def test_strides_are_taken_over_only_where_that_moves_no_number():
+    plain = torch.arange(6.0).view(2, 3)
+    turned = torch.empty(3, 2).t()
+    assert laid_like(plain, turned) is plain
+
+
+@pytest.mark.parametrize("count", [7, 5_000, 65_536 + 7, 200_001])
+def test_compiled_noise_is_the_formula_with_the_same_random_numbers(count, monkeypatch):
+    mean = torch.randn(count, generator=seeded(1))
+    variance = torch.rand(count, generator=seeded(2)) - 0.1  # some are below the floor
+    results = []
+    for compiled in (functional.compiled(), None):
+        monkeypatch.setattr(functional, "compiled", lambda compiled=compiled: compiled)
+        drawn, slope, source = mean.clone(), variance.clone(), seeded(3)
+        add_noise(drawn, slope, source)
+        results.append((drawn, slope, source.get_state()))
+    (drawn, slope, state), (expected, expected_slope, expected_state) = results
+    assert torch.allclose(drawn, expected, rtol=1e-6, atol=1e-6) and torch.equal(state, expected_state)
+    assert torch.allclose(slope, expected_slope, rtol=1e-6)
+    assert torch.allclose(drawn, mean + 2.0 * variance.clamp(min=1e-8) * slope, atol=1e-6)
+
+
+def test_threads_change_no_noise():
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            drawn, slope = torch.zeros(300_007), torch.ones(300_007)
+            add_noise(drawn, slope, seeded(3))
+            results.append((drawn, slope))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_noise_on_numbers_that_are_none_stays_none():
+    variance = torch.full((2_000,), float("nan"))
+    drawn = torch.zeros(2_000)
+    add_noise(drawn, variance, seeded())
+    assert drawn.isnan().all() and variance.isnan().all()
+
+
+@pytest.mark.skipif(functional.compiled() is None, reason="installed without a compiler")
+@pytest.mark.parametrize(
+    ("place", "given", "what"),
+    [
+        (1, torch.zeros(9), "length"),
+        (2, torch.zeros(9, dtype=torch.int16), "random bits"),
+        (3, torch.zeros(65_535), "quantiles"),
+        (0, torch.zeros(41, dtype=torch.uint8)[1:], "aligned"),
+    ],
+)
+def test_the_compiled_noise_checks_what_it_is_given(place, given, what):
+    arguments = [torch.zeros(10), torch.zeros(10), torch.zeros(10, dtype=torch.int16), quantiles()]
+    arguments[place] = given
+    with pytest.raises(ValueError, match=what):
+        functional.compiled()(*(t.numpy() for t in arguments), 1e-8)
 
 
 def test_half_precision_has_a_floor_of_its_own():

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.export.build import build_packed
-from laconic.export.capture import capture
-from laconic.pack.graph import decode_graph, encode_graph
+from laconic.export.graph_capture import capture
+from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.runtime import Network
 from tests.helpers.parity import Fn, assert_parity
 
@@ -56,6 +56,13 @@ ON_SEQUENCES: Functions = {
     ),
     "scatter add": lambda x: torch.zeros_like(x).scatter_add(1, (x > 0).long(), x),
     "scatter reduce": lambda x: x.scatter_reduce(1, (x > 0).long(), x * 2, "amax"),
+    "scatter reduce, what was there left out": lambda x: [
+        x.scatter_reduce(1, (x > 0).long(), x * 2, kind, include_self=False)
+        for kind in ("sum", "prod", "amax", "amin")
+    ],
+    "scatter reduce of integers": lambda x: (x * 9).long().scatter_reduce(
+        1, (x > 0).long(), (x * 5).long(), "amax", include_self=False
+    ),
     "slices written": _with_slices_written,
     "entries written": _with_entries_written,
     "scattered pieces": lambda x: (

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch.export import Dim
 
 from laconic.errors import CaptureError, InputError
 from laconic.export import build_packed
-from laconic.export.capture import capture
+from laconic.export.graph_capture import capture
 from laconic.pack import decode, encode
 from laconic.runtime import Network
 from tests.helpers.networks import seeded
@@ -238,6 +239,7 @@ SIZES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "copies": lambda x: x.repeat(1, x.shape[1], 1),
     "a roll": lambda x: x.roll(2, 1).flip(1) + x.roll(-1, 1),
     "a size as a number": lambda x: x + torch.full((x.shape[0], 1, 4), x.shape[1]).float(),
+    "a triangle of booleans": lambda x: (x @ x.mT > 0).tril().float() + (x @ x.mT > 1).triu(1),
     "two triangles": lambda x: torch.tril(x @ x.mT, -1) + torch.triu(torch.ones(2 * [x.shape[1]]), 1),
     "indices from the end": lambda x: x[torch.arange(x.shape[0]), torch.arange(x.shape[0]) % 2 - 1],
 }
@@ -307,13 +309,45 @@ def test_axes_that_cannot_be_are_refused(dynamic: Any, text: str) -> None:
 
 
 def test_axes_that_must_be_equal_need_one_name() -> None:
-    with pytest.raises(CaptureError, match="must always be equal.*Cure: give both axes one name"):
+    text = (
+        r"'b' \(axis 1 of 'x_1', 3 in the example\) and 'a' \(axis 1 of 'x_0', 3 in the example\) "
+        "must be equal in every call. Cure: give both axes one name"
+    )
+    with pytest.raises(CaptureError, match=text):
         capture(Fn(lambda layer, x, y: layer(x) + y, nn.Linear(4, 4)), (X, Y), ({1: "a"}, {1: "b"}))
 
 
-def test_an_axis_that_the_network_fixes_is_named() -> None:
-    with pytest.raises(CaptureError, match="the sizes time cannot all be free.*Cure: leave that axis out"):
-        capture(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), X, {"input": {1: "time"}})
+def _by_steps(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """A loop over time in Python."""
+    for k in range(x.shape[1]):
+        y = torch.tanh(layer(x[:, k]))[:, None]
+    return y
+
+
+@pytest.mark.parametrize("network", [_by_steps, lambda layer, x, y: layer(x) * torch.ones(3, 1)])
+def test_an_axis_that_the_network_fixes_is_named(network: Any) -> None:
+    with pytest.raises(CaptureError) as caught:
+        capture(Fn(network, nn.Linear(4, 4)), (X, Y), ({0: "batch", 1: "time"}, {0: "batch"}))
+    said = str(caught.value)
+    assert said.startswith("'time' (axis 1 of 'x_0', 3 in the example) cannot be free: the network works at")
+    assert said.endswith("Cure: leave 'time' out of dynamic, or write that part for any size")
+    assert "mark_dynamic" not in said and "Dim." not in said
+
+
+def test_pooling_of_a_free_axis_has_a_cure_of_its_own() -> None:
+    with pytest.raises(
+        CaptureError, match="the output size 1 alone. Cure: leave that axis out of dynamic, or"
+    ):
+        capture(nn.Sequential(nn.Conv1d(3, 2, 1), nn.AdaptiveAvgPool1d(3)), X, {"input": {2: "time"}})
+
+
+def test_a_branch_on_a_size_is_named() -> None:
+    def longer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return layer(x) if x.shape[1] < 4 else 2 * layer(x)
+
+    model, (note,) = build_packed(Fn(longer, nn.Linear(4, 4)), {}, X, ({1: "time"},))
+    assert model.graph is None
+    assert "computes otherwise at other sizes" in note and "Cure: leave that axis out of dynamic" in note
 
 
 def test_without_names_a_file_is_as_it_was() -> None:
@@ -333,3 +367,28 @@ def test_a_rule_that_is_wrong_at_another_length_is_found(monkeypatch: pytest.Mon
     module = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     model, (note,) = build_packed(module, {}, X, {"input": {1: "time"}})
     assert model.graph is None and "(2, 4, 4)" in note
+
+
+def _with_places(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Rows and columns of an image as two more channels, from -1 to 1 (CoordConv, arXiv:1807.03247)."""
+    rows = torch.linspace(-1, 1, x.shape[2])
+    columns = torch.linspace(start=-1.0, end=1.0, steps=x.shape[3], device=x.device, dtype=x.dtype)
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    return layer(torch.cat([x, grid.expand(x.shape[0], -1, -1, -1)], 1))
+
+
+def test_a_grid_of_places_takes_any_size() -> None:
+    module, x = Fn(_with_places, nn.Conv2d(3, 4, 3, padding=1)), torch.randn(2, 1, 5, 6)
+    dynamic = ({0: "batch", 2: "height", 3: "width"},)
+    network = Network.from_packed(build_packed(module, {}, x, dynamic)[0])
+    for shape in ((2, 1, 5, 6), (1, 1, 9, 4), (3, 1, 1, 7)):
+        given = torch.randn(shape)
+        np.testing.assert_allclose(
+            np.asarray(network(given.numpy())), module(given).detach(), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_a_fixed_number_of_places_stays_pytorchs() -> None:
+    module = Fn(lambda layer, x: layer(x) + torch.linspace(0, 1, 4), nn.Linear(4, 4))
+    graph = build_packed(module, {}, X)[0].graph
+    assert graph is not None and [node.op for node in graph.nodes] == ["linear", "add"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from laconic.errors import CaptureError
 from laconic.export.build import build_packed
-from laconic.export.capture import capture
+from laconic.export.graph_capture import capture
 from laconic.export.signature import described, input_names
 from laconic.runtime import Network
 from tests.helpers.parity import Fn
@@ -36,7 +36,8 @@ class Output:
     ("result", "names", "keyed"),
     [
         (X, (), False),
-        ((X, (X, None)), (), False),
+        ((X, X), (), False),
+        ((X, (X, None)), ("0", "1.0"), False),
         ({"a": X, "b": None, "c": (X, X)}, ("a", "c.0", "c.1"), True),
         (OrderedDict(z=X, a={"b": X}), ("z", "a.b"), True),
         (Pair(X, X), ("mean", "variance"), False),
@@ -54,6 +55,23 @@ def test_what_a_module_returns(result: object, names: tuple[str, ...], keyed: bo
 def test_what_is_no_tensor_is_named() -> None:
     with pytest.raises(CaptureError, match=r"returns a range as 'states'.*Cure"):
         described(Output(X, range(3)))
+
+
+class DynamicCache:
+    """In the manner of a text generator's keys and values."""
+
+
+def test_a_cache_of_states_is_switched_off() -> None:
+    with pytest.raises(CaptureError, match=r"a DynamicCache as 'states'.*Cure: switch the cache off"):
+        described(Output(X, DynamicCache()))
+
+
+def test_nested_tuples_say_where_their_tensors_were() -> None:
+    """A recurrent layer's (outputs, (h, c)) comes back as three arrays; their names say which is which."""
+    model = build_packed(nn.LSTM(4, 3), {}, torch.randn(5, 2, 4))[0]
+    network = Network.from_packed(model)
+    assert network.output_names == ("0", "1.0", "1.1")
+    assert [y.shape for y in network(np.zeros((5, 2, 4), np.float32))] == [(5, 2, 3), (1, 2, 3), (1, 2, 3)]
 
 
 class Many(nn.Module):

@@ -138,3 +138,33 @@ def test_an_example_by_name(second: str, twice: bool) -> None:
     got = Network.from_packed(model, threads=1)(x.numpy(), other.numpy())
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
     assert type(module) is Options
+
+
+class Padded(nn.Module):
+    """An encoder over a batch that is padded at its end."""
+
+    def __init__(self, nested: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.encoder(x, src_key_padding_mask=x[..., 0] == 0)
+        return y
+
+
+@pytest.mark.parametrize("padding", [True, False], ids=["padded", "full"])
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "plain"])
+def test_zeros_that_pytorch_puts_at_padded_positions_are_told(nested: bool, padding: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 4) + 1
+    x[1, 2] = 0.0 if padding else 1.0
+    module = Padded(nested).eval()
+    model, notes = build_packed(module, {}, x)
+    y = Network.from_packed(model)(x.numpy())
+    with torch.no_grad():
+        plain = module(x).numpy()
+    assert ["zeros at padded positions" in note for note in notes] == [True] * (nested and padding)
+    assert bool((plain[1, 2] == 0).all()) is (nested and padding)
+    rows = np.s_[:, :2] if nested and padding else np.s_[:]
+    np.testing.assert_allclose(np.asarray(y)[rows], plain[rows], rtol=1e-5, atol=1e-5)

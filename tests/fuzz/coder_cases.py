@@ -1,6 +1,6 @@
 """Random and malformed calls of the pack room's compiled modules, built with sanitizers.
 
-    python tests/fuzz/coder_cases.py [--cases 1000000] [--seed 0] [--compiler clang]
+    python -m tests.fuzz.coder_cases [--cases 1000000] [--seed 0] [--compiler clang]
 
 The modules ``_coder`` and ``_adaptive`` are compiled into a temporary folder with the sanitizers for
 addresses and undefined behaviour, then this script starts itself again with their library loaded first. A
@@ -13,76 +13,19 @@ sanitizers.
 
 from __future__ import annotations
 
-import argparse
-import os
-import subprocess
 import sys
-import sysconfig
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-PACK = Path(__file__).resolve().parents[2] / "src" / "laconic" / "pack"
-MODULES = ("coder", "adaptive")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-FLAGS = ("-O1", "-g", "-shared", "-fPIC", *SANITIZERS)
+from tests.fuzz.sanitized import SOURCE, Rng, again, array, build, options, size
+
+MODULES = tuple(SOURCE / "pack" / f"{name}.c" for name in ("coder", "adaptive"))
 ONE = 1 << 15
-Rng = np.random.Generator
 Case = tuple[str, list[Any]]
 
-
-def build(folder: Path, compiler: str) -> None:
-    """Both modules with sanitizers."""
-    headers = f"-I{sysconfig.get_path('include')}"
-    for name in MODULES:
-        target = str(folder / f"_{name}.abi3.so")
-        shared = ["-shared-libasan"] if "clang" in compiler else []
-        subprocess.run(
-            [compiler, *FLAGS, *shared, headers, str(PACK / f"{name}.c"), "-o", target], check=True
-        )
-
-
-def library(compiler: str) -> str:
-    """The sanitizers' library, which must be loaded before Python."""
-    name = "libclang_rt.asan-x86_64.so" if "clang" in compiler else "libasan.so"
-    for candidate in (name, name.replace("x86_64", os.uname().machine)):
-        found = subprocess.run(
-            [compiler, f"-print-file-name={candidate}"], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        if os.path.isabs(found):
-            return found
-    sys.exit(f"{compiler} has no {name}. Cure: --compiler gcc, or install the sanitizers' runtime")
-
-
 # --- arguments ------------------------------------------------------------------------------------
-
-
-def array(rng: Rng, values: Any, dtype: Any) -> Any:
-    """An array, now and then one that does not lie where its type wants it, or is too long or too short."""
-    whole: Any = np.array(values, dtype)
-    fate = rng.random()
-    if fate < 0.01:
-        raw = np.frombuffer(b"\0" + whole.tobytes(), np.uint8)[1:]
-        return (
-            raw.copy()
-            if rng.random() < 0.5
-            else np.frombuffer(bytearray(b"\0" + whole.tobytes()), np.uint8)[1:]
-        )
-    if fate < 0.02:
-        return whole.ravel()[: int(rng.integers(0, whole.size + 1))]
-    if fate < 0.03:
-        return np.resize(whole, whole.size + int(rng.integers(1, 4)))
-    return whole
-
-
-def size(rng: Rng, good: int) -> int:
-    """The right size, or a wrong one."""
-    if rng.random() < 0.98:
-        return good
-    return int(rng.choice([-1, 0, good + 1, 2 * good + 1, 2**31, 2**62, -(2**62)])) * int(rng.choice([1, 4]))
 
 
 def state(rng: Rng) -> int:
@@ -262,7 +205,7 @@ def run(seed: int, n: int) -> None:
     import _adaptive
     import _coder
 
-    from laconic.pack import ans
+    from laconic.pack.codecs import ans
 
     modules, taken = {"_coder": _coder, "_adaptive": _adaptive}, dict.fromkeys(("taken", "refused"), 0)
     for k, (module, name, arguments) in enumerate(made(seed, n)):
@@ -272,39 +215,16 @@ def run(seed: int, n: int) -> None:
     print(f"{n} cases, seed {seed}: {taken['taken']} taken, {taken['refused']} refused, none at fault")
 
 
-def main() -> None:
+def main() -> int:
     """Build, then run under the sanitizers."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compiler", default="clang")
-    parser.add_argument("--built", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.built:
-        run(options.seed, options.cases)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder), options.compiler)
-        env = {
-            **os.environ,
-            "LD_PRELOAD": library(options.compiler),
-            "PYTHONPATH": os.pathsep.join([folder, str(PACK.parents[1])]),
-            "PYTHONMALLOC": "malloc",  # every object in a block of its own, so that its end is seen
-            "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter leaves its own behind
-        }
-        again = [
-            sys.executable,
-            __file__,
-            "--built",
-            "--cases",
-            str(options.cases),
-            "--seed",
-            str(options.seed),
-        ]
-        sys.exit(subprocess.run(again, env=env, check=False).returncode)
+    asked = options(__doc__).parse_args()
+    if asked.built:
+        run(asked.seed, asked.cases)
+        return 0
+    arguments = ["--cases", str(asked.cases), "--seed", str(asked.seed)]
+    make = lambda folder: build(folder, asked.compiler, MODULES)
+    return again("tests.fuzz.coder_cases", asked.compiler, make, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# A sanitizer build of all that is compiled, and the fuzzer on it: run.sh PYTHON SECONDS
-# Half of the time goes to reading, half to reading, building and calling. Linux on x86-64, with clang.
+# A sanitizer build of all that is compiled, and the fuzzer on it: run.sh PYTHON SECONDS [CASES]
+# First as many random and malformed calls of each compiled module (coder_cases.py, kernel_cases.py,
+# training_cases.py; 0 leaves them out). Then half of the seconds goes to reading, half to reading, building and
+# calling. Linux on x86-64, with clang.
 # What is found lies in build/fuzz; contents that reach new code join build/fuzz/corpus-*.
 set -euo pipefail
-seconds=$2
+seconds=$2 cases=${3:-1000000}
 python="$(cd "$(dirname "$1")" && pwd)/$(basename "$1")" # a virtual environment's link must stay one
 here=$(cd "$(dirname "$0")/../.." && pwd)
 out=$here/build/fuzz
@@ -12,6 +14,10 @@ cd "$here"
 command -v clang > /dev/null || { echo "fuzz: clang is missing. Cure: apt install clang" >&2; exit 1; }
 mkdir -p "$out"
 [ -d "$out/site/atheris" ] || "$python" -m pip --disable-pip-version-check -q install --no-deps --target "$out/site" atheris==3.0.0
+
+if [ "$cases" -gt 0 ]; then
+  for harness in coder_cases kernel_cases training_cases; do "$python" -m "tests.fuzz.$harness" --cases "$cases"; done
+fi
 
 rm -rf "$out/src" && mkdir -p "$out/src"
 cp -r src/laconic "$out/src/"

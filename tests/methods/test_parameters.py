@@ -126,6 +126,27 @@ def test_a_frozen_base_is_compressed_and_a_kept_one_told(method: object, tmp_pat
     assert not small.module.base.weight.requires_grad
 
 
+@pytest.mark.parametrize("keep", [("down", "up"), ()], ids=["adapters kept", "all frozen"])
+def test_a_network_without_a_weight_to_train_is_quantised(keep: tuple[str, ...], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = LoRA(), torch.randn(4, 96)
+    for layer in (model.up, model.down):
+        layer.requires_grad_(bool(keep))
+    with pytest.raises(ModelError, match="MagnitudePruning quantises weights that are all frozen"):
+        laconic.prepare(model, SparseVD(), x, data_size=10, keep=keep)
+    net = laconic.prepare(model, MagnitudePruning(0.5), x, data_size=10, keep=keep, total_steps=1)
+    assert float(laconic.penalty(net)) == 0
+    laconic.step(net)
+    small = laconic.convert(net)
+    quantised = {"base.weight", "base.bias"} | (set() if keep else {"up.weight", "down.weight"})
+    assert set(small.tensors) == quantised
+    assert int((small.module.base.weight == 0).sum()) < 0.1 * 96 * 96  # rounded to zero, not pruned
+    assert torch.equal(small.module.up.weight, model.up.weight) is bool(keep)
+    assert laconic.save(small, tmp_path / "a.lac") < 0.3 * 4 * (96 * 96 + 5 * 96)
+    with pytest.raises(ModelError, match="to put on a grid. Cure: .*fewer names in keep"):
+        laconic.prepare(model, MagnitudePruning(), x, data_size=10, keep=["base", "down", "up"])
+
+
 def test_frozen_weights_keep_their_zeros() -> None:
     weights = np.float32([0.0, 3.0, 0.0, -3.0])
     assert frozen_stats("w", weights).variance.tolist() == pytest.approx([(3 / 8) ** 2] * 4)
@@ -169,6 +190,6 @@ def test_a_parameter_cannot_be_kept_and_weighed() -> None:
 
 def test_nothing_left_to_prune_is_said_with_a_cure() -> None:
     model, x = nn.Linear(2, 2).requires_grad_(False), torch.zeros(1, 2)
-    for method in (SparseVD(), MagnitudePruning(0.5)):
+    for method, keep in ((SparseVD(), ()), (MagnitudePruning(0.5), "weight")):
         with pytest.raises(ModelError, match=r"no weight .*Cure: requires_grad_\(True\)"):
-            laconic.prepare(model, method, x, data_size=9)
+            laconic.prepare(model, method, x, data_size=9, keep=keep)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from laconic.errors import ModelError
-from laconic.networks import computed_weights, duplicate, folded, inference, sharing
+from laconic.networks import computed_weights, duplicate, folded, inference, positional, sharing
 from tests.helpers.networks import seeded
 
 
@@ -131,3 +131,16 @@ def test_inference_turns_the_fused_path_off_and_on_again():
     with inference():
         assert not torch.backends.mha.get_fastpath_enabled() and not torch.is_grad_enabled()
     assert torch.backends.mha.get_fastpath_enabled() == before and torch.is_grad_enabled()
+
+
+class Scaled(nn.Linear):
+    def forward(self, input, scale=1.0):
+        return scale * super().forward(input)
+
+
+def test_a_parametrised_network_is_viewed_by_position():
+    """Parametrised modules refuse copy.copy."""
+    net = parametrizations.weight_norm(Scaled(3, 2))
+    x = torch.ones(1, 3)
+    view, inputs = positional(net, {"scale": 2.0, "input": x})
+    torch.testing.assert_close(view(*inputs), net(x, 2.0))

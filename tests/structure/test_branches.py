@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import laconic
 from laconic.errors import InputError
-from laconic.export.capture import capture
+from laconic.export.graph_capture import capture
 from laconic.records import KeepPlan
 from laconic.schedules import Cubic
 from laconic.sparsify.selection.budget import weights_saved

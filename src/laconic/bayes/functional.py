@@ -11,6 +11,9 @@ and for fresh memory below.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from laconic.bayes.posteriors.gaussian import EPSILON
-from laconic.networks.noise import standard_normal_like
+from laconic.networks.noise import by_quantiles, quantiles, random_words, standard_normal_like
 
 # Numbers handled at a time: their temporaries stay in a core's cache.
 _PIECE = 1 << 16
@@ -48,17 +51,31 @@ def draw_preactivation(mean: Tensor, variance: Tensor, generator: torch.Generato
 
 
 def variance_like(log_var: Tensor) -> Tensor:
-    """``exp(log_var)`` with the very same strides.
+    """``exp(log_var)`` with the very same strides (:func:`laid_like`)."""
+    return laid_like(log_var.exp(), log_var)
 
-    ``exp`` rewrites the strides of dimensions of length 1, and a convolution that is handed such a weight
-    takes another path, with another output layout, than for the mean.
+
+def draw_weight(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+    r"""A draw of whole weights, :math:`mean + e^{log\_var/2}\;noise`, with the strides of ``mean``.
+
+    All are of one shape; ``noise`` gets no gradient.
+
+    >>> draw_weight(torch.ones(1), torch.zeros(1), torch.ones(1)).item()
+    2.0
     """
-    variance = log_var.exp()
-    return (
-        variance
-        if variance.stride() == log_var.stride()
-        else variance.as_strided(log_var.shape, log_var.stride())
-    )
+    return _DrawnWeight.apply(mean, log_var, noise)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def laid_like(t: Tensor, like: Tensor) -> Tensor:
+    """``t`` with the strides of ``like`` where the two differ in dimensions of length 1 alone.
+
+    Arithmetic rewrites the strides of such dimensions. A convolution that is handed a weight with other
+    strides takes another path, with another output layout, and so do all layers after it.
+    """
+    triples = zip(t.shape, t.stride(), like.stride(), strict=True)
+    if t.stride() == like.stride() or any(size != 1 and a != b for size, a, b in triples):
+        return t
+    return t.as_strided(like.shape, like.stride())
 
 
 def floor_of(dtype: torch.dtype) -> float:
@@ -83,17 +100,28 @@ class _Noisy(torch.autograd.Function):
         return grad, (grad * slope).mul_(0.5), None
 
 
+class _DrawnWeight(torch.autograd.Function):
+    """The formula as it stands; leaves std * noise behind for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+        shift = (0.5 * log_var).exp_().mul_(noise)
+        ctx.save_for_backward(shift)
+        return laid_like(mean + shift, mean)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (shift,) = ctx.saved_tensors
+        return grad, (grad * shift).mul_(0.5), None
+
+
 class _NoisyInPlace(torch.autograd.Function):
     """The same; the result stands in ``mean``'s memory and the slope in ``variance``'s."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
-        flat_mean, flat_variance = in_memory_order(mean), in_memory_order(variance)
-        floor = floor_of(variance.dtype)
-        for m, v in zip(torch.split(flat_mean, _PIECE), torch.split(flat_variance, _PIECE), strict=True):
-            slope = v.clamp_(min=floor).rsqrt().mul_(standard_normal_like(v, generator))
-            m.addcmul_(v, slope)
-            torch.mul(slope, 0.5, out=v)
+        add_noise(in_memory_order(mean), in_memory_order(variance), generator)
         ctx.mark_dirty(mean)
         ctx.slope = variance.detach()
         return mean
@@ -102,6 +130,55 @@ class _NoisyInPlace(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         return grad, grad * ctx.slope, None
+
+
+def add_noise(mean: Tensor, variance: Tensor, generator: torch.Generator) -> None:
+    """Flat ``mean`` becomes the draw and flat ``variance`` its slope, noise / (2 sqrt variance).
+
+    Compiled where it can be. One thread draws all random bits, so the numbers do not depend on how many there
+    are.
+    """
+    pieces = list(zip(torch.split(mean, _PIECE), torch.split(variance, _PIECE), strict=True))
+    threads = min(torch.get_num_threads(), len(pieces))
+    if compiled() is None or mean.device.type != "cpu" or mean.dtype != torch.float32 or threads < 2:
+        for m, v in pieces:
+            _add_noise_to(m, v, generator)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = [pool.submit(*_noise_call(m, v, generator)) for m, v in pieces]
+        for done in waiting:
+            done.result()
+
+
+def _add_noise_to(mean: Tensor, variance: Tensor, generator: torch.Generator) -> None:
+    """One piece."""
+    if compiled() is not None and by_quantiles(mean):
+        call, *arguments = _noise_call(mean, variance, generator)
+        call(*arguments)
+        return
+    floor = floor_of(variance.dtype)
+    slope = variance.clamp_(min=floor).rsqrt().mul_(standard_normal_like(variance, generator))
+    mean.addcmul_(variance, slope)
+    torch.mul(slope, 0.5, out=variance)
+
+
+def _noise_call(mean: Tensor, variance: Tensor, generator: torch.Generator) -> tuple[Any, ...]:
+    """The compiled function with its arguments for one piece; its random bits are drawn now."""
+    if not by_quantiles(mean):
+        return _add_noise_to, mean, variance, generator
+    bits = random_words(mean.numel(), generator).numpy()
+    arrays = (mean.detach().numpy(), variance.detach().numpy(), bits, quantiles().numpy())
+    return compiled(), *arrays, floor_of(variance.dtype)
+
+
+@functools.cache
+def compiled() -> Callable[..., None] | None:
+    """What ``noise.c`` offers, or None where the package was installed without a compiler."""
+    try:
+        from laconic.bayes import _noise  # type: ignore[attr-defined]
+    except ImportError:
+        return None
+    return _noise.draw  # type: ignore[no-any-return]
 
 
 def in_memory_order(t: Tensor) -> Tensor:

@@ -25,11 +25,10 @@ from laconic.bayes.posteriors import Gaussian
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
 from laconic.networks.noise import NoiseSource
-from laconic.networks.policy import Policy, Select, weights_by_module, weights_of
+from laconic.networks.policy import Policy, Select, weights_by_module
 from laconic.networks.probe import Uses, check_model, observe
 
 __all__ = [
-    "check_model",
     "deterministic_of",
     "make_bayesian",
     "means_only",
@@ -37,7 +36,6 @@ __all__ = [
     "plain_copy",
     "posteriors_of",
     "sampling",
-    "weights_of",
 ]
 
 _PREPARED = "_laconic_bayes"
@@ -92,7 +90,7 @@ def make_bayesian(
         raise ModelError(
             f"{type(model).__name__} has no weight for a posterior: all are frozen, kept, biases or scales. "
             "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
-            "for what is to count as a weight"
+            "for what is to count as a weight; MagnitudePruning quantises weights that are all frozen"
         )
     _swap(net, chosen, uses, draws, init_log_var, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))

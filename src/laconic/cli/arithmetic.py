@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from laconic.cli.trust import limits_of
 from laconic.errors import InputError, at
-from laconic.pack import Limits
 from laconic.runtime import Arithmetic, Emulator, Int8, Int16x8, Network, Ternary, emulate, load
-from laconic.runtime.reading import read_model
+from laconic.runtime.loading.reading import read_model
 
 EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
     "int8": Int8,
@@ -19,11 +19,6 @@ EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
     "ternary-int16": lambda: Ternary(Int16x8()),
 }
 NAMES = ("fp32", *EMULATED)
-
-
-def limits_of(trusted: bool) -> Limits:
-    """What a file may take: the default limits, or none for one that the user trusts (``--trusted``)."""
-    return Limits.trusted() if trusted else Limits()
 
 
 def network_in(path: str | os.PathLike[str], name: str | None, trusted: bool = False) -> Network | Emulator:

@@ -12,6 +12,7 @@ import numpy as np
 from laconic.cli.own import call_own
 from laconic.cli.scoring import reading
 from laconic.cli.settings import check_threads
+from laconic.cli.trust import limits_of
 from laconic.errors import InputError
 from laconic.records import AnyArray
 
@@ -31,7 +32,6 @@ def run_bench(
     trusted: bool = False,
 ) -> int:
     """Medians (and the 10th and 90th percentiles) of load and predict times, in milliseconds, and who won."""
-    from laconic.cli.arithmetic import limits_of
     from laconic.runtime import load
 
     limits = limits_of(trusted)

@@ -7,11 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from laconic.cli.trust import add_trusted, limits_of
 from laconic.errors import InputError, at
 
 if TYPE_CHECKING:
     from laconic.cost import Cost
-    from laconic.runtime.precision import Precision
+    from laconic.runtime.int8.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CostRequest:
     measure: int
     threads: int
     as_json: bool
+    trusted: bool = False
 
 
 def add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,6 +56,7 @@ def add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     p.add_argument("--measure", type=int, default=0, metavar="RUNS", help="time so many calls here, too")
     p.add_argument("--threads", type=int, default=1, help="threads of the measured calls (default 1)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_trusted(p)
     p.set_defaults(command=_run)
 
 
@@ -93,7 +96,7 @@ def run_cost(request: CostRequest) -> int:
 
 def _cost(request: CostRequest, file: str) -> Cost:
     from laconic.cli.scoring import read_bytes
-    from laconic.costs import cost_of
+    from laconic.costing import cost_of
 
     if request.measure < 0:
         raise InputError(f"cost: --measure {request.measure} is no number of runs. Cure: --measure 50")
@@ -103,28 +106,30 @@ def _cost(request: CostRequest, file: str) -> Cost:
             data,
             device=request.device,
             batch=request.batch,
-            shapes=_shapes(data, request.inputs, request.batch) if request.inputs else None,
+            shapes=_shapes(data, request) if request.inputs else None,
             activation_bits=request.activations,
             precision=request.precision,
             runs=request.measure,
             threads=request.threads,
+            limits=limits_of(request.trusted),
         )
 
 
-def _shapes(data: bytes, texts: tuple[str, ...], batch: int) -> list[tuple[int, ...]]:
+def _shapes(data: bytes, request: CostRequest) -> list[tuple[int, ...]]:
     """``1x28x28`` -> a shape; a dimension short of what the network takes, the batch goes in front."""
-    from laconic import pack
+    from laconic.pack.file.container import decoded_graph, take_apart
 
-    graph = pack.decode(data).graph
+    limits = limits_of(request.trusted)
+    graph = decoded_graph(take_apart(data, limits), limits)
     ranks = [len(spec.shape) for spec in graph.inputs] if graph is not None else []
     shapes = []
-    for k, text in enumerate(texts):
+    for k, text in enumerate(request.inputs):
         try:
             shape = tuple(int(size) for size in text.lower().split("x"))
         except ValueError:
             raise InputError(f"--input {text!r} is no shape. Cure: sizes with x between, 1x28x28") from None
         short = k < len(ranks) and len(shape) == ranks[k] - 1
-        shapes.append((batch, *shape) if short else shape)
+        shapes.append((request.batch, *shape) if short else shape)
     return shapes
 
 
@@ -141,4 +146,5 @@ def request_of(arguments: argparse.Namespace) -> CostRequest:
         measure=arguments.measure,
         threads=arguments.threads,
         as_json=arguments.json,
+        trusted=arguments.trusted,
     )

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 from laconic import __version__
 from laconic.cli.cost import add_cost
+from laconic.cli.trust import add_trusted
 from laconic.errors import InputError, LaconicError
 
 RUN_FILE = """\
@@ -174,6 +175,7 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = commands.add_parser("inspect", help="what is in a file and where each byte goes; runs nothing")
     p.add_argument("file")
+    add_trusted(p)
     p.set_defaults(command=_inspect)
     p = commands.add_parser("verify", help="decode a file without torch and score it on a test set")
     p.add_argument("file")
@@ -184,13 +186,13 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME",
         help="fp32, or a device's, emulated bit for bit: int8, int8-single, int16, ternary, ternary-int16",
     )
-    _add_trusted(p)
+    add_trusted(p)
     p.set_defaults(command=_verify)
     p = commands.add_parser("run", help="run a file on arrays saved with numpy")
     p.add_argument("file")
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
     p.add_argument("--out", metavar="OUTPUT.npy", help="where the output goes (default: printed)")
-    _add_trusted(p)
+    add_trusted(p)
     p.set_defaults(command=_run)
     p = commands.add_parser(
         "bench", help="time loading and predicting: engines, and the original, side by side"
@@ -207,22 +209,15 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument(
         "--original", metavar="MODULE:FUNCTION|FILE.onnx", help="the network before it was compressed"
     )
-    _add_trusted(p)
+    add_trusted(p)
     p.set_defaults(command=_bench)
     add_cost(commands)
     p = commands.add_parser("export", help="write a standard ONNX model")
     p.add_argument("file")
     p.add_argument("onnx", metavar="MODEL.onnx")
     p.add_argument("--int8", action="store_true", help="with QuantizeLinear nodes, of a calibrated file")
+    add_trusted(p)
     p.set_defaults(command=_export)
-
-
-def _add_trusted(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trusted",
-        action="store_true",
-        help="any memory and time (default: 64 MiB + 16x the file, a second)",
-    )
 
 
 def _compress(arguments: argparse.Namespace) -> int:
@@ -244,7 +239,7 @@ def _compress(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_inspect
 
-    return run_inspect(arguments.file)
+    return run_inspect(arguments.file, trusted=arguments.trusted)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -281,4 +276,4 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_export
 
-    return run_export(arguments.file, arguments.onnx, int8=arguments.int8)
+    return run_export(arguments.file, arguments.onnx, int8=arguments.int8, trusted=arguments.trusted)

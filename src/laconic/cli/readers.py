@@ -10,23 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from laconic.cli.scoring import read_bytes, reading, score_batches, test_arrays
+from laconic.cli.trust import limits_of
 from laconic.errors import InputError, LaconicError
 from laconic.files import replacing
 from laconic.records import AnyArray, Graph, SectionRow
 
 
-def run_inspect(path: str) -> int:
+def run_inspect(path: str, *, trusted: bool = False) -> int:
     """Print layers, levels, bits, and where each byte goes; the bytes add up to the file's length."""
     from laconic.pack import layout
-    from laconic.pack.container import decoded_graph, take_apart
-    from laconic.pack.limits import DEFAULT
+    from laconic.pack.file.container import decoded_graph, take_apart
 
-    data = read_bytes(path)
-    rows = layout(data)
+    data, limits = read_bytes(path), limits_of(trusted)
+    rows = layout(data, limits=limits)
     print(format_rows(rows))
-    graph = decoded_graph(take_apart(data, DEFAULT))
+    graph = decoded_graph(take_apart(data, limits), limits)
     if graph is not None:
         print("\n" + format_doors(graph))
+        if graph.ranges:
+            print(format_int8(data))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
     print(
@@ -64,6 +66,20 @@ def format_doors(graph: Graph) -> str:
     return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
 
 
+def format_int8(data: bytes) -> str:
+    """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
+    from laconic.pack import decode
+    from laconic.runtime.building.plan import fitting
+    from laconic.runtime.engines.float_choice import float_layers
+
+    with fitting("int8"):
+        left = float_layers(decode(data), 1)
+    lines = [
+        f"        {layer.name:<28} {'x'.join(map(str, layer.shape)):<16} {layer.reason}" for layer in left
+    ]
+    return "\n".join(["int8    calibrated" + (", but for" if lines else ""), *lines])
+
+
 def run_verify(
     path: str, data: str, *, as_json: bool = False, arithmetic: str | None = None, trusted: bool = False
 ) -> int:
@@ -92,7 +108,6 @@ def run_verify(
 
 def run_network(path: str, inputs: Sequence[str], out: str | None, *, trusted: bool = False) -> int:
     """Run a file on .npy arrays and print or save what comes out."""
-    from laconic.cli.arithmetic import limits_of
     from laconic.runtime import load
 
     if out is not None and Path(out).suffix != ".npy":
@@ -137,13 +152,13 @@ def read_array(name: str) -> AnyArray:
     return array
 
 
-def run_export(path: str, target: str, *, int8: bool = False) -> int:
+def run_export(path: str, target: str, *, int8: bool = False, trusted: bool = False) -> int:
     """Write a standard ONNX model, in float32 or, of a calibrated file, in int8."""
     from laconic.runtime import export_onnx
 
     if Path(target).suffix != ".onnx":
         raise InputError(f"export: {target} should end in .onnx. Cure: name it model.onnx")
     with reading(path):
-        export_onnx(path, target, precision="int8" if int8 else "fp32")
+        export_onnx(path, target, precision="int8" if int8 else "fp32", limits=limits_of(trusted))
     print(f"{target}: {os.path.getsize(target)} bytes")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from laconic.cli.trust import limits_of
 from laconic.errors import DataError, InputError, LaconicError
 from laconic.records import AnyArray
 
@@ -114,7 +115,7 @@ def score_batches(
     if examples == 0:
         raise DataError("the test set is empty: there is nothing to score. Cure: check what returns it")
     size = os.path.getsize(path)
-    fp32 = 4 * sum(r.weights for r in layout(read_bytes(path)))
+    fp32 = 4 * sum(r.weights for r in layout(read_bytes(path), limits=limits_of(trusted)))
     return {
         "bytes": size,
         "fp32_bytes": fp32,

@@ -27,7 +27,7 @@ def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path | None:
     chosen = cache or os.environ.get(CACHE_VARIABLE)
     if not chosen:
         home = user_cache()
-        return None if home is None else home / "data"
+        return None if home is None else Path(home) / "data"
     try:
         return Path(chosen).expanduser()
     except RuntimeError as error:

@@ -13,16 +13,16 @@ from torch import nn
 
 from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
-from laconic.export.capture import CapturedGraph, capture, shared_names
+from laconic.export.graph_capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
-from laconic.export.signature import Dynamic
-from laconic.export.stored import stored
-from laconic.export.verify import disagreement
+from laconic.export.signature import Dynamic, spread
+from laconic.export.stored_tensors import stored
+from laconic.export.verify import disagreement, padded_otherwise
 from laconic.networks import flattened
 from laconic.networks.modules import plain_network
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
-from laconic.runtime.reading import loading_note
+from laconic.runtime.loading.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
@@ -48,6 +48,7 @@ def build_packed(
     wrong shapes or values, an example that the module refuses).
     """
     module, folded = plain_network(module, "save")
+    dynamic = None if dynamic is None else spread(module, example, dynamic)
     module, example = flattened(module, example)
     names = shared_names(module)
     before = (*folded, *_check_module(module))
@@ -60,6 +61,8 @@ def build_packed(
             problem = disagreement(module, model, example)
         if problem is not None:
             return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
+        padded = padded_otherwise(module, example)
+        notes = (*notes, padded) if padded else notes
     return model, (*before, *notes)
 
 
@@ -101,10 +104,10 @@ def save(
     with steps("saving"):
         model, notes = build_packed(module, tensors, example, dynamic)
         if ranges and example is not None:
-            from laconic.export.int8_check import checked_ranges
+            from laconic.export.int8_check import checked_ranges, stays_float
 
             model, note = checked_ranges(module, model, ranges, example)
-            notes = (*notes, note) if note else notes
+            notes = (*notes, note) if note else (*notes, *stays_float(model))
         for note in notes:
             warnings.warn(note, stacklevel=2)
         with steps("encoding"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -56,6 +56,57 @@ def untraceable(network: str, error: Exception) -> str:
             f"(data-dependent control flow). Cure: {_ALONE}, or rewrite the branch with torch.where"
         )
     return f"PyTorch cannot trace {network}{place} ({kind}: {_first_sentence(text)}). Cure: {_ALONE}"
+
+
+_MARKED = re.compile(r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)")
+_EQUAL = re.compile(r"The values of (\w+) = \S+ and (\w+) = \S+ must always be equal")
+_GUARD = re.compile(r"Not all values of (\w+) = .*? satisfy the generated guard (.+)")
+_SIZE = re.compile(r"L\['\w+'\]\[\d+\]\.size\(\)\[\d+\]")
+_ITEM = re.compile(r"^  - ", re.MULTILINE)
+
+
+def cannot_be_free(error: Exception, places: Mapping[str, str]) -> str | None:
+    """Which of the user's free axes the network fixes, and what to do; None for an error of another kind.
+
+    ``places`` says where each named axis is.
+
+    >>> said = "You marked t as dynamic but your code specialized it to be a constant (7). If you're using .."
+    >>> error = ValueError(f"Constraints violated (t)!\\n  - {said}\\nSuggested fixes:\\n  t = 7")
+    >>> cannot_be_free(error, {"t": "axis 1 of 'x', 7 in the example"}).split(":")[0]
+    "'t' (axis 1 of 'x', 7 in the example) cannot be free"
+    """
+    head, *items = _ITEM.split(str(error).partition("Suggested fixes")[0])
+    if not places or not items or "onstraint" not in head:
+        return None
+    told = dict.fromkeys(_one_axis(" ".join(item.split()), places) for item in items)
+    return "; ".join(told)
+
+
+def _one_axis(said: str, places: Mapping[str, str]) -> str:
+    """What PyTorch says of one axis, in the user's names."""
+    fixed, equal, guard = _MARKED.search(said), _EQUAL.search(said), _GUARD.search(said)
+    if fixed:
+        name, size = fixed.groups()
+        return (
+            f"{_named(name, places)} cannot be free: the network works at the size {size} alone, because of "
+            "a layer, a reshape or a table of that width, a Python loop over the axis, or int() or len() "
+            f"of it. Cure: leave {name!r} out of dynamic, or write that part for any size"
+        )
+    if equal:
+        both = " and ".join(_named(name, places) for name in equal.groups())
+        return f"{both} must be equal in every call. Cure: give both axes one name in dynamic"
+    if guard:
+        name, condition = guard.groups()
+        where = _SIZE.sub(name, condition).rstrip(". ")
+        return (
+            f"{_named(name, places)} cannot be free: the network works only where {where}. "
+            f"Cure: leave {name!r} out of dynamic, or write that part for any size"
+        )
+    return f"{_first_sentence(said)}. Cure: leave that axis out of dynamic, or give equal axes one name"
+
+
+def _named(name: str, places: Mapping[str, str]) -> str:
+    return f"{name!r} ({places.get(name, 'an axis')})"
 
 
 def _frames(error: BaseException | None) -> Iterator[FrameType]:

@@ -12,14 +12,19 @@ from torch import nn
 from laconic.errors import InputError, LaconicError
 from laconic.export.program import Example, as_arguments, by_position
 from laconic.export.verify import as_read
+from laconic.networks import flattened
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
 from laconic.runtime import Network, emulate
+from laconic.runtime.engines.float_choice import float_layers, float_products
 
 SHARE, STEPS = 0.1, 4.0
 """Largest difference from the emulation: a share of the largest output, and steps of the output's range.
 
 Roundings of many layers stay below; products that a processor cuts short lie at 15 to 60 steps.
 """
+
+
+_PRODUCTS = "(as in attention) stay in float32: int8 is for products with weights"
 
 
 def checked_ranges(
@@ -33,7 +38,7 @@ def checked_ranges(
     if graph is None:
         return model, None
     ready = replace(model, graph=replace(graph, ranges=ranges))
-    given = as_arguments(by_position(module, example)[1])[: len(graph.inputs)]
+    given = as_arguments(by_position(*flattened(module, example))[1])[: len(graph.inputs)]
     inputs = [_first_rows(x, spec.shape) for x, spec in zip(given, graph.inputs, strict=True)]
     problem = int8_problem(as_read(ready), inputs)
     if problem is None:
@@ -42,6 +47,22 @@ def checked_ranges(
         f"int8 was left out: {problem}. So the file holds no activation ranges and runs in float32. "
         "Cure: calibrate on batches that are like the data, or save with another version of onnxruntime"
     )
+
+
+def stays_float(model: PackedModel) -> tuple[str, ...]:
+    """Notes on the matrices that a calibrated network multiplies by in float32: which, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for layer in float_layers(model, 1):
+        by_reason.setdefault(layer.reason.removeprefix("float32: "), []).append(layer.name)
+    notes = [
+        f"int8: {len(names)} of the network's matrices stay in float32, {', '.join(map(repr, names[:4]))}"
+        f"{', ..' if len(names) > 4 else ''}: {reason}"
+        for reason, names in by_reason.items()
+    ]
+    products = float_products(model)
+    if products:
+        notes.append(f"int8: {products} products of two computed values {_PRODUCTS}")
+    return tuple(notes)
 
 
 def int8_problem(model: PackedModel, inputs: Sequence[AnyArray]) -> str | None:

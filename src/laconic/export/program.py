@@ -15,17 +15,21 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.modules import transformer
 
 from laconic.errors import CaptureError, InputError, ModelError
-from laconic.export.cures import untraceable
+from laconic.export.cures import cannot_be_free, untraceable
+from laconic.export.free_linspace import FreeLinspace
 from laconic.export.in_place import mutates, without_in_place
 from laconic.export.recurrent import one_operation_each
-from laconic.export.signature import FreeAxes, described, input_names, of_size
-from laconic.networks import duplicate, inference
+from laconic.export.signature import FreeAxes, described, of_size
+from laconic.networks import check_names, duplicate, inference, no_tensor, positional, with_forward
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (0, ()),
     (1, ("dimension 1 of the inputs is free; dimension 0 is fixed to the example's",)),
 )
-_FIXED = ("the batch size is fixed to the example's: the network computes with it",)
+_FIXED_BATCH = (
+    "the batch size is fixed to the example's: the network computes with it. Where another axis is the "
+    "batch, say which are free: dynamic={input: {axis: 'batch'}}"
+)
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
@@ -38,28 +42,19 @@ def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
     items: tuple[Any, ...] = tuple(example) if isinstance(example, (tuple, list)) else (example,)
     for k, item in enumerate(items):
         if not isinstance(item, torch.Tensor):
-            raise InputError(
-                f"example input {k} must be a tensor, got {type(item).__name__}. Cure: torch.as_tensor"
-            )
+            raise no_tensor(f"example input {k}", item)
     return tuple(item.detach().cpu().clone() for item in items)  # a network may write into its input
 
 
 def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     """A view of ``module`` that takes an example's named tensors by position, in the order of ``forward``.
 
-    Anything else that was named (a flag, a number) stays what it is in the example. The view shares all
-    parameters; an example that has no names comes back with the module itself.
+    See :func:`laconic.networks.positional`; an example that has no names comes back as it is.
     """
     if not isinstance(example, Mapping):
         return module, example
-    plain = type(module)
-    tensors = {name: example[name] for name in input_names(module, example)}
-    fixed = {name: value for name, value in example.items() if name not in tensors}
-
-    def forward(self: nn.Module, *values: torch.Tensor) -> Any:
-        return plain.forward(self, **dict(zip(tensors, values, strict=True)), **fixed)
-
-    return _as_class(module, forward), tuple(tensors.values())
+    check_names(module, example)
+    return positional(module, example)
 
 
 def flat(module: nn.Module) -> nn.Module:
@@ -69,15 +64,7 @@ def flat(module: nn.Module) -> nn.Module:
     def forward(self: nn.Module, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return described(plain.forward(self, *values)).tensors
 
-    return _as_class(module, forward)
-
-
-def _as_class(module: nn.Module, forward: Any) -> nn.Module:
-    """The same module, parameters and all, with another ``forward`` (parametrised ones refuse copy.copy)."""
-    plain = type(module)
-    view: nn.Module = object.__new__(type(plain.__name__, (plain,), {"forward": forward}))
-    view.__dict__.update(module.__dict__)
-    return view
+    return with_forward(module, forward)
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
@@ -116,7 +103,7 @@ def traces(
         return
     failure: Exception | None = None
     any_worked = False
-    for axis, note in (*_FREE_AXES, (None, _FIXED)):
+    for axis, note in (*_FREE_AXES, (None, (_FIXED_BATCH,))):
         attempt = example if axis is None else _widened(module, example, axis)
         if attempt is None:
             continue
@@ -151,23 +138,11 @@ def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: 
             failure = failure or error
             if "must always be equal" in str(error):
                 break
-    raise CaptureError(_axes_reason(module, failure or RuntimeError(), sizes)) from failure
-
-
-def _axes_reason(module: nn.Module, error: Exception, sizes: Mapping[str, int]) -> str:
-    """Why an axis cannot be free, in PyTorch's words less its advice on other tools."""
-    text = str(error)
-    if not sizes or "onstraint" not in text:
-        return untraceable(type(module).__name__, error)
-    said = [line.strip(" -") for line in text.splitlines() if line.startswith("  - ")]
-    equal = "must always be equal" in text
-    cure = (
-        "give both axes one name in dynamic"
-        if equal
-        else ("leave that axis out of dynamic, or name the same axis of the other inputs, too")
-    )
-    told = " ".join(" ".join(said).split())[:400].rstrip(". ")
-    return f"the sizes {', '.join(sizes)} cannot all be free: {told}. Cure: {cure}"
+    failure = failure or RuntimeError("no example")
+    network = type(module).__name__
+    raise CaptureError(
+        cannot_be_free(failure, free.places(sizes)) or untraceable(network, failure)
+    ) from failure
 
 
 def _export(
@@ -178,7 +153,7 @@ def _export(
 ) -> ExportedProgram:
     fresh = tuple(x.clone() for x in example)  # torch.export leaves its marks of free axes on the tensors
     shapes = None if dims is None else (tuple(dict(spec) for spec in dims),)  # all inputs are one *values
-    with _quiet(), inference(), one_operation_each(), _masks_unread():
+    with _quiet(), inference(), one_operation_each(), _masks_unread(), FreeLinspace():
         return torch.export.export(
             module,
             fresh,

@@ -11,11 +11,12 @@ from torch import nn
 
 from laconic.errors import CaptureError, DataError, InputError, at
 from laconic.export.build import build_packed
+from laconic.export.int8_check import stays_float
 from laconic.export.program import as_arguments, by_position
-from laconic.networks import flattened
+from laconic.networks import flattened, is_nested
 from laconic.records import ActivationRange, AnyArray, Tensor
-from laconic.runtime import RangeChoice, calibrate
-from laconic.runtime.precision import NO_CALIBRATION
+from laconic.runtime import LeastOutputError, RangeChoice, calibrate
+from laconic.runtime.int8.precision import NO_CALIBRATION
 
 
 def activation_ranges(
@@ -23,11 +24,14 @@ def activation_ranges(
     tensors: Mapping[str, Tensor],
     example: Any,
     batches: Iterable[Any],
-    choice: RangeChoice,
+    choice: RangeChoice | LeastOutputError,
     examples: int,
     dynamic: Any = None,
-) -> tuple[ActivationRange, ...]:
-    """The ranges that ``examples`` examples of ``batches`` give (see ``laconic.quantize_activations``)."""
+) -> tuple[tuple[ActivationRange, ...], tuple[str, ...]]:
+    """The ranges that ``examples`` examples of ``batches`` give (see ``laconic.quantize_activations``).
+
+    With them notes on what stays in float32.
+    """
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
         raise InputError(f"examples must be a positive whole number, got {examples!r}. Cure: 1024")
     model, notes = build_packed(module, tensors, example, dynamic)
@@ -37,7 +41,7 @@ def activation_ranges(
     inputs = _inputs(module, batches, len(model.graph.inputs))
     with at("calibrating for int8"):
         ready = calibrate(model, _limited(inputs, examples), choice, threads=torch.get_num_threads())
-    return ready.graph.ranges if ready.graph is not None else ()
+    return ready.graph.ranges if ready.graph is not None else (), stays_float(ready)
 
 
 def first_example(module: nn.Module, batches: Iterable[Any]) -> Any:
@@ -51,10 +55,26 @@ def first_example(module: nn.Module, batches: Iterable[Any]) -> Any:
     if isinstance(batch, torch.Tensor):
         return batch[:2]
     if isinstance(batch, Mapping):
+        batch = _inputs_of(module, batch)
+        if is_nested(batch):
+            return batch
         return {k: v[:2] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     wanted = [p for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty]
     named = [p for p in wanted if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return tuple(x[:2] for x in as_arguments(tuple(batch)[: len(named)]))
+    given = tuple(batch)[: len(named)]
+    if is_nested(given):
+        return given  # the examples of a recurrent layer's states lie along another axis
+    return tuple(x[:2] for x in as_arguments(given))
+
+
+def _inputs_of(module: nn.Module, batch: Any) -> Any:
+    """A dictionary without what ``forward`` has no name for: labels, as a loader hands them out."""
+    if not isinstance(batch, Mapping):
+        return batch
+    parameters = inspect.signature(module.forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return batch
+    return {name: value for name, value in batch.items() if name in parameters}
 
 
 def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -64,7 +84,7 @@ def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[t
             f"calibration batches come as a {type(batches).__name__}. Cure: a list of batches, or a loader"
         )
     for batch in batches:
-        given = as_arguments(by_position(*flattened(module, batch))[1])
+        given = as_arguments(by_position(*flattened(module, _inputs_of(module, batch)))[1])
         if len(given) < count:
             raise DataError(f"the network takes {count} inputs, a calibration batch has {len(given)}")
         yield given[:count]

@@ -193,7 +193,10 @@ def _adaptive(rank: int, kind: str) -> Rule:
         if all(not is_free(w) and int(w) == 1 for w in wanted):
             y = low.emit(f"global_{kind}_pool", x)
         elif any(map(is_free, (*sizes, *wanted))):
-            raise CaptureError("adaptive pooling of a free axis is understood for the output size 1 alone")
+            raise CaptureError(
+                "adaptive pooling of a free axis is understood for the output size 1 alone. "
+                "Cure: leave that axis out of dynamic, or pool to size 1"
+            )
         elif all(int(s) % int(w) == 0 for s, w in zip(sizes, wanted, strict=True)):
             kernel = tight([int(s) // int(w) for s, w in zip(sizes, wanted, strict=True)])
             y = low.emit(f"{kind}_pool", x, kernel=kernel, rank=rank)

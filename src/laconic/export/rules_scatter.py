@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,12 +23,27 @@ def _scatter(low: Lowering, call: Call) -> Ref:
     source = call.get("src", call.get("value"))
     kind = call.get("reduce")
     kind = "add" if call.name == "scatter_add" else "none" if kind is None else _KINDS.get(kind, kind)
-    if kind not in ("none", "add", "mul", "max", "min") or not call.get("include_self", True):
-        raise CaptureError(f"scatter_reduce by {call.get('reduce')!r} has no rule. Cure: sum, amax or amin")
+    if kind not in ("none", "add", "mul", "max", "min"):
+        raise CaptureError(
+            f"scatter_reduce by {call.get('reduce')!r} has no rule. Cure: sum, prod, amax or amin "
+            "(a mean is a sum over a count)"
+        )
+    if not call.get("include_self", True):
+        neutral = _spread(low, _neutral(kind, call.dtype), index)
+        x = low.emit("scatter", x, index, neutral, axis=call.axis("dim"), reduce="none")
     if not isinstance(source, Ref):
         source = torch.as_tensor(source, dtype=call.dtype)
     source = _as_large(low, source, index) if source.shape else _spread(low, source, index)
     return low.emit("scatter", x, index, cast(low, source, call.dtype), axis=call.axis("dim"), reduce=kind)
+
+
+def _neutral(kind: str, dtype: torch.dtype) -> torch.Tensor:
+    """What leaves the other operand of a reduction as it is."""
+    if kind in ("add", "mul"):
+        return torch.tensor(int(kind == "mul"), dtype=dtype)
+    lowest: float = -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
+    highest: float = math.inf if dtype.is_floating_point else torch.iinfo(dtype).max
+    return torch.tensor(lowest if kind == "max" else highest, dtype=dtype)
 
 
 def _as_large(low: Lowering, source: Value, index: Value) -> Value:

@@ -66,6 +66,8 @@ def _triangle(keep: str) -> Rule:
             kept: Value = columns <= rows if keep == "tril" else columns >= rows
         else:
             kept = low.emit("le" if keep == "tril" else "ge", columns, rows)
+        if call.dtype == torch.bool:  # ONNX Runtime has no kernel of Where for it
+            return low.emit("logical_and", x, kept)
         return low.emit("where", kept, x, torch.zeros((), dtype=call.dtype))
 
     return rule

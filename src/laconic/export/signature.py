@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 from laconic.errors import CaptureError, InputError
+from laconic.networks import is_nested, place_name
 
 Dynamic = Mapping[Any, Any] | Sequence[Any]
 """Free axes in ``torch.export``'s form: ``{"x": {0: "batch", 1: "time"}}``, or one entry for each input."""
@@ -45,17 +46,19 @@ def input_names(module: nn.Module, example: Any) -> tuple[str, ...]:
 def described(result: object) -> Result:
     """The tensors in a module's result: tuples, dictionaries and dataclasses, nested; None is dropped.
 
-    Keys and fields become names, joined by dots where they are nested; places in a tuple have none, so a
-    result of tuples alone has no names.
+    Keys and fields become names, joined by dots where they are nested; so do places in tuples within tuples
+    ("1.0" is the first in the second). A result of tensors in one plain tuple has no names.
 
     Raises ``CaptureError`` for anything else that a module returns.
 
     >>> described({"logits": torch.zeros(1), "states": (torch.zeros(2), None)}).names
     ('logits', 'states.0')
+    >>> described((torch.zeros(1), (torch.zeros(2), torch.zeros(3)))).names
+    ('0', '1.0', '1.1')
     """
     leaves = list(_leaves(result, ()))
     paths = [path for path, _ in leaves]
-    named = any(isinstance(part, str) for path in paths for part in path)
+    named = any(len(path) > 1 or isinstance(part, str) for path in paths for part in path)
     names = tuple(".".join(map(str, path)) or "output" for path in paths) if named else ()
     if len(set(names)) != len(names) or not all(name.isprintable() and name for name in names):
         names = ()
@@ -64,6 +67,12 @@ def described(result: object) -> Result:
 
 
 Path = tuple[str | int, ...]
+_WRAP = "wrap it in a module that returns tensors, in tuples or dictionaries"
+_CACHED = f"switch the cache off (use_cache=False in the model's configuration), or {_WRAP}"
+
+
+def _article(value: object) -> str:
+    return "an" if type(value).__name__[0] in "aeiouAEIO" else "a"
 
 
 def _leaves(value: object, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
@@ -82,8 +91,8 @@ def _leaves(value: object, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
     else:
         where = f" as {'.'.join(map(str, path))!r}" if path else ""
         raise CaptureError(
-            f"the network returns a {type(value).__name__}{where}; a graph returns arrays. "
-            "Cure: wrap it in a module that returns tensors, in tuples or dictionaries"
+            f"the network returns {_article(value)} {type(value).__name__}{where}; a graph returns arrays. "
+            f"Cure: {_CACHED if 'Cache' in type(value).__name__ else _WRAP}"
         )
     for key, item in parts:
         yield from _leaves(item, (*path, key))
@@ -97,10 +106,79 @@ class FreeAxes(NamedTuple):
 
     names: Mapping[tuple[int, int], str]
     dims: tuple[Mapping[int, Any], ...]
+    inputs: tuple[str, ...]
 
     def sizes(self, tensors: Sequence[torch.Tensor]) -> dict[str, int]:
         """The size of each named axis in an example."""
         return {name: tensors[k].shape[axis] for (k, axis), name in self.names.items()}
+
+    def places(self, sizes: Mapping[str, int]) -> dict[str, str]:
+        """Where each named axis is, and its size in the example, in words."""
+        found: dict[str, list[str]] = {}
+        for (k, axis), name in self.names.items():
+            found.setdefault(name, []).append(f"axis {axis} of {self.inputs[k]!r}")
+        return {name: f"{' and '.join(at)}, {sizes[name]} in the example" for name, at in found.items()}
+
+
+def spread(module: nn.Module, example: Any, dynamic: Dynamic) -> Dynamic:
+    """The free axes of a nested example by the names of its tensors; of any other one as they are.
+
+    In ``torch.export``'s form the axes of a nested input are nested as the input is.
+
+    Raises ``InputError`` where they are nested otherwise.
+
+    >>> states = (torch.zeros(4, 2), (torch.zeros(1, 3), torch.zeros(1, 3)))
+    >>> spread(nn.LSTM(2, 3), states, {"input": {0: "time"}, "hx": ({0: "n"}, None)})
+    {'input': {0: 'time'}, 'hx_0': {0: 'n'}}
+    """
+    if not is_nested(example):
+        return dynamic
+    parameters = list(inspect.signature(module.forward).parameters)
+    if isinstance(dynamic, Mapping):
+        entries = dict(dynamic)
+    elif isinstance(dynamic, Sequence) and not isinstance(dynamic, str) and len(dynamic) == len(example):
+        entries = {place_name((k,), parameters): spec for k, spec in enumerate(dynamic)}
+    else:
+        return dynamic
+    parts = example.items() if isinstance(example, Mapping) else enumerate(example)
+    inputs = {place_name((key,), parameters): part for key, part in parts}
+    found: dict[Any, Any] = {}
+    for name, spec in entries.items():
+        part = inputs.get(name)
+        found |= dict(_leaf_axes(spec, part, (name,))) if isinstance(part, _NESTED) else {name: spec}
+    return found
+
+
+_NESTED = (tuple, list, Mapping)
+
+
+def _leaf_axes(spec: Any, part: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    """The axes of each tensor in a part of an example that ``spec`` says them of."""
+    if spec is None:
+        return
+    if isinstance(part, torch.Tensor):
+        yield place_name(path, ()), spec
+        return
+    keys = (
+        list(part)
+        if isinstance(part, Mapping)
+        else list(range(len(part)))
+        if isinstance(part, _NESTED)
+        else []
+    )
+    if isinstance(part, Mapping) and isinstance(spec, Mapping) and set(spec) <= set(keys):
+        inner = dict(spec)
+    elif isinstance(part, (tuple, list)) and isinstance(spec, (tuple, list)) and len(spec) == len(part):
+        inner = dict(enumerate(spec))
+    else:
+        place = place_name(path, ())
+        names = ", ".join(repr(place_name((*path, key), ())) for key in keys) or "tensors alone"
+        raise InputError(
+            f"dynamic says {spec!r} of {place!r}, which is a {type(part).__name__}. "
+            f"Cure: axes nested as the input is, or by the names of its tensors: {names}"
+        )
+    for key, value in inner.items():
+        yield from _leaf_axes(value, part[key], (*path, key))
 
 
 def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> FreeAxes:
@@ -125,7 +203,7 @@ def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Te
             dims[k][axis] = made.setdefault(name, dim if known else Dim(name))
             named[k, axis] = name
     _check_equal(named, names, tensors)
-    return FreeAxes(named, tuple(dims))
+    return FreeAxes(named, tuple(dims), tuple(names))
 
 
 def _by_input(dynamic: Dynamic, names: Sequence[str]) -> dict[int, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -12,13 +13,17 @@ from torch import nn
 from laconic.export.program import Example, as_arguments, by_position, evaluation_copy
 from laconic.export.signature import described, of_size
 from laconic.networks import inference
-from laconic.pack.graph import decode_graph, encode_graph
+from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime import Network
 
 TOLERANCE = 1e-4
 """Largest difference over the largest output. Rounding stays far below, a wrong rule far above."""
 
+_BY_SIZE = (
+    ": the network computes otherwise at other sizes (a branch on a shape, a number made of one). "
+    "Cure: leave that axis out of dynamic, or write one formula for all sizes"
+)
 _ROUNDING = 1e-6  # what float32 leaves of outputs that cancel to nothing
 
 
@@ -43,7 +48,8 @@ def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str
             return f"the captured graph does not run on {_shapes(inputs)} ({_first_line(error)})"
         problem = compare(result, wanted or [])
         if problem:
-            return f"the captured graph gives {problem}, for inputs {_shapes(inputs)}"
+            cure = "" if is_example else _BY_SIZE
+            return f"the captured graph gives {problem}, for inputs {_shapes(inputs)}{cure}"
     return None
 
 
@@ -84,6 +90,29 @@ def _varied(
     wanted = {k: sizes[name] for k, name in enumerate(spec.sizes) if isinstance(name, str) and x.shape[k]}
     x = of_size(x, wanted)
     return x + 0.5 * torch.randn(x.shape, generator=draws) if x.is_floating_point() else x
+
+
+def padded_otherwise(module: nn.Module, example: Example) -> str | None:
+    """A note if PyTorch's fast path gives other numbers than the layers one by one; None for most networks.
+
+    ``nn.TransformerEncoder`` takes a padded batch apart in evaluation mode without gradients; its outputs at
+    the padded positions are then zeros.
+    """
+    if not any(getattr(part, "use_nested_tensor", False) is True for part in module.modules()):
+        return None
+    view, example = by_position(module, example)
+    inputs = as_arguments(example)
+    wanted = _answer(view, inputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors warn that they are new
+        got = described(evaluation_copy(view)(*inputs)).tensors
+    if compare([x.detach().numpy() for x in got], wanted or []) is None:
+        return None
+    return (
+        "without gradients PyTorch's nn.TransformerEncoder returns zeros at padded positions, and the file "
+        "what its layers compute there (as with gradients); the other positions agree. To have the same "
+        "numbers in PyTorch: nn.TransformerEncoder(..., enable_nested_tensor=False)"
+    )
 
 
 def _answer(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[AnyArray] | None:

@@ -54,13 +54,14 @@ class MagnitudePruning(Method):
         check_schedule(self.schedule, self.sparsity)
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
-        """A copy that carries one keep-mask per weight tensor."""
+        """A copy that carries one keep-mask per weight tensor; frozen weights are not cut and have none."""
         check_model(model, example)
         net = duplicate(model)
         weights = weights_of(net, policy=context.policy)
-        if not weights:
+        if not weights and not weights_of(net, policy=context.policy, frozen=True):
             raise ModelError(
-                f"{type(model).__name__} has no weight to prune. Cure: requires_grad_(True) on some layer"
+                f"{type(model).__name__} has no weight to prune, or to put on a grid. "
+                "Cure: requires_grad_(True) on some layer, or fewer names in keep"
             )
         add_masks(net, weights)
         return net

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.bayes.kl import kl_divergence
+from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.posteriors import Gaussian
@@ -135,10 +135,7 @@ class VNQ(Method):
         """``beta(epoch) * kl_weight * sum KL(q || spikes)``, nats up to a constant (eq. 16-17)."""
         factor = self.kl_weight * self.warm_up.factor(context.epochs)
         pairs = zip(posteriors_of(module).values(), _scales(module), strict=True)
-        return (
-            factor
-            * torch.stack([kl_divergence(q, Spikes(self.levels, scale)).sum() for q, scale in pairs]).sum()
-        )
+        return factor * torch.stack([kl_total(q, Spikes(self.levels, scale)) for q, scale in pairs]).sum()
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Weights at ``lr``, log variances at ``noise_lr * lr``, codebook scales at ``codebook_lr * lr``."""

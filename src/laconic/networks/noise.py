@@ -89,11 +89,16 @@ def standard_normal_like(t: Tensor, generator: torch.Generator) -> Tensor:
     """
     order = sorted(range(t.ndim), key=t.stride, reverse=True)
     shape = [t.shape[d] for d in order]
-    if t.device.type == "cpu" and t.dtype == torch.float32 and t.numel() >= _MANY:
+    if by_quantiles(t):
         drawn = _from_quantiles(t.numel(), generator).view(shape)
     else:
         drawn = torch.randn(shape, generator=generator, dtype=t.dtype, device=t.device)
     return drawn.permute(sorted(range(t.ndim), key=order.__getitem__))
+
+
+def by_quantiles(t: Tensor) -> bool:
+    """Whether noise like ``t`` is drawn from the table of quantiles."""
+    return t.device.type == "cpu" and t.dtype == torch.float32 and t.numel() >= _MANY
 
 
 @functools.cache
@@ -115,6 +120,11 @@ def quantiles() -> Tensor:
 
 def _from_quantiles(count: int, generator: torch.Generator) -> Tensor:
     """``count`` independent draws from the table, each by 16 random bits."""
-    words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    words = random_words(count, generator)
     indices = words.view(torch.int16)[:count].to(torch.int32).add_(_LEVELS // 2)
     return quantiles().index_select(0, indices)
+
+
+def random_words(count: int, generator: torch.Generator) -> Tensor:
+    """At least 16 random bits for each of ``count`` numbers."""
+    return torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)

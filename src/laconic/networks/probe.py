@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from laconic.errors import InputError, ModelError
-from laconic.networks.copies import arguments, duplicate
+from laconic.networks.copies import duplicate
+from laconic.networks.inputs import arguments
 from laconic.networks.watching import Call, Watching
 
 # Asking a weight for one of these says nothing about its value.

@@ -65,11 +65,11 @@ class Watching(TorchFunctionMode):
         instead: By torch function, what runs in its place: from the call to its result.
 
     >>> import torch
-    >>> names = []
-    >>> with Watching(after=lambda call: names.append((call.name, call.result.item()))):
-    ...     _ = torch.ones(2).sum()
-    >>> names
-    [('sum', 2.0)]
+    >>> seen, x = [], torch.ones(2)
+    >>> with Watching(after=lambda call: seen.append((call.name, call.result))):
+    ...     _ = x.sum()
+    >>> seen
+    [('sum', tensor(2.))]
     """
 
     def __init__(

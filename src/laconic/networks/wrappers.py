@@ -47,8 +47,7 @@ def network_in(model: Any, verb: str) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"{verb} takes a PyTorch module, got a {type(model).__name__}. Cure: build the network and load "
-            "its state dict into it" + (", then hand that in" if isinstance(model, Mapping) else "")
+            f"{verb} takes a PyTorch module, got a {type(model).__name__}. Cure: {_cure_for(model)}"
         )
     _refuse_forms(model, verb)
     return unwrapped(model)
@@ -82,6 +81,14 @@ def _without_inner_wrappers(module: nn.Module, done: dict[int, nn.Module]) -> nn
         view.__dict__["_modules"] = children
     done[id(module)] = view
     return view
+
+
+def _cure_for(model: object) -> str:
+    if type(model).__name__ == "ExportedProgram":
+        return "its .module(), or, to find groups in it, the network that was exported"
+    return "build the network and load its state dict into it" + (
+        ", then hand that in" if isinstance(model, Mapping) else ""
+    )
 
 
 def _inside(module: nn.Module) -> nn.Module:

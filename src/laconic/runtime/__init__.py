@@ -8,15 +8,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.runtime.calibrate import LeastSquares, MinMax, Percentile, RangeChoice, calibrate
 from laconic.runtime.engines import Engine, LayerChoice
 from laconic.runtime.network import Network, load
 
 if TYPE_CHECKING:
-    from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
-    from laconic.runtime.isolated import IsolatedNetwork
-    from laconic.runtime.onnx_build import to_onnx
-    from laconic.runtime.onnx_file import export_onnx
+    from laconic.runtime.building.model import to_onnx
+    from laconic.runtime.building.onnx_file import export_onnx
+    from laconic.runtime.calibration.from_batches import calibrate
+    from laconic.runtime.calibration.range_choice import (
+        LeastError,
+        LeastOutputError,
+        MinMax,
+        Percentile,
+        RangeChoice,
+    )
+    from laconic.runtime.emulation import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
+    from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 __all__ = [
     "Arithmetic",
@@ -26,7 +33,8 @@ __all__ = [
     "Int8",
     "IsolatedNetwork",
     "LayerChoice",
-    "LeastSquares",
+    "LeastError",
+    "LeastOutputError",
     "MinMax",
     "Network",
     "Percentile",
@@ -41,11 +49,16 @@ __all__ = [
 
 _LATER = {
     **dict.fromkeys(
-        ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.integer"
+        ("LeastError", "LeastOutputError", "MinMax", "Percentile", "RangeChoice"),
+        "laconic.runtime.calibration.range_choice",
     ),
-    "IsolatedNetwork": "laconic.runtime.isolated",
-    "export_onnx": "laconic.runtime.onnx_file",
-    "to_onnx": "laconic.runtime.onnx_build",
+    "calibrate": "laconic.runtime.calibration.from_batches",
+    **dict.fromkeys(
+        ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.emulation"
+    ),
+    "IsolatedNetwork": "laconic.runtime.isolation.isolated_network",
+    "export_onnx": "laconic.runtime.building.onnx_file",
+    "to_onnx": "laconic.runtime.building.model",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the names above and no others

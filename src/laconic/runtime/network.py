@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
-from laconic.pack.limits import DEFAULT, Limits
+from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
-from laconic.runtime.door import Door
+from laconic.runtime.calls.door import Door
+from laconic.runtime.calls.forks import never_clean_up, watch
+from laconic.runtime.calls.named import in_order, returned
 from laconic.runtime.engines import (
     Assembly,
     Engine,
@@ -23,15 +24,13 @@ from laconic.runtime.engines import (
     assemble,
     installed,
 )
-from laconic.runtime.forks import never_clean_up, watch
-from laconic.runtime.named import in_order, returned
+from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.runtime.loading.packages import runners_needed
+from laconic.runtime.loading.reading import read_model
 from laconic.runtime.origin import Origin
-from laconic.runtime.packages import runners_needed
-from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.reading import read_model
 
 if TYPE_CHECKING:
-    from laconic.runtime.isolated import IsolatedNetwork
+    from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 
 class Network:
@@ -129,7 +128,7 @@ class Network:
         return self._door.enter([a.shape for a in arrays])
 
     def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
-        """The inputs in the network's order (see :func:`laconic.runtime.named.in_order`)."""
+        """The inputs in the network's order (see :func:`laconic.runtime.calls.named.in_order`)."""
         return in_order([spec.name for spec in self.inputs], arrays, named)
 
     def returned(self, results: Sequence[AnyArray]) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
@@ -272,6 +271,13 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
+def _bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    with open(source, "rb") as stream:
+        return stream.read()
+
+
 @overload
 def load(
     source: str | os.PathLike[str] | bytes,
@@ -347,17 +353,17 @@ def load(
     """
     options = Options(engine, threads, batch, faster=precision == "auto")
     if isolated:
-        from laconic.runtime.isolated import IsolatedNetwork
+        from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = _bytes_of(source)
         count = None if threads is None else int(threads)
         asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
+    data = _bytes_of(source)
     if isinstance(source, bytes):
-        data, model = source, read_model(source, limits)
+        model = read_model(data, limits)
     else:
         with at(f"reading {os.fspath(source)!r}"):
-            data = Path(source).read_bytes()
             model = read_model(data, limits)
     network = Network(with_precision(model, precision), options, limits)
     network._origin = Origin(data, precision, options, limits)

@@ -130,14 +130,13 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
     show = progress or StepsProgress()
-    for batches in (train, validate):
-        reread(batches)
+    again, _ = reread(train), reread(validate)
     model, folded = plain_network(model, "compress")
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
     size = data_size if data_size is not None else count_terms(train, job.task)
     check_size(size, train, job.task)
-    learnt = likelihood_start(model, job.task, next(iter(train), None))
+    learnt = likelihood_start(model, job.task, again)
     original = score_original(model, validate, job.task, learnt)
     show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
     notes = (*folded, *frozen(model, job.keep))

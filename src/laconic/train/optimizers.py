@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from laconic.errors import InputError
@@ -24,6 +25,8 @@ ScheduleFactory = Callable[[torch.optim.Optimizer, int], LRScheduler]
 @dataclass(frozen=True)
 class Adam:
     """Adam, or AdamW (whose decay stands apart from the gradients) where there is weight decay.
+
+    On a CPU it is torch's fused step: one pass over memory in place of ten.
 
     Args:
         weight_decay: Decoupled weight decay.
@@ -40,7 +43,12 @@ class Adam:
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         """The optimiser of these parameter groups."""
         kind = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
-        return kind(groups, weight_decay=self.weight_decay)
+        own = [p for group in groups for p in group["params"]]
+        fused = True if all(p.is_floating_point() and p.device.type == "cpu" for p in own) else None
+        optimizer = kind(groups, weight_decay=self.weight_decay, fused=fused)
+        if fused:
+            optimizer.register_step_pre_hook(_lay_out_like_parameters)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -73,3 +81,26 @@ class SGD:
 def _check_decay(weight_decay: float) -> None:
     if not 0 <= weight_decay < math.inf:
         raise InputError(f"weight_decay must be finite and >= 0, got {weight_decay}")
+
+
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Gradients and moments get their parameter's strides.
+
+    The fused step pairs numbers by their place in memory and looks at no strides. A checkpoint's moments, or
+    a hook's gradient, may be laid out in another way than a weight that is laid out by pixel.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            grad = parameter.grad
+            if grad is None:
+                continue
+            if grad.stride() != parameter.stride():
+                parameter.grad = _laid_like(grad, parameter)
+            state = optimizer.state.get(parameter, {})
+            for key, moment in state.items():
+                if moment.shape == parameter.shape and moment.stride() != parameter.stride():
+                    state[key] = _laid_like(moment, parameter)
+
+
+def _laid_like(t: Tensor, like: Tensor) -> Tensor:
+    return torch.empty_like(like, dtype=t.dtype).copy_(t)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from laconic.errors import RunFolderError
-from laconic.pack import layout
+from laconic.pack import Limits, layout
 from laconic.records import LayerRecord, RunRecord, Tensor
 
 
@@ -31,7 +31,7 @@ def _version(name: str) -> str:
 
 def layer_records(tensors: Mapping[str, Tensor], data: bytes) -> tuple[LayerRecord, ...]:
     """Each tensor before (fp32) and after (its bytes inside the file ``data``)."""
-    coded = {row.name: row.bytes for row in layout(data) if row.section == "tensor"}
+    coded = {row.name: row.bytes for row in layout(data, limits=Limits.trusted()) if row.section == "tensor"}
     rows = []
     for name, tensor in tensors.items():
         values = np.asarray(tensor.values())

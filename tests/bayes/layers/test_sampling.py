@@ -47,6 +47,14 @@ def test_weights_draws_weights_everywhere() -> None:
     assert one_noise_for_all(linear("weights"))
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_images_by_pixel_stay_so(sampling: str) -> None:
+    """A drawn weight of one channel with other strides would turn all that follows, at twice the time."""
+    pixels = torch.channels_last
+    net = conv(sampling).to(memory_format=pixels).train()
+    assert net(TWICE.contiguous(memory_format=pixels)).is_contiguous(memory_format=pixels)
+
+
 def test_every_way_gives_the_same_mean_and_variance() -> None:
     x = torch.linspace(-1, 1, 36).view(1, 1, 6, 6)
     found = {}

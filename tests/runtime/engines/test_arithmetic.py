@@ -10,13 +10,13 @@ import pytest
 
 from laconic import pack
 from laconic.errors import InputError
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, load
 from laconic.runtime.engines import arithmetic, cache
-from laconic.runtime.engines.assemble import Assembly
+from laconic.runtime.engines.assembly import Assembly
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.int8.precision import Precision, with_precision
 
 F32 = np.float32
 
@@ -85,12 +85,12 @@ def test_a_long_call_is_not_measured(saturating: bool, way: str, monkeypatch: py
     assert network.notes[0].startswith(f"{way}: unmeasured, a call is too long")
 
 
-def test_what_fails_on_noise_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_on_made_up_values_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise InputError("no noise")
 
     monkeypatch.setattr(Assembly, "run", fails)
-    assert "does not run on noise" in load(pack.encode(model()), threads=1).notes[0]
+    assert "does not run on made-up values" in load(pack.encode(model()), threads=1).notes[0]
 
 
 def test_work_of_convolutions_and_recurrent_layers() -> None:

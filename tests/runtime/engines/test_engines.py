@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from laconic import pack
 from laconic.errors import InputError
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import (
     AnyArray,
     Codebook,
@@ -34,7 +33,7 @@ from laconic.runtime.kernels import native, plain
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-    return tmp_path / "cache" / "engines.json"
+    return tmp_path / "cache" / "engines.txt"
 
 
 def weight(name: str, rows: int, cols: int, zeros: float = 0.9, most: int = 1) -> IntTensor:
@@ -173,7 +172,7 @@ def _prefer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         choice, "fastest_calls", lambda calls: {name: 1e-6 if name == way else 1e-3 for name in calls}
     )
     monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
-    cache.cache_file().unlink(missing_ok=True)
+    Path(cache.cache_file()).unlink(missing_ok=True)
 
 
 @pytest.mark.skipif(native.two_bit_extension() is None, reason="installed without a compiler")
@@ -225,7 +224,7 @@ def test_auto_never_rounds_activations(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_choices_are_measured_once_and_kept(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "SMALL", 100)
     first = Network.from_packed(perceptron(), 1)
-    kept = json.loads(own_cache.read_text())
+    kept = cache.read_choices(own_cache)
     assert len(kept) == 3
     assert all(times["dense"] > 0 and times["cut"] > 0 for times in kept.values())
 
@@ -239,7 +238,18 @@ def test_choices_are_measured_once_and_kept(own_cache: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no json", "[1]", '{"a": {"dense": "x"}}', '{"a": {"dense": -1.0}}', "[" * 9999]
+    "text",
+    [
+        "",
+        "no line",
+        "a\t",
+        "a\tdense",
+        "a\tdense=x",
+        "a\tdense=-1.0",
+        "a\tdense=nan",
+        "a\tdense=inf",
+        "=" * 9999,
+    ],
 )
 def test_a_damaged_cache_is_an_empty_one(text: str, own_cache: Path) -> None:
     own_cache.parent.mkdir()
@@ -270,9 +280,9 @@ def test_the_choice_is_the_fastest_and_says_why(monkeypatch: pytest.MonkeyPatch)
         str(third) == f"fc2.weight 10x40, {100 * third.zeros:.0f} % zeros: dense (small: under 2000 weights)"
     )
     monkeypatch.setattr(choice, "cut_seconds", lambda: 35e-6)
-    cache.cache_file().unlink()
+    Path(cache.cache_file()).unlink()
     assert Network.from_packed(perceptron(), 1).layers[0].way == "4-bit"  # two sessions more cost too much
-    cache.cache_file().unlink()
+    Path(cache.cache_file()).unlink()
     times.update({"sparse": 95e-6, "4-bit": 98e-6})
     monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
     assert Network.from_packed(perceptron(), 1).layers[0].way == "dense"  # within noise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import FloatArray, Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network
 from laconic.runtime.engines import choice, measure
@@ -73,11 +73,11 @@ def test_a_claim_of_many_rows_is_measured_at_few(monkeypatch: pytest.MonkeyPatch
     """2^17 rows of 512: 256 MB and a minute, were they measured as claimed."""
     asked: list[tuple[int, int]] = []
 
-    def example(batch: int, width: int) -> FloatArray:
-        asked.append((batch, width))
-        return np.zeros((min(batch, 8), width), F32)
+    def example(shape: tuple[int, int]) -> FloatArray:
+        asked.append(shape)
+        return np.zeros((min(shape[0], 8), shape[1]), F32)
 
-    monkeypatch.setattr(choice, "_example", example)
+    monkeypatch.setattr(choice, "waves", example)
     spec = ValueSpec("float32", (None, 2**17, 512))
     graph = Graph((spec,), (make_node("linear", (0, -1)),), (1,))
     network = Network.from_packed(PackedModel((ternary(512, 512),), graph), 1, engine="fastest")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from laconic.errors import InputError
 from laconic.records import AnyArray, Codebook, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
 from laconic.runtime.kernels import Compact, SparseMatrix, compact, native, plain
+from tests.helpers.fresh import run_fresh
 
 compiled = pytest.mark.skipif(native.extension() is None, reason="installed without a compiler")
 
@@ -211,7 +212,7 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "rank": {"row": block.row[:, None]},
     }
     for name, change in changes.items():
-        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+        yield name, form._replace(blocks=(block._replace(**change),))  # type: ignore[arg-type]
     form = compact(ternary(10, 30, 0.9))
     (block,) = form.blocks
     assert block.form == "coded"
@@ -220,7 +221,7 @@ def damaged() -> Iterator[tuple[str, Compact]]:
         "column": {"cols": 20},
         "no bits": {"bits": 0},
     }.items():
-        yield name, replace(form, blocks=(replace(block, **change),))  # type: ignore[arg-type]
+        yield name, form._replace(blocks=(block._replace(**change),))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "form"), list(damaged()))
@@ -345,3 +346,25 @@ def test_wrong_arguments_are_named() -> None:
         compact(RawTensor("w", np.ones(3, np.float32)))
     with pytest.raises(InputError, match="must be a matrix"):
         compact(RawTensor("w", np.ones((3, 3), np.int64)))
+
+
+RESIDENT = """
+import numpy as np
+from laconic.records import IntTensor, UniformGrid
+from laconic.runtime.kernels import SparseMatrix, compact
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return 4096 * int(file.read().split()[1])
+
+form = compact(IntTensor("w", np.eye(64, dtype=np.int32), UniformGrid(1.0)))
+before = resident()
+matrix = SparseMatrix(form)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_small_matrix_takes_no_large_page() -> None:
+    """2 MiB of zeros for 64 entries: the system takes up to 4 ms to clear them."""
+    assert int(run_fresh(RESIDENT)) < 2**20

@@ -20,21 +20,37 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from laconic.bayes.kl import native
 from laconic.bayes.kl.dispatch import register_kl
 from laconic.bayes.kl.sigmoid_fit import fit
-from laconic.bayes.kl.spikes_sweep import Code, sweep
+from laconic.bayes.kl.spikes_sweep import Code, in_one_order, sweep
+from laconic.bayes.kl.total import windowed_total
 from laconic.bayes.posteriors.gaussian import EPSILON, Gaussian
 from laconic.bayes.priors.spikes import Spikes
 
 
-@register_kl(Gaussian, Spikes)
+def spikes_total(q: Gaussian, p: Spikes) -> Tensor:
+    """The sum over all weights, in less memory and time."""
+    learned = isinstance(p.levels, Tensor) and p.levels.requires_grad
+    if learned or not native.takes(q.mean, q.log_var):
+        return gaussian_spikes(q, p).sum()
+    return windowed_total(q.mean, q.log_var, _scale(q, p), _code(p))
+
+
+@register_kl(Gaussian, Spikes, total=spikes_total)
 def gaussian_spikes(q: Gaussian, p: Spikes) -> Tensor:
     """KL up to a constant, elementwise; differentiable in mean, log variance, scale and levels."""
     if isinstance(p.levels, Tensor) and p.levels.requires_grad:
         return windowed(q, p)
-    scale = q.mean.new_ones(()) if p.scale is None else p.scale
-    code = Code(p.level_numbers(), p.window_widths(), p.base)
-    return _Windowed.apply(q.mean, q.log_var, scale, code)  # type: ignore[no-any-return,no-untyped-call]
+    return _Windowed.apply(q.mean, q.log_var, _scale(q, p), _code(p))  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _scale(q: Gaussian, p: Spikes) -> Tensor:
+    return q.mean.new_ones(()) if p.scale is None else p.scale
+
+
+def _code(p: Spikes) -> Code:
+    return Code(p.level_numbers(), p.window_widths(), p.base)
 
 
 def windowed(q: Gaussian, p: Spikes) -> Tensor:
@@ -59,12 +75,9 @@ class _Windowed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, log_var: Tensor, scale: Tensor, code: Code) -> Tensor:
-        order = sorted(range(mean.ndim), key=mean.stride, reverse=True)
-        flat_mean, flat_log_var = (t.permute(order).reshape(-1) for t in (mean, log_var))
+        (flat_mean, flat_log_var), back = in_one_order(mean, log_var)
         out = sweep(flat_mean, flat_log_var, float(scale), code)
-        back = sorted(range(mean.ndim), key=order.__getitem__)
-        shape = [mean.shape[d] for d in order]
-        value, to_mean, to_log_var = (t.view(shape).permute(back) for t in out)
+        value, to_mean, to_log_var = (back(t) for t in out)
         ctx.save_for_backward(mean, scale, to_mean, to_log_var)
         return value
 
@@ -72,7 +85,7 @@ class _Windowed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         mean, scale, to_mean, to_log_var = ctx.saved_tensors
-        along_mean, along_log_var = (grad * to_mean).div_(scale), grad * to_log_var
+        along_mean, along_log_var = grad * to_mean, grad * to_log_var
         along_scale = None
         if ctx.needs_input_grad[2]:  # KL(theta / s, log sigma^2 - 2 log s)
             along_scale = -((along_mean * mean).sum() + 2.0 * along_log_var.sum()) / scale

@@ -12,6 +12,7 @@ which saves, by level, the exponentials that :math:`\log(1 + 1/\alpha)` and its 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laconic.bayes.kl import native
 from laconic.bayes.kl.sigmoid_fit import K1, K2, K3
 from laconic.bayes.posteriors.gaussian import EPSILON
 
-# Weights handled at a time on a CPU: the temporaries of one piece stay in a core's cache.
+# Weights that NumPy handles at a time: the temporaries of one piece stay in a core's cache.
 PIECE = 1 << 14
 _NUMPY_TYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
 _LOG2_E = math.log2(math.e)
@@ -47,13 +49,37 @@ class Code:
             [-0.5 * _LOG2_E / w for w in squares],
         )
 
+    def table(self) -> native.Table:
+        """The codebook for the compiled sweep."""
+        levels, pulls, _ = self.columns()
+        return native.Table((*levels, *pulls), self.zero is not None)
+
+
+def in_one_order(mean: Tensor, log_var: Tensor) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor]]:
+    """Both as flat tensors in the order in which ``mean`` lies in memory, and the way back to its shape."""
+    order = sorted(range(mean.ndim), key=mean.stride, reverse=True)
+    inverse = sorted(range(mean.ndim), key=order.__getitem__)
+    shape = [mean.shape[d] for d in order]
+    flat_mean, flat_log_var = (t.permute(order).reshape(-1) for t in (mean, log_var))
+    return (flat_mean, flat_log_var), lambda flat: flat.view(shape).permute(inverse)
+
 
 def sweep(mean: Tensor, log_var: Tensor, scale: float, code: Code) -> tuple[Tensor, Tensor, Tensor]:
-    """KL, d KL / d mean and d KL / d log variance of flat tensors; the mean's in units of the codebook.
+    """KL, d KL / d mean and d KL / d log variance of flat tensors.
 
-    On a CPU the pieces are worked on by NumPy, whose float32 ``log2`` and ``exp2`` take a quarter of the time
-    of torch's. A number depends on its own weight alone, hence neither on the pieces nor on the threads.
+    float32 on a CPU is for the compiled sweep. Without one the pieces are worked on by NumPy, whose float32
+    ``log2`` and ``exp2`` take a quarter of the time of torch's where there is AVX-512. A number depends on
+    its own weight alone: neither on the pieces nor on the threads.
     """
+    if not native.takes(mean, log_var):
+        return sweep_by_pieces(mean, log_var, scale, code)
+    value, to_mean, to_log_var = (torch.empty_like(mean) for _ in range(3))
+    native.sweep(mean, log_var, scale, code.table(), (value, to_mean, to_log_var))
+    return value, to_mean, to_log_var
+
+
+def sweep_by_pieces(mean: Tensor, log_var: Tensor, scale: float, code: Code) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by NumPy or torch."""
     out = [torch.empty_like(mean) for _ in range(3)]
     on_cpu = mean.device.type == "cpu" and mean.dtype in _NUMPY_TYPES
     count, size = mean.numel(), min(mean.numel(), PIECE) if on_cpu else mean.numel()
@@ -142,6 +168,7 @@ def _piece(
     lib.multiply(pull, term, out=pull)
     lib.multiply(pull, K1, out=pull)
     lib.sum(lib.add(along, pull, out=along), 0, out=to_mean)
+    lib.multiply(to_mean, 1.0 / scale, out=to_mean)
     lib.sum(lib.multiply(slope, share, out=slope), 0, out=to_log_var)
     lib.multiply(to_log_var, -0.5, out=to_log_var)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from laconic.bayes.functional import draw_weight
 from laconic.errors import ModelError
 from laconic.networks.noise import NoiseSource
 
@@ -43,7 +44,7 @@ class Draws:
         if self._depth == 0 or not self.active(module):
             return mean
         if id(mean) not in self._drawn:
-            self._drawn[id(mean)] = torch.addcmul(mean, (0.5 * log_var).exp(), self.noise.like(mean))
+            self._drawn[id(mean)] = draw_weight(mean, log_var, self.noise.like(mean))
         return self._drawn[id(mean)]
 
     def open(self, module: nn.Module, args: Any) -> None:

@@ -11,15 +11,16 @@ import numpy as np
 
 from laconic.errors import EngineError, InputError
 from laconic.records import AnyArray, Graph, IntTensor, PackedModel, Tensor, ValueSpec
-from laconic.runtime.cpu import int8_saturates
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.choice import SMALL
+from laconic.runtime.engines.cpu import int8_saturates
 from laconic.runtime.engines.layers import stored
+from laconic.runtime.engines.measure import waves
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.precision import with_precision
+from laconic.runtime.int8.precision import with_precision
 
 if TYPE_CHECKING:
-    from laconic.runtime.engines.assemble import Assembly, Options
+    from laconic.runtime.engines.assembly import Assembly, Options
 
 Arithmetic = Literal["int8", "fp32"]
 
@@ -53,7 +54,7 @@ def faster_of(model: PackedModel, options: Options, assembled: Callable[[PackedM
             return _noted(next(iter(made.values())), refused)
         found = _measured(made, example_inputs(model.graph or Graph((), (), ()), options.batch))
         if found is None:
-            return _noted(made["int8"], "int8: unmeasured, since the network does not run on noise")
+            return _noted(made["int8"], "int8: unmeasured, since the network does not run on made-up values")
         cache.keep_choices(file, {key: found})
         times = found
     way = "int8" if times["int8"] <= times["fp32"] else "fp32"
@@ -62,12 +63,9 @@ def faster_of(model: PackedModel, options: Options, assembled: Callable[[PackedM
 
 
 def example_inputs(graph: Graph, batch: int) -> list[AnyArray]:
-    """Noise for real inputs, zeros for others (indices, masks); free sizes are ``batch``."""
-    rng = np.random.default_rng(0)
+    """Waves for real inputs, zeros for others (indices, masks); free sizes are ``batch``."""
     return [
-        rng.standard_normal(_sizes(spec, batch), np.float32)
-        if spec.dtype == "float32"
-        else np.zeros(_sizes(spec, batch), spec.dtype)
+        waves(_sizes(spec, batch)) if spec.dtype == "float32" else np.zeros(_sizes(spec, batch), spec.dtype)
         for spec in graph.inputs
     ]
 

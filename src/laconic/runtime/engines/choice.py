@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-
-from laconic.records import FloatArray
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
 from laconic.runtime.engines.layers import LinearLayer, stored
-from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call
+from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call, waves
 from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 
 if TYPE_CHECKING:
-    from laconic.runtime.workers import Workers
+    from laconic.runtime.engines.workers import Workers
 
 LayerWay = Literal["dense"] | OwnWay | Way
 
@@ -42,8 +37,7 @@ WORTH = 0.9
 """A way is taken when it needs at most this share of the dense product's time; nearer is noise."""
 
 
-@dataclass(frozen=True)
-class LayerChoice:
+class LayerChoice(NamedTuple):
     """How a linear layer runs and why; ``microseconds`` are the measured ways, alone and for ``batch`` rows.
 
     ``nbytes`` is the memory of its weights in the form that is multiplied.
@@ -55,7 +49,7 @@ class LayerChoice:
     way: LayerWay
     reason: str
     batch: int
-    microseconds: Mapping[str, float] = field(default_factory=dict)
+    microseconds: Mapping[str, float]
 
     @property
     def zeros(self) -> float:
@@ -73,7 +67,7 @@ class Chooser(NamedTuple):
     batch: int
     threads: int | None
     rounding: bool
-    file: Path | None
+    file: str | None
     workers: int = 1
     pool: Workers | None = None
 
@@ -146,7 +140,7 @@ class Chooser(NamedTuple):
         return min(self.batch * rows, max(1, most))
 
     def _measure(self, layer: LinearLayer, rows: int) -> dict[str, float]:
-        x = _example(self._rows(layer, rows), layer.shape[1])
+        x = waves((self._rows(layer, rows), layer.shape[1]))
         calls: dict[str, Callable[[], object]] = {}
         for way in self._ways(layer):
             if is_own(way):
@@ -207,7 +201,3 @@ def _below_break_even(layer: LinearLayer) -> str:
     if zeros >= 100 * (1 - MOST_NONZERO):
         return "the compiled kernel is missing, and SciPy too"
     return f"{zeros:.0f} % zeros, the sparse kernel's break-even is {100 * (1 - MOST_NONZERO):.0f} %"
-
-
-def _example(batch: int, width: int) -> FloatArray:
-    return np.random.default_rng(0).standard_normal((batch, width)).astype(np.float32)

@@ -19,12 +19,10 @@ import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, Codebook, IntArray, IntTensor, Tensor
-from laconic.runtime.engines.session import beside
+from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxGraph, OnnxNode
 
 if TYPE_CHECKING:
-    import onnx
-
-    from laconic.runtime.kernels.two_bits import TwoBits
+    from laconic.runtime.kernels.two_bit_forms import TwoBits
 
 BLOCK = 128
 """Weights that share a scale: the one size for which ONNX Runtime's 2-bit code is fast."""
@@ -80,7 +78,7 @@ def ways_for(tensor: Tensor) -> tuple[Way, ...]:
 
 def own_two_bits(tensor: Tensor) -> TwoBits | None:
     """The matrix as our own kernel takes it; None when its values do not fit in two bits."""
-    from laconic.runtime.kernels.two_bits import fits_two_bits, two_bits
+    from laconic.runtime.kernels.two_bit_forms import fits_two_bits, two_bits
 
     found = scaled(tensor)
     if found is None or found.integers.ndim != 2 or not found.integers.size:
@@ -93,7 +91,7 @@ def own_two_bits(tensor: Tensor) -> TwoBits | None:
 
 def packed_nodes(
     tensor: Tensor, x: str, y: str, way: Way, stem: str
-) -> tuple[list[onnx.NodeProto], dict[str, AnyArray]]:
+) -> tuple[list[OnnxNode], dict[str, AnyArray]]:
     """Nodes for ``y = x W^T`` in one of :func:`ways_for`'s ways, and the initialisers that they read.
 
     ``stem`` begins the names of all new values.
@@ -127,37 +125,21 @@ def pack_bits(integers: IntArray, bits: int) -> AnyArray:
 
 def _nbits_nodes(
     found: Scaled, x: str, y: str, bits: int, accuracy: int, stem: str
-) -> tuple[list[onnx.NodeProto], dict[str, AnyArray]]:
-    from onnx import helper
-
+) -> tuple[list[OnnxNode], dict[str, AnyArray]]:
     rows, cols = found.integers.shape
     weights = {
         f"{stem}/bits": pack_bits(found.integers, bits),
         f"{stem}/scales": np.full((rows, -(-cols // BLOCK)), found.step, np.float32),
     }
-    node = helper.make_node(
-        "MatMulNBits",
-        [x, *weights],
-        [y],
-        domain="com.microsoft",
-        K=cols,
-        N=rows,
-        bits=bits,
-        block_size=BLOCK,
-        accuracy_level=accuracy,
-    )
-    return [node], weights
+    attrs = {"K": cols, "N": rows, "bits": bits, "block_size": BLOCK, "accuracy_level": accuracy}
+    return [OnnxNode("MatMulNBits", (x, *weights), (y,), attrs, MICROSOFT)], weights
 
 
-def _integer_nodes(
-    found: Scaled, x: str, y: str, stem: str
-) -> tuple[list[onnx.NodeProto], dict[str, AnyArray]]:
+def _integer_nodes(found: Scaled, x: str, y: str, stem: str) -> tuple[list[OnnxNode], dict[str, AnyArray]]:
     """Each row of x is rounded with its own largest magnitude over 127, so that no row sees another.
 
     ONNX' DynamicQuantizeLinear has one scale for all rows: an infinity in one would change the others.
     """
-    from onnx import TensorProto, helper
-
     weights: Mapping[str, AnyArray] = {
         f"{stem}/int8": np.ascontiguousarray(found.integers.T.astype(np.int8)),
         f"{stem}/step": np.asarray(found.step, dtype=np.float32),
@@ -172,43 +154,32 @@ def _integer_nodes(
         f"{stem}/{k}" for k in ("a", "m", "l", "s", "d", "n", "h", "q", "p", "r", "f")
     )
     nodes = [
-        helper.make_node("Abs", [x], [size]),
-        helper.make_node("ReduceMax", [size, kept["last"]], [most], keepdims=1),
-        helper.make_node("Max", [most, kept["least"]], [some]),  # a row of zeros
-        helper.make_node("Mul", [some, kept["share"]], [scale]),
-        helper.make_node("Div", [x, scale], [ratio]),
-        helper.make_node("Round", [ratio], [near]),
-        helper.make_node("Add", [near, kept["half"]], [moved]),
-        helper.make_node("Cast", [moved], [q], to=TensorProto.UINT8),
-        helper.make_node("MatMulInteger", [q, kept["int8"], kept["zero"]], [sums]),
-        helper.make_node("Cast", [sums], [real], to=TensorProto.FLOAT),
+        OnnxNode("Abs", (x,), (size,), {}),
+        OnnxNode("ReduceMax", (size, kept["last"]), (most,), {"keepdims": 1}),
+        OnnxNode("Max", (most, kept["least"]), (some,), {}),  # a row of zeros
+        OnnxNode("Mul", (some, kept["share"]), (scale,), {}),
+        OnnxNode("Div", (x, scale), (ratio,), {}),
+        OnnxNode("Round", (ratio,), (near,), {}),
+        OnnxNode("Add", (near, kept["half"]), (moved,), {}),
+        OnnxNode("Cast", (moved,), (q,), {"to": ONNX_TYPES["uint8"]}),
+        OnnxNode("MatMulInteger", (q, kept["int8"], kept["zero"]), (sums,), {}),
+        OnnxNode("Cast", (sums,), (real,), {"to": ONNX_TYPES["float32"]}),
         # one after the other: a product of the two is fused into a kernel that knows no scale by row
-        helper.make_node("Mul", [real, kept["step"]], [stepped]),
-        helper.make_node("Mul", [stepped, scale], [y]),
+        OnnxNode("Mul", (real, kept["step"]), (stepped,), {}),
+        OnnxNode("Mul", (stepped, scale), (y,), {}),
     ]
     return nodes, dict(weights)
 
 
-def replace_layers(
-    proto: onnx.ModelProto,
-    weights: dict[str, AnyArray],
-    layers: Mapping[int, tuple[Tensor, Way]],
-) -> None:
-    """Put packed nodes in the places of these MatMul nodes of a model; its weights grow beside it."""
-    from onnx import helper
-
-    nodes = []
-    for place, node in enumerate(proto.graph.node):
+def replace_layers(graph: OnnxGraph, layers: Mapping[int, tuple[Tensor, Way]]) -> OnnxGraph:
+    """The graph with packed nodes in the places of these MatMul nodes."""
+    nodes, weights = list[OnnxNode](), dict(graph.initialisers)
+    for place, node in enumerate(graph.nodes):
         if place not in layers:
             nodes.append(node)
             continue
         tensor, way = layers[place]
-        new, arrays = packed_nodes(tensor, node.input[0], node.output[0], way, f"{node.output[0]}/{way}")
+        new, arrays = packed_nodes(tensor, node.inputs[0], node.outputs[0], way, f"{node.outputs[0]}/{way}")
         nodes += new
         weights.update(arrays)
-        proto.graph.initializer.extend(beside(n, a) for n, a in arrays.items())
-    kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del proto.graph.node[:]
-    proto.graph.node.extend(kept)
-    if "com.microsoft" not in {imported.domain for imported in proto.opset_import}:
-        proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return graph._replace(nodes=nodes, initialisers=weights)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from laconic.records import AnyArray, IntTensor, Tensor
+from laconic.runtime.building.model import tensor_name
 from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
-from laconic.runtime.onnx_build import tensor_name
-
-if TYPE_CHECKING:
-    import onnx
+from laconic.runtime.onnx_model.protos import OnnxGraph
 
 
-@dataclass(frozen=True, eq=False)
 class LinearLayer:
     """y = relu(x W^T + b) as the runtime emits it: Transpose, MatMul, and perhaps Add and Relu.
 
@@ -23,13 +18,11 @@ class LinearLayer:
     for (without the transpose, which others may share), ``x`` and ``y`` the names of its values.
     """
 
-    tensor: Tensor
-    x: str
-    y: str
-    matmul: int
-    nodes: tuple[int, ...]
-    bias: str | None
-    relu: bool
+    def __init__(
+        self, tensor: Tensor, x: str, y: str, nodes: tuple[int, ...], bias: str | None, relu: bool
+    ) -> None:
+        self.tensor, self.x, self.y, self.bias, self.relu = tensor, x, y, bias, relu
+        self.nodes, self.matmul = nodes, nodes[0]
 
     @property
     def name(self) -> str:
@@ -63,59 +56,51 @@ def stored(tensor: Tensor) -> AnyArray:
     return tensor.integers if isinstance(tensor, IntTensor) else tensor.array
 
 
-def find_layers(
-    graph: onnx.GraphProto, weights: Mapping[str, AnyArray], tensors: tuple[Tensor, ...]
-) -> list[LinearLayer]:
+def find_layers(graph: OnnxGraph, tensors: tuple[Tensor, ...]) -> list[LinearLayer]:
     """The linear layers whose matrix is a tensor of the file, in the graph's order."""
     by_name = {tensor_name(k): tensor for k, tensor in enumerate(tensors)}
     readers = _readers(graph)
     turned = {
-        node.output[0]: by_name[node.input[0]]
-        for node in graph.node
-        if node.op_type == "Transpose"
-        and node.input[0] in by_name
-        and stored(by_name[node.input[0]]).ndim == 2
+        node.outputs[0]: by_name[node.inputs[0]]
+        for node in graph.nodes
+        if node.kind == "Transpose"
+        and node.inputs[0] in by_name
+        and stored(by_name[node.inputs[0]]).ndim == 2
     }
     found = []
-    for place, node in enumerate(graph.node):
-        if node.op_type == "MatMul" and node.input[1] in turned and node.input[0] not in weights:
-            found.append(_follow(graph, place, turned[node.input[1]], weights, readers))
+    for place, node in enumerate(graph.nodes):
+        if node.kind == "MatMul" and node.inputs[1] in turned and node.inputs[0] not in graph.initialisers:
+            found.append(_follow(graph, place, turned[node.inputs[1]], readers))
     return found
 
 
-def _follow(
-    graph: onnx.GraphProto,
-    place: int,
-    tensor: Tensor,
-    weights: Mapping[str, AnyArray],
-    readers: Mapping[str, list[int]],
-) -> LinearLayer:
+def _follow(graph: OnnxGraph, place: int, tensor: Tensor, readers: Mapping[str, list[int]]) -> LinearLayer:
     """Take in the bias and the ReLU when nobody else reads what lies between."""
-    node = graph.node[place]
-    nodes, y, bias, relu = [place], node.output[0], None, False
-    after = _only_reader(graph, y, readers)
-    if after is not None and graph.node[after].op_type == "Add":
-        other = [name for name in graph.node[after].input if name != y]
+    node, weights = graph.nodes[place], graph.initialisers
+    nodes, y, bias, relu = [place], node.outputs[0], None, False
+    after = _only_reader(y, readers)
+    if after is not None and graph.nodes[after].kind == "Add":
+        other = [name for name in graph.nodes[after].inputs if name != y]
         rows = stored(tensor).shape[0]
         if len(other) == 1 and other[0] in weights and weights[other[0]].shape == (rows,):
-            bias, y = other[0], graph.node[after].output[0]
+            bias, y = other[0], graph.nodes[after].outputs[0]
             nodes.append(after)
-            after = _only_reader(graph, y, readers)
-    if after is not None and graph.node[after].op_type == "Relu":
-        relu, y = True, graph.node[after].output[0]
+            after = _only_reader(y, readers)
+    if after is not None and graph.nodes[after].kind == "Relu":
+        relu, y = True, graph.nodes[after].outputs[0]
         nodes.append(after)
-    return LinearLayer(tensor, node.input[0], y, place, tuple(nodes), bias, relu)
+    return LinearLayer(tensor, node.inputs[0], y, tuple(nodes), bias, relu)
 
 
-def _readers(graph: onnx.GraphProto) -> dict[str, list[int]]:
-    readers: dict[str, list[int]] = {output.name: [-1] for output in graph.output}
-    for place, node in enumerate(graph.node):
-        for name in node.input:
+def _readers(graph: OnnxGraph) -> dict[str, list[int]]:
+    readers: dict[str, list[int]] = {output.name: [-1] for output in graph.outputs}
+    for place, node in enumerate(graph.nodes):
+        for name in node.inputs:
             readers.setdefault(name, []).append(place)
     return readers
 
 
-def _only_reader(graph: onnx.GraphProto, name: str, readers: Mapping[str, list[int]]) -> int | None:
+def _only_reader(name: str, readers: Mapping[str, list[int]]) -> int | None:
     """The one node that reads a value; None when there are none or several, or when it is an output."""
     places = readers.get(name, [])
     return places[0] if len(places) == 1 and places[0] >= 0 else None

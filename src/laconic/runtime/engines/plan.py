@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import CorruptFileError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.engines.layers import LinearLayer
-from laconic.runtime.engines.session import open_session, run_session
+from laconic.runtime.engines.session import open_session, run_session, type_told
+from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxNode, OnnxValue
 
 if TYPE_CHECKING:
-    import onnx
     import onnxruntime
 
     from laconic.runtime.kernels import KernelMatrix
@@ -70,9 +69,11 @@ class ViewStep(NamedTuple):
 Step = SessionStep | KernelStep | ViewStep
 
 
-def stages(
-    graph: onnx.GraphProto, layers: Sequence[LinearLayer]
-) -> list[tuple[list[onnx.NodeProto], list[LinearLayer]]]:
+Stage = tuple[list[OnnxNode], list[LinearLayer]]
+"""Nodes that run together, and the layers of our own that come next."""
+
+
+def stages(graph: OnnxGraph, layers: Sequence[LinearLayer]) -> list[Stage]:
     """The graph's other nodes by stage, and the layers that end each stage.
 
     What computes a layer's transposed matrix is left out when no other node reads it.
@@ -80,29 +81,27 @@ def stages(
     taken = {place for layer in layers for place in layer.nodes}
     by_matmul = {layer.matmul: layer for layer in layers}
     ready: dict[str, int] = {}
-    found: list[tuple[list[onnx.NodeProto], list[LinearLayer]]] = []
+    found: list[Stage] = []
 
-    def stage(number: int) -> tuple[list[onnx.NodeProto], list[LinearLayer]]:
+    def stage(number: int) -> Stage:
         while len(found) <= number:
             found.append(([], []))
         return found[number]
 
-    for place, node in enumerate(graph.node):
+    for place, node in enumerate(graph.nodes):
         if place in by_matmul:
             layer = by_matmul[place]
             number = ready.get(layer.x, 0)
             stage(number)[1].append(layer)
             ready[layer.y] = number + 1
         elif place not in taken:
-            number = max((ready.get(name, 0) for name in node.input), default=0)
+            number = max((ready.get(name, 0) for name in node.inputs), default=0)
             stage(number)[0].append(node)
-            ready.update(dict.fromkeys(node.output, number))
-    return _without_unread(found, {output.name for output in graph.output})
+            ready.update(dict.fromkeys(node.outputs, number))
+    return _without_unread(found, {output.name for output in graph.outputs})
 
 
-def _without_unread(
-    found: list[tuple[list[onnx.NodeProto], list[LinearLayer]]], outputs: set[str]
-) -> list[tuple[list[onnx.NodeProto], list[LinearLayer]]]:
+def _without_unread(found: list[Stage], outputs: set[str]) -> list[Stage]:
     """Drop nodes whose outputs nobody reads any more, from the end backwards."""
     read = set(outputs)
     kept = []
@@ -110,104 +109,81 @@ def _without_unread(
         read.update(layer.x for layer in layers)
         alive = []
         for node in reversed(nodes):
-            if read.intersection(node.output):
-                read.update(node.input)
+            if read.intersection(node.outputs):
+                read.update(node.inputs)
                 alive.append(node)
         kept.append((alive[::-1], layers))
     return kept[::-1]
 
 
-def inferred_graph(proto: onnx.ModelProto) -> onnx.GraphProto:
-    """The graph with the types and shapes of its values."""
-    from onnx import shape_inference
-
-    try:
-        return shape_inference.infer_shapes(proto, data_prop=True).graph
-    except Exception as error:  # onnx raises errors of its own, and some of protobuf's
-        raise CorruptFileError(f"shapes cannot flow through the graph: {error}") from error
-
-
 class Cutter:
-    """Makes the steps of a graph, whose value types ONNX infers; its claims were checked (``build``)."""
+    """Makes the steps of a graph. What a session leaves is of the type that ONNX Runtime tells."""
 
-    def __init__(self, proto: onnx.ModelProto, weights: Mapping[str, AnyArray], threads: int | None) -> None:
-        self._proto, self._weights, self._threads = proto, weights, threads
-        inferred = inferred_graph(proto)
-        known = [*inferred.input, *inferred.value_info, *inferred.output]
-        self._types = {value.name: value.type.tensor_type for value in known}
-
-    def knows_types(self) -> bool:
-        """Whether every value has a type, as a cut at it must say; strange graphs leave some open."""
-        made = [name for node in self._proto.graph.node for name in node.output if name]
-        return all(name in self._types and self._types[name].elem_type for name in made)
-
-    def rows_of(self, name: str) -> int:
-        """The rows that a value gives a linear layer for each sample; unknown sizes count as one."""
-        found = self._types.get(name)
-        dims = found.shape.dim[:-1] if found is not None else ()
-        return math.prod(d.dim_value for d in dims if d.dim_value > 0)
+    def __init__(self, graph: OnnxGraph, threads: int | None) -> None:
+        self._graph, self._threads = graph, threads
+        self._known = {value.name: value for value in graph.inputs}
 
     def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, KernelMatrix]) -> list[Step]:
-        """The whole graph in order; :meth:`knows_types` must hold."""
-        parts = stages(self._proto.graph, layers)
+        """The whole graph in order."""
+        parts = stages(self._graph, layers)
         made: list[Step] = []
         for number, (nodes, ends) in enumerate(parts):
-            wanted = self._read_later(parts, number)
             if nodes:
-                made.append(self._views(nodes) or self._session(nodes, wanted))
+                made.append(self._views(nodes) or self._session(nodes, self._read_later(parts, number)))
             for layer in ends:
-                bias = None if layer.bias is None else np.ascontiguousarray(self._weights[layer.bias])
+                stored = None if layer.bias is None else self._graph.initialisers[layer.bias]
+                bias = None if stored is None else np.ascontiguousarray(stored)
                 made.append(KernelStep(matrices[layer.name], bias, layer))
+                shape = self._known[layer.x].shape
+                self._know(layer.y, "float32", None if shape is None else (*shape[:-1], layer.shape[0]))
         return made
 
-    def _read_later(
-        self, parts: Sequence[tuple[list[onnx.NodeProto], list[LinearLayer]]], number: int
-    ) -> set[str]:
-        wanted = {output.name for output in self._proto.graph.output}
+    def _read_later(self, parts: Sequence[Stage], number: int) -> set[str]:
+        wanted = {output.name for output in self._graph.outputs}
         wanted.update(layer.x for layer in parts[number][1])
         for nodes, layers in parts[number + 1 :]:
-            wanted.update(name for node in nodes for name in node.input)
+            wanted.update(name for node in nodes for name in node.inputs)
             wanted.update(layer.x for layer in layers)
         return wanted
 
-    def _views(self, nodes: Sequence[onnx.NodeProto]) -> ViewStep | None:
-        if any(
-            node.op_type not in ("Identity", "Flatten") or node.input[0] in self._weights for node in nodes
-        ):
+    def _views(self, nodes: Sequence[OnnxNode]) -> ViewStep | None:
+        stored = self._graph.initialisers
+        if any(node.kind not in ("Identity", "Flatten") or node.inputs[0] in stored for node in nodes):
             return None
-        axes = [next((a.i for a in node.attribute if a.name == "axis"), 1) for node in nodes]
-        if any(axis < 0 for axis in axes):
+        axes = [axis if isinstance(axis := node.attrs.get("axis", 1), int) else -1 for node in nodes]
+        if min(axes) < 0:
             return None
+        for node, axis in zip(nodes, axes, strict=True):
+            before = self._known[node.inputs[0]]
+            shape = before.shape
+            if shape is not None and node.kind == "Flatten":
+                shape = (_product(shape[:axis]), _product(shape[axis:]))
+            self._know(node.outputs[0], before.dtype, shape)
         return ViewStep(
-            tuple((n.op_type, n.input[0], n.output[0], axis) for n, axis in zip(nodes, axes, strict=True))
+            tuple((n.kind, n.inputs[0], n.outputs[0], axis) for n, axis in zip(nodes, axes, strict=True))
         )
 
-    def _session(self, nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> SessionStep:
+    def _session(self, nodes: Sequence[OnnxNode], wanted: set[str]) -> SessionStep:
         """One session; it is given the initialisers that its nodes read and no others."""
-        from onnx import helper
-
-        made = {name for node in nodes for name in node.output}
-        read = dict.fromkeys(name for node in nodes for name in node.input if name and name not in made)
-        stored = [tensor for tensor in self._proto.graph.initializer if tensor.name in read]
-        names = {tensor.name for tensor in stored}
-        inputs = tuple(name for name in read if name not in names)
-        outputs = tuple(name for node in nodes for name in node.output if name in wanted)
-        graph = helper.make_graph(
-            list(nodes), "part", [self._value(n) for n in inputs], [self._value(n) for n in outputs], stored
-        )
-        model = helper.make_model(
-            graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version
-        )
-        weights = {name: self._weights[name] for name in sorted(names)}
-        session = open_session(model, weights, self._threads)
+        made = {name for node in nodes for name in node.outputs}
+        read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
+        weights = {name: self._graph.initialisers[name] for name in read if name in self._graph.initialisers}
+        inputs = tuple(name for name in read if name not in weights)
+        outputs = tuple(name for node in nodes for name in node.outputs if name in wanted)
+        given = tuple(self._known[name] for name in inputs)
+        part = OnnxGraph(nodes, given, tuple(map(OnnxValue, outputs)), weights)
+        session = open_session(part, self._threads)
+        for value in session.get_outputs():
+            self._know(value.name, type_told(value.type), value.shape or None)  # none told: of any rank
         return SessionStep(session, inputs, outputs, tuple(weights))
 
-    def _value(self, name: str) -> onnx.ValueInfoProto:
-        """A value's type and fixed sizes; what only a call tells is left open."""
-        from onnx import helper
+    def _know(self, name: str, dtype: str | None, shape: Sequence[int | str | None] | None) -> None:
+        """Note a value's type and fixed sizes; what only a call tells is left open."""
+        fixed = None if shape is None else tuple(n if isinstance(n, int) else None for n in shape)
+        self._known[name] = OnnxValue(name, dtype, fixed)
 
-        found = self._types[name]
-        shape: list[int | None] | None = None
-        if found.HasField("shape"):
-            shape = [d.dim_value if d.HasField("dim_value") else None for d in found.shape.dim]
-        return helper.make_tensor_value_info(name, found.elem_type, shape)
+
+def _product(sizes: Sequence[int | str | None]) -> int | None:
+    """Entries of these axes; None where a size is free."""
+    fixed = [size for size in sizes if isinstance(size, int)]
+    return math.prod(fixed) if len(fixed) == len(sizes) else None

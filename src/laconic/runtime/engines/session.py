@@ -9,11 +9,10 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, EngineError, InputError
 from laconic.records import AnyArray
-from laconic.runtime.cpu import int8_saturates, processor
-from laconic.runtime.onnx_build import BESIDE_BYTES
+from laconic.runtime.engines.cpu import int8_saturates, processor
+from laconic.runtime.onnx_model.protos import BESIDE_BYTES, OnnxGraph, model_bytes
 
 if TYPE_CHECKING:
-    import onnx
     import onnxruntime
 
 
@@ -22,7 +21,7 @@ _INT8 = ("DequantizeLinear", "MatMulInteger")
 
 
 def open_session(
-    proto: onnx.ModelProto, weights: Mapping[str, AnyArray], threads: int | None, *, rewritten: bool = True
+    graph: OnnxGraph, threads: int | None, *, rewritten: bool = True
 ) -> onnxruntime.InferenceSession:
     """An ONNX Runtime CPU session that shares the weights' memory and whose threads sleep when idle.
 
@@ -31,10 +30,12 @@ def open_session(
     Raises ``EngineError`` where those passes fail on a graph that runs without them, or where a kernel or
     memory is missing; ``CorruptFileError`` for a graph that is refused as it stands.
     """
-    exact = any(node.op_type in _INT8 for node in proto.graph.node) and int8_saturates()
-    model = proto.SerializeToString()
+    exact = any(node.kind in _INT8 for node in graph.nodes) and int8_saturates()
+    model, weights = model_bytes(graph), graph.initialisers
     try:
         return _session(model, weights, threads, exact, rewritten)
+    except ModuleNotFoundError:  # said elsewhere: what to install
+        raise
     except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
         runs_plain = rewritten and _runs_as_it_stands(model, weights, threads, exact)
         if not runs_plain and not any(word in str(error) for word in _LACKING):
@@ -79,19 +80,6 @@ def _session(
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def beside(name: str, array: AnyArray) -> onnx.TensorProto:
-    """An initialiser for a model whose session is handed ``array`` (small ones travel in the model)."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    if array.nbytes < BESIDE_BYTES:
-        return numpy_helper.from_array(array, name)
-    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-    proto = TensorProto(name=name, data_type=kind, dims=array.shape)
-    proto.data_location = TensorProto.EXTERNAL
-    proto.external_data.add(key="location", value="memory")
-    return proto
-
-
 def run_session(
     session: onnxruntime.InferenceSession, feed: dict[str, AnyArray], outputs: Sequence[str] | None = None
 ) -> list[Any]:
@@ -105,3 +93,13 @@ def run_session(
 def wrong_values(error: Exception) -> InputError:
     """What a session's refusal of well-shaped inputs means."""
     return InputError(f"the network cannot run on these values: {error}")
+
+
+def type_told(text: str) -> str:
+    """The NumPy type that ONNX Runtime calls ``tensor(float)``, ``tensor(int64)``...
+
+    >>> type_told("tensor(float)"), type_told("tensor(bool)")
+    ('float32', 'bool')
+    """
+    name = text.removeprefix("tensor(").removesuffix(")")
+    return "float32" if name == "float" else name

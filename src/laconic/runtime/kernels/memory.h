@@ -4,7 +4,8 @@
  * at every page's end and looks up an address for each: that costs a tenth of the whole product at 95 % zeros, a
  * twentieth at 99 %. A page of 2 MiB for each matrix would waste what the matrix does not fill, so all matrices of a process are cut from the same
  * pieces, one after the other; what is never touched is never there, and at most one page is partly filled.
- * Freed memory goes back to the system at once, but for the pages that neighbours share.
+ * Freed memory goes back to the system at once, but for the pages that neighbours share. A small matrix stays in a
+ * core's own cache, and the system takes up to 4 ms to clear the first large page: such a one comes from malloc.
  *
  * Elsewhere this is malloc. Call with the interpreter's lock held.
  */
@@ -29,6 +30,7 @@ static inline void *aligned(size_t bytes, void **memory) {
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PIECE ((size_t)64 << 20) /* addresses, not memory */
+#define LEAST ((size_t)128 << 10) /* bytes of a block that is cut from a piece */
 #define SMALL_PAGE ((size_t)4096)
 
 typedef struct Piece {
@@ -71,6 +73,10 @@ static inline Weights take_weights(size_t bytes) {
     bytes = rounded(bytes ? bytes : 1);
     Weights block = {NULL, bytes, NULL, NULL};
     if (bytes > SIZE_MAX / 2) return block;
+    if (bytes < LEAST) {
+        block.start = aligned(bytes, &block.memory);
+        return block;
+    }
     if (!newest || (size_t)(newest->end - newest->top) < bytes) {
         Piece *piece = new_piece(bytes);
         if (!piece) {

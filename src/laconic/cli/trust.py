@@ -1,0 +1,25 @@
+"""``--trusted``: what a file may take at the command line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laconic.pack import Limits
+
+
+def limits_of(trusted: bool) -> Limits:
+    """The default limits, or none for a file that the user trusts."""
+    from laconic.pack import Limits
+
+    return Limits.trusted() if trusted else Limits()
+
+
+def add_trusted(parser: argparse.ArgumentParser) -> None:
+    """The option, on a command that reads a file."""
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="any memory and time (default: 64 MiB + 16x the file, a second)",
+    )

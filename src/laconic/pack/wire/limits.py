@@ -1,0 +1,92 @@
+"""What a reader is willing to spend on a file that it does not trust, and to believe of its claims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from laconic.errors import LimitError
+from laconic.records import Record
+
+_UNBOUNDED = 2**62
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Limits(Record):
+    """Caps that are checked against a file's claims before anything is allocated.
+
+    Of what ``laconic.runtime.load`` takes: ``memory`` bytes and ``memory_per_byte`` more for each byte of the
+    file; ``work`` steps of about a nanosecond. ``call_memory``: bytes that one call of the network may take.
+    Both are estimates from above, made before anything is decoded or run. ``seconds`` that loading or a call
+    may take in a process of its own (``load(..., isolated=True)``).
+
+    Of what the file claims: ``elements``: entries of all tensors together, and of one value of the graph.
+    ``decoded_bytes``: the tensors' bytes in memory. ``constants``: entries of tensors whose entries are all
+    equal, which take no bits in the file. Integers beyond 2,048 per byte of the symbol stream count as such.
+    ``tensors``: tensors and aliases. ``name_bytes``: their names together. ``lines``: rows and columns of all
+    adaptively coded tensors, each of which costs a step. ``levels``: levels of codebooks and values of
+    dictionaries together. ``nodes``: inputs, nodes and outputs of the graph together.
+
+    A small file of a large network wants more memory than the default; raise it, or lift all limits for a
+    file that you trust:
+
+    >>> Limits(memory=2**30).allowed_memory(file_bytes=1000), Limits.trusted().memory > 2**60
+    (1073757824, True)
+    """
+
+    elements: int = 2**31
+    decoded_bytes: int = 2**33
+    constants: int = 2**26
+    tensors: int = 2**15
+    name_bytes: int = 2**22
+    lines: int = 2**21
+    levels: int = 2**20
+    nodes: int = 2**16
+    memory: int = 2**26
+    memory_per_byte: int = 16
+    work: int = 2**30
+    call_memory: int = 2**32
+    seconds: float = 60.0
+
+    @classmethod
+    def trusted(cls) -> Limits:
+        """No limits: for files whose writer you trust."""
+        return cls(**{field.name: _UNBOUNDED for field in fields(cls)})
+
+    def check(self, what: str, claimed: int, allowed: int) -> None:
+        """Raise ``LimitError`` when a file claims more than is allowed."""
+        if claimed > allowed:
+            raise LimitError(
+                f"the file claims {claimed} {what}, the limit is {allowed}. "
+                "Cure: if the file is trusted, pass larger laconic.pack.Limits"
+            )
+
+    def allowed_memory(self, file_bytes: int) -> int:
+        """Bytes that loading a file of this length may take."""
+        return self.memory + self.memory_per_byte * file_bytes
+
+    def check_load(self, memory: int, work: int, file_bytes: int) -> None:
+        """Raise ``LimitError`` when loading takes more than is allowed, saying how to allow it."""
+        allowed = self.allowed_memory(file_bytes)
+        if memory > allowed:
+            raise LimitError(
+                f"loading takes up to {memory} bytes of memory, the limit for {file_bytes} bytes of file is "
+                f"{allowed}. Cure: if you trust the file, limits=laconic.pack.Limits(memory={memory}), or "
+                "Limits.trusted(); --trusted at the command line"
+            )
+        if work > self.work:
+            raise LimitError(
+                f"loading takes up to {work} steps of about a nanosecond, the limit is {self.work}. "
+                f"Cure: if you trust the file, limits=laconic.pack.Limits(work={work}), or Limits.trusted(); "
+                "--trusted at the command line"
+            )
+
+    def check_call(self, memory: int) -> None:
+        """Raise ``LimitError`` when a call takes more than is allowed, saying how to allow it."""
+        if memory > self.call_memory:
+            raise LimitError(
+                f"the call takes up to {memory} bytes of memory, the limit is {self.call_memory}. "
+                f"Cure: fewer samples a call, or load with limits=laconic.pack.Limits(call_memory={memory})"
+            )
+
+
+DEFAULT = Limits()

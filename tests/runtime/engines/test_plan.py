@@ -1,0 +1,90 @@
+"""Where a network is cut, each part is told the types and sizes of what comes in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from laconic.pack.graph.ops import make_node
+from laconic.records import AnyArray, Graph, IntTensor, Node, PackedModel, UniformGrid, ValueSpec
+from laconic.runtime import Network
+from laconic.runtime.building.model import build
+from laconic.runtime.engines.plan import SessionStep
+
+F32 = np.float32
+
+
+def sparse(name: str, rows: int, columns: int) -> IntTensor:
+    rng = np.random.default_rng(rows)
+    drawn = rng.integers(-3, 4, (rows, columns)) * (rng.random((rows, columns)) < 0.2)
+    return IntTensor(name, drawn.astype(np.int32), UniformGrid(0.25))
+
+
+def parts(model: PackedModel, x: AnyArray) -> list[SessionStep]:
+    """The sessions of a cut network, which gives what the whole one gives."""
+    cut, whole = (Network.from_packed(model, 1, engine=engine) for engine in ("sparse", "onnxruntime"))
+    assert [layer.way for layer in cut.layers] == ["sparse"] * len(cut.layers)
+    np.testing.assert_allclose(np.asarray(cut(x)), np.asarray(whole(x)), rtol=1e-5, atol=1e-6)
+    assert cut._assembly is not None
+    return [step for step in cut._assembly.steps if isinstance(step, SessionStep)]
+
+
+def test_values_of_any_type_cross_a_cut() -> None:
+    """A bool and an int64 are made before the sparse layer, and read behind it."""
+    nodes = (
+        make_node("gt", (0,), scalar=0.0),  # 1: bool (n, 8)
+        make_node("argmax", (0,), axis=1, keepdim=True),  # 2: int64 (n, 1)
+        make_node("linear", (0, -1)),  # 3
+        make_node("argmax", (3,), axis=1, keepdim=True),  # 4
+        make_node("maximum", (2, 4)),  # 5: int64 of both sides
+        make_node("where", (1, 3, 0)),  # 6
+        make_node("cast", (5,), to="float32"),  # 7
+        make_node("add", (6, 7)),  # 8
+    )
+    graph = Graph((ValueSpec("float32", (None, 8)),), nodes, (8,))
+    x = np.random.default_rng(0).normal(size=(5, 8)).astype(F32)
+    before, behind = parts(PackedModel((sparse("w", 8, 8),), graph), x)
+    told = {value.name: (value.type, value.shape) for value in behind.session.get_inputs()}
+    assert sorted(kind for kind, _ in told.values()) == [
+        "tensor(bool)",
+        "tensor(float)",
+        "tensor(float)",
+        "tensor(int64)",
+    ]
+    assert {shape[1] for _, shape in told.values()} == {1, 8}
+    assert len(before.outputs) == 2
+
+
+def test_sizes_flow_through_views_and_layers() -> None:
+    nodes = (
+        make_node("flatten", (0,), axis=1),
+        make_node("linear", (1, -1)),
+        make_node("sigmoid", (2,)),
+    )
+    graph = Graph((ValueSpec("float32", (None, 2, 3)),), nodes, (3,))
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(F32)
+    (last,) = parts(PackedModel((sparse("w", 5, 6),), graph), x)
+    assert [value.shape[1] for value in last.session.get_inputs()] == [5]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "rows"),
+    [((None, 8), (), 1), ((None, 7, 8), (), 7), ((None, 7, None, 8), ("batch", "time"), 7), ((4, 8), (), 4)],
+)
+def test_rows_that_one_sample_gives_a_layer(
+    shape: tuple[int | None, ...], axes: tuple[str, ...], rows: int
+) -> None:
+    graph = Graph((ValueSpec("float32", shape, "x", axes),), (Node("linear", (0, -1)),), (1,))
+    built = build(PackedModel((sparse("w", 3, 8),), graph))
+    assert built.rows_of(built.graph.inputs[0].name) == rows
+    assert built.rows_of("unknown") == 1
+
+
+def test_a_batch_that_must_be_large_counts_once() -> None:
+    """Sizes fit from 64 on: four samples make one row of the layer."""
+    nodes = (make_node("reshape", (0,), shape=(-1, 32)), Node("linear", (1, -1)))
+    graph = Graph((ValueSpec("float32", (None, 8)),), nodes, (2,))
+    built = build(PackedModel((sparse("w", 3, 32),), graph))
+    assert built.batch == 64
+    x = next(node.outputs[0] for node in built.graph.nodes if node.kind == "Reshape")
+    assert built.rows_of(x) == 1
