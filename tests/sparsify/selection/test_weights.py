@@ -16,6 +16,12 @@ def test_negative_scores_are_the_lowest():
     assert keep_best({"w": torch.tensor([-5.0, 1.0, -0.1])}, 0.4)["w"].tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_scores_of_any_precision(dtype):
+    scores = torch.tensor([3.0, -1.0, 2.0, 0.5], dtype=dtype)
+    assert keep_best({"w": scores}, 0.5)["w"].tolist() == [True, False, True, False]
+
+
 def test_rows_lose_equally_many():
     scores = random_weights(torch.nn.Conv2d(4, 6, 3), torch.Generator().manual_seed(0))
     masks = keep_best_of_rows({"weight": scores["weight"]}, 0.5)["weight"]

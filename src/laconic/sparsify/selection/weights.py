@@ -7,15 +7,18 @@ masks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from laconic.errors import InputError
 from laconic.sparsify.scores.common import finite
 
 Masks = dict[str, npt.NDArray[np.bool_]]
+_Numbers = npt.NDArray[np.floating[Any]]
 
 
 def keep_best(scores: Mapping[str, Tensor], sparsity: float, *, per_layer: bool = False) -> Masks:
@@ -67,14 +70,20 @@ def check_sparsity(sparsity: float) -> None:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}")
 
 
-def _arrays(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, npt.NDArray[np.float64]]:
+def _arrays(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, _Numbers]:
     check_sparsity(sparsity)
     if not scores:
         raise InputError("there are no scores to choose by. Cure: score at least one weight")
-    return {name: s.detach().double().cpu().numpy() for name, s in finite(scores, "selection").items()}
+    return {name: _array(s.detach().cpu()) for name, s in finite(scores, "selection").items()}
 
 
-def _keep(rows: npt.NDArray[np.float64], sparsity: float) -> npt.NDArray[np.bool_]:
+def _array(scores: Tensor) -> _Numbers:
+    """The same numbers; half precision, which NumPy lacks in part, is widened."""
+    held = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
+    return np.asarray(held.numpy())
+
+
+def _keep(rows: _Numbers, sparsity: float) -> npt.NDArray[np.bool_]:
     keep = np.ones(rows.shape, dtype=bool)
     gone = np.argsort(rows, axis=1, kind="stable")[:, : int(sparsity * rows.shape[1])]
     np.put_along_axis(keep, gone, False, axis=1)
