@@ -21,7 +21,8 @@ from torch import nn
 
 from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.common.unit_importance import Importance, averaged, check_memory
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 from laconic.schedules import Iterative, Schedule
 from laconic.sparsify.scores.common import GroupScores
 from laconic.structure import Coupling
@@ -50,3 +51,11 @@ class FisherPruning(UnitPruning):
 def _rises(module: nn.Module, coupling: Coupling) -> GroupScores:
     rises = {name: 0.5 * product.double().square() for name, product in products_of(module).items()}
     return sums_by_unit(module, coupling, rises)
+
+
+METHOD = MethodEntry(
+    "fisher",
+    FisherPruning,
+    presets=PRESETS,
+    paper="Theis, Korshunova, Tejani & Huszar, Faster Gaze Prediction with Dense Networks, 2018",
+)

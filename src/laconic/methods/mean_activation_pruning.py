@@ -18,7 +18,8 @@ from torch import nn
 
 from laconic.methods.common.unit_importance import Importance, averaged_activations, check_memory
 from laconic.methods.common.unit_masks import averages_of, masks_of
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 from laconic.schedules import Iterative, Schedule
 from laconic.sparsify.scores.activation import mean_activation_groups
 from laconic.sparsify.scores.common import GroupScores
@@ -49,3 +50,11 @@ class MeanActivationPruning(UnitPruning):
 def _over_norms(module: nn.Module, coupling: Coupling) -> GroupScores:
     alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
     return left_alone(averages_of(module, coupling), alive, by_norm)
+
+
+METHOD = MethodEntry(
+    "mean-activation",
+    MeanActivationPruning,
+    presets=PRESETS,
+    paper="Molchanov, Tyree, Karras, Aila & Kautz, Pruning Convolutional Neural Networks, ICLR 2017",
+)

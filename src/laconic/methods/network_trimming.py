@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from laconic.methods.common.unit_importance import Importance, averaged_activations, check_memory
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 from laconic.schedules import Iterative, Schedule
 from laconic.sparsify.scores.activation import apoz_groups
 
@@ -35,3 +36,11 @@ class NetworkTrimming(UnitPruning):
     def importance(self) -> Importance:
         """1 - APoZ, averaged over batches."""
         return averaged_activations(apoz_groups, self.memory)
+
+
+METHOD = MethodEntry(
+    "apoz",
+    NetworkTrimming,
+    presets=PRESETS,
+    paper="Hu, Peng, Tai & Tang, Network Trimming, 2016",
+)

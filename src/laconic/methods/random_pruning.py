@@ -14,8 +14,9 @@ from torch import nn
 
 from laconic.methods.common.unit_importance import Importance
 from laconic.methods.common.unit_masks import add_averages, average_in, averages_of
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
 from laconic.methods.contract import Context
+from laconic.methods.registry import MethodEntry
 from laconic.structure import Coupling
 
 
@@ -34,3 +35,11 @@ def _draw(net: nn.Module, coupling: Coupling, context: Context) -> None:
     generator = context.noise.generator()
     drawn = {g.name: torch.rand(g.size, generator=generator).numpy() for g in coupling.groups}
     average_in(net, coupling, drawn, memory=0.0)
+
+
+METHOD = MethodEntry(
+    "random",
+    RandomPruning,
+    presets=PRESETS,
+    paper="Mittal, Bhardwaj, Khapra & Ravindran, Recovering from Random Pruning, WACV 2018",
+)

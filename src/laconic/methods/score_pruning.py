@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from laconic.errors import InputError
 from laconic.methods.common.unit_importance import Importance, ScoreUnits
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,6 @@ class ScorePruning(UnitPruning):
     def importance(self) -> Importance:
         """What the function says."""
         return Importance(self.score)
+
+
+METHOD = MethodEntry("score", ScorePruning, presets=PRESETS, paper="the score's own")

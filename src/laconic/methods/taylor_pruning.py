@@ -18,7 +18,8 @@ from torch import nn
 
 from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.common.unit_importance import Importance, averaged, check_memory
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 from laconic.sparsify.scores.common import GroupScores
 from laconic.structure import Coupling
 
@@ -45,3 +46,11 @@ class TaylorPruning(UnitPruning):
 def _squared_changes(module: nn.Module, coupling: Coupling) -> GroupScores:
     changes = sums_by_unit(module, coupling, products_of(module))
     return {name: change**2 for name, change in changes.items()}
+
+
+METHOD = MethodEntry(
+    "taylor",
+    TaylorPruning,
+    presets=PRESETS,
+    paper="Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019",
+)

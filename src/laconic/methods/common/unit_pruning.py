@@ -158,3 +158,17 @@ def _facts(coupling: Coupling, macs: WeightMacs, kept: Mapping[str, tuple[int, .
         "kept_units": {name: list(units) for name, units in kept.items()},
         "left_whole": list(coupling.notes),
     }
+
+
+# Methods that prune units differ in a unit's importance and in when it goes, not in how much is left.
+_FULL_LENET5 = {"macs": 0.12, "fit.epochs": 20}
+_FULL = {"macs": 0.3, "fit.epochs": 20}
+
+PRESETS = {
+    "full": {"lenet5": _FULL_LENET5, "": _FULL},
+    "demo": {
+        "lenet5": {**_FULL_LENET5, "fit.epochs": 8, "reference.epochs": 3},
+        "lenet300": {**_FULL, "fit.epochs": 8, "reference.epochs": 3},
+        "": {**_FULL, "fit.epochs": 8},
+    },
+}
