@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from laconic.methods.grid_choice import GridChoice
-from laconic.schedules import Iterative
 
 from laconic.cli import main
 from laconic.cli.choices import make_job, make_reference
@@ -15,7 +14,7 @@ from laconic.cli.request import Request, parse_request
 from laconic.cli.run_file_help import HELP
 from laconic.errors import InputError
 from laconic.methods import Distillation, MagnitudePruning
-from laconic.schedules import LinearDecay
+from laconic.schedules import Iterative, LinearDecay
 from laconic.tasks import Classification
 from laconic.train.optimizers import SGD
 
