@@ -23,6 +23,7 @@ BREACHES = [
     ("cost-alone", "cost/counting.py", "from laconic.pack import ops"),
     ("cost-alone", "cost/clock.py", "import torch"),
     ("tasks-alone", "tasks/regression.py", "import laconic.methods"),
+    ("points-without-posteriors", "methods/magnitude.py", "from laconic.bayes.prepare import posteriors_of"),
     ("posteriors-priors", "bayes/priors/normal.py", "import laconic.bayes.posteriors.gaussian"),
     ("kl-dispatch", "bayes/kl/dispatch.py", "import laconic.bayes.priors.normal"),
     ("data-at-the-edge", "train/fit.py", "import laconic.data"),

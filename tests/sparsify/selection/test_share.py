@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from laconic.errors import InputError, NonFiniteError
 from laconic.sparsify.scores import random_groups
-from laconic.sparsify.selection.ranking import plan_above, plan_by_ratio
+from laconic.sparsify.selection.share import plan_by_ratio
 from laconic.structure import Coupling, Group, find_groups, shrink
-from laconic.structure.coupling.groups import tied_sets, without_inputs
 from laconic.structure.plan import check_plan
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded
@@ -131,28 +130,6 @@ def test_groups_without_scores_stay_whole():
     assert not plan_by_ratio({}, coupling, 0.5, together=True).kept
 
 
-def test_above_a_limit():
-    coupling = coupling_of(4, 4, tied=(("g0:0", "g1:0"),))
-    scores = {"g0:0": np.array([5.0, -9, -9, 0]), "g1:0": np.array([-9.0, -8, -7, -6])}
-    plan = plan_above(scores, coupling, -3.0)  # the second has none above, but keeps as many as the first
-    assert dict(plan.kept) == {"g0:0": (0, 3), "g1:0": (2, 3)}
-    assert [len(k) for k in plan_above(scores, coupling, 99.0).kept.values()] == [1, 1]
-    assert [len(k) for k in plan_above(scores, coupling, 99.0, floor=2, multiple=3).kept.values()] == [3, 3]
-
-
-def test_inputs_can_be_left_out():
-    build, example, _ = CASES["gru"]
-    coupling = find_groups(seeded(build), example)
-    inner = without_inputs(coupling)
-    assert {g.name for g in coupling.groups} - {g.name for g in inner.groups} == {"rnn.weight_ih_l0:1"}
-    assert inner.tied == coupling.tied and tied_sets(inner) == (("rnn.weight_ih_l0:0", "rnn.weight_ih_l1:0"),)
-
-
-def test_ties_that_meet_are_one():
-    coupling = coupling_of(3, 3, 3, 3, tied=(("g3:0", "g1:0"), ("g1:0", "g2:0")))
-    assert tied_sets(coupling) == (("g0:0",), ("g1:0", "g2:0", "g3:0"))
-
-
 def test_bad_input():
     coupling = coupling_of(4, 4, tied=(("g0:0", "g1:0"),))
     scores = drawn(coupling)
@@ -168,5 +145,3 @@ def test_bad_input():
     with pytest.raises(InputError, match="floor >= 0 and multiple >= 1, got -1 and 1"):
         plan_by_ratio(scores, coupling, 0.5, floor=-1)
     assert all(plan_by_ratio(scores, coupling, 0.99, floor=0).kept.values())  # no branch: one unit stays
-    with pytest.raises(InputError, match="limit on scores must be finite"):
-        plan_above(scores, coupling, float("nan"))
