@@ -16,7 +16,7 @@ from laconic.runtime.building.plan import Plan, fitting
 from laconic.runtime.graph.steps import Step, fuse, kind_of, ranks, spread_ranges
 from laconic.runtime.int8.filling import filled_channels
 from laconic.runtime.int8.weights import filled, integer_layer
-from laconic.runtime.ops.onnx_forms.moves import pads_of
+from laconic.runtime.ops.moves import pads_of
 
 
 class Int8Plan(Plan):

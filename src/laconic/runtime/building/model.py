@@ -17,7 +17,7 @@ from laconic.runtime.int8.precision import Precision, with_precision
 from laconic.runtime.loading.reading import NO_GRAPH
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxValue, model_bytes
-from laconic.runtime.ops.shape_rules.common import Shape
+from laconic.runtime.ops.shape_rules import Shape
 
 if TYPE_CHECKING:
     import onnx

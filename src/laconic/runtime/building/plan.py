@@ -9,15 +9,9 @@ from laconic.errors import CorruptFileError, FileFormatError
 from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.graph.steps import Step, nodes_alone
 from laconic.runtime.graph.types import output_types
-from laconic.runtime.onnx_model.builder import Builder, Emitter
-from laconic.runtime.ops.onnx_forms.arithmetic import MATH
-from laconic.runtime.ops.onnx_forms.layers import LAYERS
-from laconic.runtime.ops.onnx_forms.moves import SHAPES
-from laconic.runtime.ops.onnx_forms.searches import SEARCHES
-from laconic.runtime.ops.onnx_forms.sequences import SEQUENCES
-from laconic.runtime.ops.shape_rules.common import MISFITS
-
-EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES, **SEARCHES}
+from laconic.runtime.onnx_model.builder import Builder
+from laconic.runtime.ops.shape_rules import MISFITS
+from laconic.runtime.ops.table import row_of
 
 
 class Plan:
@@ -64,11 +58,9 @@ class Plan:
 
 
 def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
-    emitter = EMITTERS.get(node.op)
-    if emitter is None:
-        raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
+    form = row_of(node.op).form
     with fitting(node.op):
-        return emitter(b, node, given)
+        return form(b, node, given)
 
 
 @contextmanager

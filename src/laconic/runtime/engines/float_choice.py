@@ -9,9 +9,10 @@ import numpy as np
 from laconic.records import PackedModel, Tensor
 from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.engines.layers import stored
-from laconic.runtime.graph.steps import LAYERS, Step, fuse, kind_of, spread_ranges
+from laconic.runtime.graph.steps import Step, fuse, kind_of, spread_ranges
 from laconic.runtime.int8.transposed import runs_in_float32
 from laconic.runtime.int8.weights import integer_layer
+from laconic.runtime.ops.table import int8_of
 
 _NO_KERNEL = "float32: the runtime has no int8 kernel for it"
 _BY_BATCH = "float32: the runtime's int8 kernel takes its ranges from each batch, not from the file"
@@ -61,9 +62,10 @@ def float_products(model: PackedModel) -> int:
 
 def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
     """The stored tensors that a layer multiplies by."""
-    refs = step.node.inputs[1:2] if step.node.op in LAYERS else step.node.inputs
+    is_layer = int8_of(step.node) == "layer"
+    refs = step.node.inputs[1:2] if is_layer else step.node.inputs
     tensors = [model.tensors[-1 - ref] for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
-    ranks = range(2, 6) if step.node.op in LAYERS else (2,)  # initial states have three
+    ranks = range(2, 6) if is_layer else (2,)  # initial states have three
     return [tensor for tensor in tensors if np.ndim(stored(tensor)) in ranks]
 
 

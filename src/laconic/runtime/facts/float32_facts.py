@@ -26,6 +26,7 @@ from laconic.records import (
 from laconic.runtime.facts.int8_facts import integer_facts
 from laconic.runtime.graph.given_sizes import at_sizes
 from laconic.runtime.graph.sizes import claims, form_of
+from laconic.runtime.ops.table import row_of
 
 Shape = tuple[int, ...]
 
@@ -166,7 +167,9 @@ def _operations(graph: Graph, n_tensors: int, original: Graph) -> tuple[OpFacts,
         folded.update(outputs if constant else ())
         if any(ref is not None and ref < -n_tensors for ref in node.inputs):
             node = replace(before, inputs=(None,))
-        found.append(OpFacts(node.op, node.inputs, outputs, _attributes(node), constant))
+        found.append(
+            OpFacts(node.op, node.inputs, outputs, _attributes(node), constant, kind=row_of(node.op).cost)
+        )
     return tuple(found)
 
 

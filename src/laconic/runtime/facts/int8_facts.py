@@ -102,7 +102,9 @@ class _Rewrite:
         new = len(self.values) - 1
         folded = source in self._constant
         self._constant.update((new,) if folded else ())
-        self.ops.append(OpFacts(op, (source,), (new,), folded=folded, rescaled=made.entries))
+        self.ops.append(
+            OpFacts(op, (source,), (new,), folded=folded, rescaled=made.entries, kind="conversion")
+        )
         return new
 
     def _float(self, op: OpFacts) -> None:

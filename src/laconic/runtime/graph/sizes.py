@@ -20,9 +20,9 @@ from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, Graph, IntTensor, Node, Tensor
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
-from laconic.runtime.ops.onnx_forms.layers import spread
-from laconic.runtime.ops.shape_rules.arithmetic import contraction
-from laconic.runtime.ops.shape_rules.common import Shape
+from laconic.runtime.ops.arithmetic import contraction
+from laconic.runtime.ops.shape_rules import Shape
+from laconic.runtime.ops.windows import spread
 
 FIXED_BYTES = 12 * 2**20
 """What the first session of a process takes besides: pools, pages of the libraries that are read first."""

@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from laconic.pack.graph.ops import flag_of, int_of, ints_of, text_of
-from laconic.records import Graph, Tensor
+from laconic.records import Graph, Node, Tensor
 from laconic.runtime.graph.steps import Kind, Step
+from laconic.runtime.ops.row import Channels as Role
+from laconic.runtime.ops.table import row_of
 
-_SAME = ("relu", "identity", "max_pool", "avg_pool", "global_avg_pool", "global_max_pool", "resize")
 _FOUR, _LEAST, _WORTH = 4, 16, 5
 
 
@@ -106,25 +107,22 @@ class _Groups:
             if node.op == "linear":
                 return flat and columns % own == 0
             return node.op == "conv" and int_of(node, "groups") == 1 and columns == own and not flat
+        role = row_of(node.op).channels
         if kind == "join":
             same = len({(self.channels[ref], ref in self.flat) for ref in refs}) == 1
-            return node.op == "add" and same and self._join(out, refs, flat)
+            return role == "added" and same and self._join(out, refs, flat)
         if kind not in ("move", "average"):
             return False
-        if node.op == "pad" and len(ints_of(node, "pads")) == 6 and not flat:
+        if role == "padded" and len(ints_of(node, "pads")) == 6 and not flat:
             around = ints_of(node, "pads")[4:]
             self.channels[out] = own + sum(around)
             return min(around) >= 0 and text_of(node, "mode") == "constant"
-        flattens = node.op == "flatten" and int_of(node, "axis") == 1
-        if flattens or node.op == "reshape" and ints_of(node, "shape") == (0, -1):
-            return self._join(out, refs, flat=True)
-        if node.op == "mean":
+        if role == "averaged":
             whole = not flat and set(ints_of(node, "dims")) in ({2, 3}, {-1, -2})
             return whole and self._join(out, refs, flat=not flag_of(node, "keepdim"))
-        spatial = node.op == "slice" and int_of(node, "axis") in (2, 3, -1, -2)
-        spatial = spatial or node.op == "pad" and len(ints_of(node, "pads")) <= 4
-        same_places = node.op in _SAME or spatial and not flat
-        return same_places and self._join(out, refs, flat)
+        if role == "flattened":
+            return _flattens(node) and self._join(out, refs, flat=True)
+        return (role == "kept" or not flat and _is_spatial(node, role)) and self._join(out, refs, flat)
 
     def _join(self, out: int, refs: Sequence[int], flat: bool) -> bool:
         self.channels[out] = self.channels[refs[0]]
@@ -134,3 +132,17 @@ class _Groups:
             if a != b:
                 self._parents[a] = b
         return True
+
+
+def _flattens(node: Node) -> bool:
+    """Whether channels and places become one axis behind the batch."""
+    if "shape" in node.attrs:
+        return ints_of(node, "shape") == (0, -1)
+    return node.op == "flatten" and int_of(node, "axis") == 1
+
+
+def _is_spatial(node: Node, role: Role) -> bool:
+    """Whether only places are cut away or added."""
+    if role == "sliced":
+        return int_of(node, "axis") in (2, 3, -1, -2)
+    return role == "padded" and len(ints_of(node, "pads")) <= 4

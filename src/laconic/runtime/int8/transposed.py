@@ -16,7 +16,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import int_of, ints_of
 from laconic.records import AnyArray, Node
 from laconic.runtime.onnx_model.protos import OnnxAttr
-from laconic.runtime.ops.onnx_forms.layers import both_ends, spread
+from laconic.runtime.ops.windows import both_ends, spread
 
 WIDE_ENOUGH = 16
 """Channels from which on ONNX Runtime's int8 convolution is faster than its float32 transposed one."""
