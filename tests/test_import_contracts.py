@@ -15,8 +15,11 @@ ROOT = Path(__file__).parents[1]
 BREACHES = [
     ("torch-wall", "runtime/__init__.py", "import torch"),
     ("torch-wall", "records.py", "from laconic.bayes import functional"),
-    ("rooms-apart", "sparsify/threshold.py", "import laconic.quantize.uniform"),
-    ("rooms-apart", "pack/__init__.py", "import laconic.sparsify.threshold"),
+    ("rooms-apart", "sparsify/selection/threshold.py", "import laconic.quantize.uniform"),
+    ("rooms-apart", "pack/__init__.py", "import laconic.sparsify.selection.threshold"),
+    ("structure-below", "structure/plan.py", "import laconic.sparsify.scores"),
+    ("structure-below", "structure/shrinking.py", "import laconic.quantize.uniform"),
+    ("structure-below", "networks/policy.py", "import laconic.bayes.objective"),
     ("cost-alone", "cost/counting.py", "from laconic.pack import ops"),
     ("cost-alone", "cost/clock.py", "import torch"),
     ("tasks-alone", "tasks/regression.py", "import laconic.methods"),

@@ -96,8 +96,8 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
     from laconic.export.program import as_arguments, by_position
     from laconic.export.stored_tensors import stored
     from laconic.methods.contract import Compressed
-    from laconic.modules import plain_network
     from laconic.networks import flattened
+    from laconic.networks.modules import plain_network
 
     given: Mapping[str, Tensor] = {}
     if isinstance(source, Compressed):

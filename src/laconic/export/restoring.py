@@ -14,10 +14,10 @@ from torch import nn
 from laconic import pack
 from laconic.errors import RestoreError
 from laconic.export.stored_tensors import EXTRA_STATE, stored_shape, taken_back
-from laconic.modules import overlapping, unfit
 from laconic.networks import computed_weights, fold_in_place, folded
+from laconic.networks.modules import overlapping, unfit
+from laconic.networks.wrappers import unwrapped
 from laconic.records import AnyArray, PackedModel
-from laconic.wrappers import unwrapped
 
 State = Mapping[str, torch.Tensor]
 
