@@ -154,7 +154,7 @@ class Emulator:
     def _name(self, step: Step) -> str:
         """The operation and its weight, or the value it gives."""
         weights = [ref for ref in step.node.inputs[1:] if ref is not None and ref < 0]
-        tensor = f"{self._model.tensors[-1 - weights[0]].name!r}" if weights else f"(value {step.outputs[0]})"
+        tensor = f"{self._model.tensor(weights[0]).name!r}" if weights else f"(value {step.outputs[0]})"
         return f"{step.node.op} {tensor}"
 
     def _layer(self, step: Step) -> _Layer:

@@ -64,7 +64,7 @@ def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
     """The stored tensors that a layer multiplies by."""
     is_layer = int8_of(step.node) == "layer"
     refs = step.node.inputs[1:2] if is_layer else step.node.inputs
-    tensors = [model.tensors[-1 - ref] for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
+    tensors = [model.tensor(ref) for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
     ranks = range(2, 6) if is_layer else (2,)  # initial states have three
     return [tensor for tensor in tensors if np.ndim(stored(tensor)) in ranks]
 

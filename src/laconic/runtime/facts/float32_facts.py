@@ -158,11 +158,9 @@ def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
 def _operations(graph: Graph, n_tensors: int, original: Graph) -> tuple[OpFacts, ...]:
     """One fact for each node; what became a constant at this input shape keeps its name and reads nothing."""
     found = []
-    next_value = len(graph.inputs)
     folded: set[int] = set()
-    for node, before in zip(graph.nodes, original.nodes, strict=True):
-        outputs = tuple(range(next_value, next_value + node.n_outputs))
-        next_value += node.n_outputs
+    for (node, made), before in zip(graph.numbered(), original.nodes, strict=True):
+        outputs = tuple(made)
         constant = all(ref is None or ref < 0 or ref in folded for ref in node.inputs)
         folded.update(outputs if constant else ())
         if any(ref is not None and ref < -n_tensors for ref in node.inputs):

@@ -71,9 +71,7 @@ def walk(
     nodes = []
     free = _free_size(graph, inputs)
     for node in graph.nodes:
-        given = tuple(
-            None if ref is None else values[ref] if ref >= 0 else tensors[-1 - ref] for ref in node.inputs
-        )
+        given = node.read(values, tensors)
         rule = row_of(node.op).shape
         try:
             at_sizes = with_sizes(_sized(graph, node, free), known)

@@ -133,14 +133,9 @@ class _Cost:
         if graph.ranges:
             self.memory += _INT8_SCRATCH_BYTES * max(sizes, default=0)
         fixed: set[int] = set()
-        count = len(graph.inputs)
-        for node in graph.nodes:
-            outputs = range(count, count + node.n_outputs)
-            count += node.n_outputs
-            given = [
-                None if ref is None else shapes[ref] if ref >= 0 else forms[-1 - ref].shape
-                for ref in node.inputs
-            ]
+        stored = [form.shape for form in forms]
+        for node, outputs in graph.numbered():
+            given = node.read(shapes, stored)
             self._node(node, given, bool(graph.ranges))
             if node.op == "size" or all(ref is None or ref < 0 or ref in fixed for ref in node.inputs):
                 fixed.update(outputs)
@@ -266,14 +261,10 @@ def call_memory(graph: Graph, shapes: Sequence[Shape], types: Sequence[str], for
     left.update(graph.outputs)
     size = [math.prod(shape) * _bytes(kind) for shape, kind in zip(shapes, types, strict=True)]
     alive = sum(size[: len(graph.inputs)])
-    worst, count = alive, len(graph.inputs)
-    for node in graph.nodes:
-        outputs = range(count, count + node.n_outputs)
-        count += node.n_outputs
+    worst, stored = alive, [form.shape for form in forms]
+    for node, outputs in graph.numbered():
         alive += sum(size[k] for k in outputs)
-        given = [
-            None if ref is None else shapes[ref] if ref >= 0 else forms[-1 - ref].shape for ref in node.inputs
-        ]
+        given = node.read(shapes, stored)
         worst = max(worst, alive + _scratch(node, given, [shapes[k] for k in outputs]))
         left.subtract(ref for ref in node.inputs if ref is not None and ref >= 0)
         gone = {ref for ref in (*node.inputs, *outputs) if ref is not None and ref >= 0 and left[ref] <= 0}

@@ -89,10 +89,8 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
     rank = ranks(graph)
     shut = {*visible, *graph.outputs}
     steps: list[Step] = []
-    count = len(graph.inputs)
-    for node in graph.nodes:
-        outputs = tuple(range(count, count + node.n_outputs))
-        count += node.n_outputs
+    for node, made in graph.numbered():
+        outputs = tuple(made)
         before = steps[-1] if steps else None
         open_end = before and before.outputs == node.inputs[:1] and readers[before.outputs[0]] == 1
         folded = (
@@ -107,11 +105,7 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
 
 def nodes_alone(graph: Graph) -> tuple[Step, ...]:
     """Each node as a step of its own."""
-    steps, count = [], len(graph.inputs)
-    for node in graph.nodes:
-        steps.append(Step(node, tuple(range(count, count + node.n_outputs))))
-        count += node.n_outputs
-    return tuple(steps)
+    return tuple([Step(node, tuple(outputs)) for node, outputs in graph.numbered()])
 
 
 def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
@@ -131,13 +125,11 @@ def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
 def ranks(graph: Graph) -> dict[int, int]:
     """The number of dimensions of each value, where the graph alone says it."""
     known = {k: len(spec.shape) for k, spec in enumerate(graph.inputs)}
-    count = len(graph.inputs)
-    for node in graph.nodes:
+    for node, outputs in graph.numbered():
         refs = [ref for ref in node.inputs if ref is not None and ref >= 0]
         rank = row_of(node.op).rank(node, [known.get(ref) for ref in refs])
         if rank is not None:
-            known[count] = rank
-        count += node.n_outputs
+            known[outputs[0]] = rank
     return known
 
 

@@ -37,9 +37,7 @@ def value_types(graph: Graph, tensors: Sequence[str]) -> list[str]:
     """
     found = [spec.dtype for spec in graph.inputs]
     for node in graph.nodes:
-        kinds = [
-            None if ref is None else found[ref] if ref >= 0 else tensors[-1 - ref] for ref in node.inputs
-        ]
+        kinds = node.read(found, tensors)
         try:
             check_element_types(node, kinds)
         except CorruptFileError as error:
