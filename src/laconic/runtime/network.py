@@ -26,7 +26,7 @@ from laconic.runtime.engines import (
 )
 from laconic.runtime.int8.precision import Precision, with_precision
 from laconic.runtime.loading.packages import runners_needed
-from laconic.runtime.loading.reading import read_model
+from laconic.runtime.loading.reading import bytes_of, read_model
 from laconic.runtime.origin import Origin
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Network:
             for spec in self.inputs
         )
         self._openvino, self._assembly, self.notes = _engine(model, options, limits)
-        self._door = Door(model, limits)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
@@ -73,6 +72,7 @@ class Network:
             if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
+        self._door = Door(model, limits)
         watch(self)
 
     @classmethod
@@ -271,13 +271,6 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
-def _bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    with open(source, "rb") as stream:
-        return stream.read()
-
-
 @overload
 def load(
     source: str | os.PathLike[str] | bytes,
@@ -355,11 +348,11 @@ def load(
     if isolated:
         from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
-        data = _bytes_of(source)
+        data = bytes_of(source)
         count = None if threads is None else int(threads)
         asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
-    data = _bytes_of(source)
+    data = bytes_of(source)
     if isinstance(source, bytes):
         model = read_model(data, limits)
     else:

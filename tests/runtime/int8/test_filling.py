@@ -18,9 +18,9 @@ from laconic.export import build_packed
 from laconic.pack.graph.ops import make_node
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate, to_onnx
-from laconic.runtime.building import int8_plan as int8_build
 from laconic.runtime.graph.steps import fuse, kind_of, spread_ranges
 from laconic.runtime.int8.filling import Channels, filled_channels
+from laconic.runtime.onnx_model import int8_plan as int8_build
 from laconic.zoo.resnet import BasicBlock
 from tests.helpers.networks import seeded
 

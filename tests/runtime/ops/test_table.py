@@ -11,9 +11,9 @@ from laconic.cost.counts import BESIDE
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import OPS, OpSpec, make_node
 from laconic.records import Graph, Node, PackedModel, ValueSpec
-from laconic.runtime.building.model import to_onnx
 from laconic.runtime.graph.shapes import follow
 from laconic.runtime.graph.types import output_types, value_types
+from laconic.runtime.onnx_model.model import to_onnx
 from laconic.runtime.ops import row
 from laconic.runtime.ops.row import Op, plain
 from laconic.runtime.ops.table import TABLE, int8_of, row_of

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from laconic.pack.graph.ops import attr, flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Node
-from laconic.runtime.onnx_model.builder import Builder, Emitter
 from laconic.runtime.ops.row import (
+    Emitter,
     Op,
     Takes,
     axes_said,
@@ -30,6 +30,9 @@ from laconic.runtime.ops.shape_rules import (
     present,
     require,
 )
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
 
 
 def _unary_form(kind: str) -> Emitter:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from laconic.pack.graph.ops import flag_of, float_of, int_of, ints_of
 from laconic.records import Node
-from laconic.runtime.onnx_model.builder import Builder, Emitter
-from laconic.runtime.onnx_model.protos import OnnxAttr
 from laconic.runtime.ops.arithmetic import product
-from laconic.runtime.ops.row import Cost, First, Int8, Op, Takes, plain, rank_of_first, type_of_second
+from laconic.runtime.ops.row import (
+    Cost,
+    Emitter,
+    First,
+    Int8,
+    Op,
+    Takes,
+    plain,
+    rank_of_first,
+    type_of_second,
+)
 from laconic.runtime.ops.shape_rules import Given, Rule, Shape, broadcast, filled, optional, present, require
 from laconic.runtime.ops.windows import both_ends, spread
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
+    from laconic.runtime.onnx_model.protos import OnnxAttr
 
 LARGEST = 2**31 - 1
 """Strides, kernels, paddings and such: what the runtime's kernels count in 32 bits stays below this."""

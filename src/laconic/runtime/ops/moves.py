@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import GIVEN, flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Node
-from laconic.runtime.onnx_model.builder import Builder, Emitter
-from laconic.runtime.onnx_model.protos import ONNX_TYPES
 from laconic.runtime.ops.arithmetic import same
 from laconic.runtime.ops.row import (
     Cost,
+    Emitter,
     Int8,
     Op,
     RankRule,
@@ -36,6 +36,9 @@ from laconic.runtime.ops.shape_rules import (
     replaced,
     require,
 )
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
 
 
 def _flatten_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ def _pad_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _cast_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    return (b.op("Cast", x[0], to=ONNX_TYPES[text_of(node, "to")]),)
+    return (b.cast(x[0], text_of(node, "to")),)
 
 
 def _take_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:

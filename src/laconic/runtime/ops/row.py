@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import ints_of
 from laconic.records import Node
-from laconic.runtime.onnx_model.builder import Emitter
 from laconic.runtime.ops.shape_rules import Rule
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
+
+Emitter = Callable[["Builder", Node, tuple[str, ...]], tuple[str, ...]]
+"""Turns one node into ONNX nodes: builder, node, input names ('' when absent) -> output names."""
 
 First = Literal["reals", "numbers", "any"]
 

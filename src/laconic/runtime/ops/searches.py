@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import flag_of, int_of, ints_of, text_of
 from laconic.records import Node
-from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.ops.layers import LARGEST
 from laconic.runtime.ops.row import Op, Takes, plain
 from laconic.runtime.ops.shape_rules import Given, Shape, axis_at, filled, present, replaced, require
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
 
 
 def _topk_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import attr, flag_of, float_of, int_of
 from laconic.records import AnyArray, Node
-from laconic.runtime.onnx_model.builder import Builder, Emitter
-from laconic.runtime.onnx_model.protos import OnnxAttr
 from laconic.runtime.ops.arithmetic import product
-from laconic.runtime.ops.row import Op, Takes, plain
+from laconic.runtime.ops.row import Emitter, Op, Takes, plain
 from laconic.runtime.ops.shape_rules import (
     Given,
     Shape,
@@ -24,6 +23,10 @@ from laconic.runtime.ops.shape_rules import (
     replaced,
     require,
 )
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
+    from laconic.runtime.onnx_model.protos import OnnxAttr
 
 # PyTorch stacks gates as (i, f, g, o) and (r, z, n); ONNX as (i, o, f, c) and (z, r, h)
 _LSTM_ORDER, _GRU_ORDER, _RNN_ORDER = (0, 3, 1, 2), (1, 0, 2), (0,)

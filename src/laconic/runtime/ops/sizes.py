@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import int_of
 from laconic.records import Node
-from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.ops.numbers import COUNT
 from laconic.runtime.ops.row import Op, Takes, places, plain, type_of_first, wrong_type
 from laconic.runtime.ops.shape_rules import Given, Shape, axis_at, broadcast, present
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
 
 LONGEST_RANGE = 2**22
 """Entries of an ``arange`` at most: a number in a file must not fill the memory."""

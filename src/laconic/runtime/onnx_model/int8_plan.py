@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from laconic.pack.graph.ops import ints_of, text_of
 from laconic.records import ActivationRange, Graph, PackedModel
-from laconic.runtime.building.int8_layers import (
+from laconic.runtime.graph.steps import Step, fuse, kind_of, ranks, spread_ranges
+from laconic.runtime.int8.filling import filled_channels
+from laconic.runtime.int8.weights import filled, integer_layer
+from laconic.runtime.onnx_model.int8_layers import (
     activated,
     int8_layer,
     padded,
@@ -12,10 +15,7 @@ from laconic.runtime.building.int8_layers import (
     rounded,
     transposed_layer,
 )
-from laconic.runtime.building.plan import Plan, fitting
-from laconic.runtime.graph.steps import Step, fuse, kind_of, ranks, spread_ranges
-from laconic.runtime.int8.filling import filled_channels
-from laconic.runtime.int8.weights import filled, integer_layer
+from laconic.runtime.onnx_model.plan import Plan, fitting
 from laconic.runtime.ops.moves import pads_of
 
 
