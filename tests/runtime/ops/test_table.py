@@ -12,7 +12,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import OPS, OpSpec, make_node
 from laconic.records import Graph, Node, PackedModel, ValueSpec
 from laconic.runtime.graph.shapes import follow
-from laconic.runtime.graph.types import output_types, value_types
+from laconic.runtime.graph.types import value_types
 from laconic.runtime.onnx_model.model import to_onnx
 from laconic.runtime.ops import row
 from laconic.runtime.ops.row import Op, plain
@@ -45,7 +45,7 @@ def test_every_column_of_every_row_says_something(spec: OpSpec) -> None:
     for node in _samples(spec):
         assert int8_of(node) in get_args(row.Int8)
         given = ["int64" if spec.name in ("floor_divide", "remainder") else "float32"] * max(2, spec.least)
-        assert len(output_types(node, given)) == spec.n_outputs
+        assert len(entry.result(node, given)) == spec.n_outputs
 
 
 def test_no_column_has_a_default() -> None:

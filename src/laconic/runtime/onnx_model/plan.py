@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from laconic.errors import CorruptFileError, FileFormatError
 from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.graph.steps import Step, nodes_alone
-from laconic.runtime.graph.types import output_types
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.ops.shape_rules import MISFITS
 from laconic.runtime.ops.table import row_of
@@ -54,7 +53,7 @@ class Plan:
         kinds = [_type_of_input(b, self.types, r) for r in refs]
         if first is not None:
             given, kinds = (first, *given), ["float32", *kinds]
-        return _emit(b, node, given), output_types(node, kinds)
+        return _emit(b, node, given), row_of(node.op).result(node, kinds)
 
 
 def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
