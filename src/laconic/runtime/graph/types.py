@@ -13,7 +13,7 @@ from laconic.runtime.ops.table import row_of
 def value_types(graph: Graph, tensors: Sequence[str]) -> list[str]:
     """The type of every value; ``tensors`` are those of the file's, as the runtime reads them.
 
-    >>> from laconic.records import ValueSpec
+    >>> from laconic.records import Node, ValueSpec
     >>> graph = Graph((ValueSpec("float32", (None, 3)),), (Node("topk", (0,), {}, 2),), (1,))
     >>> value_types(graph, [])
     ['float32', 'float32', 'int64']
