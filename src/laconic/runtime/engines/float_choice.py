@@ -9,7 +9,8 @@ import numpy as np
 from laconic.records import PackedModel, Tensor
 from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.engines.layers import stored
-from laconic.runtime.graph.steps import Step, fuse, kind_of, spread_ranges
+from laconic.runtime.graph.steps import Step
+from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.transposed import runs_in_float32
 from laconic.runtime.int8.weights import integer_layer
 from laconic.runtime.ops.table import int8_of
@@ -31,19 +32,17 @@ def float_layers(model: PackedModel, batch: int) -> list[LayerChoice]:
     graph = model.graph
     if graph is None or not graph.ranges:
         return []
-    steps = fuse(graph, [entry.value for entry in graph.ranges])
-    known = spread_ranges(graph, steps)
-    own = {entry.value for entry in graph.ranges}
+    schedule = schedule_of(graph)
     read = {ref for node in graph.nodes for ref in node.inputs} - set(graph.outputs)
     found: list[LayerChoice] = []
-    for step in steps:
+    for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
         reason = _RECURRENT.get(step.node.op)
         if reason is None and step.is_layer:
             source = step.node.inputs[0]
-            if kind_of(step, known, own) != "layer":
+            if kind != "layer":
                 reason = _NO_RANGE
             elif step.node.op == "conv_transpose" and source is not None:
-                layer = integer_layer(step, model.tensors, known[source].scale)
+                layer = integer_layer(step, model.tensors, schedule.ranges[source].scale)
                 inside = step.outputs[0] in read
                 reason = _NO_KERNEL if runs_in_float32(step.node, layer.weight, inside) else None
         if reason is not None:

@@ -1,21 +1,17 @@
 """A graph as the steps that a device takes: layers with their normalisation and activation folded in.
 
-Integer arithmetic writes a layer's sum once, after batch normalisation and activation. So calibration, the
-int8 graph and the emulation all speak of steps, not of nodes, and all get them here.
+Integer arithmetic writes a layer's sum once, after batch normalisation and activation. So all that speaks of
+int8 speaks of steps, not of nodes (``int8/schedule.py``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
-from laconic.pack.graph.ops import SIZED, flag_of
 from laconic.records import Graph, Node
 from laconic.runtime.ops.table import int8_of, row_of
-
-if TYPE_CHECKING:
-    from laconic.records import ActivationRange
 
 
 class Step(NamedTuple):
@@ -48,30 +44,6 @@ class Step(NamedTuple):
     def keeps_range(self) -> bool:
         """Whether the output fits the input's range: it moves values, or averages them."""
         return int8_of(self.node) in ("move", "average")
-
-
-Kind = Literal["layer", "join", "average", "move", "float"]
-
-
-def kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Kind:
-    """How a step runs in integer arithmetic; "float" if it does not.
-
-    ``known`` are the values that have a range, ``own`` those whose range the file says.
-    """
-    inputs = step.node.inputs[:1] if step.node.op in SIZED else step.node.inputs  # sizes are no activations
-    refs = [ref for ref in inputs if ref is not None and ref >= 0]
-    if not refs or not all(ref in known for ref in refs):
-        return "float"
-    has_own = step.outputs[0] in own
-    if step.is_layer:
-        return "layer" if has_own else "float"
-    if step.is_join:
-        return "join" if has_own else "float"
-    if has_own:
-        return "float"  # a range of its own where values only move: a rounding that no kernel has
-    if int8_of(step.node) == "average":
-        return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
-    return "move" if step.moves and len(refs) == len(inputs) == 1 else "float"
 
 
 def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
@@ -130,35 +102,4 @@ def ranks(graph: Graph) -> dict[int, int]:
         rank = row_of(node.op).rank(node, [known.get(ref) for ref in refs])
         if rank is not None:
             known[outputs[0]] = rank
-    return known
-
-
-def to_calibrate(graph: Graph) -> tuple[int, ...]:
-    """The values that want a range of their own, in rising order.
-
-    These are what a layer leaves, what feeds one (at the last place where it was computed), and sums and
-    concatenations of such values. All else is moved about, or stays float32.
-    """
-    wanted: set[int] = set()
-    roots: dict[int, int] = {}
-    for step in fuse(graph):
-        source = step.node.inputs[0]
-        if source is None or source < 0:
-            continue
-        if step.keeps_range:
-            roots[step.outputs[0]] = roots.get(source, source)
-        elif step.is_layer:
-            wanted.update((roots.get(source, source), step.outputs[0]))
-        elif step.is_join and {roots.get(r, r) for r in step.node.inputs if r is not None} <= wanted:
-            wanted.add(step.outputs[0])
-    return tuple(sorted(wanted))
-
-
-def spread_ranges(graph: Graph, steps: tuple[Step, ...]) -> dict[int, ActivationRange]:
-    """The range of every value that has one, its own or that of the value which it comes from."""
-    known = {entry.value: entry for entry in graph.ranges}
-    for step in steps:
-        source = step.node.inputs[0]
-        if step.keeps_range and source in known and step.outputs[0] not in known and source is not None:
-            known[step.outputs[0]] = known[source]
     return known

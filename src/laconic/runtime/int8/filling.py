@@ -8,13 +8,15 @@ those multiplies them by zeros: all sums stay the very same integers. Pruned net
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from laconic.pack.graph.ops import flag_of, int_of, ints_of, text_of
 from laconic.records import Graph, Node, Tensor
-from laconic.runtime.graph.steps import Kind, Step
+from laconic.runtime.graph.steps import Step
+from laconic.runtime.int8.schedule import Schedule
 from laconic.runtime.ops.row import Channels as Role
+from laconic.runtime.ops.row import Int8
 from laconic.runtime.ops.table import row_of
 
 _FOUR, _LEAST, _WORTH = 4, 16, 5
@@ -33,25 +35,19 @@ class Channels:
         return self.filled - self.own
 
 
-def filled_channels(
-    graph: Graph,
-    steps: Sequence[Step],
-    kinds: Sequence[Kind],
-    tensors: Sequence[Tensor],
-    known: Collection[int],
-) -> Mapping[int, Channels]:
+def filled_channels(graph: Graph, schedule: Schedule, tensors: Sequence[Tensor]) -> Mapping[int, Channels]:
     """The values of images (N, C, H, W), or flattened ones, whose channels are filled up.
 
     Values that a step joins are filled together, or not at all where one of them is an output, or meets a
-    step that would see the zeros. ``known`` are the values with a range.
+    step that would see the zeros.
     """
     plan = _Groups({})
     for k, spec in enumerate(graph.inputs):
         channels = spec.shape[1] if len(spec.shape) == 4 else None
-        if channels is not None and k in known:
+        if channels is not None and k in schedule.ranges:
             plan.channels[k] = channels
     fed = set(plan.channels)
-    for step, kind in zip(steps, kinds, strict=True):
+    for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
         plan.take(step, kind, tensors)
     plan.shut.update(graph.outputs)
     groups: dict[int, list[int]] = {}
@@ -88,7 +84,7 @@ class _Groups:
             value = self._parents[value]
         return value
 
-    def take(self, step: Step, kind: Kind, tensors: Sequence[Tensor]) -> None:
+    def take(self, step: Step, kind: Int8, tensors: Sequence[Tensor]) -> None:
         """Note what a step does to channels; what is not known to keep them apart shuts them."""
         refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
         known = bool(refs) and all(ref in self.channels for ref in refs)
@@ -99,7 +95,7 @@ class _Groups:
             if weight.ndim == 4:
                 self.channels[step.outputs[0]] = len(weight)
 
-    def _takes(self, step: Step, kind: Kind, tensors: Sequence[Tensor], refs: Sequence[int]) -> bool:
+    def _takes(self, step: Step, kind: Int8, tensors: Sequence[Tensor], refs: Sequence[int]) -> bool:
         node, out, source = step.node, step.outputs[0], refs[0]
         own, flat = self.channels[source], source in self.flat
         if kind == "layer":
