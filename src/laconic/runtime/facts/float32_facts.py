@@ -42,7 +42,7 @@ def network_facts(
     """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
 
     A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow
-    as they do when a file is loaded (``runtime.shapes``); nothing runs.
+    as they do when a file is loaded (``runtime/graph/shapes.py``); nothing runs.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 

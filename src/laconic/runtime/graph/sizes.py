@@ -188,7 +188,7 @@ def hidden_products(node: Node, given: Sequence[Shape | None]) -> HiddenProducts
 
 
 def _filled(shape: Shape) -> int:
-    """Entries of a weight whose channels are filled up for int8 kernels (``runtime.fill``)."""
+    """Entries of a weight whose channels are filled up for int8 kernels (``int8/filling.py``)."""
     if len(shape) < 2:
         return math.prod(shape)
     return max(16, shape[0] + 3) * (shape[1] + 3) * math.prod(shape[2:])

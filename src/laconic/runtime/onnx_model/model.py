@@ -116,8 +116,8 @@ class Built(NamedTuple):
 def build(model: PackedModel, readable: bool = False, limits: Limits = DEFAULT) -> Built:
     """The ONNX graph of a model, with names from the file where it is to be ``readable``.
 
-    What the graph claims is checked before (``runtime.sizes``): some passes and kernels of the libraries that
-    read the model end the process over sizes that no writer produces.
+    What the graph claims is checked before (``runtime/graph/sizes.py``): some passes and kernels of the
+    libraries that read the model end the process over sizes that no writer produces.
     """
     graph = _graph_of(model)
     claimed = claims(graph, [form_of(tensor) for tensor in model.tensors], limits).shapes
