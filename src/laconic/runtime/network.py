@@ -154,6 +154,14 @@ class Network:
             raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
         self._check(arrays)
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{spec.name}: {spec.dtype} {_shape_text(spec)}" for spec in self.inputs)
+        arithmetic = self._assembly.precision if self._assembly else self._origin.precision
+        return (
+            f"<{type(self).__name__} ({inputs}) -> {self.outputs} output{'s' * (self.outputs != 1)}, "
+            f"{arithmetic}, engine {self.engine}, {self.nbytes} bytes of weights>"
+        )
+
     def describe(self) -> str:
         """How the network runs, in words: the engine, what a call may take, a line for each linear layer."""
         first = f"engine {self.engine}, {self.nbytes} bytes of weights"
@@ -342,7 +350,7 @@ def load(
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
-    runs here (ONNX Runtime is not installed, say), ``OSError`` when there is no file.
+    runs here (ONNX Runtime is not installed, say), ``ReadError`` when there is no file.
     """
     options = Options(engine, threads, batch, faster=precision == "auto")
     if isolated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from laconic.errors import WeightsOnlyError
+from laconic.files import read_input
 from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.file.needs import Needs, file_memory
 from laconic.pack.wire.headers import Header
@@ -51,11 +52,11 @@ def loading_note(path: str | os.PathLike[str]) -> str | None:
 
 
 def bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
-    """The bytes of a file: of the one at a path, or those that were handed in."""
-    if isinstance(source, bytes):
-        return source
-    with open(source, "rb") as stream:
-        return stream.read()
+    """The bytes of a file: of the one at a path, or those that were handed in.
+
+    Raises ``ReadError`` for a path that cannot be read.
+    """
+    return source if isinstance(source, bytes) else read_input(source)
 
 
 def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
