@@ -20,7 +20,7 @@ BREACHES = [
     ("structure-below", "structure/plan.py", "import laconic.sparsify.scores"),
     ("structure-below", "structure/shrinking.py", "import laconic.quantize.uniform"),
     ("structure-below", "networks/policy.py", "import laconic.bayes.objective"),
-    ("cost-alone", "cost/counting.py", "from laconic.pack import ops"),
+    ("cost-alone", "cost/counting.py", "from laconic.pack.graph import ops"),
     ("cost-alone", "cost/clock.py", "import torch"),
     ("tasks-alone", "tasks/regression.py", "import laconic.methods"),
     ("points-without-posteriors", "methods/magnitude.py", "from laconic.bayes.prepare import posteriors_of"),

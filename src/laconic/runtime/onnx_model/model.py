@@ -11,13 +11,13 @@ import numpy as np
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, Tensor
-from laconic.runtime.building.plan import Plan, fitting
 from laconic.runtime.graph.sizes import claims, form_of
 from laconic.runtime.int8.precision import Precision, with_precision
 from laconic.runtime.loading.reading import NO_GRAPH
 from laconic.runtime.onnx_model.builder import Builder
+from laconic.runtime.onnx_model.plan import Plan, fitting
 from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxValue, model_bytes
-from laconic.runtime.ops.shape_rules.common import Shape
+from laconic.runtime.ops.shape_rules import Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,7 @@ def emit_graph(model: PackedModel) -> tuple[Plan, tuple[str, ...]]:
 def _plan_for(model: PackedModel, graph: Graph) -> Plan:
     if not graph.ranges:
         return Plan(model, graph)
-    from laconic.runtime.building.int8_plan import Int8Plan
+    from laconic.runtime.onnx_model.int8_plan import Int8Plan
 
     with fitting("int8"):
         return Int8Plan(model, graph)
@@ -116,8 +116,8 @@ class Built(NamedTuple):
 def build(model: PackedModel, readable: bool = False, limits: Limits = DEFAULT) -> Built:
     """The ONNX graph of a model, with names from the file where it is to be ``readable``.
 
-    What the graph claims is checked before (``runtime.sizes``): some passes and kernels of the libraries that
-    read the model end the process over sizes that no writer produces.
+    What the graph claims is checked before (``runtime/graph/sizes.py``): some passes and kernels of the
+    libraries that read the model end the process over sizes that no writer produces.
     """
     graph = _graph_of(model)
     claimed = claims(graph, [form_of(tensor) for tensor in model.tensors], limits).shapes

@@ -1,17 +1,32 @@
-"""ONNX emitters for sequences: LSTM, GRU, plain RNN, and scaled dot-product attention."""
+"""Layers over sequences: LSTM, GRU, plain RNN, and scaled dot-product attention."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import attr, flag_of, float_of, int_of
 from laconic.records import AnyArray, Node
-from laconic.runtime.onnx_model.builder import Builder, Emitter
-from laconic.runtime.onnx_model.protos import OnnxAttr
+from laconic.runtime.ops.arithmetic import product
+from laconic.runtime.ops.row import Emitter, Op, Takes, plain
+from laconic.runtime.ops.shape_rules import (
+    Given,
+    Shape,
+    broadcast,
+    filled,
+    optional,
+    present,
+    replaced,
+    require,
+)
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.builder import Builder
+    from laconic.runtime.onnx_model.protos import OnnxAttr
 
 # PyTorch stacks gates as (i, f, g, o) and (r, z, n); ONNX as (i, o, f, c) and (z, r, h)
 _LSTM_ORDER, _GRU_ORDER, _RNN_ORDER = (0, 3, 1, 2), (1, 0, 2), (0,)
@@ -78,7 +93,7 @@ def _state(b: Builder, name: str, layer: int, directions: int, layers: int) -> s
     return b.op("Slice", name, start, end, b.ints((0,)))
 
 
-def _recurrent(kind: str, order: Sequence[int], n_states: int) -> Emitter:
+def _recurrent_form(kind: str, order: Sequence[int], n_states: int) -> Emitter:
     def emit(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
         layers, both = int_of(node, "layers"), flag_of(node, "bidirectional")
         directions = 2 if both else 1
@@ -125,7 +140,7 @@ def _recurrent_attrs(node: Node, b: Builder, recurrent_weight: str, directions: 
     return attrs
 
 
-def _sdpa(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
+def _sdpa_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     """softmax(q k^T * scale + mask) v, zeros for a row of -inf; scale is 1 / sqrt(width of q) by default."""
     rank = int_of(node, "rank")
     swap = (*range(rank - 2), rank - 1, rank - 2)
@@ -149,9 +164,54 @@ def _sdpa(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     return (b.op("MatMul", shares, x[2]),)
 
 
-SEQUENCES: dict[str, Emitter] = {
-    "lstm": _recurrent("LSTM", _LSTM_ORDER, 2),
-    "gru": _recurrent("GRU", _GRU_ORDER, 1),
-    "rnn": _recurrent("RNN", _RNN_ORDER, 1),
-    "sdpa": _sdpa,
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+def _recurrent_shape(node: Node, given: Given) -> tuple[Shape, ...]:
+    """Output, last states; no size may be 0, which ends the process in the runtime's kernels."""
+    x, gates, states = filled(present(given, 0)), GATES[node.op], 2 if node.op == "lstm" else 1
+    require(len(x) == 3, f"a sequence has three dimensions, this value {x}")
+    layers, directions = int_of(node, "layers"), 2 if flag_of(node, "bidirectional") else 1
+    projected = node.op == "lstm" and flag_of(node, "projected")
+    plain = 2 if flag_of(node, "no_bias") else 4
+    each = plain + projected
+    require(len(given) == 1 + states + layers * directions * each, "the number of its tensors does not fit")
+    batch = x[1] if flag_of(node, "time_major") else x[0]
+    recurrent = filled(present(given, 2 + states))
+    require(len(recurrent) == 2, f"recurrent weights of shape {recurrent} are no matrix")
+    width, out = x[2], recurrent[1]
+    hidden = recurrent[0] // gates if projected else out
+    last = ((layers * directions, batch, out), (layers * directions, batch, hidden))[:states]
+    for k in range(1, 1 + states):
+        found = optional(given, k)
+        wanted_state = None if projected else last[k - 1]
+        require(found in (None, wanted_state), f"an initial state has shape {found}, not {wanted_state}")
+    for layer in range(layers):
+        for direction in range(directions):
+            start = 1 + states + (layer * directions + direction) * each
+            rows = gates * hidden
+            wanted = ((rows, width), (rows, out), (rows,), (rows,))[:plain] + ((out, hidden),) * projected
+            for k, shape in enumerate(wanted):
+                found = present(given, start + k)
+                require(found == shape, f"layer {layer} has a tensor of shape {found}, not {shape}")
+        width = directions * out
+    return (replaced(x, 2, width), *last)
+
+
+def _sdpa_shape(node: Node, given: Given) -> tuple[Shape, ...]:
+    query, key, value = (filled(present(given, k)) for k in range(3))
+    rank = int_of(node, "rank")
+    require(len(query) == len(key) == rank, f"queries {query} and keys {key} must have {rank} dimensions")
+    scores = product(query, (*key[:-2], key[-1], key[-2]))
+    mask = optional(given, 3)
+    if mask is not None:
+        scores = broadcast(scores, mask)
+    return (product(scores, value),)
+
+
+ROWS: dict[str, Op] = {
+    "lstm": plain(_recurrent_form("LSTM", _LSTM_ORDER, 2), _recurrent_shape, Takes("reals"), "recurrent"),
+    "gru": plain(_recurrent_form("GRU", _GRU_ORDER, 1), _recurrent_shape, Takes("reals"), "recurrent"),
+    "rnn": plain(_recurrent_form("RNN", _RNN_ORDER, 1), _recurrent_shape, Takes("reals"), "recurrent"),
+    "sdpa": plain(_sdpa_form, _sdpa_shape, Takes("reals", alike=(0, 1, 2)), "attention"),
 }

@@ -8,16 +8,9 @@ from contextlib import contextmanager
 from laconic.errors import CorruptFileError, FileFormatError
 from laconic.records import Graph, Node, PackedModel
 from laconic.runtime.graph.steps import Step, nodes_alone
-from laconic.runtime.graph.types import output_types
-from laconic.runtime.onnx_model.builder import Builder, Emitter
-from laconic.runtime.ops.onnx_forms.arithmetic import MATH
-from laconic.runtime.ops.onnx_forms.layers import LAYERS
-from laconic.runtime.ops.onnx_forms.moves import SHAPES
-from laconic.runtime.ops.onnx_forms.searches import SEARCHES
-from laconic.runtime.ops.onnx_forms.sequences import SEQUENCES
-from laconic.runtime.ops.shape_rules.common import MISFITS
-
-EMITTERS: dict[str, Emitter] = {**LAYERS, **SHAPES, **MATH, **SEQUENCES, **SEARCHES}
+from laconic.runtime.onnx_model.builder import Builder
+from laconic.runtime.ops.shape_rules import MISFITS
+from laconic.runtime.ops.table import row_of
 
 
 class Plan:
@@ -60,15 +53,13 @@ class Plan:
         kinds = [_type_of_input(b, self.types, r) for r in refs]
         if first is not None:
             given, kinds = (first, *given), ["float32", *kinds]
-        return _emit(b, node, given), output_types(node, kinds)
+        return _emit(b, node, given), row_of(node.op).result(node, kinds)
 
 
 def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
-    emitter = EMITTERS.get(node.op)
-    if emitter is None:
-        raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
+    form = row_of(node.op).form
     with fitting(node.op):
-        return emitter(b, node, given)
+        return form(b, node, given)
 
 
 @contextmanager

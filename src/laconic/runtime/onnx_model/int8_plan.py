@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from laconic.pack.graph.ops import ints_of, text_of
 from laconic.records import ActivationRange, Graph, PackedModel
-from laconic.runtime.building.int8_layers import (
+from laconic.runtime.graph.steps import Step, ranks
+from laconic.runtime.int8.filling import filled_channels
+from laconic.runtime.int8.schedule import schedule_of
+from laconic.runtime.int8.weights import filled, integer_layer
+from laconic.runtime.onnx_model.int8_layers import (
     activated,
     int8_layer,
     padded,
@@ -12,11 +16,8 @@ from laconic.runtime.building.int8_layers import (
     rounded,
     transposed_layer,
 )
-from laconic.runtime.building.plan import Plan, fitting
-from laconic.runtime.graph.steps import Step, fuse, kind_of, ranks, spread_ranges
-from laconic.runtime.int8.filling import filled_channels
-from laconic.runtime.int8.weights import filled, integer_layer
-from laconic.runtime.ops.onnx_forms.moves import pads_of
+from laconic.runtime.onnx_model.plan import Plan, fitting
+from laconic.runtime.ops.moves import pads_of
 
 
 class Int8Plan(Plan):
@@ -28,12 +29,9 @@ class Int8Plan(Plan):
 
     def __init__(self, model: PackedModel, graph: Graph) -> None:
         super().__init__(model, graph)
-        own = {entry.value for entry in graph.ranges}
-        self.steps = fuse(graph, sorted(own))
-        self.ranges = spread_ranges(graph, self.steps)
-        kinds = [kind_of(step, self.ranges, own) for step in self.steps]
-        self.kinds = dict(zip((step.outputs[0] for step in self.steps), kinds, strict=True))
-        self.filled = filled_channels(graph, self.steps, kinds, model.tensors, self.ranges)
+        schedule = schedule_of(graph)
+        self.steps, self.ranges, self.kinds = schedule.steps, schedule.ranges, schedule.kind_at
+        self.filled = filled_channels(graph, schedule, model.tensors)
         self.ranks = ranks(graph)
         self.read = {ref for node in graph.nodes for ref in node.inputs}
         self.names: dict[int, str] = {}

@@ -16,8 +16,8 @@ from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.transposed import WIDE_ENOUGH, as_columns, as_convolution, as_phases
 from laconic.runtime.int8.weights import IntegerLayer
 from laconic.runtime.onnx_model.builder import Builder
-from laconic.runtime.ops.onnx_forms.arithmetic import MATH
-from laconic.runtime.ops.onnx_forms.layers import emit_conv_transpose, window
+from laconic.runtime.ops.layers import emit_conv_transpose, window
+from laconic.runtime.ops.table import row_of
 
 
 def rounded(b: Builder, name: str, entry: ActivationRange) -> str:
@@ -92,7 +92,7 @@ def activated(b: Builder, step: Step, y: str) -> str:
     """A layer's sums after the activation that is folded into it."""
     if step.activation is None:
         return y
-    return MATH[step.activation.op](b, step.activation, (y,))[0]
+    return row_of(step.activation.op).form(b, step.activation, (y,))[0]
 
 
 def _grid(b: Builder, entry: ActivationRange) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-import laconic.runtime.building.model as onnx_build
+import laconic.runtime.onnx_model.model as onnx_build
 from laconic import pack
 from laconic.errors import InputError, WeightsOnlyError, WriteError
 from laconic.export import build_packed

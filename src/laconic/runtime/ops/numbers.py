@@ -9,7 +9,7 @@ from types import MappingProxyType
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import GIVEN, SIZED, flag_of, int_of, ints_of
 from laconic.records import Node
-from laconic.runtime.ops.shape_rules.common import Given, axis_at, present, require
+from laconic.runtime.ops.shape_rules import Given, axis_at, present, require
 
 NO_NUMBERS: Mapping[int, int] = MappingProxyType({})
 
