@@ -14,10 +14,11 @@ from laconic.methods import TaylorPruning
 from laconic.methods.unit_masks import groups_of, plan_of
 from laconic.sparsify import find_groups
 from laconic.sparsify.macs import weight_macs
+from laconic.testing import check_method
 from laconic.zoo import DigitsCNN, DigitsMLP, ResNet20
 from laconic.zoo.digits_lstm import DigitsLSTM
 from tests.helpers.coupled_networks import CASES
-from tests.helpers.method_suite import check_method, digits, train
+from tests.helpers.method_suite import digits, train
 
 NETWORKS = {"mlp": DigitsMLP, "cnn": DigitsCNN, "lstm": DigitsLSTM}
 
