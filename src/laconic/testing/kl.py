@@ -113,7 +113,8 @@ def _stratified(q: Gaussian, draws: int, generator: torch.Generator) -> Tensor:
     strata = torch.arange(draws, dtype=torch.float64).reshape(-1, *(1 for _ in mean.shape))
     uniform = (strata + torch.rand(shape, dtype=torch.float64, generator=generator)) / draws
     tiny = torch.finfo(torch.float64).eps
-    return mean + std * torch.special.ndtri(uniform.clamp(tiny, 1 - tiny))
+    noise: Tensor = torch.special.ndtri(uniform.clamp(tiny, 1 - tiny))
+    return mean + std * noise
 
 
 def _gaussian(q: Gaussian) -> LogDensity:
