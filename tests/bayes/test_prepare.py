@@ -7,7 +7,6 @@ from torch import nn
 
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.layers import NoiseSource, Variational
-from laconic.bayes.policy import weights_of
 from laconic.bayes.prepare import (
     check_model,
     deterministic_of,
@@ -19,6 +18,7 @@ from laconic.bayes.prepare import (
 )
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError, ModelError, NotPreparedError
+from laconic.networks.policy import weights_of
 
 
 def convnet():

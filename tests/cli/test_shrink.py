@@ -12,7 +12,7 @@ from laconic import pack
 from laconic.cli import main
 from laconic.cli.choices import make_job
 from laconic.errors import InputError
-from laconic.sparsify.timetables import Cubic, Iterative, OneShot
+from laconic.schedules.sparsity import Cubic, Iterative, OneShot
 from tests.helpers.commands import compress
 
 FEW = ["--set", "reference.epochs=2", "--set", "fit.epochs=3"]

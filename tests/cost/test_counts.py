@@ -14,7 +14,7 @@ import laconic
 from laconic.cost import Cost, count
 from laconic.cost.counts import BESIDE, einsum_macs
 from laconic.errors import InputError
-from laconic.pack.ops import OPS
+from laconic.pack.graph.ops import OPS
 from laconic.records import NetworkFacts, OpFacts, ValueFacts
 from tests.helpers.networks import TransformerClassifier, UNet, depthwise, lenet300, seeded
 from tests.helpers.parity import Fn

@@ -7,7 +7,7 @@ import pytest
 
 from laconic.cost.weights import dense_bytes, few_bit_bytes, sparse_bytes, stored_bytes
 from laconic.records import Codebook, IntTensor, RawTensor, TensorFacts, UniformGrid
-from laconic.runtime.facts import tensor_facts
+from laconic.runtime.facts.float32_facts import tensor_facts
 
 
 @pytest.mark.parametrize(

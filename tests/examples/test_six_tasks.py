@@ -18,7 +18,7 @@ import torch
 from laconic.train.evaluate import evaluate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# What is not good enough: about the metric of a network that has learnt the targets' frequencies or deviation.
+# Not good enough: about the metric of a network that learnt the targets' frequencies or deviation alone.
 # A negative number: the metric must be below.
 NAMES = {
     "digits_classification": -90.0,

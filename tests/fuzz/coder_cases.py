@@ -205,7 +205,7 @@ def run(seed: int, n: int) -> None:
     import _adaptive
     import _coder
 
-    from laconic.pack import ans
+    from laconic.pack.codecs import ans
 
     modules, taken = {"_coder": _coder, "_adaptive": _adaptive}, dict.fromkeys(("taken", "refused"), 0)
     for k, (module, name, arguments) in enumerate(made(seed, n)):

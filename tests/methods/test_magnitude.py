@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 import laconic
-from laconic.bayes.policy import weights_of
 from laconic.errors import InputError
 from laconic.methods import MagnitudePruning
-from laconic.methods.masks import masks_of
+from laconic.methods.common.masks import masks_of
+from laconic.networks.policy import weights_of
 from laconic.prepared import prepared
-from laconic.sparsify.magnitude import cubic_sparsity
+from laconic.schedules.steps import cubic_sparsity
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
 

@@ -11,9 +11,9 @@ from torch import nn
 import laconic
 from laconic.errors import InputError, ModelError
 from laconic.methods import TaylorPruning
-from laconic.methods.unit_masks import groups_of, plan_of
-from laconic.sparsify import find_groups
-from laconic.sparsify.macs import weight_macs
+from laconic.methods.common.unit_masks import groups_of, plan_of
+from laconic.structure import find_groups
+from laconic.structure.macs import weight_macs
 from laconic.testing import check_method
 from laconic.zoo import DigitsCNN, DigitsMLP, ResNet20
 from laconic.zoo.digits_lstm import DigitsLSTM
@@ -99,8 +99,8 @@ def test_a_share_that_cannot_be_reached():
     "name", ["residual", "grouped", "depthwise", "lstm", "transformer", "cells", "transposed"]
 )
 def test_macs_by_plan_are_those_of_the_shrunk_network(name):
-    from laconic.sparsify import shrink
-    from laconic.sparsify.trials import random_plan
+    from laconic.structure import shrink
+    from laconic.structure.trials import random_plan
 
     network, example, _ = CASES[name]
     net = network().eval()

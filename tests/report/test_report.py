@@ -15,13 +15,13 @@ from laconic.report import Report, draw, from_json, gather, to_json
 EPOCHS = [
     {
         "epoch": 1,
-        "validation_error": 0.04,
+        "validation_metric": 4.0,
         "weights_left": {"a.weight": 8, "b.weight": 2},
         "snr_counts": [1, 9],
     },
     {
         "epoch": 2,
-        "validation_error": 0.03,
+        "validation_metric": 3.0,
         "weights_left": {"a.weight": 4, "b.weight": 2},
         "snr_counts": [6, 4],
     },
@@ -34,8 +34,9 @@ def record(**metrics: float) -> RunRecord:
         LayerRecord("a.weight", (2, 1, 2, 2), 8, 3, 4, 32, 9),
         LayerRecord("b.weight", (2,), 2, 2, 2, 8, 5),
     )
-    facts = {"original_validation_error": 0.025, "validation_error": 0.031, **metrics}
-    return RunRecord({}, 0, {}, layers, facts, file_bytes=40, bytes_before=40)
+    numbers = {"original_validation_metric": 2.5, "validation_metric": 3.1, **metrics}
+    facts = {"metric": {"name": "error", "unit": "%", "higher_is_better": False}}
+    return RunRecord({}, 0, {}, layers, numbers, file_bytes=40, bytes_before=40, facts=facts)
 
 
 def example(**more: object) -> Report:
@@ -47,10 +48,11 @@ def test_numbers_come_from_the_record_and_the_history() -> None:
     report = example()
     assert report.rows == (("a.weight", 8, 3, 32, 9), ("b.weight", 2, 2, 8, 5))
     assert report.other_bytes == 40 - 9 - 5
-    assert report.validation_error == (2.5, 3.1)
-    assert report.test_error is None
-    assert report.error_curve.epochs == (1, 2)
-    assert report.error_curve.values == (4.0, 3.0)
+    assert report.validation == (2.5, 3.1)
+    assert (report.metric, report.unit) == ("error", "%")
+    assert report.test is None
+    assert report.metric_curve.epochs == (1, 2)
+    assert report.metric_curve.values == (4.0, 3.0)
     assert report.left["a.weight"].values == (1.0, 0.5)
     assert report.left["b.weight"].values == (1.0, 1.0)
     assert report.snr == ((1, 9), (6, 4))
@@ -58,10 +60,19 @@ def test_numbers_come_from_the_record_and_the_history() -> None:
     assert report.filters[1][0] == ((0.0, -1.0), (-2.0, -3.0))
 
 
-def test_the_test_set_s_errors_are_percent() -> None:
-    report = gather("n", record(original_test_error=0.01, test_error_percent=1.2), {})
-    assert report.test_error == (1.0, 1.2)
-    assert report.error_curve.epochs == ()
+def test_epochs_are_counted_over_all_stages() -> None:
+    rows = [{**EPOCHS[k % 2], "stage": 1 + k // 2} for k in range(4)]
+    report = gather("n", record(), {**HISTORY, "epochs": rows})
+    assert report.metric_curve.epochs == (1, 2, 3, 4)
+    assert report.metric_curve.values == (4.0, 3.0, 4.0, 3.0)
+    rows[0] = {**rows[0], "snr_counts": []}  # a stage without posteriors
+    assert gather("n", record(), {**HISTORY, "epochs": rows}).snr == ((0, 0), (6, 4), (1, 9), (6, 4))
+
+
+def test_the_test_set_is_told_where_there_is_one() -> None:
+    report = gather("n", record(original_test_metric=1.0, test_metric=1.2), {})
+    assert report.test == (1.0, 1.2)
+    assert report.metric_curve.epochs == ()
     assert report.left == {}
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from laconic import pack
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, WeightsOnlyError
-from laconic.pack.ops import OPS, make_node
+from laconic.pack.graph.ops import OPS, make_node
 from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
-from laconic.runtime.builder import Builder
-from laconic.runtime.emit import EMITTERS
-from laconic.runtime.onnx_bytes import BESIDE_BYTES
+from laconic.runtime.building.plan import EMITTERS
+from laconic.runtime.onnx_model.builder import Builder
+from laconic.runtime.onnx_model.protos import BESIDE_BYTES
 from tests.helpers.fresh import run_fresh
 
 

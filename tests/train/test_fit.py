@@ -444,11 +444,16 @@ def test_an_interrupted_run_goes_on_with_torchs_own_to_the_same_bits(
     _check_interrupted(METHODS["magnitude"], _loader, tmp_path, FitConfig(EPOCHS, 0.01, *made, seed=2))
 
 
-def test_frozen_batch_norm_stays_in_evaluation_mode() -> None:
-    net, hooks = _network(None)
-    net.bn.requires_grad_(False)  # type: ignore[union-attr]
+@pytest.mark.parametrize("how", ["frozen parameters", "evaluation mode"])
+@pytest.mark.parametrize("method", [None, METHODS["sparse-vd"]], ids=["plain", "sparse-vd"])
+def test_frozen_batch_norm_stays_in_evaluation_mode(how: str, method: Method | None) -> None:
+    net, hooks = _network(method)
+    if how == "frozen parameters":
+        net.bn.requires_grad_(False)  # type: ignore[union-attr]
+    else:
+        net.bn.eval()  # type: ignore[union-attr]
     before = net.bn.running_mean.clone()  # type: ignore[union-attr, operator]
-    fit(net, _loader(), FitConfig(epochs=1), hooks)
+    fit(net, _loader(), FitConfig(epochs=2), hooks)
     assert torch.equal(net.bn.running_mean, before)  # type: ignore[union-attr, arg-type]
     assert not net.bn.training and net.drop.training  # type: ignore[union-attr]
 

@@ -22,11 +22,11 @@ from laconic.bayes.layers import (
     local_layers,
     sampled_class,
 )
-from laconic.bayes.policy import Policy, Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.probe import Uses, check_model, observe
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
+from laconic.networks.policy import Policy, Select, weights_by_module, weights_of
+from laconic.networks.probe import Uses, check_model, observe
 
 __all__ = [
     "check_model",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from laconic.train.job import Job
     from laconic.zoo import TrainRecipe
 
-# Classes by their names in laconic.methods and laconic.sparsify.timetables: a mistyped name is told before
+# Classes by their names in laconic.methods and laconic.schedules.sparsity: a mistyped name is told before
 # they, and torch with them, are imported.
 METHODS: Mapping[str, str] = {
     "sparse-vd": "SparseVD",
@@ -185,11 +185,11 @@ def _configured(method: Any, settings: Mapping[str, Any]) -> Any:
     named = settings.get("schedule")
     if named is None or not hasattr(method, "schedule"):
         return configure(method, settings)
-    from laconic.sparsify import timetables
+    from laconic.schedules import sparsity
 
     parts = {k: v for k, v in settings.items() if k.startswith("schedule.")}
     rest = {k: v for k, v in settings.items() if k != "schedule" and k not in parts}
-    schedule = replace(method, schedule=getattr(timetables, pick(SCHEDULES, str(named), "schedule"))())
+    schedule = replace(method, schedule=getattr(sparsity, pick(SCHEDULES, str(named), "schedule"))())
     return configure(configure(schedule, parts), rest)
 
 

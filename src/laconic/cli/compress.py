@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from laconic import pack
-from laconic.api import quantize_activations
 from laconic.cli.choices import NETWORKS, make_job, make_reference, pick
 from laconic.cli.loaders import Loader, Loaders, make_loaders
 from laconic.cli.own import call_own, own_function
@@ -25,7 +24,8 @@ from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
-from laconic.methods.removal import remove_dead_units
+from laconic.methods.common.removal import remove_dead_units
+from laconic.saving import quantize_activations
 from laconic.tasks import Classification
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job

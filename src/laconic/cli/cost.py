@@ -12,7 +12,7 @@ from laconic.errors import InputError, at
 
 if TYPE_CHECKING:
     from laconic.cost import Cost
-    from laconic.runtime.precision import Precision
+    from laconic.runtime.int8.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def run_cost(request: CostRequest) -> int:
 
 def _cost(request: CostRequest, file: str) -> Cost:
     from laconic.cli.scoring import read_bytes
-    from laconic.costs import cost_of
+    from laconic.costing import cost_of
 
     if request.measure < 0:
         raise InputError(f"cost: --measure {request.measure} is no number of runs. Cure: --measure 50")
@@ -117,7 +117,7 @@ def _cost(request: CostRequest, file: str) -> Cost:
 
 def _shapes(data: bytes, request: CostRequest) -> list[tuple[int, ...]]:
     """``1x28x28`` -> a shape; a dimension short of what the network takes, the batch goes in front."""
-    from laconic.pack.container import decoded_graph, take_apart
+    from laconic.pack.file.container import decoded_graph, take_apart
 
     limits = limits_of(request.trusted)
     graph = decoded_graph(take_apart(data, limits), limits)

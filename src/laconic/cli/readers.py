@@ -19,7 +19,7 @@ from laconic.records import AnyArray, Graph, SectionRow
 def run_inspect(path: str, *, trusted: bool = False) -> int:
     """Print layers, levels, bits, and where each byte goes; the bytes add up to the file's length."""
     from laconic.pack import layout
-    from laconic.pack.container import decoded_graph, take_apart
+    from laconic.pack.file.container import decoded_graph, take_apart
 
     data, limits = read_bytes(path), limits_of(trusted)
     rows = layout(data, limits=limits)
@@ -69,8 +69,8 @@ def format_doors(graph: Graph) -> str:
 def format_int8(data: bytes) -> str:
     """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
     from laconic.pack import decode
-    from laconic.runtime.emit import fitting
-    from laconic.runtime.engines.float_layers import float_layers
+    from laconic.runtime.building.plan import fitting
+    from laconic.runtime.engines.float_choice import float_layers
 
     with fitting("int8"):
         left = float_layers(decode(data), 1)

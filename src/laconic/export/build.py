@@ -13,16 +13,16 @@ from torch import nn
 
 from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
-from laconic.export.capture import CapturedGraph, capture, shared_names
+from laconic.export.graph_capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
 from laconic.export.signature import Dynamic, spread
-from laconic.export.stored import stored
+from laconic.export.stored_tensors import stored
 from laconic.export.verify import disagreement, padded_otherwise
-from laconic.modules import plain_network
 from laconic.networks import flattened
+from laconic.networks.modules import plain_network
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
-from laconic.runtime.reading import loading_note
+from laconic.runtime.loading.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
@@ -42,7 +42,7 @@ def build_packed(
     buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph, and
     so does extra state that is no tensor. ``dynamic`` are the free axes (see :func:`laconic.export.capture`).
 
-    Wrappers come off and computed weights are folded first (see ``laconic.modules.plain_network``).
+    Wrappers come off and computed weights are folded first (see ``laconic.networks.modules.plain_network``).
 
     Raises ``ModelError`` (no parameters, NaN weights, no plain numbers), ``InputError`` (unknown names,
     wrong shapes or values, an example that the module refuses).

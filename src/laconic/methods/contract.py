@@ -14,8 +14,8 @@ from torch import nn
 
 from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.objective import WarmUp, check_data_size
-from laconic.bayes.policy import Policy, weights_of
 from laconic.errors import InputError
+from laconic.networks.policy import Policy, weights_of
 from laconic.records import ActivationRange
 from laconic.records import Tensor as StoredTensor
 from laconic.tasks import Batch, Classification, Metric, Task

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from laconic.bayes.prepare import check_model
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import GridChoice, finish
+from laconic.methods.common.point import on_a_grid
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
-from laconic.methods.grid_choice import GridChoice, finish
-from laconic.methods.point import on_a_grid
 from laconic.networks import arguments, duplicate, with_tensors
 from laconic.tasks import Batch
 

@@ -18,14 +18,14 @@ import numpy as np
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.methods.unit_masks import masks_of
-from laconic.methods.unit_pruning import UnitPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
+from laconic.methods.common.unit_masks import masks_of
+from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.schedules.sparsity import OneShot
+from laconic.schedules.steps import Schedule
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.scores.magnitude import l1_groups, l2_groups
 from laconic.sparsify.scores.normalise import by_total, left_alone
-from laconic.sparsify.timetables import OneShot
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
-from laconic.methods.unit_masks import average_in
-from laconic.methods.unit_pruning import AveragedPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.timetables import Iterative
+from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
+from laconic.methods.common.unit_masks import average_in
+from laconic.methods.common.unit_pruning import AveragedPruning
+from laconic.schedules.sparsity import Iterative
+from laconic.schedules.steps import Schedule
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from torch import nn
 
 from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
+from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.masks import add_masks, masks_of, without_masks
+from laconic.methods.common.point import point_stats
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
-from laconic.methods.grid_choice import GridChoice, choose_grid
-from laconic.methods.masks import add_masks, masks_of, without_masks
-from laconic.methods.point import point_stats
-from laconic.methods.rest import nonzeros, rest_of
 from laconic.networks import duplicate
-from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
-from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.timetables import check_schedule, share_gone
+from laconic.schedules.sparsity import check_schedule, share_gone
+from laconic.schedules.steps import Schedule, cubic_sparsity
+from laconic.sparsify.selection.magnitude import keep_largest
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MagnitudePruning(Method):
     all. ``start``, ``end``: share of training between which the cubic schedule runs; ``epochs`` is what
     training is taken to last when the context does not know its total steps. ``every``: steps between
     two cuts. ``grid``: how the survivors are quantised. ``schedule``: another one in place of the cubic
-    (:mod:`laconic.sparsify.timetables`).
+    (:mod:`laconic.schedules.sparsity`).
     """
 
     sparsity: float = 0.95

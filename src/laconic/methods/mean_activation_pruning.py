@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
-from laconic.methods.activation_pruning import ActivationPruning
-from laconic.methods.unit_masks import averages_of, masks_of
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
+from laconic.methods.common.activation_pruning import ActivationPruning
+from laconic.methods.common.unit_masks import averages_of, masks_of
+from laconic.schedules.sparsity import Iterative
+from laconic.schedules.steps import Schedule
 from laconic.sparsify.scores.activation import InputStats, mean_activation_groups
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.scores.normalise import by_norm, left_alone
-from laconic.sparsify.timetables import Iterative
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)

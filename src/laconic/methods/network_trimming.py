@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from laconic.methods.activation_pruning import ActivationPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
+from laconic.methods.common.activation_pruning import ActivationPruning
+from laconic.schedules.sparsity import Iterative
+from laconic.schedules.steps import Schedule
 from laconic.sparsify.scores.activation import InputStats, apoz_groups
 from laconic.sparsify.scores.common import GroupScores
-from laconic.sparsify.timetables import Iterative
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)

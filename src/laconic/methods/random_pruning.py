@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from laconic.methods.common.unit_masks import add_averages, average_in, averages_of
+from laconic.methods.common.unit_pruning import UnitPruning
 from laconic.methods.contract import Context
-from laconic.methods.unit_masks import add_averages, average_in, averages_of
-from laconic.methods.unit_pruning import UnitPruning
-from laconic.sparsify import Coupling
 from laconic.sparsify.scores.common import GroupScores
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)

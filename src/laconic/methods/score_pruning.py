@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.methods.unit_pruning import UnitPruning
-from laconic.sparsify import Coupling
+from laconic.methods.common.unit_pruning import UnitPruning
 from laconic.sparsify.scores.common import GroupScores
+from laconic.structure import Coupling
 
 ScoreUnits = Callable[[nn.Module, Coupling], GroupScores]
 
@@ -30,7 +30,7 @@ class ScorePruning(UnitPruning):
     the same, or a run that was killed does not go on to the same file.
 
     >>> from laconic.sparsify.scores import gather_hessians, obs_groups
-    >>> from laconic.sparsify.timetables import Iterative
+    >>> from laconic.schedules.sparsity import Iterative
     >>> calibration = []  # batches of inputs
     >>> method = ScorePruning(0.3, Iterative(5), score=lambda net, groups: obs_groups(
     ...     net, groups, gather_hessians(net, calibration)))

@@ -24,11 +24,11 @@ from laconic.bayes.objective import WarmUp, check_kl_weight
 from laconic.bayes.prepare import deterministic_of, make_bayesian, mute, plain_copy, posteriors_of
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.masks import add_masks, masks_of
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
-from laconic.methods.grid_choice import GridChoice, choose_grid
-from laconic.methods.masks import add_masks, masks_of
-from laconic.methods.rest import nonzeros, rest_of
-from laconic.sparsify.threshold import check_threshold, keep_below
+from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
 
 @dataclass(frozen=True)

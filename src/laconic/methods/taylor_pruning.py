@@ -16,16 +16,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
+from laconic.methods.common.grid_choice import GridChoice
+from laconic.methods.common.unit_masks import add_averages, average_in, averages_of
+from laconic.methods.common.unit_pruning import UnitPruner, check_memory
 from laconic.methods.contract import Context
-from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
-from laconic.methods.grid_choice import GridChoice
-from laconic.methods.unit_masks import add_averages, average_in, averages_of
-from laconic.methods.unit_pruning import UnitPruner, check_memory
-from laconic.sparsify import Coupling
-from laconic.sparsify.magnitude import cubic_sparsity
-from laconic.sparsify.schedules import Schedule
+from laconic.schedules.sparsity import check_schedule, share_gone
+from laconic.schedules.steps import Schedule, cubic_sparsity
 from laconic.sparsify.scores.common import GroupScores
-from laconic.sparsify.timetables import check_schedule, share_gone
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class TaylorPruning(UnitPruner):
     between which the cubic schedule runs; ``epochs`` is what training is taken to last when the context does
     not know its total steps. ``every``: steps between two cuts. ``memory``: weight of the past in the running
     average of importance. ``grid``: how the survivors are quantised (None: they stay float32, to be trained
-    further). ``schedule``: another one in place of the cubic (:mod:`laconic.sparsify.timetables`).
+    further). ``schedule``: another one in place of the cubic (:mod:`laconic.schedules.sparsity`).
     """
 
     macs: float = 0.5

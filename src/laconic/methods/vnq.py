@@ -24,13 +24,13 @@ from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
-from laconic.methods.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
-from laconic.methods.rest import nonzeros, rest_of
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
-from laconic.sparsify.threshold import check_threshold, keep_below
+from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
 # The learned scales sit on the network itself: an nn.Sequential would try to run a child that held them.
 SCALES = "laconic_scale_"

@@ -17,7 +17,7 @@ MOST_SIDE = 11
 
 @dataclass(frozen=True)
 class Curve:
-    """One number an epoch; ``epochs`` count from 1."""
+    """One number an epoch; ``epochs`` count from 1, over all stages of the run."""
 
     epochs: tuple[int, ...]
     values: tuple[float, ...]
@@ -27,8 +27,9 @@ class Curve:
 class Report:
     """Everything that the picture of a run shows.
 
-    ``title``: the network, its data and the method. Errors are percent; the test's are None without a test
-    set. ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``: what the
+    ``title``: the network, its data and the method. ``metric`` and ``unit`` say what the numbers of the
+    validation split and the test set are, each before and after; the test's are None without a test set.
+    ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``: what the
     file holds beside tensors. ``left``: by tensor, the share of weights left after each epoch. ``snr``: a
     histogram of posterior signal-to-noise ratios for each epoch, its bins ``snr_bins`` = (first, last, width)
     in powers of ten, with the ``cut`` below which a weight goes. ``filters``: the first convolution's kernels
@@ -38,11 +39,13 @@ class Report:
     title: str
     bytes_before: int
     file_bytes: int
-    validation_error: tuple[float, float]
-    test_error: tuple[float, float] | None
+    metric: str
+    unit: str
+    validation: tuple[float, float]
+    test: tuple[float, float] | None
     rows: tuple[tuple[str, int, int, int, int], ...]
     other_bytes: int
-    error_curve: Curve
+    metric_curve: Curve
     left: Mapping[str, Curve]
     snr: tuple[tuple[int, ...], ...]
     snr_bins: tuple[float, float, float]
@@ -64,33 +67,41 @@ def gather(
     pixels are left out. ``cut``: the signal-to-noise ratio below which a weight goes.
     """
     epochs: Sequence[Mapping[str, Any]] = history.get("epochs", ())
-    number = tuple(int(row["epoch"]) for row in epochs)
+    number = tuple(range(1, len(epochs) + 1))  # each stage of a run counts its own from 1
     weights = {layer.name: layer.weights for layer in record.layers}
-    metrics = record.metrics
+    metrics, what = record.metrics, record.facts.get("metric", {})
     return Report(
         title=title,
         bytes_before=record.bytes_before,
         file_bytes=record.file_bytes,
-        validation_error=(
-            100 * metrics.get("original_validation_error", 0.0),
-            100 * metrics.get("validation_error", 0.0),
+        metric=what.get("name", "metric"),
+        unit=what.get("unit", ""),
+        validation=(
+            metrics.get("original_validation_metric", 0.0),
+            metrics.get("validation_metric", 0.0),
         ),
-        test_error=_test_error(metrics),
+        test=_test(metrics),
         rows=tuple(_row(layer) for layer in record.layers),
         other_bytes=record.file_bytes - sum(layer.bytes_after for layer in record.layers),
-        error_curve=Curve(number, tuple(100 * float(row["validation_error"]) for row in epochs)),
+        metric_curve=Curve(number, tuple(float(row["validation_metric"]) for row in epochs)),
         left=_left(epochs, number, weights),
-        snr=tuple(tuple(row["snr_counts"]) for row in epochs if row["snr_counts"]),
+        snr=_snr(epochs),
         snr_bins=tuple(history.get("snr_bins", (0.0, 0.0, 1.0))),
         cut=cut,
         filters=_filters(filters),
     )
 
 
-def _test_error(metrics: Mapping[str, float]) -> tuple[float, float] | None:
-    if "original_test_error" not in metrics or "test_error_percent" not in metrics:
+def _test(metrics: Mapping[str, float]) -> tuple[float, float] | None:
+    if "original_test_metric" not in metrics or "test_metric" not in metrics:
         return None
-    return 100 * metrics["original_test_error"], metrics["test_error_percent"]
+    return metrics["original_test_metric"], metrics["test_metric"]
+
+
+def _snr(epochs: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, ...], ...]:
+    """One histogram an epoch, empty ones for stages without posteriors; nothing where no stage has any."""
+    bins = max((len(row["snr_counts"]) for row in epochs), default=0)
+    return tuple(tuple(row["snr_counts"]) or (0,) * bins for row in epochs) if bins else ()
 
 
 def _row(layer: LayerRecord) -> tuple[str, int, int, int, int]:
@@ -129,7 +140,7 @@ def from_json(data: Mapping[str, Any]) -> Report:
     try:
         curves = {name: _curve(curve) for name, curve in data["left"].items()}
         tuples = {key: _tuples(value) for key, value in data.items() if isinstance(value, list)}
-        return Report(**{**data, **tuples, "left": curves, "error_curve": _curve(data["error_curve"])})
+        return Report(**{**data, **tuples, "left": curves, "metric_curve": _curve(data["metric_curve"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"not a report: {error}. Cure: use the report.json that a run wrote") from error
 

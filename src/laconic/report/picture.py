@@ -10,6 +10,7 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.files import write_bytes
 from laconic.report.data import Report
+from laconic.tasks.task import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,11 +80,9 @@ def _fill(figure: Figure, report: Report) -> None:
 
 
 def _errors(report: Report) -> str:
-    if report.test_error is None:
-        before, after = report.validation_error
-        return f"; validation error {before:.2f} % → {after:.2f} %"
-    before, after = report.test_error
-    return f"; test error {before:.2f} % → {after:.2f} %"
+    split, pair = ("validation", report.validation) if report.test is None else ("test", report.test)
+    before, after = map(Metric(report.metric, report.unit).show, pair)
+    return f"; {split} {report.metric} {before} → {after}"
 
 
 def _count(number: int) -> str:
@@ -134,16 +133,17 @@ def _left(ax: Axes, report: Report) -> None:
 
 
 def _error(ax: Axes, report: Report) -> None:
-    ax.set(title="Validation error, without noise", xlabel="epoch", ylabel="%")
-    if not report.error_curve.epochs:
+    ax.set(title=f"Validation {report.metric}, without noise", xlabel="epoch", ylabel=report.unit)
+    if not report.metric_curve.epochs:
         return _nothing(ax, "not recorded")
-    ax.plot(report.error_curve.epochs, report.error_curve.values, color=COLOURS[0], marker="o", ms=3)
-    before, after = report.validation_error
+    ax.plot(report.metric_curve.epochs, report.metric_curve.values, color=COLOURS[0], marker="o", ms=3)
+    before, after = report.validation
     ax.axhline(before, color=GREY, ls="--", lw=1)
-    last = report.error_curve.epochs[-1]
+    last = report.metric_curve.epochs[-1]
     ax.text(last, before, "before", ha="right", va="bottom", fontsize=7.5, color="#5F6368")
     ax.plot([last], [after], marker="D", color=COLOURS[1], ls="none", label="in the file")
-    ax.set_ylim(bottom=0)
+    if min(*report.validation, *report.metric_curve.values) >= 0:  # R2 may be below
+        ax.set_ylim(bottom=0)
     _whole_epochs(ax)
     ax.legend(fontsize=7.5, loc="lower left")
     return None
@@ -158,7 +158,7 @@ def _snr(ax: Axes, report: Report) -> None:
 
     low, high, width = report.snr_bins
     counts = np.asarray(report.snr, dtype=float).T
-    first = report.error_curve.epochs[0]
+    first = report.metric_curve.epochs[0]
     image = ax.imshow(
         np.where(counts > 0, counts, np.nan),
         origin="lower",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
-from laconic.pack.limits import DEFAULT, Limits
+from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
-from laconic.runtime.door import Door
+from laconic.runtime.calls.door import Door
+from laconic.runtime.calls.forks import never_clean_up, watch
+from laconic.runtime.calls.named import in_order, returned
 from laconic.runtime.engines import (
     Assembly,
     Engine,
@@ -22,15 +24,13 @@ from laconic.runtime.engines import (
     assemble,
     installed,
 )
-from laconic.runtime.forks import never_clean_up, watch
-from laconic.runtime.named import in_order, returned
+from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.runtime.loading.packages import runners_needed
+from laconic.runtime.loading.reading import read_model
 from laconic.runtime.origin import Origin
-from laconic.runtime.packages import runners_needed
-from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.reading import read_model
 
 if TYPE_CHECKING:
-    from laconic.runtime.isolated import IsolatedNetwork
+    from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 
 class Network:
@@ -128,7 +128,7 @@ class Network:
         return self._door.enter([a.shape for a in arrays])
 
     def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
-        """The inputs in the network's order (see :func:`laconic.runtime.named.in_order`)."""
+        """The inputs in the network's order (see :func:`laconic.runtime.calls.named.in_order`)."""
         return in_order([spec.name for spec in self.inputs], arrays, named)
 
     def returned(self, results: Sequence[AnyArray]) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
@@ -353,7 +353,7 @@ def load(
     """
     options = Options(engine, threads, batch, faster=precision == "auto")
     if isolated:
-        from laconic.runtime.isolated import IsolatedNetwork
+        from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
         data = _bytes_of(source)
         count = None if threads is None else int(threads)

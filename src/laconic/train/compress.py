@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from laconic import api
-from laconic.bayes.policy import Policy
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
-from laconic.modules import plain_network
+from laconic.networks.modules import plain_network
+from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, likelihood_start, prepared
 from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
@@ -130,14 +130,13 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
     show = progress or StepsProgress()
-    for batches in (train, validate):
-        reread(batches)
+    again, _ = reread(train), reread(validate)
     model, folded = plain_network(model, "compress")
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
     size = data_size if data_size is not None else count_terms(train, job.task)
     check_size(size, train, job.task)
-    learnt = likelihood_start(model, job.task, next(iter(train), None))
+    learnt = likelihood_start(model, job.task, again)
     original = score_original(model, validate, job.task, learnt)
     show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
     notes = (*folded, *frozen(model, job.keep))

@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_leaves
 
 from laconic import api
 from laconic.bayes.guard import check_loss
-from laconic.bayes.policy import NORMALISATIONS
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
+from laconic.networks.policy import NORMALISATIONS
 from laconic.prepared import counted, prepared
 from laconic.tasks import Batch, Classification, Task
 from laconic.train.checkpoint import save_checkpoint
@@ -149,8 +149,8 @@ def fit(
 ) -> None:
     """Train ``net`` in place; with ``checkpoint`` it continues from there and saves after every epoch.
 
-    Layers that are frozen, and normalisation layers that are in evaluation mode while the network around
-    them is not, stay in evaluation mode.
+    Normalisation layers whose parameters are frozen, or that are in evaluation mode while the network is not,
+    stay in evaluation mode: their running statistics do not move.
 
     Args:
         net: Any network, prepared or plain.
@@ -254,10 +254,11 @@ class _Epochs:
 
 
 def train_mode(net: nn.Module) -> None:
-    """Training mode, but for normalisation layers that are frozen: those with statistics and no trainable
-    parameter.
+    """Training mode, but for normalisation layers with running statistics that are frozen: those without a
+    trainable parameter, and those that are in evaluation mode while the network is not.
     """
-    frozen = [m for m in net.modules() if _is_frozen(m)]
+    apart = net.training
+    frozen = [m for m in net.modules() if _is_frozen(m) or (apart and not m.training and _has_statistics(m))]
     net.train()
     for module in frozen:
         module.eval()
@@ -265,8 +266,11 @@ def train_mode(net: nn.Module) -> None:
 
 def _is_frozen(module: nn.Module) -> bool:
     own = list(module.parameters(recurse=False))
-    running = isinstance(module, NORMALISATIONS) and getattr(module, "running_mean", None) is not None
-    return running and bool(own) and not any(p.requires_grad for p in own)
+    return _has_statistics(module) and bool(own) and not any(p.requires_grad for p in own)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, NORMALISATIONS) and getattr(module, "running_mean", None) is not None
 
 
 def _shapes(inputs: Any) -> list[torch.Size]:

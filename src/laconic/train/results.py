@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from laconic import api, pack
+from laconic import pack, saving
 from laconic.methods.contract import Compressed
 from laconic.records import RunRecord
 from laconic.train.job import Job, settings_of
@@ -27,7 +27,7 @@ def write_results(
     path = folder.path(MODEL_FILE)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        length = api.save(small, path)
+        length = saving.save(small, path)
     data = path.read_bytes()
     notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
     notes = (*small.facts.get("notes", ()), *notes, *missed(job, small, length))

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from laconic.bayes.layers import LOCAL, NoiseSource, Variational
-from laconic.bayes.policy import Policy
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, sampling
+from laconic.networks.policy import Policy
 
 
 class OwnParameter(nn.Module):

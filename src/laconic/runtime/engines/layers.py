@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from laconic.records import AnyArray, IntTensor, Tensor
+from laconic.runtime.building.model import tensor_name
 from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
-from laconic.runtime.onnx_build import tensor_name
-from laconic.runtime.onnx_bytes import OnnxGraph
+from laconic.runtime.onnx_model.protos import OnnxGraph
 
 
 class LinearLayer:

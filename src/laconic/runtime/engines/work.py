@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from laconic.errors import CorruptFileError
 from laconic.records import Graph, PackedModel
-from laconic.runtime.shapes import follow, input_shapes
-from laconic.runtime.sizes import form_of, numbers_of, products
+from laconic.runtime.graph.shapes import follow, input_shapes
+from laconic.runtime.graph.sizes import form_of, numbers_of, products
 
 
 class Work(NamedTuple):

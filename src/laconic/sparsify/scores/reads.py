@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from laconic.sparsify.coupling.trace import Call
 from laconic.sparsify.scores.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
+from laconic.structure.coupling.trace import Call
 
 Matrices = tuple[Tensor, ...]
 

@@ -1,0 +1,1 @@
+"""An ONNX model as plain records: its graph under construction, and its bytes."""
