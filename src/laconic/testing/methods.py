@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from laconic import api, pack
+from laconic import api, pack, saving
 from laconic.data import load, split
 from laconic.methods import Compressed, Method
 from laconic.runtime import load as load_runtime
@@ -69,7 +69,7 @@ def check_method(
     _check_plain(model, small, method)
     _check_file(small, Path(folder) / "first.lac")
     again = api.convert(train(build(), method))
-    api.save(again, Path(folder) / "second.lac")
+    saving.save(again, Path(folder) / "second.lac")
     first, second = ((Path(folder) / name).read_bytes() for name in ("first.lac", "second.lac"))
     promise(first == second, "the same seed gives the same file")
     return small
@@ -171,7 +171,7 @@ def _check_plain(model: nn.Module, small: Compressed, method: Method) -> None:
 
 def _check_file(small: Compressed, path: Path) -> None:
     """Decoded equals converted: weights bit for bit, outputs within 1e-5 of the largest."""
-    api.save(small, path)
+    saving.save(small, path)
     state = small.module.state_dict()
     decoded = {t.name: t.values() for t in pack.read(path).tensors if not t.name.startswith("@")}
     for name, values in decoded.items():
