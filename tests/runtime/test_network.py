@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from laconic import pack
-from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, WeightsOnlyError
+from laconic.errors import (
+    CorruptFileError,
+    FileFormatError,
+    InputError,
+    LimitError,
+    ReadError,
+    WeightsOnlyError,
+)
 from laconic.pack.graph.ops import OPS, make_node
 from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
@@ -53,7 +60,7 @@ def test_files_and_bytes_are_loaded(tmp_path: Path) -> None:
         np.testing.assert_allclose(load(source, threads=1)(x), wanted, rtol=1e-6)
     with pytest.raises(FileFormatError):
         load(b"not a file")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ReadError, match="cannot read .*: No such file or directory. Cure: check the path"):
         load(tmp_path / "none.lac")
 
 
@@ -173,3 +180,12 @@ def test_a_file_runs_where_there_is_no_torch(tmp_path: Path) -> None:
         f"print(load({str(tmp_path / 'm.lac')!r})(np.ones((2, 3), np.float32)).shape)"
     )
     assert run_fresh(code, without_torch=True) == "(2, 4)\n"
+
+
+def test_a_network_says_what_it_is() -> None:
+    graph = Graph((ValueSpec("float32", (None, 3)),), (make_node("linear", (0, -1)),), (1,))
+    tensor = IntTensor("fc", np.ones((2, 3), np.int32), UniformGrid(0.5))
+    network = load(pack.encode(PackedModel((tensor,), graph)))
+    assert repr(network) == (
+        "<Network (input: float32 (any, 3)) -> 1 output, fp32, engine auto, 24 bytes of weights>"
+    )

@@ -19,7 +19,8 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.methods.common.unit_masks import masks_of
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 from laconic.schedules.sparsity import OneShot
 from laconic.schedules.steps import Schedule
 from laconic.sparsify.scores.common import GroupScores
@@ -45,3 +46,11 @@ class FilterPruning(UnitPruning):
         norms = (l1_groups if self.norm == 1 else l2_groups)(module, coupling)
         alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
         return left_alone(norms, alive, by_total)
+
+
+METHOD = MethodEntry(
+    "filters",
+    FilterPruning,
+    presets=PRESETS,
+    paper="Li, Kadav, Durdanovic, Samet & Graf, Pruning Filters for Efficient ConvNets, ICLR 2017",
+)

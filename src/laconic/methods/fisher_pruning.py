@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.common.unit_masks import average_in
-from laconic.methods.common.unit_pruning import AveragedPruning
+from laconic.methods.common.unit_pruning import PRESETS, AveragedPruning
+from laconic.methods.registry import MethodEntry
 from laconic.schedules.sparsity import Iterative
 from laconic.schedules.steps import Schedule
 from laconic.structure import Coupling
@@ -41,3 +42,11 @@ class FisherPruning(AveragedPruning):
         """Average in the squared gradients of this batch, times the squared weights."""
         rises = {name: 0.5 * product.double().square() for name, product in products_of(module).items()}
         average_in(module, coupling, sums_by_unit(module, coupling, rises), self.memory)
+
+
+METHOD = MethodEntry(
+    "fisher",
+    FisherPruning,
+    presets=PRESETS,
+    paper="Theis, Korshunova, Tejani & Huszar, Faster Gaze Prediction with Dense Networks, 2018",
+)

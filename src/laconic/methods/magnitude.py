@@ -21,6 +21,7 @@ from laconic.methods.common.masks import add_masks, masks_of, without_masks
 from laconic.methods.common.point import point_stats
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
+from laconic.methods.registry import MethodEntry
 from laconic.networks import duplicate
 from laconic.schedules.sparsity import check_schedule, share_gone
 from laconic.schedules.steps import Schedule, cubic_sparsity
@@ -119,3 +120,16 @@ def _cut(module: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that have a mask, by name; a layer that was frozen since is left as it is."""
     parameters = dict(module.named_parameters())
     return {name: parameters[name] for name in masks_of(module) if parameters[name].requires_grad}
+
+
+_SHORT = {"fit.epochs": 8, "reference.epochs": 3}
+
+METHOD = MethodEntry(
+    "magnitude",
+    MagnitudePruning,
+    presets={
+        "full": {"": {"fit.epochs": 20}},
+        "demo": {"lenet5": _SHORT, "lenet300": _SHORT, "": {"fit.epochs": 8}},
+    },
+    paper="Han et al., Learning both Weights and Connections, NIPS 2015; Zhu & Gupta, To Prune or Not, 2017",
+)

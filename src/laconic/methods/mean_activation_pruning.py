@@ -19,6 +19,8 @@ from torch import nn
 
 from laconic.methods.common.activation_pruning import ActivationPruning
 from laconic.methods.common.unit_masks import averages_of, masks_of
+from laconic.methods.common.unit_pruning import PRESETS
+from laconic.methods.registry import MethodEntry
 from laconic.schedules.sparsity import Iterative
 from laconic.schedules.steps import Schedule
 from laconic.sparsify.scores.activation import InputStats, mean_activation_groups
@@ -41,3 +43,11 @@ class MeanActivationPruning(ActivationPruning):
         """Averaged activation, over the norm of the group's."""
         alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
         return left_alone(averages_of(module, coupling), alive, by_norm)
+
+
+METHOD = MethodEntry(
+    "mean-activation",
+    MeanActivationPruning,
+    presets=PRESETS,
+    paper="Molchanov, Tyree, Karras, Aila & Kautz, Pruning Convolutional Neural Networks, ICLR 2017",
+)

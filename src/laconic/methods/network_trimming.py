@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from laconic.methods.common.activation_pruning import ActivationPruning
+from laconic.methods.common.unit_pruning import PRESETS
+from laconic.methods.registry import MethodEntry
 from laconic.schedules.sparsity import Iterative
 from laconic.schedules.steps import Schedule
 from laconic.sparsify.scores.activation import InputStats, apoz_groups
@@ -29,3 +31,11 @@ class NetworkTrimming(ActivationPruning):
     def of_batch(self, coupling: Coupling, stats: Mapping[str, InputStats]) -> GroupScores:
         """1 - APoZ of one batch."""
         return apoz_groups(coupling, stats)
+
+
+METHOD = MethodEntry(
+    "apoz",
+    NetworkTrimming,
+    presets=PRESETS,
+    paper="Hu, Peng, Tai & Tang, Network Trimming, 2016",
+)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from laconic.methods.common.unit_masks import add_averages, average_in, averages_of
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
 from laconic.methods.contract import Context
+from laconic.methods.registry import MethodEntry
 from laconic.sparsify.scores.common import GroupScores
 from laconic.structure import Coupling
 
@@ -33,3 +34,11 @@ class RandomPruning(UnitPruning):
     def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         """What was drawn."""
         return averages_of(module, coupling)
+
+
+METHOD = MethodEntry(
+    "random",
+    RandomPruning,
+    presets=PRESETS,
+    paper="Mittal, Bhardwaj, Khapra & Ravindran, Recovering from Random Pruning, WACV 2018",
+)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 from laconic.sparsify.scores.common import GroupScores
 from laconic.structure import Coupling
 
@@ -49,3 +50,6 @@ class ScorePruning(UnitPruning):
     def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         """What the function says."""
         return self.score(module, coupling)
+
+
+METHOD = MethodEntry("score", ScorePruning, presets=PRESETS, paper="the score's own")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
 from laconic.methods.common.grid_choice import GridChoice
 from laconic.methods.common.unit_masks import add_averages, average_in, averages_of
-from laconic.methods.common.unit_pruning import UnitPruner, check_memory
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruner, check_memory
 from laconic.methods.contract import Context
+from laconic.methods.registry import MethodEntry
 from laconic.schedules.sparsity import check_schedule, share_gone
 from laconic.schedules.steps import Schedule, cubic_sparsity
 from laconic.sparsify.scores.common import GroupScores
@@ -83,3 +84,11 @@ class TaylorPruning(UnitPruner):
     def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         """Averaged importance."""
         return averages_of(module, coupling)
+
+
+METHOD = MethodEntry(
+    "taylor",
+    TaylorPruning,
+    presets=PRESETS,
+    paper="Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019",
+)

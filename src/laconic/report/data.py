@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from laconic.errors import RunFolderError
 from laconic.records import AnyArray, LayerRecord, RunRecord
+
+if TYPE_CHECKING:
+    from laconic.tasks import Metric
 
 MOST_FILTERS = 64
 MOST_SIDE = 11
@@ -27,13 +30,13 @@ class Curve:
 class Report:
     """Everything that the picture of a run shows.
 
-    ``title``: the network, its data and the method. ``metric`` and ``unit`` say what the numbers of the
-    validation split and the test set are, each before and after; the test's are None without a test set.
-    ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``: what the
-    file holds beside tensors. ``left``: by tensor, the share of weights left after each epoch. ``snr``: a
-    histogram of posterior signal-to-noise ratios for each epoch, its bins ``snr_bins`` = (first, last, width)
-    in powers of ten, with the ``cut`` below which a weight goes. ``filters``: the first convolution's kernels
-    before and after, or None.
+    ``title``: the network, its data and the method. ``metric``: the task's, by name; ``unit`` its unit,
+    ``higher_is_better`` its direction. Metrics are (before, after) in the unit; the test's are None without
+    a test set. ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``:
+    what the file holds beside tensors. ``metric_curve``: on the validation split. ``left``: by tensor, the
+    share of weights left after each epoch. ``snr``: a histogram of posterior signal-to-noise ratios for each
+    epoch, its bins ``snr_bins`` = (first, last, width) in powers of ten, with the ``cut`` below which a
+    weight is removed. ``filters``: the first convolution's kernels before and after, or None.
     """
 
     title: str
@@ -41,8 +44,9 @@ class Report:
     file_bytes: int
     metric: str
     unit: str
-    validation: tuple[float, float]
-    test: tuple[float, float] | None
+    higher_is_better: bool
+    validation_metric: tuple[float, float]
+    test_metric: tuple[float, float] | None
     rows: tuple[tuple[str, int, int, int, int], ...]
     other_bytes: int
     metric_curve: Curve
@@ -58,29 +62,31 @@ def gather(
     record: RunRecord,
     history: Mapping[str, Any],
     *,
+    metric: Metric,
     filters: tuple[AnyArray, AnyArray] | None = None,
     cut: float | None = None,
 ) -> Report:
     """The report of a run from its record, its ``history.json`` and the first layer's kernels.
 
-    ``filters``: (before, after), each (filters, channels, height, width); more than 64 or larger than 11
-    pixels are left out. ``cut``: the signal-to-noise ratio below which a weight goes.
+    Curves are those of the last stage.
+
+    ``metric``: the task's. ``filters``: (before, after), each (filters, channels, height, width); more than
+    64 or larger than 11 pixels are left out. ``cut``: the signal-to-noise ratio below which a weight is
+    removed.
     """
     epochs: Sequence[Mapping[str, Any]] = history.get("epochs", ())
     number = tuple(range(1, len(epochs) + 1))  # each stage of a run counts its own from 1
     weights = {layer.name: layer.weights for layer in record.layers}
-    metrics, what = record.metrics, record.facts.get("metric", {})
+    numbers = record.metrics
     return Report(
         title=title,
         bytes_before=record.bytes_before,
         file_bytes=record.file_bytes,
-        metric=what.get("name", "metric"),
-        unit=what.get("unit", ""),
-        validation=(
-            metrics.get("original_validation_metric", 0.0),
-            metrics.get("validation_metric", 0.0),
-        ),
-        test=_test(metrics),
+        metric=metric.name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        validation_metric=_before_and_after(numbers, "validation") or (0.0, 0.0),
+        test_metric=_before_and_after(numbers, "test"),
         rows=tuple(_row(layer) for layer in record.layers),
         other_bytes=record.file_bytes - sum(layer.bytes_after for layer in record.layers),
         metric_curve=Curve(number, tuple(float(row["validation_metric"]) for row in epochs)),
@@ -92,10 +98,9 @@ def gather(
     )
 
 
-def _test(metrics: Mapping[str, float]) -> tuple[float, float] | None:
-    if "original_test_metric" not in metrics or "test_metric" not in metrics:
-        return None
-    return metrics["original_test_metric"], metrics["test_metric"]
+def _before_and_after(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    before, after = metrics.get(f"original_{name}_metric"), metrics.get(f"{name}_metric")
+    return None if before is None or after is None else (before, after)
 
 
 def _snr(epochs: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, ...], ...]:

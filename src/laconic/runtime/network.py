@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
+from laconic.files import read_input
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
 from laconic.runtime.calls.door import Door
@@ -153,6 +154,14 @@ class Network:
         if len(arrays) != len(self.inputs):
             raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
         self._check(arrays)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{spec.name}: {spec.dtype} {_shape_text(spec)}" for spec in self.inputs)
+        arithmetic = self._assembly.precision if self._assembly else self._origin.precision
+        return (
+            f"<{type(self).__name__} ({inputs}) -> {self.outputs} output{'s' * (self.outputs != 1)}, "
+            f"{arithmetic}, engine {self.engine}, {self.nbytes} bytes of weights>"
+        )
 
     def describe(self) -> str:
         """How the network runs, in words: the engine, what a call may take, a line for each linear layer."""
@@ -349,13 +358,13 @@ def load(
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
-    runs here (ONNX Runtime is not installed, say), ``OSError`` when there is no file.
+    runs here (ONNX Runtime is not installed, say), ``ReadError`` when there is no file.
     """
     options = Options(engine, threads, batch, faster=precision == "auto")
     if isolated:
         from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
-        data = _bytes_of(source)
+        data = source if isinstance(source, bytes) else read_input(source)
         count = None if threads is None else int(threads)
         asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
@@ -363,6 +372,7 @@ def load(
     if isinstance(source, bytes):
         model = read_model(data, limits)
     else:
+        data = read_input(source)
         with at(f"reading {os.fspath(source)!r}"):
             model = read_model(data, limits)
     network = Network(with_precision(model, precision), options, limits)

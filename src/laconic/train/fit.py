@@ -144,7 +144,7 @@ def fit(
     task: Task = Classification(),  # noqa: B008 - frozen
     checkpoint: Path | None = None,
     progress: Progress | None = None,
-    on_epoch: Callable[[int, float], None] = lambda epoch, mean_loss: None,
+    on_epoch: Callable[[int, float], str] = lambda epoch, mean_loss: "",
     label: str = "training",
 ) -> None:
     """Train ``net`` in place; with ``checkpoint`` it continues from there and saves after every epoch.
@@ -160,7 +160,8 @@ def fit(
         task: How a batch is split.
         checkpoint: Where the state is kept.
         progress: Where it is shown how far training is.
-        on_epoch: Told of each finished epoch, from 0, and its mean objective in nats per term.
+        on_epoch: Told of each finished epoch, from 0, and its mean objective in nats per term; what it
+            returns is shown behind the loss.
         label: What the work is called on the way.
 
     Raises:
@@ -185,8 +186,7 @@ def fit(
             mean_loss = epochs.run(seeded(loader, config.seed, epoch), config.seed, epoch)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, state.state_dict(epoch))
-            on_epoch(epoch, mean_loss)
-            tick(f"loss {mean_loss:.4f}")
+            tick(f"loss {mean_loss:.4f}{on_epoch(epoch, mean_loss)}")
 
 
 def _fabric(config: FitConfig) -> Fabric:

@@ -287,3 +287,17 @@ def _weighed(worth: GroupScores, masks: Mapping[str, Tensor]) -> GroupScores:
             )
         scores[name] = np.where(alive, each + np.finfo(np.float64).tiny, 0.0)
     return scores
+
+
+# Methods that prune units differ in a unit's importance and in when it goes, not in how much is left.
+_FULL_LENET5 = {"macs": 0.12, "fit.epochs": 20}
+_FULL = {"macs": 0.3, "fit.epochs": 20}
+
+PRESETS = {
+    "full": {"lenet5": _FULL_LENET5, "": _FULL},
+    "demo": {
+        "lenet5": {**_FULL_LENET5, "fit.epochs": 8, "reference.epochs": 3},
+        "lenet300": {**_FULL, "fit.epochs": 8, "reference.epochs": 3},
+        "": {**_FULL, "fit.epochs": 8},
+    },
+}

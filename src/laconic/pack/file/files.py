@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from laconic.errors import at
-from laconic.files import write_bytes
+from laconic.files import read_input, write_bytes
 from laconic.pack.file.container import decode, encode
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import PackedModel
@@ -22,10 +22,9 @@ def write(path: str | os.PathLike[str], model: PackedModel) -> int:
 def read(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> PackedModel:
     """Read a .lac file; ``limits`` bounds what it may claim, and the memory and work of decoding it.
 
-    Raises ``OSError`` when it cannot be opened, ``FileFormatError`` when it is wrong, ``LimitError`` beyond
+    Raises ``ReadError`` when it cannot be opened, ``FileFormatError`` when it is wrong, ``LimitError`` beyond
     the limits.
     """
+    data = read_input(path)
     with at(f"reading {os.fspath(path)!r}"):
-        with open(path, "rb") as stream:
-            data = stream.read()
         return decode(data, limits=limits)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from laconic.errors import CorruptFileError, at
+from laconic.files import read_input
 from laconic.pack.graph.ops import SIZED, float_of, ints_of
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec
@@ -41,8 +41,9 @@ def emulate(
         return Emulator(source, arithmetic, limits)
     if isinstance(source, bytes):
         return Emulator(read_model(source, limits), arithmetic, limits)
+    data = read_input(source)
     with at(f"reading {os.fspath(source)!r}"):
-        model = read_model(Path(source).read_bytes(), limits)
+        model = read_model(data, limits)
     return Emulator(model, arithmetic, limits)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from laconic.errors import WeightsOnlyError
+from laconic.files import read_input
 from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.file.needs import Needs, file_memory
 from laconic.pack.wire.headers import Header
@@ -38,8 +39,7 @@ def needs(data: bytes) -> Needs:
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
     """How a file is loaded that needs more than the default limits allow; None for one that does not."""
-    with open(path, "rb") as stream:
-        data = stream.read()
+    data = read_input(path)
     memory, work = needs(data)
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:
