@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What a test run measures of this machine is not kept for others.
 os.environ.setdefault("LACONIC_CACHE", tempfile.mkdtemp(prefix="laconic-tests-"))
 
+collect_ignore = ["tests/user_package"]  # its modules are imported where it is installed
 OPTIONAL = {"network": "fetches from the network", "slow": "takes minutes"}
 
 

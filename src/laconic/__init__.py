@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         records,
         runtime,
         tasks,
+        testing,
         train,
         zoo,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "save",
     "step",
     "tasks",
+    "testing",
     "train",
     "zoo",
 ]

@@ -15,10 +15,11 @@ from laconic.methods.common.unit_masks import groups_of, plan_of
 from laconic.schedules import Cubic
 from laconic.structure import find_groups
 from laconic.structure.macs import weight_macs
+from laconic.testing import check_method
 from laconic.zoo import DigitsCNN, DigitsMLP, ResNet20
 from laconic.zoo.digits_lstm import DigitsLSTM
 from tests.helpers.coupled_networks import CASES
-from tests.helpers.method_suite import check_method, digits, train
+from tests.helpers.method_suite import digits, train
 
 NETWORKS = {"mlp": DigitsMLP, "cnn": DigitsCNN, "lstm": DigitsLSTM}
 

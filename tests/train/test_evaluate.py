@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from laconic.errors import DataError, InputError
-from laconic.tasks import Classification, Segmentation, as_task
+from laconic.tasks import Classification, Regression, Segmentation, as_task
 from laconic.train.evaluate import evaluate
 
 
@@ -85,3 +87,12 @@ def test_ignored_labels_are_no_terms() -> None:
     assert (score.metric, score.terms) == (50.0, 2)
     with pytest.raises(DataError, match=r"every label is ignored.*Cure"):
         evaluate(net, [(x, torch.full((3,), 7))], Classification(ignore=7))
+
+
+def test_a_likelihood_whose_parameters_are_not_known_is_nan_and_the_metric_stands():
+    net, batches = nn.Linear(2, 1), [(torch.ones(4, 2), torch.zeros(4, 1))]
+    score = evaluate(net, batches, Regression())
+    assert math.isnan(score.nll)
+    assert score.metric == pytest.approx(abs(float(net(torch.ones(1, 2)))))
+    known = evaluate(net, batches, Regression(), {"log_noise": torch.zeros(())})
+    assert known.nll == pytest.approx(0.5 * math.log(2 * math.pi) + score.metric**2 / 2, rel=1e-5)

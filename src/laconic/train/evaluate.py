@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,7 +33,8 @@ def evaluate(
         module: A network, plain or prepared.
         batches: Batches as the task splits them.
         task: What the network is for.
-        learnt: The likelihood's own parameters by name (see ``Task.learnt``).
+        learnt: The likelihood's own parameters by name (see ``Task.learnt``); where the task has some and
+            they are not given, the score's ``nll`` is NaN.
 
     Returns:
         The score.
@@ -42,13 +44,15 @@ def evaluate(
         InputError: Outputs or targets of a shape that the task does not take.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    own = learnt or {}
+    known = bool(own) or not task.learnt(None)
     sums: Any = None
     nats, terms = 0.0, 0
     with means_only(module), torch.inference_mode():
         for given in batches:
             batch = Batch(*to_device(task.split(given), device))
             outputs = _outputs(module, batch.inputs)
-            nats += float(task.nll(outputs, batch.target, **(learnt or {})))
+            nats += float(task.nll(outputs, batch.target, **own)) if known else math.nan
             terms += task.terms(batch.target)
             found = task.measure(*as_arrays((outputs, batch.target)))
             sums = found if sums is None else sums + found

@@ -27,10 +27,11 @@ from laconic.methods.common.masks import masks_of as weight_masks_of
 from laconic.methods.common.unit_masks import groups_of, plan_of
 from laconic.schedules import Cubic, Geometric, Iterative, OneShot, removed_share
 from laconic.sparsify.scores import gather_inputs, l2_groups, wanda_groups
+from laconic.testing import check_method
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.job import Job, Stage, settings_of
 from laconic.zoo import DigitsLSTM, DigitsMLP
-from tests.helpers.method_suite import check_method, digits, train
+from tests.helpers.method_suite import digits, train
 
 METHODS = {
     "taylor": TaylorPruning,

@@ -1,4 +1,4 @@
-"""Every task passes the public suite, and a wrong task does not."""
+"""The public suite of tasks: those of this library keep every promise, and each broken one is seen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from laconic.tasks import (
     Task,
 )
 from laconic.tasks.task import Metric, Sums
-from tests.helpers.task_suite import check_task
+from laconic.testing import check_task
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:

@@ -1,26 +1,29 @@
-"""The suite that every task must pass, a user's own among them.
-
-``check_task(task, outputs, target)`` tries the task's promises on one batch and raises AssertionError with
-the promise that was broken. It needs nothing but the library and torch, and draws no random numbers.
-"""
+"""What every task promises, a user's own among them, tried on one batch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from laconic.errors import InputError
 from laconic.tasks import Metric, Task
+from laconic.testing.promises import promise
 
-RELATIVE = 1e-5  # float32 against float64
+RELATIVE = 1e-5
+"""Relative difference that is taken for equal: float32 against float64."""
 
 
 def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
-    """All promises of a task.
+    """Try all promises of a task on a batch; nothing is drawn at random.
+
+    That is: the task is a frozen dataclass, equal to one made of the same settings. Terms, likelihood and
+    metric add up over parts of a batch, so that batches of any size give one number. The likelihood is one
+    finite number in nats, computed in 32 bits of 16-bit outputs, with the gradient that finite differences
+    give. The metric leaves its arrays as they are. Without torch the likelihood is the same number, or None.
 
     Args:
         task: The task.
@@ -30,19 +33,23 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
 
     Raises:
         AssertionError: A promise is broken; the message says which.
+        InputError: A batch of fewer than two examples.
+
+    >>> from laconic.tasks import Classification
+    >>> check_task(Classification(), torch.tensor([[2.0, 0.0], [0.5, 1.0]]), torch.tensor([0, 0]))
     """
     if len(outputs) < 2:
-        raise AssertionError("the suite needs a batch of at least two examples, to split it")
-    check_record(task)
-    check_terms_add_up(task, target)
-    check_nll(task, outputs, target)
-    check_metric(task, outputs, target)
-    check_nats(task, outputs, target)
-    check_gradient(task, outputs, target)
+        raise InputError("check_task splits the batch: it needs at least two examples")
+    _check_record(task)
+    _check_terms_add_up(task, target)
+    _check_nll(task, outputs, target)
+    _check_metric(task, outputs, target)
+    _check_nats(task, outputs, target)
+    _check_gradient(task, outputs, target)
     task.check(outputs, target)
 
 
-def check_record(task: Task) -> None:
+def _check_record(task: Task) -> None:
     """The task is a value: equal to its copy, with a hash, and its metric says what it is."""
     copy = type(task)(**{f.name: getattr(task, f.name) for f in fields(task)})
     promise(copy == task and hash(copy) == hash(task), "a task made of the same settings is equal")
@@ -52,33 +59,33 @@ def check_record(task: Task) -> None:
         task.target = None  # type: ignore[misc]
     except AttributeError:
         return
-    raise AssertionError("broken promise: a task is frozen")
+    promise(False, "a task is a frozen dataclass")
 
 
-def check_terms_add_up(task: Task, target: Tensor) -> None:
+def _check_terms_add_up(task: Task, target: Tensor) -> None:
     """Terms of a batch: a whole number, the sum of its parts', and the same of a NumPy array."""
     terms = task.terms(target)
     promise(type(terms) is int and terms > 0, f"terms are a positive int (got {terms!r})")
-    promise(terms == sum(task.terms(part) for part in halves(target)), "terms add up over batches")
+    promise(terms == sum(task.terms(part) for part in _halves(target)), "terms add up over batches")
     promise(terms == task.terms(target.numpy()), "terms of a tensor and of its NumPy array are equal")
 
 
-def check_nll(task: Task, outputs: Tensor, target: Tensor) -> None:
+def _check_nll(task: Task, outputs: Tensor, target: Tensor) -> None:
     """The likelihood is one finite number, and a sum over the terms, not a mean."""
     learnt = task.learnt(target)
     whole = task.nll(outputs, target, **learnt)
     promise(whole.numel() == 1, f"nll is one number (got shape {tuple(whole.shape)})")
     promise(math.isfinite(float(whole)), f"nll is finite (got {float(whole)})")
-    parts = zip(halves(outputs), halves(target), strict=True)
+    parts = zip(_halves(outputs), _halves(target), strict=True)
     total = sum(float(task.nll(o, t, **learnt)) for o, t in parts)
     promise(
-        close(float(whole), total), f"nll adds up over batches ({float(whole)} of both, {total} one by one)"
+        _close(float(whole), total), f"nll adds up over batches ({float(whole)} of both, {total} one by one)"
     )
     half = task.nll(outputs.bfloat16(), target, **learnt)
     promise(half.dtype in (torch.float32, torch.float64), "nll of 16-bit outputs is computed in 32 bits")
 
 
-def check_metric(task: Task, outputs: Tensor, target: Tensor) -> None:
+def _check_metric(task: Task, outputs: Tensor, target: Tensor) -> None:
     """The metric's statistics add up over batches; the arrays they are computed from stay as they are."""
     arrays = outputs.numpy(), target.numpy()
     before = [a.copy() for a in arrays]
@@ -92,25 +99,27 @@ def check_metric(task: Task, outputs: Tensor, target: Tensor) -> None:
     promise(same, "measure leaves its arguments as they are")
     value = task.value(sums)
     promise(type(value) is float and math.isfinite(value), f"the metric is a finite float (got {value!r})")
-    parts = [task.measure(o.numpy(), t.numpy()) for o, t in zip(halves(outputs), halves(target), strict=True)]
+    parts = [
+        task.measure(o.numpy(), t.numpy()) for o, t in zip(_halves(outputs), _halves(target), strict=True)
+    ]
     together = task.value(parts[0] + parts[1])
-    promise(close(value, together), f"statistics add up over batches ({value} of both, {together} summed)")
+    promise(_close(value, together), f"statistics add up over batches ({value} of both, {together} summed)")
 
 
-def check_nats(task: Task, outputs: Tensor, target: Tensor) -> None:
+def _check_nats(task: Task, outputs: Tensor, target: Tensor) -> None:
     """Without torch, the likelihood is the same number, or None."""
     nats = task.nats(outputs.numpy(), target.numpy())
     if nats is None:
         return
     promise(not task.learnt(target), "nats is None where the likelihood has parameters that are learnt")
     nll = float(task.nll(outputs, target))
-    promise(close(nll, nats), f"nats equals nll ({nats} and {nll})")
+    promise(_close(nll, nats), f"nats equals nll ({nats} and {nll})")
 
 
-def check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
+def _check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
     """The gradient of nll, by its outputs and what is learnt, is that of finite differences (float64)."""
     learnt = {name: value.double() for name, value in task.learnt(target).items()}
-    variables = [outputs.double(), *learnt.values()]
+    variables = [v.contiguous() for v in (outputs.double(), *learnt.values())]
     target = target.double() if target.is_floating_point() else target
 
     def nll(*values: Tensor) -> Tensor:
@@ -128,24 +137,17 @@ def check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
                 moved[which].view(-1)[place] += sign * step
                 sides.append(float(nll(*moved)))
             slope = (sides[0] - sides[1]) / (2 * step)
-            text = (
-                f"the gradient of nll is {float(gradient.view(-1)[place])}, finite differences give {slope}"
-            )
-            promise(abs(float(gradient.view(-1)[place]) - slope) <= 1e-4 * max(1.0, abs(slope)), text)
+            along = float(gradient.reshape(-1)[place])
+            text = f"the gradient of nll is {along}, finite differences give {slope}"
+            promise(abs(along - slope) <= 1e-4 * max(1.0, abs(slope)), text)
 
 
-def halves(values: Tensor) -> tuple[Tensor, Tensor]:
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
     """The first part of a batch and the rest, of different sizes where that is possible."""
     first = max(1, len(values) // 3)
     return values[:first], values[first:]
 
 
-def close(a: float, b: float) -> bool:
+def _close(a: float, b: float) -> bool:
     """Equal up to float32."""
     return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=1e-6)
-
-
-def promise(kept: Any, text: str) -> None:
-    """Raises AssertionError with the promise, unless it is kept."""
-    if not kept:
-        raise AssertionError(f"broken promise: {text}")

@@ -1,4 +1,4 @@
-"""Every method keeps every promise, on a residual and on a recurrent network; and the suite can fail."""
+"""The public suite of methods: those of this library keep every promise, and each broken one is seen."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import nn
 from laconic.methods import VNQ, Compressed, Context, MagnitudePruning, Method, SparseVD
 from laconic.methods.contract import Judge
 from laconic.schedules import WarmUp
+from laconic.testing import check_method
+from laconic.testing.methods import Build
 from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet
-from tests.helpers.method_suite import Build, check_method
 
 AT_ONCE = WarmUp(0.0, 0.5)
 METHODS: dict[str, Method] = {
@@ -122,11 +123,11 @@ class Unsummed(MagnitudePruning):
 @pytest.mark.parametrize(
     ("method", "complaint"),
     [
-        (Vandal(0.5), "the input model was changed"),
+        (Vandal(0.5), "the input model keeps its values"),
         (Wrapping(0.5), "forward signature"),
-        (Unseeded(0.5), "another file"),
-        (Forgetful(0.5), "the state dict does not carry the decision"),
-        (Inexact(0.5), "does not decode to the converted"),
+        (Unseeded(0.5), "the same seed gives the same file"),
+        (Forgetful(0.5), "the state dict carries the decision"),
+        (Inexact(0.5), "decodes to the converted"),
         (Unsummed(0.5), "scalar outputs"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, MagnitudePruning) else "",
