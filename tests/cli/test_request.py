@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from laconic.methods.grid_choice import GridChoice
+from laconic.methods.common.grid_choice import GridChoice
 
 from laconic.cli import main
 from laconic.cli.choices import make_job, make_reference
