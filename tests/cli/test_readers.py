@@ -121,6 +121,4 @@ def test_every_reader_says_the_same_of_a_file_it_cannot_read(
     monkeypatch.chdir(tmp_path)
     more = {"verify": ["--data", "digits"], "run": ["x.npy"], "export": ["m.onnx"]}
     assert main([command, name, *more.get(command, [])]) == 2
-    assert (
-        capsys.readouterr().err == f"laconic: InputError: cannot read {name}: {why}. Cure: check the path\n"
-    )
+    assert capsys.readouterr().err == f"laconic: ReadError: cannot read {name}: {why}. Cure: check the path\n"

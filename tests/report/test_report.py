@@ -64,11 +64,16 @@ def test_numbers_come_from_the_record_and_the_history() -> None:
 
 def test_epochs_are_counted_over_all_stages() -> None:
     rows = [{**EPOCHS[k % 2], "stage": 1 + k // 2} for k in range(4)]
-    report = gather("n", record(), {**HISTORY, "epochs": rows})
+    report = gather("n", record(), {**HISTORY, "epochs": rows}, metric=ERROR)
     assert report.metric_curve.epochs == (1, 2, 3, 4)
     assert report.metric_curve.values == (4.0, 3.0, 4.0, 3.0)
     rows[0] = {**rows[0], "snr_counts": []}  # a stage without posteriors
-    assert gather("n", record(), {**HISTORY, "epochs": rows}).snr == ((0, 0), (6, 4), (1, 9), (6, 4))
+    assert gather("n", record(), {**HISTORY, "epochs": rows}, metric=ERROR).snr == (
+        (0, 0),
+        (6, 4),
+        (1, 9),
+        (6, 4),
+    )
 
 
 def test_the_words_are_the_task_s() -> None:
@@ -123,12 +128,6 @@ def test_equal_reports_give_equal_pictures(tmp_path) -> None:
     draw(example(), tmp_path / "a.png")
     draw(example(), tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_curves_are_those_of_the_last_stage() -> None:
-    rows = [{**EPOCHS[0], "stage": 1}, {**EPOCHS[1], "stage": 2, "epoch": 1}]
-    report = gather("n", record(), {**HISTORY, "epochs": rows}, metric=ERROR)
-    assert (report.metric_curve.epochs, report.metric_curve.values) == ((1,), (3.0,))
 
 
 @pytest.mark.parametrize("values", [(4.0, 3.0), (3.1, 3.1), (2.5, 2.5), (0.0, 0.0), (-0.2, 0.9)])

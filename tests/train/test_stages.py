@@ -310,7 +310,9 @@ def test_a_process_killed_for_real_is_resumed(whole: Path, tmp_path: Path) -> No
 
 
 def test_other_stages_are_not_resumed(whole: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"holds a run with stages=.*Cure"):
+    with pytest.raises(
+        RunFolderError, match=r"holds a run with stages.3.method_settings.hold_from=1.0, not None.*Cure"
+    ):
         _compress([*three_stages()[:2], _vd()], out=whole, resume=True)
 
 

@@ -51,4 +51,5 @@ def test_a_pair_has_one_rule():
 
 
 def test_the_shipped_pairs():
-    assert set(TABLE.pairs()) == {(Gaussian, LogUniform), (Gaussian, Spikes), (Gaussian, Normal)}
+    own = {pair for pair in TABLE.pairs() if all(kind.__module__.startswith("laconic.") for kind in pair)}
+    assert own == {(Gaussian, LogUniform), (Gaussian, Spikes), (Gaussian, Normal)}
