@@ -100,7 +100,8 @@ def read_input(path: AnyPath) -> bytes:
     laconic.errors.ReadError: cannot read absent.lac: No such file or directory. Cure: check the path
     """
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            return stream.read()
     except OSError as error:
         raise ReadError(
             f"cannot read {os.fspath(path)}: {error.strerror or error}. Cure: check the path"
