@@ -26,7 +26,7 @@ FUZZ_CASES ?= 1000000
 # What is run on other processors: all that computes (kernels, coders, engines, int8), little of what only decides.
 FORMAT := tests/pack/codecs/test_ans.py tests/pack/codecs/test_symbols.py tests/pack/codecs/test_compiled.py tests/pack/test_golden.py
 KERNELS := tests/runtime/kernels tests/runtime/emulation
-ENGINES := tests/runtime/engines tests/runtime/int8 tests/runtime/building
+ENGINES := tests/runtime/engines tests/runtime/onnx_model/test_int8_plan.py tests/runtime/int8/test_int8_machines.py tests/runtime/int8/test_weights.py
 # PyTorch's own LSTM by oneDNN gives other numbers than its plain one there, so nothing can be captured from it.
 EMULATED := --deselect 'tests/runtime/engines/test_float_choice.py::test_recurrent_layers[LSTM-takes its ranges from each batch]'
 # On 64-bit ARM the emulator has no torch and crashes in ONNX Runtime.

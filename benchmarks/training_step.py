@@ -27,10 +27,11 @@ from torch import nn
 
 import laconic
 from laconic.bayes.kl import kl_total
-from laconic.bayes.layers import NoiseSource, Sampling
+from laconic.bayes.layers import Sampling
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
 from laconic.methods import SparseVD
+from laconic.networks.noise import NoiseSource
 from laconic.zoo.lenet5 import LeNet5
 from laconic.zoo.resnet import ResNet20
 

@@ -42,8 +42,9 @@ from laconic.methods import Distillation, TaylorPruning
 from laconic.methods.contract import Compressed
 from laconic.methods.distillation import NoCompression
 from laconic.runtime import Network, load
+from laconic.schedules import Cubic, LinearDecay
 from laconic.train.fit import FitConfig, Hooks, fit
-from laconic.train.optimizers import SGD, LinearDecay
+from laconic.train.optimizers import SGD
 from laconic.train.progress import for_stream
 from laconic.zoo import ResNet20
 
@@ -161,7 +162,8 @@ def shrunk(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Prune while training, shrink, fine-tune the smaller network; the original is the teacher."""
     show = for_stream(sys.stderr)
-    prune = TaylorPruning(options.macs, floor=0, multiple=LANES, start=0.05, end=0.9, every=10, grid=None)
+    cuts = Cubic(0.05, 0.9)
+    prune = TaylorPruning(options.macs, cuts, floor=0, multiple=LANES, every=10, grid=None)
     learn = {"optimizer": SGD(weight_decay=5e-4), "precision": "bfloat16"}
     constant, falling = LinearDecay(1.0), LinearDecay(0.0, warmup=0.02)
     first = FitConfig(options.prune_epochs, 0.01, schedule=constant, seed=options.seed, **learn)

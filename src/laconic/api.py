@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.prepare import check_model
 from laconic.errors import ModelError, at
 from laconic.methods.common.rest import left_raw
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.networks import call
 from laconic.networks.modules import plain_network
+from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy
+from laconic.networks.probe import check_model
 from laconic.networks.wrappers import unwrapped
 from laconic.prepared import (
     attach,

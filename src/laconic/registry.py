@@ -159,8 +159,8 @@ def room(name: str, variable: str) -> Callable[[], Mapping[str, str]]:
 def table(**places: str) -> Callable[[], Mapping[str, str]]:
     """A registry's ``known`` from a table; names are written with underscores for hyphens.
 
-    >>> table(one_shot="laconic.schedules.sparsity:OneShot")()
-    {'one-shot': 'laconic.schedules.sparsity:OneShot'}
+    >>> table(one_shot="laconic.schedules:OneShot")()
+    {'one-shot': 'laconic.schedules:OneShot'}
     """
     named = {name.replace("_", "-"): place for name, place in places.items()}
     return lambda: named
@@ -183,9 +183,11 @@ SCHEDULES = Registry(
     "schedule",
     "laconic.schedules",
     table(
-        one_shot="laconic.schedules.sparsity:OneShot",
-        iterative="laconic.schedules.sparsity:Iterative",
-        cubic="laconic.schedules.sparsity:Cubic",
+        one_shot="laconic.schedules:OneShot",
+        iterative="laconic.schedules:Iterative",
+        linear="laconic.schedules:Linear",
+        geometric="laconic.schedules:Geometric",
+        cubic="laconic.schedules:Cubic",
     ),
 )
 OPTIMIZERS = Registry(
@@ -197,6 +199,6 @@ OPTIMIZERS = Registry(
 RATE_SCHEDULES = Registry(
     "learning-rate schedule",
     "laconic.rate_schedules",
-    table(linear="laconic.train.optimizers:LinearDecay"),
+    table(linear="laconic.schedules:LinearDecay"),
     factory=True,
 )

@@ -15,9 +15,10 @@ from laconic.cli.settings import MAX_SEED, MAX_THREADS, check_seed, check_thread
 from laconic.errors import InputError
 from laconic.methods import VNQ, Distillation, MagnitudePruning, SparseVD, Target
 from laconic.methods.registry import method_names
+from laconic.schedules import LinearDecay
 from laconic.tasks import Classification, Regression
 from laconic.train.fit import FitConfig
-from laconic.train.optimizers import SGD, LinearDecay
+from laconic.train.optimizers import SGD
 
 
 @pytest.mark.parametrize(

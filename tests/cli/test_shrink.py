@@ -13,7 +13,7 @@ from laconic.cli import main
 from laconic.cli.choices import make_job
 from laconic.cli.request import Request, StageRequest
 from laconic.errors import InputError
-from laconic.schedules.sparsity import Cubic, Iterative, OneShot
+from laconic.schedules import Cubic, Iterative, OneShot
 from tests.helpers.commands import compress
 
 FEW = ["--set", "reference.epochs=2", "--set", "fit.epochs=3"]
@@ -81,7 +81,7 @@ def method_of(method: str, settings: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"schedule": "linear"}, "there is no schedule 'linear'. Cure: one of cubic, iterative, one-shot"),
+        ({"schedule": "line"}, "there is no schedule 'line'. Cure: did you mean linear"),
         ({"schedule": "one-shot", "schedule.rounds": 3}, "OneShot has no setting 'rounds'.*one of at"),
         ({"schedule": "one-shot", "schedule.at": 1.5}, "at is a share of training"),
         ({"schedule.rounds": "many"}, "schedule.rounds: expected int, got 'many'"),

@@ -21,7 +21,7 @@ import numpy as np
 
 from tests.fuzz.sanitized import SOURCE, Rng, again, array, build, options, size
 
-MODULES = tuple(SOURCE / "pack" / f"{name}.c" for name in ("coder", "adaptive"))
+MODULES = tuple(SOURCE / "pack" / "codecs" / f"{name}.c" for name in ("coder", "adaptive"))
 ONE = 1 << 15
 Case = tuple[str, list[Any]]
 

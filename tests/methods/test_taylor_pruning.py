@@ -12,6 +12,7 @@ import laconic
 from laconic.errors import InputError, ModelError
 from laconic.methods import TaylorPruning
 from laconic.methods.common.unit_masks import groups_of, plan_of
+from laconic.schedules import Cubic
 from laconic.structure import find_groups
 from laconic.structure.macs import weight_macs
 from laconic.testing import check_method
@@ -50,7 +51,11 @@ def test_inputs_may_go_too(tmp_path):
 def test_macs_follow_the_schedule_and_units_never_return():
     x, y = digits()
     net = laconic.prepare(
-        build("cnn"), TaylorPruning(0.3, every=2, end=0.5), x[:2], data_size=len(x), total_steps=12
+        build("cnn"),
+        TaylorPruning(0.3, every=2, schedule=Cubic(end=0.5)),
+        x[:2],
+        data_size=len(x),
+        total_steps=12,
     )
     optimizer = torch.optim.Adam(laconic.param_groups(net, 0.01))
     coupling, macs = groups_of(net)

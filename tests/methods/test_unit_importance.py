@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from laconic.methods import (
     RandomPruning,
     ScorePruning,
 )
+from laconic.methods.common.unit_importance import averaged
 from laconic.methods.common.unit_masks import groups_of, masks_of
-from laconic.schedules.sparsity import OneShot
+from laconic.methods.common.unit_pruning import UnitPruning
+from laconic.schedules import OneShot
 from laconic.sparsify.scores import l1_groups
 from laconic.structure import find_groups
 
@@ -80,10 +83,10 @@ def trained(method, count=3):
 def worth(method, net):
     coupling, _ = groups_of(net)
     with torch.no_grad():
-        return method.worth(net, coupling)
+        return method.importance().of(net, coupling)
 
 
-def averaged(each, memory):
+def running_average(each, memory):
     found = 0.0
     for value in each:
         found = memory * found + (1 - memory) * value
@@ -113,7 +116,7 @@ def test_zeros_of_what_is_read_averaged_over_batches():
     got = worth(method, net)
     for k, name in enumerate(GROUPS):
         shares = [(activations(plain, x)[k] != 0).mean(0) for plain, _, x in seen]
-        assert got[name] == pytest.approx(averaged(shares, 0.6), rel=1e-5)
+        assert got[name] == pytest.approx(running_average(shares, 0.6), rel=1e-5)
         assert len(set(got[name].tolist())) > 1
 
 
@@ -122,7 +125,7 @@ def test_mean_activations_averaged_over_batches_over_the_norm_of_their_group():
     net, seen = trained(method)
     got = worth(method, net)
     for k, name in enumerate(GROUPS):
-        means = averaged([np.abs(activations(plain, x)[k]).mean(0) for plain, _, x in seen], 0.6)
+        means = running_average([np.abs(activations(plain, x)[k]).mean(0) for plain, _, x in seen], 0.6)
         assert got[name] == pytest.approx(means / np.sqrt((means**2).sum()), rel=1e-5)
 
 
@@ -137,7 +140,7 @@ def test_squared_gradients_times_squared_weights_that_read_the_unit():
         by_hand[GROUPS[0]].append(fc.reshape(5, 6, 4).sum((0, 2)))  # four pixels a channel
         by_hand[GROUPS[1]].append(head.sum(0))
     for name in GROUPS:
-        assert got[name] == pytest.approx(averaged(by_hand[name], 0.6), rel=1e-5)
+        assert got[name] == pytest.approx(running_average(by_hand[name], 0.6), rel=1e-5)
 
 
 def test_chance_is_drawn_once_from_the_seed():
@@ -155,7 +158,21 @@ def by_position(module, coupling):
     return {g.name: np.arange(g.size, 0.0, -1.0) for g in coupling.groups}
 
 
+@dataclass(frozen=True)
+class ByGradient(UnitPruning):
+    """A method of one's own: the mean absolute gradient of the weights that make a unit."""
+
+    def importance(self):
+        return averaged(_mean_gradients, 0.5)
+
+
+def _mean_gradients(module, coupling):
+    weights = {"conv.weight:0": module.conv.weight, "fc.weight:0": module.fc.weight}
+    return {n: w.grad.abs().flatten(1).mean(1).double().numpy() for n, w in weights.items()}
+
+
 METHODS = {
+    "own method": ByGradient(0.5, OneShot(0.5), every=1, grid=None),
     "filters": FilterPruning(0.5, OneShot(0.5), every=1, grid=None),
     "apoz": NetworkTrimming(0.5, OneShot(0.5), every=1, grid=None, memory=0.5),
     "mean activation": MeanActivationPruning(0.5, OneShot(0.5), every=1, grid=None, memory=0.5),

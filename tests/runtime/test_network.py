@@ -16,10 +16,9 @@ from laconic.errors import (
     ReadError,
     WeightsOnlyError,
 )
-from laconic.pack.graph.ops import OPS, make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
-from laconic.runtime.building.plan import EMITTERS
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.protos import BESIDE_BYTES
 from tests.helpers.fresh import run_fresh
@@ -161,10 +160,6 @@ def test_graphs_that_contradict_their_tensors(nodes: tuple[object, ...]) -> None
     model = PackedModel(mlp().tensors, Graph(mlp().graph.inputs, nodes, (1,)))  # type: ignore[arg-type,union-attr]
     with pytest.raises(CorruptFileError):
         Network.from_packed(model)
-
-
-def test_every_operation_of_the_table_has_an_emitter() -> None:
-    assert {op.name for op in OPS} == set(EMITTERS)
 
 
 def test_equal_constants_are_stored_once() -> None:

@@ -19,7 +19,7 @@ LATER = [
     "laconic.pack.file.inspection",
     "laconic.records_more",
     "laconic.runtime.calibration.from_batches",
-    "laconic.runtime.building.int8_layers",
+    "laconic.runtime.onnx_model.int8_layers",
     "laconic.runtime.facts.float32_facts",
     "laconic.runtime.emulation",
     "laconic.runtime.kernels",

@@ -7,7 +7,7 @@ import torch
 from laconic.errors import InputError, NonFiniteError
 from laconic.sparsify.scores import l2_groups
 from laconic.sparsify.selection.budget import weights_saved
-from laconic.sparsify.selection.ranking import plan_by_ratio
+from laconic.sparsify.selection.share import plan_by_ratio
 from laconic.sparsify.sensitivity_analysis import Sensitivity, sensitivity
 from laconic.structure import find_groups
 from laconic.structure.coupling.groups import tied_sets

@@ -14,6 +14,7 @@ import laconic
 from laconic.errors import InputError
 from laconic.export.graph_capture import capture
 from laconic.records import KeepPlan
+from laconic.schedules import Cubic
 from laconic.sparsify.selection.budget import weights_saved
 from laconic.structure import find_groups, mask, shrink
 from laconic.structure.branches import Branches, Constant
@@ -279,7 +280,9 @@ def test_first_order_pruning_takes_whole_branches(multiple):
     net = seeded(Bottleneck)
     x = torch.randn(64, 4, 5, 5, generator=torch.Generator().manual_seed(1))
     y = (x.mean((1, 2, 3)) > 0).long()
-    method = laconic.methods.TaylorPruning(0.05, floor=0, multiple=multiple, every=1, grid=None, end=0.5)
+    method = laconic.methods.TaylorPruning(
+        0.05, floor=0, multiple=multiple, every=1, grid=None, schedule=Cubic(end=0.5)
+    )
     net = laconic.prepare(net, method, x[:2], data_size=64, total_steps=6)
     optimizer = torch.optim.SGD(laconic.param_groups(net, 0.05))
     for _ in range(6):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.objective import WarmUp
 from laconic.methods import VNQ, Compressed, Context, MagnitudePruning, Method, SparseVD
 from laconic.methods.contract import Judge
+from laconic.schedules import WarmUp
 from laconic.testing import check_method
 from laconic.testing.methods import Build
 from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet

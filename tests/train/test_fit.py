@@ -23,14 +23,14 @@ from torch.utils.data import (
 )
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError, NonFiniteError, RunFolderError
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
+from laconic.schedules import LinearDecay, WarmUp
 from laconic.tasks import Batch, Classification
 from laconic.train.checkpoint import load_checkpoint
 from laconic.train.fit import FitConfig, Hooks, fit
-from laconic.train.optimizers import SGD, Adam, LinearDecay, OptimizerFactory, ScheduleFactory
+from laconic.train.optimizers import SGD, Adam, OptimizerFactory, ScheduleFactory
 from laconic.zoo import DigitsCNN
 from tests.helpers.method_suite import assert_same_state, digits
 

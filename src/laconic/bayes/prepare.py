@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from laconic.bayes.layers import (
     Draws,
-    NoiseSource,
     Sampling,
     Variational,
     become,
@@ -25,11 +24,11 @@ from laconic.bayes.layers import (
 from laconic.bayes.posteriors import Gaussian
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
-from laconic.networks.policy import Policy, Select, weights_by_module, weights_of
+from laconic.networks.noise import NoiseSource
+from laconic.networks.policy import Policy, Select, weights_by_module
 from laconic.networks.probe import Uses, check_model, observe
 
 __all__ = [
-    "check_model",
     "deterministic_of",
     "make_bayesian",
     "means_only",
@@ -37,7 +36,6 @@ __all__ = [
     "plain_copy",
     "posteriors_of",
     "sampling",
-    "weights_of",
 ]
 
 _PREPARED = "_laconic_bayes"

@@ -13,10 +13,10 @@ from laconic.errors import InputError
 from laconic.methods.contract import Method, Target
 from laconic.methods.registry import find_method
 from laconic.registry import METHODS, OPTIMIZERS, PRIORS, RATE_SCHEDULES, SCHEDULES
+from laconic.schedules import LinearDecay
 from laconic.tasks import Task, find_task
 from laconic.train.fit import FitConfig
 from laconic.train.job import Job, Stage
-from laconic.train.optimizers import LinearDecay
 from laconic.zoo.registry import find_network
 
 if TYPE_CHECKING:

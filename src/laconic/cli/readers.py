@@ -85,8 +85,8 @@ def format_doors(graph: Graph) -> str:
 def format_int8(data: bytes) -> str:
     """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
     from laconic.pack import decode
-    from laconic.runtime.building.plan import fitting
     from laconic.runtime.engines.float_choice import float_layers
+    from laconic.runtime.onnx_model.plan import fitting
 
     with fitting("int8"):
         left = float_layers(decode(data), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from laconic.cost.counts import count_macs, count_other, op_bits
-from laconic.cost.kinds import VIEWS
 from laconic.cost.memory import live_bytes
 from laconic.cost.tables import Cost, LayerCost
 from laconic.cost.traffic import count_traffic
@@ -25,7 +24,7 @@ def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
 
     >>> from laconic.records import TensorFacts, ValueFacts
     >>> values = (ValueFacts((1, 4), "float32"), ValueFacts((1, 2), "float32"))
-    >>> ops = (OpFacts("linear", (0, -1), (1,)),)
+    >>> ops = (OpFacts("linear", (0, -1), (1,), kind="weighted"),)
     >>> cost = count(NetworkFacts(1, values, ops, (1,), (TensorFacts("fc.weight", (2, 4), 6, 32, 32),), 0))
     >>> cost.macs, cost.macs_nonzero, cost.weights_dense_bytes, cost.peak_activation_bytes
     (8, 6, 32, 24)
@@ -36,7 +35,7 @@ def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
     traffic = count_traffic(facts, activation_bits)
     layers = []
     for op, alive, moved in zip(facts.ops, live, traffic, strict=True):
-        free = op.folded or op.op in VIEWS
+        free = op.folded or op.kind == "view"
         macs = count_macs(facts, op, activation_bits)
         layers.append(
             LayerCost(

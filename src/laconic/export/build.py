@@ -40,7 +40,8 @@ def build_packed(
     file computes what was measured. Without ``example``, or when the graph cannot be captured or does
     not compute what the module computes, the result holds weights only and a note says so. Integer
     buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph, and
-    so does extra state that is no tensor. ``dynamic`` are the free axes (see :func:`laconic.export.capture`).
+    so does extra state that is no tensor. ``dynamic`` are the free axes (see
+    :func:`laconic.export.graph_capture`).
 
     Wrappers come off and computed weights are folded first (see ``laconic.networks.modules.plain_network``).
 

@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import check_model
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice, finish
 from laconic.methods.common.point import on_a_grid
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.methods.registry import MethodEntry
 from laconic.networks import arguments, duplicate, with_tensors
+from laconic.networks.probe import check_model
 from laconic.tasks import Batch
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from laconic.bayes.kl import kl_divergence, kl_total
 from laconic.bayes.layers import Sampling, local_layers
-from laconic.bayes.objective import WarmUp, check_kl_weight
+from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.prepare import deterministic_of, make_bayesian, mute, plain_copy, posteriors_of
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
@@ -29,6 +29,7 @@ from laconic.methods.common.masks import add_masks, masks_of
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.registry import MethodEntry
+from laconic.schedules import WarmUp
 from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
 

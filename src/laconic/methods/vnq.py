@@ -19,7 +19,7 @@ from torch import nn
 
 from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling, local_layers
-from laconic.bayes.objective import WarmUp, check_kl_weight
+from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import Spikes
@@ -31,6 +31,7 @@ from laconic.methods.registry import MethodEntry
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
+from laconic.schedules import WarmUp
 from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
 # The learned scales sit on the network itself: an nn.Sequential would try to run a child that held them.

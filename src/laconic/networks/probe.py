@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.overrides import TorchFunctionMode
 
 from laconic.errors import InputError, ModelError
 from laconic.networks.copies import duplicate
 from laconic.networks.inputs import arguments
+from laconic.networks.watching import Call, Watching
 
 # Asking a weight for one of these says nothing about its value.
 _METADATA = frozenset(
@@ -77,21 +77,20 @@ def observe(model: nn.Module, example: Any) -> Uses:
     Raises InputError naming the layer, its weights' shapes and the input's if the example does not fit.
     """
     trial = duplicate(model).eval()
-    watcher = _Watcher(trial)
+    layers = _Layers(trial)
     args, kwargs = arguments(example, next(trial.parameters()).device)
     try:
-        with torch.enable_grad(), watcher:
+        with torch.enable_grad(), Watching(before=layers.read):
             trial(*args, **kwargs)
     except _FAILURES as error:
-        raise InputError(_misfit(watcher, args, kwargs, error)) from error
-    return Uses(dict(watcher.calls), frozenset(watcher.outside))
+        raise InputError(_misfit(layers, args, kwargs, error)) from error
+    return Uses(dict(layers.calls), frozenset(layers.outside))
 
 
-class _Watcher(TorchFunctionMode):
-    """Counts calls by hooks, and catches torch functions that are handed a weight of a layer not running."""
+class _Layers:
+    """Counts calls by hooks, and notes torch functions that are handed a weight of a layer not running."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
         self.calls: Counter[str] = Counter()
         self.outside: set[str] = set()
         self.running: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
@@ -112,21 +111,12 @@ class _Watcher(TorchFunctionMode):
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self.running.pop()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Note whose weights ``func`` reads, then call it."""
-        if _name(func) not in _METADATA:
+    def read(self, call: Call) -> None:
+        """Note whose weights a call reads."""
+        if call.name not in _METADATA:
             running = {name for name, _, _ in self.running}
-            for value in _tensors((*args, *(kwargs or {}).values())):
+            for value in call.tensors():
                 self.outside |= self.owners.get(id(value), set()) - running
-        return func(*args, **(kwargs or {}))
-
-
-def _name(func: Any) -> str:
-    """The plain name of a torch function; for a property's getter, the property's."""
-    name = str(getattr(func, "__name__", ""))
-    return str(getattr(getattr(func, "__self__", None), "__name__", name)) if name == "__get__" else name
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -139,7 +129,7 @@ def _tensors(values: Any) -> list[Tensor]:
     return found
 
 
-def _misfit(watcher: _Watcher, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> str:
+def _misfit(layers: _Layers, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> str:
     given = _shapes(_tensors((*args, *kwargs.values())))
     if not given:
         kinds = ", ".join(type(value).__name__ for value in (*args, *kwargs.values()))
@@ -147,8 +137,8 @@ def _misfit(watcher: _Watcher, args: tuple[Any, ...], kwargs: dict[str, Any], er
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
     where = "the network"
-    if watcher.running:
-        name, module, inputs = watcher.running[-1]
+    if layers.running:
+        name, module, inputs = layers.running[-1]
         owned = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
         where = f"layer {name!r} ({type(module).__name__}; {owned or 'no parameters'})" if name else where
         where += f" met an input of shape {_shapes(_tensors(inputs)) or given}"

@@ -12,8 +12,6 @@ from laconic.runtime.engines import Engine, LayerChoice
 from laconic.runtime.network import Network, load
 
 if TYPE_CHECKING:
-    from laconic.runtime.building.model import to_onnx
-    from laconic.runtime.building.onnx_file import export_onnx
     from laconic.runtime.calibration.from_batches import calibrate
     from laconic.runtime.calibration.range_choice import (
         LeastError,
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     )
     from laconic.runtime.emulation import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
     from laconic.runtime.isolation.isolated_network import IsolatedNetwork
+    from laconic.runtime.onnx_model.model import to_onnx
+    from laconic.runtime.onnx_model.onnx_file import export_onnx
 
 __all__ = [
     "Arithmetic",
@@ -57,8 +57,8 @@ _LATER = {
         ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.emulation"
     ),
     "IsolatedNetwork": "laconic.runtime.isolation.isolated_network",
-    "export_onnx": "laconic.runtime.building.onnx_file",
-    "to_onnx": "laconic.runtime.building.model",
+    "export_onnx": "laconic.runtime.onnx_model.onnx_file",
+    "to_onnx": "laconic.runtime.onnx_model.model",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the names above and no others

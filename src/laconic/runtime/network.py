@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
-from laconic.files import read_input
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
 from laconic.runtime.calls.door import Door
@@ -27,7 +26,7 @@ from laconic.runtime.engines import (
 )
 from laconic.runtime.int8.precision import Precision, with_precision
 from laconic.runtime.loading.packages import runners_needed
-from laconic.runtime.loading.reading import read_model
+from laconic.runtime.loading.reading import bytes_of, read_model
 from laconic.runtime.origin import Origin
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ class Network:
             for spec in self.inputs
         )
         self._openvino, self._assembly, self.notes = _engine(model, options, limits)
-        self._door = Door(model, limits)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
@@ -74,6 +72,7 @@ class Network:
             if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
+        self._door = Door(model, limits)
         watch(self)
 
     @classmethod
@@ -280,13 +279,6 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.values().nbytes for tensor in model.tensors)
 
 
-def _bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    with open(source, "rb") as stream:
-        return stream.read()
-
-
 @overload
 def load(
     source: str | os.PathLike[str] | bytes,
@@ -364,15 +356,14 @@ def load(
     if isolated:
         from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
-        data = source if isinstance(source, bytes) else read_input(source)
+        data = bytes_of(source)
         count = None if threads is None else int(threads)
         asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
-    data = _bytes_of(source)
+    data = bytes_of(source)
     if isinstance(source, bytes):
         model = read_model(data, limits)
     else:
-        data = read_input(source)
         with at(f"reading {os.fspath(source)!r}"):
             model = read_model(data, limits)
     network = Network(with_precision(model, precision), options, limits)

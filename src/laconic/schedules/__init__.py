@@ -1,6 +1,34 @@
-"""Schedules: how a setting changes over training."""
+"""Schedules: how a share, a factor or a rate changes over training. Frozen settings, without torch.
 
-from laconic.schedules.sparsity import Cubic, Iterative, OneShot
-from laconic.schedules.steps import Schedule
+One vocabulary: ``progress`` is where training stands, a change runs from ``start`` to ``end``.
+"""
 
-__all__ = ["Cubic", "Iterative", "OneShot", "Schedule"]
+from laconic.schedules.learning_rate import LinearDecay
+from laconic.schedules.sparsity import (
+    Cubic,
+    Geometric,
+    Iterative,
+    Linear,
+    OneShot,
+    Schedule,
+    check_schedule,
+    of_what_is_left,
+    removed_share,
+    steps,
+)
+from laconic.schedules.warm_up import WarmUp
+
+__all__ = [
+    "Cubic",
+    "Geometric",
+    "Iterative",
+    "Linear",
+    "LinearDecay",
+    "OneShot",
+    "Schedule",
+    "WarmUp",
+    "check_schedule",
+    "of_what_is_left",
+    "removed_share",
+    "steps",
+]

@@ -9,7 +9,8 @@ from torch import nn
 
 from laconic.errors import InputError, NonFiniteError
 from laconic.sparsify.scores.common import UnitScores
-from laconic.sparsify.selection.ranking import plan_by_ratio, rankings
+from laconic.sparsify.selection.ranking import rankings
+from laconic.sparsify.selection.share import plan_by_ratio
 from laconic.structure.coupling.groups import Coupling
 from laconic.structure.shrinking import mask
 
@@ -51,7 +52,7 @@ class Sensitivity:
         """Shares by group that save ``target``: those of the smallest tolerance that does.
 
         ``saving(shares)`` says what they save, in any unit, with
-        :func:`laconic.sparsify.selection.ranking.plan_by_ratio` say. Every group is then equally close to
+        :func:`laconic.sparsify.selection.share.plan_by_ratio` say. Every group is then equally close to
         harm by itself. Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, section 3.2
         (layers there).
 

@@ -9,16 +9,16 @@ Products of two activations (attention scores) are not in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from laconic.networks import inference, positional
+from laconic.networks.watching import Call, Watching
 from laconic.structure.coupling.functions import called
 from laconic.structure.coupling.groups import Coupling
 
@@ -72,11 +72,19 @@ def weight_macs(module: nn.Module, coupling: Coupling, example: Any) -> WeightMa
     """
     view, inputs = positional(module, example)
     names = {id(t): n for n, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
-    watch = _Uses(names, max(1, inputs[0].shape[0] if inputs and inputs[0].ndim else 1))
+    batch = max(1, inputs[0].shape[0] if inputs and inputs[0].ndim else 1)
+    uses: dict[str, float] = {}
+
+    def counted(call: Call) -> None:
+        for weight, count in _uses_of(call):
+            if isinstance(weight, Tensor) and id(weight) in names:
+                name = names[id(weight)]
+                uses[name] = uses.get(name, 0.0) + count / batch
+
     mode = module.training
     module.eval()
     try:
-        with inference(), watch:
+        with inference(), Watching(after=counted):
             view(*(x.clone() for x in inputs))
     finally:
         module.train(mode)
@@ -87,37 +95,12 @@ def weight_macs(module: nn.Module, coupling: Coupling, example: Any) -> WeightMa
             each = int((member.units == 0).sum())
             axes.setdefault((member.tensor, member.axis), []).append((group.name, each))
     sizes = {g.name: g.size for g in coupling.groups}
-    return WeightMacs(watch.uses, shapes, {k: tuple(v) for k, v in axes.items()}, sizes)
+    return WeightMacs(uses, shapes, {k: tuple(v) for k, v in axes.items()}, sizes)
 
 
-class _Uses(TorchFunctionMode):
-    """Counts the uses of each named weight, by example."""
-
-    def __init__(self, names: Mapping[int, str], batch: int) -> None:
-        super().__init__()
-        self._names, self._batch = names, batch
-        self.uses: dict[str, float] = {}
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        for weight, count in _uses_of(func, args, kwargs, result):
-            if isinstance(weight, Tensor) and id(weight) in self._names:
-                name = self._names[id(weight)]
-                self.uses[name] = self.uses.get(name, 0.0) + count / self._batch
-        return result
-
-
-def _uses_of(func: Any, args: Any, kwargs: Any, result: Any) -> list[tuple[Any, float]]:
-    def given(k: int, name: str) -> Any:
-        return args[k] if k < len(args) else kwargs.get(name)
-
+def _uses_of(call: Call) -> list[tuple[Any, float]]:
+    """The weights that a call multiplies by, each with how often."""
+    func, args, result, given = call.function, call.args, call.result, call.argument
     if func in _LINEAR:
         return [(given(1, "weight"), result.numel() / result.shape[-1])]
     if func in _CONV or func in _TRANSPOSED:
@@ -137,6 +120,6 @@ def _uses_of(func: Any, args: Any, kwargs: Any, result: Any) -> list[tuple[Any, 
         query = args[0]
         names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
         count = query.numel() / query.shape[-1]
-        inside = [args[5] if len(args) > 5 else None, *(kwargs.get(n) for n in names)]
+        inside = [args[5] if len(args) > 5 else None, *(call.kwargs.get(n) for n in names)]
         return [(w, count) for w in (*inside, given(11, "out_proj_weight"))]
     return []

@@ -25,10 +25,11 @@ from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
 from laconic.networks.policy import NORMALISATIONS
 from laconic.prepared import counted, prepared
+from laconic.schedules import LinearDecay
 from laconic.tasks import Batch, Classification, Task
 from laconic.train.checkpoint import save_checkpoint
 from laconic.train.layout import laid_out
-from laconic.train.optimizers import Adam, LinearDecay, OptimizerFactory, ScheduleFactory
+from laconic.train.optimizers import Adam, OptimizerFactory, ScheduleFactory
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise, seeded
 from laconic.train.resume import Trained, resumed

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import check_model, means_only
+from laconic.bayes.prepare import means_only
 from laconic.errors import DataError, InputError, ModelError, ScaleError, at
 from laconic.export.graph_capture import shared_names
 from laconic.methods.contract import Score
 from laconic.networks import to_device, with_tensors
 from laconic.networks.policy import Policy
+from laconic.networks.probe import check_model
 from laconic.prepared import counted
 from laconic.tasks import Task
 from laconic.train.evaluate import as_arrays, evaluate

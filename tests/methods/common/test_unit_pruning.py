@@ -25,8 +25,7 @@ from laconic.methods import (
 )
 from laconic.methods.common.masks import masks_of as weight_masks_of
 from laconic.methods.common.unit_masks import groups_of, plan_of
-from laconic.schedules.sparsity import Cubic, Iterative, OneShot, share_gone
-from laconic.schedules.steps import geometric
+from laconic.schedules import Cubic, Geometric, Iterative, OneShot, removed_share
 from laconic.sparsify.scores import gather_inputs, l2_groups, wanda_groups
 from laconic.testing import check_method
 from laconic.train.fit import FitConfig, Hooks, fit
@@ -66,6 +65,10 @@ class Residual(nn.Module):
 
 def mlp(hidden=16):
     return DigitsMLP(hidden=hidden, generator=torch.Generator().manual_seed(2))
+
+
+def own_schedule(progress, final):
+    return final * progress
 
 
 def wanda(module, coupling):
@@ -117,13 +120,13 @@ def left_by_step(method, steps=20, build=mlp):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(
     "schedule",
-    [OneShot(0.25), Iterative(3, 0.1, 0.7), Cubic(0.0, 0.8), geometric],
-    ids=["1", "3", "cubic", "own"],
+    [OneShot(0.25), Iterative(3, 0.1, 0.7), Cubic(0.0, 0.8), Geometric(end=1.0), own_schedule],
+    ids=["1", "3", "cubic", "geometric", "own"],
 )
 def test_every_score_follows_every_schedule(name, schedule):
     """16 hidden units of equal cost: what is left is the least that the share allows, at every step."""
     left = left_by_step(METHODS[name](0.3, schedule=schedule, every=1))
-    wanted = [int(np.floor(16 * (1 - share_gone(schedule, k / 20, 0.7)) + 1e-9)) for k in range(1, 21)]
+    wanted = [int(np.floor(16 * (1 - removed_share(schedule, k / 20, 0.7)) + 1e-9)) for k in range(1, 21)]
     assert left == wanted
     assert left[-1] == 4 and (name != "random" or left[0] >= 4)
 
@@ -231,7 +234,7 @@ def test_evaluation_is_not_noted_and_dropout_does_not_count_as_zeros():
         (lambda: RandomPruning(floor=-1), "floor >= 0"),
         (lambda: RandomPruning(every=0), "every and epochs must be positive, got 0"),
         (lambda: RandomPruning(schedule=0.3), "a schedule is a function.*got 0.3. Cure: OneShot"),
-        (lambda: TaylorPruning(schedule=lambda p, f: f * p / 2), "ends with 0.25 gone, not 0.5"),
+        (lambda: TaylorPruning(schedule=lambda p, f: f * p / 2), "ends with 0.25 removed, not 0.5"),
         (lambda: MagnitudePruning(schedule=lambda p, f: 2 * f * p), "must lie between"),
         (lambda: FisherPruning(memory=1.0), r"memory, .* in \[0, 1\), got 1.0. Cure: 0.9"),
         (lambda: NetworkTrimming(memory=-0.1), "memory"),
@@ -308,8 +311,8 @@ def _recorded(method):
 
 
 def test_a_record_names_functions_and_tells_schedules_apart():
-    own = _recorded(ScorePruning(0.4, geometric, score=l2_groups))
+    own = _recorded(ScorePruning(0.4, own_schedule, score=l2_groups))
     assert own["score"] == "laconic.sparsify.scores.magnitude.l2_groups"
-    assert own["schedule"] == "laconic.schedules.steps.geometric"
+    assert own["schedule"] == f"{__name__}.own_schedule"
     records = [_recorded(RandomPruning(0.4, s)) for s in (OneShot(), Iterative(), Cubic())]
     assert len({str(r["schedule"]) for r in records}) == 3

@@ -10,7 +10,8 @@ from laconic.pack.graph.ops import make_node
 from laconic.records import Graph, Node, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import calibrate
 from laconic.runtime.calibration.range_choice import range_of
-from laconic.runtime.graph.steps import fuse, ranks, to_calibrate
+from laconic.runtime.graph.steps import fuse, ranks
+from laconic.runtime.int8.schedule import to_calibrate
 
 F32 = np.float32
 IMAGE = ValueSpec("float32", (None, 3, 8, 8))

@@ -8,8 +8,8 @@ import pytest
 from laconic.pack.graph.ops import make_node
 from laconic.records import AnyArray, Graph, IntTensor, Node, PackedModel, UniformGrid, ValueSpec
 from laconic.runtime import Network
-from laconic.runtime.building.model import build
 from laconic.runtime.engines.plan import SessionStep
+from laconic.runtime.onnx_model.model import build
 
 F32 = np.float32
 

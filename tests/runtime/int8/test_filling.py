@@ -18,9 +18,9 @@ from laconic.export import build_packed
 from laconic.pack.graph.ops import make_node
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate, to_onnx
-from laconic.runtime.building import int8_plan as int8_build
-from laconic.runtime.graph.steps import fuse, kind_of, spread_ranges
 from laconic.runtime.int8.filling import Channels, filled_channels
+from laconic.runtime.int8.schedule import schedule_of
+from laconic.runtime.onnx_model import int8_plan as int8_build
 from laconic.zoo.resnet import BasicBlock
 from tests.helpers.networks import seeded
 
@@ -81,11 +81,7 @@ def calibrated(module: nn.Module) -> tuple[PackedModel, AnyArray]:
 def fills(model: PackedModel) -> dict[int, Channels]:
     graph = model.graph
     assert graph is not None
-    steps = fuse(graph, [entry.value for entry in graph.ranges])
-    known = spread_ranges(graph, steps)
-    own = {entry.value for entry in graph.ranges}
-    kinds = [kind_of(step, known, own) for step in steps]
-    return dict(filled_channels(graph, steps, kinds, model.tensors, known))
+    return dict(filled_channels(graph, schedule_of(graph), model.tensors))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -132,7 +132,7 @@ def _shuffled(x: np.ndarray, weight: np.ndarray, pads: tuple[int, ...], stride: 
 
 def test_shared_weights_are_derived_once() -> None:
     """Layers of a recurrent network that read the same tensors, linear layers on one matrix."""
-    from laconic.runtime.building.model import emit_graph
+    from laconic.runtime.onnx_model.model import emit_graph
 
     tensors = [constant("w", 8, 2), constant("r", 8, 2), constant("b", 8), constant("c", 8)]
     layers = node("lstm", (0, None, None, *(-1, -2, -3, -4) * 3), layers=3)

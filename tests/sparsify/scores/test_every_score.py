@@ -29,7 +29,7 @@ from laconic.sparsify.scores import (
     wanda_groups,
     wanda_weights,
 )
-from laconic.sparsify.selection.ranking import plan_by_ratio
+from laconic.sparsify.selection.share import plan_by_ratio
 from laconic.structure import find_groups, mask
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded

@@ -8,7 +8,7 @@ from torch import nn
 from laconic.errors import InputError
 from laconic.records import WeightStats
 from laconic.sparsify.scores import everything, snr_groups, snr_weights
-from laconic.sparsify.selection.ranking import plan_above
+from laconic.sparsify.selection.limit import plan_above
 from laconic.sparsify.selection.threshold import log_alpha
 from laconic.structure import find_groups, shrink
 

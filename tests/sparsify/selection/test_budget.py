@@ -9,7 +9,8 @@ from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify.scores import random_groups
 from laconic.sparsify.selection.budget import plan_by_budget, unit_savings, weights_saved
-from laconic.sparsify.selection.ranking import plan_above, plan_by_ratio
+from laconic.sparsify.selection.limit import plan_above
+from laconic.sparsify.selection.share import plan_by_ratio
 from laconic.structure import Coupling, Group, find_groups, shrink
 from laconic.structure.branches import Branch, Branches
 from laconic.structure.trials import random_plan

@@ -31,7 +31,7 @@ def sums_by_unit(module: nn.Module, coupling: Coupling, values: Mapping[str, Ten
     return found
 
 
-def with_gradients(module: nn.Module, coupling: Coupling) -> Coupling:
+def with_gradients(module: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...]) -> Coupling:
     """The groups that gradients say something of, with a note on each other one."""
     trainable = {n: p for n, p in module.named_parameters() if p.requires_grad and p.ndim}
     frozen = [g.name for g in coupling.groups if _side(module, g, trainable) is None]

@@ -13,7 +13,7 @@ from laconic.records import AnyArray, Graph, PackedModel
 from laconic.runtime.graph.shapes import follow
 from laconic.runtime.graph.sizes import call_memory, form_of, numbers_of
 from laconic.runtime.graph.types import value_types
-from laconic.runtime.ops.shape_rules.common import Shape
+from laconic.runtime.ops.shape_rules import Shape
 
 if TYPE_CHECKING:
     from laconic.runtime.graph.sizes import Form

@@ -19,7 +19,7 @@ from laconic.runtime.emulation.arithmetic import Int8, Int16x8
 from laconic.runtime.emulation.fixed_point import Ints, quantize_multiplier
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.int8.transposed import margins
-from laconic.runtime.ops.onnx_forms.layers import both_ends, spread
+from laconic.runtime.ops.windows import both_ends, spread
 
 _PIECE = 2**22  # entries of unfolded windows at a time
 

@@ -17,11 +17,13 @@ from laconic.runtime.emulation import kernels
 from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Ternary
 from laconic.runtime.emulation.fixed_point import quantize_multiplier
 from laconic.runtime.emulation.values import Encoding, Quantised
-from laconic.runtime.graph.steps import Kind, Step, fuse, kind_of, ranks, spread_ranges
+from laconic.runtime.graph.steps import Step, ranks
 from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.weights import IntegerLayer, integer_layer
 from laconic.runtime.loading.reading import read_model
 from laconic.runtime.network import Network
+from laconic.runtime.ops.row import Int8 as Kind
 
 Value = Quantised | AnyArray
 
@@ -89,10 +91,10 @@ class Emulator:
             arithmetic.activations if isinstance(arithmetic, Ternary) else arithmetic
         )
         self._model, self._graph = model, graph
-        self._steps = fuse(graph, [entry.value for entry in graph.ranges])
-        ranges = spread_ranges(graph, self._steps)
+        schedule = schedule_of(graph)
+        self._steps, ranges, self._kinds = schedule.steps, schedule.ranges, schedule.kind_at
         self._encodings = {value: self._rules.encoding(entry) for value, entry in ranges.items()}
-        self._own = {entry.value for entry in graph.ranges}
+        self._own = schedule.own
         self._ranks = ranks(graph)
         self._entries = ranges
         self._small: dict[tuple[int, tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]], Network] = {}
@@ -150,12 +152,12 @@ class Emulator:
     # --- what a step is, and what it is called ---------------------------------------------------
 
     def _kind(self, step: Step) -> Kind:
-        return kind_of(step, self._encodings, self._own)
+        return self._kinds[step.outputs[0]]
 
     def _name(self, step: Step) -> str:
         """The operation and its weight, or the value it gives."""
         weights = [ref for ref in step.node.inputs[1:] if ref is not None and ref < 0]
-        tensor = f"{self._model.tensors[-1 - weights[0]].name!r}" if weights else f"(value {step.outputs[0]})"
+        tensor = f"{self._model.tensor(weights[0]).name!r}" if weights else f"(value {step.outputs[0]})"
         return f"{step.node.op} {tensor}"
 
     def _layer(self, step: Step) -> _Layer:

@@ -12,7 +12,6 @@ import numpy as np
 from laconic.errors import EngineError, InputError
 from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel, Tensor
-from laconic.runtime.building.model import Built, build
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way, replace_layers
@@ -21,6 +20,7 @@ from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
 from laconic.runtime.engines.workers import Workers
+from laconic.runtime.onnx_model.model import Built, build
 from laconic.runtime.onnx_model.protos import OnnxGraph
 
 if TYPE_CHECKING:

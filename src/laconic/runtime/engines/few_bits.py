@@ -6,8 +6,8 @@ the network's own function (relative error about 0.5 % on noise); with level 0 i
 ``MatMulInteger`` does the same for 8-bit integers, around nodes that round each row by itself. The weights
 are exact in all of them.
 
-A kernel of our own holds two bits a weight, without scales (``kernels/two_bits.py``); it rounds activations
-too.
+A kernel of our own holds two bits a weight, without scales (``kernels/two_bit_forms.py``); it rounds
+activations too.
 """
 
 from __future__ import annotations

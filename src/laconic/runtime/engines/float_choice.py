@@ -9,9 +9,11 @@ import numpy as np
 from laconic.records import PackedModel, Tensor
 from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.engines.layers import stored
-from laconic.runtime.graph.steps import LAYERS, Step, fuse, kind_of, spread_ranges
+from laconic.runtime.graph.steps import Step
+from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.transposed import runs_in_float32
 from laconic.runtime.int8.weights import integer_layer
+from laconic.runtime.ops.table import int8_of
 
 _NO_KERNEL = "float32: the runtime has no int8 kernel for it"
 _BY_BATCH = "float32: the runtime's int8 kernel takes its ranges from each batch, not from the file"
@@ -30,19 +32,17 @@ def float_layers(model: PackedModel, batch: int) -> list[LayerChoice]:
     graph = model.graph
     if graph is None or not graph.ranges:
         return []
-    steps = fuse(graph, [entry.value for entry in graph.ranges])
-    known = spread_ranges(graph, steps)
-    own = {entry.value for entry in graph.ranges}
+    schedule = schedule_of(graph)
     read = {ref for node in graph.nodes for ref in node.inputs} - set(graph.outputs)
     found: list[LayerChoice] = []
-    for step in steps:
+    for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
         reason = _RECURRENT.get(step.node.op)
         if reason is None and step.is_layer:
             source = step.node.inputs[0]
-            if kind_of(step, known, own) != "layer":
+            if kind != "layer":
                 reason = _NO_RANGE
             elif step.node.op == "conv_transpose" and source is not None:
-                layer = integer_layer(step, model.tensors, known[source].scale)
+                layer = integer_layer(step, model.tensors, schedule.ranges[source].scale)
                 inside = step.outputs[0] in read
                 reason = _NO_KERNEL if runs_in_float32(step.node, layer.weight, inside) else None
         if reason is not None:
@@ -61,9 +61,10 @@ def float_products(model: PackedModel) -> int:
 
 def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
     """The stored tensors that a layer multiplies by."""
-    refs = step.node.inputs[1:2] if step.node.op in LAYERS else step.node.inputs
-    tensors = [model.tensors[-1 - ref] for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
-    ranks = range(2, 6) if step.node.op in LAYERS else (2,)  # initial states have three
+    is_layer = int8_of(step.node) == "layer"
+    refs = step.node.inputs[1:2] if is_layer else step.node.inputs
+    tensors = [model.tensor(ref) for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
+    ranks = range(2, 6) if is_layer else (2,)  # initial states have three
     return [tensor for tensor in tensors if np.ndim(stored(tensor)) in ranks]
 
 

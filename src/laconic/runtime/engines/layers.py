@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from laconic.records import AnyArray, IntTensor, Tensor
-from laconic.runtime.building.model import tensor_name
 from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
+from laconic.runtime.onnx_model.model import tensor_name
 from laconic.runtime.onnx_model.protos import OnnxGraph
 
 

@@ -29,7 +29,7 @@ class OpenVinoNetwork:
             raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")
         import openvino
 
-        from laconic.runtime.building.model import to_onnx
+        from laconic.runtime.onnx_model.model import to_onnx
 
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:

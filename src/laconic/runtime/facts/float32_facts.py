@@ -26,6 +26,7 @@ from laconic.records import (
 from laconic.runtime.facts.int8_facts import integer_facts
 from laconic.runtime.graph.given_sizes import at_sizes
 from laconic.runtime.graph.sizes import claims, form_of
+from laconic.runtime.ops.table import row_of
 
 Shape = tuple[int, ...]
 
@@ -41,7 +42,7 @@ def network_facts(
     """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
 
     A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow
-    as they do when a file is loaded (``runtime.shapes``); nothing runs.
+    as they do when a file is loaded (``runtime/graph/shapes.py``); nothing runs.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 
@@ -157,16 +158,16 @@ def _values(model: PackedModel, limits: Limits) -> tuple[ValueFacts, ...]:
 def _operations(graph: Graph, n_tensors: int, original: Graph) -> tuple[OpFacts, ...]:
     """One fact for each node; what became a constant at this input shape keeps its name and reads nothing."""
     found = []
-    next_value = len(graph.inputs)
     folded: set[int] = set()
-    for node, before in zip(graph.nodes, original.nodes, strict=True):
-        outputs = tuple(range(next_value, next_value + node.n_outputs))
-        next_value += node.n_outputs
+    for (node, made), before in zip(graph.numbered(), original.nodes, strict=True):
+        outputs = tuple(made)
         constant = all(ref is None or ref < 0 or ref in folded for ref in node.inputs)
         folded.update(outputs if constant else ())
         if any(ref is not None and ref < -n_tensors for ref in node.inputs):
             node = replace(before, inputs=(None,))
-        found.append(OpFacts(node.op, node.inputs, outputs, _attributes(node), constant))
+        found.append(
+            OpFacts(node.op, node.inputs, outputs, _attributes(node), constant, kind=row_of(node.op).cost)
+        )
     return tuple(found)
 
 

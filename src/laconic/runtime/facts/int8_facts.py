@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,8 +17,10 @@ from laconic.records import (
     TensorFacts,
     ValueFacts,
 )
-from laconic.runtime.graph.steps import Kind, Step, fuse, kind_of, spread_ranges
+from laconic.runtime.graph.steps import Step
+from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.weights import IntegerLayer, integer_layer
+from laconic.runtime.ops.row import Int8
 
 
 def integer_facts(facts: NetworkFacts, model: PackedModel) -> NetworkFacts:
@@ -30,14 +32,12 @@ def integer_facts(facts: NetworkFacts, model: PackedModel) -> NetworkFacts:
     once for each value. All else stays float32.
     """
     graph = model.graph or Graph((), (), ())
-    steps = fuse(graph, [entry.value for entry in graph.ranges])
-    known = spread_ranges(graph, steps)
-    own = {entry.value for entry in graph.ranges}
-    plan = _Rewrite(facts, model.tensors, known)
+    schedule = schedule_of(graph)
+    plan = _Rewrite(facts, model.tensors, schedule.ranges)
     taken = 0
-    for step in steps:
+    for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
         size = 1 + (step.norm is not None) + (step.activation is not None)
-        plan.take(step, kind_of(step, known, own), facts.ops[taken : taken + size])
+        plan.take(step, kind, facts.ops[taken : taken + size])
         taken += size
     outputs = tuple(plan.real(value) for value in graph.outputs)
     return replace(
@@ -56,7 +56,7 @@ class _Rewrite:
 
     facts: NetworkFacts
     stored: Sequence[Tensor]
-    ranges: dict[int, ActivationRange]
+    ranges: Mapping[int, ActivationRange]
     values: list[ValueFacts] = field(init=False)
     ops: list[OpFacts] = field(default_factory=list)
     tensors: list[TensorFacts] = field(default_factory=list)
@@ -69,7 +69,7 @@ class _Rewrite:
         self.values = list(self.facts.values)
         self._reals = {k: k for k in range(self.facts.n_inputs)}
 
-    def take(self, step: Step, kind: Kind, ops: Sequence[OpFacts]) -> None:
+    def take(self, step: Step, kind: Int8, ops: Sequence[OpFacts]) -> None:
         """One step, and the operations that it stands for."""
         if kind == "float":
             for op in ops:
@@ -102,7 +102,9 @@ class _Rewrite:
         new = len(self.values) - 1
         folded = source in self._constant
         self._constant.update((new,) if folded else ())
-        self.ops.append(OpFacts(op, (source,), (new,), folded=folded, rescaled=made.entries))
+        self.ops.append(
+            OpFacts(op, (source,), (new,), folded=folded, rescaled=made.entries, kind="conversion")
+        )
         return new
 
     def _float(self, op: OpFacts) -> None:
@@ -139,7 +141,7 @@ class _Rewrite:
             self._added((name, bias.tobytes(), scales, input_scale), shift),
         )
 
-    def _rescaled(self, step: Step, kind: Kind) -> int:
+    def _rescaled(self, step: Step, kind: Int8) -> int:
         """Numbers that are multiplied: a layer's sums; operands and result of a sum; what is put together."""
         made = self.values[step.outputs[0]].entries
         if kind == "layer":

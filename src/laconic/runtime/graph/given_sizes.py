@@ -26,16 +26,16 @@ def at_sizes(model: PackedModel) -> PackedModel:
     forms = [form_of(tensor) for tensor in model.tensors]
     found = walk(graph, [form.shape for form in forms], input_shapes(graph, 1), numbers_of(forms))
     tensors: list[Tensor] = list(model.tensors)
-    nodes, count = [], len(graph.inputs)
-    for node in found.nodes:
-        constant = _constant(node, count, found.numbers, found.shapes[count])
+    nodes = []
+    for node, outputs in replace(graph, nodes=tuple(found.nodes)).numbered():
+        value = outputs[0]
+        constant = _constant(node, value, found.numbers, found.shapes[value])
         if constant is not None:
             tensors.append(RawTensor(f"size/{len(tensors)}", constant))
             node = Node("identity", (-len(tensors),))
         elif node.op in SIZED:
             node = replace(node, inputs=node.inputs[:1])
         nodes.append(node)
-        count += node.n_outputs
     return replace(model, tensors=tuple(tensors), graph=replace(graph, nodes=tuple(nodes)))
 
 

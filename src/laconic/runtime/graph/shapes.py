@@ -9,14 +9,9 @@ from typing import NamedTuple
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import ints_of
 from laconic.records import Graph, Node
-from laconic.runtime.ops.shape_rules.arithmetic import ARITHMETIC_RULES
-from laconic.runtime.ops.shape_rules.common import MISFITS, Rule, Shape, entries
-from laconic.runtime.ops.shape_rules.layers import LAYER_RULES
-from laconic.runtime.ops.shape_rules.moves import MOVE_RULES
-from laconic.runtime.ops.shape_rules.numbers import NO_NUMBERS, number_of, with_sizes
-from laconic.runtime.ops.shape_rules.searches import SEARCH_RULES
-
-RULES: dict[str, Rule] = {**ARITHMETIC_RULES, **LAYER_RULES, **MOVE_RULES, **SEARCH_RULES}
+from laconic.runtime.ops.numbers import NO_NUMBERS, number_of, with_sizes
+from laconic.runtime.ops.shape_rules import MISFITS, Shape, entries
+from laconic.runtime.ops.table import row_of
 
 MOST_DIMENSIONS = 32
 MOST_ENTRIES = 2**62
@@ -76,12 +71,8 @@ def walk(
     nodes = []
     free = _free_size(graph, inputs)
     for node in graph.nodes:
-        given = tuple(
-            None if ref is None else values[ref] if ref >= 0 else tensors[-1 - ref] for ref in node.inputs
-        )
-        rule = RULES.get(node.op)
-        if rule is None:
-            raise CorruptFileError(f"the graph uses {node.op!r}, which this runtime does not know")
+        given = node.read(values, tensors)
+        rule = row_of(node.op).shape
         try:
             at_sizes = with_sizes(_sized(graph, node, free), known)
             found = rule(at_sizes, given)

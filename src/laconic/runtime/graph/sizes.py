@@ -20,9 +20,9 @@ from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, Graph, IntTensor, Node, Tensor
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
-from laconic.runtime.ops.onnx_forms.layers import spread
-from laconic.runtime.ops.shape_rules.arithmetic import contraction
-from laconic.runtime.ops.shape_rules.common import Shape
+from laconic.runtime.ops.arithmetic import contraction
+from laconic.runtime.ops.shape_rules import Shape
+from laconic.runtime.ops.windows import spread
 
 FIXED_BYTES = 12 * 2**20
 """What the first session of a process takes besides: pools, pages of the libraries that are read first."""
@@ -133,14 +133,9 @@ class _Cost:
         if graph.ranges:
             self.memory += _INT8_SCRATCH_BYTES * max(sizes, default=0)
         fixed: set[int] = set()
-        count = len(graph.inputs)
-        for node in graph.nodes:
-            outputs = range(count, count + node.n_outputs)
-            count += node.n_outputs
-            given = [
-                None if ref is None else shapes[ref] if ref >= 0 else forms[-1 - ref].shape
-                for ref in node.inputs
-            ]
+        stored = [form.shape for form in forms]
+        for node, outputs in graph.numbered():
+            given = node.read(shapes, stored)
             self._node(node, given, bool(graph.ranges))
             if node.op == "size" or all(ref is None or ref < 0 or ref in fixed for ref in node.inputs):
                 fixed.update(outputs)
@@ -193,7 +188,7 @@ def hidden_products(node: Node, given: Sequence[Shape | None]) -> HiddenProducts
 
 
 def _filled(shape: Shape) -> int:
-    """Entries of a weight whose channels are filled up for int8 kernels (``runtime.fill``)."""
+    """Entries of a weight whose channels are filled up for int8 kernels (``int8/filling.py``)."""
     if len(shape) < 2:
         return math.prod(shape)
     return max(16, shape[0] + 3) * (shape[1] + 3) * math.prod(shape[2:])
@@ -266,14 +261,10 @@ def call_memory(graph: Graph, shapes: Sequence[Shape], types: Sequence[str], for
     left.update(graph.outputs)
     size = [math.prod(shape) * _bytes(kind) for shape, kind in zip(shapes, types, strict=True)]
     alive = sum(size[: len(graph.inputs)])
-    worst, count = alive, len(graph.inputs)
-    for node in graph.nodes:
-        outputs = range(count, count + node.n_outputs)
-        count += node.n_outputs
+    worst, stored = alive, [form.shape for form in forms]
+    for node, outputs in graph.numbered():
         alive += sum(size[k] for k in outputs)
-        given = [
-            None if ref is None else shapes[ref] if ref >= 0 else forms[-1 - ref].shape for ref in node.inputs
-        ]
+        given = node.read(shapes, stored)
         worst = max(worst, alive + _scratch(node, given, [shapes[k] for k in outputs]))
         left.subtract(ref for ref in node.inputs if ref is not None and ref >= 0)
         gone = {ref for ref in (*node.inputs, *outputs) if ref is not None and ref >= 0 and left[ref] <= 0}

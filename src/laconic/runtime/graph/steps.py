@@ -1,29 +1,17 @@
 """A graph as the steps that a device takes: layers with their normalisation and activation folded in.
 
-Integer arithmetic writes a layer's sum once, after batch normalisation and activation. So calibration, the
-int8 graph and the emulation all speak of steps, not of nodes, and all get them here.
+Integer arithmetic writes a layer's sum once, after batch normalisation and activation. So all that speaks of
+int8 speaks of steps, not of nodes (``int8/schedule.py``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
-from laconic.pack.graph.ops import SIZED, flag_of, float_of, int_of, ints_of, text_of
 from laconic.records import Graph, Node
-
-if TYPE_CHECKING:
-    from laconic.records import ActivationRange
-
-LAYERS = ("linear", "conv", "conv_transpose")
-_ACTIVATIONS = ("relu", "clamp")
-_JOINS = ("add", "concat")
-AVERAGES = ("avg_pool", "global_avg_pool", "mean")
-_MOVES = (
-    "flatten", "reshape", "permute", "unsqueeze", "squeeze", "slice", "select", "expand", "tile",
-    "pixel_shuffle", "identity", "relu", "max_pool", "global_max_pool", "amax",
-)  # fmt: skip
+from laconic.runtime.ops.table import int8_of, row_of
 
 
 class Step(NamedTuple):
@@ -37,52 +25,25 @@ class Step(NamedTuple):
     @property
     def is_layer(self) -> bool:
         """A linear layer or (transposed) convolution whose weights and bias are tensors of the file."""
-        return self.node.op in LAYERS and all(ref is None or ref < 0 for ref in self.node.inputs[1:])
+        stored = all(ref is None or ref < 0 for ref in self.node.inputs[1:])
+        return stored and int8_of(self.node) == "layer"
 
     @property
     def is_join(self) -> bool:
         """A sum or concatenation of computed values."""
         refs = self.node.inputs
-        return self.node.op in _JOINS and len(refs) > 1 and all(ref is not None and ref >= 0 for ref in refs)
+        computed = len(refs) > 1 and all(ref is not None and ref >= 0 for ref in refs)
+        return computed and int8_of(self.node) == "join"
 
     @property
     def moves(self) -> bool:
         """Whether each output is one of the inputs, or zero: it has its input's range, exactly."""
-        node = self.node
-        if node.op == "pad":
-            return text_of(node, "mode") != "constant" or float_of(node, "value") == 0.0
-        if node.op == "resize":
-            return text_of(node, "mode") == "nearest"
-        return node.op in _MOVES
+        return int8_of(self.node) == "move"
 
     @property
     def keeps_range(self) -> bool:
         """Whether the output fits the input's range: it moves values, or averages them."""
-        return self.moves or self.node.op in AVERAGES
-
-
-Kind = Literal["layer", "join", "average", "move", "float"]
-
-
-def kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Kind:
-    """How a step runs in integer arithmetic; "float" if it does not.
-
-    ``known`` are the values that have a range, ``own`` those whose range the file says.
-    """
-    inputs = step.node.inputs[:1] if step.node.op in SIZED else step.node.inputs  # sizes are no activations
-    refs = [ref for ref in inputs if ref is not None and ref >= 0]
-    if not refs or not all(ref in known for ref in refs):
-        return "float"
-    has_own = step.outputs[0] in own
-    if step.is_layer:
-        return "layer" if has_own else "float"
-    if step.is_join:
-        return "join" if has_own else "float"
-    if has_own:
-        return "float"  # a range of its own where values only move: a rounding that no kernel has
-    if step.node.op in AVERAGES:
-        return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
-    return "move" if step.moves and len(refs) == len(inputs) == 1 else "float"
+        return int8_of(self.node) in ("move", "average")
 
 
 def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
@@ -100,10 +61,8 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
     rank = ranks(graph)
     shut = {*visible, *graph.outputs}
     steps: list[Step] = []
-    count = len(graph.inputs)
-    for node in graph.nodes:
-        outputs = tuple(range(count, count + node.n_outputs))
-        count += node.n_outputs
+    for node, made in graph.numbered():
+        outputs = tuple(made)
         before = steps[-1] if steps else None
         open_end = before and before.outputs == node.inputs[:1] and readers[before.outputs[0]] == 1
         folded = (
@@ -118,22 +77,19 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
 
 def nodes_alone(graph: Graph) -> tuple[Step, ...]:
     """Each node as a step of its own."""
-    steps, count = [], len(graph.inputs)
-    for node in graph.nodes:
-        steps.append(Step(node, tuple(range(count, count + node.n_outputs))))
-        count += node.n_outputs
-    return tuple(steps)
+    return tuple([Step(node, tuple(outputs)) for node, outputs in graph.numbered()])
 
 
 def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
     """The step with one more node in it; None where integer arithmetic could not do that."""
     if step.activation is not None:
         return None
-    if node.op == "batch_norm" and step.is_layer and step.norm is None:
+    folds = row_of(node.op).folds
+    if folds == "norm" and step.is_layer and step.norm is None:
         matrix = step.node.op != "linear" or rank.get(step.outputs[0]) == 2
         tensors = all(ref is None or ref < 0 for ref in node.inputs[1:])
         return step._replace(norm=node) if matrix and tensors else None
-    if node.op in _ACTIVATIONS and (step.is_layer or step.node.op == "add" and step.is_join):
+    if folds == "activation" and (step.is_layer or step.node.op == "add" and step.is_join):
         return step._replace(activation=node)
     return None
 
@@ -141,88 +97,9 @@ def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
 def ranks(graph: Graph) -> dict[int, int]:
     """The number of dimensions of each value, where the graph alone says it."""
     known = {k: len(spec.shape) for k, spec in enumerate(graph.inputs)}
-    count = len(graph.inputs)
-    for node in graph.nodes:
+    for node, outputs in graph.numbered():
         refs = [ref for ref in node.inputs if ref is not None and ref >= 0]
-        rank = _rank(node, [known.get(ref) for ref in refs])
+        rank = row_of(node.op).rank(node, [known.get(ref) for ref in refs])
         if rank is not None:
-            known[count] = rank
-        count += node.n_outputs
-    return known
-
-
-def _rank(node: Node, given: list[int | None]) -> int | None:
-    """Rank of a node's first output from those of the values that it reads."""
-    first = given[0] if given else None
-    if node.op == "flatten":
-        return 2
-    if node.op == "reshape":
-        return len(ints_of(node, "shape"))
-    if first is None:
-        return None
-    if node.op in ("mean", "amax"):
-        dims = len(ints_of(node, "dims")) or first
-        return first if node.attrs.get("keepdim") else first - dims
-    if node.op == "select":
-        return first - 1
-    if node.op == "unsqueeze":
-        return first + len(ints_of(node, "dims"))
-    same = (
-        *LAYERS,
-        *_ACTIVATIONS,
-        "batch_norm",
-        "max_pool",
-        "avg_pool",
-        "global_avg_pool",
-        "global_max_pool",
-    )
-    if node.op in same or node.op in (
-        "identity",
-        "slice",
-        "pad",
-        "permute",
-        "concat",
-        "resize",
-        "pixel_shuffle",
-    ):
-        return first
-    if node.op == "add" and None not in given:
-        return max(rank for rank in given if rank is not None)
-    return None
-
-
-def axis_of(node: Node, rank: int) -> int:
-    """A node's axis, counted from the front."""
-    axis = int_of(node, "axis")
-    return axis + rank if axis < 0 else axis
-
-
-def to_calibrate(graph: Graph) -> tuple[int, ...]:
-    """The values that want a range of their own, in rising order.
-
-    These are what a layer leaves, what feeds one (at the last place where it was computed), and sums and
-    concatenations of such values. All else is moved about, or stays float32.
-    """
-    wanted: set[int] = set()
-    roots: dict[int, int] = {}
-    for step in fuse(graph):
-        source = step.node.inputs[0]
-        if source is None or source < 0:
-            continue
-        if step.keeps_range:
-            roots[step.outputs[0]] = roots.get(source, source)
-        elif step.is_layer:
-            wanted.update((roots.get(source, source), step.outputs[0]))
-        elif step.is_join and {roots.get(r, r) for r in step.node.inputs if r is not None} <= wanted:
-            wanted.add(step.outputs[0])
-    return tuple(sorted(wanted))
-
-
-def spread_ranges(graph: Graph, steps: tuple[Step, ...]) -> dict[int, ActivationRange]:
-    """The range of every value that has one, its own or that of the value which it comes from."""
-    known = {entry.value: entry for entry in graph.ranges}
-    for step in steps:
-        source = step.node.inputs[0]
-        if step.keeps_range and source in known and step.outputs[0] not in known and source is not None:
-            known[step.outputs[0]] = known[source]
+            known[outputs[0]] = rank
     return known

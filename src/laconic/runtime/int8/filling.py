@@ -8,14 +8,17 @@ those multiplies them by zeros: all sums stay the very same integers. Pruned net
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from laconic.pack.graph.ops import flag_of, int_of, ints_of, text_of
-from laconic.records import Graph, Tensor
-from laconic.runtime.graph.steps import Kind, Step
+from laconic.records import Graph, Node, Tensor
+from laconic.runtime.graph.steps import Step
+from laconic.runtime.int8.schedule import Schedule
+from laconic.runtime.ops.row import Channels as Role
+from laconic.runtime.ops.row import Int8
+from laconic.runtime.ops.table import row_of
 
-_SAME = ("relu", "identity", "max_pool", "avg_pool", "global_avg_pool", "global_max_pool", "resize")
 _FOUR, _LEAST, _WORTH = 4, 16, 5
 
 
@@ -32,25 +35,19 @@ class Channels:
         return self.filled - self.own
 
 
-def filled_channels(
-    graph: Graph,
-    steps: Sequence[Step],
-    kinds: Sequence[Kind],
-    tensors: Sequence[Tensor],
-    known: Collection[int],
-) -> Mapping[int, Channels]:
+def filled_channels(graph: Graph, schedule: Schedule, tensors: Sequence[Tensor]) -> Mapping[int, Channels]:
     """The values of images (N, C, H, W), or flattened ones, whose channels are filled up.
 
     Values that a step joins are filled together, or not at all where one of them is an output, or meets a
-    step that would see the zeros. ``known`` are the values with a range.
+    step that would see the zeros.
     """
     plan = _Groups({})
     for k, spec in enumerate(graph.inputs):
         channels = spec.shape[1] if len(spec.shape) == 4 else None
-        if channels is not None and k in known:
+        if channels is not None and k in schedule.ranges:
             plan.channels[k] = channels
     fed = set(plan.channels)
-    for step, kind in zip(steps, kinds, strict=True):
+    for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
         plan.take(step, kind, tensors)
     plan.shut.update(graph.outputs)
     groups: dict[int, list[int]] = {}
@@ -87,7 +84,7 @@ class _Groups:
             value = self._parents[value]
         return value
 
-    def take(self, step: Step, kind: Kind, tensors: Sequence[Tensor]) -> None:
+    def take(self, step: Step, kind: Int8, tensors: Sequence[Tensor]) -> None:
         """Note what a step does to channels; what is not known to keep them apart shuts them."""
         refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
         known = bool(refs) and all(ref in self.channels for ref in refs)
@@ -98,7 +95,7 @@ class _Groups:
             if weight.ndim == 4:
                 self.channels[step.outputs[0]] = len(weight)
 
-    def _takes(self, step: Step, kind: Kind, tensors: Sequence[Tensor], refs: Sequence[int]) -> bool:
+    def _takes(self, step: Step, kind: Int8, tensors: Sequence[Tensor], refs: Sequence[int]) -> bool:
         node, out, source = step.node, step.outputs[0], refs[0]
         own, flat = self.channels[source], source in self.flat
         if kind == "layer":
@@ -106,25 +103,22 @@ class _Groups:
             if node.op == "linear":
                 return flat and columns % own == 0
             return node.op == "conv" and int_of(node, "groups") == 1 and columns == own and not flat
+        role = row_of(node.op).channels
         if kind == "join":
             same = len({(self.channels[ref], ref in self.flat) for ref in refs}) == 1
-            return node.op == "add" and same and self._join(out, refs, flat)
+            return role == "added" and same and self._join(out, refs, flat)
         if kind not in ("move", "average"):
             return False
-        if node.op == "pad" and len(ints_of(node, "pads")) == 6 and not flat:
+        if role == "padded" and len(ints_of(node, "pads")) == 6 and not flat:
             around = ints_of(node, "pads")[4:]
             self.channels[out] = own + sum(around)
             return min(around) >= 0 and text_of(node, "mode") == "constant"
-        flattens = node.op == "flatten" and int_of(node, "axis") == 1
-        if flattens or node.op == "reshape" and ints_of(node, "shape") == (0, -1):
-            return self._join(out, refs, flat=True)
-        if node.op == "mean":
+        if role == "averaged":
             whole = not flat and set(ints_of(node, "dims")) in ({2, 3}, {-1, -2})
             return whole and self._join(out, refs, flat=not flag_of(node, "keepdim"))
-        spatial = node.op == "slice" and int_of(node, "axis") in (2, 3, -1, -2)
-        spatial = spatial or node.op == "pad" and len(ints_of(node, "pads")) <= 4
-        same_places = node.op in _SAME or spatial and not flat
-        return same_places and self._join(out, refs, flat)
+        if role == "flattened":
+            return _flattens(node) and self._join(out, refs, flat=True)
+        return (role == "kept" or not flat and _is_spatial(node, role)) and self._join(out, refs, flat)
 
     def _join(self, out: int, refs: Sequence[int], flat: bool) -> bool:
         self.channels[out] = self.channels[refs[0]]
@@ -134,3 +128,17 @@ class _Groups:
             if a != b:
                 self._parents[a] = b
         return True
+
+
+def _flattens(node: Node) -> bool:
+    """Whether channels and places become one axis behind the batch."""
+    if "shape" in node.attrs:
+        return ints_of(node, "shape") == (0, -1)
+    return node.op == "flatten" and int_of(node, "axis") == 1
+
+
+def _is_spatial(node: Node, role: Role) -> bool:
+    """Whether only places are cut away or added."""
+    if role == "sliced":
+        return int_of(node, "axis") in (2, 3, -1, -2)
+    return role == "padded" and len(ints_of(node, "pads")) <= 4

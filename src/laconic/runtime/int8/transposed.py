@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import int_of, ints_of
 from laconic.records import AnyArray, Node
-from laconic.runtime.onnx_model.protos import OnnxAttr
-from laconic.runtime.ops.onnx_forms.layers import both_ends, spread
+from laconic.runtime.ops.windows import both_ends, spread
+
+if TYPE_CHECKING:
+    from laconic.runtime.onnx_model.protos import OnnxAttr
 
 WIDE_ENOUGH = 16
 """Channels from which on ONNX Runtime's int8 convolution is faster than its float32 transposed one."""

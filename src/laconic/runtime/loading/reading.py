@@ -39,7 +39,7 @@ def needs(data: bytes) -> Needs:
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
     """How a file is loaded that needs more than the default limits allow; None for one that does not."""
-    data = read_input(path)
+    data = bytes_of(path)
     memory, work = needs(data)
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:
@@ -49,6 +49,14 @@ def loading_note(path: str | os.PathLike[str]) -> str | None:
         f"allow who do not know it ({allowed} and {DEFAULT.work}). It is loaded with "
         "laconic.runtime.load(path, limits=laconic.pack.Limits.trusted()), at the command line with --trusted"
     )
+
+
+def bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
+    """The bytes of a file: of the one at a path, or those that were handed in.
+
+    Raises ``ReadError`` for a path that cannot be read.
+    """
+    return source if isinstance(source, bytes) else read_input(source)
 
 
 def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:

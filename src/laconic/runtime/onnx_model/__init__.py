@@ -1,1 +1,1 @@
-"""An ONNX model as plain records: its graph under construction, and its bytes."""
+"""A packed model's graph as an ONNX model, in float32 and in int8: construction, records, bytes."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
-from laconic.records import AnyArray, Node, Tensor, ValueSpec, default_name
-from laconic.runtime.onnx_model.protos import OnnxAttr, OnnxNode
+from laconic.records import AnyArray, Tensor, ValueSpec, default_name
+from laconic.runtime.onnx_model.protos import ONNX_TYPES, OnnxAttr, OnnxNode
 
 _WHOLE = 256  # bytes up to which a constant is its own key; above it is known by its digest
 
@@ -104,6 +104,10 @@ class Builder:
         """Add a node with one output and return the output's name."""
         return self.ops(kind, 1, *inputs, **attrs)[0]
 
+    def cast(self, name: str, dtype: str) -> str:
+        """A value in another element type, by its numpy name."""
+        return self.op("Cast", name, to=ONNX_TYPES[dtype])
+
     def ops(self, kind: str, n_outputs: int, *inputs: str, **attrs: OnnxAttr) -> tuple[str, ...]:
         """Add a node and return the names of its outputs; an empty input name means absent."""
         while inputs and not inputs[-1]:
@@ -137,7 +141,3 @@ def _digest(array: AnyArray) -> bytes:
     from hashlib import sha256  # small networks do without
 
     return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
-
-
-Emitter = Callable[[Builder, Node, tuple[str, ...]], tuple[str, ...]]
-"""Turns one node into ONNX nodes: builder, node, input names ('' when absent) -> output names."""

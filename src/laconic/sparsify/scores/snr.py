@@ -38,7 +38,7 @@ def snr_groups(
     .. math:: -\log\alpha_u = \log \sum_{i \in u} \mu_i^2 - \log \sum_{i \in u} \sigma_i^2
 
     Below 0 noise dominates; Molchanov's limit, log alpha = 3, is a score of -3
-    (:func:`laconic.sparsify.selection.ranking.plan_above`). Weights without statistics are passed over. For a
+    (:func:`laconic.sparsify.selection.limit.plan_above`). Weights without statistics are passed over. For a
     posterior over a whole unit's scale (Louizos et al. 2017, eq. 10) hand in statistics of that scale alone.
 
     Raises InputError for a group without statistics, NonFiniteError for a NaN.

@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from laconic.networks.watching import Call
 from laconic.structure.coupling.functions import called
 from laconic.structure.coupling.labels import Field, Value, along, mixed, pinned, take_axis
-from laconic.structure.coupling.trace import Call, Rule, Trace
+from laconic.structure.coupling.trace import Rule, Trace
 from laconic.structure.coupling.units import Labels, fixed
 
 _POOLS = (

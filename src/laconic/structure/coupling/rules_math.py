@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from laconic.networks.watching import Call
 from laconic.structure.coupling.functions import called
 from laconic.structure.coupling.labels import Field, Value, broadcast, coupled, mixed, take_axis
-from laconic.structure.coupling.trace import Call, Rule, Trace
+from laconic.structure.coupling.trace import Rule, Trace
 
 # f(0) = 0, or a term or factor that keeps zeros.
 _KEEP_ZERO = (

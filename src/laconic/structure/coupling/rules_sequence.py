@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from laconic.networks.watching import Call
 from laconic.structure.coupling.labels import Field, Value, mixed
 from laconic.structure.coupling.rules_layers import as_field, join_vector, labels_of
-from laconic.structure.coupling.trace import Call, Rule, Trace
+from laconic.structure.coupling.trace import Rule, Trace
 from laconic.structure.coupling.units import Labels
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from laconic.networks.watching import Call
 from laconic.structure.coupling.functions import called
 from laconic.structure.coupling.labels import Value, mixed, moved
-from laconic.structure.coupling.trace import Call, Rule, Trace
+from laconic.structure.coupling.trace import Rule, Trace
 
 MOVES = (
     "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze",

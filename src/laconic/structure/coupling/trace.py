@@ -16,39 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from laconic.networks.watching import Call, Watching
 from laconic.structure.coupling.labels import Field, Pixels, Value, along, moved, pinned
 from laconic.structure.coupling.units import Labels, Units
 
-Rule = Callable[["Trace", "Call"], Any]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a torch function, after it ran."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    result: Any
-
-    @property
-    def name(self) -> str:
-        """What the function is called."""
-        name = str(getattr(self.function, "__name__", self.function))
-        return str(getattr(getattr(self.function, "__self__", None), "__name__", name))
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument by position or by name."""
-        if position < len(self.args):
-            return self.args[position]
-        return self.kwargs.get(name, default)
-
-    def tensors(self) -> list[Tensor]:
-        """All tensors among the arguments, in order."""
-        return [t for t in tree_leaves((self.args, dict(self.kwargs))) if isinstance(t, Tensor)]
+Rule = Callable[["Trace", Call], Any]
 
 
 @dataclass(eq=False)
@@ -159,9 +133,8 @@ class Trace:
         self.units.reason = ""  # the note says it
         for tensor in call.tensors():
             pinned(self.units, self.value(tensor))
-        for tensor in tree_leaves(call.result):
-            if isinstance(tensor, Tensor):
-                self.set(tensor, Value(tuple(tensor.shape)))
+        for tensor in call.results():
+            self.set(tensor, Value(tuple(tensor.shape)))
         if any(f.units.any() for t in call.tensors() for f in self.raw(t).fields):
             self.note(f"{self.place()}: {call.name} {reason}")
 
@@ -194,7 +167,7 @@ class Trace:
             inner = int(np.prod(value.shape[1:]))
             where = np.tile(np.arange(inner), value.shape[0] if value.shape else 1).reshape(value.shape)
             self.set(tensor, replace(value, pixels=Pixels(number, where)))
-        with self._hooks(module), torch.no_grad(), _Watch(self, rules):
+        with self._hooks(module), torch.no_grad(), self._watching(rules):
             result = module(*example)
         self.units.reason = ""
         for tensor in tree_leaves(result):
@@ -203,6 +176,33 @@ class Trace:
         self.units.reason = "some of its positions are picked out, and these are not"
         self.pin_unread()
         return result
+
+    def _watching(self, rules: Mapping[Any, Rule]) -> Watching:
+        """Label what every call of a torch function returns."""
+
+        def labelled(call: Call) -> None:
+            for tensor in call.tensors():
+                self.raw(tensor)  # before the call, which may write into it
+
+        def unpacked(call: Call) -> Iterator[Tensor]:  # a, b = tensor
+            parts = torch.unbind(call.args[0])
+            rules[torch.unbind](self, replace(call, function=torch.unbind, result=parts))
+            return iter(parts)
+
+        return Watching(labelled, lambda call: self._follow(call, rules), {torch.Tensor.__iter__: unpacked})
+
+    def _follow(self, call: Call, rules: Mapping[Any, Rule]) -> None:
+        """Label the results of a call; what is made of constants alone is a constant, whatever made it."""
+        results = call.results()
+        if all(map(self.is_constant, call.tensors())):
+            self.made(results)
+            return
+        self.units.reason = f"{self.place()}: {call.name} needs all of it"
+        rule = rules.get(call.function)
+        if rule is not None:
+            rule(self, call)
+        elif results:
+            self.refuse(call, "has no rule: what it reads is left whole")
 
     @contextmanager
     def _hooks(self, module: nn.Module) -> Iterator[None]:
@@ -248,42 +248,6 @@ class _Pinning(list[Value]):
     def extend(self, values: Any) -> None:
         for value in values:
             self.append(value)
-
-
-class _Watch(TorchFunctionMode):
-    """Sees every call of a torch function."""
-
-    def __init__(self, trace: Trace, rules: Mapping[Any, Rule]) -> None:
-        super().__init__()
-        self._trace, self._rules = trace, rules
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        for tensor in tree_leaves((args, dict(kwargs))):
-            if isinstance(tensor, Tensor):
-                self._trace.raw(tensor)  # before the call, which may write into it
-        if func is torch.Tensor.__iter__:  # a, b = tensor
-            parts = torch.unbind(args[0])
-            self._rules[torch.unbind](self._trace, Call(torch.unbind, args, kwargs, parts))
-            return iter(parts)
-        result = func(*args, **kwargs)
-        self._follow(Call(func, args, kwargs, result))
-        return result
-
-    def _follow(self, call: Call) -> None:
-        """Label the results of a call; what is made of constants alone is a constant, whatever made it."""
-        trace, rule = self._trace, self._rules.get(call.function)
-        results = [t for t in tree_leaves(call.result) if isinstance(t, Tensor)]
-        if all(map(trace.is_constant, call.tensors())):
-            trace.made(results)
-            return
-        trace.units.reason = f"{trace.place()}: {call.name} needs all of it"
-        if rule is not None:
-            rule(trace, call)
-        elif results:
-            trace.refuse(call, "has no rule: what it reads is left whole")
 
 
 def _ids(tree: Any) -> list[int]:

@@ -1,1 +1,0 @@
-"""A packed model's graph as an ONNX model, in float32 and in int8."""

@@ -1,1 +1,0 @@
-"""Each operation as ONNX nodes."""
