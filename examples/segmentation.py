@@ -16,7 +16,7 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 task, target = Segmentation(ignore=11), Target(max_drop=2.0)  # points of mean IoU
 if sys.argv[1:]:
-    sets, size, epochs = camvid(sys.argv[1]), 8, 40
+    sets, size, epochs = camvid(sys.argv[1]), 8, 12
 else:
     sets, size, epochs = tuple(ink(x, y) for x, y in digits()), 64, 5
 train, validate, test = (batches(x, y, size) for x, y in sets)
