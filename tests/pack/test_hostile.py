@@ -22,6 +22,7 @@ from laconic.errors import (
     UnsupportedVersionError,
 )
 from laconic.pack import MAGIC, Limits, decode, encode, layout
+from laconic.pack.grids import Grids
 from laconic.pack.headers import Header, put_header
 from laconic.pack.lines import code_lines
 from laconic.pack.ops import make_node
@@ -241,7 +242,7 @@ def _many(headers: list[Header], stream: bytes) -> bytes:
         body.raw(b"\0\0")
         body.block(b"%d" % k)
     for header in headers:
-        put_header(body, header, None)
+        put_header(body, header, None, Grids())
     return _forge(bytes(body.data) + stream)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from laconic import pack, records, records_more, runtime
+from laconic import pack, records, runtime
 from laconic.records import Graph, IntTensor, Node, PackedModel, UniformGrid, ValueSpec
 from laconic.runtime.workers import Workers
 from tests.helpers.fresh import run_fresh
@@ -17,7 +17,6 @@ from tests.helpers.fresh import run_fresh
 LATER = [
     "laconic.pack.choose",
     "laconic.pack.inspection",
-    "laconic.records_more",
     "laconic.runtime.calibration",
     "laconic.runtime.emit_int8",
     "laconic.runtime.facts",
@@ -67,11 +66,6 @@ def test_every_public_name_is_there_in_a_fresh_process(module: str) -> None:
 def test_calibrate_is_the_function_whatever_is_imported_when() -> None:
     code = "import laconic.runtime.calibration, laconic.runtime as r; print(callable(r.calibrate))"
     assert run_fresh(code) == "True\n"
-
-
-@pytest.mark.parametrize("name", records._MORE)
-def test_records_of_both_files_are_public_in_one(name: str) -> None:
-    assert getattr(records, name) is getattr(records_more, name)
 
 
 @pytest.mark.parametrize("module", [pack, records, runtime])

@@ -13,6 +13,7 @@ import numpy as np
 
 from laconic.pack import order0
 from laconic.pack.cells import code_signs
+from laconic.pack.grids import Grids
 from laconic.pack.headers import Header, put_header
 from laconic.pack.known_cells import KnownCells
 from laconic.pack.layouts import Flags, Geometry, Index, Trail, geometries, matrix_shape
@@ -57,7 +58,7 @@ def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
 def header_bits(header: Header, trail: Trail) -> int:
     """Size of a header, in bits."""
     out = Writer()
-    put_header(out, header, trail.rows)
+    put_header(out, header, trail.rows, Grids())
     return 8 * len(out.data)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
+
+from laconic.pack.headers import Item, KindHeader
+from laconic.pack.tensors import all_items
 
 if TYPE_CHECKING:
     from laconic.pack.container import Parts
@@ -14,6 +17,7 @@ SCRATCH_BYTES = 16  # of an entry of the largest tensor, while it is decoded
 TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
 ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
 FILE_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
+VALUE_READS = 4  # times that loading computes the values of a tensor of another kind
 LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
 
 
@@ -40,7 +44,13 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
     >>> decoding(take_apart(data, Limits()), 0)
     Needs(memory=28008, work=15000)
     """
-    sizes = [math.prod(item.shape) for item, _ in parts.headers]
+    items = list(all_items(item for item, _ in parts.headers))
+    sizes = [item.size for item in items]
     memory = (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
     memory += TENSOR_BYTES * len(sizes) + file_memory(parts, file_bytes)
-    return Needs(memory, ENTRY_STEPS * sum(sizes))
+    return Needs(memory, ENTRY_STEPS * sum(sizes) + values_steps(items))
+
+
+def values_steps(items: Iterable[Item]) -> int:
+    """Steps that the values of tensors of other kinds take, as often as loading asks for them."""
+    return VALUE_READS * sum(item.steps for item in items if isinstance(item, KindHeader))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from laconic.errors import WeightsOnlyError
 from laconic.pack.container import Parts, decode_tensors, decoded_graph, take_apart
-from laconic.pack.headers import Header
 from laconic.pack.limits import DEFAULT, Limits
-from laconic.pack.needs import Needs, file_memory
-from laconic.records import Graph, PackedModel
+from laconic.pack.needs import Needs, file_memory, values_steps
+from laconic.records import Graph, PackedModel, RawTensor
 from laconic.runtime.onnx_build import NO_GRAPH
-from laconic.runtime.sizes import NODE_STEPS, Form, claims, form_of_array
+from laconic.runtime.sizes import NODE_STEPS, Form, claims, form_of
 
 
 def needs(data: bytes) -> Needs:
@@ -65,10 +66,11 @@ def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
 
 def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs:
     forms = [
-        Form(item.shape, "float32") if isinstance(item, Header) else form_of_array(item)
+        form_of(RawTensor("", item)) if isinstance(item, np.ndarray) else Form(item.shape, "float32")
         for item, _ in parts.headers
     ]
     parts_of_graph = len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
     limits.check_load(0, NODE_STEPS * parts_of_graph, file_bytes)  # before their shapes are followed
     found = claims(graph, forms, limits)
-    return Needs(found.memory + file_memory(parts, file_bytes), found.work)
+    work = found.work + values_steps(item for item, _ in parts.headers)
+    return Needs(found.memory + file_memory(parts, file_bytes), work)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from laconic.records import PackedModel, Tensor
 from laconic.runtime.engines.choice import LayerChoice
-from laconic.runtime.engines.layers import stored
 from laconic.runtime.int8_weights import integer_layer
 from laconic.runtime.steps import LAYERS, Step, fuse, kind_of, spread_ranges
 from laconic.runtime.transposed import runs_in_float32
@@ -64,11 +61,11 @@ def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
     refs = step.node.inputs[1:2] if step.node.op in LAYERS else step.node.inputs
     tensors = [model.tensors[-1 - ref] for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
     ranks = range(2, 6) if step.node.op in LAYERS else (2,)  # initial states have three
-    return [tensor for tensor in tensors if np.ndim(stored(tensor)) in ranks]
+    return [tensor for tensor in tensors if len(tensor.shape) in ranks]
 
 
 def _line(tensor: Tensor, reason: str, batch: int) -> LayerChoice:
-    shape = stored(tensor).shape
+    shape = tensor.shape
     return LayerChoice(
         tensor.name, (shape[0], math.prod(shape[1:])), tensor.nonzeros(), "dense", reason, batch, {}
     )
