@@ -17,7 +17,7 @@ SCRATCH_BYTES = 16  # of an entry of the largest tensor, while it is decoded
 TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
 ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
 FILE_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
-VALUE_READS = 4  # times that loading computes the values of a tensor of another kind
+VALUE_READS = 3  # times that loading computes the values of a tensor of another kind
 LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
 
 
@@ -48,9 +48,11 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
     sizes = [item.size for item in items]
     memory = (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
     memory += TENSOR_BYTES * len(sizes) + file_memory(parts, file_bytes)
-    return Needs(memory, ENTRY_STEPS * sum(sizes) + values_steps(items))
+    return Needs(memory, ENTRY_STEPS * sum(sizes) + of_kinds(items).work)
 
 
-def values_steps(items: Iterable[Item]) -> int:
-    """Steps that the values of tensors of other kinds take, as often as loading asks for them."""
-    return VALUE_READS * sum(item.steps for item in items if isinstance(item, KindHeader))
+def of_kinds(items: Iterable[Item]) -> Needs:
+    """What tensors of other kinds take beside others: their parts, and values as often as asked."""
+    made = [item for item in items if isinstance(item, KindHeader)]
+    memory = sum((DECODED_BYTES + VALUE_BYTES) * part.size for item in made for part in item.parts)
+    return Needs(memory, VALUE_READS * sum(item.steps for item in made))

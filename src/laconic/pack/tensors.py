@@ -37,6 +37,7 @@ from laconic.records import AnyArray, Grid, IntArray, IntTensor, RawTensor, Tens
 
 if TYPE_CHECKING:
     from laconic.pack.choose import Plan
+    from laconic.pack.kinds import Kinds
 
 CHECKSUM_MASK = 2**31 - 1
 ENTRIES_PER_BYTE = 2048
@@ -65,6 +66,7 @@ class TensorWriter:
         self._stream = StreamWriter(coder())
         self._trail = Trail()
         self._grids = Grids()
+        self._kinds: Kinds | None = None
         self._sum = 0
 
     def add(self, tensor: Tensor) -> None:
@@ -92,9 +94,10 @@ class TensorWriter:
         self._trail = self._trail.after(tensor.integers, zero_of(tensor.grid))
 
     def _add_kind(self, tensor: Tensor) -> None:
-        from laconic.pack.kinds import kind_of, put_kind  # few files hold one
+        from laconic.pack.kinds import Kinds, put_kind  # few files hold one
 
-        kind = kind_of(type(tensor))
+        self._kinds = self._kinds or Kinds()
+        kind = self._kinds.of(type(tensor))
         _check_rank(tensor)
         put_kind(self._head, kind)
         put_shape(self._head, tensor.shape)
@@ -203,15 +206,17 @@ class _HeaderReader:
     def __init__(self, source: Reader, limits: Limits) -> None:
         self._source, self._limits = source, limits
         self._claims, self._grids = _Claims(limits), Grids()
+        self._kinds: Kinds | None = None
         self._rows: int | None = None
 
     def next(self) -> Item:
         """The next tensor's header; that of another kind with its parts' headers."""
         if self._source.peek() & 3 != OTHER:
             return self._part()
-        from laconic.pack.kinds import get_kind  # few files hold one
+        from laconic.pack.kinds import Kinds, get_kind  # few files hold one
 
-        kind = get_kind(self._source)
+        self._kinds = self._kinds or Kinds()
+        kind = get_kind(self._source, self._kinds)
         shape = get_shape(self._source, self._limits, 4)
         fields = kind.get(self._source, shape)
         item = KindHeader(kind, shape, fields, tuple(self._part() for _ in kind.part_names))

@@ -165,18 +165,22 @@ class RandomCodeTensor(Tensor):
 
     def values(self) -> FloatArray:
         """The drawn samples times their scales."""
-        indices = self.indices.integers.astype(np.uint64)
-        keys = random_words(np.array([self.seed], np.uint64), np.arange(len(indices), dtype=np.uint64))
-        keys = random_words(keys, indices) if len(indices) else keys
         table, out = normal_quantiles(), np.empty(self.size, np.float32)
         for piece in _pieces(self.size):
             entries = np.arange(piece.start, piece.stop, dtype=np.uint64)
             block, place = np.divmod(entries, np.uint64(self.block))
-            out[piece] = table[random_words(keys[block], place) >> np.uint64(64 - QUANTILE_BITS)]
+            first = int(block[0])
+            keys = self._keys(first, int(block[-1]) + 1)[block - np.uint64(first)]
+            out[piece] = table[random_words(keys, place) >> np.uint64(64 - QUANTILE_BITS)]
         found = out.reshape(self.shape)
         scales = np.array(self.scales, np.float32)
         found *= scales.reshape(-1, *[1] * (len(self.shape) - 1)) if len(self.scales) > 1 else scales[0]
         return found
+
+    def _keys(self, first: int, last: int) -> AnyArray:
+        """The seeds of blocks first..last-1."""
+        blocks = random_words(np.array([self.seed], np.uint64), np.arange(first, last, dtype=np.uint64))
+        return random_words(blocks, self.indices.integers[first:last].astype(np.uint64))
 
     def cost(self) -> TensorFacts:
         """No bits for each entry; indices, scales and the seed."""

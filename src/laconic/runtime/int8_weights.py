@@ -16,7 +16,7 @@ from laconic.runtime.transposed import as_rows
 
 Doubles = npt.NDArray[np.float64]
 LARGEST = 127
-_FLOATS = (np.float32, np.float16)
+_FLOATS = ("float32", "float16")
 _LARGE = 2.0**30  # leaves int32 room for the products that are added to a bias
 
 
@@ -65,7 +65,7 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     """
     refs = step.node.inputs
     tensor = tensors[-1 - refs[1]] if refs[1] is not None else None
-    if tensor is None or tensor.values().dtype not in _FLOATS or tensor.values().ndim < 2:
+    if tensor is None or tensor.dtype not in _FLOATS or len(tensor.shape) < 2:
         raise CorruptFileError(
             f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
         )

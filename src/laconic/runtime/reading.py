@@ -9,7 +9,7 @@ import numpy as np
 from laconic.errors import WeightsOnlyError
 from laconic.pack.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.limits import DEFAULT, Limits
-from laconic.pack.needs import Needs, file_memory, values_steps
+from laconic.pack.needs import Needs, file_memory, of_kinds
 from laconic.records import Graph, PackedModel, RawTensor
 from laconic.runtime.onnx_build import NO_GRAPH
 from laconic.runtime.sizes import NODE_STEPS, Form, claims, form_of
@@ -72,5 +72,6 @@ def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs
     parts_of_graph = len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
     limits.check_load(0, NODE_STEPS * parts_of_graph, file_bytes)  # before their shapes are followed
     found = claims(graph, forms, limits)
-    work = found.work + values_steps(item for item, _ in parts.headers)
-    return Needs(found.memory + file_memory(parts, file_bytes), work)
+    made = of_kinds(item for item, _ in parts.headers)
+    memory = found.memory + file_memory(parts, file_bytes) + made.memory
+    return Needs(memory, found.work + made.work)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
@@ -65,12 +66,32 @@ class Kind(ABC):
         """The tensor. Raises ``InputError`` for fields and parts that do not go together."""
 
 
-def kind_of(record: type[Tensor]) -> Kind:
-    """The kind whose tensors are of this class.
+class Kinds:
+    """The kinds that the tensors of one file have; each is looked up once."""
 
-    Raises:
-        InputError: No registered kind has them, with how to register one.
-    """
+    def __init__(self) -> None:
+        self._by_record: dict[type[Tensor], Kind] = {}
+        self._by_name: dict[str, Kind] = {}
+
+    def of(self, record: type[Tensor]) -> Kind:
+        """The kind whose tensors are of this class.
+
+        Raises:
+            InputError: No registered kind has them, with how to register one.
+        """
+        if record not in self._by_record:
+            self._by_record[record] = kind_of(record)
+        return self._by_record[record]
+
+    def named(self, name: str) -> Kind:
+        """A user's own kind. Raises ``UnsupportedVersionError`` where no package registers it."""
+        if name not in self._by_name:
+            self._by_name[name] = _registered(name)
+        return self._by_name[name]
+
+
+def kind_of(record: type[Tensor]) -> Kind:
+    """The kind whose tensors are of this class; see :meth:`Kinds.of`."""
     for kind in _of_this_folder():
         if kind.record is record:
             return kind
@@ -92,7 +113,7 @@ def put_kind(out: Writer, kind: Kind) -> None:
         out.block(kind.name.encode())
 
 
-def get_kind(source: Reader) -> Kind:
+def get_kind(source: Reader, kinds: Kinds) -> Kind:
     """The kind that a first byte, whose two low bits are set, stands for.
 
     Raises:
@@ -101,7 +122,7 @@ def get_kind(source: Reader) -> Kind:
     """
     code = source.byte() >> 2
     if code == NAMED:
-        return _named(source.block("letters of a kind's name"))
+        return kinds.named(_name(source.block("letters of a kind's name")))
     for kind in _of_this_folder():
         if kind.code == code:
             return kind
@@ -114,13 +135,17 @@ def get_kind(source: Reader) -> Kind:
     raise CorruptFileError(f"no kind of tensor has code {code}")
 
 
-def _named(data: bytes) -> Kind:
+def _name(data: bytes) -> str:
     try:
         name = data.decode()
     except UnicodeDecodeError as error:
         raise CorruptFileError("the name of a tensor's kind is not UTF-8") from error
     if not name.isprintable() or not 1 <= len(data) <= MAX_NAME:
         raise CorruptFileError("the name of a tensor's kind is empty, too long or not printable")
+    return name
+
+
+def _registered(name: str) -> Kind:
     for point in entry_points(group=GROUP, name=name):
         return _loaded(point)
     raise UnsupportedVersionError(
@@ -129,9 +154,10 @@ def _named(data: bytes) -> Kind:
     )
 
 
-def _of_this_folder() -> list[Kind]:
+@cache
+def _of_this_folder() -> tuple[Kind, ...]:
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
-    return [module.KIND for module in modules if hasattr(module, "KIND")]
+    return tuple(module.KIND for module in modules if hasattr(module, "KIND"))
 
 
 def _loaded(point: EntryPoint) -> Kind:

@@ -9,7 +9,7 @@ from laconic.pack.kinds import Kind, Part, Shape
 from laconic.pack.varint import Reader, Writer
 from laconic.records import HashedTensor
 
-_STEPS = 40  # of an entry: two multiplications of 64 bits, and a look-up far away
+_STEPS = 60  # of an entry: two multiplications of 64 bits, and a look-up far away
 
 
 class Hashed(Kind):

@@ -10,8 +10,8 @@ from laconic.pack.kinds import Kind, Part, Shape
 from laconic.pack.varint import Reader, Writer, get_float, put_float
 from laconic.records import IntTensor, RandomCodeTensor
 
-_STEPS = 40  # of an entry: two multiplications of 64 bits, a division, and a look-up
-_BLOCK_STEPS = 80
+_STEPS = 80  # of an entry: two multiplications of 64 bits, a division, and a look-up
+_BLOCK_STEPS = 100
 
 
 class RandomCodes(Kind):
