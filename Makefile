@@ -17,18 +17,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 DEMO := runs/demo
 # What pip compiles (where there is a compiler; without one the library does the same by NumPy).
-KERNEL := setup.py $(wildcard src/laconic/pack/*.[ch]) $(wildcard src/laconic/runtime/kernels/*.[ch])
+KERNEL := setup.py $(wildcard src/laconic/pack/codecs/*.[ch]) $(wildcard src/laconic/runtime/kernels/*.[ch])
 # Tests run side by side with one thread each, so that two of them do not fight over two cores.
 WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_CASES ?= 1000000
 
 # What is run on other processors: all that computes (kernels, coders, engines, int8), little of what only decides.
-FORMAT := tests/pack/test_ans.py tests/pack/test_symbols.py tests/pack/test_golden.py tests/pack/test_compiled.py
-KERNELS := tests/runtime/kernels tests/runtime/integer
-ENGINES := tests/runtime/engines $(wildcard tests/runtime/test_int8*.py)
+FORMAT := tests/pack/codecs/test_ans.py tests/pack/codecs/test_symbols.py tests/pack/codecs/test_compiled.py tests/pack/test_golden.py
+KERNELS := tests/runtime/kernels tests/runtime/emulation
+ENGINES := tests/runtime/engines tests/runtime/onnx_model/test_int8_plan.py tests/runtime/int8/test_int8_machines.py tests/runtime/int8/test_weights.py
 # PyTorch's own LSTM by oneDNN gives other numbers than its plain one there, so nothing can be captured from it.
-EMULATED := --deselect 'tests/runtime/engines/test_float_layers.py::test_recurrent_layers[LSTM-takes its ranges from each batch]'
+EMULATED := --deselect 'tests/runtime/engines/test_float_choice.py::test_recurrent_layers[LSTM-takes its ranges from each batch]'
 # On 64-bit ARM the emulator has no torch and crashes in ONNX Runtime.
 ARM := .cache/portability/arm64
 
@@ -84,5 +84,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(KERNEL) | $(VENV)/.python
 	@touch $@ $(VENV)/.train
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info src/laconic/runtime/kernels/*.so src/laconic/pack/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info src/laconic/runtime/kernels/*.so src/laconic/pack/codecs/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests studies benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

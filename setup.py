@@ -14,7 +14,7 @@ STRAIGHT = ["-fno-trapping-math", "-fno-math-errno"]
 # Microsoft's compiler fuses under /fp:fast alone, or before 2022 also under /fp:precise with /arch:AVX2.
 MICROSOFT = ["/O2", "/std:c11", "/fp:precise"]
 KERNELS = "src/laconic/runtime/kernels"
-PACK = "src/laconic/pack"
+CODECS = "src/laconic/pack/codecs"
 BAYES = "src/laconic/bayes"
 SHARED = [f"{KERNELS}/call.h", f"{KERNELS}/memory.h"]
 
@@ -40,8 +40,8 @@ setup(
     ext_modules=[
         extension("laconic.runtime.kernels._sparse", f"{KERNELS}/sparse.c", SHARED),
         extension("laconic.runtime.kernels._twobit", f"{KERNELS}/twobit.c", SHARED),
-        extension("laconic.pack._coder", f"{PACK}/coder.c", [f"{PACK}/ans.h"]),
-        extension("laconic.pack._adaptive", f"{PACK}/adaptive.c", [f"{PACK}/ans.h"]),
+        extension("laconic.pack.codecs._coder", f"{CODECS}/coder.c", [f"{CODECS}/ans.h"]),
+        extension("laconic.pack.codecs._adaptive", f"{CODECS}/adaptive.c", [f"{CODECS}/ans.h"]),
         extension("laconic.bayes.kl._sweep", f"{BAYES}/kl/sweep.c", [], STRAIGHT),
         extension("laconic.bayes._noise", f"{BAYES}/noise.c", [], STRAIGHT),
     ],

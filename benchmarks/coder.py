@@ -24,9 +24,10 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from laconic.pack import compiled, decode, encode, estimate_bits  # noqa: E402
-from laconic.pack.compiled import Ans  # noqa: E402
-from laconic.pack.symbols import StreamReader, StreamWriter  # noqa: E402
+from laconic.pack import decode, encode, estimate_bits  # noqa: E402
+from laconic.pack.codecs import compiled  # noqa: E402
+from laconic.pack.codecs.compiled import Ans  # noqa: E402
+from laconic.pack.codecs.symbols import StreamReader, StreamWriter  # noqa: E402
 from laconic.records import IntArray, IntTensor, PackedModel, UniformGrid  # noqa: E402
 
 GOAL = 60.0

@@ -23,7 +23,7 @@ import torch
 
 from laconic import pack
 from laconic.export.build import build_packed
-from laconic.export.restore import fill
+from laconic.export.restoring import fill
 from laconic.runtime import load
 from laconic.zoo import LeNet5
 

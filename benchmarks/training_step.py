@@ -7,6 +7,10 @@ against the *faster* memory layout of the plain step; arithmetic says 2, for twi
 "mixed" draws a convolution's weights once a step in place of its pre-activations, "weights" all layers'.
 Both steps of a ratio have the same Adam: torch's fused one, which the fit loop takes, or torch's default.
 
+The last two go through the public verbs: a loop that computes its loss itself and adds
+``laconic.penalty``, and one that calls ``laconic.objective``, which also splits the batch, checks it and
+counts its terms. The goal is 1.01 times the first.
+
     python benchmarks/training_step.py [--rounds 15] [--threads 1] [--batch 128] [--adam fused|default]
 """
 
@@ -21,10 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import laconic
 from laconic.bayes.kl import kl_total
-from laconic.bayes.layers import NoiseSource, Sampling
+from laconic.bayes.layers import Sampling
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
+from laconic.methods import SparseVD
+from laconic.networks.noise import NoiseSource
 from laconic.zoo.lenet5 import LeNet5
 from laconic.zoo.resnet import ResNet20
 
@@ -65,6 +72,30 @@ def make_step(
     return step
 
 
+def by_verbs(
+    make: Callable[[], nn.Module], x: torch.Tensor, y: torch.Tensor, fused: bool, *, objective: bool
+) -> Step:
+    """One training step under Sparse VD by the public verbs."""
+    net = laconic.prepare(make(), SparseVD(), x[:2], data_size=DATA_SIZE)
+    net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    x = x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(laconic.param_groups(net, 1e-3), fused=fused)
+
+    def loss_of() -> torch.Tensor:
+        if objective:
+            return laconic.objective(net, (x, y))
+        return F.cross_entropy(net(x), y) + laconic.penalty(net)
+
+    def step() -> None:
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        laconic.step(net, terms=None if objective else len(x))
+
+    return step
+
+
 def variants(
     make: Callable[[], nn.Module], shape: tuple[int, ...], batch: int, fused: bool = True
 ) -> dict[str, Step]:
@@ -88,6 +119,8 @@ def variants(
         "variational, three spikes": step(bayesian(), Spikes((-0.2, 0.0, 0.2))),
         "log-uniform, mixed": step(bayesian("mixed"), LogUniform()),
         "log-uniform, weights": step(bayesian("weights"), LogUniform()),
+        "loss + laconic.penalty": by_verbs(make, x, y, fused, objective=False),
+        "laconic.objective": by_verbs(make, x, y, fused, objective=True),
     }
 
 

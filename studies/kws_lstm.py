@@ -32,7 +32,7 @@ from laconic import pack
 from laconic.data import TensorLoader, TensorPair
 from laconic.export import save
 from laconic.methods import TaylorPruning
-from laconic.methods.grid_choice import GridChoice
+from laconic.methods.common.grid_choice import GridChoice
 from laconic.runtime import Network, load
 from laconic.train.compress import compress
 from laconic.train.fit import FitConfig, Hooks, fit
@@ -92,7 +92,7 @@ def main() -> None:
     model.load_state_dict(read_safetensors(options.weights))
     tuned = BasicLSTM()
     tuned.load_state_dict(model.state_dict())
-    config = FitConfig(epochs=options.epochs, lr=5e-4, flat=0.5, seed=options.seed)
+    config = FitConfig(epochs=options.epochs, lr=5e-4, seed=options.seed)
     fit(tuned, loaders[0], config, Hooks.plain(tuned))
     method = TaylorPruning(
         options.macs, grid=GridChoice(steps=(0.25, 0.35, 0.5), prices=(0.0,), max_drop=0.0)

@@ -63,10 +63,11 @@ def make_table(records: dict[str, dict[str, Any]]) -> str:
     ]
     for name, r in records.items():
         nonzeros = sum(row["nonzeros"] for row in r["layers"] if row["name"].endswith("weight"))
-        before, after = 100 * r["metrics"]["original_test_error"], r["metrics"]["test_error_percent"]
+        before, after = r["metrics"]["original_test_metric"], r["metrics"]["test_metric"]
         ratio = r["bytes_before"] / r["file_bytes"]
+        epochs = sum(stage["fit"]["epochs"] for stage in r["settings"]["stages"])
         lines.append(
-            f"| {name} | {r['settings']['fit']['epochs']} | {before:.2f} | {after:.2f} | {nonzeros} "
+            f"| {name} | {epochs} | {before:.2f} | {after:.2f} | {nonzeros} "
             f"| {r['file_bytes']} | {ratio:.0f}x |"
         )
     return "\n".join(lines) + "\n"

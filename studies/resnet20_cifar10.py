@@ -19,7 +19,6 @@ thread, all networks interleaved. Results go to studies/results/resnet20_cifar10
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import io
 import json
@@ -34,16 +33,18 @@ from typing import Any
 import numpy as np
 import torch
 from common import interleaved, read_safetensors
-from laconic.train.distill import Distillation
 from PIL import Image
 from torch import Tensor, nn
 
 import laconic
 from laconic.data import TensorLoader, TensorPair
-from laconic.methods import TaylorPruning
+from laconic.methods import Distillation, TaylorPruning
 from laconic.methods.contract import Compressed
+from laconic.methods.distillation import NoCompression
 from laconic.runtime import Network, load
+from laconic.schedules import Cubic, LinearDecay
 from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.train.optimizers import SGD
 from laconic.train.progress import for_stream
 from laconic.zoo import ResNet20
 
@@ -161,23 +162,27 @@ def shrunk(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Prune while training, shrink, fine-tune the smaller network; the original is the teacher."""
     show = for_stream(sys.stderr)
-    teacher = copy.deepcopy(original).to(memory_format=torch.channels_last)
-    distil = Distillation(teacher, temperature=4.0, weight=0.9)
-    sgd = {"optimizer": "sgd", "weight_decay": 5e-4, "precision": "bfloat16"}
-    method = TaylorPruning(options.macs, floor=0, multiple=LANES, start=0.05, end=0.9, every=10, grid=None)
-    steps = options.prune_epochs * len(loader)
-    example = torch.zeros(2, 3, 32, 32)
-    net = laconic.prepare(original, method, example, data_size=loader.data_size, total_steps=steps)
-    config = FitConfig(options.prune_epochs, lr=0.01, flat=1.0, seed=options.seed, **sgd)
-    path = options.run / "prune.pt"
-    fit(net, loader, config, Hooks.prepared(net), distil=distil, progress=show, checkpoint=path)
-    done = laconic.convert(net)
-    config = FitConfig(options.tune_epochs, lr=0.05, flat=0.0, warmup=0.02, seed=options.seed + 1, **sgd)
-    path, hooks = options.run / "tune.pt", Hooks.plain(done.module)
-    fit(done.module, loader, config, hooks, distil=distil, progress=show, checkpoint=path)
-    kept = {name: len(units) for name, units in done.facts["kept_units"].items()}
-    macs = [done.facts["macs_before"], done.facts["macs_after"]]
-    return done.module.eval(), {"macs": macs, "kept": kept}
+    cuts = Cubic(0.05, 0.9)
+    prune = TaylorPruning(options.macs, cuts, floor=0, multiple=LANES, every=10, grid=None)
+    learn = {"optimizer": SGD(weight_decay=5e-4), "precision": "bfloat16"}
+    constant, falling = LinearDecay(1.0), LinearDecay(0.0, warmup=0.02)
+    first = FitConfig(options.prune_epochs, 0.01, schedule=constant, seed=options.seed, **learn)
+    second = FitConfig(options.tune_epochs, 0.05, schedule=falling, seed=options.seed + 1, **learn)
+    start, facts = original, {}
+    for name, method, config in (("prune", prune, first), ("tune", NoCompression(), second)):
+        net = laconic.prepare(
+            start,
+            Distillation(method, original, temperature=4.0, weight=0.9),
+            torch.zeros(2, 3, 32, 32),
+            data_size=loader.data_size,
+            total_steps=config.epochs * len(loader),
+        )
+        path = options.run / f"{name}.pt"
+        fit(net, loader, config, Hooks.prepared(net), progress=show, checkpoint=path)
+        done = laconic.convert(net)
+        start, facts = done.module, {**facts, **done.facts}
+    kept = {name: len(units) for name, units in facts["kept_units"].items()}
+    return start.eval(), {"macs": [facts["macs_before"], facts["macs_after"]], "kept": kept}
 
 
 def report(

@@ -85,16 +85,16 @@ def make_table(record: dict[str, Any], reference: dict[str, Any], state: dict[st
     seed = record["seed"]
     rows = [
         *PUBLISHED[:1],
-        ("original (ours)", 100 * metrics["original_test_error"], 100.0, 32, record["bytes_before"]),
+        ("original (ours)", metrics["original_test_metric"], 100.0, 32, record["bytes_before"]),
         PUBLISHED[1],
         ("VNQ, before P&Q (ours)", mean_error(state, seed), 100.0, 32, record["bytes_before"]),
         *PUBLISHED[2:],
-        ("VNQ + P&Q (ours, from the file)", metrics["test_error_percent"], share, 2, record["file_bytes"]),
+        ("VNQ + P&Q (ours, from the file)", metrics["test_metric"], share, 2, record["file_bytes"]),
     ]
     lines = ["| | test error % | non-zero % | bits | bytes |", "|---|---|---|---|---|"]
     lines += [f"| {n} | {e:.2f} | {s:.1f} | {b} | {'-' if f is None else f} |" for n, e, s, b, f in rows]
     ratio = record["bytes_before"] / record["file_bytes"]
-    epochs = record["settings"]["fit"]["epochs"]
+    epochs = record["settings"]["stages"][0]["fit"]["epochs"]
     lines.append(f"\n{ratio:.1f}x smaller than fp32; {epochs} epochs, seed {seed}. By layer:\n")
     lines += ["| tensor | weights | non-zero | levels | bytes |", "|---|---|---|---|---|"]
     lines += [
@@ -109,7 +109,7 @@ def mean_error(state: dict[str, Any], seed: int) -> float:
     net = LeNet5()
     net.load_state_dict({name: state[name] for name in net.state_dict()})
     test = split(load("mnist"), validation=5000, seed=seed).test
-    return 100 * evaluate(net, TensorLoader(test, 1000, shuffle=False)).error
+    return evaluate(net, TensorLoader(test, 1000, shuffle=False)).metric
 
 
 def figures(

@@ -26,6 +26,7 @@ from laconic.errors import (
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
 from laconic.prepared import prepared
 from laconic.runtime import load as load_runtime
+from laconic.schedules import Cubic
 from laconic.tasks import Classification
 from laconic.train.fit import FitConfig
 from laconic.zoo import DigitsMLP
@@ -435,7 +436,7 @@ def test_nan_in_a_buffer_is_refused_by_name_and_an_infinite_mask_is_not() -> Non
 
 def test_a_layer_frozen_after_prepare_is_trained_and_pruned_no_more() -> None:
     x, y = digits()
-    net = _prepare(_mlp(), MagnitudePruning(0.9, every=1, end=0.001))
+    net = _prepare(_mlp(), MagnitudePruning(0.9, every=1, schedule=Cubic(end=0.001)))
     kept = net.fc1.weight.detach().clone()
     net.fc1.requires_grad_(False)
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)

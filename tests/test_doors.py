@@ -19,7 +19,7 @@ from laconic import pack
 from laconic.errors import ModelError, RestoreError
 from laconic.methods import MagnitudePruning, SparseVD, TaylorPruning
 from laconic.runtime import load
-from laconic.sparsify import find_groups
+from laconic.structure import find_groups
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -81,6 +81,8 @@ def test_a_prepared_network_may_be_wrapped_for_training(
     net = laconic.prepare(_plain(), method, X, data_size=100, total_steps=1)
     wrapped = wrap(net)
     assert torch.equal(laconic.penalty(wrapped), laconic.penalty(net))
+    batch = (X, torch.zeros(len(X), dtype=torch.int64))
+    assert torch.equal(laconic.objective(wrapped.eval(), batch), laconic.objective(net.eval(), batch))
     assert len(laconic.param_groups(wrapped, 0.1)) == len(laconic.param_groups(net, 0.1))
     _train(wrapped)
     assert set(laconic.convert(wrapped).tensors) == {"0.weight", "0.bias", "2.weight", "2.bias"}

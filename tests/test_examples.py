@@ -16,7 +16,7 @@ import laconic
 from laconic.errors import InputError
 from laconic.methods import MagnitudePruning
 from laconic.runtime import load
-from laconic.sparsify import find_groups
+from laconic.structure import find_groups
 
 X = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
 STATE = (torch.zeros(1, 3, 5), torch.ones(1, 3, 5))

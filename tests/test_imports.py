@@ -16,7 +16,7 @@ TORCH_FREE = [
     "laconic.tasks",
     "laconic.data",
     "laconic.cost",
-    "laconic.costs",
+    "laconic.costing",
 ]
 
 

@@ -31,14 +31,13 @@ if TYPE_CHECKING:
         param_groups,
         penalty,
         prepare,
-        quantize_activations,
-        save,
         step,
     )
-    from laconic.costs import cost_of
-    from laconic.export.restore import restore
-    from laconic.methods.removal import remove_dead_units
+    from laconic.costing import cost_of
+    from laconic.export.restoring import restore
+    from laconic.methods.common.removal import remove_dead_units
     from laconic.runtime import export_onnx
+    from laconic.saving import quantize_activations, save
     from laconic.train.compress import compress
 
 __version__ = "0.1.0"
@@ -80,12 +79,12 @@ _VERBS = {
     "param_groups": "laconic.api",
     "step": "laconic.api",
     "convert": "laconic.api",
-    "quantize_activations": "laconic.api",
-    "save": "laconic.api",
+    "quantize_activations": "laconic.saving",
+    "save": "laconic.saving",
     "compress": "laconic.train.compress",
-    "cost_of": "laconic.costs",
-    "remove_dead_units": "laconic.methods.removal",
-    "restore": "laconic.export.restore",
+    "cost_of": "laconic.costing",
+    "remove_dead_units": "laconic.methods.common.removal",
+    "restore": "laconic.export.restoring",
     "export_onnx": "laconic.runtime",
 }
 

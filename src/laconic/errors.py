@@ -62,6 +62,10 @@ class RunFolderError(LaconicError):
     """A run folder is in use, unfinished, or belongs to other settings."""
 
 
+class ReadError(InputError, OSError):
+    """A file that cannot be read: it is not there, or may not be opened."""
+
+
 class WriteError(LaconicError, OSError):
     """A file could not be written (disk full, no permission); the old file still stands."""
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from laconic.errors import WriteError
+from laconic.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +86,26 @@ def read_file(path: AnyPath) -> bytes:
     with os.fdopen(handle, "rb") as stream:
         check_is_file(stream)
         return stream.read()
+
+
+def read_input(path: AnyPath) -> bytes:
+    """All bytes of a file that a user named.
+
+    Raises:
+        ReadError: It is not there, or may not be opened; it names the path.
+
+    >>> read_input("absent.lac")
+    Traceback (most recent call last):
+    ...
+    laconic.errors.ReadError: cannot read absent.lac: No such file or directory. Cure: check the path
+    """
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise ReadError(
+            f"cannot read {os.fspath(path)}: {error.strerror or error}. Cure: check the path"
+        ) from error
 
 
 def check_is_file(stream: io.IOBase | BinaryIO) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -54,6 +53,8 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     >>> did_you_mean("regresion", ["classification", "regression"]), did_you_mean("x", ["b", "a"])
     ('did you mean regression?', 'one of a, b')
     """
+    import difflib  # for a message alone
+
     names = sorted(known)
     near = difflib.get_close_matches(text, names, 1)
     if near:

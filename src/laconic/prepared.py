@@ -10,7 +10,7 @@ removed).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -127,22 +127,25 @@ def is_prepared(net: nn.Module) -> bool:
 
 def add_likelihood(net: nn.Module, context: Context) -> None:
     """Register what the task's likelihood learns, started from the first training batch if there is one."""
-    first = None if context.batches is None else next(iter(context.batches()), None)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    for name, value in likelihood_start(net, context.task, first).items():
+    for name, value in likelihood_start(net, context.task, context.batches).items():
         net.register_parameter(f"{_LIKELIHOOD}{name}", nn.Parameter(value.detach().clone().to(device)))
 
 
-def likelihood_start(net: nn.Module, task: Task, first: Any) -> dict[str, Tensor]:
-    """What the task's likelihood starts with, from a training batch and the network as it stands.
+def likelihood_start(
+    net: nn.Module, task: Task, batches: Callable[[], Iterable[Any]] | None
+) -> dict[str, Tensor]:
+    """What the task's likelihood starts with, from the first training batch and the network as it stands.
 
     Args:
         net: A network, plain or prepared.
         task: What the network is for.
-        first: A training batch; None where there is none.
+        batches: A function that gives the training batches; None where there are none.
     """
-    if first is None or not task.learnt(None):
-        return dict(task.learnt(None))
+    start = dict(task.learnt(None))
+    first = next(iter(batches()), None) if start and batches is not None else None
+    if first is None:
+        return start
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     batch = Batch(*to_device(task.split(first), device))
     with means_only(net), torch.no_grad():
@@ -187,6 +190,31 @@ def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
     terms = counted(state.context.task, batch)
     state.check_terms(terms)
     return state.context.task.nll(outputs, batch.target, **likelihood_of(net)) / terms, terms
+
+
+def unfinished_of(net: nn.Module) -> tuple[str, ...]:
+    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
+    state = prepared(net, "convert")
+    return (*state.method.unfinished(state.context), *_never_called(net))
+
+
+def _never_called(net: nn.Module) -> tuple[str, ...]:
+    """A note on a loop that trained the network without the verbs that the method needs."""
+    state = prepared(net, "convert")
+    trained = any(parameter.grad is not None for parameter in net.parameters())
+    if not trained or (state.context.step and (state.penalised or not state.method.in_nats)):
+        return ()
+    if not state.context.step:
+        called = "step" if state.penalised else "objective (or penalty) and step"
+        effect = "its schedules stand at their beginning"
+    else:
+        called, effect = "objective (or penalty)", "it was trained on its loss alone, without the KL"
+    return (
+        (
+            f"the network was trained, but laconic.{called} was never called: {effect}. "
+            "Cure: loss = laconic.objective(net, batch); loss.backward(); optimizer.step(); laconic.step(net)"
+        ),
+    )
 
 
 # --- what an earlier stage removed ----------------------------------------------------------------------

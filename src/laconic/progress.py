@@ -88,6 +88,18 @@ def show(wanted: bool) -> Iterator[None]:
         _SHOWN.reset(token)
 
 
+@contextmanager
+def show_by_default() -> Iterator[None]:
+    """Show progress within the block, unless LACONIC_PROGRESS says otherwise: what the command line does."""
+    with show(_from_environment() is not False):
+        yield
+
+
+def silenced() -> bool:
+    """Whether LACONIC_PROGRESS=0 asks for no progress at all."""
+    return _from_environment() is False
+
+
 def duration(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss.
 

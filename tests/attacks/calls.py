@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from laconic.pack.ops import make_node as node
+from laconic.pack.graph.ops import make_node as node
 from tests.attacks.files import constant, file_of, raw
 
 _LSTM = [raw("w", np.ones((8, 3))), raw("r", np.ones((8, 2))), raw("b", np.ones(8)), raw("c", np.ones(8))]

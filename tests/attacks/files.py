@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from laconic.pack import MAGIC, encode
-from laconic.pack.varint import Writer
+from laconic.pack.wire.varint import Writer
 from laconic.records import (
     ActivationRange,
     Graph,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from laconic.pack.ops import make_node as node
+from laconic.pack.graph.ops import make_node as node
 from laconic.records import (
     Codebook,
     HashedTensor,

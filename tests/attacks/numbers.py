@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from laconic.pack import encode
-from laconic.pack.ops import make_node as node
+from laconic.pack.graph.ops import make_node as node
 from laconic.records import Graph, PackedModel, ValueSpec
 from tests.attacks.files import constant, file_of, raw, varint, with_graph
 

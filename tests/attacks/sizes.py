@@ -2,14 +2,14 @@
 
 Shape inference and many kernels of the libraries under us are written for models that a framework exported.
 They abort, divide by zero or read past an end where a size is one that no framework writes. Nothing of theirs
-may therefore see a graph whose shapes our own rules (``laconic.runtime.shapes``) have not followed.
+may therefore see a graph whose shapes our own rules (``laconic.runtime.graph.shapes``) have not followed.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from laconic.pack.ops import make_node as node
+from laconic.pack.graph.ops import make_node as node
 from tests.attacks.files import constant, file_of, raw
 
 MOST = 2**63 - 1

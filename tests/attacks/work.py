@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from laconic.pack.ops import make_node as node
+from laconic.pack.graph.ops import make_node as node
 from laconic.records import IntTensor, UniformGrid
 from tests.attacks.files import constant, file_of, raw
 

@@ -7,11 +7,10 @@ from laconic.bayes.functional import (
     draw_preactivation,
     draw_weight,
     laid_like,
-    quantiles,
     sample_preactivation,
-    standard_normal_like,
     variance_like,
 )
+from laconic.networks.noise import quantiles
 
 LAST = torch.channels_last
 
@@ -59,40 +58,6 @@ def test_a_leaf_is_not_overwritten():
     mean, variance = torch.zeros(4, requires_grad=True), torch.ones(4)
     out = draw_preactivation(mean, variance, seeded())
     assert torch.equal(mean.detach(), torch.zeros(4)) and not torch.equal(out.detach(), mean.detach())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(1000, 1001), (5,)])
-def test_noise_is_standard_normal(dtype, shape):
-    noise = standard_normal_like(torch.empty(shape, dtype=dtype), seeded())
-    assert noise.dtype == dtype and noise.shape == shape
-    if noise.numel() > 5:
-        z = noise.double()
-        assert abs(z.mean()) < 4e-3 and abs(z.var() - 1) < 6e-3 and abs((z**4).mean() - 3) < 0.03
-        assert abs((z[:, :-1] * z[:, 1:]).mean()) < 4e-3 and abs((z[:-1] * z[1:]).mean()) < 4e-3
-        inside = torch.tensor([(z.abs() < t).double().mean() for t in (0.5, 1.0, 2.0, 3.0)])
-        expected = torch.erf(torch.tensor([0.5, 1.0, 2.0, 3.0]).double() / 2**0.5)
-        assert torch.allclose(inside, expected, atol=2e-3)
-
-
-def test_noise_follows_layout_and_seed():
-    image = torch.zeros(4, 20, 12, 12).to(memory_format=LAST)
-    noise = standard_normal_like(image, seeded(5))
-    assert noise.stride() == image.stride()
-    assert torch.equal(noise, standard_normal_like(image, seeded(5)))
-    assert not torch.equal(noise, standard_normal_like(image, seeded(6)))
-
-
-def test_noise_never_touches_the_global_generator():
-    state = torch.get_rng_state()
-    standard_normal_like(torch.empty(5000), seeded())
-    standard_normal_like(torch.empty(5), seeded())
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_quantiles_are_symmetric_and_rising():
-    table = quantiles()
-    assert (table.diff() > 0).all() and torch.equal(table, -table.flip(0))
 
 
 def test_variance_keeps_the_strides_of_a_one_channel_weight():

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from laconic.bayes.guard import check_loss
-from laconic.bayes.layers import NoiseSource
 from laconic.bayes.prepare import make_bayesian
 from laconic.errors import NonFiniteError
+from laconic.networks.noise import NoiseSource
 
 X = torch.linspace(0.1, 1, 24).view(4, 6)
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from laconic.bayes.objective import Objective, WarmUp
-from laconic.errors import InputError, ScaleError
+from laconic.bayes.objective import Objective
+from laconic.errors import ScaleError
+from laconic.schedules import WarmUp
 
 KL = torch.tensor(600.0)
 
@@ -20,10 +21,6 @@ def test_summed_over_an_epoch_it_is_the_elbo():
     nll, objective = torch.rand(10, generator=torch.Generator().manual_seed(0)), Objective(10)
     total = sum(objective.loss(b, KL, 0) * len(b) for b in nll.split(4))
     assert total.item() == pytest.approx((nll.sum() + KL).item(), rel=1e-5)
-
-
-def test_a_warm_up_without_length_is_a_step():
-    assert [WarmUp(3, 3).factor(t) for t in (2.9, 3)] == [0.0, 1.0] and WarmUp().factor(0) == 1.0
 
 
 @pytest.mark.parametrize("size", [0, -5, 2.5, 60000.0, True, "60000"])
@@ -66,9 +63,3 @@ def test_shapes_that_hide_a_wrong_scale():
         Objective(10).penalty(torch.ones(3), 0)
     with pytest.raises(ScaleError, match="one number per example"):
         Objective(10).loss(torch.rand(2, 5), KL, 0)
-
-
-@pytest.mark.parametrize("span", [(-1, 2), (3, 2), (0, float("inf"))])
-def test_what_is_no_warm_up(span):
-    with pytest.raises(InputError, match="start <= end"):
-        WarmUp(*span)

@@ -6,10 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.layers import NoiseSource, Variational
-from laconic.bayes.policy import weights_of
+from laconic.bayes.layers import Variational
 from laconic.bayes.prepare import (
-    check_model,
     deterministic_of,
     make_bayesian,
     means_only,
@@ -19,6 +17,9 @@ from laconic.bayes.prepare import (
 )
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError, ModelError, NotPreparedError
+from laconic.networks.noise import NoiseSource
+from laconic.networks.policy import weights_of
+from laconic.networks.probe import check_model
 
 
 def convnet():

@@ -7,10 +7,11 @@ from torch import nn
 
 from laconic.bayes.guard import check_loss
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.layers import NoiseSource
-from laconic.bayes.objective import Objective, WarmUp
+from laconic.bayes.objective import Objective
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
+from laconic.networks.noise import NoiseSource
+from laconic.schedules import WarmUp
 
 
 class Residual(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 
 from laconic import pack
 from laconic.cli import main
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import Graph, IntTensor, PackedModel, UniformGrid, ValueSpec
 from laconic.runtime import export_onnx
 from laconic.runtime.engines import cache, choice

@@ -26,7 +26,7 @@ def test_compress_calibrates_and_verify_emulates(tmp_path: Path, capsys: pytest.
             main(["verify", str(out / "model.lac"), "--data", "digits", "--json", "--arithmetic", name]) == 0
         )
         score = json.loads(capsys.readouterr().out)
-        errors[name] = score["error_percent"]
+        errors[name] = score["value"]
         emulated = name != "fp32"
         assert score["arithmetic"].startswith(
             f"arithmetic: {name}, {'emulated' if emulated else 'as the runtime'}"

@@ -13,6 +13,7 @@ from laconic.cli.main import _parser
 from laconic.cli.own import call_own, own_function
 from laconic.cli.request import parse_request
 from laconic.errors import DownloadError, InputError
+from laconic.tasks import Classification
 
 _OWN = """
 import numpy as np
@@ -63,23 +64,26 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         ("number_test", "InputError: --data {own}: the test loader is a int, which gives no batches. Cure"),
         (
             "generator",
-            "DataError: --data {own}: the training loader is a generator, which can be read only once",
+            "DataError: --data {own}: the training loader: batches come from a generator, which",
         ),
-        ("mapped", "DataError: --data {own}: the validation loader is a map, which can be read only once"),
+        (
+            "mapped",
+            "DataError: --data {own}: the validation loader: batches come from a map, which",
+        ),
         (
             "iterator",
-            "DataError: --data {own}: the test loader is a list_iterator, which can be read only once",
+            "DataError: --data {own}: the test loader: batches come from a list_iterator, which",
         ),
         (
             "numpy_train",
-            "the training loader gave a pair of ndarray and ndarray, not of tensors. Cure: torch.as",
+            "the training loader: the input of a batch is a ndarray, no tensor. Cure: torch.as_tensor",
         ),
-        ("numpy_validation", "the validation loader gave a pair of ndarray and ndarray, not of tensors"),
-        ("numpy_test", "the test loader gave a pair of ndarray and ndarray, not of tensors"),
-        ("empty_train", "DataError: --data {own}: the training loader is empty. Cure"),
-        ("empty_test", "DataError: --data {own}: the test loader is empty. Cure"),
-        ("tensor_test", "the test loader gave a Tensor, not a pair of tensors"),
-        ("triple", "the training loader gave a tuple, not a pair of tensors"),
+        ("numpy_validation", "the validation loader: the input of a batch is a ndarray, no tensor"),
+        ("numpy_test", "the test loader: the input of a batch is a ndarray, no tensor"),
+        ("empty_train", "DataError: --data {own}: the training loader: it is empty. Cure"),
+        ("empty_test", "DataError: --data {own}: the test loader: it is empty. Cure"),
+        ("tensor_test", "the test loader: a batch is a Tensor, not (inputs, target)"),
+        ("triple", "the training loader: the target of a batch is a int, no tensor"),
         ("one", "should return (train, validation) or (train, validation, test), got a list. Cure"),
         (
             "needs",
@@ -106,7 +110,7 @@ def test_a_loader_that_cannot_be_is_refused_before_training(
 def test_the_test_loader_may_be_none_or_left_out(own: str) -> None:
     for name in ("pair", "none"):
         words = ["compress", "digits-mlp", "--data", f"{own}:{name}"]
-        loaders = make_loaders(parse_request(_parser().parse_args(words)))
+        loaders = make_loaders(parse_request(_parser().parse_args(words)), Classification())
         assert loaders.test is None
         assert len(loaders.train) == len(loaders.validation) == 1  # type: ignore[arg-type]
 

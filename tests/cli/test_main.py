@@ -108,5 +108,5 @@ print([main(words) for words in {commands!r}])
 """
     said = run_fresh(code, without_torch=True)
     assert said.endswith("[0, 0, 0, 0, 0]\n")
-    assert "0 of 3 wrong" in said
+    assert "test error 0.00 % over 3 terms" in said
     assert "torch imported: no" in said

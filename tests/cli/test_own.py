@@ -81,13 +81,18 @@ def test_ones_own_network_and_data(own: str, tmp_path: Path, capsys: pytest.Capt
     assert torch.get_num_threads() == 1
     record = json.loads(Path("run/record.json").read_text())
     assert record["seed"] == 3
-    assert record["settings"]["method_settings"]["sparsity"] == 0.25
-    assert record["settings"]["method_settings"]["grid"]["steps"] == [1.0]
-    assert (record["settings"]["fit"]["lr"], record["settings"]["fit"]["epochs"]) == (0.002, 2)
-    assert record["metrics"]["test_examples"] == 20
+    (stage,) = record["settings"]["stages"]
+    assert stage["method_settings"]["sparsity"] == 0.25
+    assert stage["method_settings"]["grid"]["steps"] == [1.0]
+    assert (stage["fit"]["lr"], stage["fit"]["epochs"]) == (0.002, 2)
+    assert record["metrics"]["test_terms"] == 20
     capsys.readouterr()
     assert main(["verify", "run/model.lac", "--data", f"{own}:test_set", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["wrong"] == record["metrics"]["test_wrong"]
+    arrays = json.loads(capsys.readouterr().out)
+    assert (arrays["value"], arrays["set"]) == (record["metrics"]["test_metric"], "test")
+    assert main(["verify", "run/model.lac", "--data", f"{own}:data", "--json"]) == 0
+    loaders = json.loads(capsys.readouterr().out)  # what compress --data took
+    assert {**loaders, "torch_imported": arrays["torch_imported"]} == arrays
 
 
 def test_a_network_without_a_graph_is_saved_and_the_user_is_told(
@@ -103,7 +108,7 @@ def test_a_network_without_a_graph_is_saved_and_the_user_is_told(
     assert "the file holds weights only; load them with laconic.restore(path, into=module)" in out
     record = json.loads(Path("run/record.json").read_text())
     assert any("weights only" in note for note in record["notes"])
-    assert "test_error_percent" in record["metrics"]
+    assert "test_metric" in record["metrics"]
     np.save("x.npy", np.zeros((1, 5), np.float32))
     for words in (
         ["run", "run/model.lac", "x.npy"],
@@ -118,7 +123,7 @@ def test_what_ones_own_functions_must_return(own: str, capsys: pytest.CaptureFix
     cases = [
         ([f"{own}:nothing", f"{own}:data"], "returned a int, not an nn.Module"),
         ([f"{own}:plain", f"{own}:one_loader"], "should return (train, validation)"),
-        ([f"{own}:plain", f"{own}:absent"], "has no attribute 'absent'"),
+        ([f"{own}:plain", f"{own}:absent"], "has no absent. Cure: one of "),
         (["no_such_module:plain", f"{own}:data"], "No module named 'no_such_module'"),
         ([f"{own}:plain", "minst"], "no data set is called 'minst'"),
         ([":plain", f"{own}:data"], "should read package.module:function"),

@@ -13,13 +13,13 @@ from laconic.cli import main
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["compress", "lenet6"], "no network is called 'lenet6'. Cure: one of digits-cnn"),
+        (["compress", "lenet6"], "there is no network 'lenet6'. Cure: did you mean lenet5?"),
         (["compress"], "name one network"),
         (["compress", "digits-mlp", "--model", "a:b"], "name one network"),
         (["compress", "--model", "a:b"], "--model needs --data"),
         (
             ["compress", "digits-mlp", "--method", "magic"],
-            "no method is called 'magic'. Cure: one of apoz, filters",
+            "there is no method 'magic'. Cure: one of apoz, distillation",
         ),
         (["compress", "digits-mlp", "--data", "minst"], "no data set is called 'minst'. Cure: one of digits"),
         (["compress", "lenet5", "--data", "digits"], "(2, 1, 8, 8) does not fit: layer 'conv2'"),
@@ -27,11 +27,14 @@ from laconic.cli import main
             ["compress", "digits-mlp", "--preset", "huge"],
             "no preset is called 'huge'. Cure: one of demo, full",
         ),
-        (["compress", "digits-mlp", "--target", "0.3"], "target '0.3' is not understood. Cure: 0.3pt"),
-        (["compress", "digits-mlp", "--target=-1pt"], "max_drop is in percentage points and must be >= 0"),
+        (["compress", "digits-mlp", "--target", "0.3x"], "target '0.3x' is not understood. Cure: 0.3 (in"),
+        (["compress", "digits-mlp", "--target=-1pt"], "max_drop is in the metric's unit and must be >= 0"),
         (["compress", "digits-mlp", "--target", "xkB"], "is not understood"),
-        (["compress", "digits-mlp", "--set", "fit.epoch=3"], "FitConfig has no setting 'epoch'"),
-        (["compress", "digits-mlp", "--set", "colour=3"], "SparseVD has no setting 'colour'"),
+        (
+            ["compress", "digits-mlp", "--set", "fit.epoch=3"],
+            "(from fit.epoch=3). Cure: did you mean epochs?",
+        ),
+        (["compress", "digits-mlp", "--set", "colour=3"], "method sparse-vd has no setting 'colour'"),
         (["compress", "digits-mlp", "--set", "threshold.x=3"], "'threshold' of SparseVD has no parts"),
         (
             ["compress", "digits-mlp", "--set", "fit.epochs=many"],
@@ -77,7 +80,7 @@ def test_what_cannot_be_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("metod = 'vnq'", "unknown name 'metod'. Cure: one of network, model"),
+        ("metod = 'vnq'", "unknown name 'metod'. Cure: did you mean method?"),
         ("seed = 'one'", "seed must be int, got 'one'"),
         ("data = 3", "data must be str, got 3"),
         ("network = ", "run file run.toml"),

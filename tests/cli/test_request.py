@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from laconic.methods.grid_choice import GridChoice
 
 from laconic.cli import main
 from laconic.cli.choices import make_job, make_reference
-from laconic.cli.main import RUN_FILE, _parser
+from laconic.cli.main import _parser
 from laconic.cli.request import Request, parse_request
+from laconic.cli.run_file_help import HELP
 from laconic.errors import InputError
+from laconic.methods import Distillation, MagnitudePruning
+from laconic.schedules import Iterative, LinearDecay
+from laconic.tasks import Classification
+from laconic.train.optimizers import SGD
 
 
 def request(*words: str) -> Request:
@@ -38,7 +44,9 @@ def test_a_setting_that_nothing_would_look_at_is_refused(words: list[str], compl
 
 def test_a_presets_own_settings_may_stand_unused() -> None:
     asked = request("--model", "a:b", "--data", "c:d", "--preset", "demo", "--method", "magnitude")
-    assert asked.settings["reference.epochs"] == 3
+    assert asked.preset == "demo"
+    assert make_reference(asked) is None
+    assert make_job(asked).stages[0].fit.epochs == 8
 
 
 @pytest.mark.parametrize(
@@ -71,18 +79,23 @@ def test_two_networks_in_one_place_are_one_too_many(tmp_path: Path) -> None:
 def test_the_helps_run_file_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compress", "--help"])
-    assert RUN_FILE.rstrip() in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "run file (TOML) with --config" in " ".join(capsys.readouterr().out.split())
+    assert HELP.rstrip() in capsys.readouterr().out
     path = tmp_path / "run.toml"
-    path.write_text(RUN_FILE.partition("\n\n")[2])
+    first, stages = HELP.partition("\n\n")[2].split("several methods")
+    path.write_text(first.replace("task.ignore = 255", "task.ignore = 9"))
     asked = request("--config", str(path))
-    job = make_job(asked.method, asked.settings, asked.target, asked.seed)
-    assert (job.method.sparsity, job.method.grid.steps, job.fit.epochs) == (0.9, (0.5, 1.0), 20)  # type: ignore[attr-defined]
-    reference = make_reference(asked.network, asked.settings, asked.seed)
+    job = make_job(asked)
+    (stage,) = job.stages
+    assert stage.method == MagnitudePruning(0.9, grid=GridChoice(steps=(0.5, 1.0)), schedule=Iterative(3))
+    assert (stage.fit.epochs, stage.fit.optimizer, stage.fit.schedule) == (20, SGD(), LinearDecay(0.3))
+    assert job.task == Classification(ignore=9)
+    reference = make_reference(asked)
     assert reference is not None
     assert reference.epochs == 30
+    path.write_text('network = "digits-mlp"\n' + stages.partition("\n\n")[2])
+    one, two = make_job(request("--config", str(path), "--set", "stage2.fit.epochs=3")).stages
+    assert (one.method, one.fit.epochs, one.rewind_to) == (Distillation(), 5, None)
+    assert (two.method, two.fit.epochs, two.rewind_to) == (MagnitudePruning(0.9), 3, 0)
 
 
 def test_the_number_of_threads_identifies_a_run() -> None:
@@ -90,6 +103,5 @@ def test_the_number_of_threads_identifies_a_run() -> None:
     one, all_of_them = (request("digits-mlp", *words) for words in (["--threads", "1"], []))
     records = []
     for asked in (one, all_of_them):
-        job = make_job(asked.method, asked.settings, asked.target, asked.seed)
-        records.append(asked.record(job, make_reference(asked.network, asked.settings, asked.seed)))
+        records.append(asked.record(make_job(asked), make_reference(asked)))
     assert {k for k in records[0] if records[0][k] != records[1][k]} == {"threads"}

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from laconic.cli import main
-from laconic.cli.choices import METHODS, make_job, parse_target, preset
+from laconic.cli.choices import make_job, make_reference, parse_target
+from laconic.cli.request import Request, StageRequest
 from laconic.cli.settings import MAX_SEED, MAX_THREADS, check_seed, check_threads, configure, parse_value
 from laconic.errors import InputError
-from laconic.methods import VNQ, SparseVD
+from laconic.methods import VNQ, Distillation, MagnitudePruning, SparseVD, Target
+from laconic.methods.registry import method_names
+from laconic.schedules import LinearDecay
+from laconic.tasks import Classification, Regression
 from laconic.train.fit import FitConfig
+from laconic.train.optimizers import SGD
 
 
 @pytest.mark.parametrize(
@@ -97,18 +103,33 @@ def test_fields_that_are_checked_together_are_set_together() -> None:
     assert (method.min_scale, method.init_scale) == (0.5, 0.6)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+def asked(method: str, network: str | None, preset: str = "full", /, **settings: Any) -> Request:
+    needed = {"score": "laconic.sparsify.scores:l1_groups"} if method == "score" else {}
+    stage = StageRequest(method, {**needed, **settings})
+    return Request(network, None, "digits", (stage,), "5kB", 3, Path("run"), preset=preset)
+
+
+@pytest.mark.parametrize("method", method_names())
 @pytest.mark.parametrize("name", ["full", "demo"])
-@pytest.mark.parametrize("network", ["lenet5", "lenet300", None])
+@pytest.mark.parametrize("network", ["lenet5", "lenet300", "digits-cnn", None])
 def test_every_preset_is_of_its_types(method: str, name: str, network: str | None) -> None:
-    job = make_job(method, preset(name, method, network), "5kB", seed=3)
-    assert job.fit.seed == job.seed == 3
+    request = asked(method, network, name)
+    job = make_job(request)
+    assert job.stages[0].fit.seed == job.seed == 3
+    assert (make_reference(request) is None) == (network is None)
 
 
 @pytest.mark.parametrize("text", ["infkB", "nanB", "1e400B", "-infB", "infpt", "nanpt", "kB"])
 def test_a_target_is_a_finite_number(text: str) -> None:
-    with pytest.raises(InputError, match=r"is not understood\. Cure: 0\.3pt"):
-        parse_target(text)
+    with pytest.raises(InputError, match=r"is not understood\. Cure: 0\.3 \(in the metric's unit\)"):
+        parse_target(text, Classification())
+
+
+def test_a_target_is_in_the_unit_of_the_metric() -> None:
+    assert parse_target("0.3", Classification()) == parse_target("0.3pt", Classification()) == Target(0.3)
+    assert parse_target("0.02", Regression(metric_name="r2")) == Target(0.02)
+    with pytest.raises(InputError, match="metric, R2, is no percentage. Cure: 0.02, in the metric"):
+        parse_target("0.02pt", Regression(metric_name="r2"))
 
 
 def test_the_limits_of_seeds_and_threads() -> None:
@@ -133,8 +154,96 @@ def test_a_word_of_a_closed_list_is_taken_and_others_are_refused_with_the_list()
 
 
 def test_the_demo_s_preset_makes_a_job() -> None:
-    from laconic.cli.choices import make_job, make_reference, preset
+    request = asked("sparse-vd", "lenet5", "demo")
+    method = make_job(request).stages[0].method
+    assert isinstance(method, SparseVD) and method.sampling == "mixed"
+    reference = make_reference(request)
+    assert reference is not None and reference.epochs == 2
 
-    settings = preset("demo", "sparse-vd", "lenet5")
-    assert make_job("sparse-vd", settings, None, 0).method.sampling == "mixed"
-    assert make_reference("lenet5", settings, 0).epochs == 2
+
+def test_the_demo_starts_from_a_network_worth_compressing_on_the_digits() -> None:
+    """Two epochs of the digits are 40 steps; the usual training is 30 epochs."""
+    for method in method_names():
+        for network in ("digits-cnn", "digits-mlp"):
+            reference = make_reference(asked(method, network, "demo"))
+            assert reference is not None and reference.epochs == 30
+
+
+OWN = """
+from dataclasses import dataclass
+import torch
+from laconic.methods import MagnitudePruning
+
+@dataclass(frozen=True)
+class Mine(MagnitudePruning):
+    extra: float = 1.0
+
+def teacher():
+    return torch.nn.Linear(3, 2)
+
+def optimizer(groups, rho=0.5):
+    return torch.optim.Adadelta(groups, rho=rho)
+
+@dataclass(frozen=True)
+class Later:
+    at: float = 0.5
+    def __call__(self, progress, final):
+        return final if progress >= self.at else 0.0
+
+def score(net, groups):
+    return {}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"own_parts_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def stage_of(method: str, /, **settings: Any) -> Any:
+    return make_job(asked(method, None, **settings)).stages[0]
+
+
+def test_parts_of_a_user_s_own_are_named_by_module(own: str) -> None:
+    mine = stage_of(f"{own}:Mine", extra=2, sparsity=0.5)
+    assert (type(mine.method).__name__, mine.method.extra, mine.method.sparsity) == ("Mine", 2.0, 0.5)
+    later = stage_of("magnitude", **{"schedule": f"{own}:Later", "schedule.at": 0.7}).method.schedule
+    assert later(0.6, 0.9) == 0.0 and later(0.7, 0.9) == 0.9
+    assert stage_of("score", score=f"{own}:score").method.score.__name__ == "score"
+    teacher = stage_of("distillation", teacher=f"{own}:teacher").method.teacher
+    assert isinstance(teacher, torch.nn.Linear)
+    inner = stage_of("distillation", **{"method": "magnitude", "method.sparsity": 0.7, "temperature": 2})
+    assert inner.method == Distillation(MagnitudePruning(0.7), temperature=2.0)
+
+
+def test_optimisers_and_schedules_of_training_by_name(own: str) -> None:
+    fit = stage_of("magnitude", **{"fit.optimizer": "sgd", "fit.optimizer.momentum": 0.5}).fit
+    assert fit.optimizer == SGD(0.5)
+    fit = stage_of("magnitude", **{"fit.optimizer": f"{own}:optimizer", "fit.optimizer.rho": 0.7}).fit
+    made = fit.optimizer([{"params": [torch.zeros(1, requires_grad=True)], "lr": 0.1}])
+    assert made.defaults["rho"] == 0.7
+    fit = stage_of("magnitude", **{"fit.optimizer": "torch.optim:RAdam"}).fit
+    assert fit.optimizer is torch.optim.RAdam
+    fit = stage_of("sparse-vd", **{"fit.schedule": "linear", "fit.schedule.warmup": 0.1}).fit
+    assert fit.schedule == LinearDecay(warmup=0.1)  # the preset's flat = 0.6 belongs to the preset's schedule
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "complaint"),
+    [
+        ("magnitude", {"fit.optimizer": "sdg"}, "there is no optimizer 'sdg'. Cure: did you mean sgd"),
+        ("magnitude", {"schedule.rounds": 3}, "has no parts .*Cure: schedule=NAME as well, one of cubic, it"),
+        ("magnitude", {"sparsty": 0.5}, "no setting 'sparsty' .*Cure: did you mean sparsity"),
+        ("distillation", {"method": "tailor"}, "there is no method 'tailor'. Cure: did you mean taylor"),
+        ("distillation", {"teacher": "math:pi"}, "setting teacher: expected Module or none, got 3.14"),
+        ("laconic.tasks:Classification", {}, "is the class Classification, and no method"),
+        ("laconic.methods:Method", {}, "Can't instantiate abstract class Method"),
+        ("laconic.methods:ScorePruning", {}, "ScorePruning needs a setting score. Cure: score=VALUE"),
+    ],
+)
+def test_names_that_cannot_be(method: str, settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        stage_of(method, **settings)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from laconic.cli import main
-from laconic.pack.ops import make_node as node
+from laconic.pack.graph.ops import make_node as node
 from tests.attacks.files import constant, file_of
 
 

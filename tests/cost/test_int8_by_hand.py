@@ -12,7 +12,7 @@ from laconic.cost import Cost
 from laconic.cost.show import as_data
 from laconic.errors import InputError
 from laconic.export import build_packed
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import ActivationRange, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate
 from laconic.zoo import LeNet5, ResNet20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from laconic.cost.memory import live_bytes
 from laconic.cost.traffic import count_traffic
 from laconic.records import NetworkFacts, OpFacts, TensorFacts, ValueFacts
+from laconic.runtime.ops.table import TABLE
 
 
 def network(sizes: list[int], *ops: OpFacts, outputs: tuple[int, ...], inputs: int = 1) -> NetworkFacts:
@@ -14,7 +15,7 @@ def network(sizes: list[int], *ops: OpFacts, outputs: tuple[int, ...], inputs: i
 
 
 def op(name: str, inputs: tuple[int | None, ...], *outputs: int) -> OpFacts:
-    return OpFacts(name, inputs, outputs, {"axis": 0})
+    return OpFacts(name, inputs, outputs, {"axis": 0}, kind=TABLE[name].cost)
 
 
 def floats(facts: NetworkFacts) -> list[int]:
@@ -87,7 +88,10 @@ def test_a_value_with_a_view_that_is_read_later_is_not_written_over() -> None:
 def test_what_nobody_reads_still_needs_room_when_it_is_made() -> None:
     """A recurrent layer's last states."""
     facts = network(
-        [10, 20, 4, 4, 20], OpFacts("lstm", (0,), (1, 2, 3), {}), op("relu", (1,), 4), outputs=(4,)
+        [10, 20, 4, 4, 20],
+        OpFacts("lstm", (0,), (1, 2, 3), {}, kind="recurrent"),
+        op("relu", (1,), 4),
+        outputs=(4,),
     )
     assert floats(facts) == [38, 20]
 
@@ -98,7 +102,7 @@ def test_inputs_live_until_they_are_read_and_outputs_to_the_end() -> None:
 
 
 def test_what_depends_on_weights_alone_is_no_activation() -> None:
-    ops = (OpFacts("cumsum", (-1,), (1,), {"axis": 0}, folded=True), op("add", (0, 1), 2))
+    ops = (OpFacts("cumsum", (-1,), (1,), {"axis": 0}, folded=True, kind="reduction"), op("add", (0, 1), 2))
     facts = network([10, 10, 10], *ops, outputs=(2,))
     assert floats(facts) == [10, 10]
 

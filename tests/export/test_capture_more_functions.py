@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.export.build import build_packed
-from laconic.export.capture import capture
-from laconic.pack.graph import decode_graph, encode_graph
+from laconic.export.graph_capture import capture
+from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.runtime import Network
 from tests.helpers.parity import Fn, assert_parity
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.export.capture import capture
-from laconic.pack.graph import encode_graph
+from laconic.export.graph_capture import capture
+from laconic.pack.graph.section import encode_graph
 from tests.helpers import networks
 from tests.helpers.parity import assert_parity
 

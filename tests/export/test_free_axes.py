@@ -16,7 +16,7 @@ from torch.export import Dim
 
 from laconic.errors import CaptureError, InputError
 from laconic.export import build_packed
-from laconic.export.capture import capture
+from laconic.export.graph_capture import capture
 from laconic.pack import decode, encode
 from laconic.runtime import Network
 from tests.helpers.networks import seeded

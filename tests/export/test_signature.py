@@ -13,7 +13,7 @@ from torch import nn
 
 from laconic.errors import CaptureError
 from laconic.export.build import build_packed
-from laconic.export.capture import capture
+from laconic.export.graph_capture import capture
 from laconic.export.signature import described, input_names
 from laconic.runtime import Network
 from tests.helpers.parity import Fn

@@ -21,7 +21,7 @@ import numpy as np
 
 from tests.fuzz.sanitized import SOURCE, Rng, again, array, build, options, size
 
-MODULES = tuple(SOURCE / "pack" / f"{name}.c" for name in ("coder", "adaptive"))
+MODULES = tuple(SOURCE / "pack" / "codecs" / f"{name}.c" for name in ("coder", "adaptive"))
 ONE = 1 << 15
 Case = tuple[str, list[Any]]
 
@@ -205,7 +205,7 @@ def run(seed: int, n: int) -> None:
     import _adaptive
     import _coder
 
-    from laconic.pack import ans
+    from laconic.pack.codecs import ans
 
     modules, taken = {"_coder": _coder, "_adaptive": _adaptive}, dict.fromkeys(("taken", "refused"), 0)
     for k, (module, name, arguments) in enumerate(made(seed, n)):

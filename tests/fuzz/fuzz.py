@@ -1,6 +1,6 @@
 """A coverage-guided fuzzer of the reader: ``make fuzz`` runs it on a sanitizer build of the compiled code.
 
-``decode`` reads a file and follows its graph's shapes (``laconic.pack``, ``laconic.runtime.shapes``),
+``decode`` reads a file and follows its graph's shapes (``laconic.pack``, ``laconic.runtime.graph.shapes``),
 ``load`` also builds and calls the network (ONNX Runtime). Input is the content of a file, what stands between
 its length and its checksum: both are written around it, so that mutations reach what lies behind them. Found
 is: the end of the process, an exception that is no ``LaconicError``, a sanitizer's report, half a minute, or
@@ -25,9 +25,11 @@ instrumented = atheris.instrument_imports if atheris else lambda include: nullco
 
 with instrumented(include=["laconic.pack", "laconic.runtime"]):
     from laconic import pack
-    from laconic.pack import MAGIC, Limits, inspection  # noqa: F401 - instrumented before it is used
-    from laconic.pack.varint import Writer
-    from laconic.runtime import network, reading
+    from laconic.pack import MAGIC, Limits
+    from laconic.pack.file import inspection  # noqa: F401 - instrumented before it is used
+    from laconic.pack.wire.varint import Writer
+    from laconic.runtime import network
+    from laconic.runtime.loading import reading
 from laconic.errors import LaconicError  # noqa: E402
 from tests.attacks.measure import exercise  # noqa: E402
 

@@ -31,8 +31,8 @@ from laconic.errors import InputError
 from laconic.records import Codebook, IntTensor, RawTensor, Tensor, UniformGrid
 from laconic.runtime import kernels
 from laconic.runtime.kernels import matrix, native, plain
-from laconic.runtime.kernels.compact import FORMS, PANEL, Block, compact
-from laconic.runtime.kernels.two_bits import GROUP, two_bits
+from laconic.runtime.kernels.compact_forms import FORMS, PANEL, Block, compact
+from laconic.runtime.kernels.two_bit_forms import GROUP, two_bits
 from tests.fuzz.sanitized import SOURCE, Rng, again, array, build, options, size
 
 MODULES = tuple(SOURCE / "runtime" / "kernels" / f"{name}.c" for name in ("sparse", "twobit"))
@@ -211,7 +211,7 @@ def _finished(sums: Any, product: Product) -> tuple[Any, Any]:
 
 def two_bit_case(rng: Rng) -> Case:
     """Integers of two bits in the order of twobit.c."""
-    from laconic.runtime.kernels.two_bits import packed as in_order
+    from laconic.runtime.kernels.two_bit_forms import packed as in_order
 
     lowest = -int(rng.integers(0, 4))
     rows = int(rng.integers(0, 10))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A sanitizer build of all that is compiled, and the fuzzer on it: run.sh PYTHON SECONDS [CASES]
-# First as many random and malformed calls of each compiled module (coder_cases.py, kernel_cases.py; 0 leaves them
-# out). Then half of the seconds goes to reading, half to reading, building and calling. Linux on x86-64, with clang.
+# First as many random and malformed calls of each compiled module (coder_cases.py, kernel_cases.py,
+# training_cases.py; 0 leaves them out). Then half of the seconds goes to reading, half to reading, building and
+# calling. Linux on x86-64, with clang.
 # What is found lies in build/fuzz; contents that reach new code join build/fuzz/corpus-*.
 set -euo pipefail
 seconds=$2 cases=${3:-1000000}
@@ -15,7 +16,7 @@ mkdir -p "$out"
 [ -d "$out/site/atheris" ] || "$python" -m pip --disable-pip-version-check -q install --no-deps --target "$out/site" atheris==3.0.0
 
 if [ "$cases" -gt 0 ]; then
-  for harness in coder_cases kernel_cases; do "$python" -m "tests.fuzz.$harness" --cases "$cases"; done
+  for harness in coder_cases kernel_cases training_cases; do "$python" -m "tests.fuzz.$harness" --cases "$cases"; done
 fi
 
 rm -rf "$out/src" && mkdir -p "$out/src"

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 import laconic
-from laconic.bayes.policy import weights_of
 from laconic.errors import InputError
 from laconic.methods import MagnitudePruning
-from laconic.methods.masks import masks_of
+from laconic.methods.common.masks import masks_of
+from laconic.networks.policy import weights_of
 from laconic.prepared import prepared
-from laconic.sparsify.magnitude import cubic_sparsity
+from laconic.schedules import Cubic
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits
 
@@ -43,13 +43,13 @@ def _zeros_by_step(method: MagnitudePruning) -> tuple[nn.Module, list[int]]:
 
 
 def test_the_share_cut_follows_the_schedule_step_by_step() -> None:
-    method = MagnitudePruning(0.9, every=3, start=0.1, end=0.8)
+    method = MagnitudePruning(0.9, every=3, schedule=Cubic(0.1, 0.8))
     net, cut = _zeros_by_step(method)
     size = sum(w.numel() for w in weights_of(net).values())
     wanted, latest = [], 0
     for step in range(1, STEPS + 1):
         if step % 3 == 0:
-            latest = int(cubic_sparsity(step / STEPS, 0.9, start=0.1, end=0.8) * size)
+            latest = int(Cubic(0.1, 0.8)(step / STEPS, 0.9) * size)
         wanted.append(latest)
     assert cut == wanted
     assert float(laconic.penalty(net)) == 0.0
@@ -79,7 +79,7 @@ def test_convert_cuts_to_the_final_share_even_when_training_stopped_early() -> N
 
 
 def test_the_schedule_counts_epochs_when_the_steps_are_unknown() -> None:
-    method = MagnitudePruning(0.5, every=1, epochs=2.0, end=1.0)
+    method = MagnitudePruning(0.5, every=1, epochs=2.0, schedule=Cubic(end=1.0))
     x = digits()[0][:50]
     net = laconic.prepare(DigitsMLP(hidden=20), method, x[:2], data_size=50)
     for epoch in (1, 2):
@@ -89,7 +89,7 @@ def test_the_schedule_counts_epochs_when_the_steps_are_unknown() -> None:
         assert prepared(net, "test").context.epochs == epoch
         size = sum(mask.numel() for mask in masks_of(net).values())
         cut = sum(int((~mask).sum()) for mask in masks_of(net).values())
-        assert cut == int(cubic_sparsity(epoch / 2, 0.5) * size)
+        assert cut == int(Cubic(end=1.0)(epoch / 2, 0.5) * size)
 
 
 def test_surviving_weights_are_off_by_half_a_step_at_most() -> None:
@@ -102,7 +102,7 @@ def test_surviving_weights_are_off_by_half_a_step_at_most() -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="got 1.0, 0.0, 0.75"):
+    with pytest.raises(InputError, match="sparsity must lie in .*, got 1.0"):
         MagnitudePruning(1.0)
     with pytest.raises(InputError, match="every and epochs must be positive, got 0, 10.0"):
         MagnitudePruning(every=0)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.objective import WarmUp
 from laconic.methods import VNQ, Compressed, Context, MagnitudePruning, Method, SparseVD
 from laconic.methods.contract import Judge
+from laconic.schedules import WarmUp
 from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet
 from tests.helpers.method_suite import Build, check_method
 

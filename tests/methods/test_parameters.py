@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import laconic
-from laconic.bayes.objective import WarmUp
-from laconic.bayes.policy import Policy, is_weight, scales_channels, weights_of
 from laconic.errors import InputError, ModelError
 from laconic.methods import VNQ, MagnitudePruning, SparseVD, TaylorPruning
-from laconic.methods.rest import frozen_stats
+from laconic.methods.common.rest import frozen_stats
+from laconic.networks.policy import Policy, is_weight, scales_channels, weights_of
+from laconic.schedules import WarmUp
 
 AT_ONCE = WarmUp(0.0, 0.0)
 METHODS = pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.errors import InputError
 from laconic.methods import (
     VNQ,
@@ -26,6 +25,7 @@ from laconic.methods import (
     SparseVD,
     TaylorPruning,
 )
+from laconic.schedules import Cubic, WarmUp
 
 SOON = WarmUp(0.0, 0.5)
 METHODS: dict[str, Method] = {
@@ -99,7 +99,7 @@ def test_weights_may_be_frozen_for_a_phase(method: Method, frozen: tuple[str, ..
 
 
 def test_a_converted_phase_keeps_what_was_pruned_before_it() -> None:
-    net = _prepared(MagnitudePruning(0.5, every=1, end=0.5))
+    net = _prepared(MagnitudePruning(0.5, every=1, schedule=Cubic(end=0.5)))
     _train(net, STEPS)
     net.requires_grad_(False)
     small = laconic.convert(net)
@@ -112,7 +112,7 @@ def test_a_converted_phase_keeps_what_was_pruned_before_it() -> None:
 
 def test_weights_converted_early_keep_the_sparsity_reached() -> None:
     """A quarter of the way along a cubic schedule to 90 %: 1 - (3/4)^3 of it, not all of it."""
-    net = _prepared(MagnitudePruning(0.9, every=1, end=1.0), steps=8)
+    net = _prepared(MagnitudePruning(0.9, every=1, schedule=Cubic(end=1.0)), steps=8)
     _train(net, 2)
     reached = 0.9 * (1 - 0.75**3)
     said = (
@@ -126,7 +126,7 @@ def test_weights_converted_early_keep_the_sparsity_reached() -> None:
 
 
 def test_units_converted_early_keep_what_the_schedule_left() -> None:
-    net = _prepared(TaylorPruning(0.25, every=1, end=1.0), steps=8)
+    net = _prepared(TaylorPruning(0.25, every=1, schedule=Cubic(end=1.0)), steps=8)
     _train(net, 2)
     left = 1 - 0.75 * (1 - 0.75**3)
     with pytest.warns(UserWarning, match=r"% of the multiply-accumulates removed.* 75.0 % were asked for"):

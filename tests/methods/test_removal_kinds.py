@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from laconic.methods import Compressed
-from laconic.methods.removal import remove_dead_units
+from laconic.methods.common.removal import remove_dead_units
 from laconic.records import HashedTensor, IntTensor, RawTensor, UniformGrid
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.bayes.prepare import posteriors_of, sampling
 from laconic.errors import InputError, ScaleError
 from laconic.methods import Context, SparseVD
-from laconic.methods.masks import masks_of
+from laconic.methods.common.masks import masks_of
 from laconic.prepared import prepared
+from laconic.schedules import WarmUp
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
 

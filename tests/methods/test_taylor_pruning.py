@@ -11,9 +11,10 @@ from torch import nn
 import laconic
 from laconic.errors import InputError, ModelError
 from laconic.methods import TaylorPruning
-from laconic.methods.unit_masks import groups_of, plan_of
-from laconic.sparsify import find_groups
-from laconic.sparsify.macs import weight_macs
+from laconic.methods.common.unit_masks import groups_of, plan_of
+from laconic.schedules import Cubic
+from laconic.structure import find_groups
+from laconic.structure.macs import weight_macs
 from laconic.zoo import DigitsCNN, DigitsMLP, ResNet20
 from laconic.zoo.digits_lstm import DigitsLSTM
 from tests.helpers.coupled_networks import CASES
@@ -49,7 +50,11 @@ def test_inputs_may_go_too(tmp_path):
 def test_macs_follow_the_schedule_and_units_never_return():
     x, y = digits()
     net = laconic.prepare(
-        build("cnn"), TaylorPruning(0.3, every=2, end=0.5), x[:2], data_size=len(x), total_steps=12
+        build("cnn"),
+        TaylorPruning(0.3, every=2, schedule=Cubic(end=0.5)),
+        x[:2],
+        data_size=len(x),
+        total_steps=12,
     )
     optimizer = torch.optim.Adam(laconic.param_groups(net, 0.01))
     coupling, macs = groups_of(net)
@@ -98,8 +103,8 @@ def test_a_share_that_cannot_be_reached():
     "name", ["residual", "grouped", "depthwise", "lstm", "transformer", "cells", "transposed"]
 )
 def test_macs_by_plan_are_those_of_the_shrunk_network(name):
-    from laconic.sparsify import shrink
-    from laconic.sparsify.trials import random_plan
+    from laconic.structure import shrink
+    from laconic.structure.trials import random_plan
 
     network, example, _ = CASES[name]
     net = network().eval()

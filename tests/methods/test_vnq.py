@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.bayes.prepare import posteriors_of
 from laconic.errors import InputError, ScaleError
 from laconic.methods import VNQ, Judge, Score
 from laconic.methods.vnq import FUNNEL, SCALES
 from laconic.quantize.uniform import bfloat16
 from laconic.records import Codebook, UniformGrid
+from laconic.schedules import WarmUp
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
 

@@ -22,14 +22,14 @@ from laconic.errors import (
     UnsupportedVersionError,
 )
 from laconic.pack import MAGIC, Limits, decode, encode, layout
-from laconic.pack.grids import Grids
-from laconic.pack.headers import Header, put_header
-from laconic.pack.lines import code_lines
-from laconic.pack.ops import make_node
-from laconic.pack.order0 import Table
-from laconic.pack.settings import Settings
-from laconic.pack.symbols import StreamWriter
-from laconic.pack.varint import Writer
+from laconic.pack.codecs.lines import code_lines
+from laconic.pack.codecs.order0 import Table
+from laconic.pack.codecs.settings import Settings
+from laconic.pack.codecs.symbols import StreamWriter
+from laconic.pack.graph.ops import make_node
+from laconic.pack.wire.grids import Grids
+from laconic.pack.wire.headers import Header, put_header
+from laconic.pack.wire.varint import Writer
 from laconic.records import (
     Codebook,
     Graph,

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from laconic.pack import compiled, decode, encode
+from laconic.pack import decode, encode
+from laconic.pack.codecs import compiled
 from laconic.records import IntTensor, RawTensor
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -52,8 +53,8 @@ def main() -> None:
         sys.exit("the compiled coder is not here: nothing to compare")
     print(*lines("compiled"), sep="\n")
     for name in COMPILED:
-        sys.modules[f"laconic.pack.{name}"] = None  # type: ignore[assignment]  # importing it raises
-        delattr(sys.modules["laconic.pack"], name)
+        sys.modules[f"laconic.pack.codecs.{name}"] = None  # type: ignore[assignment]  # importing it raises
+        delattr(sys.modules["laconic.pack.codecs"], name)
     if compiled.extension() is not None or compiled.coder() is not compiled.plain_coder():
         sys.exit("the compiled coder is still here")
     print(*lines("python"), sep="\n")

@@ -11,7 +11,7 @@ from torch import nn
 
 import laconic
 from laconic import pack, runtime
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import (
     ActivationRange,
     Codebook,

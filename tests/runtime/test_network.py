@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 
 from laconic import pack
-from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, WeightsOnlyError
-from laconic.pack.ops import OPS, make_node
+from laconic.errors import (
+    CorruptFileError,
+    FileFormatError,
+    InputError,
+    LimitError,
+    ReadError,
+    WeightsOnlyError,
+)
+from laconic.pack.graph.ops import make_node
 from laconic.records import FloatArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network, load
-from laconic.runtime.builder import Builder
-from laconic.runtime.emit import EMITTERS
-from laconic.runtime.onnx_bytes import BESIDE_BYTES
+from laconic.runtime.onnx_model.builder import Builder
+from laconic.runtime.onnx_model.protos import BESIDE_BYTES
 from tests.helpers.fresh import run_fresh
 
 
@@ -53,7 +59,7 @@ def test_files_and_bytes_are_loaded(tmp_path: Path) -> None:
         np.testing.assert_allclose(load(source, threads=1)(x), wanted, rtol=1e-6)
     with pytest.raises(FileFormatError):
         load(b"not a file")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ReadError, match="cannot read .*: No such file or directory. Cure: check the path"):
         load(tmp_path / "none.lac")
 
 
@@ -156,10 +162,6 @@ def test_graphs_that_contradict_their_tensors(nodes: tuple[object, ...]) -> None
         Network.from_packed(model)
 
 
-def test_every_operation_of_the_table_has_an_emitter() -> None:
-    assert {op.name for op in OPS} == set(EMITTERS)
-
-
 def test_equal_constants_are_stored_once() -> None:
     b = Builder((), ())
     assert b.ints((1, 2)) == b.ints([1, 2]) != b.ints((2, 1))
@@ -173,3 +175,12 @@ def test_a_file_runs_where_there_is_no_torch(tmp_path: Path) -> None:
         f"print(load({str(tmp_path / 'm.lac')!r})(np.ones((2, 3), np.float32)).shape)"
     )
     assert run_fresh(code, without_torch=True) == "(2, 4)\n"
+
+
+def test_a_network_says_what_it_is() -> None:
+    graph = Graph((ValueSpec("float32", (None, 3)),), (make_node("linear", (0, -1)),), (1,))
+    tensor = IntTensor("fc", np.ones((2, 3), np.int32), UniformGrid(0.5))
+    network = load(pack.encode(PackedModel((tensor,), graph)))
+    assert repr(network) == (
+        "<Network (input: float32 (any, 3)) -> 1 output, fp32, engine auto, 24 bytes of weights>"
+    )

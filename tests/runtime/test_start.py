@@ -11,16 +11,16 @@ import pytest
 
 from laconic import pack, records, runtime
 from laconic.records import Graph, IntTensor, Node, PackedModel, UniformGrid, ValueSpec
-from laconic.runtime.workers import Workers
+from laconic.runtime.engines.workers import Workers
 from tests.helpers.fresh import run_fresh
 
 LATER = [
-    "laconic.pack.choose",
-    "laconic.pack.inspection",
-    "laconic.runtime.calibration",
-    "laconic.runtime.emit_int8",
-    "laconic.runtime.facts",
-    "laconic.runtime.integer",
+    "laconic.pack.encoder.choose",
+    "laconic.pack.file.inspection",
+    "laconic.runtime.calibration.from_batches",
+    "laconic.runtime.onnx_model.int8_layers",
+    "laconic.runtime.facts.float32_facts",
+    "laconic.runtime.emulation",
     "laconic.runtime.kernels",
     "concurrent.futures.thread",
     "json",
@@ -50,8 +50,8 @@ def test_a_prediction_imports_no_more_than_it_needs() -> None:
 
 
 def test_the_look_would_see_a_module() -> None:
-    said = run_fresh("import laconic.pack.choose" + LOOK.format(data=a_file().hex(), later=LATER))
-    assert said == "[[1.5, -0.5]] ['laconic.pack.choose']\n"
+    said = run_fresh("import laconic.pack.encoder.choose" + LOOK.format(data=a_file().hex(), later=LATER))
+    assert said == "[[1.5, -0.5]] ['laconic.pack.encoder.choose']\n"
 
 
 @pytest.mark.parametrize("module", ["laconic.pack", "laconic.runtime"])
@@ -64,7 +64,9 @@ def test_every_public_name_is_there_in_a_fresh_process(module: str) -> None:
 
 
 def test_calibrate_is_the_function_whatever_is_imported_when() -> None:
-    code = "import laconic.runtime.calibration, laconic.runtime as r; print(callable(r.calibrate))"
+    code = (
+        "import laconic.runtime.calibration.from_batches, laconic.runtime as r; print(callable(r.calibrate))"
+    )
     assert run_fresh(code) == "True\n"
 
 

@@ -63,6 +63,15 @@ def test_the_learnt_noise_starts_at_the_targets_standard_deviation() -> None:
     assert Regression(2.0).learnt(target) == {}
 
 
+def test_the_learnt_noise_starts_at_the_residuals_of_a_network_that_is_good_already() -> None:
+    target = torch.tensor([[0.0], [100.0], [math.nan], [40.0]])
+    outputs = torch.tensor([[1.0], [102.0], [7.0], [38.0]])
+    start = Regression().learnt(target, outputs)["log_noise"]
+    assert start.exp().item() == pytest.approx(math.sqrt((1 + 4 + 4) / 3), rel=1e-6)
+    perfect = Regression().learnt(target, target)["log_noise"]
+    assert perfect.item() == Regression().learnt(target)["log_noise"].item()
+
+
 def test_the_learnt_noise_is_fitted_to_the_residuals() -> None:
     outputs, target = torch.from_numpy(OUT), torch.from_numpy(TO)
     log_noise = Regression().learnt(target)["log_noise"]

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.errors import DataError, InputError, ScaleError
 from laconic.methods import Compressed, MagnitudePruning, SparseVD
 from laconic.methods.contract import Target
+from laconic.schedules import WarmUp
 from laconic.tasks import (
     BinaryClassification,
     Classification,

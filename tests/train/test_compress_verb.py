@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import laconic
-from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.objective import WarmUp
 from laconic.errors import (
     DataError,
     InputError,
@@ -24,6 +22,8 @@ from laconic.errors import (
 )
 from laconic.methods import VNQ, Context, MagnitudePruning, Method, SparseVD, TaylorPruning
 from laconic.methods.contract import Target
+from laconic.networks.noise import NoiseSource
+from laconic.schedules import Cubic, WarmUp
 from laconic.train.fit import FitConfig
 from laconic.train.job import Stage, on_device_of
 from laconic.train.progress import LineProgress
@@ -242,10 +242,10 @@ def test_a_network_on_a_gpu_is_trained_there() -> None:
         (SparseVD(hold_from=5.0), 5, 1),
         (SparseVD(hold_from=5.0), 6, 0),
         (SparseVD(warm_up=WarmUp(0.0, 9.0), hold_from=8.0), 8, 2),
-        (MagnitudePruning(epochs=10.0, end=0.75), 7, 1),
-        (MagnitudePruning(epochs=10.0, end=0.75), 8, 0),
-        (TaylorPruning(epochs=10.0, end=0.75), 7, 1),
-        (TaylorPruning(epochs=10.0, end=0.75), 8, 0),
+        (MagnitudePruning(epochs=10.0, schedule=Cubic(end=0.75)), 7, 1),
+        (MagnitudePruning(epochs=10.0, schedule=Cubic(end=0.75)), 8, 0),
+        (TaylorPruning(epochs=10.0, schedule=Cubic(end=0.75)), 7, 1),
+        (TaylorPruning(epochs=10.0, schedule=Cubic(end=0.75)), 8, 0),
     ],
 )
 def test_a_schedule_is_unfinished_when_training_ends_before_it(

@@ -23,14 +23,14 @@ from torch.utils.data import (
 )
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError, NonFiniteError, RunFolderError
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
+from laconic.schedules import LinearDecay, WarmUp
 from laconic.tasks import Batch, Classification
 from laconic.train.checkpoint import load_checkpoint
 from laconic.train.fit import FitConfig, Hooks, fit
-from laconic.train.optimizers import SGD, Adam, LinearDecay, OptimizerFactory, ScheduleFactory
+from laconic.train.optimizers import SGD, Adam, OptimizerFactory, ScheduleFactory
 from laconic.zoo import DigitsCNN
 from tests.helpers.method_suite import assert_same_state, digits
 
@@ -444,11 +444,16 @@ def test_an_interrupted_run_goes_on_with_torchs_own_to_the_same_bits(
     _check_interrupted(METHODS["magnitude"], _loader, tmp_path, FitConfig(EPOCHS, 0.01, *made, seed=2))
 
 
-def test_frozen_batch_norm_stays_in_evaluation_mode() -> None:
-    net, hooks = _network(None)
-    net.bn.requires_grad_(False)  # type: ignore[union-attr]
+@pytest.mark.parametrize("how", ["frozen parameters", "evaluation mode"])
+@pytest.mark.parametrize("method", [None, METHODS["sparse-vd"]], ids=["plain", "sparse-vd"])
+def test_frozen_batch_norm_stays_in_evaluation_mode(how: str, method: Method | None) -> None:
+    net, hooks = _network(method)
+    if how == "frozen parameters":
+        net.bn.requires_grad_(False)  # type: ignore[union-attr]
+    else:
+        net.bn.eval()  # type: ignore[union-attr]
     before = net.bn.running_mean.clone()  # type: ignore[union-attr, operator]
-    fit(net, _loader(), FitConfig(epochs=1), hooks)
+    fit(net, _loader(), FitConfig(epochs=2), hooks)
     assert torch.equal(net.bn.running_mean, before)  # type: ignore[union-attr, arg-type]
     assert not net.bn.training and net.drop.training  # type: ignore[union-attr]
 

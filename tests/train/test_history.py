@@ -10,6 +10,7 @@ from torch import nn
 import laconic
 from laconic.methods import MagnitudePruning, SparseVD
 from laconic.methods.contract import Score
+from laconic.schedules import Cubic
 from laconic.train.fit import FitConfig
 from laconic.train.history import SNR_BINS, EpochRow, read_history, recorder, snr_counts
 from laconic.train.run_folder import open_run
@@ -32,7 +33,7 @@ def test_a_compression_writes_a_row_an_epoch(tmp_path) -> None:
 
 
 def test_magnitude_pruning_tells_what_is_left_and_has_no_posterior(tmp_path) -> None:
-    method = MagnitudePruning(0.5, every=1, end=0.5)
+    method = MagnitudePruning(0.5, every=1, schedule=Cubic(end=0.5))
     laconic.compress(
         nn.Linear(4, 4), [(X, Y)], [(X, Y)], method, fit=FitConfig(epochs=4), out=tmp_path / "run"
     )

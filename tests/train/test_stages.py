@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.errors import InputError, RestoreError, RunFolderError
 from laconic.methods import (
     VNQ,
@@ -32,6 +31,7 @@ from laconic.methods import (
 )
 from laconic.methods.contract import Judge
 from laconic.methods.distillation import NoCompression
+from laconic.schedules import Cubic, WarmUp
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.job import Job, Stage
 from laconic.train.progress import SilentProgress
@@ -77,7 +77,7 @@ LATER: dict[str, Method] = {
 
 @pytest.mark.parametrize("method", LATER.values(), ids=LATER.keys())
 def test_what_a_stage_has_removed_never_grows_back(method: Method) -> None:
-    pruning = MagnitudePruning(0.9, every=1, end=0.5)
+    pruning = MagnitudePruning(0.9, every=1, schedule=Cubic(end=0.5))
     alone = _compress(pruning)
     both = _compress([pruning, method])
     removed = _zeros(alone)
@@ -135,7 +135,7 @@ SEEN: list[Tensor] = []
 
 @pytest.mark.parametrize("folder", [True, False])
 def test_a_stage_rewinds_to_the_weights_after_an_epoch(folder: bool, tmp_path: Path) -> None:
-    pruning = MagnitudePruning(0.75, every=1, end=0.5)
+    pruning = MagnitudePruning(0.75, every=1, schedule=Cubic(end=0.5))
     stages = [Stage(pruning, FIT), Stage(Look(0.75, every=1), FIT, rewind_to=1)]
     SEEN.clear()
     small = _compress(stages, out=tmp_path / "run" if folder else None)
@@ -158,7 +158,7 @@ def test_a_stage_rewinds_to_the_weights_after_an_epoch(folder: bool, tmp_path: P
 
 def test_a_lottery_ticket_starts_from_the_weights_that_the_job_began_with() -> None:
     SEEN.clear()
-    pruning = MagnitudePruning(0.75, every=1, end=0.5)
+    pruning = MagnitudePruning(0.75, every=1, schedule=Cubic(end=0.5))
     _compress([pruning, Stage(Look(0.75, every=1), FIT, rewind_to=0)])
     assert torch.equal(SEEN[0], _mlp()[1].weight)
 

@@ -21,12 +21,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from laconic.bayes.posteriors.gaussian import EPSILON
+from laconic.networks.noise import by_quantiles, quantiles, random_words, standard_normal_like
 
-_LEVELS = 1 << 16
 # Numbers handled at a time: their temporaries stay in a core's cache.
 _PIECE = 1 << 16
-# From this many numbers on, the table of quantiles beats torch's normal_ on a CPU.
-_MANY = 1 << 10
 
 
 def sample_preactivation(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
@@ -191,58 +189,3 @@ def in_memory_order(t: Tensor) -> Tensor:
 def _is_dense(t: Tensor) -> bool:
     """Whether the tensor fills its stretch of memory without gaps, in any order of dimensions."""
     return t.permute(sorted(range(t.ndim), key=t.stride, reverse=True)).is_contiguous()
-
-
-def standard_normal_like(t: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise with the shape, strides, type and device of ``t``.
-
-    Drawn as one contiguous tensor in the order of memory and viewed in the order of dimensions: torch's
-    ``normal_`` takes a serial path, eight times slower, on tensors laid out as channels-last. The numbers
-    thus depend on the layout; the distribution does not. Large float32 tensors on a CPU are drawn from the
-    65,536 equally likely values of :func:`quantiles`, three times faster than by ``normal_``.
-
-    >>> image = torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    >>> standard_normal_like(image, torch.Generator().manual_seed(0)).stride() == image.stride()
-    True
-    """
-    order = sorted(range(t.ndim), key=t.stride, reverse=True)
-    shape = [t.shape[d] for d in order]
-    if by_quantiles(t):
-        drawn = _from_quantiles(t.numel(), generator).view(shape)
-    else:
-        drawn = torch.randn(shape, generator=generator, dtype=t.dtype, device=t.device)
-    return drawn.permute(sorted(range(t.ndim), key=order.__getitem__))
-
-
-def by_quantiles(t: Tensor) -> bool:
-    """Whether noise like ``t`` is drawn from the table of quantiles."""
-    return t.device.type == "cpu" and t.dtype == torch.float32 and t.numel() >= _MANY
-
-
-@functools.cache
-def quantiles() -> Tensor:
-    r"""The standard normal as :math:`2^{16}` equally likely numbers, of mean 0 and variance 1.
-
-    The k-th is :math:`\Phi^{-1}((k + \frac12)/2^{16})`, scaled to unit variance; the largest is 4.325, the
-    fourth moment 2.9992 in place of 3.
-
-    >>> table = quantiles()
-    >>> table.shape, round(table.double().square().mean().item(), 6)
-    (torch.Size([65536]), 1.0)
-    """
-    ranks = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
-    table = torch.special.ndtri(ranks)
-    scaled: Tensor = table / table.square().mean().sqrt()
-    return scaled.to(torch.float32)
-
-
-def _from_quantiles(count: int, generator: torch.Generator) -> Tensor:
-    """``count`` independent draws from the table, each by 16 random bits."""
-    words = random_words(count, generator)
-    indices = words.view(torch.int16)[:count].to(torch.int32).add_(_LEVELS // 2)
-    return quantiles().index_select(0, indices)
-
-
-def random_words(count: int, generator: torch.Generator) -> Tensor:
-    """At least 16 random bits for each of ``count`` numbers."""
-    return torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)

@@ -12,31 +12,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from laconic.errors import InputError, ScaleError
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """The KL's factor: 0 until ``start``, then linearly to 1 at ``end`` (in epochs or in steps).
-
-    >>> [WarmUp(5, 15).factor(t) for t in (0, 5, 10, 15, 99)]
-    [0.0, 0.0, 0.5, 1.0, 1.0]
-    """
-
-    start: float = 0.0
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.end) and 0 <= self.start <= self.end):
-            raise InputError(f"a warm-up needs 0 <= start <= end, got {self.start} and {self.end}")
-
-    def factor(self, progress: float) -> float:
-        """The factor at ``progress``, in [0, 1]."""
-        if progress >= self.end:
-            return 1.0
-        if progress <= self.start:
-            return 0.0
-        return (progress - self.start) / (self.end - self.start)
+from laconic.errors import ScaleError
+from laconic.schedules import WarmUp
+from laconic.tasks.checks import check_data_size
 
 
 @dataclass(frozen=True)
@@ -100,15 +78,6 @@ class Objective:
                 f"a batch of {batch_size} examples met data_size={self.data_size}. "
                 "Cure: data_size is the number of training examples, not of batches"
             )
-
-
-def check_data_size(data_size: int) -> None:
-    """Raises ScaleError unless ``data_size`` is a positive whole number."""
-    if isinstance(data_size, bool) or not isinstance(data_size, int) or data_size < 1:
-        raise ScaleError(
-            f"data_size must be the number of training examples, a positive integer, got {data_size!r}. "
-            "Cure: len(train_set), not a fraction and not the number of batches"
-        )
 
 
 def check_kl_weight(kl_weight: float, data_size: int) -> None:

@@ -15,21 +15,20 @@ from torch import Tensor, nn
 
 from laconic.bayes.layers import (
     Draws,
-    NoiseSource,
     Sampling,
     Variational,
     become,
     local_layers,
     sampled_class,
 )
-from laconic.bayes.policy import Policy, Select, weights_by_module, weights_of
 from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.probe import Uses, check_model, observe
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
+from laconic.networks.noise import NoiseSource
+from laconic.networks.policy import Policy, Select, weights_by_module
+from laconic.networks.probe import Uses, check_model, observe
 
 __all__ = [
-    "check_model",
     "deterministic_of",
     "make_bayesian",
     "means_only",
@@ -37,7 +36,6 @@ __all__ = [
     "plain_copy",
     "posteriors_of",
     "sampling",
-    "weights_of",
 ]
 
 _PREPARED = "_laconic_bayes"

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from laconic import pack
-from laconic.api import quantize_activations
-from laconic.cli.choices import NETWORKS, make_job, make_reference, pick
+from laconic.cli.choices import make_job, make_reference
 from laconic.cli.loaders import Loader, Loaders, make_loaders
 from laconic.cli.own import call_own, own_function
 from laconic.cli.picture import write_picture
@@ -25,15 +24,21 @@ from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
-from laconic.methods.removal import remove_dead_units
-from laconic.tasks import Classification
+from laconic.methods.common.removal import remove_dead_units
+from laconic.methods.contract import Compressed
+from laconic.progress import show_by_default
+from laconic.records import RunRecord
+from laconic.saving import quantize_activations
+from laconic.tasks import Task
+from laconic.text import ratio_text
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.job import Job
 from laconic.train.progress import Progress, for_stream
-from laconic.train.results import write_results
+from laconic.train.record import from_json
+from laconic.train.results import TARGET_MISSED, write_results
 from laconic.train.resume import load_weights
 from laconic.train.run_folder import (
     MODEL_FILE,
@@ -44,26 +49,36 @@ from laconic.train.run_folder import (
     open_run,
 )
 from laconic.train.start import check_start
+from laconic.zoo.registry import find_network
+
+MISSED = 3
+"""The exit status of a run whose target was missed."""
 
 
 def run_compress(request: Request, *, resume: bool = False) -> int:
-    """Run the command; prints what it did and where the file is."""
+    """Run the command; prints what it did and where the file is.
+
+    Returns 0, or :data:`MISSED` where the file misses the target, which is then the last line printed.
+    """
     if request.threads is not None:
         torch.set_num_threads(request.threads)
-    job = make_job(request.method, request.settings, request.target, request.seed)
-    reference = make_reference(request.network, request.settings, request.seed)
+    job = make_job(request)
+    reference = make_reference(request)
     # A user's own module may change the current folder; a mistyped name is told before there is a folder.
     root = request.out.absolute() if request.model is not None or ":" in request.data else request.out
     for text, flag in ((request.model, "--model"), (request.data, "--data")):
         if text is not None and ":" in text:
             own_function(text, flag)
     show = for_stream(sys.stderr)
-    with open_run(root, request.record(job, reference), resume=resume) as folder:
+    with open_run(root, request.record(job, reference), resume=resume) as folder, show_by_default():
         if folder.path(RECORD_FILE).exists():
             show.say(f"{folder.root} is finished already")
-            return run_inspect(str(folder.path(MODEL_FILE)))
-        loaders = make_loaders(request)
-        model = trained_model(request, loaders, reference, folder, show)
+            run_inspect(str(folder.path(MODEL_FILE)))
+            return _status(from_json(folder.read_json(RECORD_FILE) or {}))
+        if resume and not folder.work():
+            show.say(f"{folder.root} holds nothing to go on with: a new run begins")
+        loaders = make_loaders(request, job.task)
+        model = trained_model(request, loaders, reference, job.task, folder, show)
         small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
         if request.shrink:
             show.say("removing dead units")
@@ -72,12 +87,25 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
             show.say("calibrating for int8 on training batches")
             small = quantize_activations(small, loaders.train)
         show.say("packing")
-        finish_run(request, job, folder, loaders, model, small)
-    return 0
+        record = finish_run(request, job, folder, loaders, model, small)
+    return _status(record)
+
+
+def _status(record: RunRecord) -> int:
+    """Whether the target was met, as an exit status; what was missed is the last line that is printed."""
+    missed = [note for note in record.notes if note.startswith(TARGET_MISSED)]
+    for note in missed:
+        print(note)
+    return MISSED if missed else 0
 
 
 def trained_model(
-    request: Request, loaders: Loaders, reference: FitConfig | None, folder: RunFolder, show: Progress
+    request: Request,
+    loaders: Loaders,
+    reference: FitConfig | None,
+    task: Task,
+    folder: RunFolder,
+    show: Progress,
 ) -> nn.Module:
     """The network to compress: the user's own, or a built-in one trained here once (kept in the folder)."""
     if request.model is not None:
@@ -85,16 +113,23 @@ def trained_model(
         if not isinstance(own, nn.Module):
             raise ModelError(f"--model {request.model} returned a {type(own).__name__}, not an nn.Module")
         return own
-    network = pick(NETWORKS, request.network or "", "network")
-    model: nn.Module = network.build(torch.Generator().manual_seed(request.seed))
+    network = find_network(request.network or "")
+    model = network.build(torch.Generator().manual_seed(request.seed))
     done = folder.path(REFERENCE)
     state = load_checkpoint(done)
     if state is None:
         show.say(f"training the reference {request.network}")
         checkpoint = folder.path(REFERENCE_CHECKPOINT)
-        config = reference or network.reference(request.seed)
-        check_start(model, loaders.train, Classification())
-        fit(model, loaders.train, config, Hooks.plain(model), checkpoint=checkpoint, progress=show)
+        check_start(model, loaders.train, task)
+        fit(
+            model,
+            loaders.train,
+            reference or FitConfig(seed=request.seed),
+            Hooks.plain(model, task),
+            task=task,
+            checkpoint=checkpoint,
+            progress=show,
+        )
         save_checkpoint(done, model.state_dict())
         checkpoint.unlink(missing_ok=True)
     else:
@@ -115,52 +150,60 @@ def load_reference(model: nn.Module, state: dict[str, Any], path: Path) -> None:
 
 
 def finish_run(
-    request: Request, job: Job, folder: RunFolder, loaders: Loaders, model: nn.Module, small: Any
-) -> None:
+    request: Request, job: Job, folder: RunFolder, loaders: Loaders, model: nn.Module, small: Compressed
+) -> RunRecord:
     """Write the file and its record; the test set is looked at here, once, from the decoded file."""
     metrics: dict[str, float] = {}
     path = folder.path(MODEL_FILE)
     for note in write_results(small, job, folder, metrics, final=False).notes:
-        print(f"note: {note}")
+        if not note.startswith(TARGET_MISSED):  # that comes last
+            print(f"note: {note}")
     if loaders.test is not None:
-        metrics["original_test_metric"] = _tested(model, loaders.test)
-        metrics.update(score_test(path, request.data, loaders.test, model))
+        metrics["original_test_metric"] = tested(model, loaders.test, job.task, small)
+        metrics.update(score_test(request, path, loaders.test, model, job.task, small))
     record = write_results(small, job, folder, metrics)
-    run_inspect(str(path))
-    metric = job.task.metric
-    before, after = (record.metrics[f"{w}validation_metric"] for w in ("original_", ""))
-    print(f"validation {metric.name} {metric.show(before)} before, {metric.show(after)} after")
-    if "original_test_metric" in metrics and "test_metric" in metrics:
-        arithmetic = " in int8" if request.int8 else ""
-        print(
-            f"test {metric.name} {metric.show(metrics['original_test_metric'])} before, "
-            f"{metric.show(metrics['test_metric'])} after, from the decoded file{arithmetic}"
-        )
-    ratio = record.bytes_before / record.file_bytes
-    print(f"{ratio:.1f}x smaller: {record.bytes_before} -> {record.file_bytes} bytes")
+    run_inspect(str(path), ratio=False)
+    _print_scores(job, record, " in int8" if request.int8 else "")
+    print(ratio_text(record.bytes_before, record.file_bytes, "the original network's"))
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
     if request.picture:
-        print(write_picture(request, folder, record, job.stages[-1].method, model, small.module))
+        print(write_picture(request, folder, record, job, model, small.module))
+    return record
 
 
-def score_test(path: Path, data: str, test: Loader, model: nn.Module) -> dict[str, float]:
-    """The file's error on the test set: without torch where the file holds a graph, else restored."""
+def _print_scores(job: Job, record: RunRecord, arithmetic: str) -> None:
+    """The metric before and after, in its unit, on the sets that there were."""
+    metric = job.task.metric
+    for name, where in (("validation", ""), ("test", f", from the decoded file{arithmetic}")):
+        before, after = (record.metrics.get(f"{w}{name}_metric") for w in ("original_", ""))
+        if before is not None and after is not None:
+            print(f"{name} {metric.name} {metric.show(before)} before, {metric.show(after)} after{where}")
+
+
+def score_test(
+    request: Request, path: Path, test: Loader, model: nn.Module, task: Task, small: Compressed
+) -> dict[str, float]:
+    """The file's score on the test set: without torch where the file holds a graph, else restored."""
     if not is_runnable(path):
-        decoded = restore(path, copy.deepcopy(model), limits=pack.Limits.trusted())
-        return {"test_metric": _tested(decoded, test)}
-    if ":" in data:
-        score = score_batches(
-            path, ((x.numpy(force=True), y.numpy(force=True)) for x, y in test), trusted=True
-        )
+        module = small.module if small.architecture_changed else model
+        return {
+            "test_metric": tested(
+                restore(path, copy.deepcopy(module), limits=pack.Limits.trusted()), test, task, small
+            )
+        }
+    own = ":" in request.data or request.task != "classification" or request.task_settings
+    if own:
+        score = score_batches(path, test, task, trusted=True)
     else:
-        score = verify_in_fresh_process(path, data)
-    told = {"test_metric": "error_percent", "test_nll": "nll", "test_terms": "examples"}
-    return {name: float(score[key]) for name, key in told.items()}
+        score = verify_in_fresh_process(path, request.data)
+    told = {"test_metric": "value", "test_nll": "nll", "test_terms": "terms"}
+    return {name: float(score[key]) for name, key in told.items() if score[key] is not None}
 
 
-def _tested(model: nn.Module, test: Loader) -> float:
-    """The metric; NaN among the outputs, of which no class can be read, is a DataError."""
-    score = evaluate(model, test)
+def tested(model: nn.Module, test: Loader, task: Task, small: Compressed) -> float:
+    """The metric; NaN among the outputs, of which none can be read, is a DataError."""
+    learnt = {name: torch.tensor(value) for name, value in small.facts.get("likelihood", {}).items()}
+    score = evaluate(model, test, task, learnt)
     if math.isnan(score.nll):
         raise DataError(
             "the test set: the loss is NaN. Cure: look for NaN in its inputs, or for values that were not "

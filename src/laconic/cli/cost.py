@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from laconic.cli.trust import add_trusted, limits_of
 from laconic.errors import InputError, at
 
 if TYPE_CHECKING:
     from laconic.cost import Cost
-    from laconic.runtime.precision import Precision
+    from laconic.runtime.int8.precision import Precision
+
+
+_OPTIONS = {
+    "shapes=, a tuple for each input": "--input 1x28x28, once for each input",
+    "batch=": "--batch ",
+    "runs=": "--measure ",
+    "activation_bits=": "--activations ",
+    "precision=": "--precision ",
+    "device=": "--device ",
+    "threads=": "--threads ",
+}
+"""Arguments of ``cost_of`` as cures write them, and the options that stand for them."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +46,14 @@ class CostRequest:
     trusted: bool = False
 
 
-def add_cost(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_cost(commands: argparse._SubParsersAction[Any]) -> None:
     """The command's arguments, on the parser of ``laconic``."""
-    p = commands.add_parser("cost", help="does it fit a device, how long, how much energy; runs nothing")
+    p = commands.add_parser(
+        "cost",
+        help="does it fit a device, how long, how much energy; runs nothing",
+        epilog="example:\n  laconic cost model.lac --device cortex-m7 --against original.lac",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("file")
     p.add_argument("--device", help="cortex-m4f, cortex-m7, cortex-a72, x86-server, gpu-a100, or FILE.toml")
     p.add_argument(
@@ -96,12 +115,12 @@ def run_cost(request: CostRequest) -> int:
 
 def _cost(request: CostRequest, file: str) -> Cost:
     from laconic.cli.scoring import read_bytes
-    from laconic.costs import cost_of
+    from laconic.costing import cost_of
 
     if request.measure < 0:
         raise InputError(f"cost: --measure {request.measure} is no number of runs. Cure: --measure 50")
     data = read_bytes(file)
-    with at(f"cost of {file}"):
+    with _in_options(), at(f"cost of {file}"):
         return cost_of(
             data,
             device=request.device,
@@ -115,9 +134,21 @@ def _cost(request: CostRequest, file: str) -> Cost:
         )
 
 
+@contextmanager
+def _in_options() -> Iterator[None]:
+    """Cures name the command's options where the library's name its arguments."""
+    try:
+        yield
+    except InputError as error:
+        told, cure, way = str(error).partition("Cure: ")
+        for argument, option in _OPTIONS.items():
+            way = way.replace(argument, option)
+        raise type(error)(f"{told}{cure}{way}") from error
+
+
 def _shapes(data: bytes, request: CostRequest) -> list[tuple[int, ...]]:
     """``1x28x28`` -> a shape; a dimension short of what the network takes, the batch goes in front."""
-    from laconic.pack.container import decoded_graph, take_apart
+    from laconic.pack.file.container import decoded_graph, take_apart
 
     limits = limits_of(request.trusted)
     graph = decoded_graph(take_apart(data, limits), limits)

@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from laconic.cli.choices import NETWORKS
 from laconic.cli.own import call_own
 from laconic.cli.request import Request, batch_size
 from laconic.data import TensorLoader, load, split
-from laconic.errors import DataError, InputError
+from laconic.errors import DataError, InputError, at
+from laconic.tasks import Task, reread
 from laconic.zoo import LENET5_MNIST
+from laconic.zoo.registry import find_network
 
-Loader = Iterable[tuple[Tensor, Tensor]]
+Loader = Iterable[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +30,12 @@ class Loaders:
     test: Loader | None
 
 
-def make_loaders(request: Request) -> Loaders:
+def make_loaders(request: Request, task: Task) -> Loaders:
     """Built-in data split with the run's seed, or what the user's function returns."""
     if ":" in request.data:
-        return _own_loaders(request.data)
+        return _own_loaders(request.data, task)
     images = load(request.data)
-    recipe = NETWORKS[request.network].recipe if request.network else LENET5_MNIST
+    recipe = find_network(request.network).recipe if request.network else LENET5_MNIST
     held_out = min(recipe.validation, len(images.train_labels) // 7)
     parts = split(images, validation=held_out, seed=request.seed)
     batch = batch_size(request.settings, recipe.batch_size)
@@ -43,7 +46,7 @@ def make_loaders(request: Request) -> Loaders:
     )
 
 
-def _own_loaders(data: str) -> Loaders:
+def _own_loaders(data: str, task: Task) -> Loaders:
     found = call_own(data, "--data")
     if not isinstance(found, tuple) or len(found) not in (2, 3):
         raise InputError(
@@ -52,32 +55,26 @@ def _own_loaders(data: str) -> Loaders:
         )
     for name, loader in zip(("training", "validation", "test"), found, strict=False):
         if name != "test" or loader is not None:
-            _check_loader(f"--data {data}: the {name} loader", loader)
+            _check_loader(f"--data {data}: the {name} loader", loader, task)
     return Loaders(found[0], found[1], found[2] if len(found) == 3 else None)
 
 
-def _check_loader(what: str, loader: Any) -> None:
-    """Refuse what cannot be read again and again, and a first batch that is not a pair of tensors."""
+def _check_loader(what: str, loader: Any, task: Task) -> None:
+    """Refuse what cannot be read again and again, and a first batch that the task cannot split."""
     try:
-        batches = iter(loader)
+        iter(loader)
     except TypeError as error:
         raise InputError(
             f"{what} is a {type(loader).__name__}, which gives no batches. "
-            "Cure: a list of (inputs, class indices) or a torch DataLoader"
+            "Cure: a list of batches or a torch DataLoader"
         ) from error
-    if batches is loader:
-        raise DataError(
-            f"{what} is a {type(loader).__name__}, which can be read only once, and each epoch reads it. "
-            "Cure: list(...) of it, or a torch DataLoader"
-        )
-    batch = next(batches, None)
-    if batch is None:
-        raise DataError(f"{what} is empty. Cure: check its data set, batch size and drop_last")
-    if not (isinstance(batch, tuple | list) and len(batch) == 2):
-        raise DataError(
-            f"{what} gave a {type(batch).__name__}, not a pair of tensors. "
-            "Cure: batches are (inputs, class indices)"
-        )
-    if not all(isinstance(part, Tensor) for part in batch):
-        kinds = " and ".join(type(part).__name__ for part in batch)
-        raise DataError(f"{what} gave a pair of {kinds}, not of tensors. Cure: torch.as_tensor on both")
+    with at(what):
+        batch = next(iter(reread(loader)()), None)
+        if batch is None:
+            raise DataError("it is empty. Cure: check its data set, batch size and drop_last")
+        parts = task.split(batch)
+        for name, part in (("input", parts.inputs), ("target", parts.target)):
+            odd = next((leaf for leaf in tree_leaves(part) if isinstance(leaf, np.ndarray)), None)
+            if odd is not None or (name == "target" and not isinstance(part, Tensor)):
+                kind = type(part if odd is None else odd).__name__
+                raise DataError(f"the {name} of a batch is a {kind}, no tensor. Cure: torch.as_tensor")

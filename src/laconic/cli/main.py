@@ -1,4 +1,4 @@
-"""Parser and dispatch of ``laconic compress|inspect|verify|run|bench|cost|export``."""
+"""Parser and dispatch of the command line."""
 
 from __future__ import annotations
 
@@ -10,30 +10,21 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from laconic import __version__
 from laconic.cli.cost import add_cost
+from laconic.cli.parser import Parser, add_command
+from laconic.cli.run_file_help import HELP as RUN_FILE_HELP
 from laconic.cli.trust import add_trusted
 from laconic.errors import InputError, LaconicError
-
-RUN_FILE = """\
-a run file holds options by their names, then a [settings] table of what --set takes:
-
-  network = "digits-mlp"        # or: model = "package.module:function"
-  method = "magnitude"          # also data, preset, target, seed, threads, out, int8 = true
-  [settings]
-  sparsity = 0.9                # any field of the method
-  grid.steps = [0.5, 1.0]
-  fit.epochs = 20               # training with the method
-  reference.epochs = 30         # training before it, of a built-in network
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0, 2 for an error that it names, 130 when interrupted, 143 when terminated (128 and the signal's number),
-    141 when the reader of its output has gone.
+    0; 2 for an error that it names; 3 for a target that was missed; 130 when interrupted; 143 when terminated
+    (128 and the signal's number); 141 when the reader of its output has gone.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -114,36 +105,74 @@ def _drop_output() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="laconic",
         description="Neural networks in fewer bits.",
-        epilog="laconic COMMAND --help says more; compress also takes a run file (TOML) with --config.",
+        epilog="laconic COMMAND --help says more, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"laconic {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_compress(commands)
     _add_readers(commands)
+    add_cost(commands)
+    _add_lists(commands)
+    for each in commands.choices.values():
+        each.set_defaults(parser=each)
     return parser
 
 
-def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = commands.add_parser(
+def _add_lists(commands: argparse._SubParsersAction[Any]) -> None:
+    for name, registry, example in (("methods", "METHODS", "sparse-vd"), ("tasks", "TASKS", "segmentation")):
+        p = add_command(
+            commands,
+            name,
+            f"the {name} there are; with a name, its fields and their defaults",
+            f"examples:\n  laconic {name}\n  laconic {name} {example}",
+        )
+        p.add_argument("name", nargs="?", metavar="NAME|MODULE:CLASS", help="NAMES, or one of your own")
+        p.registries = {"name": registry}
+        p.set_defaults(command=_list, registry=registry)
+
+
+COMPRESS_EXAMPLES = """\
+examples:
+  laconic compress digits-cnn --preset demo
+  laconic compress lenet5 --method taylor --set macs=0.2 --target 0.3
+  laconic compress --model nets:trained --data nets:loaders --task segmentation --set task.ignore=255
+
+exit status: 0; 2 an error; 3 the file was written and misses the target; 130 interrupted (--resume goes on)
+
+"""
+
+
+def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
+    p = add_command(
+        commands,
         "compress",
-        help="train, prune, quantise and pack a network into one .lac file",
-        epilog=RUN_FILE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "train, prune, quantise and pack a network into one .lac file",
+        COMPRESS_EXAMPLES + RUN_FILE_HELP,
     )
-    p.add_argument("network", nargs="?", help="lenet5, lenet300, digits-mlp or digits-cnn (or use --model)")
+    p.add_argument("network", nargs="?", help="NAMES (or use --model)")
     p.add_argument(
         "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
     )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
     p.add_argument(
         "--method",
-        help="sparse-vd (default), vnq, magnitude, taylor, filters, apoz, mean-activation, fisher or random",
+        metavar="NAME|MODULE:CLASS",
+        help="NAMES, or one of your own (default sparse-vd; see laconic methods)",
+    )
+    p.add_argument(
+        "--task",
+        metavar="NAME|MODULE:CLASS",
+        help="NAMES, or one of your own (default classification; see laconic tasks)",
     )
     p.add_argument("--preset", help="full (default) or demo: how long to train")
-    p.add_argument("--target", help="what may be lost or how long the file may be: 0.3pt, 5kB")
+    p.add_argument(
+        "--target",
+        help="what the metric may lose, in its unit (0.3), or how long the file may be (5kB): the grid is "
+        "chosen for it, as far as the trained weights allow",
+    )
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field: fit.epochs=20")
     p.add_argument("--config", metavar="FILE", help="a run file (TOML), see below; options win over it")
     p.add_argument("--seed", type=int, help="seed of everything random (default 0)")
@@ -170,16 +199,41 @@ def _add_compress(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     p.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     p.set_defaults(command=_compress)
+    p.registries = {"network": "NETWORKS", "method": "METHODS", "task": "TASKS"}
 
 
-def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = commands.add_parser("inspect", help="what is in a file and where each byte goes; runs nothing")
+def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
+    p = add_command(
+        commands,
+        "inspect",
+        "what is in a file and where each byte goes; runs nothing",
+        "example:\n  laconic inspect model.lac",
+    )
     p.add_argument("file")
     add_trusted(p)
     p.set_defaults(command=_inspect)
-    p = commands.add_parser("verify", help="decode a file without torch and score it on a test set")
+    p = add_command(
+        commands,
+        "verify",
+        "decode a file without torch and score it on a test set",
+        "examples:\n  laconic verify model.lac --data digits\n"
+        "  laconic verify model.lac --data nets:loaders --task regression --set noise=0.5",
+    )
     p.add_argument("file")
-    p.add_argument("--data", required=True, help="digits, mnist, fashion-mnist, or MODULE:FUNCTION")
+    p.add_argument(
+        "--data",
+        required=True,
+        help="digits, mnist, fashion-mnist, or MODULE:FUNCTION: what compress --data takes, or two arrays",
+    )
+    p.add_argument(
+        "--task",
+        default="classification",
+        metavar="NAME|MODULE:CLASS",
+        help="NAMES, or one of your own (default classification)",
+    )
+    p.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the task: ignore=255"
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     p.add_argument(
         "--arithmetic",
@@ -188,14 +242,27 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_trusted(p)
     p.set_defaults(command=_verify)
-    p = commands.add_parser("run", help="run a file on arrays saved with numpy")
+    p.registries = {"task": "TASKS"}
+    p = add_command(
+        commands,
+        "run",
+        "run a file on arrays saved with numpy",
+        "example:\n  laconic run model.lac x.npy --out y.npy",
+    )
     p.add_argument("file")
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
     p.add_argument("--out", metavar="OUTPUT.npy", help="where the output goes (default: printed)")
     add_trusted(p)
     p.set_defaults(command=_run)
-    p = commands.add_parser(
-        "bench", help="time loading and predicting: engines, and the original, side by side"
+    _add_bench_and_export(commands)
+
+
+def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
+    p = add_command(
+        commands,
+        "bench",
+        "time loading and predicting: engines, and the original, side by side",
+        "example:\n  laconic bench model.lac --batch 1 --original nets:trained",
     )
     p.add_argument("file")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 64])
@@ -211,8 +278,12 @@ def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_trusted(p)
     p.set_defaults(command=_bench)
-    add_cost(commands)
-    p = commands.add_parser("export", help="write a standard ONNX model")
+    p = add_command(
+        commands,
+        "export",
+        "write a standard ONNX model",
+        "example:\n  laconic export model.lac model.onnx",
+    )
     p.add_argument("file")
     p.add_argument("onnx", metavar="MODEL.onnx")
     p.add_argument("--int8", action="store_true", help="with QuantizeLinear nodes, of a calibrated file")
@@ -236,6 +307,12 @@ def _compress(arguments: argparse.Namespace) -> int:
     return run_compress(request, resume=arguments.resume)
 
 
+def _list(arguments: argparse.Namespace) -> int:
+    from laconic.cli.lists import run_list
+
+    return run_list(arguments.registry, arguments.name)
+
+
 def _inspect(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_inspect
 
@@ -244,10 +321,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from laconic.cli.readers import run_verify
+    from laconic.cli.request import set_flags
+    from laconic.cli.settings import build
+    from laconic.tasks import find_task
 
     return run_verify(
         arguments.file,
         arguments.data,
+        build(find_task(arguments.task).kind, set_flags(arguments.set), "task."),
         as_json=arguments.json,
         arithmetic=arguments.arithmetic,
         trusted=arguments.trusted,

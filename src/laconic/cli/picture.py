@@ -11,19 +11,22 @@ from torch import nn
 from laconic.cli.request import Request
 from laconic.records import AnyArray, RunRecord
 from laconic.report import draw, gather, to_json
+from laconic.train.job import Job
 from laconic.train.run_folder import HISTORY, PICTURE_FILE, REPORT_FILE, RunFolder
 
 
 def write_picture(
-    request: Request, folder: RunFolder, record: RunRecord, method: Any, before: nn.Module, after: nn.Module
+    request: Request, folder: RunFolder, record: RunRecord, job: Job, before: nn.Module, after: nn.Module
 ) -> str:
     """Write ``report.json`` and ``report.png`` into the folder; returns a line that says where or why not."""
+    methods = ", ".join(stage.method for stage in request.stages)
     report = gather(
-        f"{request.network or request.model} on {request.data}, {request.method}",
+        f"{request.network or request.model} on {request.data}, {methods}",
         record,
         folder.read_json(HISTORY) or {},
+        metric=job.task.metric,
         filters=first_kernels(before, after),
-        cut=snr_cut(method),
+        cut=snr_cut(job.stages[-1].method),
     )
     folder.write_json(REPORT_FILE, to_json(report))
     if importlib.util.find_spec("matplotlib") is None:

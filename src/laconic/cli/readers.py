@@ -6,20 +6,28 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from laconic.cli.scoring import read_bytes, reading, score_batches, test_arrays
+from laconic.cli.scoring import read_bytes, reading, score_batches, test_set
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError, LaconicError
 from laconic.files import replacing
 from laconic.records import AnyArray, Graph, SectionRow
+from laconic.text import ratio_text, shortened
+
+if TYPE_CHECKING:
+    from laconic.tasks import Task
 
 
-def run_inspect(path: str, *, trusted: bool = False) -> int:
-    """Print layers, levels, bits, and where each byte goes; the bytes add up to the file's length."""
+def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
+    """Print layers, levels, bits, and where each byte goes; the bytes add up to the file's length.
+
+    ``ratio``: whether to say how much smaller the file is than its own weights in float32.
+    """
     from laconic.pack import layout
-    from laconic.pack.container import decoded_graph, take_apart
+    from laconic.pack.file.container import decoded_graph, take_apart
 
     data, limits = read_bytes(path), limits_of(trusted)
     rows = layout(data, limits=limits)
@@ -31,46 +39,54 @@ def run_inspect(path: str, *, trusted: bool = False) -> int:
             print(format_int8(data))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
-    print(
-        f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight", end=""
-    )
-    print(f", {4 * weights / total:.1f}x smaller than fp32" if weights else "")
+    print(f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight")
+    if weights and ratio:
+        print(ratio_text(4 * weights, total))
     return 0
 
 
 def format_rows(rows: Sequence[SectionRow]) -> str:
-    """A plain table of a file's rows, the sum below."""
-    numbers = f"{'weights':>9} {'non-zero':>9} {'levels':>6} {'bits/w':>7}"
-    head = f"{'section':<10} {'name':<28} {'shape':<16} {numbers} {'bytes':>8}"
+    """A plain table of a file's rows in 80 columns, the sum below.
+
+    A tensor that is not coded adaptively has its note behind the name.
+    """
+    head = (
+        f"{'name':<24} {'shape':<13} {'weights':>9} {'non-zero':>9} {'levels':>6} {'bits/w':>6} {'bytes':>7}"
+    )
     lines = [head, "-" * len(head)]
     for r in rows:
-        shape = "x".join(map(str, r.shape)) if r.shape else ""
-        numbers = (
-            f"{r.weights:>9} {r.nonzeros:>9} {r.levels:>6} {r.bits_per_weight:>7.3f}"
-            if r.weights
-            else " " * 34
+        if r.section != "tensor":
+            words = ", ".join(word for word in (r.name, r.note) if word)
+            told = f"{r.section}: {words}" if words else r.section
+            lines.append(f"{shortened(told, 72):<72} {r.bytes:>7}")
+            continue
+        note = "" if r.note.startswith("adaptive") else f" ({r.note.partition(',')[0]})"
+        name = f"{shortened(r.name, 24 - len(note))}{note}"
+        shape = shortened("x".join(map(str, r.shape)), 13)
+        lines.append(
+            f"{name:<24} {shape:<13} {r.weights:>9} {r.nonzeros:>9} {r.levels:>6} {r.bits_per_weight:>6.2f} "
+            f"{r.bytes:>7}"
         )
-        lines.append(f"{r.section:<10} {r.name:<28} {shape:<16} {numbers} {r.bytes:>8}  {r.note}".rstrip())
     lines.append("-" * len(head))
-    lines.append(f"{'total':<10} {'':<28} {'':<16} {'':<34} {sum(r.bytes for r in rows):>8}")
+    lines.append(f"{'total':<72} {sum(r.bytes for r in rows):>7}")
     return "\n".join(lines)
 
 
 def format_doors(graph: Graph) -> str:
     """What a network takes and what it returns, in order: names, types, and free axes by name."""
     lines = [
-        f"input   {name:<28} {spec.dtype} ({', '.join(map(str, spec.sizes))})"
+        f"input   {shortened(name, 28):<28} {spec.dtype} ({', '.join(map(str, spec.sizes))})"
         for name, spec in zip(graph.input_names, graph.inputs, strict=True)
     ]
-    lines += [f"output  {name}" for name in graph.result_names]
+    lines += [f"output  {shortened(name, 70)}" for name in graph.result_names]
     return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
 
 
 def format_int8(data: bytes) -> str:
     """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
     from laconic.pack import decode
-    from laconic.runtime.emit import fitting
-    from laconic.runtime.engines.float_layers import float_layers
+    from laconic.runtime.engines.float_choice import float_layers
+    from laconic.runtime.onnx_model.plan import fitting
 
     with fitting("int8"):
         left = float_layers(decode(data), 1)
@@ -81,24 +97,29 @@ def format_int8(data: bytes) -> str:
 
 
 def run_verify(
-    path: str, data: str, *, as_json: bool = False, arithmetic: str | None = None, trusted: bool = False
+    path: str,
+    data: str,
+    task: Task,
+    *,
+    as_json: bool = False,
+    arithmetic: str | None = None,
+    trusted: bool = False,
 ) -> int:
     """Decode the file, score it on the whole test set, and say whether torch was anywhere near.
 
     ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
     """
     read_bytes(path)  # a mistyped name is told before a data set is fetched
-    x, labels = test_arrays(data)
-    batches = ((x[i : i + 1000], labels[i : i + 1000]) for i in range(0, len(x), 1000))
-    result = score_batches(path, batches, arithmetic, trusted)
+    chosen = test_set(data)
+    result = {"set": chosen.name, **score_batches(path, chosen.batches, task, arithmetic, trusted)}
     if as_json:
         print(json.dumps(result))
         return 0
+    metric = task.metric
+    nats = "" if result["nll"] is None else f", {result['nll']:.4f} nats per term"
     print(
-        f"{path}: {result['bytes']} bytes, {result['ratio']:.1f}x smaller than "
-        f"{result['fp32_bytes']} bytes of fp32\n"
-        f"test error {result['error_percent']:.2f} % ({result['wrong']} of {result['examples']} wrong), "
-        f"nll {result['nll']:.4f} nats an example\n"
+        f"{path}: {result['bytes']} bytes, {ratio_text(result['fp32_bytes'], result['bytes'])}\n"
+        f"{chosen.name} {metric.name} {metric.show(result['value'])} over {result['terms']} terms{nats}\n"
         f"torch imported: {'yes' if result['torch_imported'] else 'no'}"
     )
     if arithmetic is not None:

@@ -6,50 +6,54 @@ No torch: what is wrong with the words is told before anything heavy is imported
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laconic.cli.choices import NETWORKS, pick, preset
 from laconic.cli.own import check_name
+from laconic.cli.run_file import OPTIONS, RunFile, StageTable, read_run_file
 from laconic.cli.settings import check_seed, check_threads, parse_size, parse_value
 from laconic.data import check_data_name
 from laconic.errors import InputError
+from laconic.own import did_you_mean
+from laconic.registry import METHODS, NETWORKS, TASKS
+from laconic.rows import row_keyword, settings_of
 
 if TYPE_CHECKING:
     from laconic.train.fit import FitConfig
     from laconic.train.job import Job
 
-OPTIONS = (
-    "network",
-    "model",
-    "data",
-    "method",
-    "preset",
-    "target",
-    "seed",
-    "out",
-    "threads",
-    "int8",
-    "shrink",
-    "picture",
-)
+PRESETS = ("full", "demo")
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """One stage as it was asked for: a method's name, its dotted settings, and where it rewinds to."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rewind_to: int | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, from the command line over the run file over the defaults."""
+    """What was asked for, from the command line over the run file over the defaults.
+
+    ``settings`` are those of no stage: ``reference.*`` and ``data.*``.
+    """
 
     network: str | None
     model: str | None
     data: str
-    method: str
+    stages: tuple[StageRequest, ...]
     target: str | None
     seed: int
     out: Path
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "full"
+    task: str = "classification"
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
     int8: bool = False
     shrink: bool = False
@@ -72,37 +76,42 @@ class Request:
 
 def parse_request(arguments: argparse.Namespace) -> Request:
     """Merge flags, run file and defaults; unknown names in the run file are errors."""
-    from_file, asked = _run_file(arguments.config)
-    values = _merged(from_file, {k: getattr(arguments, k, None) for k in OPTIONS})
+    file = read_run_file(arguments.config)
+    values = _merged(file.options, {k: getattr(arguments, k, None) for k in OPTIONS})
     network, model = values.get("network"), values.get("model")
     if (network is None) == (model is None):
         raise InputError(
             "name one network: a built-in one (lenet5) or your own with --model package.module:function"
         )
-    method = values.get("method", "sparse-vd")
-    data = values.get("data") or (pick(NETWORKS, network, "network").data if network else None)
+    data = values.get("data") or (_usual_data(network) if network else None)
     if data is None:
         raise InputError("--model needs --data: mnist, fashion-mnist, digits or package.module:function")
     _check_names(model, data)
-    asked.update(_set_flags(arguments.set))
+    asked = {**file.settings, **set_flags(arguments.set)}
     _refuse_unused(asked, model, data)
     batch_size(asked, 1)
-    if values.get("target") is not None:
-        parse_size(values["target"])
-    seed, threads = values.get("seed", 0), values.get("threads")
-    check_seed(seed)
-    check_threads(threads)
+    _check_values(values)
+    stages = _stages(values, file, asked)
+    preset = values.get("preset", "full")
+    for stage in stages:
+        _check_stage(stage, preset)
+    task = values.get("task", "classification")
+    TASKS.check(task)
     name = network or str(model).split(":")[-1]
+    methods = "-".join(stage.method.rpartition(":")[2] for stage in stages)
     return Request(
         network=network,
         model=model,
         data=data,
-        method=method,
+        stages=stages,
         target=values.get("target"),
-        seed=seed,
-        out=Path(values.get("out") or Path("runs") / f"{name}-{method}"),
-        settings={**preset(values.get("preset", "full"), method, network), **asked},
-        threads=threads,
+        seed=values.get("seed", 0),
+        out=Path(values.get("out") or Path("runs") / f"{name}-{methods}"),
+        settings={k: v for k, v in asked.items() if k.startswith(("reference.", "data."))},
+        preset=preset,
+        task=task,
+        task_settings={k.removeprefix("task."): v for k, v in asked.items() if k.startswith("task.")},
+        threads=values.get("threads"),
         int8=bool(values.get("int8", False)),
         shrink=bool(values.get("shrink", False)),
         picture=bool(values.get("picture", True)),
@@ -124,6 +133,74 @@ def batch_size(settings: Mapping[str, Any], usual: int) -> int:
     return value
 
 
+def _usual_data(network: str) -> str:
+    """The data set that a built-in network is for, from its row; the network is not imported."""
+    NETWORKS.check(network)
+    place = NETWORKS.known().get(network)
+    found = row_keyword(place, "data") if place else None
+    return found if isinstance(found, str) else "digits"
+
+
+def _stages(values: Mapping[str, Any], file: RunFile, asked: Mapping[str, Any]) -> tuple[StageRequest, ...]:
+    """The stages of the run file, or the one that ``method`` names; settings go where they belong."""
+    tables = file.stages or (StageTable(values.get("method", "sparse-vd")),)
+    if file.stages and values.get("method") is not None:
+        raise InputError(
+            "a run has either a method or stages. Cure: leave out --method, or the [[stage]] tables"
+        )
+    own = {k: v for k, v in asked.items() if not k.startswith(("reference.", "data.", "task."))}
+    stages = []
+    for number, table in enumerate(tables, 1):
+        prefix = f"stage{number}."
+        mine = {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
+        common = {k: v for k, v in own.items() if not _names_a_stage(k, len(tables))}
+        if len(tables) > 1:
+            _only_training(common)
+        stages.append(StageRequest(table.method, {**table.settings, **common, **mine}, table.rewind_to))
+    return tuple(stages)
+
+
+def _names_a_stage(key: str, count: int) -> bool:
+    return key.partition(".")[0] in {f"stage{n}" for n in range(1, count + 1)}
+
+
+def _only_training(settings: Mapping[str, Any]) -> None:
+    for key in settings:
+        if not key.startswith("fit."):
+            raise InputError(
+                f"setting {key} belongs to a method, and this run has several. Cure: stage1.{key}"
+            )
+
+
+def _check_stage(stage: StageRequest, preset: str) -> None:
+    """Refuse a method, a preset and settings that there are not, as far as names tell without torch."""
+    METHODS.check(stage.method)
+    place = METHODS.known().get(stage.method)
+    if preset not in PRESETS and place is not None:
+        raise InputError(f"no preset is called {preset!r}. Cure: {did_you_mean(preset, PRESETS)}")
+    fields = settings_of(place) if place else None
+    training = settings_of("laconic.train.fit:FitConfig") or ()
+    for key, value in stage.settings.items():
+        head, _, rest = key.partition(".")
+        if head == "fit":
+            _check_field(rest.partition(".")[0], training, key, value, "the training")
+        elif fields is not None:
+            _check_field(head, fields, key, value, f"method {stage.method}")
+
+
+def _check_field(name: str, known: tuple[str, ...], key: str, value: Any, of: str) -> None:
+    if name not in known:
+        cure = did_you_mean(name, known)
+        raise InputError(f"{of} has no setting {name!r} (from {key}={value!r}). Cure: {cure}")
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    if values.get("target") is not None:
+        parse_size(values["target"])
+    check_seed(values.get("seed", 0))
+    check_threads(values.get("threads"))
+
+
 def _check_names(model: str | None, data: str) -> None:
     """Refuse what can be no name of a function or a data set."""
     if model is not None:
@@ -142,7 +219,7 @@ def _merged(from_file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str,
     return {**kept, **given}
 
 
-def _set_flags(texts: Iterable[str]) -> dict[str, Any]:
+def set_flags(texts: Iterable[str]) -> dict[str, Any]:
     """The values of ``--set KEY=VALUE``."""
     settings: dict[str, Any] = {}
     for text in texts:
@@ -155,67 +232,17 @@ def _set_flags(texts: Iterable[str]) -> dict[str, Any]:
 
 def _refuse_unused(asked: Mapping[str, Any], model: str | None, data: str) -> None:
     """Refuse settings that nothing would look at (a preset's own may stand unused)."""
-    for key in asked:
+    known = settings_of("laconic.train.fit:FitConfig") or ()
+    for key, value in asked.items():
         if key.startswith("data.") and ":" in data:
             raise InputError(
                 f"setting {key} is for built-in data; {data} makes its own batches. "
                 f"Cure: leave {key} out, and batch in that function"
             )
-        if key.startswith("reference.") and model is not None:
-            raise InputError(
-                f"setting {key} is for training a built-in network; --model {model} is trained already. "
-                f"Cure: leave {key} out"
-            )
-
-
-def _run_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options and dotted settings of a TOML run file."""
-    if path is None:
-        return {}, {}
-    try:
-        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"run file {path}: {error.strerror}. Cure: check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"run file {path} is not UTF-8 text: {error}. Cure: save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # numbers of 5000 digits, brackets in brackets, or no TOML
-        raise InputError(
-            f"run file {path}: {error}. Cure: NAME = VALUE lines, then a [settings] table"
-        ) from error
-    table = tree.pop("settings", {})
-    if not isinstance(table, dict):
-        raise InputError(
-            f"run file {path}: settings must be one table, got {table!r}. Cure: a line [settings], "
-            "and NAME = VALUE lines below it"
-        )
-    _check_options(path, tree)
-    try:
-        return tree, _flatten(table)
-    except RecursionError as error:
-        raise InputError(
-            f"run file {path}: its settings are nested too deeply. Cure: fit.epochs = 3"
-        ) from error
-
-
-def _check_options(path: str, tree: Mapping[str, Any]) -> None:
-    unknown = sorted(set(tree) - set(OPTIONS))
-    if unknown:
-        known = ", ".join((*OPTIONS, "settings"))
-        raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: one of {known}")
-    for name, value in tree.items():
-        flags = dict.fromkeys(("int8", "shrink", "picture"), (bool, "true"))
-        kinds = {"seed": (int, "3"), "threads": (int, "3"), **flags}
-        kind, example = kinds.get(name, (str, '"..."'))
-        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
-            raise InputError(
-                f"run file {path}: {name} must be {kind.__name__}, got {value!r}. Cure: {name} = {example}"
-            )
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-        )
-    return flat
+        if key.startswith("reference."):
+            if model is not None:
+                raise InputError(
+                    f"setting {key} is for training a built-in network; --model {model} is trained already. "
+                    f"Cure: leave {key} out"
+                )
+            _check_field(key.split(".")[1], known, key, value, "the training")

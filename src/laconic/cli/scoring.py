@@ -1,18 +1,23 @@
-"""Error and nll of a decoded file on a test set, without torch: what every figure of ours is made of."""
+"""A decoded file's score on a set, in the task's words, without torch: what all our figures are made of."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from laconic.cli.trust import limits_of
-from laconic.errors import DataError, InputError, LaconicError
+from laconic.errors import DataError, InputError, LaconicError, at
 from laconic.records import AnyArray
+from laconic.tasks import Classification, Task, reread
+
+Batches = Iterable[Any]
 
 
 @contextmanager
@@ -32,87 +37,98 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
 
 
-def test_arrays(data: str) -> tuple[AnyArray, AnyArray]:
-    """Inputs and labels of a built-in test set, or what a user's ``package.module:function`` returns."""
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """Batches to be scored, and what they are called: "test", or "validation" where there is no test set."""
+
+    __test__ = False
+
+    name: str
+    batches: Batches
+
+
+def test_set(data: str) -> TestSet:
+    """A built-in test set, or what a user's ``package.module:function`` returns.
+
+    That is (inputs, targets) as NumPy arrays, or what ``compress --data`` takes: (train, validation) or
+    (train, validation, test), of which the last one that there is is scored.
+    """
     from laconic.cli.own import call_own
     from laconic.data import load
     from laconic.data.images import as_input
 
     if ":" not in data:
         images = load(data)
-        return as_input(images.test_images, images.scale), images.test_labels
+        return TestSet("test", in_batches(as_input(images.test_images, images.scale), images.test_labels))
     found = call_own(data, "--data")
-    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(a, np.ndarray) for a in found)):
-        raise InputError(f"--data {data} should return two NumPy arrays: inputs (batch first) and labels")
-    inputs, labels = found
-    check_labels(inputs, labels)
-    return inputs, labels
+    if not isinstance(found, tuple) or len(found) not in (2, 3):
+        raise _unusable(data, found)
+    if all(isinstance(part, np.ndarray) for part in found):
+        if len(found) != 2:
+            raise _unusable(data, found)
+        return TestSet("test", in_batches(*found))
+    name = "test" if len(found) == 3 and found[2] is not None else "validation"
+    chosen = found[2] if name == "test" else found[1]
+    try:
+        with at(f"--data {data}: the {name} loader"):
+            return TestSet(name, reread(chosen)())
+    except TypeError as error:
+        raise _unusable(data, found) from error
 
 
-def check_labels(inputs: AnyArray, labels: AnyArray) -> None:
-    """Refuse labels that are not one class index for each input (DataError)."""
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"labels must be whole numbers (N,), got {labels.dtype} {labels.shape}. "
-            "Cure: class indices, such as labels.argmax(1) of one-hot rows or labels.astype('int64')"
-        )
-    if inputs.ndim == 0 or len(inputs) != len(labels):
-        raise DataError(
-            f"inputs {inputs.shape} and labels {labels.shape} differ in number. Cure: one label an input"
-        )
+def _unusable(data: str, found: Any) -> InputError:
+    kinds = ", ".join(type(part).__name__ for part in found) if isinstance(found, tuple) else ""
+    told = f"a tuple of {kinds}" if kinds else f"a {type(found).__name__}"
+    return InputError(
+        f"--data {data} should return two NumPy arrays (inputs and targets), or loaders as for compress: "
+        f"(train, validation, test); it returned {told}"
+    )
 
 
-def check_scores(logits: AnyArray, labels: AnyArray) -> None:
-    """Refuse outputs that are no logits, and labels that are not among their classes (DataError)."""
-    if logits.ndim != 2 or len(logits) != len(labels):
+def in_batches(inputs: AnyArray, targets: AnyArray, size: int = 1000) -> Batches:
+    """Arrays in batches, the examples along their first axis.
+
+    Raises DataError: different numbers of inputs and targets, or none.
+    """
+    if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets):
         raise DataError(
-            f"the network gives {logits.shape} for {len(labels)} inputs, not (batch, classes). "
-            "Cure: only classifiers can be scored; laconic run shows what other networks say"
+            f"inputs {inputs.shape} and targets {targets.shape} differ in number. Cure: one target an input"
         )
-    lost = int(np.isnan(logits).any(1).sum())
-    if lost:
-        raise DataError(
-            f"the network gives NaN for {lost} of {len(logits)} inputs, which no class can be read from. "
-            "Cure: look for NaN in the inputs, or for values that were not scaled as in training"
-        )
-    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-    if low < 0 or high >= logits.shape[1]:
-        raise DataError(
-            f"label {low if low < 0 else high} is out of range for a network with {logits.shape[1]} outputs "
-            f"(0..{logits.shape[1] - 1}). Cure: check the labels, or that the data are this network's"
-        )
+    return [(inputs[i : i + size], targets[i : i + size]) for i in range(0, len(inputs), size)]
 
 
 def score_batches(
     path: str | os.PathLike[str],
-    batches: Iterable[tuple[AnyArray, AnyArray]],
+    batches: Batches,
+    task: Task = Classification(),  # noqa: B008 - frozen
     arithmetic: str | None = None,
     trusted: bool = False,
-) -> dict[str, float | int | bool | str]:
-    """Error and nll of a decoded file on batches, with its size; ``arithmetic`` as in :mod:`cli.arithmetic`.
+) -> dict[str, Any]:
+    """The task's metric of a decoded file on batches, and nats per term where the task can say them.
 
-    A ``trusted`` file may take any memory.
+    ``arithmetic`` as in :mod:`laconic.cli.arithmetic`. A ``trusted`` file may take any memory.
 
-    Raises DataError: no batch, labels that are no class indices, outputs that are no logits.
+    Raises DataError or InputError: no batch, a batch that the task cannot split, inputs that the network does
+    not take, outputs or targets that do not fit the task.
     """
     from laconic.cli.arithmetic import network_in, says
     from laconic.pack import layout
 
     with reading(path):
         net = network_in(path, arithmetic, trusted)
-    if net.outputs != 1:
-        raise DataError(f"{path} has {net.outputs} outputs. Cure: only classifiers, with one, can be scored")
-    wrong, nll, examples = 0, 0.0, 0
-    for x, labels in batches:
-        check_labels(x, labels)
-        logits = net.run((x,))[0].astype(np.float64)
-        check_scores(logits, labels)
-        wrong += int((logits.argmax(1) != labels).sum())
-        shifted = logits - logits.max(1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-        nll -= float(log_p[np.arange(len(labels)), labels.astype(np.int64)].sum())
-        examples += len(labels)
-    if examples == 0:
+    sums: Any = None
+    nats: float | None = 0.0
+    terms = 0
+    for given in batches:
+        batch = task.split(given)
+        inputs, target = as_arrays(batch.inputs), as_arrays(batch.target)
+        outputs = _outputs(net, inputs)
+        found = task.measure(outputs, target)
+        sums = found if sums is None else sums + found
+        more = task.nats(outputs, target)
+        nats = None if nats is None or more is None else nats + more
+        terms += task.terms(target)
+    if sums is None:
         raise DataError("the test set is empty: there is nothing to score. Cure: check what returns it")
     size = os.path.getsize(path)
     fp32 = 4 * sum(r.weights for r in layout(read_bytes(path), limits=limits_of(trusted)))
@@ -120,10 +136,31 @@ def score_batches(
         "bytes": size,
         "fp32_bytes": fp32,
         "ratio": fp32 / size,
-        "wrong": wrong,
-        "examples": examples,
-        "error_percent": 100 * wrong / examples,
-        "nll": nll / examples,
+        "metric": task.metric.name,
+        "unit": task.metric.unit,
+        "higher_is_better": task.metric.higher_is_better,
+        "value": task.value(sums),
+        "terms": terms,
+        "nll": None if nats is None or not terms else nats / terms,
         "torch_imported": "torch" in sys.modules,
         **({} if arithmetic is None else {"arithmetic": says(net, arithmetic)}),
     }
+
+
+def _outputs(net: Any, inputs: Any) -> Any:
+    """What the network returns for a batch's inputs: one, several in a tuple, or by name in a dictionary."""
+    if isinstance(inputs, Mapping):
+        return net(**inputs)
+    return net(*inputs) if isinstance(inputs, tuple) else net(inputs)
+
+
+def as_arrays(tree: Any) -> Any:
+    """Tensors of any library as NumPy arrays, in tuples, lists and dictionaries too. Imports no torch."""
+    if isinstance(tree, Mapping):
+        return {key: as_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(as_arrays(value) for value in tree)
+    if hasattr(tree, "detach"):
+        tree = tree.detach().cpu()
+        tree = tree.float() if "16" in str(tree.dtype) and "float" in str(tree.dtype) else tree
+    return np.asarray(tree)

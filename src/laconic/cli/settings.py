@@ -8,22 +8,66 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from laconic.errors import InputError
+from laconic.own import did_you_mean, own_object
+from laconic.registry import Entry, Registry
 
 MAX_SEED = 2**63 - 1
 # Far more threads than cores end in a crash of the thread pool, not in a message.
 MAX_THREADS = max(64, 4 * (os.cpu_count() or 1))
 
 
-def configure(config: Any, settings: Mapping[str, Any], prefix: str = "") -> Any:
+Choices = Mapping[str, Registry]
+"""The registry that a field's value may be named from, by the name of the field."""
+
+
+def build(
+    kind: type[Any], settings: Mapping[str, Any], prefix: str = "", choices: Choices | None = None
+) -> Any:
+    """An object of a frozen dataclass from dotted settings; see :func:`configure`.
+
+    Raises InputError as ``configure`` does, and for a field that has no default and no setting.
+
+    >>> from laconic.tasks import Segmentation
+    >>> build(Segmentation, {"ignore": 255}).ignore
+    255
+    """
+    if not dataclasses.is_dataclass(kind):
+        if settings:
+            raise InputError(
+                f"{kind.__name__} is no dataclass, so it has no setting {prefix}{next(iter(settings))}"
+            )
+        return _made(kind, {})
+    needed = [f.name for f in dataclasses.fields(kind) if f.init and _has_no_default(f)]
+    heads = {key.partition(".")[0] for key in settings}
+    for name in needed:
+        if name not in heads:
+            raise InputError(f"{kind.__name__} needs a setting {prefix}{name}. Cure: {prefix}{name}=VALUE")
+    kinds = get_type_hints(kind)
+    given = _by_field(settings)
+    start = {
+        name: _value(None, kind, name, kinds[name], given[name], prefix, choices or {}) for name in needed
+    }
+    made = _made(kind, start)
+    rest = {key: value for key, value in settings.items() if key.partition(".")[0] not in needed}
+    return configure(made, rest, prefix, choices)
+
+
+def configure(
+    config: Any, settings: Mapping[str, Any], prefix: str = "", choices: Choices | None = None
+) -> Any:
     """A copy of a frozen dataclass with dotted fields replaced, all at once, each of its field's type.
 
-    Raises InputError: an unknown name (the known ones are listed), a value of another type. ``prefix`` stands
-    before the names in messages.
+    Raises InputError: an unknown name (with the one that may have been meant), a value of another type.
+    ``prefix`` stands before the names in messages. ``choices`` are the fields whose value may be named
+    ("schedule=cubic"); the settings of what is named stand beside it ("schedule.end=0.5"). An object of a
+    user's own is named as ``package.module:name`` in every field that takes no text.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Grid:
@@ -34,26 +78,98 @@ def configure(config: Any, settings: Mapping[str, Any], prefix: str = "") -> Any
     kinds = get_type_hints(type(config))
     names = [f.name for f in dataclasses.fields(config)]
     new: dict[str, Any] = {}
-    parts: dict[str, dict[str, Any]] = {}
-    for key, value in settings.items():
-        head, dot, rest = key.partition(".")
+    for head, given in _by_field(settings).items():
         if head not in names:
+            key, value = next(iter(given.items()))
+            shown = f"{prefix}{head}{'.' + key if key else ''}={value!r}"
             raise InputError(
-                f"{type(config).__name__} has no setting {head!r} (from {prefix}{key}={value!r}). "
-                f"Cure: one of {', '.join(names)}"
+                f"{type(config).__name__} has no setting {head!r} (from {shown}). "
+                f"Cure: {did_you_mean(head, names)}"
             )
-        if not dot:
-            new[head] = typed(value, kinds[head], prefix + key)
-        elif dataclasses.is_dataclass(getattr(config, head)):
-            parts.setdefault(head, {})[rest] = value
-        else:
-            raise InputError(
-                f"setting {head!r} of {type(config).__name__} has no parts (from {prefix}{key}={value!r}). "
-                f"Cure: {prefix}{head}=VALUE"
-            )
-    for head, inner in parts.items():
-        new[head] = configure(getattr(config, head), inner, f"{prefix}{head}.")
+        new[head] = _value(config, type(config), head, kinds[head], given, prefix, choices or {})
     return dataclasses.replace(config, **new)
+
+
+def _made(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**arguments)
+    except TypeError as error:  # an abstract class, or arguments that nobody gave
+        raise InputError(f"{kind.__name__}: {error}. Cure: write all of its methods") from error
+
+
+def _has_no_default(field: Any) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _by_field(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted settings by their first name: the value itself under the empty name, its parts under theirs."""
+    fields: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        head, _, rest = key.partition(".")
+        fields.setdefault(head, {})[rest] = value
+    return fields
+
+
+def _value(
+    config: Any,
+    owner: type[Any],
+    head: str,
+    kind: Any,
+    given: Mapping[str, Any],
+    prefix: str,
+    choices: Choices,
+) -> Any:
+    """The value of one field: named, written out, or its present value with parts replaced."""
+    key = prefix + head
+    parts = {name: value for name, value in given.items() if name}
+    whole = given.get("")
+    if head in choices and "" not in given and isinstance(parts.get("name"), str):
+        whole = parts.pop("name")  # a run file has no second value for schedule where schedule.end stands
+    if isinstance(whole, str) and head in choices:
+        return _named(choices[head], whole, parts, f"{key}.", choices)
+    if isinstance(whole, str) and ":" in whole and not _takes_text(kind):
+        return _own(whole, kind, parts, key)
+    if "" in given:
+        value = typed(whole, kind, key)
+        if not parts:
+            return value
+    present = getattr(config, head, None)
+    if dataclasses.is_dataclass(present) and "" not in given:
+        return configure(present, parts, f"{key}.", choices)
+    name, value = next(iter(parts.items()))
+    if head in choices:
+        cure = f"{key}=NAME as well, one of {', '.join(choices[head].names())}"
+    else:
+        cure = f"{key}=VALUE"
+    raise InputError(
+        f"setting {head!r} of {owner.__name__} has no parts (from {key}.{name}={value!r}). Cure: {cure}"
+    )
+
+
+def _named(registry: Registry, text: str, parts: Mapping[str, Any], prefix: str, choices: Choices) -> Any:
+    """The object of a registered name (or ``package.module:name``) with its own settings."""
+    found = registry.find(text)
+    kind = found.kind if isinstance(found, Entry) else found
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or not registry.factory):
+        return build(kind, parts, prefix, choices)
+    return partial(kind, **parts) if parts else kind
+
+
+def _own(text: str, kind: Any, parts: Mapping[str, Any], key: str) -> Any:
+    """A user's own object: as it is where the field takes it, else what it returns when it is called."""
+    found = own_object(text, f"setting {key}")
+    if not isinstance(found, type):
+        with suppress(InputError):
+            return typed(found, kind, key)
+    if not callable(found):
+        return typed(found, kind, key)
+    if isinstance(found, type) and dataclasses.is_dataclass(found):
+        return build(found, parts, f"{key}.")
+    return found(**parts)
+
+
+def _takes_text(kind: Any) -> bool:
+    return str in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,))
 
 
 def typed(value: Any, kind: Any, key: str) -> Any:
@@ -80,6 +196,10 @@ def _typed(value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise TypeError("none of these words")
+        return value
+    if get_origin(kind) is Callable:
+        if not callable(value):
+            raise TypeError("no function")
         return value
     if get_origin(kind) is tuple:
         items = list(value) if isinstance(value, list | tuple) else [value]
@@ -115,6 +235,8 @@ def _name(kind: Any) -> str:
         if kinds[-1] is Ellipsis:
             return f"{_name(kinds[0])} values"
         return f"{len(kinds)} values ({', '.join(_name(k) for k in kinds)})"
+    if get_origin(kind) is Callable:
+        return "the name of a function"
     return "none" if kind is NoneType else str(kind.__name__)
 
 
@@ -129,6 +251,8 @@ def _example(kind: Any, key: str) -> str:
         count = 2 if kinds[-1] is Ellipsis else len(kinds)
         first = _example(kinds[0], key).partition("=")[2]
         return f"{key}={','.join([first] * count)}"
+    if get_origin(kind) is Callable:
+        return f"{key}=package.module:function"
     words = {float: "0.5", int: "3", bool: "true", str: "WORD", NoneType: "none"}
     return f"{key}={words.get(kind, 'VALUE')}"
 
@@ -149,22 +273,24 @@ def parse_value(text: str) -> Any:
 
 
 def parse_size(text: str) -> tuple[str, float]:
-    """The unit (``pt`` or ``B``) and the finite number of a target: ``0.3pt``, ``5kB``, ``5000B``.
+    """The unit and the finite number of a target: ``0.3`` in the metric's own unit (here an empty text),
+    ``0.3pt`` (points of a percentage), ``5kB``, ``5000B``.
 
-    >>> parse_size("5kB"), parse_size("0.3pt")
-    (('B', 5000.0), ('pt', 0.3))
+    >>> parse_size("5kB"), parse_size("0.3pt"), parse_size("0.02")
+    (('B', 5000.0), ('pt', 0.3), ('', 0.02))
     """
-    for unit, factor in (("pt", 1.0), ("kB", 1e3), ("MB", 1e6), ("B", 1.0)):
+    for unit, factor in (("pt", 1.0), ("kB", 1e3), ("MB", 1e6), ("B", 1.0), ("", 1.0)):
         if text.endswith(unit):
             try:
-                number = float(text[: -len(unit)]) * factor
+                number = float(text[: len(text) - len(unit)]) * factor
             except ValueError:
                 break
             if math.isfinite(number):
-                return ("pt" if unit == "pt" else "B"), number
+                return ("B" if unit in ("kB", "MB") else unit), number
             break
     raise InputError(
-        f"target {text!r} is not understood. Cure: 0.3pt (points of error), 5kB or 5000B (file length)"
+        f"target {text!r} is not understood. Cure: 0.3 (in the metric's unit), "
+        "0.3pt (points of a percentage), 5kB or 5000B (file length)"
     )
 
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from laconic.cost.kinds import MOVES, POINTWISE, PRODUCTS, RECURRENT, REDUCTIONS, VIEWS
+from laconic.cost.kinds import STATES
 from laconic.errors import InputError
 from laconic.records import NetworkFacts, OpFacts, TensorFacts
 
@@ -70,13 +70,13 @@ def count_macs(facts: NetworkFacts, op: OpFacts, activation_bits: int | None) ->
 
 def mac_weights(facts: NetworkFacts, op: OpFacts) -> tuple[TensorFacts, ...]:
     """The stored tensors that enter an operation's products (not biases, not normalisation)."""
-    if op.op in RECURRENT:
+    if op.kind == "recurrent":
         stored = stored_inputs(facts, op)
         return tuple(t for t in stored if len(t.shape) == 2)
-    if op.op in ("linear", "conv", "conv_transpose"):
+    if op.kind in ("weighted", "transposed"):
         ref = op.inputs[1]
         return (facts.tensors[-1 - ref],) if ref is not None and ref < 0 else ()
-    return stored_inputs(facts, op) if op.op in ("matmul", "einsum") else ()
+    return stored_inputs(facts, op) if op.kind in ("matmul", "einsum") else ()
 
 
 def stored_inputs(facts: NetworkFacts, op: OpFacts) -> tuple[TensorFacts, ...]:
@@ -100,20 +100,18 @@ def steps_of(facts: NetworkFacts, op: OpFacts) -> int:
 def _dense_macs(facts: NetworkFacts, op: OpFacts) -> int:
     shapes = [shape_of(facts, ref) for ref in op.inputs]
     made = math.prod(facts.values[op.outputs[0]].shape)
-    if op.op == "linear":
-        return made * shapes[1][1]
-    if op.op == "conv":
+    if op.kind == "weighted":
         return made * math.prod(shapes[1][1:])
-    if op.op == "conv_transpose":
+    if op.kind == "transposed":
         return math.prod(shapes[0]) * math.prod(shapes[1][1:])
-    if op.op in RECURRENT:
-        matrices = sum(math.prod(s) for s in shapes[1 + RECURRENT[op.op] :] if len(s) == 2)
+    if op.kind == "recurrent":
+        matrices = sum(math.prod(s) for s in shapes[1 + STATES[op.op] :] if len(s) == 2)
         return matrices * shapes[0][0] * shapes[0][1]
-    if op.op == "sdpa":
+    if op.kind == "attention":
         return score_entries(facts, op) * (shapes[0][-1] + shapes[2][-1])
-    if op.op == "matmul":
+    if op.kind == "matmul":
         return made * shapes[0][-1]
-    return einsum_macs(str(op.attrs["equation"]), shapes) if op.op == "einsum" else 0
+    return einsum_macs(str(op.attrs["equation"]), shapes) if op.kind == "einsum" else 0
 
 
 def score_entries(facts: NetworkFacts, op: OpFacts) -> int:
@@ -166,9 +164,9 @@ for the blend.
 
 def count_other(facts: NetworkFacts, op: OpFacts) -> int:
     """Arithmetic of one operation beside its MACs (see the module's docstring for the unit)."""
-    rule = BESIDE.get(op.op)
+    rule = BESIDE.get(op.kind)
     if rule is None:
-        raise InputError(f"operation {op.op!r} has no rule for what it costs")
+        raise InputError(f"operation {op.op!r} of kind {op.kind!r} has no rule for what it costs")
     return op.rescaled + rule(facts, op)
 
 
@@ -252,26 +250,22 @@ def _log_sums(facts: NetworkFacts, op: OpFacts) -> int:
 
 
 BESIDE: Mapping[str, Callable[[NetworkFacts, OpFacts], int]] = {
-    **dict.fromkeys(VIEWS | MOVES | PRODUCTS, _none),
-    **dict.fromkeys(("quantize", "dequantize"), _none),  # what they rescale is counted by the facts
-    **dict.fromkeys(POINTWISE, _made),
-    **dict.fromkeys(REDUCTIONS, _read),
-    **dict.fromkeys(RECURRENT, _gated),
-    "max_pool": _pooled,
-    "avg_pool": _pooled,
-    "layer_norm": _normalised,
-    "group_norm": _normalised,
+    **dict.fromkeys(("view", "partial", "move", "weighted", "transposed", "matmul", "einsum"), _none),
+    "conversion": _none,  # what it rescales is counted by the facts
+    "pointwise": _made,
+    "reduction": _read,
+    "recurrent": _gated,
+    "pooling": _pooled,
+    "normalisation": _normalised,
     "softmax": _shares,
-    "log_softmax": _shares,
-    "sdpa": _attended,
-    "resize": _resized,
-    "logsumexp": _log_sums,
-    "topk": _ordered,
-    "grid_sample": _sampled,
+    "attention": _attended,
+    "resampling": _resized,
+    "log_sum": _log_sums,
+    "search": _ordered,
+    "sampling": _sampled,
     "scatter": _scattered,
-    "fold": _read,
 }
-"""What each operation computes beside MACs. An operation that is missing is refused, not counted as free."""
+"""What each kind computes beside MACs. An operation of another kind is refused, not counted as free."""
 
 
 def _window(op: OpFacts) -> int:

@@ -1,54 +1,31 @@
-"""What kinds of operations there are, where it matters to cost: in place, without a copy, in part."""
+"""The kinds of operations that cost tells apart; whoever hands facts over says which one an operation is.
+
+=============== ============================================================================================
+view            the same values in the same order under another shape: no copy, no memory
+partial         reads as many entries of its first input (or table) as it writes
+move            puts values elsewhere and computes none: its cost is traffic
+pointwise       entry i of the output needs entry i of the inputs only, so it may be written over one
+reduction       one operation per entry read
+weighted        products with stored weights: each entry of a row for each output
+transposed      the same for each input: a transposed convolution
+matmul, einsum  products of values
+recurrent       weights once per time step, and gates
+pooling         one operation per entry of each window
+normalisation   sum, sum of squares, scale and shift
+softmax         maximum, exp, sum, quotient
+attention       products and a softmax over the scores
+resampling      products per entry, by the mode
+log_sum         maximum, exp and sum
+search          comparisons
+sampling        products per sample
+scatter         one operation per entry that is added
+conversion      from float32 to int8 or back
+=============== ============================================================================================
+
+Batch normalisation is pointwise in evaluation mode: a scale and a shift per channel.
+"""
 
 from __future__ import annotations
 
-# fmt: off
-POINTWISE = frozenset({
-    "relu", "sigmoid", "tanh", "silu", "selu", "hardswish", "hardsigmoid", "mish",
-    "softsign", "exp", "log", "sqrt", "abs", "neg", "erf", "sin",
-    "cos", "reciprocal", "floor", "ceil", "round", "sign", "logical_not", "gelu",
-    "elu", "leaky_relu", "softplus", "clamp", "prelu", "batch_norm", "add", "sub",
-    "mul", "div", "pow", "minimum", "maximum", "eq", "ne", "lt",
-    "le", "gt", "ge", "logical_and", "logical_or", "where", "atan", "floor_divide", "remainder",
-})
-# fmt: on
-"""Value by value: entry i of the output needs entry i of the inputs only, so it may be written over one.
-
-Batch normalisation is one of them in evaluation mode: a scale and a shift per channel.
-"""
-
-VIEWS = frozenset({"flatten", "reshape", "unsqueeze", "squeeze", "identity"})
-"""The same values in the same order under another shape: no copy, no memory of their own."""
-
-PARTIAL = frozenset({"slice", "select", "take", "gather", "embedding"})
-"""They read as many entries of their first input (or table) as they write."""
-
-RECURRENT = {"lstm": 2, "gru": 1, "rnn": 1}
+STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 """Recurrent layers and how many initial states stand between the input and the weights."""
-
-REDUCTIONS = frozenset(
-    {
-        "mean",
-        "sum",
-        "amax",
-        "amin",
-        "prod",
-        "argmax",
-        "argmin",
-        "cumsum",
-        "global_avg_pool",
-        "global_max_pool",
-    }
-)
-"""One operation per entry read."""
-
-# fmt: off
-MOVES = frozenset({
-    "permute", "slice", "select", "concat", "stack", "expand", "tile", "pad", "cast", "take", "gather",
-    "pixel_shuffle", "embedding", "size", "arange",
-})
-# fmt: on
-"""They put values elsewhere and compute none: their cost is traffic."""
-
-PRODUCTS = frozenset({"linear", "conv", "conv_transpose", "matmul", "einsum"})
-"""Multiply-accumulates and nothing beside them."""

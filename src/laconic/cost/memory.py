@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from laconic.cost.counts import op_bits, score_entries, value_bytes
-from laconic.cost.kinds import POINTWISE, VIEWS
 from laconic.records import NetworkFacts, OpFacts
 
 
@@ -33,7 +32,7 @@ def live_bytes(facts: NetworkFacts, activation_bits: int | None = None) -> tuple
 
     >>> from laconic.records import ValueFacts
     >>> values = (ValueFacts((4,), "float32"), ValueFacts((4,), "float32"), ValueFacts((4,), "float32"))
-    >>> ops = (OpFacts("softmax", (0,), (1,), {"axis": 0}), OpFacts("relu", (1,), (2,)))
+    >>> ops = (OpFacts("softmax", (0,), (1,), kind="softmax"), OpFacts("relu", (1,), (2,), kind="pointwise"))
     >>> live_bytes(NetworkFacts(1, values, ops, (2,), (), 0))
     (32, 16)
     """
@@ -68,7 +67,7 @@ def view_roots(facts: NetworkFacts) -> list[int]:
     root = list(range(len(facts.values)))
     for op in facts.ops:
         source = op.inputs[0]
-        if op.op in VIEWS and source is not None and source >= 0:
+        if op.kind == "view" and source is not None and source >= 0:
             root[op.outputs[0]] = root[source]
     return root
 
@@ -89,7 +88,7 @@ def _reusable(
     facts: NetworkFacts, op: OpFacts, index: int, size: int, root: list[int], buffers: dict[int, _Buffer]
 ) -> int | None:
     """An operand that a value-by-value operation may write over."""
-    if op.op not in POINTWISE:
+    if op.kind != "pointwise":
         return None
     made = facts.values[op.outputs[0]].shape
     for ref in op.inputs:
@@ -102,6 +101,6 @@ def _reusable(
 
 
 def _scratch(facts: NetworkFacts, op: OpFacts, activation_bits: int | None) -> int:
-    if op.op != "sdpa" or op.folded:
+    if op.kind != "attention" or op.folded:
         return 0
     return score_entries(facts, op) * op_bits(facts, op, activation_bits) // 8

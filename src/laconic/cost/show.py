@@ -6,37 +6,66 @@ from dataclasses import asdict
 from typing import Any
 
 from laconic.cost.tables import Cost, Estimate
+from laconic.text import shortened
 
 
 def layer_table(cost: Cost) -> str:
-    """One row per operation that costs anything, the sums below (memory: the peak).
+    """One row per operation that costs anything, the sums below (memory: the peak), in 80 columns.
 
-    With a device, seconds and energy stand there, and what is moved is that of the path which it takes.
+    Arithmetic stands in the first table, memory in the second. With a device, seconds and energy stand there,
+    and what is moved is that of the path which it takes.
     """
-    estimated = cost.estimated
-    head = f"{'layer':<20} {'operation':<15} {'output':<16} {'bits':>6} {'MACs':>13} {'non-zero':>13}"
-    head += f" {'other':>10} {'bytes moved':>12} {'live bytes':>12}"
-    head += f" {'path':>7} {'us':>12} {'nJ':>12}" if estimated else ""
+    costly = [
+        k
+        for k, layer in enumerate(cost.layers)
+        if layer.macs or layer.other_ops or layer.weight_traffic or layer.activation_traffic
+    ]
+    return f"{_arithmetic_table(cost, costly)}\n\n{_memory_table(cost, costly)}"
+
+
+def _arithmetic_table(cost: Cost, costly: list[int]) -> str:
+    head = f"{'layer':<20} {'operation':<13} {'output':<14} {'bits':>5} {'MACs':>12} {'non-zero':>11}"
     lines = [head, "-" * len(head)]
-    for index, layer in enumerate(cost.layers):
-        if not (layer.macs or layer.other_ops or layer.weight_traffic or layer.activation_traffic):
-            continue
+    for layer in (cost.layers[k] for k in costly):
         bits = f"{layer.weight_bits or '-'}x{layer.activation_bits}"
-        shape = "x".join(map(str, layer.shape))
-        row = f"{layer.name[-20:]:<20} {layer.op:<15} {shape:<16} {bits:>6} {layer.macs:>13} "
-        row += f"{layer.macs_nonzero:>13} {layer.other_ops:>10} "
-        on = estimated.layers[index] if estimated else None
-        moved = on.moved_bytes if on else layer.weight_traffic + layer.activation_traffic
-        row += f"{moved:>12} {layer.live_bytes:>12}"
-        if on:
-            row += f" {on.path:>7} {1e6 * on.seconds:>12.3f} {1e-6 * on.energy_fj:>12.3f}"
-        lines.append(row)
-    total = f"{'total':<20} {'':<15} {'':<16} {'':>6} {cost.macs:>13} {cost.macs_nonzero:>13} "
-    moved = sum(on.moved_bytes for on in estimated.layers) if estimated else cost.traffic_bytes
-    total += f"{cost.other_ops:>10} {moved:>12} {cost.peak_activation_bytes:>12}"
-    if estimated:
-        total += f" {'':>7} {1e6 * estimated.seconds:>12.3f} {1e-6 * estimated.energy_fj:>12.3f}"
+        shape = shortened("x".join(map(str, layer.shape)), 14)
+        lines.append(
+            f"{shortened(layer.name, 20):<20} {shortened(layer.op, 13):<13} {shape:<14} {bits:>5} "
+            f"{layer.macs:>12} {layer.macs_nonzero:>11}"
+        )
+    total = f"{'total':<20} {'':<13} {'':<14} {'':>5} {cost.macs:>12} {cost.macs_nonzero:>11}"
     return "\n".join([*lines, "-" * len(head), total])
+
+
+def _memory_table(cost: Cost, costly: list[int]) -> str:
+    estimated = cost.estimated
+    head = f"{'layer':<20} {'other':>10} {'moved, B':>11} {'live, B':>10}"
+    head += f" {'path':>6} {'us':>9} {'nJ':>8}" if estimated else ""
+    lines = [head, "-" * len(head)]
+    for k in costly:
+        layer, on = cost.layers[k], estimated.layers[k] if estimated else None
+        moved = on.moved_bytes if on else layer.weight_traffic + layer.activation_traffic
+        row = f"{shortened(layer.name, 20):<20} {layer.other_ops:>10} {moved:>11} {layer.live_bytes:>10}"
+        row += f" {on.path:>6} {_fixed(1e6 * on.seconds)} {_fixed(1e-6 * on.energy_fj, 8)}" if on else ""
+        lines.append(row)
+    moved = sum(on.moved_bytes for on in estimated.layers) if estimated else cost.traffic_bytes
+    total = f"{'total':<20} {cost.other_ops:>10} {moved:>11} {cost.peak_activation_bytes:>10}"
+    if estimated:
+        total += f" {'':>6} {_fixed(1e6 * estimated.seconds)} {_fixed(1e-6 * estimated.energy_fj, 8)}"
+    return "\n".join([*lines, "-" * len(head), total])
+
+
+def _fixed(value: float, width: int = 9) -> str:
+    """A number right-aligned, with as many decimals (at most 3) as the width has room for.
+
+    >>> _fixed(12.3456), _fixed(1234567.89), _fixed(123456789.0, 8)
+    ('   12.346', '1234567.9', '1.23e+08')
+    """
+    for decimals in (3, 2, 1, 0):
+        text = f"{value:.{decimals}f}"
+        if len(text) <= width:
+            return text.rjust(width)
+    return f"{value:.2e}".rjust(width)
 
 
 def verdict(estimated: Estimate) -> str:

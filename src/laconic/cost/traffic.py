@@ -23,7 +23,6 @@ from laconic.cost.counts import (
     stored_inputs,
     value_bytes,
 )
-from laconic.cost.kinds import PARTIAL, POINTWISE, RECURRENT, VIEWS
 from laconic.cost.memory import view_roots
 from laconic.cost.weights import few_bit_bytes, sparse_bytes
 from laconic.records import NetworkFacts, OpFacts, TensorFacts
@@ -49,7 +48,7 @@ def count_traffic(facts: NetworkFacts, activation_bits: int | None) -> tuple[Tra
     found: list[Traffic] = []
     before: frozenset[int] = frozenset()  # what the last pass made, under its roots
     for op in facts.ops:
-        if op.folded or op.op in VIEWS:
+        if op.folded or op.kind == "view":
             found.append(Traffic())
             continue
         fused = _fused_operand(facts, op, before, root, readers, activation_bits)
@@ -62,7 +61,7 @@ def _reader_counts(facts: NetworkFacts, root: list[int]) -> list[int]:
     """How many operations (views apart) and outputs read each root."""
     count = [0] * len(facts.values)
     for op in facts.ops:
-        if op.op not in VIEWS:
+        if op.kind != "view":
             for value in {root[r] for r in op.inputs if r is not None and r >= 0}:
                 count[value] += 1
     for value in facts.outputs:
@@ -79,7 +78,7 @@ def _fused_operand(
     activation_bits: int | None,
 ) -> int | None:
     """The operand that the operation before hands over without a trip through memory."""
-    if op.op not in POINTWISE:
+    if op.kind != "pointwise":
         return None
     size = value_bytes(facts, op.outputs[0], activation_bits)
     for ref in op.inputs:
@@ -95,13 +94,13 @@ def _traffic(facts: NetworkFacts, op: OpFacts, fused: int | None, bits: int | No
     weights, sparse = _weight_bytes(facts, op, bits)
     made = sum(value_bytes(facts, v, bits) for v in op.outputs)
     operands = dict.fromkeys(r for r in op.inputs if r is not None and r >= 0 and r != fused)
-    if op.op in PARTIAL:
+    if op.kind == "partial":
         source = op.inputs[0] if op.op != "embedding" else None
         read = sum(value_bytes(facts, r, bits) for r in operands if r != source)
         read += made if source is not None and source >= 0 else 0
     else:
         read = sum(value_bytes(facts, r, bits) for r in operands)
-    if op.op == "sdpa":
+    if op.kind == "attention":
         read += 2 * score_entries(facts, op) * op_bits(facts, op, bits) // 8
     # a fused operation's result takes the place of what the operation before has written already
     return Traffic(weights, sparse, read + (0 if fused is not None else made), fused is None)
@@ -110,16 +109,17 @@ def _traffic(facts: NetworkFacts, op: OpFacts, fused: int | None, bits: int | No
 def _weight_bytes(facts: NetworkFacts, op: OpFacts, bits: int | None) -> tuple[int, int | None]:
     """Weight bytes in few-bit form, and with the matrix of a linear layer in sparse form."""
     stored = stored_inputs(facts, op)
-    if op.op in PARTIAL:
+    if op.kind == "partial":
         table = op.inputs[1] if op.op == "embedding" else op.inputs[0]
         kept = math.prod(facts.values[op.outputs[0]].shape)
         return sum(_share(t, kept, shape_of(facts, table) == t.shape) for t in stored), None
-    if op.op in RECURRENT:
+    if op.kind == "recurrent":
         matrices = mac_weights(facts, op)
         once = sum(few_bit_bytes(t) for t in stored if t not in matrices)
         return once + steps_of(facts, op) * sum(few_bit_bytes(t) for t in matrices), None
     few = sum(few_bit_bytes(t) for t in stored)
-    matrix = mac_weights(facts, op) if op.op == "linear" else ()
+    matrix = mac_weights(facts, op) if op.kind == "weighted" else ()
+    matrix = tuple(tensor for tensor in matrix if len(tensor.shape) == 2)
     sparse = sparse_bytes(matrix[0]) if matrix else None
     return few, None if sparse is None else few - few_bit_bytes(matrix[0]) + sparse
 

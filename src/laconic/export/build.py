@@ -12,16 +12,16 @@ from torch import nn
 
 from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
-from laconic.export.capture import CapturedGraph, capture, shared_names
+from laconic.export.graph_capture import CapturedGraph, capture, shared_names
 from laconic.export.program import Example
 from laconic.export.signature import Dynamic, spread
-from laconic.export.stored import stored
+from laconic.export.stored_tensors import stored
 from laconic.export.verify import disagreement, padded_otherwise
-from laconic.modules import plain_network
 from laconic.networks import flattened
+from laconic.networks.modules import plain_network
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
-from laconic.runtime.reading import loading_note
+from laconic.runtime.loading.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 
@@ -39,9 +39,9 @@ def build_packed(
     file computes what was measured. Without ``example``, or when the graph cannot be captured or does
     not compute what the module computes, the result holds weights only and a note says so. Integer
     buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph, and
-    so does extra state that is no tensor. ``dynamic`` are the free axes (see :func:`laconic.export.capture`).
+    so does extra state that is no tensor. ``dynamic`` are the free axes (see :func:`laconic.export.graph_capture`).
 
-    Wrappers come off and computed weights are folded first (see ``laconic.modules.plain_network``).
+    Wrappers come off and computed weights are folded first (see ``laconic.networks.modules.plain_network``).
 
     Raises ``ModelError`` (no parameters, NaN weights, no plain numbers), ``InputError`` (unknown names,
     wrong shapes or values, an example that the module refuses).

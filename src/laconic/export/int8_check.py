@@ -15,7 +15,7 @@ from laconic.export.verify import as_read
 from laconic.networks import flattened
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
 from laconic.runtime import Network, emulate
-from laconic.runtime.engines.float_layers import float_layers, float_products
+from laconic.runtime.engines.float_choice import float_layers, float_products
 
 SHARE, STEPS = 0.1, 4.0
 """Largest difference from the emulation: a share of the largest output, and steps of the output's range.

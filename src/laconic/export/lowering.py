@@ -20,7 +20,7 @@ from laconic.export.sizes import Ref as Ref
 from laconic.export.sizes import Shape as Shape
 from laconic.export.sizes import Size as Size
 from laconic.export.sizes import real_value, size_value
-from laconic.pack.ops import DTYPES, GIVEN, make_node
+from laconic.pack.graph.ops import DTYPES, GIVEN, make_node
 from laconic.records import BATCH, AnyArray, Attr, Node, ValueSpec
 
 Value = Ref | torch.Tensor

@@ -21,7 +21,7 @@ from laconic.export.lowering import (
     same_size,
 )
 from laconic.export.rules_math import binary, cast
-from laconic.pack.ops import GIVEN
+from laconic.pack.graph.ops import GIVEN
 
 aten = torch.ops.aten
 

@@ -13,7 +13,7 @@ from torch import nn
 from laconic.export.program import Example, as_arguments, by_position, evaluation_copy
 from laconic.export.signature import described, of_size
 from laconic.networks import inference
-from laconic.pack.graph import decode_graph, encode_graph
+from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, ValueSpec
 from laconic.runtime import Network
 

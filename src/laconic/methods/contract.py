@@ -12,14 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from laconic.bayes.layers.noise import NoiseSource
-from laconic.bayes.objective import WarmUp, check_data_size
-from laconic.bayes.policy import Policy, weights_of
 from laconic.errors import InputError
+from laconic.networks.noise import NoiseSource
+from laconic.networks.policy import Policy, weights_of
 from laconic.records import ActivationRange
 from laconic.records import Tensor as StoredTensor
+from laconic.schedules import WarmUp
 from laconic.tasks import Batch, Classification, Metric, Task
 from laconic.tasks import Score as Score
+from laconic.tasks.checks import check_data_size
 
 BoolArray = npt.NDArray[np.bool_]
 Evaluate = Callable[[nn.Module], Score]

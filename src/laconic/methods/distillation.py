@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import check_model
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import GridChoice, finish
+from laconic.methods.common.point import on_a_grid
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
-from laconic.methods.grid_choice import GridChoice, finish
-from laconic.methods.point import on_a_grid
+from laconic.methods.registry import MethodEntry
 from laconic.networks import arguments, duplicate, with_tensors
+from laconic.networks.probe import check_model
 from laconic.tasks import Batch
 
 
@@ -39,8 +40,8 @@ class NoCompression(Method):
 
     grid: GridChoice | None = None
 
-    gentler = "finer grid"
-    smaller = "coarser grid"
+    gentler = "finer grid (smaller grid.steps)"
+    smaller = "coarser grid (larger grid.steps), or another method"
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy."""
@@ -92,7 +93,7 @@ class Distillation(Method):
 
     @property
     def gentler(self) -> str:  # type: ignore[override]
-        """As the method that rides along."""
+        """The other method's."""
         return self.method.gentler
 
     @property
@@ -189,3 +190,11 @@ class Distillation(Method):
 
 
 _TEACHER = "_laconic_teacher"
+
+
+METHOD = MethodEntry(
+    "distillation",
+    Distillation,
+    presets={"full": {"": {"fit.epochs": 20}}, "demo": {"": {"fit.epochs": 8}}},
+    paper="Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network, 2015",
+)

@@ -12,27 +12,32 @@ As in section 3.4 all go at once and the network is retrained; any other schedul
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.methods.unit_masks import masks_of
-from laconic.methods.unit_pruning import UnitPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
+from laconic.methods.common.unit_importance import Importance
+from laconic.methods.common.unit_masks import masks_of
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
+from laconic.schedules import OneShot, Schedule
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.scores.magnitude import l1_groups, l2_groups
 from laconic.sparsify.scores.normalise import by_total, left_alone
-from laconic.sparsify.timetables import OneShot
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)
 class FilterPruning(UnitPruning):
-    """Pruning of units by their norm, 1 or 2; the other fields are those of :class:`UnitPruning`."""
+    """Pruning of units by their norm; the other fields are those of :class:`UnitPruning`.
 
-    schedule: Schedule = field(default_factory=lambda: OneShot(0.0))
+    Args:
+        norm: 1 (sum of |w|) or 2 (root of the sum of w^2).
+    """
+
+    schedule: Schedule = OneShot(0.0)
     norm: int = 1
 
     def __post_init__(self) -> None:
@@ -40,8 +45,19 @@ class FilterPruning(UnitPruning):
         if self.norm not in (1, 2):
             raise InputError(f"norm must be 1 (sum of |w|) or 2 (root of the sum of w^2), got {self.norm}")
 
-    def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
-        """Norms, as shares of their group."""
+    def importance(self) -> Importance:
+        """Norms, as shares of their group's."""
+        return Importance(self._shares)
+
+    def _shares(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         norms = (l1_groups if self.norm == 1 else l2_groups)(module, coupling)
         alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
         return left_alone(norms, alive, by_total)
+
+
+METHOD = MethodEntry(
+    "filters",
+    FilterPruning,
+    presets=PRESETS,
+    paper="Li, Kadav, Durdanovic, Samet & Graf, Pruning Filters for Efficient ConvNets, ICLR 2017",
+)

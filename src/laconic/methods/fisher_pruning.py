@@ -15,29 +15,47 @@ small rounds, and divides by the cost saved as the budget here does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
-from laconic.methods.gradient_scores import products_of, sums_by_unit, with_gradients
-from laconic.methods.unit_masks import average_in
-from laconic.methods.unit_pruning import AveragedPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.timetables import Iterative
+from laconic.methods.common.gradient_scores import products_of, sums_by_unit, with_gradients
+from laconic.methods.common.unit_importance import Importance, averaged, check_memory
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
+from laconic.schedules import Iterative, Schedule
+from laconic.sparsify.scores.common import GroupScores
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)
-class FisherPruning(AveragedPruning):
-    """Pruning by a diagonal Fisher; the fields are those of :class:`UnitPruning`, and ``memory``."""
+class FisherPruning(UnitPruning):
+    """Pruning by a diagonal Fisher; the other fields are those of :class:`UnitPruning`.
 
-    schedule: Schedule = field(default_factory=lambda: Iterative(20))
+    Args:
+        memory: Weight of the past in the running average of importance, in [0, 1).
+    """
 
-    def scored(self, net: nn.Module, coupling: Coupling, inputs: tuple[Tensor, ...]) -> Coupling:
-        """Groups with a weight that is not frozen."""
-        return with_gradients(net, coupling)
+    schedule: Schedule = Iterative(20)
+    memory: float = 0.9
 
-    def learn(self, module: nn.Module, coupling: Coupling) -> None:
-        """Average in the squared gradients of this batch, times the squared weights."""
-        rises = {name: 0.5 * product.double().square() for name, product in products_of(module).items()}
-        average_in(module, coupling, sums_by_unit(module, coupling, rises), self.memory)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memory(self.memory)
+
+    def importance(self) -> Importance:
+        """Half of the squared gradients of each batch times the squared weights, averaged."""
+        return replace(averaged(_rises, self.memory), scorable=with_gradients)
+
+
+def _rises(module: nn.Module, coupling: Coupling) -> GroupScores:
+    rises = {name: 0.5 * product.double().square() for name, product in products_of(module).items()}
+    return sums_by_unit(module, coupling, rises)
+
+
+METHOD = MethodEntry(
+    "fisher",
+    FisherPruning,
+    presets=PRESETS,
+    paper="Theis, Korshunova, Tejani & Huszar, Faster Gaze Prediction with Dense Networks, 2018",
+)

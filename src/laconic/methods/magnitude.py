@@ -14,51 +14,45 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.bayes.prepare import check_model, weights_of
 from laconic.errors import InputError, ModelError
+from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.masks import add_masks, masks_of, without_masks
+from laconic.methods.common.point import point_stats
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
-from laconic.methods.grid_choice import GridChoice, choose_grid
-from laconic.methods.masks import add_masks, masks_of, without_masks
-from laconic.methods.point import point_stats
-from laconic.methods.rest import nonzeros, rest_of
+from laconic.methods.registry import MethodEntry
 from laconic.networks import duplicate
-from laconic.sparsify.magnitude import cubic_sparsity, keep_largest
-from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.timetables import check_schedule, share_gone
+from laconic.networks.policy import weights_of
+from laconic.networks.probe import check_model
+from laconic.schedules import Cubic, Schedule, check_schedule, removed_share
+from laconic.sparsify.selection.weights import Masks, check_sparsity, keep_best
 
 
 @dataclass(frozen=True)
 class MagnitudePruning(Method):
     """Magnitude pruning.
 
-    ``sparsity``: final share of zeros among weights. ``per_layer``: rank inside each tensor instead of over
-    all. ``start``, ``end``: share of training between which the cubic schedule runs; ``epochs`` is what
-    training is taken to last when the context does not know its total steps. ``every``: steps between
-    two cuts. ``grid``: how the survivors are quantised. ``schedule``: another one in place of the cubic
-    (:mod:`laconic.sparsify.timetables`).
+    Args:
+        sparsity: Final share of zeros among weights, in [0, 1).
+        per_layer: Rank inside each tensor instead of over all.
+        schedule: Which share is removed when (:mod:`laconic.schedules`, or a function of one's own).
+        epochs: What training is taken to last when the context does not know its total steps.
+        every: Steps between two cuts.
+        grid: How the survivors are quantised.
     """
 
     sparsity: float = 0.95
     per_layer: bool = False
-    start: float = 0.0
-    end: float = 0.75
+    schedule: Schedule = Cubic(end=0.75)
     epochs: float = 10.0
     every: int = 50
     grid: GridChoice = field(default_factory=GridChoice)
-    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        cubic_sparsity(0.0, self.sparsity, start=self.start, end=self.end)
+        check_sparsity(self.sparsity)
         if self.every < 1 or not self.epochs > 0:
             raise InputError(f"every and epochs must be positive, got {self.every}, {self.epochs}")
-        if self.schedule is not None:
-            check_schedule(self.schedule, self.sparsity)
-
-    def gone(self, progress: float) -> float:
-        """The share of the weights that is zero at this share of training."""
-        if self.schedule is not None:
-            return share_gone(self.schedule, progress, self.sparsity)
-        return cubic_sparsity(progress, self.sparsity, start=self.start, end=self.end)
+        check_schedule(self.schedule, self.sparsity)
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy that carries one keep-mask per weight tensor; frozen weights are not cut and have none."""
@@ -77,10 +71,9 @@ class MagnitudePruning(Method):
         """Cut anew every ``every`` steps, and hold what is cut at zero after every step."""
         masks, weights = masks_of(module), _cut(module)
         with torch.no_grad():
-            if context.step % self.every == 0:
-                arrays = {name: np.asarray((w * masks[name]).cpu()) for name, w in weights.items()}
-                share = self.gone(context.progress(self.epochs))
-                for name, keep in keep_largest(arrays, share, per_layer=self.per_layer).items():
+            if weights and context.step % self.every == 0:
+                magnitudes = {name: (w * masks[name]).abs() for name, w in weights.items()}
+                for name, keep in self._keeps(magnitudes, self._removed(context)).items():
                     masks[name].copy_(torch.from_numpy(keep))
             for name, weight in weights.items():
                 weight.mul_(masks[name])
@@ -91,31 +84,50 @@ class MagnitudePruning(Method):
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A schedule that is not at its final sparsity."""
-        return schedule_left(self._share(context), self.sparsity, "weights", context)
+        return schedule_left(self._reached(context), self.sparsity, "weights", context)
 
     def planned_epochs(self) -> float:
         """What training is taken to last."""
         return self.epochs
 
-    def _share(self, context: Context) -> float:
-        """The share to cut in the end: what the schedule has reached; all of it without training."""
-        return self.gone(context.progress(self.epochs)) if context.step else self.sparsity
-
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Cut to the sparsity that the schedule has reached, and quantise the survivors."""
         kept = context.policy.keeps
-        cut = {n: w for n, w in _cut(module).items() if not kept(n)}
-        weights = {n: np.asarray(w.detach().cpu(), np.float32) for n, w in cut.items()}
+        weights = {n: w.detach().cpu() for n, w in _cut(module).items() if not kept(n)}
         plain = without_masks(duplicate(module))
-        keeps = keep_largest(weights, self._share(context), per_layer=self.per_layer)
-        stats = {n: point_stats(n, w * keeps[n]) for n, w in weights.items()}
+        keeps = self._keeps({n: w.abs() for n, w in weights.items()}, self._reached(context))
+        stats = {n: point_stats(n, np.asarray(w, np.float32) * keeps[n]) for n, w in weights.items()}
         others = {n: p for n, p in plain.named_parameters() if n not in stats}
         rest = rest_of(plain, others, context.policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example)
+
+    def _keeps(self, magnitudes: dict[str, torch.Tensor], share: float) -> Masks:
+        return keep_best(magnitudes, share, per_layer=self.per_layer) if magnitudes else {}
+
+    def _removed(self, context: Context) -> float:
+        """The share of the weights that is zero where training stands."""
+        return removed_share(self.schedule, context.progress(self.epochs), self.sparsity)
+
+    def _reached(self, context: Context) -> float:
+        """The share to cut in the end: what the schedule has reached; all of it without training."""
+        return self._removed(context) if context.step else self.sparsity
 
 
 def _cut(module: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that have a mask, by name; a layer that was frozen since is left as it is."""
     parameters = dict(module.named_parameters())
     return {name: parameters[name] for name in masks_of(module) if parameters[name].requires_grad}
+
+
+_SHORT = {"fit.epochs": 8, "reference.epochs": 3}
+
+METHOD = MethodEntry(
+    "magnitude",
+    MagnitudePruning,
+    presets={
+        "full": {"": {"fit.epochs": 20}},
+        "demo": {"lenet5": _SHORT, "lenet300": _SHORT, "": {"fit.epochs": 8}},
+    },
+    paper="Han et al., Learning both Weights and Connections, NIPS 2015; Zhu & Gupta, To Prune or Not, 2017",
+)

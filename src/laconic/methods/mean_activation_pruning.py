@@ -11,33 +11,50 @@ hence the many small rounds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from laconic.methods.activation_pruning import ActivationPruning
-from laconic.methods.unit_masks import averages_of, masks_of
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.scores.activation import InputStats, mean_activation_groups
+from laconic.methods.common.unit_importance import Importance, averaged_activations, check_memory
+from laconic.methods.common.unit_masks import averages_of, masks_of
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
+from laconic.schedules import Iterative, Schedule
+from laconic.sparsify.scores.activation import mean_activation_groups
 from laconic.sparsify.scores.common import GroupScores
 from laconic.sparsify.scores.normalise import by_norm, left_alone
-from laconic.sparsify.timetables import Iterative
+from laconic.structure import Coupling
 
 
 @dataclass(frozen=True)
-class MeanActivationPruning(ActivationPruning):
-    """Pruning by mean activation; the fields are those of :class:`UnitPruning`, and ``memory``."""
+class MeanActivationPruning(UnitPruning):
+    """Pruning by mean activation; the other fields are those of :class:`UnitPruning`.
 
-    schedule: Schedule = field(default_factory=lambda: Iterative(20))
+    Args:
+        memory: Weight of the past in the running average of activations, in [0, 1).
+    """
 
-    def of_batch(self, coupling: Coupling, stats: Mapping[str, InputStats]) -> GroupScores:
-        """Mean absolute activation in one batch."""
-        return mean_activation_groups(coupling, stats)
+    schedule: Schedule = Iterative(20)
+    memory: float = 0.9
 
-    def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
-        """Averaged activation, over the norm of the group's."""
-        alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
-        return left_alone(averages_of(module, coupling), alive, by_norm)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memory(self.memory)
+
+    def importance(self) -> Importance:
+        """Mean absolute activations, averaged over batches, over the norm of the group's."""
+        return averaged_activations(mean_activation_groups, self.memory, of=_over_norms)
+
+
+def _over_norms(module: nn.Module, coupling: Coupling) -> GroupScores:
+    alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
+    return left_alone(averages_of(module, coupling), alive, by_norm)
+
+
+METHOD = MethodEntry(
+    "mean-activation",
+    MeanActivationPruning,
+    presets=PRESETS,
+    paper="Molchanov, Tyree, Karras, Aila & Kautz, Pruning Convolutional Neural Networks, ICLR 2017",
+)

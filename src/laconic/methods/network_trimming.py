@@ -9,23 +9,38 @@ cannot (tanh, a recurrent layer's state) all are worth 1 and go by what they cos
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from laconic.methods.activation_pruning import ActivationPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.schedules import Schedule
-from laconic.sparsify.scores.activation import InputStats, apoz_groups
-from laconic.sparsify.scores.common import GroupScores
-from laconic.sparsify.timetables import Iterative
+from laconic.methods.common.unit_importance import Importance, averaged_activations, check_memory
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
+from laconic.schedules import Iterative, Schedule
+from laconic.sparsify.scores.activation import apoz_groups
 
 
 @dataclass(frozen=True)
-class NetworkTrimming(ActivationPruning):
-    """Pruning by the share of zeros; the fields are those of :class:`UnitPruning`, and ``memory``."""
+class NetworkTrimming(UnitPruning):
+    """Pruning by the share of zeros; the other fields are those of :class:`UnitPruning`.
 
-    schedule: Schedule = field(default_factory=Iterative)
+    Args:
+        memory: Weight of the past in the running average of shares, in [0, 1).
+    """
 
-    def of_batch(self, coupling: Coupling, stats: Mapping[str, InputStats]) -> GroupScores:
-        """1 - APoZ of one batch."""
-        return apoz_groups(coupling, stats)
+    schedule: Schedule = Iterative()
+    memory: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_memory(self.memory)
+
+    def importance(self) -> Importance:
+        """1 - APoZ, averaged over batches."""
+        return averaged_activations(apoz_groups, self.memory)
+
+
+METHOD = MethodEntry(
+    "apoz",
+    NetworkTrimming,
+    presets=PRESETS,
+    paper="Hu, Peng, Tai & Tang, Network Trimming, 2016",
+)

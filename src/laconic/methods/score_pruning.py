@@ -8,17 +8,12 @@ cubic one, Han et al. 2015 for rounds).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from laconic.errors import InputError
-from laconic.methods.unit_pruning import UnitPruning
-from laconic.sparsify import Coupling
-from laconic.sparsify.scores.common import GroupScores
-
-ScoreUnits = Callable[[nn.Module, Coupling], GroupScores]
+from laconic.methods.common.unit_importance import Importance, ScoreUnits
+from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
+from laconic.methods.registry import MethodEntry
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class ScorePruning(UnitPruning):
     the same, or a run that was killed does not go on to the same file.
 
     >>> from laconic.sparsify.scores import gather_hessians, obs_groups
-    >>> from laconic.sparsify.timetables import Iterative
+    >>> from laconic.schedules import Iterative
     >>> calibration = []  # batches of inputs
     >>> method = ScorePruning(0.3, Iterative(5), score=lambda net, groups: obs_groups(
     ...     net, groups, gather_hessians(net, calibration)))
@@ -46,6 +41,9 @@ class ScorePruning(UnitPruning):
                 "Cure: laconic.sparsify.scores.l1_groups, or one of your own"
             )
 
-    def worth(self, module: nn.Module, coupling: Coupling) -> GroupScores:
+    def importance(self) -> Importance:
         """What the function says."""
-        return self.score(module, coupling)
+        return Importance(self.score)
+
+
+METHOD = MethodEntry("score", ScorePruning, presets=PRESETS, paper="the score's own")

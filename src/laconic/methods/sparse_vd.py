@@ -20,15 +20,17 @@ from torch import nn
 
 from laconic.bayes.kl import kl_divergence, kl_total
 from laconic.bayes.layers import Sampling, local_layers
-from laconic.bayes.objective import WarmUp, check_kl_weight
+from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.prepare import deterministic_of, make_bayesian, mute, plain_copy, posteriors_of
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.masks import add_masks, masks_of
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
-from laconic.methods.grid_choice import GridChoice, choose_grid
-from laconic.methods.masks import add_masks, masks_of
-from laconic.methods.rest import nonzeros, rest_of
-from laconic.sparsify.threshold import check_threshold, keep_below
+from laconic.methods.registry import MethodEntry
+from laconic.schedules import WarmUp
+from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
 
 @dataclass(frozen=True)
@@ -183,3 +185,58 @@ def _nothing_held(module: nn.Module) -> bool:
 def _mute_if_held(module: nn.Module, keys: Any = None) -> None:
     """Also a load hook: a network that was saved while it held pruned weights goes on without noise."""
     mute(module, not _nothing_held(module))
+
+
+# A KL weight above 1 until 60 % of the epochs, then the survivors alone (see studies/).
+_FULL = {
+    "kl_weight": 2.0,
+    "held_kl_weight": 0.3,
+    "fit.schedule.flat": 0.6,
+    "grid.max_drop": 0.05,
+    "grid.max_nll_ratio": 1.08,
+}
+# Minutes rather than an hour: weights of convolutions are drawn once a step, and what is left after a third
+# of the epochs trains without noise (studies/results/demo/NOTES.md).
+_DEMO = {
+    **_FULL,
+    "kl_weight": 3.0,
+    "warm_up.end": 1.5,
+    "hold_from": 2.5,
+    "hold_noise": False,
+    "sampling": "mixed",
+    "grid.steps": [0.35, 0.5, 0.7, 1.0],
+    "grid.prices": [0.0, 0.04, 0.09],
+    "fit.epochs": 7,
+    "fit.lr": 0.003,
+    "fit.schedule.flat": 0.3,
+    "fit.schedule.warmup": 0.05,
+}
+_DEMO_MNIST = {
+    **_DEMO,
+    "reference.epochs": 2,
+    "reference.lr": 0.003,
+    "reference.schedule.flat": 0.0,
+    "reference.schedule.warmup": 0.2,
+}
+# The digits have 19 batches an epoch, so that only many epochs are enough steps.
+_DEMO_DIGITS = {**_FULL, "fit.epochs": 40, "fit.lr": 0.003, "warm_up.end": 5.0, "hold_from": 24.0}
+
+METHOD = MethodEntry(
+    "sparse-vd",
+    SparseVD,
+    presets={
+        "full": {
+            "lenet5": {**_FULL, "fit.epochs": 60, "warm_up.end": 8.0, "hold_from": 36.0},
+            "lenet300": {**_FULL, "fit.epochs": 100, "warm_up.end": 15.0, "hold_from": 60.0},
+            "": {**_FULL, "fit.epochs": 40, "warm_up.end": 5.0, "hold_from": 24.0},
+        },
+        "demo": {
+            "lenet5": _DEMO_MNIST,
+            "lenet300": _DEMO_MNIST,
+            "digits-cnn": _DEMO_DIGITS,
+            "digits-mlp": _DEMO_DIGITS,
+            "": _DEMO,
+        },
+    },
+    paper="Molchanov, Ashukha & Vetrov, Variational Dropout Sparsifies Deep Neural Networks, ICML 2017",
+)

@@ -19,18 +19,20 @@ from torch import nn
 
 from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling, local_layers
-from laconic.bayes.objective import WarmUp, check_kl_weight
+from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
-from laconic.methods.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
-from laconic.methods.rest import nonzeros, rest_of
+from laconic.methods.registry import MethodEntry
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
-from laconic.sparsify.threshold import check_threshold, keep_below
+from laconic.schedules import WarmUp
+from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
 # The learned scales sit on the network itself: an nn.Sequential would try to run a child that held them.
 SCALES = "laconic_scale_"
@@ -234,3 +236,30 @@ class VNQ(Method):
 
 def _scales(module: nn.Module) -> list[nn.Parameter]:
     return [p for name, p in module.named_parameters(recurse=False) if name.startswith(SCALES)]
+
+
+_FULL = {"fit.epochs": 60, "fit.schedule.flat": 0.0, "warm_up.start": 2.0, "warm_up.end": 10.0}
+_FULL_LENET5 = {
+    "kl_weight": 0.5,
+    "init_scale": 0.12,
+    "tried_thresholds": [2.0, 1.0, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.8],
+    "fit.epochs": 195,
+    "fit.schedule.flat": 0.1,
+    "warm_up.start": 1.0,
+    "warm_up.end": 8.0,
+}
+_SHORT = {"fit.epochs": 20, "warm_up.start": 0.0, "warm_up.end": 5.0}
+
+METHOD = MethodEntry(
+    "vnq",
+    VNQ,
+    presets={
+        "full": {"lenet5": _FULL_LENET5, "": _FULL},
+        "demo": {
+            "lenet5": {**_FULL_LENET5, **_SHORT, "reference.epochs": 3},
+            "lenet300": {**_FULL, **_SHORT, "reference.epochs": 3},
+            "": {**_FULL, **_SHORT},
+        },
+    },
+    paper="Achterhold, Koehler, Schmeink & Genewein, Variational Network Quantization, ICLR 2018",
+)

@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from laconic.files import write_bytes
-from laconic.pack.container import MAGIC, VERSION, decode, encode
-from laconic.pack.files import read, write
-from laconic.pack.limits import DEFAULT, Limits
+from laconic.pack.file.container import MAGIC, VERSION, decode, encode
+from laconic.pack.file.files import read, write
+from laconic.pack.wire.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
-    from laconic.pack.estimates import coded_bytes, estimate_bits, measure_bits
-    from laconic.pack.inspection import layout
+    from laconic.pack.file.estimates import coded_bytes, estimate_bits, measure_bits
+    from laconic.pack.file.inspection import layout
 
 __all__ = [
     "DEFAULT",
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 _LATER = {
-    "coded_bytes": "laconic.pack.estimates",
-    "estimate_bits": "laconic.pack.estimates",
-    "measure_bits": "laconic.pack.estimates",
-    "layout": "laconic.pack.inspection",
+    "coded_bytes": "laconic.pack.file.estimates",
+    "estimate_bits": "laconic.pack.file.estimates",
+    "measure_bits": "laconic.pack.file.estimates",
+    "layout": "laconic.pack.file.inspection",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the names above and no others

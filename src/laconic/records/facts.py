@@ -51,6 +51,7 @@ class OpFacts(Record):
     ``attrs`` are all of its attributes, those that the node leaves out with their defaults. ``folded`` marks
     an operation that depends on stored tensors alone, so that it runs once, when the network is loaded.
     ``rescaled`` is how many numbers integer arithmetic brings to another scale: a multiplication and a shift.
+    ``kind`` says how the operation is counted: one of ``laconic.cost``'s kinds; any other is refused there.
     """
 
     op: str
@@ -59,6 +60,7 @@ class OpFacts(Record):
     attrs: Mapping[str, Attr | None] = field(default_factory=dict)
     folded: bool = False
     rescaled: int = 0
+    kind: str = ""
 
 
 @record

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from laconic.errors import InputError
 from laconic.records.base import Attr, Record, record
 from laconic.records.tensors import Tensor
 
+T = TypeVar("T")
 BATCH = "batch"
 """What the free axis is called that every input shares where nobody named it."""
 
@@ -57,6 +59,16 @@ class Node(Record):
     inputs: tuple[int | None, ...]
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     n_outputs: int = 1
+
+    def read(self, values: Sequence[T], tensors: Sequence[T]) -> tuple[T | None, ...]:
+        """What the node reads: entries of ``values`` and ``tensors``, None for an absent input.
+
+        >>> Node("linear", (1, -1, None)).read(["x", "relu"], ["weight"])
+        ('relu', 'weight', None)
+        """
+        return tuple(
+            None if ref is None else values[ref] if ref >= 0 else tensors[-1 - ref] for ref in self.inputs
+        )
 
 
 @record
@@ -108,6 +120,20 @@ class Graph(Record):
     output_names: tuple[str, ...] = ()
     keyed: bool = False
 
+    def numbered(self) -> Iterator[tuple[Node, range]]:
+        """Each node with the ids of the values that it makes; the inputs have the first ids.
+
+        >>> nodes = (Node("relu", (0,)), Node("topk", (1,), {}, 2))
+        >>> graph = Graph((ValueSpec("float32", (None, 3)),), nodes, (2,))
+        >>> [(node.op, tuple(made)) for node, made in graph.numbered()]
+        [('relu', (1,)), ('topk', (2, 3))]
+        """
+        first = len(self.inputs)
+        for node in self.nodes:
+            made = range(first, first + node.n_outputs)
+            yield node, made
+            first = made.stop
+
     @property
     def input_names(self) -> tuple[str, ...]:
         """What the inputs are called: ``input``, or ``input_0`` ... of several, where nobody said."""
@@ -147,3 +173,7 @@ class PackedModel(Record):
     tensors: tuple[Tensor, ...]
     graph: Graph | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def tensor(self, ref: int) -> Tensor:
+        """The tensor that a negative value id of the graph stands for."""
+        return self.tensors[-1 - ref]

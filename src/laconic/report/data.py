@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from laconic.errors import RunFolderError
 from laconic.records import AnyArray, LayerRecord, RunRecord
+
+if TYPE_CHECKING:
+    from laconic.tasks import Metric
 
 MOST_FILTERS = 64
 MOST_SIDE = 11
@@ -17,7 +20,7 @@ MOST_SIDE = 11
 
 @dataclass(frozen=True)
 class Curve:
-    """One number an epoch; ``epochs`` count from 1."""
+    """One number an epoch; ``epochs`` count from 1, over all stages of the run."""
 
     epochs: tuple[int, ...]
     values: tuple[float, ...]
@@ -27,22 +30,26 @@ class Curve:
 class Report:
     """Everything that the picture of a run shows.
 
-    ``title``: the network, its data and the method. Errors are percent; the test's are None without a test
-    set. ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``: what the
-    file holds beside tensors. ``left``: by tensor, the share of weights left after each epoch. ``snr``: a
-    histogram of posterior signal-to-noise ratios for each epoch, its bins ``snr_bins`` = (first, last, width)
-    in powers of ten, with the ``cut`` below which a weight goes. ``filters``: the first convolution's kernels
-    before and after, or None.
+    ``title``: the network, its data and the method. ``metric``: the task's, by name; ``unit`` its unit,
+    ``higher_is_better`` its direction. Metrics are (before, after) in the unit; the test's are None without
+    a test set. ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``:
+    what the file holds beside tensors. ``metric_curve``: on the validation split. ``left``: by tensor, the
+    share of weights left after each epoch. ``snr``: a histogram of posterior signal-to-noise ratios for each
+    epoch, its bins ``snr_bins`` = (first, last, width) in powers of ten, with the ``cut`` below which a
+    weight is removed. ``filters``: the first convolution's kernels before and after, or None.
     """
 
     title: str
     bytes_before: int
     file_bytes: int
-    validation_error: tuple[float, float]
-    test_error: tuple[float, float] | None
+    metric: str
+    unit: str
+    higher_is_better: bool
+    validation_metric: tuple[float, float]
+    test_metric: tuple[float, float] | None
     rows: tuple[tuple[str, int, int, int, int], ...]
     other_bytes: int
-    error_curve: Curve
+    metric_curve: Curve
     left: Mapping[str, Curve]
     snr: tuple[tuple[int, ...], ...]
     snr_bins: tuple[float, float, float]
@@ -55,42 +62,51 @@ def gather(
     record: RunRecord,
     history: Mapping[str, Any],
     *,
+    metric: Metric,
     filters: tuple[AnyArray, AnyArray] | None = None,
     cut: float | None = None,
 ) -> Report:
     """The report of a run from its record, its ``history.json`` and the first layer's kernels.
 
-    ``filters``: (before, after), each (filters, channels, height, width); more than 64 or larger than 11
-    pixels are left out. ``cut``: the signal-to-noise ratio below which a weight goes.
+    Curves are those of the last stage.
+
+    ``metric``: the task's. ``filters``: (before, after), each (filters, channels, height, width); more than
+    64 or larger than 11 pixels are left out. ``cut``: the signal-to-noise ratio below which a weight is
+    removed.
     """
     epochs: Sequence[Mapping[str, Any]] = history.get("epochs", ())
-    number = tuple(int(row["epoch"]) for row in epochs)
+    number = tuple(range(1, len(epochs) + 1))  # each stage of a run counts its own from 1
     weights = {layer.name: layer.weights for layer in record.layers}
-    metrics = record.metrics
+    numbers = record.metrics
     return Report(
         title=title,
         bytes_before=record.bytes_before,
         file_bytes=record.file_bytes,
-        validation_error=(
-            100 * metrics.get("original_validation_error", 0.0),
-            100 * metrics.get("validation_error", 0.0),
-        ),
-        test_error=_test_error(metrics),
+        metric=metric.name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        validation_metric=_before_and_after(numbers, "validation") or (0.0, 0.0),
+        test_metric=_before_and_after(numbers, "test"),
         rows=tuple(_row(layer) for layer in record.layers),
         other_bytes=record.file_bytes - sum(layer.bytes_after for layer in record.layers),
-        error_curve=Curve(number, tuple(100 * float(row["validation_error"]) for row in epochs)),
+        metric_curve=Curve(number, tuple(float(row["validation_metric"]) for row in epochs)),
         left=_left(epochs, number, weights),
-        snr=tuple(tuple(row["snr_counts"]) for row in epochs if row["snr_counts"]),
+        snr=_snr(epochs),
         snr_bins=tuple(history.get("snr_bins", (0.0, 0.0, 1.0))),
         cut=cut,
         filters=_filters(filters),
     )
 
 
-def _test_error(metrics: Mapping[str, float]) -> tuple[float, float] | None:
-    if "original_test_error" not in metrics or "test_error_percent" not in metrics:
-        return None
-    return 100 * metrics["original_test_error"], metrics["test_error_percent"]
+def _before_and_after(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    before, after = metrics.get(f"original_{name}_metric"), metrics.get(f"{name}_metric")
+    return None if before is None or after is None else (before, after)
+
+
+def _snr(epochs: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, ...], ...]:
+    """One histogram an epoch, empty ones for stages without posteriors; nothing where no stage has any."""
+    bins = max((len(row["snr_counts"]) for row in epochs), default=0)
+    return tuple(tuple(row["snr_counts"]) or (0,) * bins for row in epochs) if bins else ()
 
 
 def _row(layer: LayerRecord) -> tuple[str, int, int, int, int]:
@@ -129,7 +145,7 @@ def from_json(data: Mapping[str, Any]) -> Report:
     try:
         curves = {name: _curve(curve) for name, curve in data["left"].items()}
         tuples = {key: _tuples(value) for key, value in data.items() if isinstance(value, list)}
-        return Report(**{**data, **tuples, "left": curves, "error_curve": _curve(data["error_curve"])})
+        return Report(**{**data, **tuples, "left": curves, "metric_curve": _curve(data["metric_curve"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"not a report: {error}. Cure: use the report.json that a run wrote") from error
 

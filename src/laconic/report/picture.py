@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.files import write_bytes
 from laconic.report.data import Report
+from laconic.text import shortened, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,26 +66,25 @@ def _fill(figure: Figure, report: Report) -> None:
     ratio = report.bytes_before / max(1, report.file_bytes)
     figure.suptitle(
         f"{report.title}: {_count(report.bytes_before)} → {_count(report.file_bytes)} bytes, "
-        f"{ratio:.0f} times smaller{_errors(report)}",
+        f"{ratio:.1f}x smaller{_scores(report)}",
         x=0.01,
         ha="left",
         fontsize=13,
         fontweight="bold",
     )
-    grid = figure.subplot_mosaic([["bytes", "left", "error"], ["bytes", "snr", "filters"]])
+    grid = figure.subplot_mosaic([["bytes", "left", "metric"], ["bytes", "snr", "filters"]])
     _bytes(grid["bytes"], report)
     _left(grid["left"], report)
-    _error(grid["error"], report)
+    _metric(grid["metric"], report)
     _snr(grid["snr"], report)
     _filters(grid["filters"], report)
 
 
-def _errors(report: Report) -> str:
-    if report.test_error is None:
-        before, after = report.validation_error
-        return f"; validation error {before:.2f} % → {after:.2f} %"
-    before, after = report.test_error
-    return f"; test error {before:.2f} % → {after:.2f} %"
+def _scores(report: Report) -> str:
+    name = "validation" if report.test_metric is None else "test"
+    before, after = report.validation_metric if report.test_metric is None else report.test_metric
+    shown = (value_text(value, report.unit) for value in (before, after))
+    return f"; {name} {report.metric} {' → '.join(shown)}"
 
 
 def _count(number: int) -> str:
@@ -94,7 +95,7 @@ def _bytes(ax: Axes, report: Report) -> None:
     """Bytes of each tensor before and after, and of all else in the file, on a logarithmic scale."""
     rows = [(name, before, after) for name, _, _, before, after in report.rows if before]
     rows = sorted(rows, key=lambda row: row[1], reverse=True)[:12]
-    names = [name for name, _, _ in rows] + ["names, graph, ..."]
+    names = [shortened(name, 24) for name, _, _ in rows] + ["names, graph, ..."]
     y = np.arange(len(names))
     ax.barh(y[:-1] - 0.2, [b for _, b, _ in rows], 0.38, color=GREY, label="float32")
     after = [a for _, _, a in rows] + [report.other_bytes]
@@ -118,7 +119,7 @@ def _left(ax: Axes, report: Report) -> None:
         shares = [100 * v for v in curve.values]
         ax.plot(curve.epochs, shares, color=colour, marker="o", ms=3)
         ax.annotate(
-            name,
+            shortened(name, 24),
             (curve.epochs[-1], shares[-1]),
             xytext=(0, 4),
             textcoords="offset points",
@@ -133,32 +134,49 @@ def _left(ax: Axes, report: Report) -> None:
     return None
 
 
-def _error(ax: Axes, report: Report) -> None:
-    ax.set(title="Validation error, without noise", xlabel="epoch", ylabel="%")
-    if not report.error_curve.epochs:
+def _metric(ax: Axes, report: Report) -> None:
+    """The validation metric after each epoch, the original's as a line, the file's as a point."""
+    better = "higher is better" if report.higher_is_better else "lower is better"
+    ax.set(
+        title=f"Validation {report.metric}, without noise",
+        xlabel="epoch",
+        ylabel=f"{report.unit or report.metric} ({better})",
+    )
+    curve = report.metric_curve
+    if not curve.epochs:
         return _nothing(ax, "not recorded")
-    ax.plot(report.error_curve.epochs, report.error_curve.values, color=COLOURS[0], marker="o", ms=3)
-    before, after = report.validation_error
-    ax.axhline(before, color=GREY, ls="--", lw=1)
-    last = report.error_curve.epochs[-1]
-    ax.text(last, before, "before", ha="right", va="bottom", fontsize=7.5, color="#5F6368")
-    ax.plot([last], [after], marker="D", color=COLOURS[1], ls="none", label="in the file")
-    ax.set_ylim(bottom=0)
+    ax.plot(curve.epochs, curve.values, color=COLOURS[0], marker="o", ms=3, label="trained network")
+    before, after = report.validation_metric
+    ax.axhline(before, color=GREY, ls="--", lw=1, label="original network")
+    ax.plot([curve.epochs[-1]], [after], marker="D", color=COLOURS[1], ls="none", label="in the file")
+    _room_for_legend(ax, [*curve.values, before, after])
     _whole_epochs(ax)
-    ax.legend(fontsize=7.5, loc="lower left")
+    ax.legend(fontsize=7.5, loc="upper right", ncols=1)
     return None
+
+
+def _room_for_legend(ax: Axes, values: Sequence[float]) -> None:
+    """Limits that leave the upper third free, where the legend stands, and show zero for what is near it."""
+    low, high = min(values), max(values)
+    low = 0.0 if 0 <= low <= 0.5 * high else low
+    span = (high - low) or abs(high) or 1.0
+    ax.set_ylim(low - 0.05 * span if low else 0.0, high + 0.5 * span)
 
 
 def _snr(ax: Axes, report: Report) -> None:
     """A column an epoch: how many weights have which signal-to-noise ratio, on a logarithmic colour scale."""
-    ax.set(title="How sure we are of each weight", xlabel="epoch", ylabel="|mean| / standard deviation")
+    ax.set(
+        title="Posterior signal-to-noise ratio of the weights",
+        xlabel="epoch",
+        ylabel="|mean| / standard deviation",
+    )
     if not report.snr:
         return _nothing(ax, "no posterior: a point estimate")
     from matplotlib.colors import LogNorm
 
     low, high, width = report.snr_bins
     counts = np.asarray(report.snr, dtype=float).T
-    first = report.error_curve.epochs[0]
+    first = report.metric_curve.epochs[0]
     image = ax.imshow(
         np.where(counts > 0, counts, np.nan),
         origin="lower",
@@ -177,7 +195,7 @@ def _snr(ax: Axes, report: Report) -> None:
         ax.text(
             first + counts.shape[1] - 0.6,
             np.log10(report.cut) + 0.15,
-            "below this line a weight goes",
+            "weights below are removed",
             ha="right",
             color=CUT,
             fontsize=7.5,

@@ -12,18 +12,18 @@ from laconic.runtime.engines import Engine, LayerChoice
 from laconic.runtime.network import Network, load
 
 if TYPE_CHECKING:
-    from laconic.runtime.calibration import calibrate
-    from laconic.runtime.integer import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
-    from laconic.runtime.isolated import IsolatedNetwork
-    from laconic.runtime.onnx_build import to_onnx
-    from laconic.runtime.onnx_file import export_onnx
-    from laconic.runtime.range_choice import (
+    from laconic.runtime.calibration.from_batches import calibrate
+    from laconic.runtime.calibration.range_choice import (
         LeastError,
         LeastOutputError,
         MinMax,
         Percentile,
         RangeChoice,
     )
+    from laconic.runtime.emulation import Arithmetic, Emulator, Int8, Int16x8, Ternary, emulate
+    from laconic.runtime.isolation.isolated_network import IsolatedNetwork
+    from laconic.runtime.onnx_model.model import to_onnx
+    from laconic.runtime.onnx_model.onnx_file import export_onnx
 
 __all__ = [
     "Arithmetic",
@@ -50,15 +50,15 @@ __all__ = [
 _LATER = {
     **dict.fromkeys(
         ("LeastError", "LeastOutputError", "MinMax", "Percentile", "RangeChoice"),
-        "laconic.runtime.range_choice",
+        "laconic.runtime.calibration.range_choice",
     ),
-    "calibrate": "laconic.runtime.calibration",
+    "calibrate": "laconic.runtime.calibration.from_batches",
     **dict.fromkeys(
-        ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.integer"
+        ("Arithmetic", "Emulator", "Int16x8", "Int8", "Ternary", "emulate"), "laconic.runtime.emulation"
     ),
-    "IsolatedNetwork": "laconic.runtime.isolated",
-    "export_onnx": "laconic.runtime.onnx_file",
-    "to_onnx": "laconic.runtime.onnx_build",
+    "IsolatedNetwork": "laconic.runtime.isolation.isolated_network",
+    "export_onnx": "laconic.runtime.onnx_model.onnx_file",
+    "to_onnx": "laconic.runtime.onnx_model.model",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the names above and no others

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
-from laconic.pack.limits import DEFAULT, Limits
+from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
-from laconic.runtime.door import Door
+from laconic.runtime.calls.door import Door
+from laconic.runtime.calls.forks import never_clean_up, watch
+from laconic.runtime.calls.named import in_order, returned
 from laconic.runtime.engines import (
     Assembly,
     Engine,
@@ -22,15 +24,13 @@ from laconic.runtime.engines import (
     assemble,
     installed,
 )
-from laconic.runtime.forks import never_clean_up, watch
-from laconic.runtime.named import in_order, returned
+from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.runtime.loading.packages import runners_needed
+from laconic.runtime.loading.reading import bytes_of, read_model
 from laconic.runtime.origin import Origin
-from laconic.runtime.packages import runners_needed
-from laconic.runtime.precision import Precision, with_precision
-from laconic.runtime.reading import read_model
 
 if TYPE_CHECKING:
-    from laconic.runtime.isolated import IsolatedNetwork
+    from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 
 class Network:
@@ -64,7 +64,6 @@ class Network:
             for spec in self.inputs
         )
         self._openvino, self._assembly, self.notes = _engine(model, options, limits)
-        self._door = Door(model, limits)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
@@ -73,6 +72,7 @@ class Network:
             if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
+        self._door = Door(model, limits)
         watch(self)
 
     @classmethod
@@ -128,7 +128,7 @@ class Network:
         return self._door.enter([a.shape for a in arrays])
 
     def in_order(self, arrays: Sequence[AnyArray], named: Mapping[str, AnyArray]) -> tuple[AnyArray, ...]:
-        """The inputs in the network's order (see :func:`laconic.runtime.named.in_order`)."""
+        """The inputs in the network's order (see :func:`laconic.runtime.calls.named.in_order`)."""
         return in_order([spec.name for spec in self.inputs], arrays, named)
 
     def returned(self, results: Sequence[AnyArray]) -> AnyArray | tuple[AnyArray, ...] | dict[str, AnyArray]:
@@ -153,6 +153,14 @@ class Network:
         if len(arrays) != len(self.inputs):
             raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
         self._check(arrays)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{spec.name}: {spec.dtype} {_shape_text(spec)}" for spec in self.inputs)
+        arithmetic = self._assembly.precision if self._assembly else self._origin.precision
+        return (
+            f"<{type(self).__name__} ({inputs}) -> {self.outputs} output{'s' * (self.outputs != 1)}, "
+            f"{arithmetic}, engine {self.engine}, {self.nbytes} bytes of weights>"
+        )
 
     def describe(self) -> str:
         """How the network runs, in words: the engine, what a call may take, a line for each linear layer."""
@@ -271,13 +279,6 @@ def _dense_bytes(model: PackedModel) -> int:
     return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in model.tensors)
 
 
-def _bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    with open(source, "rb") as stream:
-        return stream.read()
-
-
 @overload
 def load(
     source: str | os.PathLike[str] | bytes,
@@ -349,17 +350,17 @@ def load(
 
     Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
     without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
-    runs here (ONNX Runtime is not installed, say), ``OSError`` when there is no file.
+    runs here (ONNX Runtime is not installed, say), ``ReadError`` when there is no file.
     """
     options = Options(engine, threads, batch, faster=precision == "auto")
     if isolated:
-        from laconic.runtime.isolated import IsolatedNetwork
+        from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
-        data = _bytes_of(source)
+        data = bytes_of(source)
         count = None if threads is None else int(threads)
         asked = {"threads": count, "engine": engine, "batch": batch, "precision": precision}
         return IsolatedNetwork(data, limits, **asked)
-    data = _bytes_of(source)
+    data = bytes_of(source)
     if isinstance(source, bytes):
         model = read_model(data, limits)
     else:

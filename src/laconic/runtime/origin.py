@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from laconic.pack.limits import Limits
+from laconic.pack.wire.limits import Limits
 from laconic.records import PackedModel
 from laconic.runtime.engines import Options
-from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.int8.precision import Precision, with_precision
 
 
 class Origin(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from laconic.errors import DataError, InputError
+from laconic.errors import DataError, InputError, ScaleError
 from laconic.tasks.task import Sums
 
 
@@ -160,3 +160,12 @@ def predictions(logits: Any, labels: Any, axis: int, ignore: int | None, what: s
 def wrong_and_counted(guess: Any, truth: Any) -> Sums:
     """Number of wrong predictions, and of all."""
     return np.array([(guess != truth).sum(), guess.size], dtype=np.float64)
+
+
+def check_data_size(data_size: int) -> None:
+    """Raises ScaleError unless ``data_size`` is a positive whole number."""
+    if isinstance(data_size, bool) or not isinstance(data_size, int) or data_size < 1:
+        raise ScaleError(
+            f"data_size must be the number of training examples, a positive integer, got {data_size!r}. "
+            "Cure: len(train_set), not a fraction and not the number of batches"
+        )

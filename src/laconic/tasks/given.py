@@ -4,7 +4,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from laconic.errors import DataError, InputError
@@ -41,14 +41,22 @@ def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:
 
     Raises:
         DataError: A generator, which can be read only once.
+        InputError: What gives no batches.
 
     >>> again = reread([1, 2])
     >>> list(again()), list(again())
     ([1, 2], [1, 2])
     """
-    if isinstance(batches, Iterator):
+    try:
+        once = iter(batches) is batches
+    except TypeError as error:
+        raise InputError(
+            f"batches come from a {type(batches).__name__}, which gives none. "
+            "Cure: a list of batches or a torch DataLoader"
+        ) from error
+    if once:
         raise DataError(
-            f"the batches are a {type(batches).__name__}, which can be read only once. "
-            "Cure: list(...) of it, or a torch DataLoader"
+            f"batches come from a {type(batches).__name__}, which can be read only once, and each epoch "
+            "reads them. Cure: list(...) of it, or a torch DataLoader"
         )
     return lambda: batches

@@ -9,25 +9,20 @@ pyproject.toml::
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from laconic.errors import InputError
-from laconic.own import did_you_mean, own_object
+from laconic.own import did_you_mean
+from laconic.registry import TASKS, Entry
 from laconic.tasks.task import Task
 
-GROUP = "laconic.tasks"
-
-__all__ = ["GROUP", "TaskEntry", "find_task", "make_task", "task_entries", "task_names"]
+__all__ = ["TaskEntry", "find_task", "make_task", "task_entries", "task_names"]
 
 
 @dataclass(frozen=True)
-class TaskEntry:
+class TaskEntry(Entry):
     """A task's row: what the command line, the help and the documentation read.
 
     Args:
@@ -38,18 +33,7 @@ class TaskEntry:
     "Quantities with Gaussian noise; metric: root mean squared error in the target's unit, or R2."
     """
 
-    name: str
     kind: type[Task]
-
-    @property
-    def help(self) -> str:
-        """The first line of the class's docstring."""
-        return (self.kind.__doc__ or "").strip().partition("\n")[0]
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the task's settings."""
-        return tuple(field.name for field in fields(self.kind))
 
 
 def task_names() -> tuple[str, ...]:
@@ -61,7 +45,7 @@ def task_names() -> tuple[str, ...]:
     >>> "classification" in task_names()
     True
     """
-    return tuple(sorted(_loaders()))
+    return TASKS.names()
 
 
 def task_entries() -> Mapping[str, TaskEntry]:
@@ -70,7 +54,7 @@ def task_entries() -> Mapping[str, TaskEntry]:
     Raises:
         InputError: A name that is taken twice, or a package whose task cannot be imported.
     """
-    return {name: load() for name, load in sorted(_loaders().items())}
+    return {name: find_task(name) for name in task_names()}
 
 
 def find_task(text: str) -> TaskEntry:
@@ -87,13 +71,9 @@ def find_task(text: str) -> TaskEntry:
     ...
     laconic.errors.InputError: there is no task 'regresion'. Cure: did you mean regression?
     """
-    if ":" in text:
-        return TaskEntry(text, _checked(own_object(text, "task"), text))
-    loaders = _loaders()
-    if text not in loaders:
-        cure = did_you_mean(text, loaders)
-        raise InputError(f"there is no task {text!r}. Cure: {cure}")
-    return loaders[text]()
+    found = TASKS.find(text)
+    entry: TaskEntry = TaskEntry(text, found) if isinstance(found, type) else found
+    return entry
 
 
 def make_task(text: str, settings: Mapping[str, Any] | None = None) -> Task:
@@ -119,56 +99,3 @@ def make_task(text: str, settings: Mapping[str, Any] | None = None) -> Task:
         raise InputError(
             f"task {text}: {error}. Cure: give its settings, and write all of its methods"
         ) from error
-
-
-def _loaders() -> dict[str, Callable[[], TaskEntry]]:
-    """What gives the task of each name."""
-    loaders: dict[str, Callable[[], TaskEntry]] = {}
-    source: dict[str, str] = {}
-    for entry in _of_this_folder():
-        _add(loaders, source, entry.name, entry.kind.__module__, partial(_same, entry))
-    for point in entry_points(group=GROUP):
-        _add(loaders, source, point.name, point.value, partial(_of_entry_point, point))
-    return loaders
-
-
-def _add(
-    loaders: dict[str, Callable[[], TaskEntry]],
-    source: dict[str, str],
-    name: str,
-    where: str,
-    load: Callable[[], TaskEntry],
-) -> None:
-    if name in source and source[name] != where:
-        raise InputError(
-            f"the task {name!r} is registered twice, by {source[name]} and by {where}. "
-            "Cure: another name in the package of your own, or uninstall one of them"
-        )
-    source[name] = where
-    loaders[name] = load
-
-
-def _same(entry: TaskEntry) -> TaskEntry:
-    return entry
-
-
-def _of_this_folder() -> list[TaskEntry]:
-    import laconic.tasks as folder
-
-    modules = [
-        importlib.import_module(f"{folder.__name__}.{m.name}") for m in pkgutil.iter_modules(folder.__path__)
-    ]
-    return [module.TASK for module in modules if hasattr(module, "TASK")]
-
-
-def _of_entry_point(point: EntryPoint) -> TaskEntry:
-    return TaskEntry(point.name, _checked(own_object(point.value, f"task {point.name},"), point.value))
-
-
-def _checked(kind: Any, text: str) -> type[Task]:
-    if not (isinstance(kind, type) and issubclass(kind, Task)):
-        raise InputError(
-            f"task {text} is of type {type(kind).__name__}, and no task. "
-            "Cure: a frozen dataclass with the base laconic.tasks.Task"
-        )
-    return kind

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from laconic.errors import DataError, InputError
 from laconic.tasks.batches import Batch, Target, split
+from laconic.text import value_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ class Metric:
 
     def show(self, value: float) -> str:
         """The value as reports print it: two decimals of a percentage, four digits of any other number."""
-        return f"{value:.2f} %" if self.unit == "%" else f"{value:.4g} {self.unit}".rstrip()
+        return value_text(value, self.unit)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from laconic import api
-from laconic.bayes.policy import Policy
+from laconic.errors import at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
-from laconic.modules import plain_network
+from laconic.networks.modules import plain_network
+from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, likelihood_start, prepared
 from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
@@ -130,14 +132,16 @@ def run_job(
 ) -> Compressed:
     """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
     show = progress or StepsProgress()
-    for batches in (train, validate):
-        reread(batches)
+    for name, loader in (("train", train), ("validate", validate)):
+        with at(f"compress: {name}"):
+            reread(loader)
+    again, _ = reread(train), reread(validate)
     model, folded = plain_network(model, "compress")
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
     size = data_size if data_size is not None else count_terms(train, job.task)
     check_size(size, train, job.task)
-    learnt = likelihood_start(model, job.task, next(iter(train), None))
+    learnt = likelihood_start(model, job.task, again)
     original = score_original(model, validate, job.task, learnt)
     show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
     notes = (*folded, *frozen(model, job.keep))
@@ -209,24 +213,46 @@ def _unfinished(net: nn.Module, stage: Stage, steps: int | None) -> tuple[str, .
     return stage.method.unfinished(end)
 
 
-def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], None]:
-    """What is told of an epoch: a line in the run's log, a row of its history, a snapshot to rewind to."""
+def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], str]:
+    """What is told of an epoch: a line in the run's log, a row of its history, a snapshot to rewind to.
+
+    It returns what is shown behind the loss: the penalty's part of it, and the share of zeros.
+    """
     folder, stage = run.folder, run.job.stages[number]
     add: Callable[[int, float], None] | None = None
 
-    def watch(epoch: int, value: float) -> None:
+    def watch(epoch: int, value: float) -> str:
         nonlocal add
         if number == 0:
             run.snapshots.take(net, epoch + 1)
+        words = _penalty_and_zeros(net, stage.method)
         if folder is None:
-            return
-        folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}")
+            return words
+        folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}{words}")
         if add is None:  # the first epoch after a resumption tells how many stand
             score = partial(_score, run, likelihood_of(net))
             add = recorder(net, stage.method, score, folder, epoch, number + 1)
         add(epoch, value)
+        return words
 
     return watch
+
+
+def _penalty_and_zeros(net: nn.Module, method: Method) -> str:
+    """The penalty in nats per term, where there is one, and the share of weights that would be zero now."""
+    with torch.no_grad():
+        penalty = float(api.penalty(net))
+    words = f", penalty {penalty:.4f} of it" if penalty else ""
+    left = method.weights_left(net)
+    state = dict(net.named_parameters(remove_duplicate=False))
+    if left:
+        weights = sum(state[name].numel() for name in left if name in state)
+        zeros = weights - sum(count for name, count in left.items() if name in state)
+    else:
+        found = [p for p in state.values() if p.ndim > 1]
+        weights = sum(p.numel() for p in found)
+        zeros = sum(int((p == 0).sum()) for p in found)
+    return f"{words}, {100 * zeros / weights:.1f} % zeros" if zeros and weights else words
 
 
 def _with_facts(small: Compressed, run: _Run, notes: tuple[str, ...], weights: int) -> Compressed:

@@ -21,14 +21,15 @@ from torch.utils._pytree import tree_leaves
 
 from laconic import api
 from laconic.bayes.guard import check_loss
-from laconic.bayes.policy import NORMALISATIONS
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
+from laconic.networks.policy import NORMALISATIONS
 from laconic.prepared import counted, prepared
+from laconic.schedules import LinearDecay
 from laconic.tasks import Batch, Classification, Task
 from laconic.train.checkpoint import save_checkpoint
 from laconic.train.layout import laid_out
-from laconic.train.optimizers import Adam, LinearDecay, OptimizerFactory, ScheduleFactory
+from laconic.train.optimizers import Adam, OptimizerFactory, ScheduleFactory
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise, seeded
 from laconic.train.resume import Trained, resumed
@@ -144,13 +145,13 @@ def fit(
     task: Task = Classification(),  # noqa: B008 - frozen
     checkpoint: Path | None = None,
     progress: Progress | None = None,
-    on_epoch: Callable[[int, float], None] = lambda epoch, mean_loss: None,
+    on_epoch: Callable[[int, float], str] = lambda epoch, mean_loss: "",
     label: str = "training",
 ) -> None:
     """Train ``net`` in place; with ``checkpoint`` it continues from there and saves after every epoch.
 
-    Layers that are frozen, and normalisation layers that are in evaluation mode while the network around
-    them is not, stay in evaluation mode.
+    Normalisation layers whose parameters are frozen, or that are in evaluation mode while the network is not,
+    stay in evaluation mode: their running statistics do not move.
 
     Args:
         net: Any network, prepared or plain.
@@ -160,7 +161,8 @@ def fit(
         task: How a batch is split.
         checkpoint: Where the state is kept.
         progress: Where it is shown how far training is.
-        on_epoch: Told of each finished epoch, from 0, and its mean objective in nats per term.
+        on_epoch: Told of each finished epoch, from 0, and its mean objective in nats per term; what it
+            returns is shown behind the loss.
         label: What the work is called on the way.
 
     Raises:
@@ -185,8 +187,7 @@ def fit(
             mean_loss = epochs.run(seeded(loader, config.seed, epoch), config.seed, epoch)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, state.state_dict(epoch))
-            on_epoch(epoch, mean_loss)
-            tick(f"loss {mean_loss:.4f}")
+            tick(f"loss {mean_loss:.4f}{on_epoch(epoch, mean_loss)}")
 
 
 def _fabric(config: FitConfig) -> Fabric:
@@ -254,10 +255,11 @@ class _Epochs:
 
 
 def train_mode(net: nn.Module) -> None:
-    """Training mode, but for normalisation layers that are frozen: those with statistics and no trainable
-    parameter.
+    """Training mode, but for normalisation layers with running statistics that are frozen: those without a
+    trainable parameter, and those that are in evaluation mode while the network is not.
     """
-    frozen = [m for m in net.modules() if _is_frozen(m)]
+    apart = net.training
+    frozen = [m for m in net.modules() if _is_frozen(m) or (apart and not m.training and _has_statistics(m))]
     net.train()
     for module in frozen:
         module.eval()
@@ -265,8 +267,11 @@ def train_mode(net: nn.Module) -> None:
 
 def _is_frozen(module: nn.Module) -> bool:
     own = list(module.parameters(recurse=False))
-    running = isinstance(module, NORMALISATIONS) and getattr(module, "running_mean", None) is not None
-    return running and bool(own) and not any(p.requires_grad for p in own)
+    return _has_statistics(module) and bool(own) and not any(p.requires_grad for p in own)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, NORMALISATIONS) and getattr(module, "running_mean", None) is not None
 
 
 def _shapes(inputs: Any) -> list[torch.Size]:

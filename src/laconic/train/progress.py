@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-from laconic.progress import duration, show, steps
+from laconic.progress import duration, show, silenced, steps
 
 Tick = Callable[[str], None]
 
@@ -109,6 +109,13 @@ class BarProgress(LineProgress):
 
 
 def for_stream(stream: TextIO | None = None) -> Progress:
-    """A bar if ``stream`` (default: standard error) is a terminal, else lines."""
+    """A bar if ``stream`` (default: standard error) is a terminal, else lines.
+
+    With LACONIC_PROGRESS=0 nothing is shown.
+
+    Raises InputError for a LACONIC_PROGRESS that is neither 0 nor 1.
+    """
+    if silenced():
+        return SilentProgress()
     chosen = stream or sys.stderr
     return BarProgress(chosen) if chosen.isatty() else LineProgress(chosen)

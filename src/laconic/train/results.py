@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 
-from laconic import api, pack
+from laconic import pack, saving
 from laconic.methods.contract import Compressed
 from laconic.records import RunRecord
 from laconic.train.job import Job, settings_of
 from laconic.train.record import layer_records, to_json, versions
 from laconic.train.run_folder import MODEL_FILE, RECORD_FILE, RunFolder
+
+TARGET_MISSED = "target missed: "
+"""How the note on a target that was not reached begins."""
 
 UNASKED = 10.0
 """A loss that is told although nobody set a target, in multiples of what the metric tolerates."""
@@ -27,7 +30,7 @@ def write_results(
     path = folder.path(MODEL_FILE)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        length = api.save(small, path)
+        length = saving.save(small, path)
     data = path.read_bytes()
     notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
     notes = (*small.facts.get("notes", ()), *notes, *missed(job, small, length))
@@ -60,7 +63,7 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     target = job.target
     if target.max_bytes is not None and file_bytes > target.max_bytes:
         notes.append(
-            f"target missed: the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
+            f"{TARGET_MISSED}the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
             f"Cure: a {job.stages[-1].method.smaller}, or longer training"
         )
     return (*notes, *_drop(job, small))
@@ -81,7 +84,7 @@ def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
         if drop <= target.max_drop + 1e-9 * max(1.0, abs(before)):
             return ()
         allowed = metric.show(target.max_drop)
-        return (f"target missed: {told}; a loss of {allowed} was allowed. Cure: {knob}",)
+        return (f"{TARGET_MISSED}{told}; a loss of {allowed} was allowed. Cure: {knob}",)
     if drop > UNASKED * metric.allowance(before):
         return (f"{told}, and no target was given. Cure: Target(max_drop=...), {knob}",)
     return ()

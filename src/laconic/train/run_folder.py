@@ -192,10 +192,29 @@ def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -
             f"{folder.root} holds a run already. Cure: --resume to go on with it, "
             "or name another folder with --out"
         )
-    different = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
-    if different:
-        key = different[0]
+    found = _difference(old, settings)
+    if found is not None:
+        key, before, now = found
         raise RunFolderError(
-            f"{folder.root} holds a run with {key}={old.get(key)!r}, not {settings.get(key)!r}. "
+            f"{folder.root} holds a run with {key}={before!r}, not {now!r}. "
             "Cure: resume with the same settings, or name another folder with --out"
         )
+
+
+def _difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first field in which two trees of settings differ: its dotted name, its old and its new value.
+
+    >>> _difference({"stages": [{"fit": {"epochs": 4}}]}, {"stages": [{"fit": {"epochs": 5}}]})
+    ('stages.1.fit.epochs', 4, 5)
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = [(str(key), old.get(key), new.get(key)) for key in sorted({*old, *new})]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(str(k), a, b) for k, (a, b) in enumerate(zip(old, new, strict=True), 1)]
+    else:
+        return None if old == new else (name, old, new)
+    for key, before, now in pairs:
+        found = _difference(before, now, f"{name}.{key}" if name else key)
+        if found is not None:
+            return found
+    return None

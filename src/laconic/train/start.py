@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.policy import Policy
-from laconic.bayes.prepare import check_model, means_only
+from laconic.bayes.prepare import means_only
 from laconic.errors import DataError, InputError, ModelError, ScaleError, at
-from laconic.export.capture import shared_names
+from laconic.export.graph_capture import shared_names
 from laconic.methods.contract import Score
 from laconic.networks import to_device, with_tensors
+from laconic.networks.policy import Policy
+from laconic.networks.probe import check_model
 from laconic.prepared import counted
 from laconic.tasks import Task
 from laconic.train.evaluate import as_arrays, evaluate
@@ -48,13 +49,13 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
     with at("compress: the first training batch"):
         batch = task.split(given)
-        counted(task, batch)
         example = _example(model, batch.inputs, task.batch_axis)
         device = next(model.parameters()).device
         inputs = to_device(batch.inputs, device)
         with means_only(model), torch.no_grad():
             outputs = to_device(run(model, inputs), torch.device("cpu"))
             task.check(outputs, batch.target)
+            counted(task, batch)
             task.measure(*as_arrays((outputs, batch.target)))
             if in_nats:
                 task.check_scale(outputs, batch.target)

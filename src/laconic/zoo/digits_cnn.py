@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from laconic.zoo.init import initialise
+from laconic.zoo.recipes import DIGITS
+from laconic.zoo.registry import NetworkEntry
 
 
 class DigitsCNN(nn.Sequential):
@@ -36,3 +38,6 @@ class DigitsCNN(nn.Sequential):
             )
         )
         initialise(self, generator)
+
+
+NETWORK = NetworkEntry("digits-cnn", DigitsCNN, data="digits", recipe=DIGITS)

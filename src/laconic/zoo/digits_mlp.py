@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from laconic.zoo.init import initialise
+from laconic.zoo.recipes import DIGITS
+from laconic.zoo.registry import NetworkEntry
 
 
 class DigitsMLP(nn.Sequential):
@@ -32,3 +34,6 @@ class DigitsMLP(nn.Sequential):
             )
         )
         initialise(self, generator)
+
+
+NETWORK = NetworkEntry("digits-mlp", DigitsMLP, data="digits", recipe=DIGITS)

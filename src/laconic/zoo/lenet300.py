@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from laconic.zoo.init import initialise
+from laconic.zoo.recipes import LENET300_MNIST
+from laconic.zoo.registry import NetworkEntry
 
 
 class LeNet300(nn.Sequential):
@@ -39,3 +41,6 @@ class LeNet300(nn.Sequential):
             )
         )
         initialise(self, generator)
+
+
+NETWORK = NetworkEntry("lenet300", LeNet300, data="mnist", recipe=LENET300_MNIST)

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from laconic.zoo.init import initialise
+from laconic.zoo.recipes import LENET5_MNIST
+from laconic.zoo.registry import NetworkEntry
 
 
 class LeNet5(nn.Sequential):
@@ -39,3 +41,6 @@ class LeNet5(nn.Sequential):
             )
         )
         initialise(self, generator)
+
+
+NETWORK = NetworkEntry("lenet5", LeNet5, data="mnist", recipe=LENET5_MNIST)

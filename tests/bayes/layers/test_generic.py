@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from laconic.bayes.layers import LOCAL, NoiseSource, Variational
-from laconic.bayes.policy import Policy
+from laconic.bayes.layers import LOCAL, Variational
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, sampling
+from laconic.networks.noise import NoiseSource
+from laconic.networks.policy import Policy
 
 
 class OwnParameter(nn.Module):

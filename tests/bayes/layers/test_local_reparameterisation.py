@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.layers import NoiseSource, Variational
+from laconic.bayes.layers import Variational
 from laconic.bayes.prepare import make_bayesian, posteriors_of
+from laconic.networks.noise import NoiseSource
 
 DRAWS = 3000
 CASES = {

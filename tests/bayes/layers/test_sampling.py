@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.layers import LOCAL, SAMPLINGS, NoiseSource, local_layers
+from laconic.bayes.layers import LOCAL, SAMPLINGS, local_layers
 from laconic.bayes.prepare import make_bayesian
 from laconic.errors import InputError
 from laconic.methods import VNQ, SparseVD
+from laconic.networks.noise import NoiseSource
 
 TWICE = torch.ones(2, 1, 6, 6)  # the same example two times
 

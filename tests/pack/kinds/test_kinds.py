@@ -12,8 +12,8 @@ import pytest
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, UnsupportedVersionError
 from laconic.pack import MAGIC, Limits, decode, encode, layout
-from laconic.pack.symbols import StreamWriter
-from laconic.pack.varint import Writer
+from laconic.pack.codecs.symbols import StreamWriter
+from laconic.pack.wire.varint import Writer
 from laconic.records import (
     HashedTensor,
     IntTensor,

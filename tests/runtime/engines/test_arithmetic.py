@@ -10,13 +10,13 @@ import pytest
 
 from laconic import pack
 from laconic.errors import InputError
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, load
 from laconic.runtime.engines import arithmetic, cache
-from laconic.runtime.engines.assemble import Assembly
+from laconic.runtime.engines.assembly import Assembly
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.int8.precision import Precision, with_precision
 
 F32 = np.float32
 

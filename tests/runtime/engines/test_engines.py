@@ -9,7 +9,7 @@ import pytest
 
 from laconic import pack
 from laconic.errors import InputError
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import (
     AnyArray,
     Codebook,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import AnyArray, Graph, IntTensor, Node, PackedModel, UniformGrid, ValueSpec
 from laconic.runtime import Network
 from laconic.runtime.engines.plan import SessionStep
-from laconic.runtime.onnx_build import build
+from laconic.runtime.onnx_model.model import build
 
 F32 = np.float32
 

@@ -16,12 +16,12 @@ import laconic
 from laconic import pack
 from laconic.errors import CorruptFileError, EngineError, FileFormatError, LaconicError
 from laconic.export import build_packed, int8_check
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate, emulate, load
-from laconic.runtime.cpu import processor
 from laconic.runtime.engines import session
-from laconic.runtime.precision import with_precision
+from laconic.runtime.engines.cpu import processor
+from laconic.runtime.int8.precision import with_precision
 
 F32 = np.float32
 X = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(F32)

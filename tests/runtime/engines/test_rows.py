@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laconic.pack.ops import make_node
+from laconic.pack.graph.ops import make_node
 from laconic.records import FloatArray, Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network
 from laconic.runtime.engines import choice, measure

@@ -12,7 +12,7 @@ import pytest
 from laconic.errors import InputError
 from laconic.records import FloatArray, IntArray
 from laconic.runtime.kernels import TwoBitMatrix, native, plain, two_bits
-from laconic.runtime.kernels.two_bits import TwoBits, packed
+from laconic.runtime.kernels.two_bit_forms import TwoBits, packed
 
 compiled = pytest.mark.skipif(native.two_bit_extension() is None, reason="installed without a compiler")
 STEP = 0.0123

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from laconic.sparsify import find_groups
 from laconic.sparsify.scores import (
     apoz_groups,
     gather_inputs,
@@ -15,7 +14,8 @@ from laconic.sparsify.scores import (
     wanda_groups,
     wanda_weights,
 )
-from laconic.sparsify.selection_weights import keep_best_of_rows
+from laconic.sparsify.selection.weights import keep_best_of_rows
+from laconic.structure import find_groups
 from tests.helpers.coupled_networks import CASES, residual
 from tests.helpers.networks import seeded
 

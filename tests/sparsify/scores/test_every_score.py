@@ -6,7 +6,6 @@ import torch
 
 from laconic.errors import DataError, InputError, NonFiniteError
 from laconic.records import WeightStats
-from laconic.sparsify import find_groups, mask
 from laconic.sparsify.scores import (
     apoz_groups,
     compensated,
@@ -30,7 +29,8 @@ from laconic.sparsify.scores import (
     wanda_groups,
     wanda_weights,
 )
-from laconic.sparsify.selection import plan_by_ratio
+from laconic.sparsify.selection.share import plan_by_ratio
+from laconic.structure import find_groups, mask
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded
 

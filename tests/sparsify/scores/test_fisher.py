@@ -11,9 +11,9 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.records import KeepPlan
-from laconic.sparsify import find_groups, mask
 from laconic.sparsify.scores import drawn_noise, empirical_fisher, gauss_newton, obd_groups, obd_weights
-from laconic.sparsify.selection import without_inputs
+from laconic.structure import find_groups, mask
+from laconic.structure.coupling.groups import without_inputs
 from tests.helpers.networks import seeded
 
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.records import KeepPlan
-from laconic.sparsify import find_groups, mask, shrink
 from laconic.sparsify.scores import (
     compensate,
     compensated,
@@ -21,6 +20,7 @@ from laconic.sparsify.scores import (
     sweep,
     unit_costs,
 )
+from laconic.structure import find_groups, mask, shrink
 from tests.helpers.networks import seeded
 
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.sparsify import find_groups
 from laconic.sparsify.scores import (
     by_largest,
     by_mean,
@@ -21,7 +20,8 @@ from laconic.sparsify.scores import (
     random_weights,
     weights_each,
 )
-from laconic.sparsify.selection_weights import keep_best
+from laconic.sparsify.selection.weights import keep_best
+from laconic.structure import find_groups
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded
 

@@ -7,10 +7,10 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.records import WeightStats
-from laconic.sparsify import find_groups, shrink
 from laconic.sparsify.scores import everything, snr_groups, snr_weights
-from laconic.sparsify.selection import plan_above
-from laconic.sparsify.threshold import log_alpha
+from laconic.sparsify.selection.limit import plan_above
+from laconic.sparsify.selection.threshold import log_alpha
+from laconic.structure import find_groups, shrink
 
 
 def test_of_a_weight_it_is_one_over_alpha():

@@ -7,8 +7,8 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.records import KeepPlan
-from laconic.sparsify import find_groups, mask
 from laconic.sparsify.scores import everything, taylor_groups, taylor_weights
+from laconic.structure import find_groups, mask
 from tests.helpers.coupled_networks import CASES
 from tests.helpers.networks import seeded
 

@@ -21,9 +21,9 @@ from laconic.bayes.layers.conv_transpose import (
 from laconic.bayes.layers.embedding import BayesEmbedding
 from laconic.bayes.layers.generic import sampled_class
 from laconic.bayes.layers.linear import BayesLinear
-from laconic.bayes.layers.noise import NoiseSource
 from laconic.bayes.layers.variational import LOG_VAR, Draws, Variational, become
 from laconic.errors import InputError
+from laconic.networks.noise import NoiseSource
 
 LOCAL: Mapping[type[nn.Module], type[Variational]] = MappingProxyType(
     {

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from laconic.bayes.functional import draw_weight
-from laconic.bayes.layers.noise import NoiseSource
 from laconic.errors import ModelError
+from laconic.networks.noise import NoiseSource
 
 LOG_VAR = "_log_var"
 

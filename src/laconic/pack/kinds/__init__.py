@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 from laconic.errors import CorruptFileError, InputError, UnsupportedVersionError
-from laconic.pack.varint import Reader, Writer
+from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import IntTensor, RawTensor, Tensor
 
 GROUP = "laconic.kinds"

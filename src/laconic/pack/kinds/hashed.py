@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from laconic.pack.kinds import Kind, Part, Shape
-from laconic.pack.varint import Reader, Writer
+from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import HashedTensor
 
 _STEPS = 60  # of an entry: two multiplications of 64 bits, and a look-up far away

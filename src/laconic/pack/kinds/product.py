@@ -7,7 +7,7 @@ from typing import Any
 
 from laconic.errors import CorruptFileError
 from laconic.pack.kinds import Kind, Part, Shape
-from laconic.pack.varint import Reader, Writer
+from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import ProductTensor
 
 _SUM_STEPS = 5_000  # of a column of the left factor, however short

@@ -7,7 +7,7 @@ from typing import Any
 
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.kinds import Kind, Part, Shape
-from laconic.pack.varint import Reader, Writer, get_float, put_float
+from laconic.pack.wire.varint import Reader, Writer, get_float, put_float
 from laconic.records import IntTensor, RandomCodeTensor
 
 _STEPS = 80  # of an entry: two multiplications of 64 bits, a division, and a look-up

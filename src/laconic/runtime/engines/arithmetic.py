@@ -11,15 +11,15 @@ import numpy as np
 
 from laconic.errors import EngineError, InputError
 from laconic.records import AnyArray, Graph, PackedModel, Tensor, ValueSpec
-from laconic.runtime.cpu import int8_saturates
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.choice import SMALL
+from laconic.runtime.engines.cpu import int8_saturates
 from laconic.runtime.engines.measure import waves
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.precision import with_precision
+from laconic.runtime.int8.precision import with_precision
 
 if TYPE_CHECKING:
-    from laconic.runtime.engines.assemble import Assembly, Options
+    from laconic.runtime.engines.assembly import Assembly, Options
 
 Arithmetic = Literal["int8", "fp32"]
 

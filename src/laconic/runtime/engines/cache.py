@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from laconic.files import read_file, user_cache, write_text
-from laconic.runtime.cpu import processor
+from laconic.runtime.engines.cpu import processor
 
 CACHE_VARIABLE = "LACONIC_CACHE"
 MOST_BYTES = 2**22

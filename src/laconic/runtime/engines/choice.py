@@ -13,7 +13,7 @@ from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_ca
 from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 
 if TYPE_CHECKING:
-    from laconic.runtime.workers import Workers
+    from laconic.runtime.engines.workers import Workers
 
 LayerWay = Literal["dense"] | OwnWay | Way
 

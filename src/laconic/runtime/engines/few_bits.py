@@ -6,8 +6,8 @@ the network's own function (relative error about 0.5 % on noise); with level 0 i
 ``MatMulInteger`` does the same for 8-bit integers, around nodes that round each row by itself. The weights
 are exact in all of them.
 
-A kernel of our own holds two bits a weight, without scales (``kernels/two_bits.py``); it rounds activations
-too.
+A kernel of our own holds two bits a weight, without scales (``kernels/two_bit_forms.py``); it rounds
+activations too.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray, IntArray, Tensor
-from laconic.runtime.onnx_bytes import MICROSOFT, ONNX_TYPES, OnnxGraph, OnnxNode
+from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxGraph, OnnxNode
 
 if TYPE_CHECKING:
-    from laconic.runtime.kernels.two_bits import TwoBits
+    from laconic.runtime.kernels.two_bit_forms import TwoBits
 
 BLOCK = 128
 """Weights that share a scale: the one size for which ONNX Runtime's 2-bit code is fast."""
@@ -81,7 +81,7 @@ def ways_for(tensor: Tensor) -> tuple[Way, ...]:
 
 def own_two_bits(tensor: Tensor) -> TwoBits | None:
     """The matrix as our own kernel takes it; None when its values do not fit in two bits."""
-    from laconic.runtime.kernels.two_bits import fits_two_bits, two_bits
+    from laconic.runtime.kernels.two_bit_forms import fits_two_bits, two_bits
 
     found = scaled(tensor)
     if found is None or found.step is None or found.integers.ndim != 2 or not found.integers.size:

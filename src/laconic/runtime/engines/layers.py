@@ -7,8 +7,8 @@ from functools import cached_property
 
 from laconic.records import Tensor
 from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
-from laconic.runtime.onnx_build import tensor_name
-from laconic.runtime.onnx_bytes import OnnxGraph
+from laconic.runtime.onnx_model.model import tensor_name
+from laconic.runtime.onnx_model.protos import OnnxGraph
 
 
 class LinearLayer:

@@ -11,7 +11,7 @@ import numpy as np
 from laconic.records import AnyArray, FloatArray, Tensor
 from laconic.runtime.engines.few_bits import Way, packed_nodes
 from laconic.runtime.engines.session import open_session, run_session
-from laconic.runtime.onnx_bytes import OnnxGraph, OnnxNode, OnnxValue
+from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxNode, OnnxValue
 
 SECONDS_A_WAY = 0.03
 """Timed calls of one way stop after this long (but not before three of them)."""

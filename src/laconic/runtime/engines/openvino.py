@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from laconic.errors import EngineError, InputError
-from laconic.pack.limits import Limits
+from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel
-from laconic.runtime.cpu import processor
+from laconic.runtime.engines.cpu import processor
 
 
 def installed() -> bool:
@@ -29,7 +29,7 @@ class OpenVinoNetwork:
             raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")
         import openvino
 
-        from laconic.runtime.onnx_build import to_onnx
+        from laconic.runtime.onnx_model.model import to_onnx
 
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:

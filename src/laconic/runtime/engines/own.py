@@ -11,8 +11,8 @@ from laconic.runtime.engines.few_bits import own_two_bits
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+    from laconic.runtime.engines.workers import Workers
     from laconic.runtime.kernels import KernelMatrix
-    from laconic.runtime.workers import Workers
 
 OwnWay = Literal["sparse", "2-bit-kernel"]
 """``2-bit-kernel`` rounds activations to 8 bits."""

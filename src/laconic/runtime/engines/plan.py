@@ -16,7 +16,7 @@ import numpy as np
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import open_session, run_session, type_told
-from laconic.runtime.onnx_bytes import OnnxGraph, OnnxNode, OnnxValue
+from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxNode, OnnxValue
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -9,8 +9,8 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, EngineError, InputError
 from laconic.records import AnyArray
-from laconic.runtime.cpu import int8_saturates, processor
-from laconic.runtime.onnx_bytes import BESIDE_BYTES, OnnxGraph, model_bytes
+from laconic.runtime.engines.cpu import int8_saturates, processor
+from laconic.runtime.onnx_model.protos import BESIDE_BYTES, OnnxGraph, model_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,6 +34,8 @@ def open_session(
     model, weights = model_bytes(graph), graph.initialisers
     try:
         return _session(model, weights, threads, exact, rewritten)
+    except ModuleNotFoundError:  # said elsewhere: what to install
+        raise
     except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
         runs_plain = rewritten and _runs_as_it_stands(model, weights, threads, exact)
         if not runs_plain and not any(word in str(error) for word in _LACKING):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from laconic.errors import CorruptFileError
 from laconic.records import Graph, PackedModel
-from laconic.runtime.shapes import follow, input_shapes
-from laconic.runtime.sizes import form_of, numbers_of, products
+from laconic.runtime.graph.shapes import follow, input_shapes
+from laconic.runtime.graph.sizes import form_of, numbers_of, products
 
 
 class Work(NamedTuple):
@@ -34,18 +34,15 @@ def work_of(model: PackedModel, batch: int) -> Work | None:
     """
     graph = model.graph or Graph((), (), ())
     forms = [form_of(tensor) for tensor in model.tensors]
+    stored = [form.shape for form in forms]
     try:
-        shapes = follow(graph, [f.shape for f in forms], input_shapes(graph, batch), numbers_of(forms))
+        shapes = follow(graph, stored, input_shapes(graph, batch), numbers_of(forms))
     except CorruptFileError:
         return None
-    count = len(graph.inputs)
     made_all = total = 0
-    for node in graph.nodes:
-        given = [
-            None if ref is None else shapes[ref] if ref >= 0 else forms[-1 - ref].shape for ref in node.inputs
-        ]
-        made = shapes[count : count + node.n_outputs]
-        count += node.n_outputs
+    for node, outputs in graph.numbered():
+        given = node.read(shapes, stored)
+        made = [shapes[k] for k in outputs]
         entries = sum(map(math.prod, made))
         made_all += entries
         read = sum(math.prod(shape) for shape in given if shape is not None)

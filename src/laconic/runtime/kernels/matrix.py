@@ -11,13 +11,13 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
 from laconic.runtime.kernels import native, plain
-from laconic.runtime.kernels.compact import PANEL, Compact
-from laconic.runtime.kernels.two_bits import GROUP, TwoBits
+from laconic.runtime.kernels.compact_forms import PANEL, Compact
+from laconic.runtime.kernels.two_bit_forms import GROUP, TwoBits
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from laconic.runtime.workers import Workers
+    from laconic.runtime.engines.workers import Workers
 
 WORTH_A_THREAD = 250_000
 """Entries times batch below which handing work to a second thread costs more than it saves."""
@@ -113,7 +113,7 @@ class SparseMatrix(KernelMatrix):
     """A matrix that is mostly zero, ready to be multiplied; ``matrix(x)`` for x of shape (..., columns).
 
     >>> from laconic.records import IntTensor, UniformGrid
-    >>> from laconic.runtime.kernels.compact import compact
+    >>> from laconic.runtime.kernels.compact_forms import compact
     >>> weight = IntTensor("w", np.array([[0, 2], [0, 0], [1, 0]], np.int32), UniformGrid(0.5))
     >>> SparseMatrix(compact(weight))(np.array([[3, 4]], np.float32)).tolist()
     [[4.0, 0.0, 1.5]]
@@ -148,7 +148,7 @@ class SparseMatrix(KernelMatrix):
 class TwoBitMatrix(KernelMatrix):
     """A dense matrix of two bits a weight, ready to be multiplied; activations are rounded to 8 bits.
 
-    >>> from laconic.runtime.kernels.two_bits import two_bits
+    >>> from laconic.runtime.kernels.two_bit_forms import two_bits
     >>> weight = two_bits(np.array([[1, -1], [0, 1]], np.int32), 0.5)
     >>> TwoBitMatrix(weight)(np.array([[127, 4]], np.float32)).tolist()
     [[61.5, 2.0]]

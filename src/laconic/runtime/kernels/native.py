@@ -9,8 +9,8 @@ import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray
-from laconic.runtime.kernels.compact import FORMS, Block
-from laconic.runtime.kernels.two_bits import TwoBits, packed
+from laconic.runtime.kernels.compact_forms import FORMS, Block
+from laconic.runtime.kernels.two_bit_forms import TwoBits, packed
 
 Quick = Callable[[AnyArray, FloatArray | None, bool], FloatArray | None]
 """``quick(x, bias, relu)`` is y, or None when x or the bias must be copied, split or refused first."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from laconic.records import AnyArray, FloatArray
-from laconic.runtime.kernels.compact import Block
-from laconic.runtime.kernels.two_bits import TwoBits, rounded
+from laconic.runtime.kernels.compact_forms import Block
+from laconic.runtime.kernels.two_bit_forms import TwoBits, rounded
 
 PRODUCTS_AT_ONCE = 2**20
 """Entries times batch that NumPy multiplies in one go: 8 MiB of float64."""

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
-from laconic.sparsify.coupling.groups import Coupling, Group, Member
 from laconic.sparsify.scores.aggregate import Aggregation, group_scores, total
 from laconic.sparsify.scores.common import (
     Forward,
@@ -28,6 +27,7 @@ from laconic.sparsify.scores.common import (
     parameters_of,
 )
 from laconic.sparsify.scores.reads import Read, watch_reads
+from laconic.structure.coupling.groups import Coupling, Group, Member
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ def wanda_weights(module: nn.Module, stats: Mapping[str, InputStats]) -> WeightS
     .. math:: s_{ij} = |w_{ij}| \, \lVert x_j \rVert_2
 
     over all examples, places and pixels. Weights compare within an output row
-    (:func:`laconic.sparsify.selection_weights.keep_best_of_rows`). Source: Sun et al., A Simple and Effective
+    (:func:`laconic.sparsify.selection.weights.keep_best_of_rows`). Source: Sun et al., A Simple and Effective
     Pruning Approach for Large Language Models, ICLR 2024.
 
     Raises InputError for statistics of another network.

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
-from laconic.sparsify.coupling.groups import Coupling, Group, Member
-from laconic.sparsify.coupling.sides import axes_of
 from laconic.sparsify.scores.common import GroupScores, UnitScores
+from laconic.structure.coupling.groups import Coupling, Group, Member
+from laconic.structure.coupling.sides import axes_of
 
 Members = Callable[[nn.Module, Group], tuple[Member, ...]]
 
@@ -165,7 +165,7 @@ def group_scores(
 
     Raises InputError for a group none of whose members has a score.
 
-    >>> from laconic.sparsify import find_groups
+    >>> from laconic.structure import find_groups
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
     >>> _ = net[0].weight.data.copy_(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, 2.0]]))

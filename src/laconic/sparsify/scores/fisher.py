@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.errors import InputError
-from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.scores.aggregate import Members, group_scores, readers, total
 from laconic.sparsify.scores.common import (
     Forward,
@@ -28,6 +27,7 @@ from laconic.sparsify.scores.common import (
     gradients_of,
     parameters_of,
 )
+from laconic.structure.coupling.groups import Coupling
 
 Curvature = dict[str, Tensor]
 PseudoLoss = Callable[[Tensor, torch.Generator], Tensor]

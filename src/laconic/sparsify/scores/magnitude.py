@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.scores.aggregate import Members, group_scores, norm, producers, total
 from laconic.sparsify.scores.common import GroupScores, WeightScores, finite, parameters_of
+from laconic.structure.coupling.groups import Coupling
 
 
 def magnitude_weights(module: nn.Module) -> WeightScores:

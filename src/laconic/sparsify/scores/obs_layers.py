@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from laconic.errors import InputError
 from laconic.networks import duplicate
 from laconic.records import KeepPlan
-from laconic.sparsify.coupling.groups import Coupling, Member
-from laconic.sparsify.plan import check_plan
 from laconic.sparsify.scores.activation import block_units
 from laconic.sparsify.scores.common import (
     Forward,
@@ -28,7 +26,9 @@ from laconic.sparsify.scores.common import (
 )
 from laconic.sparsify.scores.obs import DAMPING, compensate, saliencies, sweep, unit_costs
 from laconic.sparsify.scores.reads import Read, watch_reads
-from laconic.sparsify.shrink import kept_positions
+from laconic.structure.coupling.groups import Coupling, Member
+from laconic.structure.plan import check_plan
+from laconic.structure.shrinking import kept_positions
 
 
 class Pruner(Protocol):
@@ -185,8 +185,8 @@ def compensated(
 ) -> nn.Module:
     """A copy whose weights make up, layer by layer, for the inputs that a plan will take from them.
 
-    Columns that go are zero, those that stay are the least-squares best. :func:`laconic.sparsify.shrink` then
-    carries the plan out. Weights without a Hessian stay as they are.
+    Columns that go are zero, those that stay are the least-squares best. :func:`laconic.structure.shrink`
+    then carries the plan out. Weights without a Hessian stay as they are.
 
     Raises InputError for a plan for another network.
     """

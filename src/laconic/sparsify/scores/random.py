@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.scores.common import GroupScores, WeightScores, parameters_of
+from laconic.structure.coupling.groups import Coupling
 
 
 def random_weights(module: nn.Module, generator: torch.Generator) -> WeightScores:
@@ -21,7 +21,7 @@ def random_weights(module: nn.Module, generator: torch.Generator) -> WeightScore
 def random_groups(coupling: Coupling, rng: np.random.Generator) -> GroupScores:
     """Uniform in [0, 1), drawn group by group.
 
-    >>> from laconic.sparsify import Group
+    >>> from laconic.structure import Group
     >>> random_groups(Coupling((Group("w:0", 3, ()),)), np.random.default_rng(0))["w:0"].shape
     (3,)
     """

@@ -1,7 +1,7 @@
 """What reads each weight: the inputs of every linear map, convolution, recurrent layer and attention.
 
 The network runs as it is; every call of a torch function that takes one of its weights is seen with its
-arguments (:class:`torch.overrides.TorchFunctionMode`), so a weight of one's own counts as a layer's does. A
+arguments (:mod:`laconic.networks.watching`), so a weight of one's own counts as a layer's does. A
 layer that is one call is opened: each layer of a recurrent stack is run by itself, attention without its last
 map.
 """
@@ -16,9 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from laconic.sparsify.coupling.trace import Call
+from laconic.networks.watching import Call, Watching
 from laconic.sparsify.scores.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
 
 Matrices = tuple[Tensor, ...]
@@ -45,25 +44,14 @@ def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read],
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, nn.Parameter):
             names.setdefault(id(tensor), name)
-    with _Watch(names, use):
+
+    def opened(call: Call) -> None:
+        opener = _CALLS.get(call.function)
+        if opener is not None:
+            opener(call, names, use)
+
+    with Watching(before=opened):
         run()
-
-
-class _Watch(TorchFunctionMode):
-    """Sees every call of a torch function."""
-
-    def __init__(self, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
-        super().__init__()
-        self._names, self._use = names, use
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        opened = _CALLS.get(func)
-        if opened is not None:
-            opened(Call(func, args, kwargs, None), self._names, self._use)
-        return func(*args, **kwargs)
 
 
 Opener = Callable[[Call, Mapping[int, str], Callable[[Read], None]], None]

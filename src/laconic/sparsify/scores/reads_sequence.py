@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from laconic.errors import InputError
-from laconic.sparsify.coupling.trace import Call
+from laconic.networks.watching import Call
 
 Inputs = list[tuple[Tensor, tuple[Tensor, ...]]]
 

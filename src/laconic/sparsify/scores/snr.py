@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.records import WeightStats
-from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.scores.aggregate import Members, group_scores, producers, total
 from laconic.sparsify.scores.common import GroupScores, WeightScores, finite
+from laconic.structure.coupling.groups import Coupling
 
 _TINY_VARIANCE, _TINY_SQUARE = 1e-30, 1e-16  # those of sparsify.threshold.log_alpha
 
@@ -38,7 +38,7 @@ def snr_groups(
     .. math:: -\log\alpha_u = \log \sum_{i \in u} \mu_i^2 - \log \sum_{i \in u} \sigma_i^2
 
     Below 0 noise dominates; Molchanov's limit, log alpha = 3, is a score of -3
-    (:func:`laconic.sparsify.selection.plan_above`). Weights without statistics are passed over. For a
+    (:func:`laconic.sparsify.selection.limit.plan_above`). Weights without statistics are passed over. For a
     posterior over a whole unit's scale (Louizos et al. 2017, eq. 10) hand in statistics of that scale alone.
 
     Raises InputError for a group without statistics, NonFiniteError for a NaN.

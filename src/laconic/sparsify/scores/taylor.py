@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
-from laconic.sparsify.coupling.groups import Coupling
 from laconic.sparsify.scores.aggregate import Members, group_scores, readers, total
 from laconic.sparsify.scores.common import (
     GroupScores,
@@ -20,6 +19,7 @@ from laconic.sparsify.scores.common import (
     finite,
     gradients_of,
 )
+from laconic.structure.coupling.groups import Coupling
 
 
 def taylor_weights(module: nn.Module, loader: Iterable[Any], loss: Loss) -> WeightScores:

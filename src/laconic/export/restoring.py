@@ -1,0 +1,170 @@
+"""A .lac file's tensors back into a PyTorch module."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from laconic import pack
+from laconic.errors import RestoreError
+from laconic.export.stored_tensors import EXTRA_STATE, stored_shape, taken_back
+from laconic.networks import computed_weights, fold_in_place, folded
+from laconic.networks.modules import overlapping, unfit
+from laconic.networks.wrappers import unwrapped
+from laconic.records import AnyArray, PackedModel
+
+State = Mapping[str, torch.Tensor]
+
+_AS_SAVED = (
+    "build the module as it was saved (after a method that removes units or layers that is the module which "
+    "laconic.compress or convert returned, not the original), or run the file with laconic.runtime.load"
+)
+
+
+_KNOWN_BYTES, _KNOWN_STEPS = 32, 32
+"""Of memory and work, for each entry of the module that is filled: it is that large already."""
+
+
+def restore(
+    path: str | os.PathLike[str], into: nn.Module, strict: bool = True, *, limits: pack.Limits = pack.DEFAULT
+) -> nn.Module:
+    """Fill a module's parameters and buffers from a .lac file, in place, and return it.
+
+    All names and shapes are compared before the first value is written, so a module is never half
+    filled. Integer buffers that the file left out keep their values, and so does extra state that is no
+    tensor. With ``strict=False`` only the names that both sides have are filled; their shapes must still
+    agree.
+
+    A wrapped module (``torch.compile``, ``DataParallel``, ``AveragedModel``) is filled inside, and names that
+    differ by one prefix alone (``module.``) are matched. A file holds plain weights: where the module
+    computes them from others (``weight_norm``, ``spectral_norm``, pruning masks), they become plain
+    parameters, with a warning.
+
+    ``limits`` bounds what the file may claim, and the memory and work of decoding it. What tensors of the
+    module's own size take is allowed besides.
+
+    Raises ``RestoreError`` naming the tensor and both shapes, ``FileFormatError`` for a wrong file,
+    ``LimitError`` beyond the limits.
+    """
+    return fill(pack.read(path, limits=_with_room(limits, into)), into, strict)
+
+
+def _with_room(limits: pack.Limits, into: nn.Module) -> pack.Limits:
+    if not isinstance(into, nn.Module):
+        return limits
+    known = sum(tensor.numel() for tensor in (*into.parameters(), *into.buffers()))
+    memory, work = limits.memory + _KNOWN_BYTES * known, limits.work + _KNOWN_STEPS * known
+    return replace(limits, memory=memory, work=work)
+
+
+def fill(model: PackedModel, into: nn.Module, strict: bool = True) -> nn.Module:
+    """:func:`restore` from records that were already read."""
+    if not isinstance(into, nn.Module):
+        raise RestoreError(f"restore fills a PyTorch module, got a {type(into).__name__}. Cure: into=module")
+    target = unwrapped(into)
+    computed = computed_weights(target)
+    # A module whose weights are computed is changed only when a copy of it has been filled.
+    for module in (folded(target)[0], target) if computed else (target,):
+        if computed and module is target:
+            fold_in_place(target)
+        _fill(model, module, strict)
+    if computed:
+        warnings.warn(
+            f"restore: {computed[0]!r} ({len(computed)} in all) was computed from other parameters; the file "
+            "holds its value, so it is a plain parameter now. Cure: restore into a module without the norm, "
+            "parametrisation or mask",
+            stacklevel=3,
+        )
+    return into
+
+
+def _fill(model: PackedModel, into: nn.Module, strict: bool) -> None:
+    arrays = {t.name: t for t in model.tensors if not t.name.startswith("@")}
+    arrays |= {alias: arrays[name] for alias, name in model.aliases.items() if name in arrays}
+    state = {k: v for k, v in into.state_dict(keep_vars=True).items() if isinstance(v, torch.Tensor)}
+    renamed = _matched(list(arrays), state)
+    arrays = {renamed.get(name, name): tensor for name, tensor in arrays.items()}
+    if strict:
+        _check_names(set(arrays), state)
+    common = [name for name in state if name in arrays]
+    values = {name: arrays[name].values() for name in common}
+    for name in common:
+        _check_one(name, values[name], state[name])
+    _check_shared(values, state)
+    with torch.no_grad():
+        for name in common:
+            value = taken_back(values[name], state[name])
+            prefix, _, last = name.rpartition(".")
+            if last == EXTRA_STATE:  # what the state dict shows need not be what the module holds
+                into.get_submodule(prefix).set_extra_state(value.to(state[name]))
+            else:
+                state[name].copy_(value)
+
+
+def _matched(ours: list[str], state: State) -> dict[str, str]:
+    """The file's names -> the module's, where one side has all names behind one prefix (a wrapper's)."""
+    if not ours or not state or not set(ours).isdisjoint(state):
+        return {}
+    for name in state:
+        if ours[0].endswith(f".{name}"):
+            prefix = ours[0].removesuffix(name)
+            if all(n.startswith(prefix) for n in ours):
+                return {n: n.removeprefix(prefix) for n in ours}
+        elif name.endswith(f".{ours[0]}"):
+            prefix = name.removesuffix(ours[0])
+            if all(n.startswith(prefix) for n in state):
+                return {n: prefix + n for n in ours}
+    return {}
+
+
+def _check_names(ours: set[str], state: State) -> None:
+    missing = [n for n, t in state.items() if n not in ours and (t.is_floating_point() or t.is_complex())]
+    if missing:
+        raise RestoreError(
+            f"the file has no tensor {missing[0]!r} of shape {tuple(state[missing[0]].shape)} "
+            f"({len(missing)} missing in all). Cure: {_AS_SAVED}, or strict=False"
+        )
+    extra = sorted(ours - set(state))
+    if extra:
+        raise RestoreError(
+            f"the module has no tensor {extra[0]!r} ({len(extra)} too many in the file). "
+            f"Cure: {_AS_SAVED}, or strict=False"
+        )
+
+
+def _check_one(name: str, values: AnyArray, tensor: torch.Tensor) -> None:
+    if tensor.device.type == "meta":
+        raise RestoreError(
+            f"tensor {name!r} has no memory (meta device). Cure: module.to_empty(device='cpu')"
+        )
+    problem = unfit(tensor) or overlapping(tensor)
+    if problem is not None:
+        raise RestoreError(f"tensor {name!r} {problem}")
+    if tuple(values.shape) != stored_shape(tensor):
+        kind = " (complex: one more dimension of 2 in a file)" if tensor.is_complex() else ""
+        raise RestoreError(
+            f"tensor {name!r} has shape {tuple(values.shape)} in the file and {tuple(tensor.shape)} in the "
+            f"module{kind}. Cure: {_AS_SAVED}"
+        )
+    if np.issubdtype(values.dtype, np.floating) != (tensor.is_floating_point() or tensor.is_complex()):
+        raise RestoreError(f"tensor {name!r} is {values.dtype} in the file and {tensor.dtype} in the module")
+
+
+def _check_shared(values: dict[str, AnyArray], state: State) -> None:
+    """A module that shares weights which the file keeps apart would get the last one written."""
+    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    for name, array in values.items():
+        if not state[name].numel():
+            continue
+        other = first.setdefault((state[name].data_ptr(), tuple(state[name].shape)), name)
+        if other != name and not np.array_equal(values[other], array):
+            raise RestoreError(
+                f"the module shares one tensor between {other!r} and {name!r}, the file holds two different "
+                "ones. Cure: build the module as it was saved"
+            )

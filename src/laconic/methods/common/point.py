@@ -1,0 +1,49 @@
+"""Weights without a posterior: a point estimate, put on a grid as every other method's result is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.rest import nonzeros, rest_of
+from laconic.methods.contract import Compressed, Context, Judge
+from laconic.networks.policy import weights_of
+from laconic.records import FloatArray, WeightStats
+
+
+def point_stats(name: str, weights: FloatArray) -> WeightStats:
+    """Stats of a point estimate: one variance per tensor, that of the noise of a 5-bit grid.
+
+    A point says nothing of its own uncertainty; equal variances make rate-distortion plain mean squared
+    error.
+    """
+    scale = float(np.abs(weights).max(initial=0.0)) / 16 or 1.0
+    return WeightStats(name, weights, np.full(weights.shape, scale**2 / 4, dtype=np.float32))
+
+
+def on_a_grid(small: nn.Module, grid: GridChoice, context: Context, judge: Judge | None) -> Compressed:
+    """A plain network with all of its weights on the grid that validation allows.
+
+    Args:
+        small: A plain network; its parameters are written.
+        grid: What is tried.
+        context: What the user says of single parameters, and the example input.
+        judge: Scores candidates.
+
+    Returns:
+        The compressed network.
+    """
+    policy = context.policy
+    weights = {
+        n: np.asarray(w.detach().cpu(), np.float32) for n, w in weights_of(small, policy=policy).items()
+    }
+    stats = {n: point_stats(n, w) for n, w in weights.items()}
+    keeps: dict[str, npt.NDArray[np.bool_]] = {n: np.ones(w.shape, bool) for n, w in weights.items()}
+    for name, zero in context.removed.items():
+        if name in keeps and keeps[name].shape == zero.shape:
+            keeps[name] = ~zero
+    rest = rest_of(small, {n: p for n, p in small.named_parameters() if n not in stats}, policy)
+    stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
+    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example)

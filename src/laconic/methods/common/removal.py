@@ -1,0 +1,116 @@
+"""From zeroed to removed: units that a method left without any weight no longer exist.
+
+Every method that decides by weight (Sparse VD, VNQ, magnitude) or by group ends here when its network is to
+be physically smaller: a unit all of whose parameters decode to zero goes, with all that reads it. Nothing
+changes but shapes, so the result is exact up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.methods.contract import Compressed
+from laconic.records import KeepPlan, Tensor
+from laconic.structure import Coupling, find_groups, shrink
+from laconic.structure.shrinking import Keep, kept_positions
+
+
+def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
+    """The same network without the units that are zero in every parameter; its tensors stay integers on their
+    grids.
+
+    ``inputs``: parts of the network's input that nothing reads go, too; the network then takes the whole
+    input and picks. ``facts`` gains ``removed_units`` (group -> how many went of how many) and their number,
+    ``units_removed``.
+
+    Raises InputError without an example input. What is not dead, or cannot shrink, stays.
+
+    >>> import torch
+    >>> from laconic.records import IntTensor, UniformGrid
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> with torch.no_grad():
+    ...     for p in net.parameters(): _ = p.fill_(1.0)
+    ...     for p in (net[0].weight[1], net[0].bias[1:2], net[2].weight[:, 1]): _ = p.zero_()
+    >>> tensors = {n: IntTensor(n, p.detach().numpy().astype(np.int32), UniformGrid(1.0))
+    ...            for n, p in net.named_parameters()}
+    >>> smaller = remove_dead_units(Compressed(net, tensors, {}, torch.zeros(1, 2)))
+    >>> smaller.module[0].out_features, smaller.tensors["2.weight"].integers.shape
+    (2, (1, 2))
+    """
+    if small.example is None:
+        raise InputError(
+            "removing units needs an example input. Cure: dataclasses.replace(small, example=batch)"
+        )
+    coupling = find_groups(small.module, small.example)
+    plan = dead_units(small.module, coupling, inputs=inputs)
+    if not plan.kept:
+        return small
+    module = shrink(small.module, coupling, plan).eval()
+    told = {name: [len(plan.removed(name)), plan.sizes[name]] for name in plan.kept}
+    tensors = _sliced(small.tensors, kept_positions(coupling, plan), module)
+    facts = {**small.facts, "removed_units": told, "units_removed": sum(gone for gone, _ in told.values())}
+    return replace(small, module=module, tensors=tensors, facts=facts, architecture_changed=True)
+
+
+def dead_units(module: nn.Module, coupling: Coupling, *, inputs: bool = False) -> KeepPlan:
+    """A plan that keeps every unit with a parameter that is not zero; groups that must, keep equally many.
+
+    An empty group keeps its first unit, unless its whole branch may go.
+    """
+    alive: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for group in coupling.groups:
+        if group.of_input and not inputs:
+            continue
+        used = np.zeros(group.size, dtype=bool)
+        for member in group.members:
+            if member.tensor in parameters:
+                p = parameters[member.tensor].detach().movedim(member.axis, 0)
+                places = (p.reshape(len(p), -1) != 0).any(1).cpu().numpy() & (member.units >= 0)
+                used[member.units[places]] = True
+        used[0] |= not used.any() and group.name not in coupling.branches
+        alive[group.name] = used
+    for names in coupling.tied:
+        most = max((int(alive[n].sum()) for n in names if n in alive), default=0)
+        for name in names:
+            if name in alive:
+                spare = np.flatnonzero(~alive[name])[: most - int(alive[name].sum())]
+                alive[name][spare] = True
+    dead = {name: used for name, used in alive.items() if not used.all()}
+    kept = {name: tuple(np.flatnonzero(used).tolist()) for name, used in dead.items()}
+    return KeepPlan(kept, {name: len(used) for name, used in dead.items()})
+
+
+def _sliced(tensors: Mapping[str, Tensor], keep: Keep, module: nn.Module) -> dict[str, Tensor]:
+    """The tensors as the smaller network holds them, under the names that they have there."""
+    places = dict(module.state_dict())
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        axes = {axis: np.flatnonzero(stay) for (n, axis), stay in keep.items() if n == name}
+        for new, part in _renamed(name, _take(tensor, axes), places).items():
+            found[new] = part
+    return found
+
+
+def _take(tensor: Tensor, axes: Mapping[int, np.ndarray[tuple[int], np.dtype[np.int64]]]) -> Tensor:
+    for axis, index in axes.items():
+        tensor = tensor.take(axis, index)
+    return tensor
+
+
+def _renamed(name: str, tensor: Tensor, places: Mapping[str, object]) -> dict[str, Tensor]:
+    """A network that picks its inputs is one level deeper; a narrow attention holds its projections apart."""
+    for prefix in ("", "net."):
+        if prefix + name in places:
+            return {prefix + name: tensor.renamed(prefix + name)}
+        stem, _, part = name.rpartition("in_proj_")
+        split = [f"{prefix}{stem}{letter}_proj.{part}" for letter in "qkv"]
+        if part and all(n in places for n in split):
+            thirds = np.split(np.arange(tensor.shape[0]), 3)
+            return {n: tensor.take(0, rows).renamed(n) for n, rows in zip(split, thirds, strict=True)}
+    return {}

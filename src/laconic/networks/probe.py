@@ -1,0 +1,152 @@
+"""One look at a network before it is prepared: is it sound, and how does it use its layers?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from laconic.errors import InputError, ModelError
+from laconic.networks.copies import duplicate
+from laconic.networks.inputs import arguments
+from laconic.networks.watching import Call, Watching
+
+# Asking a weight for one of these says nothing about its value.
+_METADATA = frozenset(
+    (
+        *("shape", "device", "dtype", "layout", "requires_grad", "grad", "ndim", "is_cuda", "is_leaf"),
+        *("size", "dim", "stride", "numel", "is_contiguous", "is_floating_point", "is_sparse", "is_nested"),
+        *("is_quantized", "is_mps", "is_xpu", "data_ptr", "__len__", "__hash__", "__repr__", "is_meta"),
+    )
+)
+# What a user's forward may raise on an input that does not fit.
+_FAILURES = (
+    *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
+    *(ArithmeticError, OSError),
+)
+
+
+@dataclass(frozen=True)
+class Uses:
+    """By module name: its number of forward calls, and whether its parameters were read outside them."""
+
+    calls: Mapping[str, int]
+    outside: frozenset[str]
+
+
+def check_model(model: nn.Module, example: Any) -> None:
+    """Refuse a network that cannot be compressed, and an example that does not fit it (None: not looked at).
+
+    Raises ModelError (no parameters, uninitialised, NaN or infinite weights, NaN buffers) and InputError (the
+    example).
+    """
+    named = list(model.named_parameters())
+    if not named:
+        raise ModelError(f"{type(model).__name__} has no parameters: there is nothing to compress")
+    for name, parameter in named:
+        if isinstance(parameter, UninitializedParameter):
+            raise ModelError(
+                f"parameter {name!r} is not initialised yet. Cure: run one batch through the network"
+            )
+        bad = int((~torch.isfinite(parameter.detach())).sum())
+        if bad:
+            raise ModelError(
+                f"parameter {name!r} of shape {tuple(parameter.shape)} holds {bad} NaN or infinite values. "
+                "Cure: load a sound checkpoint, or train again with a lower learning rate"
+            )
+    for name, buffer in model.named_buffers():
+        count = int(torch.isnan(buffer).sum()) if buffer.is_floating_point() else 0
+        if count:
+            raise ModelError(
+                f"buffer {name!r} of shape {tuple(buffer.shape)} holds {count} NaN. Cure: load a sound "
+                "checkpoint, or reset the running statistics and estimate them again"
+            )
+    if example is not None:
+        observe(model, example)
+
+
+def observe(model: nn.Module, example: Any) -> Uses:
+    """Run ``example`` through a copy of ``model`` in eval mode and report how its layers are used.
+
+    Gradients are on: without them attention's fused inference path would read weights past its layers.
+    Raises InputError naming the layer, its weights' shapes and the input's if the example does not fit.
+    """
+    trial = duplicate(model).eval()
+    layers = _Layers(trial)
+    args, kwargs = arguments(example, next(trial.parameters()).device)
+    try:
+        with torch.enable_grad(), Watching(before=layers.read):
+            trial(*args, **kwargs)
+    except _FAILURES as error:
+        raise InputError(_misfit(layers, args, kwargs, error)) from error
+    return Uses(dict(layers.calls), frozenset(layers.outside))
+
+
+class _Layers:
+    """Counts calls by hooks, and notes torch functions that are handed a weight of a layer not running."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.calls: Counter[str] = Counter()
+        self.outside: set[str] = set()
+        self.running: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
+        self.owners: dict[int, set[str]] = {}
+        for name, module in model.named_modules():
+            for parameter in module.parameters(recurse=False):
+                self.owners.setdefault(id(parameter), set()).add(name)
+            module.register_forward_pre_hook(self._entering(name))
+            module.register_forward_hook(self._leave)
+
+    def _entering(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.calls[name] += 1
+            self.running.append((name, module, args))
+
+        return enter
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.running.pop()
+
+    def read(self, call: Call) -> None:
+        """Note whose weights a call reads."""
+        if call.name not in _METADATA:
+            running = {name for name, _, _ in self.running}
+            for value in call.tensors():
+                self.outside |= self.owners.get(id(value), set()) - running
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found.extend(_tensors(value))
+    return found
+
+
+def _misfit(layers: _Layers, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> str:
+    given = _shapes(_tensors((*args, *kwargs.values())))
+    if not given:
+        kinds = ", ".join(type(value).__name__ for value in (*args, *kwargs.values()))
+        return f"the example holds no tensor, got {kinds or 'nothing'}. Cure: torch.as_tensor"
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    where = "the network"
+    if layers.running:
+        name, module, inputs = layers.running[-1]
+        owned = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
+        where = f"layer {name!r} ({type(module).__name__}; {owned or 'no parameters'})" if name else where
+        where += f" met an input of shape {_shapes(_tensors(inputs)) or given}"
+    return (
+        f"the example of shape {given} does not fit: {where}: {reason}. "
+        "Cure: pass one batch as the training loader gives it (a tensor, or a tuple of inputs)"
+    )
+
+
+def _shapes(tensors: list[Tensor]) -> str:
+    return ", ".join(str(tuple(t.shape)) for t in tensors)

@@ -1,0 +1,46 @@
+"""What the file says about one adaptively coded tensor, and the limits of that codec."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from laconic.pack.codecs.symbols import ONE
+
+# A file that claims more for an adaptive tensor is refused; writers use the static model beyond.
+MAX_ENTRIES = 1 << 22
+MAX_LINES = 1 << 16
+
+LINE_STRENGTHS = (0, 12, 40, 150)
+PAIR_STRENGTHS = (0, 4, 10, 25)
+
+
+class Settings(NamedTuple):
+    """Base density, magnitudes, background, and how strongly each factor's counts hold to the base.
+
+    ``density``: see :attr:`base`. ``classes``, ``low_bits``: magnitudes are 1 + (class << low_bits) + low.
+    ``background``: the integer that most entries are. ``row``, ``column``, ``channel``, ``pixel``,
+    ``near``: 0 (factor off) to 3, an index into LINE_STRENGTHS or PAIR_STRENGTHS.
+    ``sizes_near``: whether magnitudes are coded apart by how crowded their neighbourhood is.
+    """
+
+    density: int
+    classes: int
+    low_bits: int = 0
+    background: int = 0
+    row: int = 0
+    column: int = 0
+    channel: int = 0
+    pixel: int = 0
+    near: int = 0
+    sizes_near: bool = False
+
+    @property
+    def base(self) -> int:
+        """Chance of a non-background cell before anything is known: a 4-bit mantissa and a shift."""
+        return max(1, min(ONE - 1, ((16 + (self.density & 15)) << (self.density >> 4)) >> 5))
+
+
+def density_code(hits: int, cells: int) -> int:
+    """The density whose base chance is nearest to ``hits / cells``."""
+    target = hits * ONE / max(1, cells)
+    return min(range(256), key=lambda d: (abs(Settings(density=d, classes=0).base - target), d))

@@ -1,0 +1,1 @@
+"""The encoder's decisions. Nothing here is part of the format."""

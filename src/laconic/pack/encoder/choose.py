@@ -1,0 +1,207 @@
+"""The encoder's decisions: which model, which settings. Nothing here is part of the format.
+
+Large tensors get the static table at once; small ones are measured under a handful of settings. Ties
+go to the first candidate, so the same tensor always gets the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from laconic.pack.codecs import order0
+from laconic.pack.codecs.cells import code_signs
+from laconic.pack.codecs.known_cells import KnownCells
+from laconic.pack.codecs.layouts import Flags, Geometry, Index, Trail, geometries, matrix_shape
+from laconic.pack.codecs.lines import code_lines
+from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings, density_code
+from laconic.pack.codecs.sizes import Levels, crowding, size_bits
+from laconic.pack.codecs.symbols import Meter
+from laconic.pack.wire.grids import Grids
+from laconic.pack.wire.headers import Header, put_header
+from laconic.pack.wire.varint import Writer
+from laconic.records import IntArray, IntTensor
+
+MAX_CELLS = 1 << 20
+MAX_HITS = 1 << 18
+_MAX_DICTIONARY = 4096
+
+
+class Plan(NamedTuple):
+    """A header and the integers to code under it. ``symbols``: codec 1's; ``bits``: what the stream takes."""
+
+    header: Header
+    integers: IntArray
+    symbols: IntArray | None
+    bits: float
+    lowest: int
+    highest: int
+
+
+def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
+    """The cheapest header for a tensor; ``trail`` is what earlier tensors left."""
+    values = tensor.integers
+    lowest, highest = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    plans = [_plan_one(tensor, values, (), lowest, highest, trail)]
+    if values.size <= MAX_ENTRIES and highest - lowest >= 32:
+        distinct = np.unique(values)
+        if len(distinct) <= _MAX_DICTIONARY and 4 * len(distinct) <= highest - lowest:
+            ranks = np.searchsorted(distinct, values).astype(np.int32)
+            words = tuple(int(v) for v in distinct)
+            plans.append(_plan_one(tensor, ranks, words, 0, len(words) - 1, trail))
+    best = min(plans, key=lambda plan: header_bits(plan.header, trail) + plan.bits)
+    return best._replace(lowest=lowest, highest=highest)
+
+
+def header_bits(header: Header, trail: Trail) -> int:
+    """Size of a header, in bits."""
+    out = Writer()
+    put_header(out, header, trail.rows, Grids())
+    return 8 * len(out.data)
+
+
+def _plan_one(
+    tensor: IntTensor, values: IntArray, dictionary: tuple[int, ...], lowest: int, highest: int, trail: Trail
+) -> Plan:
+    """The cheaper of the two models for integers within the given extremes."""
+    fit = order0.fit(values, lowest, highest)
+    header = Header(tensor.integers.shape, tensor.grid, fit.table, dictionary)
+    plan = Plan(header, values, fit.symbols, fit.bits, lowest, highest)
+    if lowest == highest or values.size > MAX_ENTRIES:
+        return plan
+    background = _background(values, fit)
+    levels = values.reshape(matrix_shape(values.shape)).astype(np.int64) - background
+    if not _is_small(levels):
+        return plan
+    cost, settings, geometry = _search(levels, values.shape, background, trail)
+    other = header._replace(model=settings, geometry=geometry)
+    if cost + header_bits(other, trail) < fit.bits + header_bits(header, trail):
+        return Plan(other, values, None, cost, lowest, highest)
+    return plan
+
+
+def _background(values: IntArray, fit: order0.Fit) -> int:
+    """The most frequent integer, the one nearest zero on a tie."""
+    if fit.table.low_bits:
+        distinct, seen = np.unique(values, return_counts=True)
+        tied = distinct[seen == seen.max()].tolist()
+    else:
+        tied = (np.flatnonzero(fit.seen == fit.seen.max()) + fit.table.lowest).tolist()
+    return int(min(tied, key=lambda v: (abs(v), v)))
+
+
+def _is_small(levels: Levels) -> bool:
+    """Whether the adaptive model may and should code this."""
+    if levels.size > MAX_ENTRIES or sum(levels.shape) > MAX_LINES:
+        return False
+    hit = levels != 0
+    rows, columns = int(hit.any(1).sum()), int(hit.any(0).sum())
+    return rows * columns <= MAX_CELLS and int(hit.sum()) <= MAX_HITS
+
+
+class _Search:
+    """What the three parts of the adaptive model cost; they add up, so each is measured apart."""
+
+    def __init__(self, levels: Levels, options: tuple[Geometry, ...], hint: Flags | None) -> None:
+        self._options, self._hint = options, hint
+        self._lines: dict[int, float] = {}
+        self._signs: dict[Geometry, float] = {}
+        self._crowds: dict[Geometry, Index] = {}
+        hit = levels != 0
+        self._rows, self._columns = hit.any(1), hit.any(0)
+        self.at = np.flatnonzero(self._rows), np.flatnonzero(self._columns)
+        self.part = levels[np.ix_(*self.at)]
+        self.sizes = np.abs(self.part[self.part != 0])
+        self._cells = KnownCells(self.at[1], self.part) if min(self.part.shape) > 1 else None
+
+    def lines(self, width: int) -> float:
+        """Bits of the row and column flags."""
+        if width not in self._lines:
+            meter = Meter()
+            code_lines(meter, len(self._rows), None, 0, self._rows)
+            code_lines(meter, len(self._columns), self._hint, width, self._columns)
+            self._lines[width] = meter.total
+        return self._lines[width]
+
+    def zeros(self, settings: Settings, geometry: int) -> float:
+        """Bits of lines, zeros and signs."""
+        meter, option = Meter(), self._options[geometry]
+        if self._cells is None:
+            code_signs(meter, *self.at, settings, option, self.part)
+            return meter.total + self.lines(option.width)
+        meter.flags(self._cells.chances(settings, option), self._cells.flags)
+        return meter.total + self._sign_bits(self._cells, option) + self.lines(option.width)
+
+    def _sign_bits(self, cells: KnownCells, geometry: Geometry) -> float:
+        if geometry not in self._signs:
+            meter, signs = Meter(), cells.signs(geometry)
+            meter.flags(signs.chance, signs.positive)
+            self._signs[geometry] = meter.total
+        return self._signs[geometry]
+
+    def magnitudes(self, settings: Settings, geometry: int) -> float:
+        """Bits of the magnitudes."""
+        return size_bits(self._crowd(settings, geometry), settings, self.sizes)
+
+    def _crowd(self, settings: Settings, geometry: int) -> Index:
+        """How many neighbours each non-background entry has, where that matters; else one context."""
+        if not settings.sizes_near:
+            return np.zeros(self.sizes.size, np.int64)
+        option = self._options[geometry]
+        if option not in self._crowds:
+            self._crowds[option] = crowding(self.part, np.nonzero(self.part), self.at[1], option)
+        return self._crowds[option]
+
+
+def _search(
+    levels: Levels, shape: tuple[int, ...], background: int, trail: Trail
+) -> tuple[float, Settings, int]:
+    """Coordinate descent over geometry and factor strengths: (bits, settings, geometry)."""
+    options = geometries(shape, trail.rows)
+    costs = _Search(levels, options, trail.hint(levels.shape[1]))
+    density = density_code(costs.sizes.size, costs.part.size) if len(shape) > 1 else 0
+    best, geometry = Settings(density, 1, 0, background), 0
+    least = costs.zeros(best, 0)
+    if min(costs.part.shape) > 1:
+        for number, settings in _starts(best, options):
+            trial = costs.zeros(settings, number)
+            if trial < least:
+                best, geometry, least = settings, number, trial
+        for change in _changes(options[geometry]):
+            changed = best._replace(**change)
+            trial = costs.zeros(changed, geometry)
+            if trial < least:
+                best, least = changed, trial
+    trials = [best._replace(classes=c, low_bits=b) for c, b in _size_classes(int(costs.sizes.max()))]
+    if options[geometry].width > 1:
+        trials += [trial._replace(sizes_near=True) for trial in trials]
+    bits, chosen = min(((costs.magnitudes(t, geometry), k) for k, t in enumerate(trials)))
+    return least + bits, trials[chosen], geometry
+
+
+def _starts(base: Settings, options: tuple[Geometry, ...]) -> Iterator[tuple[int, Settings]]:
+    """The column factor alone, then every geometry that differs from none."""
+    yield 0, base._replace(column=2)
+    for number, option in enumerate(options):
+        if option.width > 1:
+            yield number, base._replace(near=2)
+        elif option.inner > 1:
+            yield number, base._replace(channel=2)
+
+
+def _changes(geometry: Geometry) -> Iterator[dict[str, Any]]:
+    """Single changes, tried one after another on whatever has won so far."""
+    if geometry.inner > 1:
+        yield from ({"channel": 3}, {"pixel": 2}, {"channel": 2}, {"channel": 0})
+    yield from ({"row": 2}, {"column": 2}, {"column": 1})
+    if geometry.width > 1:
+        yield from ({"near": 3}, {"near": 0})
+
+
+def _size_classes(largest: int) -> list[tuple[int, int]]:
+    """Pairs (classes, low_bits) worth measuring for magnitudes up to ``largest``."""
+    top = largest - 1
+    least = max(0, top.bit_length() - 8)
+    return [((top >> low) + 1, low) for low in range(least, max(least, min(least + 5, top.bit_length())) + 1)]

@@ -1,0 +1,189 @@
+"""The file as a whole: magic, version, length, graph, names, tensors, checksums (FORMAT.md)."""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from laconic.errors import (
+    ChecksumError,
+    CorruptFileError,
+    InputError,
+    NotALaconicFileError,
+    TruncatedFileError,
+    UnsupportedVersionError,
+    at,
+)
+from laconic.pack.codecs.compiled import coder, extension
+from laconic.pack.codecs.symbols import StreamReader
+from laconic.pack.file.needs import decoding
+from laconic.pack.file.tensors import Decoded, TensorWriter, check_density, read_headers, read_tensors
+from laconic.pack.wire.headers import Item
+from laconic.pack.wire.limits import DEFAULT, Limits
+from laconic.pack.wire.names import get_names, put_names
+from laconic.pack.wire.varint import Reader, Writer
+from laconic.records import Graph, PackedModel
+
+MAGIC = b"LAC"
+VERSION = 1
+CRC_BYTES = 4
+
+
+def encode(model: PackedModel) -> bytes:
+    """A packed model as the bytes of a .lac file. The same model gives the same bytes.
+
+    Raises ``InputError`` for names that are not unique, aliases without a target, or a tensor, grid or
+    graph that the format cannot hold.
+
+    >>> import numpy as np
+    >>> from laconic.records import IntTensor, UniformGrid
+    >>> tensor = IntTensor("fc.weight", np.array([[0, 1, 0], [0, -1, 2]], np.int32), UniformGrid(0.5))
+    >>> data = encode(PackedModel((tensor,)))
+    >>> decode(data).tensors[0].values().tolist()
+    [[0.0, 0.5, 0.0], [0.0, -0.5, 1.0]]
+    """
+    names = [tensor.name for tensor in model.tensors]
+    aliases = sorted(model.aliases.items())
+    _check_names(names, aliases)
+    body = Writer()
+    body.block(_graph_bytes(model.graph))
+    body.varint(len(names))
+    body.varint(len(aliases))
+    put_names(body, names + [alias for alias, _ in aliases])
+    for _, target in aliases:
+        body.varint(names.index(target))
+    tensors = TensorWriter(body)
+    for tensor in model.tensors:
+        tensors.add(tensor)
+    body.raw(tensors.finish())
+    return _framed(bytes(body.data))
+
+
+def _framed(body: bytes) -> bytes:
+    """Magic, version and length in front, the checksum behind."""
+    head = Writer()
+    head.raw(MAGIC)
+    head.byte(VERSION)
+    head.varint(len(body) + CRC_BYTES)
+    data = bytes(head.data) + body
+    return data + zlib.crc32(data).to_bytes(CRC_BYTES, "little")
+
+
+def _check_names(names: list[str], aliases: list[tuple[str, str]]) -> None:
+    known = set(names)
+    if len(known) != len(names):
+        twice = min(name for name in known if names.count(name) > 1)
+        raise InputError(f"two tensors are called {twice!r}")
+    for alias, target in aliases:
+        if target not in known:
+            raise InputError(f"alias {alias!r} stands for {target!r}, which is no tensor of the model")
+        if alias in known:
+            raise InputError(f"alias {alias!r} is also the name of a tensor")
+
+
+def _graph_bytes(graph: Graph | None) -> bytes:
+    if graph is None:
+        return b""
+    from laconic.pack.graph.section import encode_graph
+
+    with at("packing the graph"):
+        return encode_graph(graph)
+
+
+class Parts(NamedTuple):
+    """A file taken apart but not yet decoded; the byte counts are those of ``layout``'s rows."""
+
+    head_bytes: int
+    graph: bytes
+    graph_bytes: int
+    names: tuple[str, ...]
+    names_bytes: int
+    aliases: dict[str, str]
+    aliases_bytes: int
+    headers: list[tuple[Item, int]]
+    stream: bytes
+
+
+def take_apart(data: bytes, limits: Limits) -> Parts:
+    """Check magic, version, length and checksum, then read everything in front of the stream."""
+    body, head_bytes = _body(data)
+    source = Reader(body, "the file")
+    graph = source.block("graph bytes")
+    at_names = source.at
+    n_tensors, n_aliases = source.varint(), source.varint()
+    limits.check("tensors and aliases", n_tensors + n_aliases, limits.tensors)
+    names = get_names(source, n_tensors + n_aliases, limits)
+    at_aliases = source.at
+    targets = [source.varint() for _ in range(n_aliases)]
+    if any(t >= n_tensors for t in targets) or list(names[n_tensors:]) != sorted(names[n_tensors:]):
+        raise CorruptFileError("an alias stands for no tensor, or aliases are out of order")
+    at_tensors = source.at
+    headers = read_headers(source, n_tensors, limits)
+    check_density((item for item, _ in headers), source.left, limits)
+    return Parts(
+        head_bytes,
+        graph,
+        at_names,
+        names[:n_tensors],
+        at_aliases - at_names,
+        {alias: names[t] for alias, t in zip(names[n_tensors:], targets, strict=True)},
+        at_tensors - at_aliases,
+        headers,
+        source.raw(source.left),
+    )
+
+
+def _body(data: bytes) -> tuple[memoryview, int]:
+    """What lies between the length and the checksum, and the size of what is in front of it."""
+    if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
+        raise NotALaconicFileError("the file does not start with the bytes of a .lac file")
+    source = Reader(data, "the file")
+    source.raw(len(MAGIC))
+    version = source.byte()
+    if version != VERSION:
+        raise UnsupportedVersionError(
+            f"the file has format version {version}, this library reads version {VERSION}. "
+            "Cure: use the library version that wrote it, or a newer one"
+        )
+    length = source.varint()
+    if length > source.left or length < CRC_BYTES:
+        raise TruncatedFileError(f"the file declares {length} bytes of content and holds {source.left}")
+    if length < source.left:
+        raise CorruptFileError(f"{source.left - length} bytes follow the end of the file's content")
+    stored = int.from_bytes(data[-CRC_BYTES:], "little")
+    computed = zlib.crc32(memoryview(data)[:-CRC_BYTES])
+    if stored != computed:
+        raise ChecksumError(
+            f"the file's checksum is {stored:08x}, its content has {computed:08x}: it is damaged"
+        )
+    return memoryview(data)[source.at : len(data) - CRC_BYTES], source.at
+
+
+def decode(data: bytes, *, limits: Limits = DEFAULT) -> PackedModel:
+    """The model that the bytes of a .lac file hold; see :func:`encode`.
+
+    Raises a subclass of ``FileFormatError`` naming what is wrong, ``LimitError`` for tensors that take more
+    memory or work than the limits allow; both before anything large is allocated.
+    """
+    parts = take_apart(data, limits)
+    graph = decoded_graph(parts, limits)
+    tensors = decode_tensors(parts, limits, len(data))
+    return PackedModel(tuple(d.tensor for d in tensors), graph, parts.aliases)
+
+
+def decode_tensors(parts: Parts, limits: Limits, file_bytes: int) -> list[Decoded]:
+    """All tensors of a file of this length, checked.
+
+    Raises ``LimitError`` for tensors that take more memory or work than the limits allow.
+    """
+    limits.check_load(*decoding(parts, file_bytes), file_bytes)
+    return read_tensors(StreamReader(parts.stream, extension(), coder()), parts.headers, parts.names)
+
+
+def decoded_graph(parts: Parts, limits: Limits = DEFAULT) -> Graph | None:
+    """The file's graph; None for a weights-only file."""
+    if not parts.graph:
+        return None
+    from laconic.pack.graph.section import decode_graph
+
+    return decode_graph(parts.graph, len(parts.names), limits)

@@ -1,0 +1,56 @@
+"""Where the bytes of a file went."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laconic.pack.codecs.order0 import Table
+from laconic.pack.file.container import CRC_BYTES, decode_tensors, take_apart
+from laconic.pack.file.tensors import Decoded
+from laconic.pack.wire.headers import Header, KindHeader
+from laconic.pack.wire.limits import DEFAULT, Limits
+from laconic.records import SectionRow
+
+
+def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
+    """The sections of a .lac file in order; their ``bytes`` add up to ``len(data)``.
+
+    Nothing is run. A tensor's bytes are its header and its share of the common symbol stream, rounded
+    so that the shares add up; the note says how many of them are the header. Raises as ``decode`` does.
+
+    >>> from laconic.pack import encode
+    >>> from laconic.records import IntTensor, PackedModel, UniformGrid
+    >>> data = encode(PackedModel((IntTensor("w", np.array([0, 1], np.int32), UniformGrid(0.5)),)))
+    >>> sum(row.bytes for row in layout(data)) == len(data)
+    True
+    """
+    parts = take_apart(data, limits)
+    rows = [SectionRow("header", "magic, version, length", parts.head_bytes)]
+    rows.append(SectionRow("graph", "", parts.graph_bytes, note="" if parts.graph else "weights only"))
+    rows.append(SectionRow("names", "", parts.names_bytes))
+    if parts.aliases:
+        count = len(parts.aliases)
+        rows.append(SectionRow("aliases", "", parts.aliases_bytes, note=f"{count} shared"))
+    left = len(parts.stream)
+    for decoded in decode_tensors(parts, limits, len(data)):
+        after = min(left, round(decoded.bits_left / 8))
+        rows.append(_tensor_row(decoded, left - after))
+        left = after
+    rows.append(SectionRow("checksums", "of the integers, of the file", left + CRC_BYTES))
+    return tuple(rows)
+
+
+def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
+    tensor, total = decoded.tensor, decoded.header_bytes + stream_bytes
+    note = tensor.layout
+    if not isinstance(decoded.header, np.ndarray):
+        note = f"{_codec(decoded.header)}, header {decoded.header_bytes} B"
+    return SectionRow(
+        "tensor", tensor.name, total, tensor.shape, tensor.size, tensor.nonzeros(), tensor.distinct(), note
+    )
+
+
+def _codec(header: Header | KindHeader) -> str:
+    if isinstance(header, KindHeader):
+        return header.kind.name
+    return "static" if isinstance(header.model, Table) else "adaptive"

@@ -1,0 +1,336 @@
+"""Tensors into the stream and out of it: header, model, checksum of the integers."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from laconic.errors import CorruptFileError, InputError, at
+from laconic.pack.codecs import order0
+from laconic.pack.codecs.adaptive import code_matrix
+from laconic.pack.codecs.compiled import coder
+from laconic.pack.codecs.layouts import Trail, geometries, matrix_shape
+from laconic.pack.codecs.order0 import Table
+from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings
+from laconic.pack.codecs.symbols import Coder, StreamReader, StreamWriter
+from laconic.pack.wire.grids import Grids
+from laconic.pack.wire.headers import (
+    MAX_RANK,
+    OTHER,
+    RAW_TYPES,
+    Header,
+    Item,
+    KindHeader,
+    get_header,
+    get_shape,
+    put_header,
+    put_raw,
+    put_shape,
+)
+from laconic.pack.wire.limits import Limits
+from laconic.pack.wire.varint import Reader, Writer
+from laconic.records import AnyArray, Grid, IntArray, IntTensor, RawTensor, Tensor
+
+if TYPE_CHECKING:
+    from laconic.pack.encoder.choose import Plan
+    from laconic.pack.kinds import Kinds
+
+CHECKSUM_MASK = 2**31 - 1
+ENTRIES_PER_BYTE = 2048
+
+
+def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
+    """CRC-32 of the integers as the narrowest of int8, int16 and int32, continuing ``before``."""
+    width = 1 if lowest >= -(2**7) and highest < 2**7 else 2 if lowest >= -(2**15) and highest < 2**15 else 4
+    narrow: AnyArray = np.ascontiguousarray(integers.reshape(-1), dtype=f"<i{width}")
+    return zlib.crc32(narrow.data, before)
+
+
+def zero_of(grid: Grid) -> int:
+    """The integer whose value is zero, or -1 when the grid has none."""
+    return -1 if grid.zero is None else grid.zero
+
+
+# --- encoding -------------------------------------------------------------------------------------
+
+
+class TensorWriter:
+    """Appends tensors to a head (bytes) and a stream (symbols)."""
+
+    def __init__(self, head: Writer) -> None:
+        self._head = head
+        self._stream = StreamWriter(coder())
+        self._trail = Trail()
+        self._grids = Grids()
+        self._kinds: Kinds | None = None
+        self._sum = 0
+
+    def add(self, tensor: Tensor) -> None:
+        """Append one tensor; raises ``InputError`` for what the format cannot say."""
+        with at(f"packing tensor {tensor.name!r}"):
+            self._add(tensor)
+
+    def _add(self, tensor: Tensor) -> None:
+        if type(tensor) is RawTensor:
+            check_raw(tensor)
+            put_raw(self._head, tensor.array)
+        elif type(tensor) is IntTensor:
+            self._add_integers(tensor)
+        else:
+            self._add_kind(tensor)
+
+    def _add_integers(self, tensor: IntTensor) -> None:
+        check_integers(tensor)
+        from laconic.pack.encoder.choose import plan_tensor  # readers do without
+
+        plan = plan_tensor(tensor, self._trail)
+        put_header(self._head, plan.header, self._trail.rows, self._grids)
+        _encode(self._stream, plan, self._trail)
+        self._sum = checksum(tensor.integers, plan.lowest, plan.highest, self._sum)
+        self._trail = self._trail.after(tensor.integers, zero_of(tensor.grid))
+
+    def _add_kind(self, tensor: Tensor) -> None:
+        from laconic.pack.kinds import Kinds, put_kind  # few files hold one
+
+        self._kinds = self._kinds or Kinds()
+        kind = self._kinds.of(type(tensor))
+        _check_rank(tensor)
+        put_kind(self._head, kind)
+        put_shape(self._head, tensor.shape)
+        kind.put(self._head, tensor)
+        for part in kind.parts(tensor):
+            self._add(part)
+
+    def finish(self) -> bytes:
+        """The stream's bytes."""
+        return self._stream.finish(self._sum & CHECKSUM_MASK)
+
+
+def _check_rank(tensor: Tensor) -> None:
+    if len(tensor.shape) > MAX_RANK:
+        raise InputError(f"it has {len(tensor.shape)} dimensions, the format holds {MAX_RANK}")
+
+
+def check_raw(tensor: RawTensor) -> None:
+    """Refuse elements that the format cannot hold."""
+    _check_rank(tensor)
+    if tensor.array.dtype.name not in RAW_TYPES:
+        raise InputError(f"type {tensor.dtype} cannot be stored. Cure: convert it to one of {RAW_TYPES}")
+
+
+def check_integers(tensor: IntTensor) -> None:
+    """Refuse integers that the format cannot hold, or that their grid has no value for."""
+    _check_rank(tensor)
+    if tensor.integers.dtype != np.int32:
+        raise InputError(f"integers must be int32, got {tensor.integers.dtype}")
+    why = tensor.grid.unfit(tensor.shape) or tensor.grid.problem(tensor.integers, *extremes(tensor.integers))
+    if why is not None:
+        raise InputError(why)
+
+
+def extremes(integers: IntArray) -> tuple[int, int]:
+    """Smallest and largest entry; (0, 0) of an empty array."""
+    return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
+
+
+def _encode(coder: Coder, plan: Plan, trail: Trail) -> None:
+    header = plan.header
+    if isinstance(header.model, Settings):
+        shape = matrix_shape(header.shape)
+        levels = plan.integers.reshape(shape).astype(np.int64) - header.model.background
+        geometry = geometries(header.shape, trail.rows)[header.geometry]
+        code_matrix(coder, shape, header.model, geometry, trail.hint(shape[1]), levels)
+    elif plan.symbols is not None:
+        order0.write(coder, header.model, plan.integers, plan.symbols)
+
+
+def coded_bits(tensor: IntTensor) -> float:
+    """Size of one tensor's header and symbols, alone in a file, in bits (graph, name and checksums excluded).
+
+    >>> from laconic.records import UniformGrid
+    >>> coded_bits(IntTensor("w", np.zeros((500, 800), np.int32), UniformGrid(1.0)))
+    80.0
+    """
+    from laconic.pack.encoder.choose import header_bits, plan_tensor
+
+    with at(f"measuring tensor {tensor.name!r}"):
+        check_integers(tensor)
+    plan = plan_tensor(tensor, Trail())
+    return header_bits(plan.header, Trail()) + plan.bits
+
+
+# --- decoding -------------------------------------------------------------------------------------
+
+
+class Decoded(NamedTuple):
+    """A tensor, the bytes of its header, and what was left of the stream after it, in bits."""
+
+    tensor: Tensor
+    header_bytes: int
+    bits_left: int
+    header: Item
+
+
+class _Claims:
+    """What headers claim so far, held against the limits one by one."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.elements = self.total = self.constants = self.lines = self.levels = 0
+
+    def add(self, item: Item) -> None:
+        """Take in a header; raises ``LimitError`` beyond the limits."""
+        limits = self._limits
+        self.elements += item.size
+        self.total += item.nbytes if isinstance(item, np.ndarray) else 4 * item.size
+        limits.check("elements", self.elements, limits.elements)
+        limits.check("decoded bytes", self.total, limits.decoded_bytes)
+        if not isinstance(item, Header):
+            return
+        if isinstance(item.model, Table) and len(item.model.counts) == 1:
+            self.constants += item.size
+            limits.check("elements of constant tensors", self.constants, limits.constants)
+        self.levels += len(item.dictionary) + len(item.grid.numbers)
+        limits.check("levels of codebooks and values of dictionaries", self.levels, limits.levels)
+        self.lines += _lines_of(item)
+        limits.check("rows and columns of adaptive tensors", self.lines, limits.lines)
+
+
+class _HeaderReader:
+    """Reads headers one after the other: each may refer to what those before it said."""
+
+    def __init__(self, source: Reader, limits: Limits) -> None:
+        self._source, self._limits = source, limits
+        self._claims, self._grids = _Claims(limits), Grids()
+        self._kinds: Kinds | None = None
+        self._rows: int | None = None
+
+    def next(self) -> Item:
+        """The next tensor's header; that of another kind with its parts' headers."""
+        if self._source.peek() & 3 != OTHER:
+            return self._part()
+        from laconic.pack.kinds import Kinds, get_kind  # few files hold one
+
+        self._kinds = self._kinds or Kinds()
+        kind = get_kind(self._source, self._kinds)
+        shape = get_shape(self._source, self._limits, 4)
+        fields = kind.get(self._source, shape)
+        item = KindHeader(kind, shape, fields, tuple(self._part() for _ in kind.part_names))
+        self._claims.add(item)
+        return item
+
+    def _part(self) -> Header | AnyArray:
+        item = get_header(self._source, self._rows, self._limits, self._grids)
+        self._claims.add(item)
+        if isinstance(item, Header) and len(item.shape) > 1:
+            self._rows = item.shape[0]
+        return item
+
+
+def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Item, int]]:
+    """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
+    found: list[tuple[Item, int]] = []
+    headers = _HeaderReader(source, limits)
+    for _ in range(n):
+        start = source.at
+        item = headers.next()
+        found.append((item, source.at - start))
+    return found
+
+
+def all_items(items: Iterable[Item]) -> Iterator[Item]:
+    """Each header, and behind it those of its parts."""
+    for item in items:
+        yield item
+        if isinstance(item, KindHeader):
+            yield from item.parts
+
+
+def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> None:
+    """Entries that can take next to no bits are as cheap to claim as constants, so they share their limit."""
+    coded = sum(item.size for item in all_items(items) if not isinstance(item, np.ndarray))
+    beyond = coded - ENTRIES_PER_BYTE * stream_bytes
+    limits.check("elements that take almost no bits", beyond, limits.constants)
+
+
+def _lines_of(header: Header) -> int:
+    """Rows and columns that the adaptive codec visits; a shape that no writer gives it is refused."""
+    if not isinstance(header.model, Settings):
+        return 0
+    rows, columns = matrix_shape(header.shape)
+    if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
+        raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, too large for that codec")
+    if rows * columns == 0:
+        raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, so it has nothing to code")
+    return rows + columns
+
+
+class _TensorReader:
+    """Decodes tensors one after the other, and sums up their integers."""
+
+    def __init__(self, stream: StreamReader) -> None:
+        self._stream = stream
+        self._trail = Trail()
+        self.total = 0
+
+    def take(self, name: str, item: Item) -> Tensor:
+        """The tensor of a header."""
+        return self._kind(name, item) if isinstance(item, KindHeader) else self._part(name, item)
+
+    def _part(self, name: str, item: Header | AnyArray) -> IntTensor | RawTensor:
+        return self._integers(name, item) if isinstance(item, Header) else RawTensor(name, item)
+
+    def _integers(self, name: str, header: Header) -> IntTensor:
+        integers = _decode(self._stream, header, self._trail)
+        lowest, highest = extremes(integers)
+        why = header.grid.problem(integers, lowest, highest)
+        if why is not None:
+            raise CorruptFileError(why)
+        self.total = checksum(integers, lowest, highest, self.total)
+        self._trail = self._trail.after(integers, zero_of(header.grid))
+        return IntTensor(name, integers, header.grid)
+
+    def _kind(self, name: str, header: KindHeader) -> Tensor:
+        parts = tuple(self._part("", part) for part in header.parts)
+        try:
+            return header.kind.build(name, header.shape, header.fields, parts)
+        except InputError as error:
+            raise CorruptFileError(f"a tensor of the kind {header.kind.name!r}: {error}") from error
+
+
+def read_tensors(
+    stream: StreamReader, headers: list[tuple[Item, int]], names: tuple[str, ...]
+) -> list[Decoded]:
+    """Decode all tensors in order and check the stream's end."""
+    found: list[Decoded] = []
+    tensors = _TensorReader(stream)
+    for (item, header_bytes), name in zip(headers, names, strict=True):
+        with at(f"tensor {name!r}"):
+            tensor = tensors.take(name, item)
+        found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
+    stream.finish(tensors.total & CHECKSUM_MASK)
+    return found
+
+
+def _decode(stream: StreamReader, header: Header, trail: Trail) -> IntArray:
+    if isinstance(header.model, Settings):
+        shape, background = matrix_shape(header.shape), header.model.background
+        geometry = geometries(header.shape, trail.rows)[header.geometry]
+        found = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
+        values = found.values + background
+        if values.size and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31:
+            raise CorruptFileError("a coded integer does not fit 32 bits")
+        integers = np.full(shape, background, np.int32) if background else np.zeros(shape, np.int32)
+        integers[found.rows, found.columns] = values
+    else:
+        integers = order0.read(stream, header.model, math.prod(header.shape), stream.left_bits())
+    if header.dictionary:
+        words = np.array(header.dictionary, np.int64)
+        if integers.size and not 0 <= int(integers.min()) <= int(integers.max()) < len(words):
+            raise CorruptFileError(f"an index leaves a dictionary of {len(words)} values")
+        integers = words[integers].astype(np.int32)
+    return integers.reshape(header.shape)

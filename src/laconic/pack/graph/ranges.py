@@ -1,0 +1,68 @@
+"""Activation ranges in the graph section: how values become int8 (FORMAT.md, "Activation ranges").
+
+They are the section's optional end: a graph without ranges has not a byte of them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from laconic.errors import CorruptFileError, InputError
+from laconic.pack.wire.varint import Reader, Writer
+
+if TYPE_CHECKING:
+    from laconic.records import ActivationRange
+
+_ENTRY_BYTES = 6  # at least one of the distance, four of the scale, one of the zero point
+
+
+def put_ranges(out: Writer, ranges: Sequence[ActivationRange], n_values: int) -> None:
+    """The ranges' number, then distance to the value before, scale and zero point of each.
+
+    Raises ``InputError`` for a range of a value that the graph does not have, or out of order.
+    """
+    if not ranges:
+        return
+    out.varint(len(ranges))
+    last = -1
+    for entry in ranges:
+        if not last < entry.value < n_values:
+            raise InputError(
+                f"the activation range of value {entry.value} follows that of {last} in a graph of "
+                f"{n_values} values. Cure: calibrate the network that is saved"
+            )
+        out.varint(entry.value - last - 1)
+        out.raw(struct.pack("<fb", entry.scale, entry.zero_point))
+        last = entry.value
+
+
+def get_ranges(source: Reader, n_values: int) -> tuple[ActivationRange, ...]:
+    """The inverse of :func:`put_ranges`, to the end of the section.
+
+    Raises ``CorruptFileError`` for a value that does not exist, a scale that is not in 2^-64 .. 2^64 (NaN
+    and negative ones included), and bytes that follow.
+    """
+    if not source.left:
+        return ()
+    count = source.varint()
+    if count == 0 or count * _ENTRY_BYTES > source.left:
+        raise CorruptFileError(
+            f"graph section: {source.left} bytes follow its end, which are no {count} activation ranges"
+        )
+    from laconic.records import ActivationRange
+
+    ranges, last = [], -1
+    for _ in range(count):
+        last += 1 + source.varint()
+        if last >= n_values:
+            raise CorruptFileError(f"graph section: an activation range is of value {last} of {n_values}")
+        scale, zero_point = struct.unpack("<fb", source.raw(5))
+        try:
+            ranges.append(ActivationRange(last, scale, zero_point))
+        except InputError as error:
+            raise CorruptFileError(f"graph section: {error}") from error
+    if source.left:
+        raise CorruptFileError(f"graph section: {source.left} bytes follow its end")
+    return tuple(ranges)

@@ -1,0 +1,1 @@
+"""Parts of a file as bytes: integers, names, tensor headers; and the limits of a reader."""

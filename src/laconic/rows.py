@@ -1,0 +1,164 @@
+"""Registered rows of this library's files, read without importing them: names, fields, literals. No torch.
+
+A row is an assignment at the end of a file, as ``METHOD = MethodEntry("sparse-vd", SparseVD, ...)``. Its
+first argument is a literal, its second the class. A room may need torch; reading its rows does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from laconic.errors import InputError
+from laconic.text import plain_words
+
+__all__ = ["described", "row_keyword", "rows_of", "settings_of"]
+
+LIBRARY = Path(__file__).parent
+
+
+@cache
+def rows_of(room: str, variable: str) -> Mapping[str, str]:
+    """Where each registered object of a room is, by name, read from its files without importing them.
+
+    Args:
+        room: A package of this library, as "laconic.methods".
+        variable: What a row is called, as "METHOD".
+
+    >>> rows_of("laconic.tasks", "TASK")["regression"]
+    'laconic.tasks.regression:TASK'
+    """
+    found: dict[str, str] = {}
+    for stem, source in _sources(room):
+        name = _row(source, variable)
+        if name is None:
+            continue
+        if name in found:
+            raise InputError(f"{room}: {name!r} is registered twice, by {found[name]} and by {stem}.py")
+        found[name] = f"{room}.{stem}:{variable}"
+    return found
+
+
+def described(place: str) -> str:
+    """The first line of the docstring of a class of this library, read from its file without importing it.
+
+    Args:
+        place: Where its row is, as :func:`rows_of` says.
+
+    >>> described("laconic.tasks.regression:TASK")[:10]
+    'Quantities'
+    """
+    entry = _row_call(_source(place), place.partition(":")[2])
+    node = _class_of(_source(place), entry.args[1]) if entry is not None and len(entry.args) > 1 else None
+    first = ("" if node is None else ast.get_docstring(node) or "").partition("\n")[0]
+    return plain_words(first)
+
+
+def row_keyword(place: str, keyword: str) -> Any:
+    """A literal keyword argument of a row, read without importing its file; None where it is none."""
+    entry = _row_call(_source(place), place.partition(":")[2])
+    for argument in entry.keywords if entry is not None else ():
+        if argument.arg == keyword:
+            try:
+                return ast.literal_eval(argument.value)
+            except ValueError:
+                return None
+    return None
+
+
+def settings_of(place: str) -> tuple[str, ...] | None:
+    """Names of the fields of a dataclass of this library, read without importing it.
+
+    Args:
+        place: Where it is, or its row, as ``module:name``.
+
+    Returns:
+        The names, those of base classes first; None where a base class is not of this library.
+
+    >>> settings_of("laconic.methods.random_pruning:METHOD")[:2]
+    ('macs', 'schedule')
+    """
+    module, _, name = place.partition(":")
+    entry = _row_call(_source(place), name)
+    if entry is not None and len(entry.args) > 1 and isinstance(entry.args[1], ast.Name):
+        name = entry.args[1].id
+    found = _fields(module, name)
+    return None if found is None else tuple(dict.fromkeys(found))
+
+
+@cache
+def _fields(module: str, name: str) -> tuple[str, ...] | None:
+    """Fields of a class in a module of this library, bases first."""
+    tree = ast.parse(_source(f"{module}:"))
+    imported = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    node = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
+    if node is None:
+        return None
+    own = [
+        n.target.id
+        for n in node.body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and not _is_class_variable(n)
+    ]
+    if not any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+        own = []
+    before: list[str] = []
+    for base in node.bases:
+        if not isinstance(base, ast.Name):
+            return None
+        if base.id in ("ABC", "Protocol"):
+            continue
+        where, called = imported.get(base.id, (module, base.id))
+        found = _fields(where, called) if where.startswith("laconic.") else None
+        if found is None:
+            return None
+        before += found
+    return (*before, *own)
+
+
+def _is_class_variable(node: ast.AnnAssign) -> bool:
+    return "ClassVar" in ast.unparse(node.annotation)
+
+
+def _class_of(source: str, node: ast.expr) -> ast.ClassDef | None:
+    if not isinstance(node, ast.Name):
+        return None
+    tree = ast.parse(source)
+    return next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == node.id), None)
+
+
+def _row(source: str, variable: str) -> str | None:
+    """The name in a file's row; None where it has none."""
+    entry = _row_call(source, variable)
+    if entry is None or not entry.args or not isinstance(entry.args[0], ast.Constant):
+        return None
+    return str(entry.args[0].value)
+
+
+def _row_call(source: str, variable: str) -> ast.Call | None:
+    """The call on the right of ``VARIABLE = Entry(...)``; only what follows it is parsed."""
+    start = re.search(rf"^{variable} = ", source, re.MULTILINE)
+    if start is None:
+        return None
+    for node in ast.parse(source[start.start() :]).body[:1]:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            return node.value
+    return None
+
+
+def _source(place: str) -> str:
+    *rooms, last = place.partition(":")[0].removeprefix("laconic.").split(".")
+    return LIBRARY.joinpath(*rooms, f"{last}.py").read_text("utf-8")
+
+
+def _sources(room: str) -> list[tuple[str, str]]:
+    folder = LIBRARY.joinpath(*room.split(".")[1:])
+    return [(path.stem, path.read_text("utf-8")) for path in sorted(folder.glob("*.py"))]

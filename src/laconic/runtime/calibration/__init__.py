@@ -1,0 +1,1 @@
+"""Activation ranges from example batches, and the rules that choose them."""

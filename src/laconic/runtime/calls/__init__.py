@@ -1,0 +1,1 @@
+"""What stands around a call of a network: names, sizes, limits, forks."""

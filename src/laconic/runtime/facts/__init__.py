@@ -1,0 +1,1 @@
+"""What a network comes to at one input shape, for ``laconic.cost``."""

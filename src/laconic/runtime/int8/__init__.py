@@ -1,0 +1,1 @@
+"""Networks in int8: which steps run on integers, and the weights as integers."""

@@ -1,0 +1,1 @@
+"""A file's bytes to a model that may be run."""

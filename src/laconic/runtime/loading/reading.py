@@ -1,0 +1,89 @@
+"""A file's bytes to a model that may be run: its claims are held against the limits before it is decoded."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from laconic.errors import WeightsOnlyError
+from laconic.files import read_input
+from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
+from laconic.pack.file.needs import Needs, file_memory, of_kinds
+from laconic.pack.wire.limits import DEFAULT, Limits
+from laconic.records import Graph, PackedModel, RawTensor
+from laconic.runtime.graph.sizes import NODE_STEPS, Form, claims, form_of
+
+NO_GRAPH = (
+    "this file holds weights without a graph, so it cannot run by itself. "
+    "Cure: fill a module of the same architecture with laconic.restore(path, into=module)"
+)
+
+
+def needs(data: bytes) -> Needs:
+    """What ``laconic.runtime.load`` will need for a file, to be held against a reader's ``Limits``.
+
+    A file without a graph is not run, so it needs nothing. Raises ``FileFormatError`` for a wrong file.
+
+    >>> import numpy as np
+    >>> from laconic.pack import encode
+    >>> from laconic.records import Node, RawTensor, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("linear", (0, -1)),), (1,))
+    >>> needs(encode(PackedModel((RawTensor("w", np.ones((2, 2), np.float32)),), graph))).memory < 2**24
+    True
+    """
+    limits = Limits.trusted()
+    parts = take_apart(data, limits)
+    graph = decoded_graph(parts, limits)
+    return Needs(0, 0) if graph is None else _needs(parts, graph, len(data), limits)
+
+
+def loading_note(path: str | os.PathLike[str]) -> str | None:
+    """How a file is loaded that needs more than the default limits allow; None for one that does not."""
+    data = bytes_of(path)
+    memory, work = needs(data)
+    allowed = DEFAULT.allowed_memory(len(data))
+    if memory <= allowed and work <= DEFAULT.work:
+        return None
+    return (
+        f"loading this file takes up to {memory} bytes of memory and {work} steps of work, more than readers "
+        f"allow who do not know it ({allowed} and {DEFAULT.work}). It is loaded with "
+        "laconic.runtime.load(path, limits=laconic.pack.Limits.trusted()), at the command line with --trusted"
+    )
+
+
+def bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
+    """The bytes of a file: of the one at a path, or those that were handed in.
+
+    Raises ``ReadError`` for a path that cannot be read.
+    """
+    return source if isinstance(source, bytes) else read_input(source)
+
+
+def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
+    """The model that a file's bytes hold.
+
+    Raises ``WeightsOnlyError`` for a file without a graph, ``FileFormatError`` for a wrong one,
+    ``LimitError`` for one that takes more memory or work than the limits allow.
+    """
+    parts = take_apart(data, limits)
+    graph = decoded_graph(parts, limits)
+    if graph is None:
+        raise WeightsOnlyError(NO_GRAPH)
+    limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
+    return PackedModel(
+        tuple(d.tensor for d in decode_tensors(parts, limits, len(data))), graph, parts.aliases
+    )
+
+
+def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs:
+    forms = [
+        form_of(RawTensor("", item)) if isinstance(item, np.ndarray) else Form(item.shape, "float32")
+        for item, _ in parts.headers
+    ]
+    parts_of_graph = len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
+    limits.check_load(0, NODE_STEPS * parts_of_graph, file_bytes)  # before their shapes are followed
+    found = claims(graph, forms, limits)
+    made = of_kinds(item for item, _ in parts.headers)
+    memory = found.memory + file_memory(parts, file_bytes) + made.memory
+    return Needs(memory, found.work + made.work)

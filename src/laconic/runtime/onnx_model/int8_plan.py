@@ -1,0 +1,123 @@
+"""A calibrated graph as ONNX: layers on int8 weights, QuantizeLinear and DequantizeLinear around them."""
+
+from __future__ import annotations
+
+from laconic.pack.graph.ops import ints_of, text_of
+from laconic.records import ActivationRange, Graph, PackedModel
+from laconic.runtime.graph.steps import Step, ranks
+from laconic.runtime.int8.filling import filled_channels
+from laconic.runtime.int8.schedule import schedule_of
+from laconic.runtime.int8.weights import filled, integer_layer
+from laconic.runtime.onnx_model.int8_layers import (
+    activated,
+    int8_layer,
+    padded,
+    real,
+    rounded,
+    transposed_layer,
+)
+from laconic.runtime.onnx_model.plan import Plan, fitting
+from laconic.runtime.ops.moves import pads_of
+
+
+class Int8Plan(Plan):
+    """A plan whose values are rounded to int8 where they have a range.
+
+    ``exact`` are names before any rounding, ``integers`` those in uint8, ``names`` what float32 nodes read:
+    the same numbers again where a value has a range.
+    """
+
+    def __init__(self, model: PackedModel, graph: Graph) -> None:
+        super().__init__(model, graph)
+        schedule = schedule_of(graph)
+        self.steps, self.ranges, self.kinds = schedule.steps, schedule.ranges, schedule.kind_at
+        self.filled = filled_channels(graph, schedule, model.tensors)
+        self.ranks = ranks(graph)
+        self.read = {ref for node in graph.nodes for ref in node.inputs}
+        self.names: dict[int, str] = {}
+        self.integers: dict[int, str] = {}
+
+    def put(self, value: int, name: str, kind: str, in_integers: bool = False) -> None:
+        """Note a value's name, and round it to int8 if it has a range."""
+        entry = self.ranges.get(value) if value in self.read else None
+        self.types[value] = kind
+        if not in_integers:
+            self.exact[value] = name
+        if entry is not None:
+            self.integers[value] = name if in_integers else rounded(self.builder, name, entry)
+        elif value in self.ranks:
+            self.builder.ranks[name] = self.ranks[value]
+
+    def name(self, value: int) -> str:
+        """What float32 nodes read; the way back from integers is written when the first one asks."""
+        if value not in self.integers:
+            return self.exact[value]
+        if value not in self.names:
+            self.names[value] = real(self.builder, self.integers[value], self.ranges[value])
+            if value in self.ranks:
+                self.builder.ranks[self.names[value]] = self.ranks[value]
+        return self.names[value]
+
+    def put_input(self, value: int, name: str, kind: str) -> None:
+        """Note an input, in as many channels as what reads it wants."""
+        entry, extra = self.ranges.get(value), self._extra(value)
+        if entry is None or not extra:
+            self.put(value, name, kind)
+            return
+        integers = rounded(self.builder, name, entry)
+        self.put(value, padded(self.builder, integers, entry, (0, 0, 0, 0, 0, extra, 0, 0)), kind, True)
+
+    def emit(self, step: Step) -> None:
+        """One step's nodes."""
+        source, kind = step.node.inputs[0], self.kinds[step.outputs[0]]
+        entry = self.ranges.get(source) if source is not None else None
+        in_int8 = step.is_layer and entry is not None
+        if step.node.op == "conv_transpose" and kind != "layer":
+            in_int8 = False  # files that know of no range behind it were calibrated for float32
+        if in_int8 and entry is not None and source is not None:
+            with fitting(step.node.op):
+                name, done = self._layer(step, source, entry)
+            self.put(step.outputs[0], name, "float32", done)
+        elif (
+            kind == "move"
+            and step.node.op == "pad"
+            and source is not None
+            and self._pads_integers(step, source)
+        ):
+            self.put(step.outputs[0], self._pad(step, source), "float32", True)
+        else:
+            super().emit(step)
+
+    def _extra(self, value: int) -> int:
+        return self.filled[value].extra if value in self.filled else 0
+
+    def _layer(self, step: Step, source: int, entry: ActivationRange) -> tuple[str, bool]:
+        """A layer on int8 weights, its activation behind it, and whether its output is in integers."""
+        out, x = step.outputs[0], self.name(source)
+        layer = integer_layer(step, self.tensors, entry.scale)
+        if step.node.op == "conv_transpose":
+            own = self.ranges.get(out) if out in self.read else None
+            return transposed_layer(self.builder, step, x, entry, layer, own)
+        columns = self._extra(source)
+        if step.node.op == "linear" and columns:  # flattened: so many numbers for each channel
+            columns *= layer.weight.shape[1] // self.filled[source].own
+        layer = filled(layer, self._extra(out), columns)
+        name = int8_layer(self.builder, step, x, entry, layer, self.ranks.get(source) == 2)
+        return activated(self.builder, step, name), False
+
+    def _pads_integers(self, step: Step, source: int) -> bool:
+        """Zeros around a value of a known rank that is in integers, and will be read so."""
+        if step.node.op != "pad":
+            return False
+        rank, pads = self.ranks.get(source), ints_of(step.node, "pads")
+        known = rank is not None and len(pads) % 2 == 0 and len(pads) <= 2 * rank
+        zeros = text_of(step.node, "mode") == "constant"
+        return known and zeros and source in self.integers and step.outputs[0] in self.read
+
+    def _pad(self, step: Step, source: int) -> str:
+        """Zeros around a value, without a way through float32."""
+        pads = pads_of(ints_of(step.node, "pads"), self.ranks[source])
+        change = self._extra(step.outputs[0]) - self._extra(source)
+        if change:
+            pads[len(pads) // 2 + 1] += change
+        return padded(self.builder, self.integers[source], self.ranges[source], pads)

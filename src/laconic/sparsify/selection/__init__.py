@@ -1,0 +1,1 @@
+"""Selections by scores: a share, a threshold, a budget."""

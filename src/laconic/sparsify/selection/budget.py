@@ -1,0 +1,179 @@
+"""Which units stay under a budget: the least score lost for what is saved, greedily.
+
+What a plan saves is a function handed in, in any unit (bytes, multiply-adds, seconds): so this room need not
+know what anything costs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from torch import nn
+
+from laconic.errors import InputError
+from laconic.records import KeepPlan
+from laconic.sparsify.scores.common import UnitScores
+from laconic.sparsify.selection.ranking import Ranking, as_plan, check_limits, rankings
+from laconic.structure.coupling.groups import Coupling
+from laconic.structure.shrinking import kept_positions
+
+Saving = Callable[[KeepPlan], float]
+
+
+def plan_by_budget(
+    scores: Mapping[str, UnitScores],
+    coupling: Coupling,
+    saving: Saving,
+    target: float,
+    *,
+    floor: int = 1,
+    multiple: int = 1,
+    give_back: bool = False,
+) -> KeepPlan:
+    """Remove units, those with the least score for what they save first, until ``saving(plan) >= target``.
+
+    Each step takes the worst unit of one group (of each group of a tied set; ``multiple`` units at a time)
+    for which score lost / saving gained is least. A group is looked at again only when it comes first: exact
+    where a unit saves less once others are gone, as with bytes and multiply-adds. With ``give_back``, steps
+    without which enough is saved as well are undone at last, the highest score first: for steps so large
+    that the last goes far beyond the target (plans for more and for less are then no longer nested). Scores
+    must not be negative.
+
+    Raises InputError when even the floors of all groups save less than ``target``.
+
+    >>> from laconic.structure import Group
+    >>> coupling = Coupling((Group("a:0", 3, ()), Group("b:0", 3, ())))
+    >>> scores = {"a:0": np.array([1.0, 2, 3]), "b:0": np.array([4.0, 5, 6])}
+    >>> plan = plan_by_budget(scores, coupling, unit_savings({"a:0": 1.0, "b:0": 10.0}), 12.0)
+    >>> dict(plan.kept)
+    {'a:0': (0, 1, 2), 'b:0': (2,)}
+    """
+    check_limits(floor, multiple)
+    for name, values in scores.items():
+        if bool((np.asarray(values) < 0).any()):
+            raise InputError(
+                f"scores of group {name!r} are negative, which no budget can weigh. "
+                "Cure: groups_each(scores, by_rank)"
+            )
+    greedy = _Greedy(rankings(scores, coupling), saving, floor, multiple)
+    greedy.until(target)
+    if give_back:
+        greedy.give_back(target)
+    return greedy.plan()
+
+
+class _Greedy:
+    """Takes units away one step after the other."""
+
+    def __init__(self, ranked: Sequence[Ranking], saving: Saving, floor: int, multiple: int) -> None:
+        self._ranked, self._saving, self._floor, self._multiple = ranked, saving, floor, multiple
+        self._counts = [r.size for r in ranked]
+
+    def plan(self) -> KeepPlan:
+        """What is kept now."""
+        return as_plan(self._ranked, self._counts)
+
+    def until(self, target: float) -> None:
+        """Take away until enough is saved."""
+        saved = self._saving(as_plan(self._ranked, self._counts)) if self._ranked else 0.0
+        first = ((self._ratio(k, saved), k) for k in range(len(self._ranked)))
+        queue = [(ratio, k, 0) for ratio, k in first if ratio is not None]
+        heapq.heapify(queue)
+        step = 0
+        while saved < target:
+            if not queue:
+                raise InputError(
+                    f"keeping at least {self._floor} units in multiples of {self._multiple} of every group "
+                    f"saves {saved:.6g}, which is less than {target:.6g}. "
+                    "Cure: ask for less, or lower the floor"
+                )
+            ratio, k, seen = heapq.heappop(queue)
+            if seen < step:  # what it saves has changed since
+                fresh = self._ratio(k, saved)
+                if fresh is not None:
+                    heapq.heappush(queue, (fresh, k, step))
+                continue
+            self._counts[k] = self._next(k)
+            saved = self._saving(as_plan(self._ranked, self._counts))
+            step += 1
+            following = self._ratio(k, saved)
+            if following is not None:
+                heapq.heappush(queue, (following, k, step))
+
+    def give_back(self, target: float) -> None:
+        """Undo steps, those that lost most first, as long as enough is saved without them."""
+        while True:
+            undone = [(self._worth(k, more), k, more) for k, more in enumerate(self._more())]
+            for worth, k, more in sorted(undone, key=lambda u: (-u[0], u[1])):
+                counts = [more if j == k else c for j, c in enumerate(self._counts)]
+                if worth > 0 and self._saving(as_plan(self._ranked, counts)) >= target:
+                    self._counts = counts
+                    break
+            else:
+                return
+
+    def _more(self) -> list[int]:
+        """How many units each set keeps without its last step."""
+        return [
+            min(r.size, (c // self._multiple + 1) * self._multiple)
+            for r, c in zip(self._ranked, self._counts, strict=True)
+        ]
+
+    def _worth(self, k: int, more: int) -> float:
+        ranking = self._ranked[k]
+        return sum(ranking.worth[ranking.size - more : ranking.size - self._counts[k]])
+
+    def _next(self, k: int) -> int:
+        """How many units set k keeps after its next step."""
+        wanted = (self._counts[k] - 1) // self._multiple * self._multiple
+        return self._ranked[k].allowed(wanted, self._floor, self._multiple)
+
+    def _ratio(self, k: int, saved: float) -> float | None:
+        """Score lost by what is gained in the next step of a set; None when there is no next step."""
+        after = self._next(k)
+        if after >= self._counts[k]:
+            return None
+        ranking = self._ranked[k]
+        lost = sum(ranking.worth[ranking.size - self._counts[k] : ranking.size - after])
+        counts = [after if j == k else c for j, c in enumerate(self._counts)]
+        gained = self._saving(as_plan(self._ranked, counts)) - saved
+        return lost / gained if gained > 0 else float("inf")
+
+
+def unit_savings(costs: Mapping[str, float]) -> Saving:
+    """What a plan saves when each unit of a group saves a fixed amount, whatever else goes."""
+
+    def saving(plan: KeepPlan) -> float:
+        return sum(costs.get(name, 0.0) * len(plan.removed(name)) for name in plan.kept)
+
+    return saving
+
+
+def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
+    """How many numbers of the network's parameters a plan removes: exactly, without shrinking it.
+
+    What an emptied branch may leave behind, one number a channel, is not counted.
+
+    >>> import torch
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> coupling = find_groups(net, torch.zeros(2, 4))
+    >>> plan = KeepPlan({"0.weight:0": (0, 1, 2)}, {"0.weight:0": 8})
+    >>> weights_saved(net, coupling)(plan)  # 5 * (4 + 1 + 2)
+    35
+    """
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+
+    def saving(plan: KeepPlan) -> float:
+        left = {name: list(shape) for name, shape in shapes.items()}
+        for (name, axis), stay in kept_positions(coupling, plan).items():
+            if name in left:
+                left[name][axis] = int(np.count_nonzero(stay))
+        gone = {m for g, k in plan.kept.items() if not k for m in coupling.branches.by_group[g].modules}
+        sizes = {n: 0 if n.rpartition(".")[0] in gone else math.prod(s) for n, s in left.items()}
+        return sum(math.prod(shapes[n]) - size for n, size in sizes.items())
+
+    return saving

@@ -1,0 +1,106 @@
+"""The order in which units are removed by their scores, and what a keep plan must leave.
+
+Whatever selects, a group keeps at least ``floor`` units (0 empties only those that may go altogether, see
+``Coupling.branches``; any other keeps one), groups that are tied keep equally many (each its own best), the
+number kept is rounded up to a ``multiple``, and equal scores go by position: the same scores give the same
+plan. Groups without scores stay whole. Selections: :mod:`laconic.sparsify.selection.share`,
+:mod:`laconic.sparsify.selection.limit`, :mod:`laconic.sparsify.selection.budget`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from laconic.errors import InputError
+from laconic.records import KeepPlan
+from laconic.sparsify.scores.common import UnitScores, finite
+from laconic.structure.coupling.groups import Coupling, tied_sets
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Tied groups of one size, mostly one group, and the order in which their units go.
+
+    ``going[g][k]`` is the unit of group ``names[g]`` that goes k-th, ``worth[k]`` the sum of the scores that
+    go with step k, one unit a group. ``least``: how many must stay whatever is asked for.
+    """
+
+    names: tuple[str, ...]
+    size: int
+    going: tuple[tuple[int, ...], ...]
+    worth: tuple[float, ...]
+    least: int = 1
+
+    def allowed(self, count: int, floor: int, multiple: int) -> int:
+        """How many units stay when ``count`` should."""
+        return allowed(self.size, count, max(floor, self.least), multiple)
+
+    def kept(self, count: int) -> dict[str, tuple[int, ...]]:
+        """The best ``count`` units of each group."""
+        gone = self.size - count
+        return {n: tuple(sorted(units[gone:])) for n, units in zip(self.names, self.going, strict=True)}
+
+
+def rankings(scores: Mapping[str, UnitScores], coupling: Coupling) -> tuple[Ranking, ...]:
+    """The scores as orders of going, one for each set of tied groups.
+
+    Raises NonFiniteError for a NaN and InputError for scores of another network or of half a tied set.
+    """
+    finite(scores, "selection")
+    for name, values in scores.items():
+        size = coupling.group(name).size
+        if np.shape(values) != (size,):
+            raise InputError(
+                f"group {name!r} has {size} units, its scores have shape {np.shape(values)}. Cure: score the "
+                "groups of this network"
+            )
+    scored = [names for names in tied_sets(coupling) if any(n in scores for n in names)]
+    return tuple(
+        replace(_ranking(names, scores), least=0 if all(n in coupling.branches for n in names) else 1)
+        for names in scored
+    )
+
+
+def _ranking(names: tuple[str, ...], scores: Mapping[str, UnitScores]) -> Ranking:
+    missing = [n for n in names if n not in scores]
+    if missing:
+        raise InputError(
+            f"group {missing[0]!r} has no score, but must keep as many units as "
+            f"{next(n for n in names if n in scores)!r}. Cure: score both"
+        )
+    sizes = {len(scores[n]) for n in names}
+    if len(sizes) > 1:
+        raise InputError(f"tied groups {', '.join(names)} have different sizes {sorted(sizes)}")
+    orders = [np.argsort(scores[n], kind="stable") for n in names]
+    worth = np.sum([np.asarray(scores[n])[o] for n, o in zip(names, orders, strict=True)], axis=0)
+    going = tuple(tuple(o.tolist()) for o in orders)
+    return Ranking(names, sizes.pop(), going, tuple(worth.tolist()))
+
+
+def allowed(size: int, count: int, floor: int, multiple: int) -> int:
+    """How many of ``size`` units stay when ``count`` should: floor first, then up to a multiple, then all.
+
+    >>> [allowed(10, count, 2, 4) for count in (0, 4, 5, 9)]
+    [4, 4, 8, 10]
+    """
+    return min(size, multiple * math.ceil(max(count, floor) / multiple))
+
+
+def check_limits(floor: int, multiple: int) -> None:
+    """Raises InputError for a floor below 0 or a multiple below 1."""
+    if floor < 0 or multiple < 1:
+        raise InputError(f"need floor >= 0 and multiple >= 1, got {floor} and {multiple}")
+
+
+def as_plan(ranked: Sequence[Ranking], counts: Sequence[int]) -> KeepPlan:
+    """The plan that keeps so many units in each group of each ranking."""
+    kept: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, int] = {}
+    for ranking, count in zip(ranked, counts, strict=True):
+        kept |= ranking.kept(count)
+        sizes |= dict.fromkeys(ranking.names, ranking.size)
+    return KeepPlan(kept, sizes)

@@ -1,0 +1,33 @@
+"""Following one tensor through ``load`` takes few returns to a room that was left."""
+
+from __future__ import annotations
+
+from laconic.pack import decode
+from laconic.runtime.loading.reading import bytes_of
+from laconic.runtime.ops.table import row_of
+from tests.reading_order import Walk, loading, one_layer, walk
+
+MOST_RETURNS = 39
+
+
+def test_loading_goes_through_each_room_a_few_times() -> None:
+    found = loading()
+    assert found.rooms >= 8, "the walk saw too little"
+    assert found.returns <= MOST_RETURNS, "\n".join(found.stays)
+
+
+def test_a_walk_counts_stays_and_returns() -> None:
+    """There and back again: reading, operations, reading; a function that was read is not read again."""
+    data = one_layer()
+
+    def there_and_back() -> None:
+        bytes_of(data)
+        row_of("relu")
+        row_of("relu")
+        decode(data)
+
+    decode(data)
+    found = walk(there_and_back)
+    assert found.stays[:2] == ("runtime/loading", "runtime/ops")
+    assert Walk(("a", "b", "a", "b")).returns == 2
+    assert Walk(("a", "b", "c")).returns == 0
