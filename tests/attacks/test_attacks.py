@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from laconic.pack import Limits
-from tests.attacks import calls, integers, memory, names, numbers, sizes, work
+from tests.attacks import calls, integers, kinds, memory, names, numbers, sizes, work
 from tests.attacks.files import attempts
 from tests.attacks.measure import Cost, measured
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, an
 SECONDS = 1.0
 ATTEMPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": make
-    for module in (sizes, memory, work, names, integers, calls, numbers)
+    for module in (sizes, memory, work, names, integers, calls, numbers, kinds)
     for name, make in attempts(module).items()
 }
 
@@ -54,6 +54,11 @@ def test_an_attempt_is_refused_by_name_or_costs_little(name: str, costs: dict[st
         ("work.linear_layer_at_a_claimed_size", "loaded"),
         ("names.long_name_read_often", "loaded"),
         ("calls.lstm_over_an_empty_batch", "loaded"),
+        ("kinds.hashed_from_one_bucket", "LimitError"),
+        ("kinds.hashed_as_large_as_memory_allows", "loaded"),
+        ("kinds.product_of_long_factors", "LimitError"),
+        ("kinds.product_of_thin_factors", "LimitError"),
+        ("kinds.one_long_codebook_for_many_tensors", "LimitError"),
         ("numbers.range_to_a_huge_number", "LimitError"),
         ("numbers.ranges_to_the_longest", "LimitError"),
         ("numbers.range_times_itself", "LimitError"),

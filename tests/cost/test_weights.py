@@ -7,7 +7,6 @@ import pytest
 
 from laconic.cost.weights import dense_bytes, few_bit_bytes, sparse_bytes, stored_bytes
 from laconic.records import Codebook, IntTensor, RawTensor, TensorFacts, UniformGrid
-from laconic.runtime.facts.float32_facts import tensor_facts
 
 
 @pytest.mark.parametrize(
@@ -19,7 +18,7 @@ from laconic.runtime.facts.float32_facts import tensor_facts
 )  # fmt: skip
 def test_bits_of_a_uniform_grid_are_those_of_twos_complement(integers: list[int], bits: int) -> None:
     """2^(b-1) - 1 is the largest number of b bits, -2^(b-1) the smallest."""
-    facts = tensor_facts(IntTensor("w", np.array(integers, np.int32), UniformGrid(0.5)))
+    facts = IntTensor("w", np.array(integers, np.int32), UniformGrid(0.5)).cost()
     assert facts.bits == facts.value_bits == bits
     assert -(2 ** (bits - 1)) <= min(integers)
     assert max(integers) <= 2 ** (bits - 1) - 1
@@ -28,16 +27,16 @@ def test_bits_of_a_uniform_grid_are_those_of_twos_complement(integers: list[int]
 @pytest.mark.parametrize(("levels", "bits"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (16, 4), (17, 5)])
 def test_bits_of_a_codebook(levels: int, bits: int) -> None:
     grid = Codebook(tuple(float(k) for k in range(levels)))
-    facts = tensor_facts(IntTensor("w", np.zeros(3, np.int32), grid))
+    facts = IntTensor("w", np.zeros(3, np.int32), grid).cost()
     assert (facts.bits, facts.value_bits, facts.table_bytes) == (bits, 32, 4 * levels)
     assert facts.nonzeros == 0  # index 0 stands for 0.0
 
 
 def test_raw_tensors_keep_their_width() -> None:
-    assert tensor_facts(RawTensor("w", np.ones(3, np.float32))).bits == 32
-    assert tensor_facts(RawTensor("w", np.ones(3, np.float16))).bits == 16
-    assert tensor_facts(RawTensor("w", np.ones(3, np.int64))).bits == 64
-    assert tensor_facts(RawTensor("w", np.array([1, 0], np.float32))).nonzeros == 1
+    assert RawTensor("w", np.ones(3, np.float32)).cost().bits == 32
+    assert RawTensor("w", np.ones(3, np.float16)).cost().bits == 16
+    assert RawTensor("w", np.ones(3, np.int64)).cost().bits == 64
+    assert RawTensor("w", np.array([1, 0], np.float32)).cost().nonzeros == 1
 
 
 def test_the_three_forms_by_hand() -> None:

@@ -10,8 +10,10 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from math import isqrt, prod
+from typing import Any
 
 from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_chance, table_of_counts
+from tests.helpers.plain_kinds import Grid, hashed, product, random_codes
 
 ONE = 1 << 15
 LINES, PAIRS = (0, 12, 40, 150), (0, 4, 10, 25)
@@ -38,12 +40,12 @@ RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
 
 @dataclass
 class Plain:
-    """A tensor as flat lists: integers (``levels`` says what they stand for) or raw elements."""
+    """A tensor as flat lists: its integers (empty if it is stored otherwise) and its values."""
 
     name: str
     shape: tuple[int, ...]
+    integers: list[int]
     values: list[float]
-    levels: float | list[float] | None
 
 
 @dataclass
@@ -57,7 +59,7 @@ class _Fields:
     """The fields of an integer tensor's header."""
 
     shape: tuple[int, ...]
-    levels: float | list[float]
+    grid: Grid
     words: list[int]
     adaptive: bool
     low_bits: int = 0
@@ -67,6 +69,24 @@ class _Fields:
     background: int = 0
     density: int = 0
     flags: int = 0
+
+
+@dataclass
+class _Other:
+    """A tensor of another kind: its code, its fields, and its parts' headers."""
+
+    shape: tuple[int, ...]
+    code: int
+    fields: tuple[Any, ...]
+    parts: list[Plain | _Fields]
+
+
+@dataclass
+class _Before:
+    """What headers before said: the last matrix's rows, and the grids that were spelled out."""
+
+    rows: int | None = None
+    grids: list[Grid] = field(default_factory=list)
 
 
 class _Bytes:
@@ -105,26 +125,44 @@ def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
     n, n_aliases = source.varint(), source.varint()
     names = _names(source, n + n_aliases)
     aliases = {name: names[source.varint()] for name in names[n:]}
-    headers: list[Plain | _Fields] = []
-    rows: int | None = None
-    for name in names[:n]:
-        headers.append(_header(source, name, rows))
-        shape = headers[-1].shape
-        rows = shape[0] if isinstance(headers[-1], _Fields) and len(shape) > 1 else rows
-    coder, trail, coded = IntegerAns(source.take(len(source.data) - source.at)), _Trail(), b""
-    found: list[Plain] = []
-    for name, header in zip(names, headers, strict=False):
-        if isinstance(header, Plain):
-            found.append(header)
-            continue
-        integers = _adaptive(coder, header, trail) if header.adaptive else _static(coder, header)
-        integers = [header.words[q] for q in integers] if header.words else integers
-        coded += _narrow(integers)
-        trail = _next_trail(trail, header, integers)
-        found.append(Plain(name, header.shape, list(integers), header.levels))
-    assert coder.finished
-    assert coder.state == 1 << 31 | zlib.crc32(coded) % 2**31
+    before = _Before()
+    headers = [_any_header(source, before) for _ in range(n)]
+    stream = _Stream(IntegerAns(source.take(len(source.data) - source.at)))
+    found = [stream.tensor(name, header) for name, header in zip(names, headers, strict=False)]
+    assert stream.coder.finished
+    assert stream.coder.state == 1 << 31 | zlib.crc32(stream.coded) % 2**31
     return found, aliases
+
+
+class _Stream:
+    """The symbols, and what decoding one tensor leaves for the next."""
+
+    def __init__(self, coder: IntegerAns) -> None:
+        self.coder, self.trail, self.coded = coder, _Trail(), b""
+
+    def tensor(self, name: str, header: Plain | _Fields | _Other) -> Plain:
+        if isinstance(header, Plain):
+            return Plain(name, header.shape, [], header.values)
+        if isinstance(header, _Other):
+            parts = [self.tensor("", part) for part in header.parts]
+            return Plain(name, header.shape, [], _values_of(header, parts))
+        integers = (
+            _adaptive(self.coder, header, self.trail) if header.adaptive else _static(self.coder, header)
+        )
+        integers = [header.words[q] for q in integers] if header.words else integers
+        self.coded += _narrow(integers)
+        self.trail = _next_trail(self.trail, header, integers)
+        return Plain(name, header.shape, integers, header.grid.reals(header.shape, integers))
+
+
+def _values_of(header: _Other, parts: list[Plain]) -> list[float]:
+    if header.code == 0:
+        return hashed(prod(header.shape), header.fields[0], parts[0].values)
+    if header.code == 1:
+        seed, block, scales = header.fields
+        return random_codes(header.shape, seed, block, parts[0].integers, scales)
+    left, right = parts
+    return product(left.values, right.values, left.shape[0], right.shape[0], right.shape[1])
 
 
 def _names(source: _Bytes, n: int) -> list[str]:
@@ -145,21 +183,36 @@ def _names(source: _Bytes, n: int) -> list[str]:
 # --- headers ----------------------------------------------------------------------------------------
 
 
-def _header(source: _Bytes, name: str, rows: int | None) -> Plain | _Fields:
-    head = source.take(1)[0]
+def _any_header(source: _Bytes, before: _Before) -> Plain | _Fields | _Other:
+    if source.data[source.at] & 3 != 3:
+        return _header(source, before)
+    code = source.take(1)[0] >> 2
+    shape = tuple(source.varint() for _ in range(source.varint()))
+    fields: tuple[Any, ...] = ()
+    if code < 2:
+        fields = (int.from_bytes(source.take(8), "little"),)
+    if code == 1:
+        fields += (source.varint(), [_float(source, 0) for _ in range(source.varint())])
+    return _Other(shape, code, fields, [_header(source, before) for _ in range(2 if code == 2 else 1)])
+
+
+def _header(source: _Bytes, before: _Before) -> Plain | _Fields:
+    head, rows = source.take(1)[0], before.rows
     if head == 0:
         letter = RAW_LETTERS[source.take(1)[0]]
         shape = tuple(source.varint() for _ in range(source.varint()))
         layout = f"<{prod(shape)}{letter}"
-        return Plain(name, shape, list(struct.unpack(layout, source.take(struct.calcsize(layout)))), None)
+        return Plain("", shape, [], list(struct.unpack(layout, source.take(struct.calcsize(layout)))))
     inherited = (rows,) if head & 16 and rows is not None else None
     shape = inherited or tuple(source.varint() for _ in range(source.varint()))
-    levels: float | list[float]
-    levels = [_float(source, head) for _ in range(source.varint())] if head & 8 else _float(source, head)
-    words = []
+    before.rows = shape[0] if len(shape) > 1 else rows
+    grid = before.grids[-1 - source.varint()] if head & 128 else _grid(source, head, shape)
+    if not head & 128:
+        before.grids.append(grid)
+    words: list[int] = []
     for k in range(source.varint() if head & 32 else 0):
         words.append(words[-1] + 1 + source.varint() if k else source.signed())
-    fields = _Fields(shape, levels, words, head & 3 == 2)
+    fields = _Fields(shape, grid, words, head & 3 == 2)
     if not fields.adaptive:
         fields.lowest = source.signed()
         both = source.varint()
@@ -175,6 +228,14 @@ def _header(source: _Bytes, name: str, rows: int | None) -> Plain | _Fields:
     fields.low_bits = source.take(1)[0] if announced & 1 else 0
     fields.background = source.signed() if announced & 2 else 0
     return fields
+
+
+def _grid(source: _Bytes, head: int, shape: tuple[int, ...]) -> Grid:
+    axis = source.varint() if head & 64 else None
+    channels = []
+    for _ in range(1 if axis is None else shape[axis]):
+        channels.append([_float(source, head) for _ in range(source.varint() if head & 8 else 1)])
+    return Grid(bool(head & 8), axis, channels)
 
 
 def _float(source: _Bytes, head: int) -> float:
@@ -195,9 +256,7 @@ def _next_trail(trail: _Trail, header: _Fields, integers: list[int]) -> _Trail:
         return trail
     if not 1 <= len(integers) <= 2**22:
         return _Trail(header.shape[0])
-    zero = 0
-    if isinstance(header.levels, list):
-        zero = header.levels.index(0.0) if 0.0 in header.levels else -1
+    zero = header.grid.zero
     width = len(integers) // header.shape[0]
     lines = [integers[k : k + width] for k in range(0, len(integers), width)]
     return _Trail(header.shape[0], [any(q != zero for q in line) for line in lines])
@@ -266,7 +325,7 @@ def _adaptive(coder: IntegerAns, f: _Fields, trail: _Trail) -> list[int]:
         hints = [trail.used[j // (columns // trail.rows)] for j in range(columns)]
     kept_rows = _lines(coder, rows, None, 0)
     kept = _lines(coder, columns, hints, width)
-    grid = _Grid(f, kept, inner, width)
+    grid = _Cells(f, kept, inner, width)
     if min(len(kept_rows), len(kept)) < 2:
         _single_line(coder, grid, len(kept_rows))
     else:
@@ -278,7 +337,7 @@ def _adaptive(coder: IntegerAns, f: _Fields, trail: _Trail) -> list[int]:
     return out
 
 
-class _Grid:
+class _Cells:
     """States of the kept cells (0 unknown, 1 zero, 2 negative, 3 positive) and their neighbours."""
 
     def __init__(self, f: _Fields, kept: list[int], inner: int, width: int) -> None:
@@ -311,7 +370,7 @@ class _Grid:
         return [factor for factor in every if factor[3]]
 
 
-def _single_line(coder: IntegerAns, grid: _Grid, rows: int) -> None:
+def _single_line(coder: IntegerAns, grid: _Cells, rows: int) -> None:
     cells = [(i, j) for i in range(rows) for j in range(len(grid.kept))]
     start = hits = 0
     while start < len(cells):
@@ -324,7 +383,7 @@ def _single_line(coder: IntegerAns, grid: _Grid, rows: int) -> None:
         start += len(piece)
 
 
-def _batches(coder: IntegerAns, grid: _Grid, rows: int) -> None:
+def _batches(coder: IntegerAns, grid: _Cells, rows: int) -> None:
     counts: dict[tuple[str, int, int], list[int]] = {}
     signs = [[0, 0] for _ in range(9)]
     d = grid.f.density
@@ -356,7 +415,7 @@ def _batches(coder: IntegerAns, grid: _Grid, rows: int) -> None:
         grid.state.update({cell: 2 + sign for cell, sign in zip(hit, positive, strict=True)})
 
 
-def _sign_context(grid: _Grid, i: int, j: int) -> int:
+def _sign_context(grid: _Cells, i: int, j: int) -> int:
     left, above = (max(0, grid.near(i, j, *step) - 1) for step in ((0, -1), (-1, 0)))
     return 3 * left + above
 
@@ -373,7 +432,7 @@ def _chance(
     return y
 
 
-def _sizes(coder: IntegerAns, grid: _Grid, cells: list[tuple[int, int]]) -> list[int]:
+def _sizes(coder: IntegerAns, grid: _Cells, cells: list[tuple[int, int]]) -> list[int]:
     f = grid.f
     steps = ((0, -1), (-1, 0), (0, 1), (1, 0)) if f.flags >> 12 & 1 else ()
     groups = [sum(grid.near(i, j, *step) > 1 for step in steps) for i, j in cells]

@@ -27,6 +27,7 @@ from laconic.pack.codecs.order0 import Table
 from laconic.pack.codecs.settings import Settings
 from laconic.pack.codecs.symbols import StreamWriter
 from laconic.pack.graph.ops import make_node
+from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import Header, put_header
 from laconic.pack.wire.varint import Writer
 from laconic.records import (
@@ -241,7 +242,7 @@ def _many(headers: list[Header], stream: bytes) -> bytes:
         body.raw(b"\0\0")
         body.block(b"%d" % k)
     for header in headers:
-        put_header(body, header, None)
+        put_header(body, header, None, Grids())
     return _forge(bytes(body.data) + stream)
 
 

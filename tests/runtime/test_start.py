@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from laconic import pack, records, records_more, runtime
+from laconic import pack, records, runtime
 from laconic.records import Graph, IntTensor, Node, PackedModel, UniformGrid, ValueSpec
 from laconic.runtime.engines.workers import Workers
 from tests.helpers.fresh import run_fresh
@@ -17,7 +17,6 @@ from tests.helpers.fresh import run_fresh
 LATER = [
     "laconic.pack.encoder.choose",
     "laconic.pack.file.inspection",
-    "laconic.records_more",
     "laconic.runtime.calibration.from_batches",
     "laconic.runtime.onnx_model.int8_layers",
     "laconic.runtime.facts.float32_facts",
@@ -69,11 +68,6 @@ def test_calibrate_is_the_function_whatever_is_imported_when() -> None:
         "import laconic.runtime.calibration.from_batches, laconic.runtime as r; print(callable(r.calibrate))"
     )
     assert run_fresh(code) == "True\n"
-
-
-@pytest.mark.parametrize("name", records._MORE)
-def test_records_of_both_files_are_public_in_one(name: str) -> None:
-    assert getattr(records, name) is getattr(records_more, name)
 
 
 @pytest.mark.parametrize("module", [pack, records, runtime])

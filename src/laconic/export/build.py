@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -166,8 +165,4 @@ def _one(name: str, given: Tensor | None, tensor: torch.Tensor, *, narrow: bool)
             f"tensor {name!r} differs from the network's own values by up to {worst:.3g}. "
             "Cure: write the dequantised values into the module before saving"
         )
-    return given if given.name == name else _renamed(given, name)
-
-
-def _renamed(tensor: Tensor, name: str) -> Tensor:
-    return replace(tensor, name=name)
+    return given if given.name == name else given.renamed(name)

@@ -160,10 +160,7 @@ class Compressed:
     @property
     def record(self) -> dict[str, Any]:
         """Counts by tensor beside ``facts``: weights, non-zeros, share of non-zeros."""
-        rows = {
-            name: {"weights": int(t.values().size), "nonzeros": t.nonzeros()}
-            for name, t in self.tensors.items()
-        }
+        rows = {name: {"weights": t.size, "nonzeros": t.nonzeros()} for name, t in self.tensors.items()}
         return {**self.facts, "tensors": rows}
 
 

@@ -276,7 +276,7 @@ def _cure(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
 
 
 def _dense_bytes(model: PackedModel) -> int:
-    return sum(tensor.values().nbytes for tensor in model.tensors)
+    return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in model.tensors)
 
 
 @overload

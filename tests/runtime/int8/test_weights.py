@@ -33,6 +33,23 @@ def test_few_bit_weights_stay_what_they_are() -> None:
     assert found.scales.tolist() == [0.25] * 5
 
 
+def test_steps_by_row_become_the_rows_scales() -> None:
+    integers = RNG.integers(-100, 101, (3, 5, 2, 2)).astype(np.int32)
+    steps = (0.25, 2.0, float(F32(0.1)))
+    found = layer(IntTensor("w", integers, UniformGrid(steps, 0)), op="conv")
+    assert np.array_equal(found.weight, integers)
+    assert found.scales.tolist() == list(steps)
+
+
+def test_steps_of_a_transposed_convolution_are_those_of_its_outputs() -> None:
+    integers = RNG.integers(-100, 101, (4, 2, 3, 3)).astype(np.int32)
+    by_output = layer(IntTensor("w", integers, UniformGrid((0.5, 4.0), 1)), op="conv_transpose")
+    assert by_output.scales.tolist() == [0.5, 4.0]
+    by_input = layer(IntTensor("w", integers, UniformGrid((0.5, 1.0, 2.0, 4.0), 0)), op="conv_transpose")
+    largest = np.abs(integers * np.array([0.5, 1, 2, 4])[:, None, None, None]).max((0, 2, 3))
+    assert np.allclose(by_input.scales, largest / 127)
+
+
 @pytest.mark.parametrize("kind", ["uniform", "codebook", "raw"])
 def test_ternary_weights_become_signs(kind: str) -> None:
     signs = RNG.integers(-1, 2, (4, 30)).astype(np.int32)

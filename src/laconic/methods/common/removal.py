@@ -15,7 +15,7 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed
-from laconic.records import AnyArray, IntTensor, KeepPlan, RawTensor, Tensor
+from laconic.records import KeepPlan, Tensor
 from laconic.structure import Coupling, find_groups, shrink
 from laconic.structure.shrinking import Keep, kept_positions
 
@@ -31,7 +31,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     Raises InputError without an example input. What is not dead, or cannot shrink, stays.
 
     >>> import torch
-    >>> from laconic.records import UniformGrid
+    >>> from laconic.records import IntTensor, UniformGrid
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> with torch.no_grad():
     ...     for p in net.parameters(): _ = p.fill_(1.0)
@@ -98,32 +98,19 @@ def _sliced(tensors: Mapping[str, Tensor], keep: Keep, module: nn.Module) -> dic
 
 
 def _take(tensor: Tensor, axes: Mapping[int, np.ndarray[tuple[int], np.dtype[np.int64]]]) -> Tensor:
-    values: AnyArray = tensor.integers if isinstance(tensor, IntTensor) else tensor.array
     for axis, index in axes.items():
-        values = np.ascontiguousarray(np.take(values, index, axis=axis))
-    return _with_values(tensor, tensor.name, values)
-
-
-def _with_values(
-    tensor: Tensor, name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-) -> Tensor:
-    if isinstance(tensor, IntTensor):
-        return IntTensor(name, values.astype(np.int32, copy=False), tensor.grid)
-    return RawTensor(name, values)
+        tensor = tensor.take(axis, index)
+    return tensor
 
 
 def _renamed(name: str, tensor: Tensor, places: Mapping[str, object]) -> dict[str, Tensor]:
     """A network that picks its inputs is one level deeper; a narrow attention holds its projections apart."""
     for prefix in ("", "net."):
         if prefix + name in places:
-            values = tensor.integers if isinstance(tensor, IntTensor) else tensor.array
-            return {prefix + name: _with_values(tensor, prefix + name, values)}
+            return {prefix + name: tensor.renamed(prefix + name)}
         stem, _, part = name.rpartition("in_proj_")
         split = [f"{prefix}{stem}{letter}_proj.{part}" for letter in "qkv"]
         if part and all(n in places for n in split):
-            values = tensor.integers if isinstance(tensor, IntTensor) else tensor.array
-            parts = np.split(values, 3)
-            return {
-                n: _with_values(tensor, n, np.ascontiguousarray(v)) for n, v in zip(split, parts, strict=True)
-            }
+            thirds = np.split(np.arange(tensor.shape[0]), 3)
+            return {n: tensor.take(0, rows).renamed(n) for n, rows in zip(split, thirds, strict=True)}
     return {}

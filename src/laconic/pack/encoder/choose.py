@@ -19,6 +19,7 @@ from laconic.pack.codecs.lines import code_lines
 from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings, density_code
 from laconic.pack.codecs.sizes import Levels, crowding, size_bits
 from laconic.pack.codecs.symbols import Meter
+from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import Header, put_header
 from laconic.pack.wire.varint import Writer
 from laconic.records import IntArray, IntTensor
@@ -57,7 +58,7 @@ def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
 def header_bits(header: Header, trail: Trail) -> int:
     """Size of a header, in bits."""
     out = Writer()
-    put_header(out, header, trail.rows)
+    put_header(out, header, trail.rows, Grids())
     return 8 * len(out.data)
 
 

@@ -18,11 +18,11 @@ from laconic.pack.codecs.compiled import coder, extension
 from laconic.pack.codecs.symbols import StreamReader
 from laconic.pack.file.needs import decoding
 from laconic.pack.file.tensors import Decoded, TensorWriter, check_density, read_headers, read_tensors
-from laconic.pack.wire.headers import Header
+from laconic.pack.wire.headers import Item
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.pack.wire.names import get_names, put_names
 from laconic.pack.wire.varint import Reader, Writer
-from laconic.records import AnyArray, Graph, PackedModel
+from laconic.records import Graph, PackedModel
 
 MAGIC = b"LAC"
 VERSION = 1
@@ -100,7 +100,7 @@ class Parts(NamedTuple):
     names_bytes: int
     aliases: dict[str, str]
     aliases_bytes: int
-    headers: list[tuple[Header | AnyArray, int]]
+    headers: list[tuple[Item, int]]
     stream: bytes
 
 
@@ -119,7 +119,7 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
         raise CorruptFileError("an alias stands for no tensor, or aliases are out of order")
     at_tensors = source.at
     headers = read_headers(source, n_tensors, limits)
-    check_density([item for item, _ in headers], source.left, limits)
+    check_density((item for item, _ in headers), source.left, limits)
     return Parts(
         head_bytes,
         graph,

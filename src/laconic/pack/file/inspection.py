@@ -7,9 +7,9 @@ import numpy as np
 from laconic.pack.codecs.order0 import Table
 from laconic.pack.file.container import CRC_BYTES, decode_tensors, take_apart
 from laconic.pack.file.tensors import Decoded
-from laconic.pack.wire.headers import Header
+from laconic.pack.wire.headers import Header, KindHeader
 from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.records import RawTensor, SectionRow
+from laconic.records import SectionRow
 
 
 def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
@@ -41,27 +41,16 @@ def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
 
 
 def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
-    tensor = decoded.tensor
-    if isinstance(tensor, RawTensor):
-        array, note = tensor.array, f"raw {tensor.array.dtype.name}"
-        levels = 0
-    else:
-        array, note = tensor.integers, f"{_codec(decoded.header)}, header {decoded.header_bytes} B"
-        levels = _levels(tensor.integers)
-    total = decoded.header_bytes + stream_bytes
-    return SectionRow("tensor", tensor.name, total, array.shape, array.size, tensor.nonzeros(), levels, note)
+    tensor, total = decoded.tensor, decoded.header_bytes + stream_bytes
+    note = tensor.layout
+    if not isinstance(decoded.header, np.ndarray):
+        note = f"{_codec(decoded.header)}, header {decoded.header_bytes} B"
+    return SectionRow(
+        "tensor", tensor.name, total, tensor.shape, tensor.size, tensor.nonzeros(), tensor.distinct(), note
+    )
 
 
-def _levels(integers: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> int:
-    """Number of distinct integers, without sorting a large array of few."""
-    if integers.size == 0:
-        return 0
-    lowest, highest = int(integers.min()), int(integers.max())
-    if highest - lowest < 2**16:
-        shifted = integers.reshape(-1) - np.int32(lowest)
-        return int(np.count_nonzero(np.bincount(shifted)))
-    return len(np.unique(integers))
-
-
-def _codec(header: Header | None) -> str:
-    return "static" if header is not None and isinstance(header.model, Table) else "adaptive"
+def _codec(header: Header | KindHeader) -> str:
+    if isinstance(header, KindHeader):
+        return header.kind.name
+    return "static" if isinstance(header.model, Table) else "adaptive"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
+
+from laconic.pack.file.tensors import all_items
+from laconic.pack.wire.headers import Item, KindHeader
 
 if TYPE_CHECKING:
     from laconic.pack.file.container import Parts
@@ -14,6 +17,7 @@ SCRATCH_BYTES = 16  # of an entry of the largest tensor, while it is decoded
 TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
 ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
 FILE_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
+VALUE_READS = 3  # times that loading computes the values of a tensor of another kind
 LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
 
 
@@ -40,7 +44,15 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
     >>> decoding(take_apart(data, Limits()), 0)
     Needs(memory=28008, work=15000)
     """
-    sizes = [math.prod(item.shape) for item, _ in parts.headers]
+    items = list(all_items(item for item, _ in parts.headers))
+    sizes = [item.size for item in items]
     memory = (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
     memory += TENSOR_BYTES * len(sizes) + file_memory(parts, file_bytes)
-    return Needs(memory, ENTRY_STEPS * sum(sizes))
+    return Needs(memory, ENTRY_STEPS * sum(sizes) + of_kinds(items).work)
+
+
+def of_kinds(items: Iterable[Item]) -> Needs:
+    """What tensors of other kinds take beside others: their parts, and values as often as asked."""
+    made = [item for item in items if isinstance(item, KindHeader)]
+    memory = sum((DECODED_BYTES + VALUE_BYTES) * part.size for item in made for part in item.parts)
+    return Needs(memory, VALUE_READS * sum(item.steps for item in made))

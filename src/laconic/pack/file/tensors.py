@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,17 +17,30 @@ from laconic.pack.codecs.layouts import Trail, geometries, matrix_shape
 from laconic.pack.codecs.order0 import Table
 from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings
 from laconic.pack.codecs.symbols import Coder, StreamReader, StreamWriter
-from laconic.pack.wire.headers import MAX_RANK, RAW_TYPES, Header, get_header, put_header, put_raw
+from laconic.pack.wire.grids import Grids
+from laconic.pack.wire.headers import (
+    MAX_RANK,
+    OTHER,
+    RAW_TYPES,
+    Header,
+    Item,
+    KindHeader,
+    get_header,
+    get_shape,
+    put_header,
+    put_raw,
+    put_shape,
+)
 from laconic.pack.wire.limits import Limits
 from laconic.pack.wire.varint import Reader, Writer
-from laconic.records import AnyArray, Codebook, Grid, IntArray, IntTensor, RawTensor, Tensor, UniformGrid
+from laconic.records import AnyArray, Grid, IntArray, IntTensor, RawTensor, Tensor
 
 if TYPE_CHECKING:
     from laconic.pack.encoder.choose import Plan
+    from laconic.pack.kinds import Kinds
 
 CHECKSUM_MASK = 2**31 - 1
 ENTRIES_PER_BYTE = 2048
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
@@ -38,9 +52,7 @@ def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
 
 def zero_of(grid: Grid) -> int:
     """The integer whose value is zero, or -1 when the grid has none."""
-    if isinstance(grid, Codebook):
-        return grid.levels.index(0.0) if 0.0 in grid.levels else -1
-    return 0
+    return -1 if grid.zero is None else grid.zero
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -53,53 +65,76 @@ class TensorWriter:
         self._head = head
         self._stream = StreamWriter(coder())
         self._trail = Trail()
+        self._grids = Grids()
+        self._kinds: Kinds | None = None
         self._sum = 0
 
     def add(self, tensor: Tensor) -> None:
         """Append one tensor; raises ``InputError`` for what the format cannot say."""
-        check_tensor(tensor)
-        if isinstance(tensor, RawTensor):
+        with at(f"packing tensor {tensor.name!r}"):
+            self._add(tensor)
+
+    def _add(self, tensor: Tensor) -> None:
+        if type(tensor) is RawTensor:
+            check_raw(tensor)
             put_raw(self._head, tensor.array)
-            return
+        elif type(tensor) is IntTensor:
+            self._add_integers(tensor)
+        else:
+            self._add_kind(tensor)
+
+    def _add_integers(self, tensor: IntTensor) -> None:
+        check_integers(tensor)
         from laconic.pack.encoder.choose import plan_tensor  # readers do without
 
         plan = plan_tensor(tensor, self._trail)
-        put_header(self._head, plan.header, self._trail.rows)
+        put_header(self._head, plan.header, self._trail.rows, self._grids)
         _encode(self._stream, plan, self._trail)
         self._sum = checksum(tensor.integers, plan.lowest, plan.highest, self._sum)
         self._trail = self._trail.after(tensor.integers, zero_of(tensor.grid))
+
+    def _add_kind(self, tensor: Tensor) -> None:
+        from laconic.pack.kinds import Kinds, put_kind  # few files hold one
+
+        self._kinds = self._kinds or Kinds()
+        kind = self._kinds.of(type(tensor))
+        _check_rank(tensor)
+        put_kind(self._head, kind)
+        put_shape(self._head, tensor.shape)
+        kind.put(self._head, tensor)
+        for part in kind.parts(tensor):
+            self._add(part)
 
     def finish(self) -> bytes:
         """The stream's bytes."""
         return self._stream.finish(self._sum & CHECKSUM_MASK)
 
 
-def check_tensor(tensor: Tensor) -> None:
-    """Refuse a tensor that the format cannot hold, naming it."""
-    array: AnyArray = tensor.array if isinstance(tensor, RawTensor) else tensor.integers
-    with at(f"packing tensor {tensor.name!r}"):
-        if array.ndim > MAX_RANK:
-            raise InputError(f"it has {array.ndim} dimensions, the format holds {MAX_RANK}")
-        if isinstance(tensor, RawTensor) and array.dtype.name not in RAW_TYPES:
-            raise InputError(f"type {array.dtype} cannot be stored. Cure: convert it to one of {RAW_TYPES}")
-        if isinstance(tensor, IntTensor):
-            if array.dtype != np.int32:
-                raise InputError(f"integers must be int32, got {array.dtype}")
-            check_levels(tensor.grid, *extremes(array), InputError)
+def _check_rank(tensor: Tensor) -> None:
+    if len(tensor.shape) > MAX_RANK:
+        raise InputError(f"it has {len(tensor.shape)} dimensions, the format holds {MAX_RANK}")
+
+
+def check_raw(tensor: RawTensor) -> None:
+    """Refuse elements that the format cannot hold."""
+    _check_rank(tensor)
+    if tensor.array.dtype.name not in RAW_TYPES:
+        raise InputError(f"type {tensor.dtype} cannot be stored. Cure: convert it to one of {RAW_TYPES}")
+
+
+def check_integers(tensor: IntTensor) -> None:
+    """Refuse integers that the format cannot hold, or that their grid has no value for."""
+    _check_rank(tensor)
+    if tensor.integers.dtype != np.int32:
+        raise InputError(f"integers must be int32, got {tensor.integers.dtype}")
+    why = tensor.grid.unfit(tensor.shape) or tensor.grid.problem(tensor.integers, *extremes(tensor.integers))
+    if why is not None:
+        raise InputError(why)
 
 
 def extremes(integers: IntArray) -> tuple[int, int]:
     """Smallest and largest entry; (0, 0) of an empty array."""
     return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
-
-
-def check_levels(grid: Grid, lowest: int, highest: int, error: type[Exception]) -> None:
-    """Raise ``error`` when integers within these extremes leave their codebook, or float32."""
-    if isinstance(grid, UniformGrid):
-        if max(-lowest, highest) * grid.step > _LARGEST:
-            raise error(f"integers {lowest}..{highest} times the step {grid.step} leave the range of float32")
-    elif lowest < 0 or highest >= len(grid.levels):
-        raise error(f"indices {lowest}..{highest} leave a codebook of {len(grid.levels)} levels")
 
 
 def _encode(coder: Coder, plan: Plan, trail: Trail) -> None:
@@ -122,7 +157,8 @@ def coded_bits(tensor: IntTensor) -> float:
     """
     from laconic.pack.encoder.choose import header_bits, plan_tensor
 
-    check_tensor(tensor)
+    with at(f"measuring tensor {tensor.name!r}"):
+        check_integers(tensor)
     plan = plan_tensor(tensor, Trail())
     return header_bits(plan.header, Trail()) + plan.bits
 
@@ -136,37 +172,87 @@ class Decoded(NamedTuple):
     tensor: Tensor
     header_bytes: int
     bits_left: int
-    header: Header | None
+    header: Item
 
 
-def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Header | AnyArray, int]]:
+class _Claims:
+    """What headers claim so far, held against the limits one by one."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.elements = self.total = self.constants = self.lines = self.levels = 0
+
+    def add(self, item: Item) -> None:
+        """Take in a header; raises ``LimitError`` beyond the limits."""
+        limits = self._limits
+        self.elements += item.size
+        self.total += item.nbytes if isinstance(item, np.ndarray) else 4 * item.size
+        limits.check("elements", self.elements, limits.elements)
+        limits.check("decoded bytes", self.total, limits.decoded_bytes)
+        if not isinstance(item, Header):
+            return
+        if isinstance(item.model, Table) and len(item.model.counts) == 1:
+            self.constants += item.size
+            limits.check("elements of constant tensors", self.constants, limits.constants)
+        self.levels += len(item.dictionary) + len(item.grid.numbers)
+        limits.check("levels of codebooks and values of dictionaries", self.levels, limits.levels)
+        self.lines += _lines_of(item)
+        limits.check("rows and columns of adaptive tensors", self.lines, limits.lines)
+
+
+class _HeaderReader:
+    """Reads headers one after the other: each may refer to what those before it said."""
+
+    def __init__(self, source: Reader, limits: Limits) -> None:
+        self._source, self._limits = source, limits
+        self._claims, self._grids = _Claims(limits), Grids()
+        self._kinds: Kinds | None = None
+        self._rows: int | None = None
+
+    def next(self) -> Item:
+        """The next tensor's header; that of another kind with its parts' headers."""
+        if self._source.peek() & 3 != OTHER:
+            return self._part()
+        from laconic.pack.kinds import Kinds, get_kind  # few files hold one
+
+        self._kinds = self._kinds or Kinds()
+        kind = get_kind(self._source, self._kinds)
+        shape = get_shape(self._source, self._limits, 4)
+        fields = kind.get(self._source, shape)
+        item = KindHeader(kind, shape, fields, tuple(self._part() for _ in kind.part_names))
+        self._claims.add(item)
+        return item
+
+    def _part(self) -> Header | AnyArray:
+        item = get_header(self._source, self._rows, self._limits, self._grids)
+        self._claims.add(item)
+        if isinstance(item, Header) and len(item.shape) > 1:
+            self._rows = item.shape[0]
+        return item
+
+
+def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Item, int]]:
     """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
-    found: list[tuple[Header | AnyArray, int]] = []
-    rows: int | None = None
-    elements = total = constants = lines = levels = 0
+    found: list[tuple[Item, int]] = []
+    headers = _HeaderReader(source, limits)
     for _ in range(n):
         start = source.at
-        item = get_header(source, rows, limits)
+        item = headers.next()
         found.append((item, source.at - start))
-        elements += item.size
-        total += item.nbytes if isinstance(item, np.ndarray) else 4 * item.size
-        limits.check("elements", elements, limits.elements)
-        limits.check("decoded bytes", total, limits.decoded_bytes)
-        if isinstance(item, Header) and isinstance(item.model, Table) and len(item.model.counts) == 1:
-            constants += item.size
-            limits.check("elements of constant tensors", constants, limits.constants)
-        if isinstance(item, Header):
-            levels += len(item.dictionary) + (len(item.grid.levels) if isinstance(item.grid, Codebook) else 1)
-            limits.check("levels of codebooks and values of dictionaries", levels, limits.levels)
-            lines += _lines_of(item)
-            limits.check("rows and columns of adaptive tensors", lines, limits.lines)
-            rows = item.shape[0] if len(item.shape) > 1 else rows
     return found
 
 
-def check_density(items: list[Header | AnyArray], stream_bytes: int, limits: Limits) -> None:
+def all_items(items: Iterable[Item]) -> Iterator[Item]:
+    """Each header, and behind it those of its parts."""
+    for item in items:
+        yield item
+        if isinstance(item, KindHeader):
+            yield from item.parts
+
+
+def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> None:
     """Entries that can take next to no bits are as cheap to claim as constants, so they share their limit."""
-    coded = sum(item.size for item in items if isinstance(item, Header))
+    coded = sum(item.size for item in all_items(items) if not isinstance(item, np.ndarray))
     beyond = coded - ENTRIES_PER_BYTE * stream_bytes
     limits.check("elements that take almost no bits", beyond, limits.constants)
 
@@ -183,25 +269,50 @@ def _lines_of(header: Header) -> int:
     return rows + columns
 
 
+class _TensorReader:
+    """Decodes tensors one after the other, and sums up their integers."""
+
+    def __init__(self, stream: StreamReader) -> None:
+        self._stream = stream
+        self._trail = Trail()
+        self.total = 0
+
+    def take(self, name: str, item: Item) -> Tensor:
+        """The tensor of a header."""
+        return self._kind(name, item) if isinstance(item, KindHeader) else self._part(name, item)
+
+    def _part(self, name: str, item: Header | AnyArray) -> IntTensor | RawTensor:
+        return self._integers(name, item) if isinstance(item, Header) else RawTensor(name, item)
+
+    def _integers(self, name: str, header: Header) -> IntTensor:
+        integers = _decode(self._stream, header, self._trail)
+        lowest, highest = extremes(integers)
+        why = header.grid.problem(integers, lowest, highest)
+        if why is not None:
+            raise CorruptFileError(why)
+        self.total = checksum(integers, lowest, highest, self.total)
+        self._trail = self._trail.after(integers, zero_of(header.grid))
+        return IntTensor(name, integers, header.grid)
+
+    def _kind(self, name: str, header: KindHeader) -> Tensor:
+        parts = tuple(self._part("", part) for part in header.parts)
+        try:
+            return header.kind.build(name, header.shape, header.fields, parts)
+        except InputError as error:
+            raise CorruptFileError(f"a tensor of the kind {header.kind.name!r}: {error}") from error
+
+
 def read_tensors(
-    stream: StreamReader, headers: list[tuple[Header | AnyArray, int]], names: tuple[str, ...]
+    stream: StreamReader, headers: list[tuple[Item, int]], names: tuple[str, ...]
 ) -> list[Decoded]:
     """Decode all tensors in order and check the stream's end."""
     found: list[Decoded] = []
-    trail, total = Trail(), 0
+    tensors = _TensorReader(stream)
     for (item, header_bytes), name in zip(headers, names, strict=True):
-        if not isinstance(item, Header):
-            found.append(Decoded(RawTensor(name, item), header_bytes, stream.left_bits(), None))
-            continue
         with at(f"tensor {name!r}"):
-            integers = _decode(stream, item, trail)
-            lowest, highest = extremes(integers)
-            check_levels(item.grid, lowest, highest, CorruptFileError)
-        total = checksum(integers, lowest, highest, total)
-        trail = trail.after(integers, zero_of(item.grid))
-        tensor = IntTensor(name, integers, item.grid)
+            tensor = tensors.take(name, item)
         found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
-    stream.finish(total & CHECKSUM_MASK)
+    stream.finish(tensors.total & CHECKSUM_MASK)
     return found
 
 

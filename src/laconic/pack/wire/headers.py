@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.codecs.order0 import MAX_CLASSES, Table
 from laconic.pack.codecs.settings import Settings
+from laconic.pack.wire.grids import (
+    CODEBOOK,
+    PER_CHANNEL,
+    SHARED,
+    SHORT_FLOATS,
+    Grids,
+    get_grid,
+    grid_bits,
+    put_grid,
+)
 from laconic.pack.wire.limits import Limits
-from laconic.pack.wire.varint import Reader, Writer, fits_bfloat16, get_float, put_float
-from laconic.records import AnyArray, Codebook, Grid, UniformGrid
+from laconic.pack.wire.varint import Reader, Writer
+from laconic.records import AnyArray, Grid
 
-RAW, ORDER0, ADAPTIVE = range(3)
+if TYPE_CHECKING:
+    from laconic.pack.kinds import Kind
+
+RAW, ORDER0, ADAPTIVE, OTHER = range(4)
 # Closed table of raw element types, all little-endian. Append, never change.
 RAW_TYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 MAX_RANK = 16
-_SHORT_FLOATS, _CODEBOOK, _ROWS, _DICTIONARY = 4, 8, 16, 32
+_ROWS, _DICTIONARY = 16, 32
+_GRID = SHORT_FLOATS | CODEBOOK | PER_CHANNEL | SHARED
 
 
 class Header(NamedTuple):
@@ -40,21 +54,42 @@ class Header(NamedTuple):
         return math.prod(self.shape)
 
 
-def put_header(out: Writer, header: Header, rows: int | None) -> None:
-    """``rows``: first dimension of the last matrix; a vector of that length needs no shape."""
-    short, head = _grid_is_short(header.grid), ORDER0 if isinstance(header.model, Table) else ADAPTIVE
+class KindHeader(NamedTuple):
+    """What a tensor of another kind is made from: its shape, its fields, and its parts' headers."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+    fields: tuple[object, ...]
+    parts: tuple[Header | AnyArray, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def steps(self) -> int:
+        """Steps of about a nanosecond that its values take, from above."""
+        return self.kind.steps(self.shape, self.fields, tuple(part.shape for part in self.parts))
+
+
+Item = Header | KindHeader | AnyArray
+"""The header of an integer tensor or of one of another kind; a raw tensor's array."""
+
+
+def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> None:
+    """``rows``: first dimension of the last matrix; a vector of that length needs no shape.
+
+    ``grids``: those that earlier headers spell out.
+    """
+    head = ORDER0 if isinstance(header.model, Table) else ADAPTIVE
     inherits = len(header.shape) == 1 and header.shape[0] == rows
-    head |= short * _SHORT_FLOATS | isinstance(header.grid, Codebook) * _CODEBOOK
-    head |= inherits * _ROWS | bool(header.dictionary) * _DICTIONARY
+    bits = grid_bits(header.grid, grids)
+    head |= bits | inherits * _ROWS | bool(header.dictionary) * _DICTIONARY
     out.byte(head)
     if not inherits:
-        _put_shape(out, header.shape)
-    if isinstance(header.grid, UniformGrid):
-        put_float(out, header.grid.step, short)
-    else:
-        out.varint(len(header.grid.levels))
-        for level in header.grid.levels:
-            put_float(out, level, short)
+        put_shape(out, header.shape)
+    put_grid(out, header.grid, bits, grids)
     if header.dictionary:
         _put_dictionary(out, header.dictionary)
     if isinstance(header.model, Table):
@@ -63,20 +98,20 @@ def put_header(out: Writer, header: Header, rows: int | None) -> None:
         _put_settings(out, header, header.model)
 
 
-def get_header(source: Reader, rows: int | None, limits: Limits) -> Header | AnyArray:
+def get_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) -> Header | AnyArray:
     """The header of an integer tensor, or a raw tensor's array, which follows its header at once."""
     head = source.byte()
     codec = head & 3
-    if head >> 6 or codec > ADAPTIVE or (codec == RAW and head):
-        raise CorruptFileError(f"no tensor starts with byte {head}")
+    if codec == OTHER or (codec == RAW and head):
+        raise CorruptFileError(f"no integer or raw tensor starts with byte {head}")
     if codec == RAW:
         return _get_raw(source, limits)
     if head & _ROWS and rows is None:
         raise CorruptFileError("a vector takes its length from a matrix that is not there")
-    shape = (rows,) if head & _ROWS and rows is not None else _get_shape(source, limits, 4)
+    shape = (rows,) if head & _ROWS and rows is not None else get_shape(source, limits, 4)
     if len(shape) == 1 and shape[0] == rows and not head & _ROWS:
         raise CorruptFileError("a shape is not in its shortest form")
-    grid = _get_grid(source, bool(head & _CODEBOOK), bool(head & _SHORT_FLOATS))
+    grid = get_grid(source, head & _GRID, shape, limits, grids)
     dictionary = _get_dictionary(source) if head & _DICTIONARY else ()
     if codec == ORDER0:
         return Header(shape, grid, _get_table(source), dictionary)
@@ -87,13 +122,15 @@ def get_header(source: Reader, rows: int | None, limits: Limits) -> Header | Any
 # --- shapes and raw tensors -----------------------------------------------------------------------
 
 
-def _put_shape(out: Writer, shape: tuple[int, ...]) -> None:
+def put_shape(out: Writer, shape: tuple[int, ...]) -> None:
+    """The number of dimensions, then each."""
     out.varint(len(shape))
     for length in shape:
         out.varint(length)
 
 
-def _get_shape(source: Reader, limits: Limits, item_bytes: int) -> tuple[int, ...]:
+def get_shape(source: Reader, limits: Limits, item_bytes: int) -> tuple[int, ...]:
+    """A shape whose entries, of ``item_bytes`` each, are within the limits."""
     rank = source.varint()
     if rank > MAX_RANK:
         raise CorruptFileError(f"a tensor claims {rank} dimensions")
@@ -108,7 +145,7 @@ def put_raw(out: Writer, array: AnyArray) -> None:
     """Byte 0, the type's code, the shape, the elements little-endian in C order."""
     out.byte(RAW)
     out.byte(RAW_TYPES.index(array.dtype.name))
-    _put_shape(out, array.shape)
+    put_shape(out, array.shape)
     out.raw(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
@@ -117,35 +154,14 @@ def _get_raw(source: Reader, limits: Limits) -> AnyArray:
     if code >= len(RAW_TYPES):
         raise CorruptFileError(f"no element type has code {code}")
     dtype = np.dtype(RAW_TYPES[code])
-    shape = _get_shape(source, limits, dtype.itemsize)
+    shape = get_shape(source, limits, dtype.itemsize)
     data = source.raw(math.prod(shape) * dtype.itemsize)
     if dtype == np.bool_ and data.strip(b"\0\1"):
         raise CorruptFileError("a bool tensor holds a byte other than 0 and 1")
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 
 
-# --- grids and dictionaries -------------------------------------------------------------------------
-
-
-def _grid_is_short(grid: Grid) -> bool:
-    return all(fits_bfloat16(v) for v in ((grid.step,) if isinstance(grid, UniformGrid) else grid.levels))
-
-
-def _get_grid(source: Reader, codebook: bool, short: bool) -> Grid:
-    grid: Grid
-    if codebook:
-        levels = tuple(get_float(source, short) for _ in range(source.count("levels")))
-        if not levels or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
-            raise CorruptFileError("codebook levels do not rise")
-        grid = Codebook(levels)
-    else:
-        step = get_float(source, short)
-        if step <= 0:
-            raise CorruptFileError(f"a grid step is {step}")
-        grid = UniformGrid(step)
-    if _grid_is_short(grid) != short:
-        raise CorruptFileError("a grid is not in its shortest form")
-    return grid
+# --- dictionaries --------------------------------------------------------------------------------------
 
 
 def _put_dictionary(out: Writer, values: tuple[int, ...]) -> None:

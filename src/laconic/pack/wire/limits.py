@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from laconic.errors import LimitError
-from laconic.records import Record
+from laconic.records.base import Record, record
 
 _UNBOUNDED = 2**62
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@record
 class Limits(Record):
     """Caps that are checked against a file's claims before anything is allocated.
 

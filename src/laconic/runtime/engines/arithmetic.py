@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from laconic.errors import EngineError, InputError
-from laconic.records import AnyArray, Graph, IntTensor, PackedModel, Tensor, ValueSpec
+from laconic.records import AnyArray, Graph, PackedModel, Tensor, ValueSpec
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.choice import SMALL
 from laconic.runtime.engines.cpu import int8_saturates
-from laconic.runtime.engines.layers import stored
 from laconic.runtime.engines.measure import waves
 from laconic.runtime.engines.work import Work, work_of
 from laconic.runtime.int8.precision import with_precision
@@ -143,13 +142,7 @@ def _structure(model: PackedModel) -> str:
 
 
 def _form(tensor: Tensor) -> tuple[object, ...]:
-    held = stored(tensor)
     zeros = None
-    if held.ndim == 2 and held.size >= SMALL:
-        zeros = 100 - 100 * tensor.nonzeros() // held.size
-    return (
-        type(tensor).__name__,
-        isinstance(tensor, IntTensor) and repr(type(tensor.grid)),
-        held.shape,
-        zeros,
-    )
+    if len(tensor.shape) == 2 and tensor.size >= SMALL:
+        zeros = 100 - 100 * tensor.nonzeros() // tensor.size
+    return tensor.layout, tensor.shape, zeros

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
-from laconic.runtime.engines.layers import LinearLayer, stored
+from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call, waves
 from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 
@@ -101,14 +101,14 @@ class Chooser(NamedTuple):
         """Every layer with enough zeros goes to the sparse kernel, unmeasured."""
         return [
             _choice(layer, "sparse", _asked_for(), self.batch * rows)
-            if layer.nonzeros <= MOST_NONZERO * stored(layer.tensor).size
+            if layer.nonzeros <= MOST_NONZERO * layer.tensor.size
             else _choice(layer, "dense", _below_break_even(layer), self.batch * rows)
             for layer, rows in layers
         ]
 
     def _ways(self, layer: LinearLayer) -> list[LayerWay]:
         ways: list[LayerWay] = ["dense"]
-        if layer.nonzeros <= MOST_NONZERO * stored(layer.tensor).size and _has_fast_code():
+        if layer.nonzeros <= MOST_NONZERO * layer.tensor.size and _has_fast_code():
             ways.append("sparse")
         if self.rounding and _has_two_bit_code() and layer.two_bits:
             ways.append("2-bit-kernel")
@@ -116,7 +116,7 @@ class Chooser(NamedTuple):
         return ways + [way for way in allowed if way in layer.fitting]
 
     def _unmeasured(self, layer: LinearLayer, rows: int) -> LayerChoice | None:
-        size = stored(layer.tensor).size
+        size = layer.tensor.size
         if size < SMALL:
             return _choice(layer, "dense", f"small: under {SMALL} weights", self.batch * rows)
         if len(self._ways(layer)) == 1:
@@ -125,7 +125,7 @@ class Chooser(NamedTuple):
 
     def _key(self, layer: LinearLayer, rows: int) -> str:
         """Layers that take as long share a key: non-zeros in percent, or tenths of it where they are few."""
-        share = 100 * layer.nonzeros / stored(layer.tensor).size
+        share = 100 * layer.nonzeros / layer.tensor.size
         outputs, inputs = layer.shape
         ways = ",".join(self._ways(layer))
         return (
@@ -197,7 +197,7 @@ def _has_two_bit_code() -> bool:
 
 
 def _below_break_even(layer: LinearLayer) -> str:
-    zeros = 100 - 100 * layer.nonzeros / max(1, stored(layer.tensor).size)
+    zeros = 100 - 100 * layer.nonzeros / max(1, layer.tensor.size)
     if zeros >= 100 * (1 - MOST_NONZERO):
         return "the compiled kernel is missing, and SciPy too"
     return f"{zeros:.0f} % zeros, the sparse kernel's break-even is {100 * (1 - MOST_NONZERO):.0f} %"

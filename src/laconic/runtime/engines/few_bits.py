@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.records import AnyArray, Codebook, IntArray, IntTensor, Tensor
+from laconic.records import AnyArray, FloatArray, IntArray, Tensor
 from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxGraph, OnnxNode
 
 if TYPE_CHECKING:
@@ -34,30 +34,33 @@ ROUNDING_WAYS: tuple[Way, ...] = ("2-bit-int8", "4-bit-int8", "8-bit-int8")
 
 
 class Scaled(NamedTuple):
-    """A matrix as small integers times one step."""
+    """A matrix as small integers times one step, or times a step for each row."""
 
     integers: IntArray
-    step: float
+    steps: FloatArray
+
+    @property
+    def step(self) -> float | None:
+        """The one step of all rows; None where they differ."""
+        return float(self.steps[0]) if len(self.steps) == 1 else None
 
 
 def scaled(tensor: Tensor) -> Scaled | None:
-    """A stored matrix as integers times a step; None when its values are no such multiples.
+    """A stored matrix as integers times steps by row; None when its values are no such multiples.
 
     A codebook {-a, 0, a} is ternary, so it counts; other codebooks do not.
 
+    >>> from laconic.records import Codebook, IntTensor
     >>> book = IntTensor("w", np.array([[0, 1, 2]], np.int32), Codebook((-0.5, 0.0, 0.5)))
     >>> found = scaled(book)
     >>> (found.integers.tolist(), found.step) if found else None
     ([[-1, 0, 1]], 0.5)
     """
-    if not isinstance(tensor, IntTensor):
+    found = tensor.multiples()
+    if found is None or found.affine.axis not in (None, 0):
         return None
-    if not isinstance(tensor.grid, Codebook):
-        return Scaled(tensor.integers, tensor.grid.step)
-    levels = tensor.grid.levels
-    if len(levels) == 3 and levels[1] == 0 and levels[0] == -levels[2]:
-        return Scaled(tensor.integers - np.int32(1), levels[2])
-    return None
+    zero, steps = found.affine.zero, np.array(found.affine.steps, np.float32)
+    return Scaled(found.integers - np.int32(zero) if zero else found.integers, steps)
 
 
 def ways_for(tensor: Tensor) -> tuple[Way, ...]:
@@ -81,7 +84,7 @@ def own_two_bits(tensor: Tensor) -> TwoBits | None:
     from laconic.runtime.kernels.two_bit_forms import fits_two_bits, two_bits
 
     found = scaled(tensor)
-    if found is None or found.integers.ndim != 2 or not found.integers.size:
+    if found is None or found.step is None or found.integers.ndim != 2 or not found.integers.size:
         return None
     lowest, highest = int(found.integers.min()), int(found.integers.max())
     if not fits_two_bits(lowest, highest, found.integers.shape[1]):
@@ -129,7 +132,7 @@ def _nbits_nodes(
     rows, cols = found.integers.shape
     weights = {
         f"{stem}/bits": pack_bits(found.integers, bits),
-        f"{stem}/scales": np.full((rows, -(-cols // BLOCK)), found.step, np.float32),
+        f"{stem}/scales": np.broadcast_to(found.steps[:, None], (rows, -(-cols // BLOCK))).copy(),
     }
     attrs = {"K": cols, "N": rows, "bits": bits, "block_size": BLOCK, "accuracy_level": accuracy}
     return [OnnxNode("MatMulNBits", (x, *weights), (y,), attrs, MICROSOFT)], weights
@@ -142,7 +145,7 @@ def _integer_nodes(found: Scaled, x: str, y: str, stem: str) -> tuple[list[OnnxN
     """
     weights: Mapping[str, AnyArray] = {
         f"{stem}/int8": np.ascontiguousarray(found.integers.T.astype(np.int8)),
-        f"{stem}/step": np.asarray(found.step, dtype=np.float32),
+        f"{stem}/step": found.steps if found.step is None else np.asarray(found.step, dtype=np.float32),
         f"{stem}/last": np.asarray([-1], dtype=np.int64),
         f"{stem}/least": np.asarray(2.0**-100, dtype=np.float32),
         f"{stem}/share": np.asarray(1 / 127, dtype=np.float32),

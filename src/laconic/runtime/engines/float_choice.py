@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from laconic.records import PackedModel, Tensor
 from laconic.runtime.engines.choice import LayerChoice
-from laconic.runtime.engines.layers import stored
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.transposed import runs_in_float32
@@ -65,11 +62,11 @@ def _matrices(step: Step, model: PackedModel) -> list[Tensor]:
     refs = step.node.inputs[1:2] if is_layer else step.node.inputs
     tensors = [model.tensor(ref) for ref in dict.fromkeys(refs) if ref is not None and ref < 0]
     ranks = range(2, 6) if is_layer else (2,)  # initial states have three
-    return [tensor for tensor in tensors if np.ndim(stored(tensor)) in ranks]
+    return [tensor for tensor in tensors if len(tensor.shape) in ranks]
 
 
 def _line(tensor: Tensor, reason: str, batch: int) -> LayerChoice:
-    shape = stored(tensor).shape
+    shape = tensor.shape
     return LayerChoice(
         tensor.name, (shape[0], math.prod(shape[1:])), tensor.nonzeros(), "dense", reason, batch, {}
     )

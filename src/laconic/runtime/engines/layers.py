@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from laconic.records import AnyArray, IntTensor, Tensor
+from laconic.records import Tensor
 from laconic.runtime.engines.few_bits import Way, own_two_bits, ways_for
 from laconic.runtime.onnx_model.model import tensor_name
 from laconic.runtime.onnx_model.protos import OnnxGraph
@@ -47,13 +47,8 @@ class LinearLayer:
     @property
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
-        rows, cols = stored(self.tensor).shape
+        rows, cols = self.tensor.shape
         return int(rows), int(cols)
-
-
-def stored(tensor: Tensor) -> AnyArray:
-    """The array that a tensor keeps: its integers, or the values themselves."""
-    return tensor.integers if isinstance(tensor, IntTensor) else tensor.array
 
 
 def find_layers(graph: OnnxGraph, tensors: tuple[Tensor, ...]) -> list[LinearLayer]:
@@ -63,9 +58,7 @@ def find_layers(graph: OnnxGraph, tensors: tuple[Tensor, ...]) -> list[LinearLay
     turned = {
         node.outputs[0]: by_name[node.inputs[0]]
         for node in graph.nodes
-        if node.kind == "Transpose"
-        and node.inputs[0] in by_name
-        and stored(by_name[node.inputs[0]]).ndim == 2
+        if node.kind == "Transpose" and node.inputs[0] in by_name and len(by_name[node.inputs[0]].shape) == 2
     }
     found = []
     for place, node in enumerate(graph.nodes):
@@ -81,7 +74,7 @@ def _follow(graph: OnnxGraph, place: int, tensor: Tensor, readers: Mapping[str, 
     after = _only_reader(y, readers)
     if after is not None and graph.nodes[after].kind == "Add":
         other = [name for name in graph.nodes[after].inputs if name != y]
-        rows = stored(tensor).shape[0]
+        rows = tensor.shape[0]
         if len(other) == 1 and other[0] in weights and weights[other[0]].shape == (rows,):
             bias, y = other[0], graph.nodes[after].outputs[0]
             nodes.append(after)

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.graph.ops import attr, spec_of
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import (
     Attr,
-    Codebook,
     Graph,
-    IntTensor,
     NetworkFacts,
     Node,
     OpFacts,
     PackedModel,
-    Tensor,
-    TensorFacts,
     ValueFacts,
 )
 from laconic.runtime.facts.int8_facts import integer_facts
@@ -67,33 +61,10 @@ def network_facts(
         _values(sized, limits),
         _operations(graph, len(model.tensors), model.graph),
         graph.outputs,
-        tuple(tensor_facts(tensor) for tensor in model.tensors),
+        tuple(tensor.cost() for tensor in model.tensors),
         file_bytes,
     )
     return integer_facts(facts, replace(model, graph=graph)) if graph.ranges else facts
-
-
-def tensor_facts(tensor: Tensor) -> TensorFacts:
-    """Bits and zeros of one stored tensor.
-
-    Integers lo..hi on a uniform grid take the fewest bits b with -2^(b-1) <= lo and hi < 2^(b-1); a codebook
-    of n levels takes ceil(log2 n), at least 1.
-
-    >>> from laconic.records import UniformGrid
-    >>> tensor_facts(IntTensor("w", np.array([[-1, 0, 1]], np.int32), UniformGrid(0.5))).bits
-    2
-    """
-    nonzeros = tensor.nonzeros()
-    if not isinstance(tensor, IntTensor):
-        bits = 1 if tensor.array.dtype == np.bool_ else 8 * tensor.array.dtype.itemsize
-        return TensorFacts(tensor.name, tensor.array.shape, nonzeros, bits, bits)
-    shape = tensor.integers.shape
-    if isinstance(tensor.grid, Codebook):
-        levels = len(tensor.grid.levels)
-        return TensorFacts(tensor.name, shape, nonzeros, max(1, (levels - 1).bit_length()), 32, 4 * levels)
-    low, high = int(tensor.integers.min(initial=0)), int(tensor.integers.max(initial=0))
-    bits = 1 + max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
-    return TensorFacts(tensor.name, shape, nonzeros, bits, bits, 4)
 
 
 def _input_shapes(graph: Graph, shapes: Sequence[Shape] | None, batch: int) -> tuple[Shape, ...]:

@@ -17,7 +17,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.file.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, TENSOR_BYTES, VALUE_BYTES
 from laconic.pack.graph.ops import SIZED, flag_of, int_of, ints_of
 from laconic.pack.wire.limits import Limits
-from laconic.records import AnyArray, Graph, IntTensor, Node, Tensor
+from laconic.records import Graph, Node, Tensor
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
 from laconic.runtime.ops.arithmetic import contraction
@@ -66,15 +66,8 @@ class Claims(NamedTuple):
 
 def form_of(tensor: Tensor) -> Form:
     """The form of a tensor that is in memory."""
-    if isinstance(tensor, IntTensor):
-        return Form(tensor.integers.shape, "float32")
-    return form_of_array(tensor.array)
-
-
-def form_of_array(array: AnyArray) -> Form:
-    """The form of a tensor that is in the file as it is."""
-    number = int(array) if array.shape == () and array.dtype == np.int64 else None
-    return Form(array.shape, read_as(str(array.dtype)), number)
+    number = int(tensor.values()) if tensor.shape == () and tensor.dtype == "int64" else None
+    return Form(tensor.shape, read_as(tensor.dtype), number)
 
 
 def numbers_of(forms: Sequence[Form]) -> dict[int, int]:

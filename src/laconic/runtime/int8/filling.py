@@ -99,7 +99,7 @@ class _Groups:
         node, out, source = step.node, step.outputs[0], refs[0]
         own, flat = self.channels[source], source in self.flat
         if kind == "layer":
-            columns = tensors[-1 - (node.inputs[1] or -1)].values().shape[1]
+            columns = tensors[-1 - (node.inputs[1] or -1)].shape[1]
             if node.op == "linear":
                 return flat and columns % own == 0
             return node.op == "conv" and int_of(node, "groups") == 1 and columns == own and not flat

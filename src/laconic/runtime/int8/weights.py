@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import float_of, int_of
-from laconic.records import FloatArray, IntTensor, Node, Tensor, UniformGrid
+from laconic.records import FloatArray, Node, Tensor
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.transposed import as_rows
 
 Doubles = npt.NDArray[np.float64]
 LARGEST = 127
-_FLOATS = (np.float32, np.float16)
+_FLOATS = ("float32", "float16")
 _LARGE = 2.0**30  # leaves int32 room for the products that are added to a bias
 
 
@@ -56,16 +56,17 @@ def filled(layer: IntegerLayer, rows: int, columns: int) -> IntegerLayer:
 def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> IntegerLayer:
     """One linear layer or (transposed) convolution in integers, with the batch normalisation folded into it.
 
-    A row's scale is, in this order: the one magnitude that its non-zero weights share; the tensor's step
-    if its integers fit int8; the largest magnitude over 127. So ternary and few-bit weights stay exact. It
-    is raised where the bias would not fit int32, and rounded to float32; weights round half to even.
+    A row's scale is, in this order: the one magnitude that its non-zero weights share; the row's step
+    if the tensor's integers fit int8; the largest magnitude over 127. So ternary and few-bit weights stay
+    exact. It is raised where the bias would not fit int32, and rounded to float32; weights round
+    half to even.
 
     Raises ``CorruptFileError`` for weights that are no finite numbers, or a bias or normalisation of
     another width.
     """
     refs = step.node.inputs
     tensor = tensors[-1 - refs[1]] if refs[1] is not None else None
-    if tensor is None or tensor.values().dtype not in _FLOATS or tensor.values().ndim < 2:
+    if tensor is None or tensor.dtype not in _FLOATS or len(tensor.shape) < 2:
         raise CorruptFileError(
             f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
         )
@@ -79,7 +80,10 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
         factor, bias = _folded(step.norm, tensors, bias)
     flat = weight.reshape(rows, -1) * factor[:, None]
     with np.errstate(over="ignore"):
-        scales = np.maximum(_row_scales(tensor, flat, np.abs(factor)), np.abs(bias) / (input_scale * _LARGE))
+        scales = np.maximum(
+            _row_scales(flat, _own_steps(tensor, step, rows), np.abs(factor)),
+            np.abs(bias) / (input_scale * _LARGE),
+        )
         narrow = np.asarray(scales, np.float32)
     if not (np.isfinite(flat).all() and np.isfinite(narrow).all() and np.all(narrow > 0)):
         raise CorruptFileError(f"tensor {tensor.name!r}, its bias or its normalisation is not finite in int8")
@@ -87,25 +91,34 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     return IntegerLayer(integers.astype(np.int8).reshape(weight.shape), narrow, bias)
 
 
-def _row_scales(tensor: Tensor, flat: Doubles, factor: Doubles) -> Doubles:
+def _row_scales(flat: Doubles, steps: Doubles | None, factor: Doubles) -> Doubles:
     """The scale of each row, positive also for rows of zeros (which take the tensor's largest)."""
     sizes = np.abs(flat)
     largest = sizes.max(1, initial=0.0)
     scales = largest / LARGEST
-    step = _own_step(tensor)
-    if step is not None:
-        scales = step * factor
+    if steps is not None:
+        scales = np.where(steps > 0, steps * factor, scales)
     smallest = np.where(sizes > 0, sizes, np.inf).min(1, initial=np.inf)
     scales = np.where(smallest == largest, largest, scales)
     usual = float(scales.max(initial=0.0)) or 1.0
     return np.where((largest > 0) & (scales > 0), scales, usual)
 
 
-def _own_step(tensor: Tensor) -> float | None:
-    """The step of a tensor whose own integers can be its int8 weights."""
-    if not isinstance(tensor, IntTensor) or not isinstance(tensor.grid, UniformGrid):
+def _own_steps(tensor: Tensor, step: Step, rows: int) -> Doubles | None:
+    """The step of each row where the tensor's integers can be its int8 weights; 0 of a row with several."""
+    found = tensor.multiples()
+    if found is None or found.affine.zero != 0 or int(np.abs(found.integers).max(initial=0)) > LARGEST:
         return None
-    return tensor.grid.step if int(np.abs(tensor.integers).max(initial=0)) <= LARGEST else None
+    axis, steps = found.affine.axis, np.array(found.affine.steps)
+    if axis is None:
+        return np.full(rows, steps[0])
+    spread = np.broadcast_to(
+        steps.reshape([-1 if k == axis else 1 for k in range(len(tensor.shape))]), tensor.shape
+    )
+    if step.node.op == "conv_transpose":
+        spread = as_rows(spread, int_of(step.node, "groups"))
+    flat = spread.reshape(rows, -1)
+    return np.where(flat.min(1, initial=np.inf) == flat.max(1, initial=0), flat.max(1, initial=0), 0.0)
 
 
 def _folded(norm: Node, tensors: Sequence[Tensor], bias: Doubles) -> tuple[Doubles, Doubles]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.records import AnyArray, Codebook, FloatArray, IntTensor, Tensor
+from laconic.records import AnyArray, Coded, FloatArray, Tensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -159,20 +159,26 @@ def compact(tensor: Tensor) -> Compact:
 
     Raises ``InputError`` when the tensor is not a matrix of real numbers.
 
-    >>> from laconic.records import UniformGrid
+    >>> from laconic.records import IntTensor, UniformGrid
     >>> q = np.array([[0, 1, 0, -1], [0, 0, 0, 1]], np.int32)
     >>> block = compact(IntTensor("w", q, UniformGrid(0.5))).blocks[0]
     >>> block.form, block.entry_rows().tolist(), block.places().tolist(), block.values().tolist()
     ('coded', [1, 0, 0], [3, 1, 3], [0.5, 0.5, -0.5])
     """
-    stored = tensor.integers if isinstance(tensor, IntTensor) else tensor.array
-    if stored.ndim != 2 or not (isinstance(tensor, IntTensor) or stored.dtype.kind == "f"):
-        raise InputError(f"tensor {tensor.name!r} must be a matrix, got {stored.dtype} {stored.shape}")
-    rows, cols = stored.shape
+    if len(tensor.shape) != 2 or not tensor.dtype.startswith("float"):
+        raise InputError(f"tensor {tensor.name!r} must be a matrix, got {tensor.dtype} {tensor.shape}")
+    (rows, cols), coded = tensor.shape, tensor.coded()
+    values = tensor.values() if coded is None else None
     width = cols if cols <= MOST_COLUMNS else WIDE_BLOCK
     firsts = range(0, cols, width) if cols else range(1)
-    blocks = tuple(_block(tensor, stored[:, first : first + width], first) for first in firsts)
-    return Compact((rows, cols), blocks)
+    blocks = list[Block]()
+    for first in firsts:
+        columns = slice(first, first + width)
+        if values is not None:
+            blocks.append(_valued(np.asarray(values[:, columns], dtype=np.float32), first))
+        elif coded is not None:
+            blocks.append(_block(Coded(coded.integers[:, columns], coded.grid), first))
+    return Compact((rows, cols), tuple(blocks))
 
 
 class _Entries(NamedTuple):
@@ -192,24 +198,16 @@ def _entries(stored: AnyArray, zero: int | None, lowest: int) -> _Entries:
     return _Entries(row, column, stored[row, column] - np.int32(lowest))
 
 
-def _zero(tensor: IntTensor) -> int | None:
-    """The integer whose value is zero; its neighbours on a uniform grid never round to zero."""
-    if not isinstance(tensor.grid, Codebook):
-        return 0
-    return tensor.grid.levels.index(0.0) if 0.0 in tensor.grid.levels else None
-
-
-def _block(tensor: Tensor, stored: AnyArray, first: int) -> Block:
-    if not isinstance(tensor, IntTensor):
-        return _valued(np.asarray(stored, dtype=np.float32), first)
+def _block(coded: Coded, first: int) -> Block:
+    stored, grid = coded
     lowest = int(stored.min()) if stored.size else 0
     span = int(stored.max()) - lowest + 1 if stored.size else 1
     if span > MOST_CODES:
-        return _valued(tensor.grid.dequantize(np.ascontiguousarray(stored)), first)
-    found = _entries(stored, _zero(tensor), lowest)
+        return _valued(grid.dequantize(np.ascontiguousarray(stored)), first)
+    found = _entries(stored, grid.zero, lowest)
     uses = np.bincount(found.codes, minlength=1)
     kept = np.flatnonzero(uses)
-    levels = tensor.grid.dequantize((kept + lowest).astype(np.int32))
+    levels = grid.dequantize((kept + lowest).astype(np.int32))
     rows, cols = stored.shape
     bits = max(1, int(cols - 1).bit_length())
     many = len(found.codes) >= SHORTEST_LIST * len(kept) * rows
@@ -217,7 +215,7 @@ def _block(tensor: Tensor, stored: AnyArray, first: int) -> Block:
         return _grouped(found, kept, levels, (rows, cols), first)
     if len(kept) and len(kept) <= 2 ** (16 - bits) and bits < 16:
         return _coded(found, kept, levels, bits, (rows, cols), first)
-    return _valued(tensor.grid.dequantize(np.ascontiguousarray(stored)), first)
+    return _valued(grid.dequantize(np.ascontiguousarray(stored)), first)
 
 
 def _grouped(

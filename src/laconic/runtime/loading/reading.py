@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from laconic.errors import WeightsOnlyError
 from laconic.files import read_input
 from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
-from laconic.pack.file.needs import Needs, file_memory
-from laconic.pack.wire.headers import Header
+from laconic.pack.file.needs import Needs, file_memory, of_kinds
 from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.records import Graph, PackedModel
-from laconic.runtime.graph.sizes import NODE_STEPS, Form, claims, form_of_array
+from laconic.records import Graph, PackedModel, RawTensor
+from laconic.runtime.graph.sizes import NODE_STEPS, Form, claims, form_of
 
 NO_GRAPH = (
     "this file holds weights without a graph, so it cannot run by itself. "
@@ -77,10 +78,12 @@ def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
 
 def _needs(parts: Parts, graph: Graph, file_bytes: int, limits: Limits) -> Needs:
     forms = [
-        Form(item.shape, "float32") if isinstance(item, Header) else form_of_array(item)
+        form_of(RawTensor("", item)) if isinstance(item, np.ndarray) else Form(item.shape, "float32")
         for item, _ in parts.headers
     ]
     parts_of_graph = len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
     limits.check_load(0, NODE_STEPS * parts_of_graph, file_bytes)  # before their shapes are followed
     found = claims(graph, forms, limits)
-    return Needs(found.memory + file_memory(parts, file_bytes), found.work)
+    made = of_kinds(item for item, _ in parts.headers)
+    memory = found.memory + file_memory(parts, file_bytes) + made.memory
+    return Needs(memory, found.work + made.work)

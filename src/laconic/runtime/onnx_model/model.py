@@ -6,8 +6,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, Tensor
@@ -166,7 +164,7 @@ def to_onnx(
     ['Relu', 'Identity']
     """
     model = with_precision(model, precision)
-    size = sum(4 * int(np.prod(np.shape(t.values()))) for t in model.tensors)
+    size = sum(4 * t.size for t in model.tensors)
     if size > MAX_INLINE_BYTES:
         raise InputError(
             f"the weights take {size} bytes and one ONNX file holds 2 GiB. Cure: laconic.runtime.load runs it"

@@ -1,0 +1,194 @@
+"""What a file stores of one tensor: integers on a grid, raw elements, or another kind (generated.py)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from laconic.records.base import AnyArray, FloatArray, IntArray, Record, record
+from laconic.records.grids import Affine, Grid
+
+if TYPE_CHECKING:
+    from laconic.records.facts import TensorFacts
+
+Self = TypeVar("Self", bound="Tensor")
+
+
+class Coded(NamedTuple):
+    """Integers that stand for values by one grid for the whole tensor."""
+
+    integers: IntArray
+    grid: Grid
+
+
+class Multiples(NamedTuple):
+    """Integers that are multiples of steps: a grid that is affine."""
+
+    integers: IntArray
+    affine: Affine
+
+
+class Tensor(Record, ABC):
+    """A stored tensor: a name, and what gives its values, the same bits on every machine.
+
+    What a subclass must say is ``name``, ``shape`` and ``values``; how a file holds it is said by its kind
+    (``laconic.pack.kinds``). The other methods have answers that are right for every tensor, and that a
+    subclass overrides where it knows more.
+    """
+
+    name: str
+    __eq__ = object.__eq__  # arrays have no one answer
+    __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # a field or a property of the subclass; a property here would be a field's default
+
+        @property
+        def shape(self) -> tuple[int, ...]:
+            """Its dimensions."""
+
+    @abstractmethod
+    def values(self) -> AnyArray:
+        """Its values; every decoder reproduces them bit for bit."""
+
+    @property
+    def dtype(self) -> str:
+        """The numpy name of the values' type."""
+        return "float32"
+
+    @property
+    def layout(self) -> str:
+        """How it is stored, in a word or two."""
+        return type(self).__name__
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    def nonzeros(self) -> int:
+        """Number of entries whose value is not zero."""
+        return int(np.count_nonzero(self.values()))
+
+    def distinct(self) -> int:
+        """Number of different integers that are stored; 0 of a tensor without integers."""
+        return 0
+
+    def coded(self) -> Coded | None:
+        """Its integers and the one grid of all; None when it is not stored so."""
+        return None
+
+    def multiples(self) -> Multiples | None:
+        """Its integers and the steps that they are multiples of; None when it is not stored so."""
+        return None
+
+    def renamed(self: Self, name: str) -> Self:
+        """The same tensor under another name."""
+        return replace(self, name=name)
+
+    def take(self, axis: int, index: AnyArray) -> Tensor:
+        """The entries at these indices of one axis, as ``numpy.take``; by default as raw elements."""
+        return RawTensor(self.name, self.values()).take(axis, index)
+
+    def cost(self) -> TensorFacts:
+        """What it costs to keep and to multiply by; without a better answer, that of its values."""
+        bits = 1 if self.dtype == "bool" else 8 * np.dtype(self.dtype).itemsize
+        return _facts(self, bits, bits, 0)
+
+
+def _facts(tensor: Tensor, bits: int, value_bits: int, table_bytes: int) -> TensorFacts:
+    from laconic.records.facts import TensorFacts
+
+    return TensorFacts(tensor.name, tensor.shape, tensor.nonzeros(), bits, value_bits, table_bytes)
+
+
+@record
+class IntTensor(Tensor):
+    """A tensor as integers on a grid. ``integers`` is a C-contiguous int32 array of any shape."""
+
+    name: str
+    integers: IntArray
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The integers' shape."""
+        return self.integers.shape
+
+    @property
+    def layout(self) -> str:
+        """The grid's kind."""
+        return f"IntTensor {type(self.grid).__name__}" + (
+            " per channel" if self.grid.axis is not None else ""
+        )
+
+    def values(self) -> FloatArray:
+        """The float32 values that every decoder reproduces bit for bit."""
+        return self.grid.dequantize(self.integers)
+
+    def nonzeros(self) -> int:
+        """Number of entries whose value is not zero."""
+        return self.grid.nonzeros(self.integers)
+
+    def distinct(self) -> int:
+        """Number of different integers, without sorting a large array of few."""
+        if self.integers.size == 0:
+            return 0
+        lowest, highest = int(self.integers.min()), int(self.integers.max())
+        if highest - lowest < 2**16:
+            shifted = self.integers.reshape(-1) - np.int32(lowest)
+            return int(np.count_nonzero(np.bincount(shifted)))
+        return len(np.unique(self.integers))
+
+    def coded(self) -> Coded | None:
+        """Integers and grid, unless each channel has numbers of its own."""
+        return Coded(self.integers, self.grid) if self.grid.axis is None else None
+
+    def multiples(self) -> Multiples | None:
+        """Integers and steps of a uniform grid, or of a ternary codebook {-a, 0, a}."""
+        affine = self.grid.affine()
+        return None if affine is None else Multiples(self.integers, affine)
+
+    def take(self, axis: int, index: AnyArray) -> IntTensor:
+        """Those integers, on the grid of the channels that stay."""
+        part = np.ascontiguousarray(np.take(self.integers, index, axis=axis))
+        return IntTensor(self.name, part, self.grid.take(axis, index))
+
+    def cost(self) -> TensorFacts:
+        """Codes of the fewest bits, and a table of the grid's numbers."""
+        low, high = int(self.integers.min(initial=0)), int(self.integers.max(initial=0))
+        return _facts(self, *self.grid.bits(low, high), 4 * len(self.grid.numbers))
+
+
+@record
+class RawTensor(Tensor):
+    """A tensor stored as it is (float32, float16, int64, int32, uint8, bool), C-contiguous."""
+
+    name: str
+    array: AnyArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array's shape."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> str:
+        """The array's type."""
+        return str(self.array.dtype)
+
+    @property
+    def layout(self) -> str:
+        """The type of the elements."""
+        return f"raw {self.array.dtype.name}"
+
+    def values(self) -> AnyArray:
+        """The stored array itself."""
+        return self.array
+
+    def take(self, axis: int, index: AnyArray) -> RawTensor:
+        """Those elements."""
+        return RawTensor(self.name, np.ascontiguousarray(np.take(self.array, index, axis=axis)))
