@@ -107,15 +107,20 @@ def test_the_median_is_one() -> None:
 def test_tables_add_up() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
     cost = laconic.cost_of(model.eval(), torch.zeros(1, 1, 6, 6), device="cortex-m4f")
-    rows = layer_table(cost).splitlines()
-    cells = [row.split() for row in rows[2:-2]]
-    total = rows[-1].split()
-    # layer, operation, output, bits, then MACs, non-zero, other, moved, live, path (not for all), us, nJ
-    assert [sum(int(c[k]) for c in cells) for k in (4, 5, 6, 7)] == [int(n) for n in total[1:5]]
-    assert max(int(c[8]) for c in cells) == int(total[5])
-    assert sum(float(c[-2]) for c in cells) == pytest.approx(float(total[-2]), abs=0.001 * len(cells))
-    assert sum(float(c[-1]) for c in cells) == pytest.approx(float(total[-1]), abs=0.001 * len(cells))
-    assert "flatten" not in "\n".join(rows)
+    parts = [part.splitlines() for part in layer_table(cost).split("\n\n")]  # 80 columns hold half of it each
+    assert max(len(row) for part in parts for row in part) <= 80
+    (counts, time), totals = (
+        [[row.split() for row in part[2:-2]] for part in parts],
+        [part[-1].split() for part in parts],
+    )
+    # layer, operation, output, bits, then MACs, non-zero
+    assert [sum(int(c[k]) for c in counts) for k in (4, 5)] == [int(n) for n in totals[0][1:]]
+    # layer, other, moved, live, path (not for all), us, nJ
+    assert [sum(int(c[k]) for c in time) for k in (1, 2)] == [int(n) for n in totals[1][1:3]]
+    assert max(int(c[3]) for c in time) == int(totals[1][3])
+    assert sum(float(c[-2]) for c in time) == pytest.approx(float(totals[1][-2]), abs=0.001 * len(time))
+    assert sum(float(c[-1]) for c in time) == pytest.approx(float(totals[1][-1]), abs=0.001 * len(time))
+    assert "flatten" not in layer_table(cost)
 
 
 def test_the_verdict_says_what_is_missing() -> None:
