@@ -13,28 +13,11 @@ from math import isqrt, prod
 from typing import Any
 
 from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_chance, table_of_counts
+from tests.helpers.plain_bytes import Bytes, read_names
 from tests.helpers.plain_kinds import Grid, hashed, product, random_codes
 
 ONE = 1 << 15
 LINES, PAIRS = (0, 12, 40, 150), (0, 4, 10, 25)
-LAST_PARTS = [
-    "weight",
-    "weight bias",
-    "bias",
-    "weight bias running_mean running_var num_batches_tracked",
-    "weight bias running_mean running_var",
-    "running_mean running_var num_batches_tracked",
-    "running_mean running_var",
-    "running_mean",
-    "running_var",
-    "num_batches_tracked",
-    "weight_ih_l0 weight_hh_l0 bias_ih_l0 bias_hh_l0",
-    "weight_ih_l0 weight_hh_l0",
-    "weight_ih_l1 weight_hh_l1 bias_ih_l1 bias_hh_l1",
-    "weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse bias_hh_l0_reverse",
-    "in_proj_weight in_proj_bias",
-    "in_proj_weight",
-]
 RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
 
 
@@ -89,41 +72,16 @@ class _Before:
     grids: list[Grid] = field(default_factory=list)
 
 
-class _Bytes:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, n: int) -> bytes:
-        self.at += n
-        return self.data[self.at - n : self.at]
-
-    def varint(self) -> int:
-        value, shift = 0, 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    def signed(self) -> int:
-        code = self.varint()
-        return code // 2 if code % 2 == 0 else -(code + 1) // 2
-
-    def text(self) -> str:
-        return self.take(self.varint()).decode()
-
-
 def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
     """Tensors and aliases of a file; asserts both checksums and the stream's exact end."""
     assert data[:4] == b"LAC\x01"
     assert zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "little")
-    source = _Bytes(data[:-4])
+    source = Bytes(data[:-4])
     source.at = 4
     assert source.varint() == len(data) - source.at
     source.take(source.varint())
     n, n_aliases = source.varint(), source.varint()
-    names = _names(source, n + n_aliases)
+    names = read_names(source, n + n_aliases)
     aliases = {name: names[source.varint()] for name in names[n:]}
     before = _Before()
     headers = [_any_header(source, before) for _ in range(n)]
@@ -165,25 +123,10 @@ def _values_of(header: _Other, parts: list[Plain]) -> list[float]:
     return product(left.values, right.values, left.shape[0], right.shape[0], right.shape[1])
 
 
-def _names(source: _Bytes, n: int) -> list[str]:
-    names: list[str] = []
-    path = b""
-    while len(names) < n:
-        head = source.take(1)[0]
-        shared, fresh = head >> 4, head & 15
-        shared += source.varint() if shared == 15 else 0
-        fresh += source.varint() if fresh == 15 else 0
-        path = path[:shared] + source.take(fresh)
-        token = source.take(1)[0]
-        for last in LAST_PARTS[token - 1].split() if token else [source.text()]:
-            names.append(f"{path.decode()}.{last}" if path else last)
-    return names
-
-
 # --- headers ----------------------------------------------------------------------------------------
 
 
-def _any_header(source: _Bytes, before: _Before) -> Plain | _Fields | _Other:
+def _any_header(source: Bytes, before: _Before) -> Plain | _Fields | _Other:
     if source.data[source.at] & 3 != 3:
         return _header(source, before)
     code = source.take(1)[0] >> 2
@@ -196,7 +139,7 @@ def _any_header(source: _Bytes, before: _Before) -> Plain | _Fields | _Other:
     return _Other(shape, code, fields, [_header(source, before) for _ in range(2 if code == 2 else 1)])
 
 
-def _header(source: _Bytes, before: _Before) -> Plain | _Fields:
+def _header(source: Bytes, before: _Before) -> Plain | _Fields:
     head, rows = source.take(1)[0], before.rows
     if head == 0:
         letter = RAW_LETTERS[source.take(1)[0]]
@@ -230,7 +173,7 @@ def _header(source: _Bytes, before: _Before) -> Plain | _Fields:
     return fields
 
 
-def _grid(source: _Bytes, head: int, shape: tuple[int, ...]) -> Grid:
+def _grid(source: Bytes, head: int, shape: tuple[int, ...]) -> Grid:
     axis = source.varint() if head & 64 else None
     channels = []
     for _ in range(1 if axis is None else shape[axis]):
@@ -238,7 +181,7 @@ def _grid(source: _Bytes, head: int, shape: tuple[int, ...]) -> Grid:
     return Grid(bool(head & 8), axis, channels)
 
 
-def _float(source: _Bytes, head: int) -> float:
+def _float(source: Bytes, head: int) -> float:
     raw = b"\0\0" + source.take(2) if head & 4 else source.take(4)
     value: float = struct.unpack("<f", raw)[0]
     return value

@@ -232,11 +232,11 @@ class ProductTensor(Tensor):
 
     def values(self) -> FloatArray:
         """The product."""
-        left, right = (part.values().astype(np.float64) for part in (self.left, self.right))
         total = np.zeros(self.shape)
-        for column, row in zip(left.T, right, strict=True):
-            total += np.multiply.outer(column, row)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # raw factors may hold infinities and NaN
+            left, right = (part.values().astype(np.float64) for part in (self.left, self.right))
+            for column, row in zip(left.T, right, strict=True):
+                total += np.multiply.outer(column, row)
             return np.asarray(total, np.float32)
 
     def cost(self) -> TensorFacts:
