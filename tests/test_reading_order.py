@@ -7,7 +7,7 @@ from laconic.runtime.loading.reading import bytes_of
 from laconic.runtime.ops.table import row_of
 from tests.reading_order import Walk, loading, one_layer, walk
 
-MOST_RETURNS = 39
+MOST_RETURNS = 43
 
 
 def test_loading_goes_through_each_room_a_few_times() -> None:
