@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from laconic.methods.common.grid_choice import GridChoice
 
 from laconic.cli import main
 from laconic.cli.choices import make_job, make_reference
@@ -14,6 +13,7 @@ from laconic.cli.request import Request, parse_request
 from laconic.cli.run_file_help import HELP
 from laconic.errors import InputError
 from laconic.methods import Distillation, MagnitudePruning
+from laconic.methods.common.grid_choice import GridChoice
 from laconic.schedules import Iterative, LinearDecay
 from laconic.tasks import Classification
 from laconic.train.optimizers import SGD
