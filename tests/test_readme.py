@@ -1,4 +1,4 @@
-"""The README's example runs as it stands, in under a minute, and does what the README says."""
+"""The README's examples run as they stand and do what the README says; its methods are the registry's."""
 
 from __future__ import annotations
 
@@ -6,15 +6,44 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laconic.methods.registry import find_method, method_names
+from laconic.runtime import load
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def example() -> str:
-    found = re.search(r"<!-- example: digits -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+PRETRAINED = """
+import torch
+from torch import nn
+
+from laconic.data import TensorLoader, load, split
+from laconic.train.fit import FitConfig, Hooks, fit
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+parts = split(load("digits"), validation=200, seed=0)
+train = TensorLoader(parts.train, 64)
+validate = TensorLoader(parts.validation, 200, shuffle=False)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+fit(model, train, FitConfig(20, lr=3e-3), Hooks.plain(model))
+"""
+
+
+def examples(name: str) -> str:
+    """All Python blocks from the one that a comment names to the next heading."""
+    found = re.search(rf"<!-- example: {name} -->\n(.*?)\n## ", README.read_text(), re.DOTALL)
     if found is None:
-        raise LookupError("README.md has lost its digits example")
-    return found.group(1)
+        raise LookupError(f"README.md has lost its example {name}")
+    return "\n".join(re.findall(r"```python\n(.*?)```", found.group(1), re.DOTALL))
+
+
+def example() -> str:
+    """The example that needs nothing but the library."""
+    return examples("digits")
 
 
 def test_example_is_short() -> None:
@@ -32,3 +61,23 @@ def test_example_runs(tmp_path: Path) -> None:
     assert found is not None, done.stdout
     assert int(found.group(3)) >= 20
     assert (tmp_path / "digits.lac").stat().st_size == int(found.group(2))
+
+
+def test_the_pretrained_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(PRETRAINED + examples("pretrained"), names)
+    score, model, small = names["score"], names["model"], names["small"]
+    whole = 4 * sum(p.numel() for p in model.parameters())
+    quantised, pruned = (tmp_path / name for name in ("quantised.lac", "pruned.lac"))
+    assert 4 * quantised.stat().st_size < whole
+    assert 8 * pruned.stat().st_size < whole
+    assert score(small.module).metric <= score(model).metric + 0.5 + 1e-9
+    assert load(quantised, precision="int8")(names["example"].numpy()).shape == (64, 10)
+
+
+def test_the_table_of_methods_is_the_registrys() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \| (.*?) \|", README.read_text(), re.MULTILINE)
+    found = {name: (kind, paper) for name, kind, paper in rows}
+    wanted = {n: (find_method(n).kind.__name__, find_method(n).paper) for n in method_names()}
+    assert found == wanted

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from laconic.bayes.kl import register_kl
+from laconic.bayes.layers import NoiseSource
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.priors import LogUniform, Normal, Spikes
 from laconic.errors import InputError, NoKLRuleError
@@ -112,9 +113,9 @@ class Uniform:
     mean: Tensor
     half: Tensor = field(default_factory=lambda: torch.tensor(0.5, dtype=torch.float64))
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def rsample(self, noise: NoiseSource) -> Tensor:
         return self.mean + self.half * (
-            2 * torch.rand(self.mean.shape, dtype=torch.float64, generator=generator) - 1
+            2 * torch.rand(self.mean.shape, dtype=torch.float64, generator=noise.generator()) - 1
         )
 
 

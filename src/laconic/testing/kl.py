@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from laconic.bayes.kl import kl_divergence, kl_total
+from laconic.bayes.layers import NoiseSource
 from laconic.bayes.posteriors import Gaussian
 from laconic.errors import InputError
 from laconic.testing.promises import promise
@@ -40,7 +41,8 @@ def check_kl(
     ``kl_total``, and its gradient by each tensor field of a dataclass ``q`` that of finite differences.
 
     The draws of a Gaussian are stratified (one in each of as many parts of equal probability), which makes
-    their error far smaller; those of other posteriors are ``q.rsample``'s.
+    their error far smaller; those of other posteriors are what
+    ``q.rsample`` returns of a :class:`~laconic.bayes.layers.NoiseSource`.
 
     Args:
         q: A posterior of some weights, in float64 where the rule is to be tried to more than five digits;
@@ -67,12 +69,12 @@ def check_kl(
     >>> [round(v, 3) for v in check_kl(q, Normal(std=0.5), normal.log_prob).tolist()]
     [0.078, 2.834]
     """
-    generator = torch.Generator().manual_seed(seed)
+    noise = NoiseSource(seed)
     rule = kl_divergence(q, p).detach()
     promise(bool(torch.isfinite(rule).all()), f"the KL is finite (got {rule.tolist()})")
     with torch.no_grad():
         estimates = torch.stack(
-            [_estimate(q, log_prior, log_posterior, draws, generator) for _ in range(REPLICAS)]
+            [_estimate(q, log_prior, log_posterior, draws, noise) for _ in range(REPLICAS)]
         )
     promise(
         estimates[0].shape == rule.shape,
@@ -92,17 +94,17 @@ def check_kl(
 
 
 def _estimate(
-    q: Any, log_prior: LogDensity, log_posterior: LogDensity | None, draws: int, generator: torch.Generator
+    q: Any, log_prior: LogDensity, log_posterior: LogDensity | None, draws: int, noise: NoiseSource
 ) -> Tensor:
     """One Monte Carlo estimate of the KL, of its shape."""
     if isinstance(q, Gaussian):
-        weights, own = _stratified(q, draws, generator), log_posterior or _gaussian(q)
+        weights, own = _stratified(q, draws, noise.generator()), log_posterior or _gaussian(q)
     elif log_posterior is None:
         raise InputError(
             f"{type(q).__name__} has no known density. Cure: log_posterior, a function of weights"
         )
     else:
-        weights, own = torch.stack([q.rsample(generator) for _ in range(draws)]), log_posterior
+        weights, own = torch.stack([q.rsample(noise) for _ in range(draws)]), log_posterior
     return (own(weights) - log_prior(weights)).mean(0)
 
 
