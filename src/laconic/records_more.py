@@ -19,16 +19,11 @@ from laconic.records import Attr, FloatArray
 
 @dataclass(frozen=True, eq=False)
 class WeightStats:
-    """How sure we are of each weight: posterior mean and variance, same shape, float32.
-
-    ``zero_log_odds`` (optional, same shape, nats) is the method's evidence that a weight is zero,
-    e.g. log alpha for a Gaussian posterior under a log-uniform prior.
-    """
+    """How sure we are of each weight: posterior mean and variance, same shape, float32."""
 
     name: str
     mean: FloatArray
     variance: FloatArray
-    zero_log_odds: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from laconic.methods import (
     ScorePruning,
     TaylorPruning,
 )
-from laconic.methods.masks import masks_of as weight_masks_of
+from laconic.methods.masks import weight_masks_of
 from laconic.methods.unit_masks import groups_of, plan_of
 from laconic.sparsify.schedules import geometric
 from laconic.sparsify.scores import gather_inputs, l2_groups, wanda_groups

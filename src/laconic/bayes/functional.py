@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from laconic.bayes.posteriors.gaussian import EPSILON
+from laconic.dropout_rate import EPSILON
 
 _LEVELS = 1 << 16
 # Numbers handled at a time: their temporaries stay in a core's cache.

@@ -20,8 +20,8 @@ from torch import nn
 from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import WarmUp, check_kl_weight
-from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
+from laconic.bayes.posteriors import Gaussian, GaussianFamily
+from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, spread_of
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
@@ -120,12 +120,12 @@ class VNQ(Method):
         net = make_bayesian(
             model,
             example=example,
-            init_log_var=self.init_log_var,
+            posterior=GaussianFamily(self.init_log_var),
             noise=context.noise,
             sampling=self.sampling,
             policy=context.policy,
         )
-        for index, q in enumerate(posteriors_of(net).values()):
+        for index, q in enumerate(_gaussians(net).values()):
             scale = torch.full((), self.init_scale, dtype=q.mean.dtype, device=q.mean.device)
             net.register_parameter(f"{SCALES}{index}", nn.Parameter(scale))
         return net
@@ -138,7 +138,7 @@ class VNQ(Method):
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Weights at ``lr``, log variances at ``noise_lr * lr``, codebook scales at ``codebook_lr * lr``."""
-        noise = [q.log_var for q in posteriors_of(module).values()]
+        noise = spread_of(module)
         scales = list(_scales(module))
         apart = {id(p) for p in (*noise, *scales)}
         rest = [p for p in module.parameters() if id(p) not in apart]
@@ -151,7 +151,7 @@ class VNQ(Method):
     def step(self, module: nn.Module, context: Context) -> None:
         """Clip log variances, keep scales off zero, hold means inside the outer funnels (section 4)."""
         with torch.no_grad():
-            for q, scale in zip(posteriors_of(module).values(), _scales(module), strict=True):
+            for q, scale in zip(_gaussians(module).values(), _scales(module), strict=True):
                 scale.clamp_(min=self.min_scale)
                 q.log_var.clamp_(*self.log_var_bounds)
                 slack = FUNNEL * q.std
@@ -168,7 +168,7 @@ class VNQ(Method):
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
-        every = zip(posteriors_of(module).items(), _scales(module), strict=True)
+        every = zip(_gaussians(module).items(), _scales(module), strict=True)
         wanted = {name: (q, s) for (name, q), s in every if not context.policy.keeps(name)}
         posteriors = {name: q for name, (q, _) in wanted.items()}
         scales = [bfloat16(s.item()) for _, s in wanted.values()]
@@ -230,6 +230,11 @@ class VNQ(Method):
         if threshold is not None and 0.0 in levels:
             indices[~keep_below(stats, threshold)] = levels.index(0.0)
         return on_levels(name, indices, levels)
+
+
+def _gaussians(module: nn.Module) -> dict[str, Gaussian]:
+    """The posteriors by name; ``prepare`` makes Gaussians only."""
+    return {name: q for name, q in posteriors_of(module).items() if isinstance(q, Gaussian)}
 
 
 def _scales(module: nn.Module) -> list[nn.Parameter]:
