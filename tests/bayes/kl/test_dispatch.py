@@ -59,7 +59,7 @@ def test_a_rule_is_replaced_with_its_total():
 
 
 def test_the_shipped_pairs():
-    assert set(TABLE.pairs()) == {
+    assert set(TABLE.pairs()) >= {
         (Gaussian, LogUniform),
         (Gaussian, Spikes),
         (Gaussian, Normal),

@@ -38,10 +38,13 @@ class Draws:
         """Whether this layer samples now: in training (unless muted), or anywhere under ``sampling``."""
         return (module.training and not self.muted) or self.sampling
 
-    def weight(self, module: nn.Module, parameter: Tensor, q: Posterior) -> Tensor | None:
-        """The present pass's draw of a weight; None outside a pass and in eval mode."""
-        if self._depth == 0 or not self.active(module):
-            return None
+    @property
+    def passing(self) -> bool:
+        """Whether a forward pass is running."""
+        return self._depth > 0
+
+    def weight(self, parameter: Tensor, q: Posterior) -> Tensor:
+        """The present pass's draw of a weight."""
         if id(parameter) not in self._drawn:
             self._drawn[id(parameter)] = q.rsample(self.noise)
         return self._drawn[id(parameter)]
