@@ -3,8 +3,9 @@ r"""Variational network quantisation (Achterhold, Koehler, Schmeink & Genewein, 
 Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight. Prior (eq. 11-12): a spike at each level of a
 codebook, :math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one learned number per tensor.
 Decision (section 4): weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every
-other one takes the level nearest to its mean; nothing is fine-tuned afterwards, and first and last layers
-are treated alike.
+other one takes the level nearest to its mean; no weight is fine-tuned afterwards, and first and last layers
+are treated alike. Where the training batches are at hand, batch norm's running statistics are averaged anew
+under the quantised weights (:mod:`laconic.methods.norm_statistics`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
 from laconic.methods.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
+from laconic.methods.norm_statistics import estimate_norm_statistics
 from laconic.methods.rest import nonzeros, rest_of
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
@@ -159,7 +161,7 @@ class VNQ(Method):
                 q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
-        """A warm-up that is not at its end."""
+        """A warm-up that is not at its end: weights are not at the codebook's levels yet."""
         return warm_up_left(self.warm_up, context)
 
     def planned_epochs(self) -> float:
@@ -173,13 +175,16 @@ class VNQ(Method):
         posteriors = {name: q for name, (q, _) in wanted.items()}
         scales = [bfloat16(s.item()) for _, s in wanted.values()]
         plain = plain_copy(module)
-        threshold, weights = self._decide(posteriors, scales, plain, judge)
+        threshold, weights = self._decide(posteriors, scales, plain, context, judge)
         others = deterministic_of(module).items()
         named = {name: p for name, p in others if not name.startswith(SCALES)}
         rest = rest_of(module, named, context.policy)
         held = nonzeros(rest.frozen)
         weights |= {n: on_grid(s, held[n], FROZEN_STEP, 0.0) for n, s in rest.frozen.items()}
+        looked = self._load(plain, weights, context)
         plain, tensors, facts = quantize_rest(plain, weights, rest.beside, self.bias_bits, judge)
+        if looked:
+            facts["norm_batches"] = looked
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         chosen = {"method": "vnq", "scales": scale_facts, "threshold": threshold}
         return finish(plain, tensors, {**facts, **chosen}, judge)
@@ -198,6 +203,7 @@ class VNQ(Method):
         posteriors: Mapping[str, Gaussian],
         scales: list[float],
         plain: nn.Module,
+        context: Context,
         judge: Judge | None,
     ) -> tuple[float | None, dict[str, IntTensor]]:
         """The threshold and what it makes of every weight; ``plain`` serves to score candidates."""
@@ -210,8 +216,7 @@ class VNQ(Method):
             return self.threshold, quantized(self.threshold)
 
         def score(threshold: float) -> Score:
-            values = {n: torch.from_numpy(t.values()) for n, t in quantized(threshold).items()}
-            load_values(plain, values)
+            self._load(plain, quantized(threshold), context)
             return judge.evaluate(plain.eval())
 
         scores = {t: score(t) for t in sorted({*self.tried_thresholds, self.threshold})}
@@ -221,6 +226,11 @@ class VNQ(Method):
         accepted = [t for t, s in scores.items() if plain_judge.accepts(s, usual, allowed)]
         best = min(accepted, key=lambda t: scores[t].nll)
         return best, quantized(best)
+
+    def _load(self, plain: nn.Module, weights: Mapping[str, IntTensor], context: Context) -> int:
+        """Load quantised weights and estimate batch norm's statistics anew; returns the batches read."""
+        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
+        return estimate_norm_statistics(plain, context)
 
     def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:
         """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""
