@@ -12,6 +12,7 @@ and for fresh memory below.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -177,10 +178,10 @@ def _noise_call(mean: Tensor, variance: Tensor, generator: torch.Generator) -> t
 def compiled() -> Callable[..., None] | None:
     """What ``noise.c`` offers, or None where the package was installed without a compiler."""
     try:
-        from laconic.bayes import _noise  # type: ignore[attr-defined]
+        compiled_module = importlib.import_module("laconic.bayes._noise")
     except ImportError:
         return None
-    return _noise.draw  # type: ignore[no-any-return]
+    return compiled_module.draw  # type: ignore[no-any-return]
 
 
 def in_memory_order(t: Tensor) -> Tensor:
