@@ -28,6 +28,7 @@ from torch import nn
 import laconic
 from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
 from laconic.methods import SparseVD
@@ -106,7 +107,7 @@ def variants(
 
     def bayesian(sampling: Sampling = "local") -> nn.Module:
         return make_bayesian(
-            make(), example=x[:2], init_log_var=-8.0, noise=NoiseSource(0), sampling=sampling
+            make(), example=x[:2], posterior=GaussianFamily(-8.0), noise=NoiseSource(0), sampling=sampling
         )
 
     def step(net: nn.Module, prior: Prior | None, layout: torch.memory_format = torch.channels_last) -> Step:

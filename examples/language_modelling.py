@@ -8,8 +8,8 @@ import torch
 from parts import CHARACTERS, CharacterGRU, encoded, text, verify
 
 import laconic
-from laconic.bayes.objective import WarmUp
 from laconic.methods import SparseVD, Target
+from laconic.schedules import WarmUp
 from laconic.tasks import LanguageModelling
 from laconic.train.fit import FitConfig, Hooks, fit
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.guard import check_loss
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian
 from laconic.errors import NonFiniteError
 from laconic.networks.noise import NoiseSource
@@ -20,7 +21,7 @@ def network(middle=None):
 
 
 def prepared(middle=None):
-    return make_bayesian(network(middle), example=X, init_log_var=-6.0, noise=NoiseSource(0))
+    return make_bayesian(network(middle), example=X, posterior=GaussianFamily(-6.0), noise=NoiseSource(0))
 
 
 def check(net, loss=float("nan"), x=X, step=17):
@@ -69,7 +70,7 @@ def test_an_overflowing_variance():
     net = prepared()
     net[3].weight_log_var.data.fill_(200.0)
     net.eval()
-    with pytest.raises(NonFiniteError, match="'3.weight': its variance"):
+    with pytest.raises(NonFiniteError, match="'3.weight': a moment of its posterior overflows"):
         check(net)
 
 
@@ -94,7 +95,9 @@ def test_the_search_leaves_no_trace():
 
 
 def test_a_layer_that_lists_several_outputs():
-    net = make_bayesian(nn.LSTM(6, 3), example=X.view(4, 1, 6), init_log_var=-6.0, noise=NoiseSource(0))
+    net = make_bayesian(
+        nn.LSTM(6, 3), example=X.view(4, 1, 6), posterior=GaussianFamily(-6.0), noise=NoiseSource(0)
+    )
     net.bias_ih_l0.data[0] = float("inf")
     with pytest.raises(
         NonFiniteError, match=r"\(the network itself\): parameter 'bias_ih_l0' holds 0 NaN and 1 inf"

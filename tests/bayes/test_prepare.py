@@ -7,6 +7,7 @@ from torch import nn
 
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.layers import Variational
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import (
     deterministic_of,
     make_bayesian,
@@ -34,7 +35,9 @@ EXAMPLE = torch.linspace(-1, 1, 72).view(2, 1, 6, 6)
 
 
 def prepare(model, example=EXAMPLE, log_var=-6.0, **settings):
-    return make_bayesian(model, example=example, init_log_var=log_var, noise=NoiseSource(0), **settings)
+    return make_bayesian(
+        model, example=example, posterior=GaussianFamily(log_var), noise=NoiseSource(0), **settings
+    )
 
 
 def test_the_model_is_left_as_it_was():
@@ -73,7 +76,10 @@ def test_the_example_may_be_one_row_and_draws_no_global_noise():
 def test_same_seed_same_pass_other_seed_other_pass():
     outs = [
         make_bayesian(
-            nn.Sequential(convnet()[0]), example=EXAMPLE, init_log_var=-1.0, noise=NoiseSource(seed)
+            nn.Sequential(convnet()[0]),
+            example=EXAMPLE,
+            posterior=GaussianFamily(-1.0),
+            noise=NoiseSource(seed),
         )(EXAMPLE)
         for seed in (1, 1, 2)
     ]

@@ -8,6 +8,7 @@ from torch import nn
 from laconic.bayes.guard import check_loss
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.objective import Objective
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.bayes.priors import LogUniform, Spikes
 from laconic.networks.noise import NoiseSource
@@ -77,7 +78,7 @@ def test_no_nan(make, prior):
     images[::7] = 0.0  # dead inputs: the variance path's square root at zero
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        net = make_bayesian(make(), example=images[:2], init_log_var=-6.0, noise=NoiseSource(0))
+        net = make_bayesian(make(), example=images[:2], posterior=GaussianFamily(-6.0), noise=NoiseSource(0))
     noise = [q.log_var for q in posteriors_of(net).values()]
     apart = {id(p) for p in noise}
     means = [p for p in net.parameters() if id(p) not in apart]

@@ -8,7 +8,7 @@ from torch import nn
 import laconic
 from laconic.errors import InputError
 from laconic.methods import MagnitudePruning
-from laconic.methods.common.masks import masks_of
+from laconic.methods.common.masks import weight_masks_of
 from laconic.networks.policy import weights_of
 from laconic.prepared import prepared
 from laconic.schedules import Cubic
@@ -26,14 +26,14 @@ def _zeros_by_step(method: MagnitudePruning) -> tuple[nn.Module, list[int]]:
     net = laconic.prepare(model, method, x[:2], data_size=len(x), total_steps=STEPS)
     optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.02))
     cut: list[int] = []
-    before = [mask.clone() for mask in masks_of(net).values()]
+    before = [mask.clone() for mask in weight_masks_of(net).values()]
     for _ in range(STEPS):
         loss = nn.functional.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         laconic.step(net, terms=len(x))
-        masks = masks_of(net).values()
+        masks = weight_masks_of(net).values()
         assert not any(bool((new & ~old).any()) for new, old in zip(masks, before, strict=True))
         before = [mask.clone() for mask in masks]
         for weight, mask in zip(weights_of(net).values(), masks, strict=True):
@@ -61,13 +61,13 @@ def test_the_final_share_is_exact(per_layer: bool) -> None:
     small = laconic.convert(net)
     names = list(weights_of(net))
     sizes = {n: small.tensors[n].values().size for n in names}
-    kept = {n: sizes[n] - int((~mask).sum()) for n, mask in masks_of(net).items()}
+    kept = {n: sizes[n] - int((~mask).sum()) for n, mask in weight_masks_of(net).items()}
     if per_layer:
         assert kept == {n: size - int(0.83 * size) for n, size in sizes.items()}
     assert sum(kept.values()) == sum(sizes.values()) - sum(
         int(0.83 * s) for s in (sizes.values() if per_layer else [sum(sizes.values())])
     )
-    for name, mask in masks_of(net).items():
+    for name, mask in weight_masks_of(net).items():
         assert not small.tensors[name].values()[~mask.numpy()].any()
 
 
@@ -87,15 +87,15 @@ def test_the_schedule_counts_epochs_when_the_steps_are_unknown() -> None:
         net(x)
         laconic.step(net, terms=50)
         assert prepared(net, "test").context.epochs == epoch
-        size = sum(mask.numel() for mask in masks_of(net).values())
-        cut = sum(int((~mask).sum()) for mask in masks_of(net).values())
+        size = sum(mask.numel() for mask in weight_masks_of(net).values())
+        cut = sum(int((~mask).sum()) for mask in weight_masks_of(net).values())
         assert cut == int(Cubic(end=1.0)(epoch / 2, 0.5) * size)
 
 
 def test_surviving_weights_are_off_by_half_a_step_at_most() -> None:
     net, _ = _zeros_by_step(MagnitudePruning(0.6, every=4))
     small = laconic.convert(net)
-    for (name, weight), mask in zip(weights_of(net).items(), masks_of(net).values(), strict=True):
+    for (name, weight), mask in zip(weights_of(net).items(), weight_masks_of(net).values(), strict=True):
         kept = mask.numpy()
         error = np.abs(small.tensors[name].values()[kept] - weight.detach().numpy()[kept])
         assert error.max() <= 0.5001 * small.tensors[name].grid.step  # type: ignore[union-attr]

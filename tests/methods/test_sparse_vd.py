@@ -11,7 +11,7 @@ import laconic
 from laconic.bayes.prepare import posteriors_of, sampling
 from laconic.errors import InputError, ScaleError
 from laconic.methods import Context, SparseVD
-from laconic.methods.common.masks import masks_of
+from laconic.methods.common.masks import weight_masks_of
 from laconic.prepared import prepared
 from laconic.schedules import WarmUp
 from laconic.zoo import DigitsMLP
@@ -111,12 +111,12 @@ class TestHolding:
             for q in posteriors_of(net).values():
                 q.log_var.fill_(3.5)
         self.method.step(net, _at(net, 0.4))
-        assert all(bool(mask.all()) for mask in masks_of(net).values())
+        assert all(bool(mask.all()) for mask in weight_masks_of(net).values())
         assert all(float(q.log_var.min()) == 3.5 for q in posteriors_of(net).values())
 
     def test_what_noise_has_swamped_is_held(self) -> None:
         net = self._held()
-        for q, mask in zip(posteriors_of(net).values(), masks_of(net).values(), strict=True):
+        for q, mask in zip(posteriors_of(net).values(), weight_masks_of(net).values(), strict=True):
             assert not mask.view(-1)[::2].any()
             assert mask.view(-1)[1::2].all()
             assert not q.mean[~mask].any()
@@ -124,7 +124,7 @@ class TestHolding:
 
     def test_held_weights_stay_exactly_zero_while_training_goes_on(self) -> None:
         net = self._held()
-        before = [mask.clone() for mask in masks_of(net).values()]
+        before = [mask.clone() for mask in weight_masks_of(net).values()]
         x, y = digits()
         optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.05))
         net.train()
@@ -134,7 +134,9 @@ class TestHolding:
             loss.backward()
             optimizer.step()
             self.method.step(net, _at(net, 1.0 + k))
-        for q, mask, old in zip(posteriors_of(net).values(), masks_of(net).values(), before, strict=True):
+        for q, mask, old in zip(
+            posteriors_of(net).values(), weight_masks_of(net).values(), before, strict=True
+        ):
             assert torch.equal(mask, old)
             assert not q.mean[~mask].any()
             assert bool((q.log_var[~mask] == self.method.log_var_bounds[0]).all())
@@ -144,7 +146,7 @@ class TestHolding:
         held = float(self.method.penalty(net, _at(net, 1.0)))
         plain = SparseVD(warm_up=WarmUp(0.0, 0.0))
         kept = 0.0
-        for q, mask in zip(posteriors_of(net).values(), masks_of(net).values(), strict=True):
+        for q, mask in zip(posteriors_of(net).values(), weight_masks_of(net).values(), strict=True):
             alone = torch.stack([q.mean[mask], q.log_var[mask]])
             kept += sum(_kl(v - math.log(m**2 + 1e-8)) for m, v in alone.T.tolist())
         assert held == pytest.approx(0.25 * kept, rel=1e-4)
@@ -156,7 +158,7 @@ class TestHolding:
             for q in posteriors_of(net).values():
                 q.mean.fill_(1.0)  # as if they had grown since the last step
         small = laconic.convert(net)
-        for name, mask in zip(posteriors_of(net), masks_of(net).values(), strict=True):
+        for name, mask in zip(posteriors_of(net), weight_masks_of(net).values(), strict=True):
             assert not small.tensors[name].values()[~mask.numpy()].any()
 
 
@@ -200,7 +202,7 @@ def _held(method: SparseVD) -> nn.Module:
 def test_without_hold_noise_the_survivors_train_on_their_means_and_no_kl_counts() -> None:
     method = SparseVD(hold_from=1.0, hold_noise=False, held_kl_weight=1.0)
     net, x = _held(method).train(), digits()[0][:4]
-    masks = list(masks_of(net).values())
+    masks = list(weight_masks_of(net).values())
     assert not masks[0].all()
     assert torch.equal(net(x), net(x))
     assert method.penalty(net, _at(net, 1)).item() == 0.0

@@ -1,1 +1,64 @@
-"""How sure are we of each weight? Posteriors, priors, their KLs, layers that sample, and the ELBO."""
+"""Bayesian weights: posterior families, priors, their KLs, gates, layers that sample, and the ELBO.
+
+What a prior, a posterior family, a gate or a method of one's own needs is exported here.
+"""
+
+from laconic.bayes.gates import Gate, HardConcrete, TruncatedLogNormal
+from laconic.bayes.kl import check_rules, kl_divergence, kl_total, register_kl
+from laconic.bayes.layers import NoiseSource, Sampling
+from laconic.bayes.objective import Objective
+from laconic.bayes.posteriors import (
+    Family,
+    Gaussian,
+    GaussianFamily,
+    Multiplicative,
+    MultiplicativeFamily,
+    Posterior,
+    Scaled,
+    ScaledFamily,
+)
+from laconic.bayes.prepare import (
+    deterministic_of,
+    make_bayesian,
+    means_only,
+    mute,
+    plain_copy,
+    posteriors_of,
+    sampling,
+    spread_of,
+)
+from laconic.bayes.priors import LogUniform, Normal, Prior, ScaleMixture, Spikes
+
+__all__ = [
+    "Family",
+    "Gate",
+    "Gaussian",
+    "GaussianFamily",
+    "HardConcrete",
+    "LogUniform",
+    "Multiplicative",
+    "MultiplicativeFamily",
+    "NoiseSource",
+    "Normal",
+    "Objective",
+    "Posterior",
+    "Prior",
+    "Sampling",
+    "ScaleMixture",
+    "Scaled",
+    "ScaledFamily",
+    "Spikes",
+    "TruncatedLogNormal",
+    "check_rules",
+    "deterministic_of",
+    "kl_divergence",
+    "kl_total",
+    "make_bayesian",
+    "means_only",
+    "mute",
+    "plain_copy",
+    "posteriors_of",
+    "register_kl",
+    "sampling",
+    "spread_of",
+]

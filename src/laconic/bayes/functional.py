@@ -12,6 +12,7 @@ and for fresh memory below.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from laconic.bayes.posteriors.gaussian import EPSILON
+from laconic.dropout_rate import EPSILON
 from laconic.networks.noise import by_quantiles, quantiles, random_words, standard_normal_like
 
 # Numbers handled at a time: their temporaries stay in a core's cache.
@@ -175,10 +176,10 @@ def _noise_call(mean: Tensor, variance: Tensor, generator: torch.Generator) -> t
 def compiled() -> Callable[..., None] | None:
     """What ``noise.c`` offers, or None where the package was installed without a compiler."""
     try:
-        from laconic.bayes import _noise  # type: ignore[attr-defined]
+        compiled_module = importlib.import_module("laconic.bayes._noise")
     except ImportError:
         return None
-    return _noise.draw  # type: ignore[no-any-return]
+    return compiled_module.draw  # type: ignore[no-any-return]
 
 
 def in_memory_order(t: Tensor) -> Tensor:

@@ -61,10 +61,11 @@ def find_culprit(net: nn.Module, inputs: Any) -> tuple[str, str]:
                 f"layer {_shown(layer)}: the gradient of {tensor!r} holds {_count(parameter.grad)}",
             )
     for name, q in posteriors_of(net).items():
-        if _bad(q.variance):
+        if any(map(_bad, q.moments())):
+            widest = max((float(t.max()) for t in q.spread()), default=0.0)
             return (
                 "parameter",
-                f"{name!r}: its variance exp(log_var) overflows (log_var up to {q.log_var.max():g})",
+                f"{name!r}: a moment of its posterior overflows (log variances or the like up to {widest:g})",
             )
     return "loss", "every parameter, layer output and gradient is finite, so the loss itself is at fault"
 

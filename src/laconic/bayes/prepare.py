@@ -1,16 +1,16 @@
 """From a plain network to one with posteriors, and back.
 
-``make_bayesian`` works on a deep copy. Parameters keep their names: the posterior mean of ``conv1.weight`` is
-``conv1.weight``, its log variance ``conv1.weight_log_var``. Shared layers and tied parameters stay shared.
+``make_bayesian`` works on a deep copy. Parameters keep their names: the mean of a Gaussian around
+``conv1.weight`` is ``conv1.weight``, its log variance ``conv1.weight_log_var``. Shared layers and tied
+parameters stay shared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from laconic.bayes.layers import (
@@ -21,7 +21,7 @@ from laconic.bayes.layers import (
     local_layers,
     sampled_class,
 )
-from laconic.bayes.posteriors import Gaussian
+from laconic.bayes.posteriors import Family, Posterior
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
 from laconic.networks.noise import NoiseSource
@@ -36,6 +36,7 @@ __all__ = [
     "plain_copy",
     "posteriors_of",
     "sampling",
+    "spread_of",
 ]
 
 _PREPARED = "_laconic_bayes"
@@ -53,34 +54,46 @@ def make_bayesian(
     model: nn.Module,
     *,
     example: Any,
-    init_log_var: float,
+    posterior: Family,
     noise: NoiseSource,
     select: Select | None = None,
     policy: Policy = Policy(),  # noqa: B008 - frozen
     sampling: Sampling = "local",
 ) -> nn.Module:
-    r"""A copy of ``model`` with a posterior :math:`N(w, e^{init\_log\_var})` around each present weight w.
+    """A copy of ``model`` with a posterior around each present weight.
 
-    In training mode its forward pass samples, in eval mode it is the plain network's. ``example`` is one
-    batch; it shows which layers run as layers (local reparameterisation) and which lend their weights to
-    others or run several times (drawn whole, once per pass). ``sampling`` says which layers use local
-    reparameterisation (:func:`~laconic.bayes.layers.local_layers`). ``select(name, parameter)`` may leave
-    weights out; biases, what scales channels and frozen parameters are out already, and ``policy`` says what
-    else is out or in. ``model`` is left as it was.
+    In training mode its forward pass samples, in eval mode it computes with the posteriors' means. The
+    example shows which layers run as layers (local reparameterisation) and which lend their weights to others
+    or run several times (drawn whole, once per pass), as all weights of a family are that are not
+    independent.
 
-    Raises ModelError (:func:`check_model`; prepared already; no weight left) and InputError (the example).
+    Args:
+        model: A plain network; it is left as it was.
+        example: One input batch.
+        posterior: The family: a function of a weight's name and the weight (a parameter of the copy) that
+            returns its posterior, as ``GaussianFamily(-8.0)``.
+        noise: The source of all draws.
+        select: A function of name and parameter that may leave weights out; biases, what scales channels and
+            frozen parameters are out already.
+        policy: What else is out or in.
+        sampling: Which layers use local reparameterisation (:func:`~laconic.bayes.layers.local_layers`).
 
+    Returns:
+        The network with posteriors; :func:`posteriors_of` lists them.
+
+    Raises:
+        ModelError: See :func:`check_model`; prepared already; no weight left.
+        InputError: The example; a family that returns something else than a posterior of the weight.
+
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
     >>> layer, example = nn.Linear(4, 2), torch.zeros(1, 4)
-    >>> net = make_bayesian(layer, example=example, init_log_var=-8.0, noise=NoiseSource(0))
+    >>> net = make_bayesian(layer, example=example, posterior=GaussianFamily(-8.0), noise=NoiseSource(0))
     >>> list(posteriors_of(net)), list(deterministic_of(net))
     (['weight'], ['bias'])
     """
     if _PREPARED in model.__dict__ or any(isinstance(m, Variational) for m in model.modules()):
         raise ModelError(f"{type(model).__name__} is prepared already. Cure: prepare the plain network")
-    if not -60.0 <= init_log_var <= 20.0:
-        raise InputError(
-            f"init_log_var is log sigma^2, usually -8, and must lie in [-60, 20]; got {init_log_var}"
-        )
     check_model(model, None)
     uses = observe(model, example)
     net = duplicate(model)
@@ -92,28 +105,34 @@ def make_bayesian(
             "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
             "for what is to count as a weight; MagnitudePruning quantises weights that are all frozen"
         )
-    _swap(net, chosen, uses, draws, init_log_var, local_layers(sampling))
+    _swap(net, chosen, uses, draws, posterior, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
     return net
 
 
-def posteriors_of(net: nn.Module) -> dict[str, Gaussian]:
+def posteriors_of(net: nn.Module) -> dict[str, Posterior]:
     """Each weight's posterior by the plain network's parameter name, in its order; shared ones once.
 
-    ``mean`` and ``log_var`` are the trainable parameters themselves. Empty for a plain network.
+    The tensors of a posterior are the trainable parameters themselves. Empty for a plain network.
     """
-    pairs: dict[int, nn.Parameter] = {}
+    found: dict[int, Posterior] = {}
     for module in net.modules():
         if isinstance(module, Variational):
-            for name in module._bayes_names:
-                pairs[id(module._parameters[name])] = module.bayes_log_var(name)
-    return {name: Gaussian(p, pairs[id(p)]) for name, p in net.named_parameters() if id(p) in pairs}
+            for name in module.bayes_names():
+                found[id(module._parameters[name])] = module.bayes_posterior(name)
+    return {name: found[id(p)] for name, p in net.named_parameters() if id(p) in found}
 
 
 def deterministic_of(net: nn.Module) -> dict[str, nn.Parameter]:
     """Every parameter without a posterior (biases, normalisation, frozen) by name, shared ones once."""
-    apart = {id(t) for q in posteriors_of(net).values() for t in (q.mean, q.log_var)}
+    apart = {id(t) for q in posteriors_of(net).values() for t in q.parameters().values()}
     return {name: p for name, p in net.named_parameters() if id(p) not in apart}
+
+
+def spread_of(net: nn.Module) -> list[nn.Parameter]:
+    """The parameters that set how wide the posteriors are: log variances, and what others have for them."""
+    wanted = {id(t): t for q in posteriors_of(net).values() for t in q.spread()}
+    return [cast(nn.Parameter, t) for t in wanted.values()]
 
 
 def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -130,8 +149,9 @@ def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> n
         if name not in target or target[name].shape != value.shape:
             there = f"shape {tuple(target[name].shape)}" if name in target else "no such parameter"
             raise InputError(f"weights[{name!r}] has shape {tuple(value.shape)}, the network has {there}")
+    posteriors = posteriors_of(net)
     for name, parameter in target.items():
-        mean = source[name].detach()
+        mean = (posteriors[name].expectation() if name in posteriors else source[name]).detach()
         parameter.data = given[name].to(mean, copy=True) if name in given else mean.clone()
     for name, buffer in plain.named_buffers():
         buffer.data = buffers[name].detach().clone()
@@ -144,8 +164,10 @@ def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> n
 def sampling(net: nn.Module) -> Iterator[nn.Module]:
     """Sample in eval mode too, for Monte Carlo prediction: dropout and batch norm stay in eval.
 
-    >>> layer = nn.Linear(4, 2)
-    >>> net = make_bayesian(layer, example=torch.zeros(1, 4), init_log_var=0.0, noise=NoiseSource(0)).eval()
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer, wide = nn.Linear(4, 2), GaussianFamily(0.0)
+    >>> net = make_bayesian(layer, example=torch.zeros(1, 4), posterior=wide, noise=NoiseSource(0)).eval()
     >>> with sampling(net):
     ...     bool((net(torch.ones(1, 4)) != net(torch.ones(1, 4))).any())
     True
@@ -192,21 +214,51 @@ def _swap(
     chosen: Mapping[nn.Module, tuple[str, Mapping[str, nn.Parameter]]],
     uses: Uses,
     draws: Draws,
-    init_log_var: float,
+    family: Family,
     local: Mapping[type[nn.Module], type[Variational]],
 ) -> None:
-    """Turn each chosen layer into its holder; tied parameters get one log variance, made once."""
-    made: dict[int, nn.Parameter] = {}
-    for module, (prefix, means) in chosen.items():
-        for mean in means.values():
-            if id(mean) not in made:
-                made[id(mean)] = nn.Parameter(torch.full_like(mean, init_log_var).detach())
+    """Turn each chosen layer into its holder; tied parameters get one posterior, made once."""
+    made: dict[int, Posterior] = {}
+    for module, (prefix, weights) in chosen.items():
+        for name, weight in weights.items():
+            if id(weight) not in made:
+                made[id(weight)] = _made(family, f"{prefix}.{name}" if prefix else name, weight)
+        posteriors = {name: made[id(weight)] for name, weight in weights.items()}
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
-        holder = local.get(type(module)) if alone and list(means) == ["weight"] else None
+        fits = alone and list(weights) == ["weight"] and posteriors["weight"].independent
+        holder = local.get(type(module)) if fits else None
         if holder is None:
-            holder = sampled_class(type(module), tuple(means))
+            holder = sampled_class(type(module), tuple(weights))
             draws.watch(module)
-        become(module, holder, draws, {name: made[id(mean)] for name, mean in means.items()})
+        become(module, holder, draws, posteriors)
     if net not in chosen:
         draws.watch(net)
+
+
+def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:
+    """The posterior that a family gives a weight; raises InputError for something else."""
+    q = family(name, weight)
+    told = f"the posterior of {name!r} by {family!r}"
+    if not isinstance(q, Posterior):
+        raise InputError(
+            f"{told} is a {type(q).__name__}. Cure: a function (name, weight) that returns an object whose "
+            "class inherits laconic.bayes.Posterior, as laconic.bayes.GaussianFamily()"
+        )
+    parameters = q.parameters()
+    if parameters.get("") is not weight:
+        raise InputError(
+            f"{told} does not hold the weight itself. Cure: the parameter that is handed in as its field "
+            f"{q.weight!r}, not a copy"
+        )
+    other = next((s for s, p in parameters.items() if not isinstance(p, nn.Parameter)), None)
+    if other is not None:
+        raise InputError(
+            f"{told} holds {other!r} as a {type(parameters[other]).__name__}. Cure: nn.Parameter(...)"
+        )
+    shapes = [tuple(moment.shape) for moment in q.moments()]
+    if shapes != [tuple(weight.shape)] * 2:
+        raise InputError(
+            f"{told} has moments of shapes {shapes[0]} and {shapes[1]}, the weight has {tuple(weight.shape)}"
+        )
+    return q

@@ -1,9 +1,16 @@
-"""One published method per file: a frozen configuration, its stages, its paper."""
+"""One published method per file: a frozen configuration, its stages, its paper.
 
+What a method of one's own needs stands here, too: gates, grids, codebooks, and what to do with the rest.
+"""
+
+from laconic.methods.common.grid_choice import GridChoice, choose_grid, finish, quantize_rest
+from laconic.methods.common.point import on_a_grid, point_stats
+from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Evaluate, Judge, Method, Score, Target
 from laconic.methods.distillation import Distillation, NoCompression
 from laconic.methods.filter_pruning import FilterPruning
 from laconic.methods.fisher_pruning import FisherPruning
+from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_plan
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
 from laconic.methods.network_trimming import NetworkTrimming
@@ -12,6 +19,7 @@ from laconic.methods.score_pruning import ScorePruning
 from laconic.methods.sparse_vd import SparseVD
 from laconic.methods.taylor_pruning import TaylorPruning
 from laconic.methods.vnq import VNQ
+from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 
 __all__ = [
     "VNQ",
@@ -21,6 +29,7 @@ __all__ = [
     "Evaluate",
     "FilterPruning",
     "FisherPruning",
+    "GridChoice",
     "Judge",
     "MagnitudePruning",
     "MeanActivationPruning",
@@ -33,4 +42,18 @@ __all__ = [
     "SparseVD",
     "Target",
     "TaylorPruning",
+    "attach_gates",
+    "choose_grid",
+    "even_levels",
+    "finish",
+    "fold_gates",
+    "gates_of",
+    "gates_plan",
+    "nearest_level",
+    "nonzeros",
+    "on_a_grid",
+    "on_levels",
+    "point_stats",
+    "quantize_rest",
+    "rest_of",
 ]

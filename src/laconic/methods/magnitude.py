@@ -16,7 +16,11 @@ from torch import nn
 
 from laconic.errors import InputError, ModelError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
-from laconic.methods.common.masks import add_masks, masks_of, without_masks
+from laconic.methods.common.masks import (
+    add_weight_masks,
+    weight_masks_of,
+    without_weight_masks,
+)
 from laconic.methods.common.point import point_stats
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
@@ -64,12 +68,12 @@ class MagnitudePruning(Method):
                 f"{type(model).__name__} has no weight to prune, or to put on a grid. "
                 "Cure: requires_grad_(True) on some layer, or fewer names in keep"
             )
-        add_masks(net, weights)
+        add_weight_masks(net, weights)
         return net
 
     def step(self, module: nn.Module, context: Context) -> None:
         """Cut anew every ``every`` steps, and hold what is cut at zero after every step."""
-        masks, weights = masks_of(module), _cut(module)
+        masks, weights = weight_masks_of(module), _cut(module)
         with torch.no_grad():
             if weights and context.step % self.every == 0:
                 magnitudes = {name: (w * masks[name]).abs() for name, w in weights.items()}
@@ -80,7 +84,7 @@ class MagnitudePruning(Method):
 
     def weights_left(self, module: nn.Module) -> dict[str, int]:
         """Weights of each tensor that are not cut yet."""
-        return {name: int(mask.sum()) for name, mask in masks_of(module).items()}
+        return {name: int(mask.sum()) for name, mask in weight_masks_of(module).items()}
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A schedule that is not at its final sparsity."""
@@ -94,7 +98,7 @@ class MagnitudePruning(Method):
         """Cut to the sparsity that the schedule has reached, and quantise the survivors."""
         kept = context.policy.keeps
         weights = {n: w.detach().cpu() for n, w in _cut(module).items() if not kept(n)}
-        plain = without_masks(duplicate(module))
+        plain = without_weight_masks(duplicate(module))
         keeps = self._keeps({n: w.abs() for n, w in weights.items()}, self._reached(context))
         stats = {n: point_stats(n, np.asarray(w, np.float32) * keeps[n]) for n, w in weights.items()}
         others = {n: p for n, p in plain.named_parameters() if n not in stats}
@@ -117,7 +121,7 @@ class MagnitudePruning(Method):
 def _cut(module: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that have a mask, by name; a layer that was frozen since is left as it is."""
     parameters = dict(module.named_parameters())
-    return {name: parameters[name] for name in masks_of(module) if parameters[name].requires_grad}
+    return {name: parameters[name] for name in weight_masks_of(module) if parameters[name].requires_grad}
 
 
 _SHORT = {"fit.epochs": 8, "reference.epochs": 3}

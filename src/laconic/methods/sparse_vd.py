@@ -1,9 +1,10 @@
 r"""Sparse variational dropout (Molchanov, Ashukha & Vetrov, ICML 2017, arXiv 1701.05369).
 
-Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight, in additive form (section 4.2). Prior: log-uniform,
-:math:`p(\log|w|) \propto const` (improper: its KL is no code length). Decision: weights with
-:math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` go (section 4.1), the rest are put on a grid whose step
-is a multiple of each layer's posterior standard deviation, chosen on the validation split.
+Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight, in additive form (section 4.2), or another family.
+Prior: log-uniform, :math:`p(\log|w|) \propto const` (improper: its KL is no code length), or another one.
+Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` go (section 4.1), the rest are
+put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the validation
+split.
 
 Two things of the authors' practice speed it up: a KL weight above 1 while pruning, and holding pruned weights
 at zero for the last part of training (their code's ``train_clip``), so that the survivors learn to do
@@ -18,14 +19,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from laconic.bayes.kl import kl_divergence, kl_total
+from laconic.bayes.kl import check_rules, kl_divergence, kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
-from laconic.bayes.prepare import deterministic_of, make_bayesian, mute, plain_copy, posteriors_of
-from laconic.bayes.priors import LogUniform
+from laconic.bayes.posteriors import Family, GaussianFamily, Posterior
+from laconic.bayes.prepare import (
+    deterministic_of,
+    make_bayesian,
+    mute,
+    plain_copy,
+    posteriors_of,
+    spread_of,
+)
+from laconic.bayes.priors import LogUniform, Prior
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
-from laconic.methods.common.masks import add_masks, masks_of
+from laconic.methods.common.masks import add_weight_masks, weight_masks_of
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.registry import MethodEntry
@@ -40,13 +49,17 @@ class SparseVD(Method):
     ``threshold``: log alpha at which a weight goes. ``kl_weight``: multiple of the KL (1 is the ELBO).
     ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``init_log_var``: log sigma^2
     at the start. ``noise_lr``: learning rate of log sigma^2 as a multiple of the means'.
-    ``log_var_bounds``: log sigma^2 is kept inside after each step. ``hold_from``: epoch from which pruned
-    weights stay at zero without noise (None: never, as published); ``held_kl_weight``: the KL weight from
-    then on. ``hold_noise``: whether the weights that are left keep their noise and their KL from then on;
-    without, the last part of training is a plain one of the means, which costs what a plain step costs.
+    ``log_var_bounds``: log sigma^2 (of another family, what it has in its place) is kept inside after each
+    step. ``hold_from``: epoch from which pruned weights stay at zero without noise (None: never, as
+    published); ``held_kl_weight``: the KL weight from then on. ``hold_noise``: whether the weights that are
+    left keep their noise and their KL from then on; without, the last part of training is a plain one of the
+    means, which costs what a plain step costs.
     ``sampling``: "local" draws pre-activations (local reparameterisation), "mixed" draws a convolution's
     weights once a step in its place, which makes a step 1.5 (LeNet-5) to 2 times (ResNet-20) as fast at
     noisier gradients, "weights" does so everywhere. ``grid``: how the survivors are quantised.
+    ``prior``: the weights' prior; the pair of family and prior needs a rule
+    (:func:`laconic.bayes.register_kl`). ``posterior``: the family, a function of a weight's name and the
+    weight (None: Gaussians of log variance ``init_log_var``, as published).
 
     >>> SparseVD().threshold
     3.0
@@ -63,6 +76,8 @@ class SparseVD(Method):
     hold_noise: bool = True
     sampling: Sampling = "local"
     grid: GridChoice = field(default_factory=GridChoice)
+    prior: Prior = field(default_factory=LogUniform)
+    posterior: Family | None = None
 
     in_nats = True
     gentler = "lower kl_weight"
@@ -80,68 +95,69 @@ class SparseVD(Method):
             raise InputError(f"hold_from is an epoch (None: never hold), got {self.hold_from}")
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
-        """Give every weight a Gaussian posterior centred on its present value."""
+        """Give every weight a posterior centred on its present value."""
         check_kl_weight(self.kl_weight, context.data_size)
         check_kl_weight(self.held_kl_weight, context.data_size)
         net = make_bayesian(
             model,
             example=example,
-            init_log_var=self.init_log_var,
+            posterior=self.posterior or GaussianFamily(self.init_log_var),
             noise=context.noise,
             sampling=self.sampling,
             policy=context.policy,
         )
-        add_masks(net, {name: q.mean for name, q in posteriors_of(net).items()})
+        check_rules(posteriors_of(net), self.prior)
+        parameters = dict(net.named_parameters())
+        add_weight_masks(net, {name: parameters[name] for name in posteriors_of(net)})
         if not self.hold_noise:
             net.register_load_state_dict_post_hook(_mute_if_held)  # type: ignore[no-untyped-call]
         return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
-        """``beta * kl_weight * sum KL(q || log-uniform)`` over weights not held, nats up to a constant."""
+        """``beta * kl_weight * sum KL(q || prior)`` over weights not held, nats (up to a constant for an
+        improper prior).
+        """
         if self._holding(context) and not self.hold_noise:
             return next(module.parameters()).new_zeros(())
-        prior, posteriors = LogUniform(), posteriors_of(module).values()
+        posteriors = posteriors_of(module)
         if self._holding(context):
-            held = zip(posteriors, masks_of(module).values(), strict=True)
-            kls = [(kl_divergence(q, prior) * mask).sum() for q, mask in held]
+            masks = weight_masks_of(module)
+            kls = [self._kl_of_left(q, masks[name]) for name, q in posteriors.items()]
             return self.held_kl_weight * torch.stack(kls).sum()
-        total = torch.stack([kl_total(q, prior) for q in posteriors]).sum()
+        total = torch.stack([kl_total(q, self.prior) for q in posteriors.values()]).sum()
         return self.kl_weight * self.warm_up.factor(context.epochs) * total
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Means and deterministic parameters at ``lr``, log variances at ``noise_lr * lr``, never decayed."""
-        noise = [q.log_var for q in posteriors_of(module).values()]
+        noise = spread_of(module)
         ids = {id(p) for p in noise}
         rest = [p for p in module.parameters() if id(p) not in ids]
         return [{"params": rest, "lr": lr}, {"params": noise, "lr": lr * self.noise_lr, "weight_decay": 0.0}]
 
     def step(self, module: nn.Module, context: Context) -> None:
         """Keep log variances inside their bounds; from ``hold_from`` on, keep pruned weights at zero."""
-        posteriors = list(posteriors_of(module).values())
-        masks = list(masks_of(module).values())
-        with torch.no_grad():
-            for q in posteriors:
-                q.log_var.clamp_(*self.log_var_bounds)
-            if not self._holding(context):
-                return
-            if _nothing_held(module):
-                for q, mask in zip(posteriors, masks, strict=True):
-                    mask.copy_(q.log_alpha() < self.threshold)
-                if not self.hold_noise:
-                    _mute_if_held(module)
-            for q, mask in zip(posteriors, masks, strict=True):
-                q.mean.mul_(mask)
-                q.log_var.masked_fill_(~mask, self.log_var_bounds[0])
+        posteriors = posteriors_of(module)
+        for q in posteriors.values():
+            q.clamp_spread(*self.log_var_bounds)
+        if not self._holding(context):
+            return
+        masks = weight_masks_of(module)
+        if _nothing_held(module):
+            for name, q in posteriors.items():
+                masks[name].copy_(torch.from_numpy(keep_below(q.stats(name), self.threshold)))
+            if not self.hold_noise:
+                _mute_if_held(module)
+        for name, q in posteriors.items():
+            q.hold(masks[name])
 
     def weights_left(self, module: nn.Module) -> dict[str, int]:
         """Weights of each tensor with log alpha below the threshold that are not held at zero."""
-        with torch.no_grad():
-            return {
-                name: int(((q.log_alpha() < self.threshold) & mask).sum())
-                for (name, q), mask in zip(
-                    posteriors_of(module).items(), masks_of(module).values(), strict=True
-                )
-            }
+        masks = weight_masks_of(module)
+        stats = {name: q.stats(name) for name, q in posteriors_of(module).items()}
+        return {
+            name: int((keep_below(s, self.threshold) & masks[name].cpu().numpy()).sum())
+            for name, s in stats.items()
+        }
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A warm-up that is not at its end, and pruned weights that no step was trained without."""
@@ -163,10 +179,9 @@ class SparseVD(Method):
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
         policy = context.policy
-        held = zip(posteriors_of(module).items(), masks_of(module).values(), strict=True)
-        masks = {name: mask.cpu().numpy() for (name, _), mask in held if not policy.keeps(name)}
-        stats = {name: q.stats(name) for name, q in posteriors_of(module).items() if name in masks}
-        keeps = {n: keep_below(s, self.threshold) & masks[n] for n, s in stats.items()}
+        stats = {n: q.stats(n) for n, q in posteriors_of(module).items() if not policy.keeps(n)}
+        masks = weight_masks_of(module)
+        keeps = {n: keep_below(s, self.threshold) & masks[n].cpu().numpy() for n, s in stats.items()}
         for name, zero in context.removed.items():
             if name in keeps:
                 keeps[name] &= ~zero
@@ -174,12 +189,17 @@ class SparseVD(Method):
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)
 
+    def _kl_of_left(self, q: Posterior, mask: torch.Tensor) -> torch.Tensor:
+        """The KL of the weights that are not held; a KL of groups counts whole groups."""
+        kl = kl_divergence(q, self.prior)
+        return (kl * mask).sum() if kl.shape == mask.shape else kl.sum()
+
     def _holding(self, context: Context) -> bool:
         return self.hold_from is not None and context.epochs >= self.hold_from
 
 
 def _nothing_held(module: nn.Module) -> bool:
-    return all(bool(mask.all()) for mask in masks_of(module).values())
+    return all(bool(mask.all()) for mask in weight_masks_of(module).values())
 
 
 def _mute_if_held(module: nn.Module, keys: Any = None) -> None:

@@ -3,8 +3,9 @@ r"""Variational network quantisation (Achterhold, Koehler, Schmeink & Genewein, 
 Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight. Prior (eq. 11-12): a spike at each level of a
 codebook, :math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one learned number per tensor.
 Decision (section 4): weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every
-other one takes the level nearest to its mean; nothing is fine-tuned afterwards, and first and last layers
-are treated alike.
+other one takes the level nearest to its mean; no weight is fine-tuned afterwards, and first and last layers
+are treated alike. Where the training batches are at hand, batch norm's running statistics are averaged anew
+under the quantised weights (:mod:`laconic.methods.norm_statistics`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from torch import nn
 from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
-from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
+from laconic.bayes.posteriors import Gaussian, GaussianFamily
+from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, spread_of
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
+from laconic.methods.norm_statistics import estimate_norm_statistics
 from laconic.methods.registry import MethodEntry
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
@@ -122,12 +124,12 @@ class VNQ(Method):
         net = make_bayesian(
             model,
             example=example,
-            init_log_var=self.init_log_var,
+            posterior=GaussianFamily(self.init_log_var),
             noise=context.noise,
             sampling=self.sampling,
             policy=context.policy,
         )
-        for index, q in enumerate(posteriors_of(net).values()):
+        for index, q in enumerate(_gaussians(net).values()):
             scale = torch.full((), self.init_scale, dtype=q.mean.dtype, device=q.mean.device)
             net.register_parameter(f"{SCALES}{index}", nn.Parameter(scale))
         return net
@@ -140,7 +142,7 @@ class VNQ(Method):
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Weights at ``lr``, log variances at ``noise_lr * lr``, codebook scales at ``codebook_lr * lr``."""
-        noise = [q.log_var for q in posteriors_of(module).values()]
+        noise = spread_of(module)
         scales = list(_scales(module))
         apart = {id(p) for p in (*noise, *scales)}
         rest = [p for p in module.parameters() if id(p) not in apart]
@@ -153,7 +155,7 @@ class VNQ(Method):
     def step(self, module: nn.Module, context: Context) -> None:
         """Clip log variances, keep scales off zero, hold means inside the outer funnels (section 4)."""
         with torch.no_grad():
-            for q, scale in zip(posteriors_of(module).values(), _scales(module), strict=True):
+            for q, scale in zip(_gaussians(module).values(), _scales(module), strict=True):
                 scale.clamp_(min=self.min_scale)
                 q.log_var.clamp_(*self.log_var_bounds)
                 slack = FUNNEL * q.std
@@ -161,7 +163,7 @@ class VNQ(Method):
                 q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
-        """A warm-up that is not at its end."""
+        """A warm-up that is not at its end: weights are not at the codebook's levels yet."""
         return warm_up_left(self.warm_up, context)
 
     def planned_epochs(self) -> float:
@@ -170,18 +172,21 @@ class VNQ(Method):
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Prune and quantise every weight tensor; biases and the like go on a fine uniform grid."""
-        every = zip(posteriors_of(module).items(), _scales(module), strict=True)
+        every = zip(_gaussians(module).items(), _scales(module), strict=True)
         wanted = {name: (q, s) for (name, q), s in every if not context.policy.keeps(name)}
         posteriors = {name: q for name, (q, _) in wanted.items()}
         scales = [bfloat16(s.item()) for _, s in wanted.values()]
         plain = plain_copy(module)
-        threshold, weights = self._decide(posteriors, scales, plain, judge)
+        threshold, weights = self._decide(posteriors, scales, plain, context, judge)
         others = deterministic_of(module).items()
         named = {name: p for name, p in others if not name.startswith(SCALES)}
         rest = rest_of(module, named, context.policy)
         held = nonzeros(rest.frozen)
         weights |= {n: on_grid(s, held[n], FROZEN_STEP, 0.0) for n, s in rest.frozen.items()}
+        looked = self._load(plain, weights, context)
         plain, tensors, facts = quantize_rest(plain, weights, rest.beside, self.bias_bits, judge)
+        if looked:
+            facts["norm_batches"] = looked
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         chosen = {"method": "vnq", "scales": scale_facts, "threshold": threshold}
         return finish(plain, tensors, {**facts, **chosen}, judge)
@@ -200,6 +205,7 @@ class VNQ(Method):
         posteriors: Mapping[str, Gaussian],
         scales: list[float],
         plain: nn.Module,
+        context: Context,
         judge: Judge | None,
     ) -> tuple[float | None, dict[str, IntTensor]]:
         """The threshold and what it makes of every weight; ``plain`` serves to score candidates."""
@@ -212,8 +218,7 @@ class VNQ(Method):
             return self.threshold, quantized(self.threshold)
 
         def score(threshold: float) -> Score:
-            values = {n: torch.from_numpy(t.values()) for n, t in quantized(threshold).items()}
-            load_values(plain, values)
+            self._load(plain, quantized(threshold), context)
             return judge.evaluate(plain.eval())
 
         scores = {t: score(t) for t in sorted({*self.tried_thresholds, self.threshold})}
@@ -224,6 +229,11 @@ class VNQ(Method):
         best = min(accepted, key=lambda t: scores[t].nll)
         return best, quantized(best)
 
+    def _load(self, plain: nn.Module, weights: Mapping[str, IntTensor], context: Context) -> int:
+        """Load quantised weights and estimate batch norm's statistics anew; returns the batches read."""
+        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
+        return estimate_norm_statistics(plain, context)
+
     def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:
         """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""
         stats = q.stats(name)
@@ -232,6 +242,11 @@ class VNQ(Method):
         if threshold is not None and 0.0 in levels:
             indices[~keep_below(stats, threshold)] = levels.index(0.0)
         return on_levels(name, indices, levels)
+
+
+def _gaussians(module: nn.Module) -> dict[str, Gaussian]:
+    """The posteriors by name; ``prepare`` makes Gaussians only."""
+    return {name: q for name, q in posteriors_of(module).items() if isinstance(q, Gaussian)}
 
 
 def _scales(module: nn.Module) -> list[nn.Parameter]:

@@ -10,16 +10,11 @@ from laconic.records.base import FloatArray, Record, record
 
 @record
 class WeightStats(Record):
-    """How sure we are of each weight: posterior mean and variance, same shape, float32.
-
-    ``zero_log_odds`` (optional, same shape, nats) is the method's evidence that a weight is zero,
-    e.g. log alpha for a Gaussian posterior under a log-uniform prior.
-    """
+    """How sure we are of each weight: posterior mean and variance, same shape, float32."""
 
     name: str
     mean: FloatArray
     variance: FloatArray
-    zero_log_odds: FloatArray | None = None
     __eq__ = object.__eq__  # arrays have no one answer
     __hash__ = object.__hash__
 

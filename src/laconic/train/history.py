@@ -93,7 +93,8 @@ def snr_counts(net: nn.Module) -> tuple[int, ...]:
     counts = np.zeros(bins, np.int64)
     with torch.no_grad():
         for q in posteriors_of(net).values():
-            ratio = (q.mean.abs().clamp_min(1e-30) / q.std).log10().cpu().numpy().ravel()
+            std = q.std_of(lambda table: table)
+            ratio = (q.expectation().abs().clamp_min(1e-30) / std).log10().cpu().numpy().ravel()
             index = np.clip(np.floor((ratio - low) / width), 0, bins - 1).astype(np.int64)
             counts += np.bincount(index, minlength=bins)
     return tuple(int(n) for n in counts) if counts.any() else ()

@@ -3,8 +3,8 @@ import torch
 
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.kl.dispatch import TABLE, KLTable
-from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.priors import LogUniform, Normal, Spikes
+from laconic.bayes.posteriors import Gaussian, Multiplicative, Scaled
+from laconic.bayes.priors import LogUniform, Normal, ScaleMixture, Spikes
 from laconic.errors import NoKLRuleError
 
 
@@ -46,10 +46,24 @@ def test_a_missing_rule_names_both_types_and_the_cure():
 def test_a_pair_has_one_rule():
     table = KLTable()
     table.register(Q, P)(lambda q, p: torch.tensor(1.0))
-    with pytest.raises(NoKLRuleError, match="already"):
-        table.register(Q, P)(lambda q, p: torch.tensor(1.0))
+    with pytest.raises(NoKLRuleError, match=r"already. Cure: @register_kl\(Q, P, replace=True\)"):
+        table.register(Q, P)(lambda q, p: torch.tensor(2.0))
+    assert table.find(Q, P)(0, 0) == 1.0
+
+
+def test_a_rule_is_replaced_with_its_total():
+    table = KLTable()
+    table.register(Q, P, total=lambda q, p: torch.tensor(9.0))(lambda q, p: torch.tensor(1.0))
+    table.register(Q, P, replace=True)(lambda q, p: torch.tensor([2.0, 3.0]))
+    assert table.total(Q, P)(0, 0) == 5.0
 
 
 def test_the_shipped_pairs():
-    own = {pair for pair in TABLE.pairs() if all(kind.__module__.startswith("laconic.") for kind in pair)}
-    assert own == {(Gaussian, LogUniform), (Gaussian, Spikes), (Gaussian, Normal)}
+    assert set(TABLE.pairs()) >= {
+        (Gaussian, LogUniform),
+        (Gaussian, Spikes),
+        (Gaussian, Normal),
+        (Multiplicative, LogUniform),
+        (Multiplicative, Normal),
+        (Scaled, ScaleMixture),
+    }

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from laconic.bayes.layers import LOCAL, Variational
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, sampling
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy
@@ -124,7 +125,7 @@ def prepared(name, log_var=-4.0):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model, x = make(), torch.randn(shape)
-    return model, make_bayesian(model, example=x, init_log_var=log_var, noise=NoiseSource(0)), x
+    return model, make_bayesian(model, example=x, posterior=GaussianFamily(log_var), noise=NoiseSource(0)), x
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -195,7 +196,11 @@ def test_a_weight_is_drawn_once_per_pass_and_anew_in_the_next():
             return torch.stack([self.w * x, self.w * x])
 
     net = make_bayesian(
-        Twice(), example=torch.ones(4), init_log_var=0.0, noise=NoiseSource(0), policy=Policy(weights=("w",))
+        Twice(),
+        example=torch.ones(4),
+        posterior=GaussianFamily(0.0),
+        noise=NoiseSource(0),
+        policy=Policy(weights=("w",)),
     )
     first, second = net(torch.ones(4)), net(torch.ones(4))
     assert torch.equal(first[0], first[1]) and not torch.equal(first, second)
@@ -218,9 +223,9 @@ def test_an_lstm_uses_the_drawn_weights():
     with torch.no_grad():
         q.log_var.fill_(0.0)
         draws = torch.stack([net(x) for _ in range(400)])
-        by_hand, generator = [], torch.Generator().manual_seed(1)
+        by_hand, noise = [], NoiseSource(1)
         for _ in range(400):
-            model.layer.weight_hh_l1_reverse.copy_(q.rsample(generator))
+            model.layer.weight_hh_l1_reverse.copy_(q.rsample(noise))
             by_hand.append(model(x))
     by_hand = torch.stack(by_hand)
     assert by_hand.var(0).max() > 1e-4
@@ -231,7 +236,7 @@ def test_an_lstm_uses_the_drawn_weights():
 def test_tied_weights_have_one_posterior_and_one_draw():
     model = Tied()
     index = torch.arange(11)
-    net = make_bayesian(model, example=index, init_log_var=-1.0, noise=NoiseSource(0))
+    net = make_bayesian(model, example=index, posterior=GaussianFamily(-1.0), noise=NoiseSource(0))
     assert list(posteriors_of(net)) == ["embed.weight"]
     assert net.out.weight_log_var is net.embed.weight_log_var
     with torch.no_grad():
@@ -253,7 +258,7 @@ def test_a_borrowed_weight_is_drawn_too():
 
 def test_a_weight_that_is_called_and_borrowed_has_one_draw():
     x = torch.ones(3, 5)
-    net = make_bayesian(AlsoBorrowing(), example=x, init_log_var=0.0, noise=NoiseSource(0))
+    net = make_bayesian(AlsoBorrowing(), example=x, posterior=GaussianFamily(0.0), noise=NoiseSource(0))
     called, borrowed = net(x)
     assert torch.allclose(called, borrowed, atol=1e-5) and not torch.equal(net(x)[0], called)
 
@@ -267,7 +272,9 @@ def test_asking_a_weight_for_its_device_is_no_use_of_it():
         def forward(self, x):
             return self.fc(x.to(self.fc.weight.device, self.fc.weight.dtype))[:, : self.fc.weight.shape[0]]
 
-    net = make_bayesian(Polite(), example=torch.ones(1, 5), init_log_var=0.0, noise=NoiseSource(0))
+    net = make_bayesian(
+        Polite(), example=torch.ones(1, 5), posterior=GaussianFamily(0.0), noise=NoiseSource(0)
+    )
     assert type(net.fc).__module__ == "laconic.bayes.layers.linear"
 
 
@@ -284,7 +291,7 @@ def test_a_name_that_is_taken_is_refused():
             return x @ self.w
 
     with pytest.raises(ModelError, match="w_log_var"):
-        make_bayesian(Taken(), example=torch.ones(1, 3), init_log_var=-8.0, noise=NoiseSource(0))
+        make_bayesian(Taken(), example=torch.ones(1, 3), posterior=GaussianFamily(-8.0), noise=NoiseSource(0))
 
 
 class TwiceLooked(nn.Module):
@@ -300,7 +307,9 @@ class TwiceLooked(nn.Module):
 
 def test_a_padding_row_has_no_noise_even_when_the_table_is_drawn_whole():
     index = torch.tensor([2, 3])
-    net = make_bayesian(TwiceLooked(), example=index, init_log_var=0.0, noise=NoiseSource(1)).train()
+    net = make_bayesian(
+        TwiceLooked(), example=index, posterior=GaussianFamily(0.0), noise=NoiseSource(1)
+    ).train()
     assert not isinstance(net.embed, LOCAL[nn.Embedding])
     first, second = net(index)
     assert torch.equal(first, second)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.layers import Variational
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.networks.noise import NoiseSource
 
@@ -40,7 +41,7 @@ def prepared(name, dtype=torch.float64):
         torch.manual_seed(0)
         layer = make().to(dtype)
         x = torch.randn(shape, dtype=dtype)
-    net = make_bayesian(layer, example=x, init_log_var=-3.0, noise=NoiseSource(1))
+    net = make_bayesian(layer, example=x, posterior=GaussianFamily(-3.0), noise=NoiseSource(1))
     with torch.no_grad():
         for q in posteriors_of(net).values():
             q.log_var.add_(torch.randn(q.mean.shape, generator=torch.Generator().manual_seed(2), dtype=dtype))
@@ -51,12 +52,12 @@ def prepared(name, dtype=torch.float64):
 def test_moments_are_those_of_drawn_weights(name):
     layer, net, x = prepared(name)
     (q,) = posteriors_of(net).values()
-    generator = torch.Generator().manual_seed(3)
+    noise = NoiseSource(3)
     whole = copy.deepcopy(layer)
     by_weight, by_layer = [], []
     with torch.no_grad():
         for _ in range(DRAWS):
-            whole.weight.copy_(q.rsample(generator))
+            whole.weight.copy_(q.rsample(noise))
             by_weight.append(whole(x))
             by_layer.append(net(x))
     a, b = torch.stack(by_weight), torch.stack(by_layer)
@@ -118,7 +119,7 @@ def test_gradients_are_those_of_the_formula():
 def test_embedding_draws_looked_up_rows_and_spares_the_padding():
     layer = nn.Embedding(7, 3, padding_idx=2, dtype=torch.float64)
     index = torch.tensor([[0, 2, 5], [5, 5, 6]])
-    net = make_bayesian(layer, example=index, init_log_var=-2.0, noise=NoiseSource(0))
+    net = make_bayesian(layer, example=index, posterior=GaussianFamily(-2.0), noise=NoiseSource(0))
     with torch.no_grad():
         draws = torch.stack([net(index) for _ in range(DRAWS)])
     assert (draws[:, index == 2] == 0).all()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.layers import LOCAL, SAMPLINGS, local_layers
+from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian
 from laconic.errors import InputError
 from laconic.methods import VNQ, SparseVD
@@ -24,12 +25,16 @@ def one_noise_for_all(net: nn.Module) -> bool:
 
 def conv(sampling: str) -> nn.Module:
     layer = nn.Conv2d(1, 3, 3)
-    return make_bayesian(layer, example=TWICE, init_log_var=0.0, noise=NoiseSource(0), sampling=sampling)
+    return make_bayesian(
+        layer, example=TWICE, posterior=GaussianFamily(0.0), noise=NoiseSource(0), sampling=sampling
+    )
 
 
 def linear(sampling: str) -> nn.Module:
     layer = nn.Linear(6, 3)
-    return make_bayesian(layer, example=TWICE, init_log_var=0.0, noise=NoiseSource(0), sampling=sampling)
+    return make_bayesian(
+        layer, example=TWICE, posterior=GaussianFamily(0.0), noise=NoiseSource(0), sampling=sampling
+    )
 
 
 def test_local_draws_noise_for_each_example() -> None:

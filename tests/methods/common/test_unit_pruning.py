@@ -23,7 +23,7 @@ from laconic.methods import (
     ScorePruning,
     TaylorPruning,
 )
-from laconic.methods.common.masks import masks_of as weight_masks_of
+from laconic.methods.common.masks import weight_masks_of
 from laconic.methods.common.unit_masks import groups_of, plan_of
 from laconic.schedules import Cubic, Geometric, Iterative, OneShot, removed_share
 from laconic.sparsify.scores import gather_inputs, l2_groups, wanda_groups

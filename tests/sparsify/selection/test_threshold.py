@@ -17,7 +17,7 @@ def _stats(mean: list[float], variance: list[float]) -> WeightStats:
 def test_log_alpha_is_the_log_of_variance_over_squared_mean() -> None:
     stats = _stats([0.5, -0.01, 3.0], [0.1, 0.2, 1e-6])
     wanted = [math.log(v / m**2) for m, v in ((0.5, 0.1), (-0.01, 0.2), (3.0, 1e-6))]
-    assert log_alpha(stats) == pytest.approx(wanted, rel=1e-5)
+    assert log_alpha(stats) == pytest.approx(wanted, rel=2e-5)  # the epsilon beside 0.01 squared
 
 
 def test_a_mean_of_zero_goes_and_a_variance_of_zero_stays() -> None:

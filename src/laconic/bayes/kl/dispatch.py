@@ -7,12 +7,14 @@ falls back to sampling: a KL in nats is a product of this library.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
-from laconic.errors import NoKLRuleError
+from laconic.errors import InputError, NoKLRuleError
 
 AnyRule = Callable[[Any, Any], Tensor]
 Rule = TypeVar("Rule", bound=AnyRule)
@@ -25,15 +27,30 @@ class KLTable:
         self._rules: dict[tuple[type, type], AnyRule] = {}
         self._totals: dict[AnyRule, AnyRule] = {}
 
-    def register(self, posterior: type, prior: type, total: AnyRule | None = None) -> Callable[[Rule], Rule]:
-        """A decorator that files a rule under a pair of types; a pair may have one rule only.
+    def register(
+        self, posterior: type, prior: type, total: AnyRule | None = None, *, replace: bool = False
+    ) -> Callable[[Rule], Rule]:
+        """A decorator that files a rule under a pair of types; a pair has one rule.
 
-        ``total`` may give the rule's sum over all weights in another, quicker way.
+        Args:
+            posterior: The posterior's class.
+            prior: The prior's class.
+            total: A quicker way to the rule's sum over all weights, if there is one.
+            replace: Whether the rule takes the place of one that is there, as in a notebook cell that is run
+                again.
+
+        Raises:
+            NoKLRuleError: The pair has a rule, and ``replace`` is false.
         """
 
         def file(rule: Rule) -> Rule:
-            if (posterior, prior) in self._rules:
-                raise NoKLRuleError(f"KL({posterior.__name__} || {prior.__name__}) has a rule already")
+            if (posterior, prior) in self._rules and not replace:
+                pair = f"{posterior.__name__}, {prior.__name__}"
+                raise NoKLRuleError(
+                    f"KL({posterior.__name__} || {prior.__name__}) has a rule already. "
+                    f"Cure: @register_kl({pair}, replace=True) to replace it, as in a notebook cell that is "
+                    "run again"
+                )
             self._rules[posterior, prior] = rule
             if total is not None:
                 self._totals[rule] = total
@@ -57,9 +74,10 @@ class KLTable:
         names = f"KL({posterior.__name__} || {prior.__name__})"
         if not fitting:
             known = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in self._rules) or "none"
+            pair = f"{posterior.__name__}, {prior.__name__}"
             raise NoKLRuleError(
-                f"no rule for {names}; there are rules for {known}. Cure: write one in bayes/kl/ and "
-                f"decorate it with @register_kl({posterior.__name__}, {prior.__name__})"
+                f"no rule for {names}; there are rules for {known}. Cure: a function (q, p) that returns "
+                f"nats, decorated with @laconic.bayes.register_kl({pair}) and imported before training"
             )
         rivals = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in fitting)
         raise NoKLRuleError(
@@ -81,9 +99,11 @@ register_kl = TABLE.register
 
 
 def kl_divergence(q: Any, p: Any) -> Tensor:
-    r"""Elementwise :math:`KL(q\,\|\,p)` in nats, shape of the posterior, differentiable in its parameters.
+    r""":math:`KL(q\,\|\,p)` in nats by independent parts, differentiable in the posterior's parameters.
 
-    For an improper prior (``p.improper``) the value is known up to a constant. Raises NoKLRuleError.
+    The parts are single weights for a Gaussian, whole groups for a family whose weights share a number; their
+    sum is the KL of the tensor. For an improper prior (``p.improper``) the value is known up to a constant.
+    Raises NoKLRuleError.
 
     >>> import torch
     >>> from laconic.bayes.kl import kl_divergence
@@ -93,6 +113,27 @@ def kl_divergence(q: Any, p: Any) -> Tensor:
     0.5
     """
     return TABLE.find(type(q), type(p))(q, p)
+
+
+def check_rules(posteriors: Mapping[str, Any], p: Any) -> None:
+    """Refuse a prior under which the KL of a network's posteriors cannot be computed, before any training.
+
+    Args:
+        posteriors: The posteriors by the weights' names (:func:`laconic.bayes.posteriors_of`).
+        p: The prior.
+
+    Raises:
+        NoKLRuleError: No rule for one of the pairs, or for a part of one.
+        InputError: A KL that is not finite; the message names the weight.
+    """
+    with torch.no_grad():
+        for name, q in posteriors.items():
+            total = float(kl_total(q, p))
+            if not math.isfinite(total):
+                raise InputError(
+                    f"KL({type(q).__name__} || {type(p).__name__}) of {name!r} is {total}. Cure: a rule that "
+                    "is finite at the weights as they are, or other settings of the prior"
+                )
 
 
 def kl_total(q: Any, p: Any) -> Tensor:

@@ -25,8 +25,9 @@ from laconic.bayes.kl.dispatch import register_kl
 from laconic.bayes.kl.sigmoid_fit import fit
 from laconic.bayes.kl.spikes_sweep import Code, in_one_order, sweep
 from laconic.bayes.kl.total import windowed_total
-from laconic.bayes.posteriors.gaussian import EPSILON, Gaussian
+from laconic.bayes.posteriors.gaussian import Gaussian
 from laconic.bayes.priors.spikes import Spikes
+from laconic.dropout_rate import log_alpha
 
 
 def spikes_total(q: Gaussian, p: Spikes) -> Tensor:
@@ -60,7 +61,7 @@ def windowed(q: Gaussian, p: Spikes) -> Tensor:
         mean, log_var = mean / p.scale, log_var - 2.0 * p.scale.log()
     levels = p.levels if isinstance(p.levels, Tensor) else mean.new_tensor(p.levels)
     offsets = [mean - level for level in levels.unbind()]
-    terms = torch.stack([fit(log_var - torch.log(d.square() + EPSILON)) for d in offsets])
+    terms = torch.stack([fit(log_alpha(d.square(), log_var)) for d in offsets])
     exponents = torch.stack(
         [-0.5 * (d / w).square() for d, w in zip(offsets, p.window_widths(), strict=True)]
     )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from laconic.bayes.kl import native
 from laconic.bayes.kl.sigmoid_fit import K1, K2, K3
-from laconic.bayes.posteriors.gaussian import EPSILON
+from laconic.dropout_rate import EPSILON
 
 # Weights that NumPy handles at a time: the temporaries of one piece stay in a core's cache.
 PIECE = 1 << 14

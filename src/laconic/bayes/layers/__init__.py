@@ -21,7 +21,7 @@ from laconic.bayes.layers.conv_transpose import (
 from laconic.bayes.layers.embedding import BayesEmbedding
 from laconic.bayes.layers.generic import sampled_class
 from laconic.bayes.layers.linear import BayesLinear
-from laconic.bayes.layers.variational import LOG_VAR, Draws, Variational, become
+from laconic.bayes.layers.variational import Draws, Variational, become
 from laconic.errors import InputError
 from laconic.networks.noise import NoiseSource
 
@@ -64,7 +64,6 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
 
 __all__ = [
     "LOCAL",
-    "LOG_VAR",
     "SAMPLINGS",
     "Draws",
     "NoiseSource",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_preactivation, variance_like
+from laconic.bayes.functional import draw_preactivation, laid_like
 from laconic.bayes.layers.variational import Variational
 
 if TYPE_CHECKING:
@@ -24,20 +24,22 @@ class _BayesConv(Variational, _Plain):
 
     def forward(self, input: Tensor) -> Tensor:
         """Shapes as in the plain layer."""
+        q = self.bayes_posterior("weight")
         if not self.bayes_samples():
-            return super().forward(input)  # type: ignore[no-any-return]
-        mean = self._conv_forward(input, self.weight, self.bias)
-        variance = self._conv_forward(input.square(), variance_like(self.bayes_log_var("weight")), None)
+            return self._conv_forward(input, q.expectation(), self.bias)
+        weight, weight_variance = q.moments()
+        mean = self._conv_forward(input, weight, self.bias)
+        variance = self._conv_forward(input.square(), laid_like(weight_variance, weight), None)
         return draw_preactivation(mean, variance, self.bayes_generator(mean))
 
 
 class BayesConv1d(_BayesConv, nn.Conv1d):
-    """``nn.Conv1d`` with a Gaussian posterior on its weight."""
+    """``nn.Conv1d`` with a posterior on its weight."""
 
 
 class BayesConv2d(_BayesConv, nn.Conv2d):
-    """``nn.Conv2d`` with a Gaussian posterior on its weight."""
+    """``nn.Conv2d`` with a posterior on its weight."""
 
 
 class BayesConv3d(_BayesConv, nn.Conv3d):
-    """``nn.Conv3d`` with a Gaussian posterior on its weight."""
+    """``nn.Conv3d`` with a posterior on its weight."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_preactivation, variance_like
+from laconic.bayes.functional import draw_preactivation, laid_like
 from laconic.bayes.layers.variational import Variational
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ class _BayesConvTranspose(Variational, _Plain):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Shapes as in the plain layer."""
+        q = self.bayes_posterior("weight")
         if not self.bayes_samples():
-            return super().forward(input, output_size)  # type: ignore[no-any-return]
-        mean = self._transposed(input, self.weight, self.bias, output_size)
-        variance = self._transposed(
-            input.square(), variance_like(self.bayes_log_var("weight")), None, output_size
-        )
+            return self._transposed(input, q.expectation(), self.bias, output_size)
+        weight, weight_variance = q.moments()
+        mean = self._transposed(input, weight, self.bias, output_size)
+        variance = self._transposed(input.square(), laid_like(weight_variance, weight), None, output_size)
         return draw_preactivation(mean, variance, self.bayes_generator(mean))
 
     def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, output_size: Any) -> Tensor:
@@ -43,12 +43,12 @@ class _BayesConvTranspose(Variational, _Plain):
 
 
 class BayesConvTranspose1d(_BayesConvTranspose, nn.ConvTranspose1d):
-    """``nn.ConvTranspose1d`` with a Gaussian posterior on its weight."""
+    """``nn.ConvTranspose1d`` with a posterior on its weight."""
 
 
 class BayesConvTranspose2d(_BayesConvTranspose, nn.ConvTranspose2d):
-    """``nn.ConvTranspose2d`` with a Gaussian posterior on its weight."""
+    """``nn.ConvTranspose2d`` with a posterior on its weight."""
 
 
 class BayesConvTranspose3d(_BayesConvTranspose, nn.ConvTranspose3d):
-    """``nn.ConvTranspose3d`` with a Gaussian posterior on its weight."""
+    """``nn.ConvTranspose3d`` with a posterior on its weight."""

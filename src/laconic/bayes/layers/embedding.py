@@ -18,11 +18,19 @@ class BayesEmbedding(Variational, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape -> (*shape, embedding_dim)."""
-        mean = super().forward(input)
+        q = self.bayes_posterior("weight")
+        mean = F.embedding(
+            input,
+            q.expectation(),
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
         if not self.bayes_samples():
             return mean
-        log_var = F.embedding(input, self.bayes_log_var("weight"), scale_grad_by_freq=self.scale_grad_by_freq)
-        std = (0.5 * log_var).exp()
+        std = q.std_of(lambda table: F.embedding(input, table, scale_grad_by_freq=self.scale_grad_by_freq))
         if self.padding_idx is not None:
             std = std * (input != self.padding_idx).unsqueeze(-1)
         return torch.addcmul(mean, std, self.bayes_noise(mean))

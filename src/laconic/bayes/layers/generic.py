@@ -1,8 +1,8 @@
 """Any other layer that owns parameters: whole weights are drawn, once per forward pass.
 
 The layer's class is turned into a subclass in which each such parameter's *name* is a property: inside a
-forward pass it gives mean + std * noise, else the mean. ``nn.Module`` keeps the means under their own names
-in ``_parameters``, so optimisers, ``state_dict`` and ``to`` see an ordinary layer. Unlike
+forward pass it gives the posterior's draw or mean. ``nn.Module`` keeps the parameters under their own
+names in ``_parameters``, so optimisers, ``state_dict`` and ``to`` see an ordinary layer. Unlike
 ``torch.nn.utils.parametrize`` this renames nothing and draws once however often the weight is read, also by
 another layer (as multi-head attention reads its ``out_proj``) or by a tied one.
 """
@@ -27,14 +27,21 @@ def sampled_class(plain: type[nn.Module], names: tuple[str, ...]) -> type[Variat
 
 def _drawn(name: str) -> property:
     def read(self: Variational) -> Tensor | None:
-        mean = self._parameters[name]
-        if mean is None or "_bayes_draws" not in self.__dict__:
-            return mean
-        draw = self._bayes_draws.weight(self, mean, self.bayes_log_var(name))
+        parameter = self._parameters[name]
+        if parameter is None or "_bayes_draws" not in self.__dict__ or not self._bayes_draws.passing:
+            return parameter
+        q = self.bayes_posterior(name)
+        if not self.bayes_samples():
+            return q.expectation()
+        draw = self._bayes_draws.weight(parameter, q)
         padding = self.padding_idx if isinstance(self, nn.Embedding | nn.EmbeddingBag) else None
-        if padding is None or draw is mean:
+        if padding is None:
             return draw
+        mean = q.expectation()
         row = torch.tensor([padding], device=draw.device)
         return draw.index_copy(0, row, mean[padding : padding + 1])  # the padding row has no noise
 
-    return property(read, doc=f"This forward pass's draw of {name!r}, or its posterior mean.")
+    return property(
+        read,
+        doc=f"This forward pass's draw of {name!r} (in eval mode its mean); the parameter outside a pass.",
+    )

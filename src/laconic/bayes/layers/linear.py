@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_preactivation, variance_like
+from laconic.bayes.functional import draw_preactivation, laid_like
 from laconic.bayes.layers.variational import Variational
 
 
@@ -14,8 +14,10 @@ class BayesLinear(Variational, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
+        q = self.bayes_posterior("weight")
         if not self.bayes_samples():
-            return super().forward(input)
-        mean = F.linear(input, self.weight, self.bias)
-        variance = F.linear(input.square(), variance_like(self.bayes_log_var("weight")))
+            return F.linear(input, q.expectation(), self.bias)
+        weight, weight_variance = q.moments()
+        mean = F.linear(input, weight, self.bias)
+        variance = F.linear(input.square(), laid_like(weight_variance, weight))
         return draw_preactivation(mean, variance, self.bayes_generator(mean))

@@ -1,22 +1,21 @@
 """What all holders share: whose noise, when to sample, and one draw of a weight per forward pass.
 
 A holder is made by turning a plain layer's class into a subclass of it, in place: the layer keeps its
-identity (a layer used in two places stays one), its hooks and its state-dict keys; its weight *is* the
-posterior mean, and ``<weight>_log_var`` stands beside it.
+identity (a layer used in two places stays one), its hooks and its state-dict keys; its weight is the
+posterior's own, and the posterior's other parameters stand beside it as ``<weight>_<suffix>``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_weight
+from laconic.bayes.posteriors import Posterior
 from laconic.errors import ModelError
 from laconic.networks.noise import NoiseSource
-
-LOG_VAR = "_log_var"
 
 
 class Draws:
@@ -39,13 +38,16 @@ class Draws:
         """Whether this layer samples now: in training (unless muted), or anywhere under ``sampling``."""
         return (module.training and not self.muted) or self.sampling
 
-    def weight(self, module: nn.Module, mean: Tensor, log_var: Tensor) -> Tensor:
-        """The present pass's draw of a weight; its mean outside a pass and in eval mode."""
-        if self._depth == 0 or not self.active(module):
-            return mean
-        if id(mean) not in self._drawn:
-            self._drawn[id(mean)] = draw_weight(mean, log_var, self.noise.like(mean))
-        return self._drawn[id(mean)]
+    @property
+    def passing(self) -> bool:
+        """Whether a forward pass is running."""
+        return self._depth > 0
+
+    def weight(self, parameter: Tensor, q: Posterior) -> Tensor:
+        """The present pass's draw of a weight."""
+        if id(parameter) not in self._drawn:
+            self._drawn[id(parameter)] = q.rsample(self.noise)
+        return self._drawn[id(parameter)]
 
     def open(self, module: nn.Module, args: Any) -> None:
         """Forward pre-hook."""
@@ -67,10 +69,10 @@ class Draws:
 
 
 class Variational(nn.Module):
-    """Mixin of every holder: its draws and the names of its parameters that are posterior means."""
+    """Mixin of every holder: its draws, and by name the posteriors of its weights."""
 
     _bayes_draws: Draws
-    _bayes_names: tuple[str, ...]
+    _bayes_posteriors: dict[str, tuple[Posterior, tuple[str, ...]]]  # a posterior, and its suffixes
 
     def bayes_samples(self) -> bool:
         """Whether a forward pass draws now."""
@@ -84,24 +86,36 @@ class Variational(nn.Module):
         """The generator for noise on the device of ``t``."""
         return self._bayes_draws.noise.generator(t.device)
 
-    def bayes_log_var(self, name: str) -> nn.Parameter:
-        """The log variance that belongs to parameter ``name``."""
-        return self._parameters[name + LOG_VAR]  # type: ignore[return-value]
+    def bayes_names(self) -> tuple[str, ...]:
+        """The names of this layer's own weights that have a posterior."""
+        return tuple(self._bayes_posteriors)
+
+    def bayes_posterior(self, name: str) -> Posterior:
+        """The posterior of weight ``name``, over the parameters that the layer holds now."""
+        like, suffixes = self._bayes_posteriors[name]
+        own: Any = self._parameters
+        return like.with_parameters({suffix: own[name + suffix] for suffix in suffixes})
 
 
 def become(
     module: nn.Module,
     holder: type[Variational],
     draws: Draws,
-    log_vars: dict[str, nn.Parameter],
+    posteriors: Mapping[str, Posterior],
 ) -> None:
-    """Turn ``module`` into ``holder`` in place, with these log variances by parameter name."""
-    for name, log_var in log_vars.items():
-        if hasattr(module, name + LOG_VAR):
-            raise ModelError(
-                f"{type(module).__name__} has an attribute {name + LOG_VAR!r} already: rename it"
-            )
-        module.register_parameter(name + LOG_VAR, log_var)
+    """Turn ``module`` into ``holder`` in place, with these posteriors by parameter name."""
+    found: dict[str, tuple[Posterior, tuple[str, ...]]] = {}
+    for name, q in posteriors.items():
+        parameters = q.parameters()
+        for suffix, parameter in parameters.items():
+            if not suffix:
+                continue
+            if hasattr(module, name + suffix):
+                raise ModelError(
+                    f"{type(module).__name__} has an attribute {name + suffix!r} already: rename it"
+                )
+            module.register_parameter(name + suffix, cast(nn.Parameter, parameter))
+        found[name] = (q, tuple(parameters))
     module.__class__ = holder
     module.__dict__["_bayes_draws"] = draws
-    module.__dict__["_bayes_names"] = tuple(log_vars)
+    module.__dict__["_bayes_posteriors"] = found

@@ -1,5 +1,17 @@
 """Posterior families, one per file; they know moments and sampling, and no prior."""
 
-from laconic.bayes.posteriors.gaussian import Gaussian
+from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
+from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily
+from laconic.bayes.posteriors.posterior import Family, Posterior
+from laconic.bayes.posteriors.scaled import Scaled, ScaledFamily
 
-__all__ = ["Gaussian"]
+__all__ = [
+    "Family",
+    "Gaussian",
+    "GaussianFamily",
+    "Multiplicative",
+    "MultiplicativeFamily",
+    "Posterior",
+    "Scaled",
+    "ScaledFamily",
+]

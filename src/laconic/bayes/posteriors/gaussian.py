@@ -7,23 +7,23 @@ Against the multiplicative form :math:`N(\theta, \alpha\theta^2)` of Kingma et a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from laconic.bayes.functional import draw_weight, variance_like
+from laconic.bayes.posteriors.posterior import Noise, Posterior
+from laconic.dropout_rate import log_alpha
 from laconic.errors import InputError
-from laconic.records import WeightStats
-
-EPSILON = 1e-8
-
 
 HELD_LOG_VAR = -20.0
 """Log variance of a weight that is held at zero."""
 
 
 @dataclass(frozen=True, eq=False)
-class Gaussian:
+class Gaussian(Posterior):
     r"""Independent normals :math:`N(mean, e^{log\_var})`; both tensors have the weight's shape.
 
     Raises InputError when the shapes differ.
@@ -44,24 +44,43 @@ class Gaussian:
                 f"and {tuple(self.log_var.shape)}"
             )
 
+    def parameters(self) -> dict[str, Tensor]:
+        """The mean is the weight itself, the log variance stands beside it as ``<weight>_log_var``."""
+        return {"": self.mean, "_log_var": self.log_var}
+
+    def with_parameters(self, given: Mapping[str, Tensor]) -> Gaussian:
+        """The same over other tensors."""
+        return Gaussian(given[""], given["_log_var"])
+
     @property
     def variance(self) -> Tensor:
-        r""":math:`\sigma^2`."""
-        return self.log_var.exp()
+        r""":math:`\sigma^2`, with the strides of the log variance."""
+        return variance_like(self.log_var)
 
     @property
     def std(self) -> Tensor:
         r""":math:`\sigma`."""
         return (0.5 * self.log_var).exp()
 
-    def log_alpha(self, eps: float = EPSILON) -> Tensor:
-        r"""The log dropout rate :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + eps)`."""
-        return self.log_var - torch.log(self.mean.square() + eps)
+    def log_alpha(self) -> Tensor:
+        r"""The log dropout rate :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + 10^{-8})`."""
+        return log_alpha(self.mean.square(), self.log_var)
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def expectation(self) -> Tensor:
+        """The mean itself."""
+        return self.mean
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        r""":math:`\theta` and :math:`\sigma^2`."""
+        return self.mean, self.variance
+
+    def rsample(self, noise: Noise) -> Tensor:
         r""":math:`\theta + \sigma\epsilon` with fresh standard normal noise; differentiable."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
-        return self.mean + self.std * noise
+        return draw_weight(self.mean, self.log_var, noise.like(self.mean))
+
+    def std_of(self, pick: Callable[[Tensor], Tensor]) -> Tensor:
+        r""":math:`\sigma` of some weights; the exponential is taken of these alone."""
+        return (0.5 * pick(self.log_var)).exp()
 
     def hold(self, keep: Tensor) -> None:
         """Set the weights outside ``keep`` to zero, in place, with a variance of :math:`e^{-20}`: next to no
@@ -71,11 +90,26 @@ class Gaussian:
             self.mean.mul_(keep)
             self.log_var.masked_fill_(~keep, HELD_LOG_VAR)
 
-    def stats(self, name: str) -> WeightStats:
-        """The numbers a decision needs, as float32 arrays, with log alpha as the evidence for zero."""
-        with torch.no_grad():
-            mean, variance, odds = (
-                t.detach().to("cpu", torch.float32).contiguous().numpy().copy()
-                for t in (self.mean, self.variance, self.log_alpha())
+
+@dataclass(frozen=True)
+class GaussianFamily:
+    r"""A Gaussian :math:`N(w, e^{init\_log\_var})` around each present weight w.
+
+    Raises InputError for a log variance outside [-60, 20].
+
+    >>> q = GaussianFamily(-8.0)("fc.weight", nn.Parameter(torch.ones(2)))
+    >>> q.mean.tolist(), q.log_var.tolist()
+    ([1.0, 1.0], [-8.0, -8.0])
+    """
+
+    init_log_var: float = -8.0
+
+    def __post_init__(self) -> None:
+        if not -60.0 <= self.init_log_var <= 20.0:
+            raise InputError(
+                f"init_log_var is log sigma^2, usually -8, and must lie in [-60, 20]; got {self.init_log_var}"
             )
-        return WeightStats(name, mean, variance, odds)
+
+    def __call__(self, name: str, weight: nn.Parameter) -> Gaussian:
+        """The posterior of a weight."""
+        return Gaussian(weight, nn.Parameter(torch.full_like(weight, self.init_log_var).detach()))

@@ -2,6 +2,8 @@
 
 from laconic.bayes.priors.log_uniform import LogUniform
 from laconic.bayes.priors.normal import Normal
+from laconic.bayes.priors.prior import Prior
+from laconic.bayes.priors.scale_mixture import ScaleMixture
 from laconic.bayes.priors.spikes import Spikes
 
-__all__ = ["LogUniform", "Normal", "Spikes"]
+__all__ = ["LogUniform", "Normal", "Prior", "ScaleMixture", "Spikes"]

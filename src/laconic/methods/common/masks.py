@@ -14,20 +14,20 @@ PREFIX = "laconic_mask_"
 _NAMES = "_laconic_masked"
 
 
-def add_masks(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def add_weight_masks(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Register an all-true mask for each weight, in order, and remember whose it is."""
     net.__dict__[_NAMES] = tuple(weights)
     for index, weight in enumerate(weights.values()):
         net.register_buffer(f"{PREFIX}{index}", torch.ones_like(weight, dtype=torch.bool))
 
 
-def masks_of(net: nn.Module) -> dict[str, Tensor]:
+def weight_masks_of(net: nn.Module) -> dict[str, Tensor]:
     """The masks by the name of the weight that each was made for."""
     masks = (buffer for name, buffer in net.named_buffers(recurse=False) if name.startswith(PREFIX))
     return dict(zip(net.__dict__[_NAMES], masks, strict=True))
 
 
-def without_masks(net: nn.Module) -> nn.Module:
+def without_weight_masks(net: nn.Module) -> nn.Module:
     """``net`` itself, its masks removed."""
     for name in [n for n, _ in net.named_buffers(recurse=False) if n.startswith(PREFIX)]:
         delattr(net, name)

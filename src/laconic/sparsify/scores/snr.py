@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from laconic.dropout_rate import TINY_VARIANCE, log_alpha
 from laconic.errors import InputError
 from laconic.records import WeightStats
 from laconic.sparsify.scores.aggregate import Members, group_scores, producers, total
 from laconic.sparsify.scores.common import GroupScores, WeightScores, finite
 from laconic.structure.coupling.groups import Coupling
-
-_TINY_VARIANCE, _TINY_SQUARE = 1e-30, 1e-16  # those of sparsify.threshold.log_alpha
 
 
 def snr_weights(stats: Iterable[WeightStats]) -> WeightScores:
@@ -27,7 +26,7 @@ def snr_weights(stats: Iterable[WeightStats]) -> WeightScores:
     [8.0, 0.02]
     """
     squares, variances = _moments(stats)
-    return finite({n: squares[n] / (variances[n] + _TINY_VARIANCE) for n in squares}, "signal to noise")
+    return finite({n: squares[n] / (variances[n] + TINY_VARIANCE) for n in squares}, "signal to noise")
 
 
 def snr_groups(
@@ -46,7 +45,7 @@ def snr_groups(
     squares, variances = _moments(stats)
     signal = group_scores(module, coupling, squares, how=total, members=members)
     noise = group_scores(module, coupling, variances, how=total, members=members)
-    scores = {n: np.log(signal[n] + _TINY_SQUARE) - np.log(noise[n] + _TINY_VARIANCE) for n in signal}
+    scores = {n: -log_alpha(signal[n], np.log(noise[n] + TINY_VARIANCE)) for n in signal}
     return finite(scores, "signal to noise")
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from laconic.dropout_rate import TINY_VARIANCE
+from laconic.dropout_rate import log_alpha as _log_alpha
 from laconic.errors import InputError
 from laconic.records import WeightStats
 
 
 def log_alpha(stats: WeightStats) -> npt.NDArray[np.float32]:
-    """log(variance / mean^2), the log dropout rate of a Gaussian posterior; mean 0 gives +large.
+    """The log dropout rate of each weight (:func:`laconic.dropout_rate.log_alpha`), float32.
 
-    Source: Molchanov et al. 2017, eq. 12 (alpha = sigma^2 / theta^2).
+    A variance of zero gives a large negative number.
+
+    >>> import numpy as np
+    >>> log_alpha(WeightStats("w", np.float32([1.0, 0.0]), np.float32([1.0, 1.0]))).astype(int).tolist()
+    [0, 18]
     """
-    return np.asarray(np.log(stats.variance + 1e-30) - np.log(stats.mean**2 + 1e-16), dtype=np.float32)
+    log_variance = np.log(stats.variance + TINY_VARIANCE)
+    return np.asarray(_log_alpha(stats.mean**2, log_variance), dtype=np.float32)
 
 
 def check_threshold(threshold: float) -> None:

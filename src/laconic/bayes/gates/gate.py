@@ -1,0 +1,50 @@
+"""What every gate offers: a random number by which each unit of a group is multiplied, and its price."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from laconic.bayes.parametric import Parametric
+
+
+class Uniform(Protocol):
+    """A source of random generators (:class:`laconic.bayes.NoiseSource`)."""
+
+    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """The generator of one device."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate(Parametric, ABC):
+    """One random factor z for each unit of a group; its tensor fields are parameters of shape (units,).
+
+    A gate of one's own is a frozen dataclass that inherits this class and writes the four functions below.
+    """
+
+    @abstractmethod
+    def sample(self, noise: Uniform) -> Tensor:
+        """A draw of z, shape (units,); differentiable in the parameters."""
+
+    @abstractmethod
+    def expectation(self) -> Tensor:
+        """What units are multiplied by in evaluation mode, shape (units,); differentiable."""
+
+    @abstractmethod
+    def penalty(self) -> Tensor:
+        """What each unit costs, shape (units,), differentiable: nats, or the probability that it is there."""
+
+    @abstractmethod
+    def keep(self) -> Tensor:
+        """Which units stay, boolean, shape (units,)."""
+
+
+def uniform_like(t: Tensor, noise: Uniform) -> Tensor:
+    """Uniform draws in the open interval (0, 1), with the shape, type and device of ``t``."""
+    drawn = torch.rand(t.shape, generator=noise.generator(t.device), dtype=t.dtype, device=t.device)
+    edge = torch.finfo(t.dtype).eps
+    return drawn.clamp(edge, 1.0 - edge)

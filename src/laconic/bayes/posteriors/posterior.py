@@ -1,0 +1,99 @@
+"""What every posterior family offers: moments, draws, statistics and its parameters, and no prior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from laconic.bayes.parametric import Parametric
+from laconic.records import WeightStats
+
+
+class Noise(Protocol):
+    """A source of standard normal noise (:class:`laconic.bayes.NoiseSource`)."""
+
+    def like(self, t: Tensor) -> Tensor:
+        """Noise with the shape, layout, type and device of ``t``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior(Parametric, ABC):
+    r"""A posterior :math:`q(w)` of one weight tensor.
+
+    A family of one's own is a frozen dataclass that inherits this class: its tensor fields are the
+    parameters, and :meth:`moments` and :meth:`hold` must be written. The field called ``mean`` is the
+    network's own weight; each other one stands beside it as ``<weight>_<field>``. Layers, KLs and methods ask
+    for moments and draws, and never for a parameter by name.
+
+    ``independent``: whether the weights are independent of each other, so that a linear layer may draw its
+    pre-activations from their moments in place of the weights (local reparameterisation).
+
+    >>> @dataclass(frozen=True, eq=False)
+    ... class Fixed(Posterior):
+    ...     mean: Tensor
+    ...     def moments(self): return self.mean, torch.full_like(self.mean, 0.01)
+    ...     def hold(self, keep): self.mean.data.mul_(keep)
+    >>> q = Fixed(torch.ones(2))
+    >>> list(q.parameters()), [round(v, 2) for v in q.moments()[1].tolist()]
+    ([''], [0.01, 0.01])
+    """
+
+    weight: ClassVar[str | None] = "mean"
+    independent: ClassVar[bool] = True
+
+    @abstractmethod
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each weight, both of the weight's shape; differentiable."""
+
+    @abstractmethod
+    def hold(self, keep: Tensor) -> None:
+        """Set the weights outside ``keep`` (boolean, the weight's shape) to zero in place, with next to no
+        noise.
+        """
+
+    def expectation(self) -> Tensor:
+        """The mean of each weight: what the network computes with in evaluation mode."""
+        return self.moments()[0]
+
+    def rsample(self, noise: Noise) -> Tensor:
+        """A draw of all weights, of the weight's shape, differentiable. Default: normal with these
+        moments.
+        """
+        mean, variance = self.moments()
+        return mean + variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt() * noise.like(mean)
+
+    def std_of(self, pick: Callable[[Tensor], Tensor]) -> Tensor:
+        """The standard deviation of those weights that ``pick`` takes from a tensor of the weight's shape."""
+        variance = pick(self.moments()[1])
+        return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+
+    def spread(self) -> list[Tensor]:
+        """The parameters that set how wide the posterior is; they have a learning rate of their own.
+        Default: all but the weight itself.
+        """
+        return [tensor for suffix, tensor in self.parameters().items() if suffix]
+
+    def clamp_spread(self, low: float, high: float) -> None:
+        """Keep the parameters of :meth:`spread` (log variances, log dropout rates) inside [low, high], in
+        place.
+        """
+        with torch.no_grad():
+            for tensor in self.spread():
+                tensor.clamp_(low, high)
+
+    def stats(self, name: str) -> WeightStats:
+        """The numbers that a decision needs, as float32 arrays of the weight's shape."""
+        with torch.no_grad():
+            mean, variance = (
+                t.detach().to("cpu", torch.float32).contiguous().numpy().copy() for t in self.moments()
+            )
+        return WeightStats(name, mean, variance)
+
+
+Family = Callable[[str, nn.Parameter], Posterior]
+"""A posterior around a weight, from the weight's full name and the weight itself, which it must hold."""

@@ -1,0 +1,102 @@
+r"""A scale by unit times weights: the group posterior of Louizos, Ullrich & Welling 2017, section 3.
+
+:math:`w_{ij} = z_i \tilde w_{ij}` with :math:`q(z)` over the units of one axis and :math:`q(\tilde w)` over
+the weights, independent of each other. All weights of a unit share its scale, so they are not independent:
+layers draw scale and weights once a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from laconic.bayes.posteriors.gaussian import GaussianFamily
+from laconic.bayes.posteriors.posterior import Family, Noise, Posterior
+from laconic.errors import InputError
+
+SCALE = "_scale"
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Posterior):
+    r"""Weights ``inner`` times a ``scale`` of one number for each position of ``axis``.
+
+    The scale's tensors have the weight's number of dimensions, and length 1 along all but ``axis``. Mean and
+    variance are those of a product of independent factors:
+    :math:`E[w] = E[z]E[\tilde w]`, :math:`Var[w] = Var[z]Var[\tilde w] + Var[z]E[\tilde w]^2 +
+    E[z]^2 Var[\tilde w]`.
+
+    >>> from laconic.bayes.posteriors import Gaussian
+    >>> inner = Gaussian(torch.ones(2, 3), torch.zeros(2, 3))
+    >>> q = Scaled(inner, Gaussian(torch.tensor([[2.0], [0.0]]), torch.zeros(2, 1)), axis=0)
+    >>> [m[:, 0].tolist() for m in q.moments()]
+    [[2.0, 0.0], [6.0, 2.0]]
+    """
+
+    independent = False
+
+    inner: Posterior
+    scale: Posterior
+    axis: int = 0
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Those of the weights; those of the scale are ``<weight>_scale`` and ``<weight>_scale_<field>``."""
+        scale = {SCALE + suffix: tensor for suffix, tensor in self.scale.parameters().items()}
+        return {**self.inner.parameters(), **scale}
+
+    def with_parameters(self, given: Mapping[str, Tensor]) -> Scaled:
+        """The same over other tensors."""
+        inner = self.inner.with_parameters({s: given[s] for s in self.inner.parameters()})
+        scale = self.scale.with_parameters({s: given[SCALE + s] for s in self.scale.parameters()})
+        return Scaled(inner, scale, self.axis)
+
+    def expectation(self) -> Tensor:
+        r""":math:`E[z]E[\tilde w]`."""
+        return self.scale.expectation() * self.inner.expectation()
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the product."""
+        (z, z_variance), (w, w_variance) = self.scale.moments(), self.inner.moments()
+        variance = z_variance * (w_variance + w.square()) + z.square() * w_variance
+        return z * w, variance
+
+    def rsample(self, noise: Noise) -> Tensor:
+        """One draw of the scales times one draw of the weights; differentiable."""
+        return self.scale.rsample(noise) * self.inner.rsample(noise)
+
+    def spread(self) -> list[Tensor]:
+        """Those of both; the scales' means learn as fast as the weights."""
+        return [*self.inner.spread(), *self.scale.spread()]
+
+    def hold(self, keep: Tensor) -> None:
+        """Hold weights; the scales stay."""
+        self.inner.hold(keep)
+
+
+@dataclass(frozen=True)
+class ScaledFamily:
+    """A scale of mean 1 for each position of ``axis``, times weights around the present ones.
+
+    ``axis``: 0 for output units, 1 for input units of most layers.
+
+    >>> q = ScaledFamily(axis=1)("fc.weight", nn.Parameter(torch.ones(3, 2)))
+    >>> {name: tuple(p.shape) for name, p in q.parameters().items()}
+    {'': (3, 2), '_log_var': (3, 2), '_scale': (1, 2), '_scale_log_var': (1, 2)}
+    """
+
+    inner: Family = field(default_factory=GaussianFamily)
+    scale: Family = field(default_factory=GaussianFamily)
+    axis: int = 0
+
+    def __call__(self, name: str, weight: nn.Parameter) -> Scaled:
+        """The posterior of a weight; raises InputError where it has no such axis."""
+        if not 0 <= self.axis < weight.ndim:
+            raise InputError(
+                f"axis {self.axis} of {name!r}, which has shape {tuple(weight.shape)}, is none of its axes"
+            )
+        shape = [n if axis == self.axis else 1 for axis, n in enumerate(weight.shape)]
+        ones = nn.Parameter(torch.ones(shape, dtype=weight.dtype, device=weight.device))
+        return Scaled(self.inner(name, weight), self.scale(name + SCALE, ones), self.axis)

@@ -1,0 +1,29 @@
+r"""A scale mixture: weights times a scale that their unit shares (Louizos, Ullrich & Welling 2017, eq. 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from laconic.bayes.priors.log_uniform import LogUniform
+from laconic.bayes.priors.normal import Normal
+from laconic.bayes.priors.prior import Prior
+
+
+@dataclass(frozen=True)
+class ScaleMixture:
+    r""":math:`w = z\tilde w` with a prior of the weights :math:`\tilde w` and one of the scales :math:`z`.
+
+    By default standard normal weights with log-uniform scales: the normal-Jeffreys prior of the paper's
+    section 4.1.
+
+    >>> ScaleMixture().improper, ScaleMixture(scale=Normal(mean=1.0)).improper
+    (True, False)
+    """
+
+    weights: Prior = field(default_factory=Normal)
+    scale: Prior = field(default_factory=LogUniform)
+
+    @property
+    def improper(self) -> bool:
+        """Whether one of the two has no normaliser."""
+        return self.weights.improper or self.scale.improper
