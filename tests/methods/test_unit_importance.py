@@ -21,7 +21,7 @@ from laconic.methods import (
     ScorePruning,
 )
 from laconic.methods.common.unit_importance import averaged
-from laconic.methods.common.unit_masks import groups_of, masks_of
+from laconic.methods.common.unit_masks import groups_of, unit_masks_of
 from laconic.methods.common.unit_pruning import UnitPruning
 from laconic.schedules import OneShot
 from laconic.sparsify.scores import l1_groups
@@ -187,7 +187,7 @@ def test_what_is_worth_least_goes(name):
     """In every group: no unit that went was worth more than one that stayed."""
     method = METHODS[name]
     before, _ = trained(method, 4)
-    assert all(bool(m.all()) for m in masks_of(before, groups_of(before)[0]).values())
+    assert all(bool(m.all()) for m in unit_masks_of(before, groups_of(before)[0]).values())
     net = copy.deepcopy(before)
     net.load_state_dict({**net.state_dict(), "laconic_progress": torch.tensor([10, 70])})  # at its end
     values = worth(method, net)
@@ -205,7 +205,7 @@ def test_a_masked_network_is_worth_what_the_shrunk_one_would_be(name):
     method = METHODS[name]
     net, _ = trained(method, 6)  # the cut is at the fifth step
     coupling, _ = groups_of(net)
-    masks = {n: m.numpy() for n, m in masks_of(net, coupling).items()}
+    masks = {n: m.numpy() for n, m in unit_masks_of(net, coupling).items()}
     assert not all(m.all() for m in masks.values())
     got = worth(method, net)
     for n in GROUPS:

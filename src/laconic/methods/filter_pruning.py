@@ -19,7 +19,7 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.methods.common.unit_importance import Importance
-from laconic.methods.common.unit_masks import masks_of
+from laconic.methods.common.unit_masks import unit_masks_of
 from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
 from laconic.methods.registry import MethodEntry
 from laconic.schedules import OneShot, Schedule
@@ -51,7 +51,7 @@ class FilterPruning(UnitPruning):
 
     def _shares(self, module: nn.Module, coupling: Coupling) -> GroupScores:
         norms = (l1_groups if self.norm == 1 else l2_groups)(module, coupling)
-        alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
+        alive = {n: np.asarray(m.cpu()) for n, m in unit_masks_of(module, coupling).items()}
         return left_alone(norms, alive, by_total)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from laconic.methods.common.unit_importance import Importance, averaged_activations, check_memory
-from laconic.methods.common.unit_masks import averages_of, masks_of
+from laconic.methods.common.unit_masks import averages_of, unit_masks_of
 from laconic.methods.common.unit_pruning import PRESETS, UnitPruning
 from laconic.methods.registry import MethodEntry
 from laconic.schedules import Iterative, Schedule
@@ -48,7 +48,7 @@ class MeanActivationPruning(UnitPruning):
 
 
 def _over_norms(module: nn.Module, coupling: Coupling) -> GroupScores:
-    alive = {n: np.asarray(m.cpu()) for n, m in masks_of(module, coupling).items()}
+    alive = {n: np.asarray(m.cpu()) for n, m in unit_masks_of(module, coupling).items()}
     return left_alone(averages_of(module, coupling), alive, by_norm)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.methods.common.unit_importance import ScoreUnits
-from laconic.methods.common.unit_masks import masks_of
+from laconic.methods.common.unit_masks import unit_masks_of
 from laconic.records import KeepPlan
 from laconic.sparsify.scores.common import GroupScores, UnitScores, finite
 from laconic.sparsify.selection.budget import plan_by_budget
@@ -31,7 +31,7 @@ class Limits:
 
 def macs_left(module: nn.Module, coupling: Coupling, macs: WeightMacs) -> float:
     """Multiply-accumulates of one example with the units that the masks keep."""
-    return macs.total({name: int(mask.sum()) for name, mask in masks_of(module, coupling).items()})
+    return macs.total({name: int(mask.sum()) for name, mask in unit_masks_of(module, coupling).items()})
 
 
 def check_reachable(coupling: Coupling, macs: WeightMacs, share: float, limits: Limits) -> None:
@@ -69,7 +69,7 @@ def cut(
     whole = macs.total()
     if macs_left(module, coupling, macs) <= share * whole:
         return
-    masks = masks_of(module, coupling)
+    masks = unit_masks_of(module, coupling)
 
     def saved(plan: KeepPlan) -> float:
         return whole - macs.total({name: len(units) for name, units in plan.kept.items()})

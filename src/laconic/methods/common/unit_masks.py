@@ -20,7 +20,7 @@ _ATTACHED = "_laconic_groups"
 _KEPT, _AVERAGE = "laconic_kept_", "laconic_importance_"
 
 
-def add_masks(net: nn.Module, coupling: Coupling, macs: WeightMacs) -> None:
+def add_unit_masks(net: nn.Module, coupling: Coupling, macs: WeightMacs) -> None:
     """An all-true mask for each group, and what was found out about the network."""
     net.__dict__[_ATTACHED] = (coupling, macs)
     for k, group in enumerate(coupling.groups):
@@ -39,7 +39,7 @@ def groups_of(module: nn.Module) -> tuple[Coupling, WeightMacs]:
     return coupling, macs
 
 
-def masks_of(module: nn.Module, coupling: Coupling) -> dict[str, Tensor]:
+def unit_masks_of(module: nn.Module, coupling: Coupling) -> dict[str, Tensor]:
     """The masks by group, the buffers themselves: True where a unit is left."""
     return _by_group(module, coupling, _KEPT)
 
@@ -62,7 +62,7 @@ def plan_of(module: nn.Module, coupling: Coupling) -> KeepPlan:
     """The units that are left, as a plan."""
     kept = {
         name: tuple(np.flatnonzero(mask.cpu().numpy()).tolist())
-        for name, mask in masks_of(module, coupling).items()
+        for name, mask in unit_masks_of(module, coupling).items()
     }
     return KeepPlan(kept, {g.name: g.size for g in coupling.groups})
 
@@ -72,7 +72,7 @@ def hold(module: nn.Module, coupling: Coupling) -> None:
     tensors: dict[str, Tensor] = dict(module.named_parameters())
     moving = {n: b for n, b in module.named_buffers() if not n.endswith("running_var")}
     tensors |= {n: b for n, b in moving.items() if b.is_floating_point()}
-    masks = masks_of(module, coupling)
+    masks = unit_masks_of(module, coupling)
     for group in coupling.groups:
         mask = masks[group.name]
         if bool(mask.all()):

@@ -26,7 +26,7 @@ from laconic.methods.common.grid_choice import GridChoice, finish
 from laconic.methods.common.point import on_a_grid
 from laconic.methods.common.unit_cuts import Limits, check_reachable, cut, macs_left
 from laconic.methods.common.unit_importance import Importance
-from laconic.methods.common.unit_masks import add_masks, groups_of, hold, plan_of, without_bookkeeping
+from laconic.methods.common.unit_masks import add_unit_masks, groups_of, hold, plan_of, without_bookkeeping
 from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
 from laconic.networks import duplicate, positional
 from laconic.networks.probe import check_model
@@ -93,7 +93,7 @@ class UnitPruning(Method):
             raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
         macs = weight_macs(net, coupling, example)
         check_reachable(coupling, macs, self.macs, self._limits())
-        add_masks(net, coupling, macs)
+        add_unit_masks(net, coupling, macs)
         importance.attach(net, coupling, context)
         return net
 
