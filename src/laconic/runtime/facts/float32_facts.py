@@ -40,6 +40,7 @@ def network_facts(
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 
+    >>> import numpy as np
     >>> from laconic.records import RawTensor, ValueSpec
     >>> graph = Graph((ValueSpec("float32", (None, 3)),), (Node("linear", (0, -1)),), (1,))
     >>> model = PackedModel((RawTensor("w", np.eye(3, dtype=np.float32)[:2]),), graph)
