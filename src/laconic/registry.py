@@ -177,6 +177,17 @@ PRIORS = Registry(
     table(
         log_uniform="laconic.bayes.priors.log_uniform:LogUniform",
         normal="laconic.bayes.priors.normal:Normal",
+        scale_mixture="laconic.bayes.priors.scale_mixture:ScaleMixture",
+        spikes="laconic.bayes.priors.spikes:Spikes",
+    ),
+)
+POSTERIORS = Registry(
+    "posterior",
+    "laconic.posteriors",
+    table(
+        gaussian="laconic.bayes.posteriors.gaussian:GaussianFamily",
+        multiplicative="laconic.bayes.posteriors.multiplicative:MultiplicativeFamily",
+        scaled="laconic.bayes.posteriors.scaled:ScaledFamily",
     ),
 )
 SCHEDULES = Registry(
@@ -202,3 +213,8 @@ RATE_SCHEDULES = Registry(
     table(linear="laconic.schedules:LinearDecay"),
     factory=True,
 )
+
+METHOD_CHOICES = {"method": METHODS, "prior": PRIORS, "posterior": POSTERIORS, "schedule": SCHEDULES}
+"""Fields of a method whose value may be named, and from which registry."""
+FIT_CHOICES = {"optimizer": OPTIMIZERS, "schedule": RATE_SCHEDULES}
+"""The same of the training with a method."""

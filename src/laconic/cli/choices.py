@@ -12,7 +12,7 @@ from laconic.cli.settings import build, check_seed, configure, parse_size
 from laconic.errors import InputError
 from laconic.methods.contract import Method, Target
 from laconic.methods.registry import find_method
-from laconic.registry import METHODS, OPTIMIZERS, PRIORS, RATE_SCHEDULES, SCHEDULES
+from laconic.registry import FIT_CHOICES, METHOD_CHOICES
 from laconic.schedules import LinearDecay
 from laconic.tasks import Task, find_task
 from laconic.train.fit import FitConfig
@@ -21,9 +21,6 @@ from laconic.zoo.registry import find_network
 
 if TYPE_CHECKING:
     from laconic.cli.request import Request, StageRequest
-
-METHOD_CHOICES = {"method": METHODS, "prior": PRIORS, "schedule": SCHEDULES}
-FIT_CHOICES = {"optimizer": OPTIMIZERS, "schedule": RATE_SCHEDULES}
 
 
 def make_job(request: Request) -> Job:
@@ -38,7 +35,7 @@ def make_stage(stage: StageRequest, request: Request) -> Stage:
     entry = find_method(stage.method)
     settings = {**_preset(entry, request), **stage.settings}
     # another schedule or optimiser than the preset's takes none of the preset's parts
-    for name in ("fit.schedule", "fit.optimizer", "schedule", "prior"):
+    for name in ("fit.schedule", "fit.optimizer", "schedule", "prior", "posterior"):
         if name in stage.settings:
             settings = {
                 k: v for k, v in settings.items() if not k.startswith(f"{name}.") or k in stage.settings

@@ -7,7 +7,7 @@ from typing import Any
 
 from laconic import registry as registries
 from laconic.errors import InputError
-from laconic.registry import Registry
+from laconic.registry import METHOD_CHOICES, Registry
 from laconic.rows import described, row_keyword
 from laconic.text import plain_words, wrapped
 
@@ -49,12 +49,21 @@ def one_of(registry: Registry, name: str) -> str:
     paper = getattr(found, "paper", "")
     lines += [wrapped(paper)] if paper else []
     lines += ["", doc, "", "fields and defaults:"]
-    lines += [_field(f) for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else ["  none"]
+    choices = METHOD_CHOICES if registry is registries.METHODS else {}
+    fields = [f for f in dataclasses.fields(kind) if f.init] if dataclasses.is_dataclass(kind) else []
+    lines += [line for f in fields for line in _lines(f, choices.get(f.name))] or ["  none"]
     for preset, networks in getattr(found, "presets", {}).items():
         for network, settings in networks.items():
             words = " ".join(f"{key}={_value(value)}" for key, value in settings.items())
             lines += ["", f"preset {preset}, {network or 'any other network'}:", wrapped(words, 2)]
     return "\n".join(lines)
+
+
+def _lines(field: Any, registry: Registry | None) -> list[str]:
+    """A field with its default, and the names that --set takes for it where there are any."""
+    first, *parts = _field(field).split("\n")
+    names = [] if registry is None else [wrapped(f"names: {', '.join(registry.names())}", 4)]
+    return [first, *names, *parts]
 
 
 def _field(field: Any) -> str:

@@ -122,7 +122,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_lists(commands: argparse._SubParsersAction[Any]) -> None:
-    for name, registry, example in (("methods", "METHODS", "sparse-vd"), ("tasks", "TASKS", "segmentation")):
+    for name, registry, example in (
+        ("methods", "METHODS", "sparse-vd"),
+        ("tasks", "TASKS", "segmentation"),
+        ("priors", "PRIORS", "log-uniform"),
+        ("posteriors", "POSTERIORS", "gaussian"),
+    ):
         p = add_command(
             commands,
             name,

@@ -2,7 +2,7 @@
 
 from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
 from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily
-from laconic.bayes.posteriors.posterior import Family, Posterior
+from laconic.bayes.posteriors.posterior import Family, Noise, Posterior
 from laconic.bayes.posteriors.scaled import Scaled, ScaledFamily
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "GaussianFamily",
     "Multiplicative",
     "MultiplicativeFamily",
+    "Noise",
     "Posterior",
     "Scaled",
     "ScaledFamily",

@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from laconic.bayes.kl import register_kl
-from laconic.bayes.posteriors import Gaussian
+from laconic.bayes import Gaussian, register_kl
 from laconic.errors import InputError
 
 

@@ -13,12 +13,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.bayes.kl import kl_total
-from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of
+from laconic.bayes import (
+    GaussianFamily,
+    check_rules,
+    deterministic_of,
+    kl_total,
+    make_bayesian,
+    plain_copy,
+    posteriors_of,
+)
 from laconic.errors import InputError
-from laconic.methods import Compressed, Context, Judge, Method
-from laconic.methods.common.grid_choice import GridChoice, choose_grid
-from laconic.methods.common.rest import nonzeros, rest_of
+from laconic.methods import (
+    Compressed,
+    Context,
+    GridChoice,
+    Judge,
+    Method,
+    choose_grid,
+    nonzeros,
+    rest_of,
+)
 from ordinal_laplace.laplace import Laplace
 
 
@@ -51,13 +65,15 @@ class LaplaceVI(Method):
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a Gaussian posterior centred on its present value."""
-        return make_bayesian(
+        net = make_bayesian(
             model,
             example=example,
-            init_log_var=self.init_log_var,
+            posterior=GaussianFamily(self.init_log_var),
             noise=context.noise,
             policy=context.policy,
         )
+        check_rules(posteriors_of(net), Laplace(self.scale))
+        return net
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
         """The weighted KL, nats for the whole data set."""
