@@ -44,9 +44,9 @@ def check_reachable(coupling: Coupling, macs: WeightMacs, share: float, limits: 
     least = macs.total(fewest) / macs.total()
     if least > share:
         raise InputError(
-            f"with {limits.min_units} units left in every group, in multiples of {limits.multiple}, {least:.3f} "
+            f"with {limits.min_units} units left a group, in multiples of {limits.multiple}, {least:.3f} "
             f"of the multiply-accumulates remain, which is more than macs={share:g}. "
-            "Cure: larger macs, a smaller min_units or multiple"
+            "Cure: a larger macs, or a smaller min_units or multiple"
         )
 
 

@@ -42,7 +42,7 @@ def plan_by_budget(
     that the last goes far beyond the target (plans for more and for less are then no longer nested). Scores
     must not be negative.
 
-    Raises InputError when even removing all but ``min_units`` units of every group saves below ``target``.
+    Raises InputError when keeping only ``min_units`` units of each group saves less than ``target``.
 
     >>> from laconic.structure import Group
     >>> coupling = Coupling((Group("a:0", 3, ()), Group("b:0", 3, ())))
