@@ -1,4 +1,4 @@
-"""A keyword spotter's LSTM made physically smaller: hidden units that are gone, not zeroed.
+"""A keyword spotter's LSTM made physically smaller: hidden units that are removed, not zeroed.
 
     python studies/kws_lstm.py --weights lstm_M.safetensors --features mfcc49x10_f16.npz [--macs 0.45]
 

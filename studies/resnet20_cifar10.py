@@ -163,7 +163,7 @@ def shrunk(
     """Prune while training, shrink, fine-tune the smaller network; the original is the teacher."""
     show = for_stream(sys.stderr)
     cuts = Cubic(0.05, 0.9)
-    prune = TaylorPruning(options.macs, cuts, floor=0, multiple=LANES, every=10, grid=None)
+    prune = TaylorPruning(options.macs, cuts, min_units=0, multiple=LANES, every=10, grid=None)
     learn = {"optimizer": SGD(weight_decay=5e-4), "precision": "bfloat16"}
     constant, falling = LinearDecay(1.0), LinearDecay(0.0, warmup=0.02)
     first = FitConfig(options.prune_epochs, 0.01, schedule=constant, seed=options.seed, **learn)

@@ -447,7 +447,7 @@ def test_a_layer_frozen_after_prepare_is_trained_and_pruned_no_more() -> None:
     small = laconic.convert(net)
     step = small.tensors["fc1.weight"].grid.step
     values = small.module.fc1.weight.detach()
-    alive = values.any(1)  # a unit that nothing reads any more is gone
+    alive = values.any(1)  # a unit that nothing reads any more is removed
     assert alive.any() and step <= float(kept.square().mean().sqrt()) / 15.9
     assert float((values - kept)[alive].abs().max()) <= step / 2 + 1e-7
     assert small.tensors["fc2.weight"].nonzeros() <= 0.11 * net.fc2.weight.numel()

@@ -40,7 +40,7 @@ def said(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, seconds: float = 
 
 def test_a_terminal_sees_a_line_in_place_that_is_erased_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     text = said(Terminal(), monkeypatch)
-    assert "\r\x1b[Klaconic: saving: finding groups 1/4  conv2  0:00 gone, about 0:00 left" in text
+    assert "\r\x1b[Klaconic: saving: finding groups 1/4  conv2  0:00 elapsed, about 0:00 left" in text
     assert text.endswith("\r\x1b[K")
     assert "\n" not in text
 
@@ -80,7 +80,7 @@ def test_the_time_left_is_in_proportion() -> None:
     inner = progress._Part("finding groups", 10, "fc1", done=4, started=110.0)
     # 4 steps took 20 seconds, so 6 more take 30
     assert describe((outer, inner), 130.0) == (
-        "laconic: saving: finding groups 4/10  fc1  0:30 gone, about 0:30 left"
+        "laconic: saving: finding groups 4/10  fc1  0:30 elapsed, about 0:30 left"
     )
 
 

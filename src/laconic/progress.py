@@ -39,7 +39,7 @@ class Advance(Protocol):
 
 @contextmanager
 def steps(label: str, total: int | None = None, text: str = "") -> Iterator[Advance]:
-    """Say how far the block is: ``label``, the steps done of ``total``, time gone and time left.
+    """Say how far the block is: ``label``, the steps done of ``total``, time elapsed and time left.
 
     Blocks inside blocks share the line: the outer label stands before the inner one. Nothing is printed by
     the caller's thread, so a step costs well under a microsecond.
@@ -188,7 +188,7 @@ def describe(parts: Sequence[_Part], now: float) -> str:
     if parts and parts[-1].text:
         words += f"  {parts[-1].text}"
     if parts:
-        words += f"  {duration(now - parts[0].started)} gone"
+        words += f"  {duration(now - parts[0].started)} elapsed"
     counted = next((p for p in parts if p.total and p.done), None)
     if counted is not None and counted.total:
         rate = (now - counted.started) / counted.done

@@ -24,7 +24,9 @@ def test_a_run_says_what_it_does_and_what_came_out(
 ) -> None:
     out, done = run
     assert done.returncode == 0, done.stderr
-    line = r"training 4/4  loss \d+\.\d+, penalty \d+\.\d+ of it, \d+\.\d % zeros  \d+:\d\d gone, 0:00 left"
+    line = (
+        r"training 4/4  loss \d+\.\d+, penalty \d+\.\d+ of it, \d+\.\d % zeros  \d+:\d\d elapsed, 0:00 left"
+    )
     assert re.search(line, done.stderr)
     assert "training the reference digits-mlp" in done.stderr
     size = (out / "model.lac").stat().st_size

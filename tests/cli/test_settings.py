@@ -161,7 +161,7 @@ def test_the_demo_s_preset_makes_a_job() -> None:
     assert reference is not None and reference.epochs == 2
 
 
-def test_the_demo_starts_from_a_network_worth_compressing_on_the_digits() -> None:
+def test_the_demo_starts_from_a_trained_network_on_the_digits() -> None:
     """Two epochs of the digits are 40 steps; the usual training is 30 epochs."""
     for method in method_names():
         for network in ("digits-cnn", "digits-mlp"):

@@ -25,7 +25,7 @@ def state() -> dict[str, Any]:
 
 @pytest.fixture
 def decoded() -> dict[str, AnyArray]:
-    """What a file may say instead: most weights gone, the rest at a rounded scale."""
+    """What a file may say instead: most weights removed, the rest at a rounded scale."""
     generator = np.random.default_rng(0)
     return {n: generator.choice(np.float32([0, 0, 0, 0.2001953125]), s) for n, s in SHAPES.items()}
 

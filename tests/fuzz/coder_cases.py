@@ -35,7 +35,7 @@ def state(rng: Rng) -> int:
     return int.from_bytes(rng.bytes(8)) >> int(rng.integers(64))
 
 
-def chances(rng: Rng, n: int) -> Any:
+def probabilities(rng: Rng, n: int) -> Any:
     q = rng.integers(1, ONE, n) if rng.random() < 0.9 else rng.choice([1, 2, ONE - 1, ONE // 2], n)
     if n and rng.random() < 0.03:
         q[rng.integers(n)] = rng.choice([0, -1, ONE, 2**40, -(2**63)])
@@ -67,7 +67,7 @@ def few(rng: Rng) -> int:
 def reading(rng: Rng) -> Case:
     n, kind = few(rng), str(rng.choice(["flags", "draws", "bits"]))
     model = (
-        chances(rng, n)
+        probabilities(rng, n)
         if kind == "flags"
         else counts(rng)
         if kind == "draws"
@@ -81,7 +81,7 @@ def writing(rng: Rng) -> Case:
     model: Any = size(rng, int(rng.integers(0, 32)))
     top = 1 << model if kind == "bits" and 0 <= model < 32 else 2
     if kind == "flags":
-        model = chances(rng, n)
+        model = probabilities(rng, n)
     elif kind == "draws":
         model = counts(rng)
         top = max(1, model.size)

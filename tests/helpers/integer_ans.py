@@ -21,9 +21,9 @@ def table_of_counts(counts: Sequence[int]) -> list[int]:
     return [*starts, TOTAL]
 
 
-def table_of_chance(chance: int) -> list[int]:
-    """Cumulative table of a flag whose chance of 1 is ``chance`` / 2^15."""
-    return [0, (32768 - chance) * (TOTAL - 2) // 32768 + 1, TOTAL]
+def table_of_probability(probability: int) -> list[int]:
+    """Cumulative table of a flag whose probability of 1 is ``probability`` / 2^15."""
+    return [0, (32768 - probability) * (TOTAL - 2) // 32768 + 1, TOTAL]
 
 
 def table_of_bits(width: int) -> list[int]:

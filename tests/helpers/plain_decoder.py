@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import isqrt, prod
 from typing import Any
 
-from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_chance, table_of_counts
+from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_counts, table_of_probability
 from tests.helpers.plain_bytes import Bytes, read_names
 from tests.helpers.plain_kinds import Grid, hashed, product, random_codes
 
@@ -208,8 +208,8 @@ def _next_trail(trail: _Trail, header: _Fields, integers: list[int]) -> _Trail:
 # --- models -----------------------------------------------------------------------------------------
 
 
-def _clip(chance: int) -> int:
-    return min(max(chance, 1), ONE - 1)
+def _clip(probability: int) -> int:
+    return min(max(probability, 1), ONE - 1)
 
 
 def _kt(hits: int, total: int) -> int:
@@ -253,7 +253,7 @@ def _lines(coder: IntegerAns, n: int, hints: list[bool] | None, width: int) -> l
     for k in range(n):
         h = 0 if hints is None else 2 if hints[k] else 1
         context = 4 * h + 2 * (out[k - width] if 0 < width <= k else 0) + (out[k - 1] if k else 0)
-        out[k] = coder.take(table_of_chance(_kt(hits[context], total[context])))
+        out[k] = coder.take(table_of_probability(_kt(hits[context], total[context])))
         hits[context] += out[k]
         total[context] += 1
     return [k for k in range(n) if out[k]]
@@ -318,9 +318,9 @@ def _single_line(coder: IntegerAns, grid: _Cells, rows: int) -> None:
     start = hits = 0
     while start < len(cells):
         piece = cells[start : start + max(1, start // 16)]
-        chance = _kt(hits, start)
+        probability = _kt(hits, start)
         for cell in piece:
-            positive = coder.take(table_of_chance(chance))
+            positive = coder.take(table_of_probability(probability))
             grid.state[cell] = 2 + positive
             hits += positive
         start += len(piece)
@@ -341,8 +341,8 @@ def _batches(coder: IntegerAns, grid: _Cells, rows: int) -> None:
         else:
             cells = [((j + s) % rows, j) for s in shifts for j in range(columns)]
         contexts = [grid.contexts(i, j) for i, j in cells]
-        chances = [_chance(base, counts, context) for context in contexts]
-        flags = [coder.take(table_of_chance(chance)) for chance in chances]
+        probabilities = [_probability(base, counts, context) for context in contexts]
+        flags = [coder.take(table_of_probability(probability)) for probability in probabilities]
         for context, flag in zip(contexts, flags, strict=True):
             for name, one, two, _ in context:
                 pair = counts.setdefault((name, one, two), [0, 0])
@@ -350,7 +350,7 @@ def _batches(coder: IntegerAns, grid: _Cells, rows: int) -> None:
                 pair[1] += 1
         hit = [cell for cell, flag in zip(cells, flags, strict=True) if flag]
         where = [_sign_context(grid, i, j) for i, j in hit]
-        positive = [coder.take(table_of_chance(_kt(*signs[k]))) for k in [*where]]
+        positive = [coder.take(table_of_probability(_kt(*signs[k]))) for k in [*where]]
         for k, sign in zip(where, positive, strict=True):
             signs[k][0] += sign
             signs[k][1] += 1
@@ -363,7 +363,7 @@ def _sign_context(grid: _Cells, i: int, j: int) -> int:
     return 3 * left + above
 
 
-def _chance(
+def _probability(
     base: int, counts: dict[tuple[str, int, int], list[int]], context: list[tuple[str, int, int, int]]
 ) -> int:
     y = base

@@ -73,8 +73,8 @@ def test_macs_follow_the_schedule_and_units_never_return():
         for group in coupling.groups:
             for member in group.members:
                 if member.tensor in parameters:
-                    gone = np.isin(member.units, plan.removed(group.name))
-                    assert not parameters[member.tensor].movedim(member.axis, 0)[gone].any()
+                    removed = np.isin(member.units, plan.removed(group.name))
+                    assert not parameters[member.tensor].movedim(member.axis, 0)[removed].any()
     assert share[0] == 1.0
     assert all(a >= b for a, b in zip(share, share[1:], strict=False))
     for step, cubic in ((2, 2 / 6), (4, 4 / 6)):
@@ -96,8 +96,8 @@ def test_importance_is_the_squared_sum_of_gradient_times_weight():
 
 
 def test_a_share_that_cannot_be_reached():
-    with pytest.raises(InputError, match=r"0\.\d+ of the multiply-accumulates remain.*smaller floor"):
-        laconic.prepare(build("mlp"), TaylorPruning(0.1, floor=30), torch.zeros(2, 1, 8, 8), data_size=10)
+    with pytest.raises(InputError, match=r"0\.\d+ of the multiply-accumulates remain.*smaller min_units"):
+        laconic.prepare(build("mlp"), TaylorPruning(0.1, min_units=30), torch.zeros(2, 1, 8, 8), data_size=10)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_bad_settings_and_networks():
     for bad in (0.0, 1.5, float("nan")):
         with pytest.raises(InputError, match="share of multiply-accumulates"):
             TaylorPruning(bad)
-    with pytest.raises(InputError, match="floor"):
-        TaylorPruning(0.5, floor=-1)
+    with pytest.raises(InputError, match="min_units"):
+        TaylorPruning(0.5, min_units=-1)
     with pytest.raises(InputError, match="multiple"):
         TaylorPruning(0.5, multiple=0)
     with pytest.raises(ModelError, match="no group of units"):

@@ -1,4 +1,4 @@
-"""What each method says a unit is worth, by hand on a tiny network, and that the least of it goes."""
+"""The importance that each method gives a unit, by hand on a tiny network; the least important go."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def trained(method, count=3):
     return net, seen
 
 
-def worth(method, net):
+def importance(method, net):
     coupling, _ = groups_of(net)
     with torch.no_grad():
         return method.importance().of(net, coupling)
@@ -96,7 +96,7 @@ def running_average(each, memory):
 @pytest.mark.parametrize("norm", [1, 2])
 def test_filters_by_norm_as_a_share_of_their_group(norm):
     method = FilterPruning(norm=norm)
-    got, net = worth(method, prepared(method)), Tiny()
+    got, net = importance(method, prepared(method)), Tiny()
     for name, weight in zip(GROUPS, (net.conv.weight, net.fc.weight), strict=True):
         rows = weight.detach().numpy().reshape(len(weight), -1).astype(np.float64)
         norms = np.abs(rows).sum(1) if norm == 1 else np.sqrt((rows**2).sum(1))
@@ -113,7 +113,7 @@ def activations(plain, x):
 def test_zeros_of_what_is_read_averaged_over_batches():
     method = NetworkTrimming(0.3, OneShot(0.9), memory=0.6)
     net, seen = trained(method)
-    got = worth(method, net)
+    got = importance(method, net)
     for k, name in enumerate(GROUPS):
         shares = [(activations(plain, x)[k] != 0).mean(0) for plain, _, x in seen]
         assert got[name] == pytest.approx(running_average(shares, 0.6), rel=1e-5)
@@ -123,7 +123,7 @@ def test_zeros_of_what_is_read_averaged_over_batches():
 def test_mean_activations_averaged_over_batches_over_the_norm_of_their_group():
     method = MeanActivationPruning(0.3, OneShot(0.9), memory=0.6)
     net, seen = trained(method)
-    got = worth(method, net)
+    got = importance(method, net)
     for k, name in enumerate(GROUPS):
         means = running_average([np.abs(activations(plain, x)[k]).mean(0) for plain, _, x in seen], 0.6)
         assert got[name] == pytest.approx(means / np.sqrt((means**2).sum()), rel=1e-5)
@@ -132,7 +132,7 @@ def test_mean_activations_averaged_over_batches_over_the_norm_of_their_group():
 def test_squared_gradients_times_squared_weights_that_read_the_unit():
     method = FisherPruning(0.3, OneShot(0.9), memory=0.6)
     net, seen = trained(method)
-    got = worth(method, net)
+    got = importance(method, net)
     by_hand = {name: [] for name in GROUPS}
     for plain, g, _ in seen:
         fc = 0.5 * (g["fc.weight"] * plain.fc.weight.detach().numpy()) ** 2
@@ -143,14 +143,14 @@ def test_squared_gradients_times_squared_weights_that_read_the_unit():
         assert got[name] == pytest.approx(running_average(by_hand[name], 0.6), rel=1e-5)
 
 
-def test_chance_is_drawn_once_from_the_seed():
+def test_random_importance_is_drawn_once_from_the_seed():
     method = RandomPruning(0.3, OneShot(0.9))
-    first, again, other = (worth(method, prepared(method, seed=s)) for s in (1, 1, 2))
+    first, again, other = (importance(method, prepared(method, seed=s)) for s in (1, 1, 2))
     later, _ = trained(method)
-    start = worth(method, prepared(method))
+    start = importance(method, prepared(method))
     for name in GROUPS:
         assert np.array_equal(first[name], again[name]) and not np.array_equal(first[name], other[name])
-        assert np.array_equal(worth(method, later)[name], start[name])
+        assert np.array_equal(importance(method, later)[name], start[name])
         assert len(set(first[name].tolist())) == len(first[name]) and (first[name] >= 0).all()
 
 
@@ -183,31 +183,31 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_worth_least_goes(name):
-    """In every group: no unit that went was worth more than one that stayed."""
+def test_the_least_important_units_go(name):
+    """In every group: no unit that went was more important than one that stayed."""
     method = METHODS[name]
     before, _ = trained(method, 4)
     assert all(bool(m.all()) for m in unit_masks_of(before, groups_of(before)[0]).values())
     net = copy.deepcopy(before)
     net.load_state_dict({**net.state_dict(), "laconic_progress": torch.tensor([10, 70])})  # at its end
-    values = worth(method, net)
+    values = importance(method, net)
     kept = laconic.convert(net).facts["kept_units"]
-    gone = {n: sorted(set(range(len(values[n]))) - set(kept[n])) for n in GROUPS}
-    assert sum(map(len, gone.values())) > 0
+    removed = {n: sorted(set(range(len(values[n]))) - set(kept[n])) for n in GROUPS}
+    assert sum(map(len, removed.values())) > 0
     for n in GROUPS:
-        if gone[n]:
-            assert values[n][gone[n]].max() <= values[n][list(kept[n])].min()
+        if removed[n]:
+            assert values[n][removed[n]].max() <= values[n][list(kept[n])].min()
 
 
 @pytest.mark.parametrize("name", ["filters", "mean activation"])
-def test_a_masked_network_is_worth_what_the_shrunk_one_would_be(name):
+def test_importance_is_the_same_in_a_masked_and_a_shrunk_network(name):
     """Norms of a group are those of the units that are left, as if the rest had never been there."""
     method = METHODS[name]
     net, _ = trained(method, 6)  # the cut is at the fifth step
     coupling, _ = groups_of(net)
     masks = {n: m.numpy() for n, m in unit_masks_of(net, coupling).items()}
     assert not all(m.all() for m in masks.values())
-    got = worth(method, net)
+    got = importance(method, net)
     for n in GROUPS:
         assert not got[n][~masks[n]].any()
         left = got[n][masks[n]]

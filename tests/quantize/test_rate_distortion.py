@@ -127,7 +127,7 @@ def test_a_rising_price_costs_fewer_bytes_and_more_distortion() -> None:
     assert distortions == sorted(distortions)
 
 
-def test_a_price_that_no_weight_is_worth_leaves_zeros() -> None:
+def test_a_price_above_the_gain_of_every_weight_leaves_zeros() -> None:
     stats = _stats(6, scale=0.05)
     assert quantize(stats, _all(stats), STEP, RateDistortion(0.0)).any()
     assert not quantize(stats, _all(stats), STEP, RateDistortion(1e6)).any()

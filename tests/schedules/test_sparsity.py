@@ -141,9 +141,9 @@ def test_each_kind_by_its_formula():
 @pytest.mark.parametrize("kind", KINDS)
 def test_shares_of_what_is_left_multiply_to_the_whole(kind):
     left = 1.0
-    for share, gone in zip(of_what_is_left(steps(0.8, 6, kind)), steps(0.8, 6, kind), strict=True):
+    for share, removed in zip(of_what_is_left(steps(0.8, 6, kind)), steps(0.8, 6, kind), strict=True):
         left *= 1 - share
-        assert left == pytest.approx(1 - gone)
+        assert left == pytest.approx(1 - removed)
 
 
 def test_bad_schedules():

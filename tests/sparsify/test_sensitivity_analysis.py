@@ -39,8 +39,10 @@ def test_every_number_by_brute_force(measured):
         for ratio, metric in zip(table.ratios, row, strict=True):
             plan = plan_by_ratio({n: scores[n] for n in names}, coupling, ratio)
             for name in names:
-                gone = int(ratio * coupling.group(name).size)
-                assert set(plan.removed(name)) == set(np.argsort(scores[name], kind="stable")[:gone].tolist())
+                removed = int(ratio * coupling.group(name).size)
+                assert set(plan.removed(name)) == set(
+                    np.argsort(scores[name], kind="stable")[:removed].tolist()
+                )
             before = {k: v.clone() for k, v in net.state_dict().items()}
             with torch.no_grad():
                 for (tensor, axis), stay in kept_positions(coupling, plan).items():

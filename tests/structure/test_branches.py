@@ -98,16 +98,16 @@ def test_branches_are_found(branched):
 def test_without_a_branch_is_with_it_at_zero(branched):
     net, example, names, coupling = branched
     x = torch.randn(3, *example.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    for gone in [(name,) for name in names] + [tuple(names)]:
-        plan = emptied(coupling, *gone)
+    for removed in [(name,) for name in names] + [tuple(names)]:
+        plan = emptied(coupling, *removed)
         masked, small = mask(net, coupling, plan), shrink(net, coupling, plan)
         with torch.no_grad():
             got, wanted, before = small(x), masked(x), net(x)
         assert float((got - wanted).abs().max()) < 1e-12 * float(wanted.abs().max())
         assert float((got - before).abs().max()) > 1e-6  # the branch said something
-        if len(gone) == 1:  # of all of them together the constants could switch every ReLU off
+        if len(removed) == 1:  # of all of them together the constants could switch every ReLU off
             assert float((got[0] - got[1]).abs().max()) > 1e-6
-        closed = {n for name in gone for n in coupling.branches.by_group[name].modules}
+        closed = {n for name in removed for n in coupling.branches.by_group[name].modules}
         left = {n for n, _ in small.named_parameters()}
         # Of all that was there one number a channel may be left.
         assert {n for n in left if n.rpartition(".")[0] in closed} <= {f"{n}.value" for n in closed}
@@ -247,8 +247,8 @@ def test_a_branch_that_says_zero_leaves_nothing():
     with_it, without = (
         [node.op for node in capture(m, torch.zeros(1, 3, 16, 16)).graph.nodes] for m in (net, small)
     )
-    gone = ["conv", "batch_norm", "relu", "conv", "batch_norm", "add", "relu"]
-    assert sorted(without + gone) == sorted(with_it)
+    removed = ["conv", "batch_norm", "relu", "conv", "batch_norm", "add", "relu"]
+    assert sorted(without + removed) == sorted(with_it)
     assert_parity(small, torch.randn(2, 3, 16, 16))
 
 
@@ -276,12 +276,12 @@ def test_a_dead_branch_is_removed():
 
 @pytest.mark.parametrize("multiple", [1, 4])
 def test_first_order_pruning_takes_whole_branches(multiple):
-    """With a floor of 0: what is trained to be useless goes, and the rest of the network runs without it."""
+    """With min_units=0: what is trained to be useless goes, and the rest of the network runs without it."""
     net = seeded(Bottleneck)
     x = torch.randn(64, 4, 5, 5, generator=torch.Generator().manual_seed(1))
     y = (x.mean((1, 2, 3)) > 0).long()
     method = laconic.methods.TaylorPruning(
-        0.05, floor=0, multiple=multiple, every=1, grid=None, schedule=Cubic(end=0.5)
+        0.05, min_units=0, multiple=multiple, every=1, grid=None, schedule=Cubic(end=0.5)
     )
     net = laconic.prepare(net, method, x[:2], data_size=64, total_steps=6)
     optimizer = torch.optim.SGD(laconic.param_groups(net, 0.05))
@@ -298,7 +298,7 @@ def test_first_order_pruning_takes_whole_branches(multiple):
     assert not [n for n, _ in small.module.named_parameters() if not n.startswith("head")]
 
 
-def test_a_floor_above_zero_keeps_every_branch():
-    method = laconic.methods.TaylorPruning(0.05, floor=1)
-    with pytest.raises(InputError, match="smaller floor"):
+def test_min_units_above_zero_keep_every_branch():
+    method = laconic.methods.TaylorPruning(0.05, min_units=1)
+    with pytest.raises(InputError, match="smaller min_units"):
         laconic.prepare(seeded(Bottleneck), method, torch.zeros(2, 4, 5, 5), data_size=4)

@@ -25,10 +25,10 @@ def test_each_tick_is_a_line_with_the_time_left() -> None:
             clock.now += 60
             tick(f"loss {k}")
     assert stream.getvalue().splitlines() == [
-        "training 1/4  loss 0  1:00 gone, 3:00 left",
-        "training 2/4  loss 1  2:00 gone, 2:00 left",
-        "training 3/4  loss 2  3:00 gone, 1:00 left",
-        "training 4/4  loss 3  4:00 gone, 0:00 left",
+        "training 1/4  loss 0  1:00 elapsed, 3:00 left",
+        "training 2/4  loss 1  2:00 elapsed, 2:00 left",
+        "training 3/4  loss 2  3:00 elapsed, 1:00 left",
+        "training 4/4  loss 3  4:00 elapsed, 0:00 left",
     ]
 
 
@@ -37,7 +37,7 @@ def test_a_resumed_task_counts_from_where_it_stood_and_times_its_own_ticks() -> 
     with LineProgress(stream, clock).task("training", 10, done=7) as tick:
         clock.now += 30
         tick("")
-    assert stream.getvalue() == "training 8/10    0:30 gone, 1:00 left\n"
+    assert stream.getvalue() == "training 8/10    0:30 elapsed, 1:00 left\n"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def _arithmetic(op: str) -> Rule:
             numeric = not isinstance(right, (Ref, torch.Tensor)) and not any_free((right, alpha))
             right = right * alpha if numeric else binary(low, "mul", right, alpha, call.dtype)
         pairs = ((left, right), (right, left)) if op == "add" else ((left, right),) if op == "sub" else ()
-        for value, other in pairs:  # a branch that is gone adds zeros
+        for value, other in pairs:  # a branch that is removed adds zeros
             if isinstance(value, Ref) and _is_zero(other) and _stays(call, value):
                 return value
         if op == "mul" and call.dtype == torch.bool:

@@ -21,7 +21,7 @@ class ScorePruning(UnitPruning):
     """Pruning by a score of one's own; the other fields are those of :class:`UnitPruning`.
 
     ``score(module, coupling)``: one number a unit of each group, at least 0, higher = keep. It is handed the
-    prepared network with what is gone at zero, and must leave it as it is; for the same network it must say
+    prepared network with removed units at zero, and must not change it; for the same network it must say
     the same, or a run that was killed does not go on to the same file.
 
     >>> from laconic.sparsify.scores import gather_hessians, obs_groups

@@ -27,7 +27,7 @@ from laconic.records import IntArray, WeightStats
 BoolArray = npt.NDArray[np.bool_]
 DoubleArray = npt.NDArray[np.float64]
 
-_ODDS = (1e-6, 0.98)  # bounds of a chance to be non-zero: nothing is impossible, and nothing certain
+_ODDS = (1e-6, 0.98)  # bounds of a probability to be non-zero: nothing is impossible, and nothing certain
 
 
 @dataclass(frozen=True)

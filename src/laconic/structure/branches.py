@@ -31,7 +31,7 @@ KINDS = (*_BY_CHANNEL, nn.Linear)  # modules that a branch may be made of
 
 @dataclass(frozen=True)
 class Branch:
-    """``silent``: modules whose output no longer depends on the input once the units are gone; ``unread``:
+    """``silent``: modules whose output no longer depends on the input once the units are removed; ``unread``:
     modules whose output then reaches nothing.
     """
 

@@ -50,11 +50,11 @@ class WeightMacs:
     def _of(self, name: str, kept: Mapping[str, int]) -> float:
         lengths = []
         for axis, full in enumerate(self.shapes[name]):
-            gone = sum(
+            removed = sum(
                 (self.sizes[g] - kept.get(g, self.sizes[g])) * each
                 for g, each in self.axes.get((name, axis), ())
             )
-            lengths.append(full - gone)
+            lengths.append(full - removed)
         return self.uses[name] * float(np.prod(lengths))
 
 

@@ -1,6 +1,6 @@
 """Plain modules for what PyTorch's own cannot be once narrower.
 
-A layer norm that counts the numbers that are gone, an attention whose heads are fewer than its width says, a
+A layer norm that counts the removed numbers, an attention whose heads are fewer than its width says, a
 network that picks what it still reads of its input.
 """
 
@@ -39,11 +39,11 @@ def narrow_layer_norm(
     if has_torch_function(given):
         done: Tensor = handle_torch_function(narrow_layer_norm, given, x, total, weight, bias, eps, centred)
         return done
-    gone = total - x.shape[-1]
+    removed = total - x.shape[-1]
     if centred:
         mean = x.sum(-1, keepdim=True) / total
         x = x - mean
-        moment = (x.square().sum(-1, keepdim=True) + gone * mean.square()) / total
+        moment = (x.square().sum(-1, keepdim=True) + removed * mean.square()) / total
     else:
         moment = x.square().sum(-1, keepdim=True) / total
     y = x / torch.sqrt(moment + eps)

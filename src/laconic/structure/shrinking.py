@@ -33,12 +33,12 @@ def kept_positions(coupling: Coupling, plan: KeepPlan) -> Keep:
     keep: Keep = {}
     for name in plan.kept:
         group = coupling.group(name)
-        gone = np.zeros(group.size + 1, dtype=bool)  # the last is for positions of other groups
-        gone[list(plan.removed(name))] = True
-        if not gone.any():
+        removed = np.zeros(group.size + 1, dtype=bool)  # the last is for positions of other groups
+        removed[list(plan.removed(name))] = True
+        if not removed.any():
             continue
         for member in group.members:
-            mine = ~gone[member.units]
+            mine = ~removed[member.units]
             place = (member.tensor, member.axis)
             keep[place] = keep[place] & mine if place in keep else mine
     return keep
@@ -108,8 +108,8 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     copied, _ = folded(module)
     emptied = [name for name, kept in plan.kept.items() if not kept]
     if emptied:
-        gone = KeepPlan({n: plan.kept[n] for n in emptied}, {n: plan.sizes[n] for n in emptied})
-        close_branches(copied, mask(module, coupling, gone), coupling.branches, emptied)
+        removed = KeepPlan({n: plan.kept[n] for n in emptied}, {n: plan.sizes[n] for n in emptied})
+        close_branches(copied, mask(module, coupling, removed), coupling.branches, emptied)
     return carried_out(copied, coupling, plan)
 
 

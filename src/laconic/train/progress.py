@@ -67,7 +67,9 @@ class LineProgress:
             ticks += 1
             spent = self._clock() - started
             left = spent / ticks * (total - done - ticks)
-            self.say(f"{label} {done + ticks}/{total}  {text}  {duration(spent)} gone, {duration(left)} left")
+            self.say(
+                f"{label} {done + ticks}/{total}  {text}  {duration(spent)} elapsed, {duration(left)} left"
+            )
 
         with show(False):  # two lines of progress at once would write over each other
             yield tick

@@ -53,7 +53,7 @@ def test_a_masked_network_loses_its_dead_units(name, tmp_path):
         t.values().size for t in small.tensors.values()
     )
     removed = smaller.facts["removed_units"]
-    assert {n: gone for n, (gone, _) in removed.items()} == {n: len(plan.removed(n)) for n in plan.kept}
+    assert {n: count for n, (count, _) in removed.items()} == {n: len(plan.removed(n)) for n in plan.kept}
     assert smaller.facts["kept"] == 1
     if name in ("residual", "lstm"):
         laconic.save(smaller, tmp_path / "model.lac")

@@ -94,7 +94,7 @@ def test_the_method_suite(method, build, tmp_path):
 
 
 def left_by_step(method, steps=20, build=mlp):
-    """Units of the hidden layer that are left after each step; none comes back, and the gone are zero."""
+    """Units of the hidden layer that are left after each step; none comes back, and the removed are zero."""
     x, y = digits()
     net = laconic.prepare(build(), method, x[:2], data_size=len(x), total_steps=steps)
     optimizer = torch.optim.Adam(laconic.param_groups(net, 0.01))
@@ -107,10 +107,12 @@ def left_by_step(method, steps=20, build=mlp):
         laconic.step(net, terms=len(x))
         (kept,) = plan_of(net, coupling).kept.values()
         assert set(kept) <= before
-        gone = sorted(set(range(16)) - set(kept))
+        removed = sorted(set(range(16)) - set(kept))
         first, second = [m for m in net.modules() if isinstance(m, nn.Linear)]
         assert (
-            not first.weight[gone].any() and not first.bias[gone].any() and not second.weight[:, gone].any()
+            not first.weight[removed].any()
+            and not first.bias[removed].any()
+            and not second.weight[:, removed].any()
         )
         left.append(len(kept))
         before = set(kept)
@@ -156,7 +158,7 @@ def test_weights_follow_the_same_schedules():
 
 
 def fitted(method, folder, kill=None):
-    """A network fitted for four epochs; ``kill``: stopped after that epoch, and gone on with anew."""
+    """A network fitted for four epochs; ``kill``: stopped after that epoch, and resumed."""
     x, y = digits()
     batches = [(x[k : k + 48], y[k : k + 48]) for k in range(0, 192, 48)]
 
@@ -231,7 +233,7 @@ def test_evaluation_is_not_noted_and_dropout_does_not_count_as_zeros():
     ("make", "complaint"),
     [
         (lambda: FilterPruning(0.0), r"share of multiply-accumulates to keep, in \(0, 1\], got 0.0"),
-        (lambda: RandomPruning(floor=-1), "floor >= 0"),
+        (lambda: RandomPruning(min_units=-1), "min_units >= 0"),
         (lambda: RandomPruning(every=0), "every and epochs must be positive, got 0"),
         (lambda: RandomPruning(schedule=0.3), "a schedule is a function.*got 0.3. Cure: OneShot"),
         (lambda: TaylorPruning(schedule=lambda p, f: f * p / 2), "ends with 0.25 removed, not 0.5"),
@@ -290,7 +292,7 @@ def test_units_that_no_weight_reads_stay_whole_and_are_named():
 
 
 @pytest.mark.parametrize("kind", [TaylorPruning, FisherPruning])
-def test_frozen_weights_do_not_make_a_unit_worthless(kind):
+def test_frozen_weights_leave_a_unit_its_importance(kind):
     """Where the weights that read it are frozen those that make it count; frozen on both sides it stays."""
     x, y = digits()
     model = mlp()

@@ -31,9 +31,13 @@ Batch = tuple[str, Any, Any]
 
 
 def flags(rng: np.random.Generator, n: int) -> Batch:
-    """Chances of all kinds, the extremes among them, and what is likely or not under them."""
-    chances = rng.choice([1, 2, 16384, ONE - 2, ONE - 1, *rng.integers(1, ONE, 20)], n)
-    return "flags", chances, (rng.random(n) < rng.choice([chances / ONE, np.full(n, 0.5)])).astype(np.int32)
+    """Probabilities of all kinds, the extremes among them, and what is likely or not under them."""
+    probabilities = rng.choice([1, 2, 16384, ONE - 2, ONE - 1, *rng.integers(1, ONE, 20)], n)
+    return (
+        "flags",
+        probabilities,
+        (rng.random(n) < rng.choice([probabilities / ONE, np.full(n, 0.5)])).astype(np.int32),
+    )
 
 
 def draws(rng: np.random.Generator, n: int) -> Batch:
@@ -123,13 +127,13 @@ def test_both_make_the_same_of_any_words_and_any_state(seed: int) -> None:
 
 def good() -> dict[str, list[Any]]:
     """Arguments that each function takes."""
-    chances, counts = np.full(5, 9), np.array([3, 0, 1])
+    probabilities, counts = np.full(5, 9), np.array([3, 0, 1])
     symbols, words, room = np.array([0, 1, 1, 0, 1], np.int32), np.ones(4, np.uint32), np.zeros(10, np.uint32)
     return {
-        "flags": [words, 3, 2**40, chances, np.zeros(5, np.int32)],
+        "flags": [words, 3, 2**40, probabilities, np.zeros(5, np.int32)],
         "draws": [words, 3, 2**40, counts, np.zeros(5, np.int32)],
         "bits": [words, 3, 2**40, 7, np.zeros(5, np.int32)],
-        "put_flags": [room, 2**40, chances, symbols],
+        "put_flags": [room, 2**40, probabilities, symbols],
         "put_draws": [room, 2**40, counts, symbols],
         "put_bits": [room, 2**40, 31, symbols],
     }

@@ -1,4 +1,4 @@
-"""All chances at once are the chances that a reader works out batch by batch."""
+"""All probabilities at once are the probabilities that a reader works out batch by batch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ EVERY_FACTOR = Settings(0, 4, 0, 0, row=1, column=3, channel=2, pixel=1, near=3)
 
 
 class Told(Meter):
-    """A reader that is told the symbols in the order in which a writer gave them, and notes the chances."""
+    """A reader that is told the symbols in the order of the writer, and notes the probabilities."""
 
     def __init__(self, symbols: IntArray) -> None:
         super().__init__()
         self._symbols, self._at = symbols, 0
-        self.chances: list[Counts] = []
+        self.probabilities: list[Counts] = []
 
-    def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
+    def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
         assert known is None, "it reads"
-        self.chances.append(chances)
-        self._at += len(chances)
-        return self._symbols[self._at - len(chances) : self._at]
+        self.probabilities.append(probabilities)
+        self._at += len(probabilities)
+        return self._symbols[self._at - len(probabilities) : self._at]
 
 
 class Noted(Meter):
     """A writer that notes what it was given."""
 
-    def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
+    def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
         assert known is not None
-        self.given = chances, np.asarray(known, np.int32)
+        self.given = probabilities, np.asarray(known, np.int32)
         return self.given[1]
 
 
@@ -52,18 +52,18 @@ def _matrix(rows: int, columns: int, seed: int) -> tuple[Index, Index, Counts]:
     ("rows", "columns", "geometry"),
     [(5, 18, Geometry(9, 3)), (30, 7, Geometry()), (2, 1500, Geometry(4, 2)), (1500, 3, Geometry(9, 3))],
 )
-def test_the_chances_are_those_of_a_reader(
+def test_the_probabilities_are_those_of_a_reader(
     rows: int, columns: int, geometry: Geometry, settings: Settings
 ) -> None:
     row_at, column_at, part = _matrix(rows, columns, rows)
     settings = settings._replace(density=density_code(int((part != 0).sum()), part.size))
     writer = Noted()
     KnownCells(column_at, part).code(writer, settings, geometry)
-    chances, symbols = writer.given
+    probabilities, symbols = writer.given
     reader = Told(symbols)
     signs = code_signs(reader, row_at, column_at, settings, geometry, None)
     assert np.array_equal(signs, np.sign(part))
-    assert np.array_equal(np.concatenate(reader.chances), chances)
+    assert np.array_equal(np.concatenate(reader.probabilities), probabilities)
 
 
 @pytest.mark.parametrize(("low_bits", "contexts"), [(0, 5), (2, 1), (9, 3)])

@@ -7,7 +7,7 @@ import pytest
 
 from laconic.errors import ChecksumError, CorruptFileError
 from laconic.pack.codecs.symbols import Meter, StreamReader, StreamWriter
-from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_chance, table_of_counts
+from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_counts, table_of_probability
 
 FIRST_WORD = 0x1234567
 
@@ -20,11 +20,11 @@ def _random_batches(seed: int) -> tuple[list[tuple[str, object, list[int]]], byt
         n = int(rng.integers(0, 30))
         kind = ("flags", "draws", "bits")[int(rng.integers(3))]
         if kind == "flags":
-            chances = rng.integers(1, 32768, n)
-            known = (rng.random(n) < chances / 32768).astype(np.int32)
+            probabilities = rng.integers(1, 32768, n)
+            known = (rng.random(n) < probabilities / 32768).astype(np.int32)
             for coder in (writer, meter):
-                coder.flags(chances, known)
-            batches.append((kind, chances.tolist(), known.tolist()))
+                coder.flags(probabilities, known)
+            batches.append((kind, probabilities.tolist(), known.tolist()))
         elif kind == "draws":
             counts = rng.integers(0, 50, int(rng.integers(2, 12)))
             counts[0] += 1
@@ -47,7 +47,7 @@ def test_integers_alone_decode_the_stream(seed: int) -> None:
     oracle = IntegerAns(data)
     for kind, model, known in batches:
         if kind == "flags":
-            found = [oracle.take(table_of_chance(chance)) for chance in model]  # type: ignore[attr-defined]
+            found = [oracle.take(table_of_probability(probability)) for probability in model]  # type: ignore[attr-defined]
         elif kind == "draws":
             found = [oracle.take(table_of_counts(model)) for _ in known]  # type: ignore[arg-type]
         else:

@@ -44,8 +44,8 @@ def test_all_members_are_what_a_mask_makes_zero(case):
             continue  # a mask takes one unit of each
         for unit in {0, 1, group.size - 1}:
             kept = tuple(k for k in range(group.size) if k != unit)
-            gone = mask(ones, coupling, KeepPlan({group.name: kept}, {group.name: group.size}))
-            mine = np.concatenate([scores[n][p == 0].numpy() for n, p in gone.named_parameters()])
+            removed = mask(ones, coupling, KeepPlan({group.name: kept}, {group.name: group.size}))
+            mine = np.concatenate([scores[n][p == 0].numpy() for n, p in removed.named_parameters()])
             for values, (_, oracle) in zip(got, HOWS, strict=True):
                 assert values[group.name][unit] == pytest.approx(oracle(mine), rel=1e-12)
 

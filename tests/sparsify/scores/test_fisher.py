@@ -69,12 +69,12 @@ def test_gauss_newton_is_the_expectation_over_all_labels():
     net, x, _ = small()
     exact = {n: torch.zeros_like(p) for n, p in net.named_parameters()}
     for k in range(12):
-        chances = net(x[k : k + 1]).softmax(1)[0].tolist()
-        for label, chance in enumerate(chances):
+        probabilities = net(x[k : k + 1]).softmax(1)[0].tolist()
+        for label, probability in enumerate(probabilities):
             net.zero_grad()
             F.cross_entropy(net(x[k : k + 1]), torch.tensor([label])).backward()
             for n, p in net.named_parameters():
-                exact[n] += chance * p.grad**2 / 12
+                exact[n] += probability * p.grad**2 / 12
     drawn = gauss_newton(net, [x[:7], (x[7:], None)], gen(1), draws=800)
     for n, e in exact.items():
         assert float((drawn[n] - e).abs().max() / e.max()) < 5 * (2 / 800) ** 0.5

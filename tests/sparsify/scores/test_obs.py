@@ -128,7 +128,7 @@ def test_the_surgeon_takes_each_rows_cheapest_weight_again_and_again():
 
 
 def test_a_removal_waits_for_the_one_before_it_in_its_row():
-    """Row 0 says x0 + x1 = 0.3 e, at right angles to x1: once weight 0 is gone, weight 1 costs nothing.
+    """Row 0 says x0 + x1 = 0.3 e, at right angles to x1: once weight 0 is removed, weight 1 costs nothing.
 
     But the first single removal to take is row 1's: it costs less than either of row 0's by itself.
     """

@@ -81,8 +81,8 @@ def test_equal_costs_give_the_cheapest_plan_there_is():
     removed = {n: plan.removed(n) for n in scores}
     assert sum(len(r) for r in removed.values()) == 4
 
-    def lost(gone):
-        return sum(scores[n][list(r)].sum() for n, r in gone.items())
+    def lost(removed):
+        return sum(scores[n][list(r)].sum() for n, r in removed.items())
 
     subsets = [r for size in range(3) for r in itertools.combinations(range(3), size)]
     plans = (dict(zip(scores, each, strict=True)) for each in itertools.product(subsets, repeat=3))
@@ -99,13 +99,13 @@ def test_more_to_save_removes_more_and_never_other_units():
         assert all(set(many.kept[n]) <= set(few.kept[n]) for n in scores)
 
 
-def test_floors_and_multiples_hold():
+def test_min_units_and_multiples_hold():
     net, coupling = real("residual")
     scores, saved = random_groups(coupling, np.random.default_rng(3)), weights_saved(net, coupling)
-    plan = plan_by_budget(scores, coupling, saved, 800, floor=3, multiple=4)
+    plan = plan_by_budget(scores, coupling, saved, 800, min_units=3, multiple=4)
     assert all(len(k) % 4 == 0 or len(k) == plan.sizes[n] for n, k in plan.kept.items())
     with pytest.raises(InputError, match=r"at least 3 units in multiples of 4 .* less than 1e\+06.*Cure"):
-        plan_by_budget(scores, coupling, saved, 1e6, floor=3, multiple=4)
+        plan_by_budget(scores, coupling, saved, 1e6, min_units=3, multiple=4)
 
 
 def test_what_the_last_step_saved_too_much_is_given_back():
@@ -118,7 +118,7 @@ def test_what_the_last_step_saved_too_much_is_given_back():
         plan = plan_by_budget(scores, coupling, saved, 30, multiple=4, give_back=give_back)
         assert saved(plan) >= 30
         counts.append([len(k) for k in plan.kept.values()])
-    # The floor of one unit is rounded up to four: of `cheap` nothing may go, of the others one step.
+    # A min_units of 1 is rounded up to four: of `cheap` nothing may go, of the others one step.
     assert counts == [[4, 4, 4], [4, 8, 4]]
 
 
@@ -127,14 +127,14 @@ def test_a_branch_may_lose_all_its_units():
     coupling = Coupling(groups, branches=Branches({"branch:0": Branch(())}))
     scores = {"branch:0": np.ones(4), "chain:0": np.ones(4)}
     saved = unit_savings({"branch:0": 1.0, "chain:0": 1.0})
-    for floor, most in ((0, 7), (1, 6)):
-        plan = plan_by_budget(scores, coupling, saved, most, floor=floor)
-        assert [len(k) for k in plan.kept.values()] == [floor, 1]
+    for min_units, most in ((0, 7), (1, 6)):
+        plan = plan_by_budget(scores, coupling, saved, most, min_units=min_units)
+        assert [len(k) for k in plan.kept.values()] == [min_units, 1]
         with pytest.raises(InputError, match=f"saves {most}, which is less than {most + 1}"):
-            plan_by_budget(scores, coupling, saved, most + 1, floor=floor)
-    plan = plan_by_ratio(scores, coupling, 0.99, floor=0)
+            plan_by_budget(scores, coupling, saved, most + 1, min_units=min_units)
+    plan = plan_by_ratio(scores, coupling, 0.99, min_units=0)
     assert [len(k) for k in plan.kept.values()] == [1, 1]
-    assert [len(k) for k in plan_above(scores, coupling, 5.0, floor=0).kept.values()] == [0, 1]
+    assert [len(k) for k in plan_above(scores, coupling, 5.0, min_units=0).kept.values()] == [0, 1]
 
 
 def test_what_saves_nothing_goes_last():

@@ -18,7 +18,10 @@ def test_above_a_limit():
     plan = plan_above(scores, coupling, -3.0)  # the second has none above, but keeps as many as the first
     assert dict(plan.kept) == {"g0:0": (0, 3), "g1:0": (2, 3)}
     assert [len(k) for k in plan_above(scores, coupling, 99.0).kept.values()] == [1, 1]
-    assert [len(k) for k in plan_above(scores, coupling, 99.0, floor=2, multiple=3).kept.values()] == [3, 3]
+    assert [len(k) for k in plan_above(scores, coupling, 99.0, min_units=2, multiple=3).kept.values()] == [
+        3,
+        3,
+    ]
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf")])

@@ -1,4 +1,4 @@
-"""Keep plans from scores: shares, ties, floors, multiples, and always the same."""
+"""Keep plans from scores: shares, ties, minimum units, multiples, and always the same."""
 
 import numpy as np
 import pytest
@@ -32,38 +32,38 @@ def test_each_group_loses_its_worst(coupling, ratio, seed):
     scores = drawn(coupling, seed)
     plan = plan_by_ratio(scores, coupling, ratio)
     for group in coupling.groups:
-        gone = min(int(ratio * group.size + 1e-9), group.size - 1)
-        worst = sorted(range(group.size), key=lambda k: scores[group.name][k])[:gone]
+        removed = min(int(ratio * group.size + 1e-9), group.size - 1)
+        worst = sorted(range(group.size), key=lambda k: scores[group.name][k])[:removed]
         assert set(plan.removed(group.name)) == set(worst)
 
 
 @settings(max_examples=100, deadline=None)
 @given(couplings, shares, st.integers(0, 99), st.integers(1, 4))
-def test_together_the_worst_of_all_go(coupling, ratio, seed, floor):
+def test_together_the_worst_of_all_go(coupling, ratio, seed, min_units):
     scores = drawn(coupling, seed)
-    plan = plan_by_ratio(scores, coupling, ratio, together=True, floor=floor)
+    plan = plan_by_ratio(scores, coupling, ratio, together=True, min_units=min_units)
     everyone = sorted((s, g.name) for g in coupling.groups for s in scores[g.name])
     left, counts = int(ratio * len(everyone) + 1e-9), {g.name: g.size for g in coupling.groups}
     for _, name in everyone:
-        if left and counts[name] > floor:
+        if left and counts[name] > min_units:
             counts[name], left = counts[name] - 1, left - 1
     assert {name: len(kept) for name, kept in plan.kept.items()} == counts
     for name, kept in plan.kept.items():
-        gone = plan.removed(name)
-        assert not gone or max(scores[name][list(gone)]) <= min(scores[name][list(kept)])
+        removed = plan.removed(name)
+        assert not removed or max(scores[name][list(removed)]) <= min(scores[name][list(kept)])
 
 
 @settings(max_examples=100, deadline=None)
 @given(couplings, shares, shares, st.booleans(), st.integers(1, 5), st.integers(1, 5), st.integers(0, 9))
-def test_plans_are_nested_and_respect_limits(coupling, one, other, together, floor, multiple, seed):
-    options = {"together": together, "floor": floor, "multiple": multiple}
+def test_plans_are_nested_and_respect_limits(coupling, one, other, together, min_units, multiple, seed):
+    options = {"together": together, "min_units": min_units, "multiple": multiple}
     scores = drawn(coupling, seed)
     few, many = (plan_by_ratio(scores, coupling, r, **options) for r in sorted((one, other)))
     for group in coupling.groups:
         assert set(many.kept[group.name]) <= set(few.kept[group.name])
         for plan in (few, many):
             count = len(plan.kept[group.name])
-            assert count >= min(floor, group.size)
+            assert count >= min(min_units, group.size)
             assert count % multiple == 0 or count == group.size
 
 
@@ -84,7 +84,7 @@ def test_tied_groups_keep_equally_many_each_its_best():
     }
     plan = plan_by_ratio(scores, coupling, 0.5)
     assert dict(plan.kept) == {"g0:0": (2, 3), "g1:0": (2, 3), "g2:0": (0, 1)}
-    # Together: the pair's steps are worth (1 + 5) / 2, (2 + 6) / 2, ... a unit.
+    # Together: the importance of the pair's steps is (1 + 5) / 2, (2 + 6) / 2, ... a unit.
     plan = plan_by_ratio(scores, coupling, 3 / 12, together=True)
     assert {n: len(k) for n, k in plan.kept.items()} == {"g0:0": 3, "g1:0": 3, "g2:0": 3}
 
@@ -95,7 +95,7 @@ def test_real_plans_shrink_real_networks(name, together):
     build, example, _ = CASES[name]
     net = seeded(build)
     coupling = find_groups(net, example)
-    plan = plan_by_ratio(drawn(coupling), coupling, 0.4, together=together, floor=2)
+    plan = plan_by_ratio(drawn(coupling), coupling, 0.4, together=together, min_units=2)
     check_plan(plan, coupling)
     if name != "projected lstm" or len(plan.kept["rnn.weight_ih_l0:0"]) != len(
         plan.kept["rnn.weight_hr_l0:0"]
@@ -142,6 +142,6 @@ def test_bad_input():
         plan_by_ratio({**scores, "g0:0": np.zeros(5)}, coupling, 0.5)
     with pytest.raises(InputError, match="'g1:0' has no score, but must keep as many units as 'g0:0'"):
         plan_by_ratio({"g0:0": np.zeros(4)}, coupling, 0.5)
-    with pytest.raises(InputError, match="floor >= 0 and multiple >= 1, got -1 and 1"):
-        plan_by_ratio(scores, coupling, 0.5, floor=-1)
-    assert all(plan_by_ratio(scores, coupling, 0.99, floor=0).kept.values())  # no branch: one unit stays
+    with pytest.raises(InputError, match="min_units >= 0 and multiple >= 1, got -1 and 1"):
+        plan_by_ratio(scores, coupling, 0.5, min_units=-1)
+    assert all(plan_by_ratio(scores, coupling, 0.99, min_units=0).kept.values())  # no branch: one unit stays

@@ -1,6 +1,6 @@
 """What methods that prune by gradients share: gradient times weight, summed over the weights of a unit.
 
-A unit is gone without the weights that read it, so they are summed; where these are frozen and have no
+A unit is removed without the weights that read it, so they are summed; where these are frozen and have no
 gradient, those that make it are. A group that is frozen on both sides is left whole.
 """
 

@@ -53,7 +53,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     module = shrink(small.module, coupling, plan).eval()
     told = {name: [len(plan.removed(name)), plan.sizes[name]] for name in plan.kept}
     tensors = _sliced(small.tensors, kept_positions(coupling, plan), module)
-    facts = {**small.facts, "removed_units": told, "units_removed": sum(gone for gone, _ in told.values())}
+    facts = {**small.facts, "removed_units": told, "units_removed": sum(count for count, _ in told.values())}
     return replace(small, module=module, tensors=tensors, facts=facts, architecture_changed=True)
 
 

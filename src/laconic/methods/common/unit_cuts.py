@@ -25,7 +25,7 @@ from laconic.structure.macs import WeightMacs
 class Limits:
     """Units that every group keeps, and the multiple that unit counts are rounded up to."""
 
-    floor: int
+    min_units: int
     multiple: int
 
 
@@ -37,14 +37,16 @@ def macs_left(module: nn.Module, coupling: Coupling, macs: WeightMacs) -> float:
 def check_reachable(coupling: Coupling, macs: WeightMacs, share: float, limits: Limits) -> None:
     """Raises InputError where the limits keep more than this share of the multiply-accumulates."""
     groups = coupling.groups
-    floors = {g.name: limits.floor if g.name in coupling.branches else max(1, limits.floor) for g in groups}
-    fewest = {g.name: allowed(g.size, 0, floors[g.name], limits.multiple) for g in groups}
+    min_units = {
+        g.name: limits.min_units if g.name in coupling.branches else max(1, limits.min_units) for g in groups
+    }
+    fewest = {g.name: allowed(g.size, 0, min_units[g.name], limits.multiple) for g in groups}
     least = macs.total(fewest) / macs.total()
     if least > share:
         raise InputError(
-            f"with {limits.floor} units left in every group, in multiples of {limits.multiple}, {least:.3f} "
+            f"with {limits.min_units} units left a group, in multiples of {limits.multiple}, {least:.3f} "
             f"of the multiply-accumulates remain, which is more than macs={share:g}. "
-            "Cure: a larger macs, or a smaller floor or multiple"
+            "Cure: a larger macs, or a smaller min_units or multiple"
         )
 
 
@@ -79,7 +81,7 @@ def cut(
         coupling,
         saved,
         (1.0 - share) * whole,
-        floor=limits.floor,
+        min_units=limits.min_units,
         multiple=limits.multiple,
         give_back=limits.multiple > 1,
     )

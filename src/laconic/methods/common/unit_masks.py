@@ -68,7 +68,7 @@ def plan_of(module: nn.Module, coupling: Coupling) -> KeepPlan:
 
 
 def hold(module: nn.Module, coupling: Coupling) -> None:
-    """Zero everything that belongs to units that are gone, and all of a branch that has none left."""
+    """Zero everything that belongs to units that are removed, and all of a branch that has none left."""
     tensors: dict[str, Tensor] = dict(module.named_parameters())
     moving = {n: b for n, b in module.named_buffers() if not n.endswith("running_var")}
     tensors |= {n: b for n, b in moving.items() if b.is_floating_point()}
@@ -93,11 +93,13 @@ def without_bookkeeping(net: nn.Module) -> nn.Module:
 
 
 def _zero(group: Group, mask: Tensor, tensors: Mapping[str, Tensor]) -> None:
-    gone = torch.cat([~mask, mask.new_zeros(1)])  # the last stands for positions of other groups
+    removed = torch.cat([~mask, mask.new_zeros(1)])  # the last stands for positions of other groups
     for member in group.members:
         tensor = tensors.get(member.tensor)
         if tensor is not None:
-            places = gone[torch.as_tensor(member.units, device=mask.device) % len(gone)].nonzero().ravel()
+            places = (
+                removed[torch.as_tensor(member.units, device=mask.device) % len(removed)].nonzero().ravel()
+            )
             tensor.index_fill_(member.axis, places, 0)
 
 

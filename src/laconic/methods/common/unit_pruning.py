@@ -45,7 +45,7 @@ class UnitPruning(Method):
         macs: Share of the multiply-accumulates that stay, in (0, 1].
         schedule: Which share of the rest is removed when (:mod:`laconic.schedules`, or a function of one's
             own).
-        floor: Units that every group keeps; with 0 whole branches may be removed where another way around
+        min_units: Units that every group keeps; with 0 whole branches may be removed where another way around
             them is left.
         multiple: Unit counts are kept at multiples of this, so that whole SIMD vectors are saved.
         inputs: Whether parts of the network's input may be removed, too.
@@ -56,7 +56,7 @@ class UnitPruning(Method):
 
     macs: float = 0.5
     schedule: Schedule = Cubic()
-    floor: int = 1
+    min_units: int = 1
     multiple: int = 1
     inputs: bool = False
     epochs: float = 10.0
@@ -74,7 +74,7 @@ class UnitPruning(Method):
     def __post_init__(self) -> None:
         if not 0 < self.macs <= 1:
             raise InputError(f"macs is the share of multiply-accumulates to keep, in (0, 1], got {self.macs}")
-        check_limits(self.floor, self.multiple)
+        check_limits(self.min_units, self.multiple)
         if self.every < 1 or not self.epochs > 0:
             raise InputError(f"every and epochs must be positive, got {self.every}, {self.epochs}")
         check_schedule(self.schedule, 1.0 - self.macs)
@@ -148,7 +148,7 @@ class UnitPruning(Method):
         return self._removed(context) if context.step else self._final()
 
     def _limits(self) -> Limits:
-        return Limits(self.floor, self.multiple)
+        return Limits(self.min_units, self.multiple)
 
 
 def _facts(coupling: Coupling, macs: WeightMacs, kept: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

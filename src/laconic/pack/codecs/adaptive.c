@@ -26,9 +26,9 @@ typedef struct {
     uint32_t hits, total;
 } Count;
 
-static uint64_t clip(uint64_t chance) { return chance < 1 ? 1 : chance > ONE - 1 ? ONE - 1 : chance; }
+static uint64_t clip(uint64_t p) { return p < 1 ? 1 : p > ONE - 1 ? ONE - 1 : p; }
 
-/* The Krichevsky-Trofimov chance. */
+/* The Krichevsky-Trofimov estimate. */
 static uint32_t kt(Count c) {
     return (uint32_t)clip((2 * (uint64_t)c.hits + 1) * ONE / (2 * (uint64_t)c.total + 2));
 }
@@ -83,7 +83,7 @@ static void place(const Cells *m, Cell *cell, size_t i, size_t j) {
     cell->at[NEAR] = m->strength[NEAR] ? near_context(m, m->states + i * (m->columns + 2), j) : 0;
 }
 
-static uint32_t chance(const Cells *m, Count *const *counts, const Cell *cell) {
+static uint32_t probability(const Cells *m, Count *const *counts, const Cell *cell) {
     const uint64_t base = m->base;
     uint64_t y = base;
     for (int f = 0; f < FACTORS; f++) {
@@ -113,7 +113,7 @@ static unsigned sign_context(const Cells *m, const Cell *cell) {
 
 /* One batch: what it reads follows from the batches before alone, so counts and states wait for its end. */
 static void read_batch(Stream *s, const Cells *m, Count *const *counts, Count *signs, Cell *cells, size_t n) {
-    for (Cell *cell = cells; cell < cells + n; cell++) cell->flag = (uint8_t)flag(s, chance(m, counts, cell));
+    for (Cell *cell = cells; cell < cells + n; cell++) cell->flag = (uint8_t)flag(s, probability(m, counts, cell));
     for (Cell *cell = cells; cell < cells + n; cell++) {
         learn(m, counts, cell);
         if (!cell->flag) continue;

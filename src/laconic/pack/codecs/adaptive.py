@@ -2,7 +2,7 @@
 
 A tensor is seen as a matrix. Rows and columns without any non-background entry are named first
 (``lines.py``), then the zeros and signs of what is left (``cells.py``), then magnitudes (``sizes.py``).
-All arithmetic is on integers, and every chance follows from what was coded before.
+All arithmetic is on integers, and every probability follows from what was coded before.
 """
 
 from __future__ import annotations

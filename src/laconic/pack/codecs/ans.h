@@ -37,11 +37,13 @@ static inline void drop(Stream *s, uint32_t start, uint32_t width) {
     if (s->state < ((uint64_t)1 << 32) && s->left) s->state = s->state << 32 | s->words[--s->left];
 }
 
-/* Where the slots of a flag's 1 begin; `chance` is the probability of 1 in units of 2^-15. */
-static inline uint32_t flag_start(uint32_t chance) { return (uint32_t)((uint64_t)(ONE - chance) * (SLOTS - 2) / ONE) + 1; }
+/* Where the slots of a flag's 1 begin; `probability` is the probability of 1 in units of 2^-15. */
+static inline uint32_t flag_start(uint32_t probability) {
+    return (uint32_t)((uint64_t)(ONE - probability) * (SLOTS - 2) / ONE) + 1;
+}
 
-static inline unsigned flag(Stream *s, uint32_t chance) {
-    uint32_t start = flag_start(chance);
+static inline unsigned flag(Stream *s, uint32_t probability) {
+    uint32_t start = flag_start(probability);
     unsigned yes = (s->state & (SLOTS - 1)) >= start;
     drop(s, yes ? start : 0, yes ? SLOTS - start : start);
     return yes;

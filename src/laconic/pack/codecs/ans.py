@@ -7,7 +7,7 @@ in a plain loop, which takes a fraction of a microsecond a symbol.
 
 A reader is given the words, how many are left and the state, and returns the last two as they are afterwards.
 A writer goes from the last symbol to the first, fills ``room`` and returns how many words it wrote and the
-state. What cannot be (a chance, count, width or symbol out of range) is a ValueError.
+state. What cannot be (a probability, count, width or symbol out of range) is a ValueError.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def table(counts: Counts) -> Counts:
     return starts
 
 
-def _flag_starts(chances: Counts) -> Counts:
+def _flag_starts(probabilities: Counts) -> Counts:
     """Where the slots of each flag's 1 begin."""
-    if chances.size and not 0 < int(chances.min()) <= int(chances.max()) < ONE:
-        raise ValueError("wrong chance")
-    return (ONE - chances) * (_SLOTS - 2) // ONE + 1
+    if probabilities.size and not 0 < int(probabilities.min()) <= int(probabilities.max()) < ONE:
+        raise ValueError("wrong probability")
+    return (ONE - probabilities) * (_SLOTS - 2) // ONE + 1
 
 
 def _parts(width: int) -> list[tuple[int, int]]:
@@ -68,10 +68,10 @@ def _parts(width: int) -> list[tuple[int, int]]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def flags(words: Words, left: int, state: int, chances: Counts, out: IntArray) -> Taken:
-    """One flag per chance, in units of 2^-15 (1..2^15-1)."""
+def flags(words: Words, left: int, state: int, probabilities: Counts, out: IntArray) -> Taken:
+    """One flag per probability, in units of 2^-15 (1..2^15-1)."""
     found = []
-    for start in _flag_starts(chances).tolist():
+    for start in _flag_starts(probabilities).tolist():
         slot = state & (_SLOTS - 1)
         if slot >= start:
             found.append(1)
@@ -124,10 +124,10 @@ def bits(words: Words, left: int, state: int, width: int, out: IntArray) -> Take
 # --- writing --------------------------------------------------------------------------------------
 
 
-def put_flags(room: Words, state: int, chances: Counts, symbols: IntArray) -> Taken:
+def put_flags(room: Words, state: int, probabilities: Counts, symbols: IntArray) -> Taken:
     """What :func:`flags` reads."""
     _check(symbols, 2)
-    yes = _flag_starts(chances)
+    yes = _flag_starts(probabilities)
     starts = np.where(symbols == 1, yes, 0)
     return _put(room, 0, state, starts, np.where(symbols == 1, _SLOTS - yes, yes))
 

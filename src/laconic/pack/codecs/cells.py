@@ -18,17 +18,17 @@ from laconic.pack.codecs.contexts import (
     NEGATIVE,
     SIGN_CONTEXTS,
     ZERO,
-    chances,
     combine,
     diagonals,
     line_contexts,
     near_context,
     neighbours,
+    probabilities,
     sign_context,
     strengths,
 )
 from laconic.pack.codecs.layouts import Geometry, Index
-from laconic.pack.codecs.lines import chunks, kt_chance, kt_chances
+from laconic.pack.codecs.lines import chunks, kt_probabilities, kt_probability
 from laconic.pack.codecs.settings import Settings
 from laconic.pack.codecs.symbols import Coder, Counts, StreamReader
 from laconic.records import IntArray
@@ -41,7 +41,7 @@ _SIGN_OF: Levels = np.array([0, 0, -1, 1])
 
 
 class _Odds:
-    """Counts of hits by context, and what they say relative to the base chance.
+    """Counts of hits by context, and what they say relative to the base probability.
 
     ``apart`` says that no two cells of a batch share a context.
     """
@@ -52,9 +52,9 @@ class _Odds:
         self._total: Counts = np.zeros(size, np.int64)
         self._strength, self._base = strength, base
 
-    def chance(self, at: Index) -> Counts:
+    def probability(self, at: Index) -> Counts:
         """(hits + strength * base) / (total + strength), in units of 1/ONE."""
-        return chances(self._hits[at], self._total[at], self._strength, self._base)
+        return probabilities(self._hits[at], self._total[at], self._strength, self._base)
 
     def learn(self, at: Index, flags: IntArray) -> None:
         _take_in(self._hits, self._total, at, flags, self._apart)
@@ -131,7 +131,9 @@ def code_signs(
     for start, stop in _batches(order[2]):
         i, j = order[0][start:stop], order[1][start:stop]
         factors = cells.factors(i, j)
-        flags = coder.flags(combine(settings.base, [odds.chance(at) for odds, at in factors], len(i)), None)
+        flags = coder.flags(
+            combine(settings.base, [odds.probability(at) for odds, at in factors], len(i)), None
+        )
         for odds, at in factors:
             odds.learn(at, flags)
         state = np.full(len(i), ZERO, np.int8)
@@ -175,7 +177,7 @@ class _Signs:
 
     def read(self, coder: Coder, at: Index) -> IntArray:
         """1 for each positive entry."""
-        positive = coder.flags(kt_chances(self._hits[at], self._total[at]), None)
+        positive = coder.flags(kt_probabilities(self._hits[at], self._total[at]), None)
         _take_in(self._hits, self._total, at, positive, False)
         return positive
 
@@ -191,7 +193,7 @@ def _line_signs(coder: Coder, rows: int, columns: int, known: Levels | None) -> 
     truth = None if known is None else (known.ravel() > 0).astype(np.int32)
     hits = 0
     for start, stop in chunks(n):
-        chances = np.full(stop - start, kt_chance(hits, start), np.int64)
-        out[start:stop] = coder.flags(chances, None if truth is None else truth[start:stop])
+        probabilities = np.full(stop - start, kt_probability(hits, start), np.int64)
+        out[start:stop] = coder.flags(probabilities, None if truth is None else truth[start:stop])
         hits += int(out[start:stop].sum())
     return (2 * out - 1).reshape(rows, columns)

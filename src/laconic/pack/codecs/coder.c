@@ -19,10 +19,10 @@
 
 /* ---- reading ------------------------------------------------------------------------------------------------- */
 
-static const char *read_flags(Stream *s, const int64_t *chances, size_t n, int32_t *out) {
+static const char *read_flags(Stream *s, const int64_t *probabilities, size_t n, int32_t *out) {
     for (size_t k = 0; k < n; k++) {
-        if (chances[k] < 1 || chances[k] >= (int64_t)ONE) return "wrong chance";
-        out[k] = (int32_t)flag(s, (uint32_t)chances[k]);
+        if (probabilities[k] < 1 || probabilities[k] >= (int64_t)ONE) return "wrong probability";
+        out[k] = (int32_t)flag(s, (uint32_t)probabilities[k]);
     }
     return NULL;
 }
@@ -102,11 +102,11 @@ static inline void put(Pile *p, uint32_t start, uint32_t width) {
     p->state = (p->state / width << 24) + p->state % width + start;
 }
 
-static const char *write_flags(Pile *p, const int64_t *chances, const int32_t *symbols, size_t n) {
+static const char *write_flags(Pile *p, const int64_t *probabilities, const int32_t *symbols, size_t n) {
     for (size_t k = n; k-- > 0;) {
-        if (chances[k] < 1 || chances[k] >= (int64_t)ONE) return "wrong chance";
+        if (probabilities[k] < 1 || probabilities[k] >= (int64_t)ONE) return "wrong probability";
         if (symbols[k] != 0 && symbols[k] != 1) return "wrong symbol";
-        const uint32_t start = flag_start((uint32_t)chances[k]);
+        const uint32_t start = flag_start((uint32_t)probabilities[k]);
         put(p, symbols[k] ? start : 0, symbols[k] ? SLOTS - start : start);
     }
     return NULL;
@@ -187,20 +187,20 @@ static const char *miscounted(const Py_buffer *counts) {
 }
 
 static PyObject *flags(PyObject *self, PyObject *args) {
-    Py_buffer words, chances, out;
+    Py_buffer words, probabilities, out;
     Py_ssize_t left;
     uint64_t state;
     Stream s = {0};
-    if (!PyArg_ParseTuple(args, "y*O&O&y*w*", &words, to_size, &left, to_state, &state, &chances, &out)) return NULL;
+    if (!PyArg_ParseTuple(args, "y*O&O&y*w*", &words, to_size, &left, to_state, &state, &probabilities, &out)) return NULL;
     const char *wrong = opened(&s, &words, left, state);
-    if (!wrong && (!holds(&chances, 8) || !holds(&out, 4) || chances.len / 8 != out.len / 4)) wrong = "wrong sizes";
+    if (!wrong && (!holds(&probabilities, 8) || !holds(&out, 4) || probabilities.len / 8 != out.len / 4)) wrong = "wrong sizes";
     if (!wrong) {
         Py_BEGIN_ALLOW_THREADS
-        wrong = read_flags(&s, chances.buf, (size_t)out.len / 4, out.buf);
+        wrong = read_flags(&s, probabilities.buf, (size_t)out.len / 4, out.buf);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&words);
-    PyBuffer_Release(&chances);
+    PyBuffer_Release(&probabilities);
     PyBuffer_Release(&out);
     return told(s.left, s.state, wrong);
 }
@@ -257,19 +257,19 @@ static const char *piled(Pile *p, const Py_buffer *room, uint64_t state, const P
 }
 
 static PyObject *put_flags(PyObject *self, PyObject *args) {
-    Py_buffer room, chances, symbols;
+    Py_buffer room, probabilities, symbols;
     uint64_t state;
     Pile p;
-    if (!PyArg_ParseTuple(args, "w*O&y*y*", &room, to_state, &state, &chances, &symbols)) return NULL;
+    if (!PyArg_ParseTuple(args, "w*O&y*y*", &room, to_state, &state, &probabilities, &symbols)) return NULL;
     const char *wrong = piled(&p, &room, state, &symbols, 1);
-    if (!wrong && (!holds(&chances, 8) || chances.len / 8 != symbols.len / 4)) wrong = "wrong sizes";
+    if (!wrong && (!holds(&probabilities, 8) || probabilities.len / 8 != symbols.len / 4)) wrong = "wrong sizes";
     if (!wrong) {
         Py_BEGIN_ALLOW_THREADS
-        wrong = write_flags(&p, chances.buf, symbols.buf, (size_t)symbols.len / 4);
+        wrong = write_flags(&p, probabilities.buf, symbols.buf, (size_t)symbols.len / 4);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&room);
-    PyBuffer_Release(&chances);
+    PyBuffer_Release(&probabilities);
     PyBuffer_Release(&symbols);
     return told(p.used, p.state, wrong);
 }
@@ -318,10 +318,10 @@ static PyObject *put_bits(PyObject *self, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
-    {"flags", flags, METH_VARARGS, "flags(words, left, state, chances, out): one flag per chance."},
+    {"flags", flags, METH_VARARGS, "flags(words, left, state, probabilities, out): one flag per probability."},
     {"draws", draws, METH_VARARGS, "draws(words, left, state, counts, out): classes drawn by their counts."},
     {"bits", bits, METH_VARARGS, "bits(words, left, state, width, out): integers of equally likely bits."},
-    {"put_flags", put_flags, METH_VARARGS, "put_flags(room, state, chances, symbols): what `flags` reads."},
+    {"put_flags", put_flags, METH_VARARGS, "put_flags(room, state, probabilities, symbols): what `flags` reads."},
     {"put_draws", put_draws, METH_VARARGS, "put_draws(room, state, counts, symbols): what `draws` reads."},
     {"put_bits", put_bits, METH_VARARGS, "put_bits(room, state, width, symbols): what `bits` reads."},
     {NULL, NULL, 0, NULL},

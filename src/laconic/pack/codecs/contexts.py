@@ -75,7 +75,7 @@ def sign_context(left: States, above: States) -> Index:
     return context
 
 
-def chances(hits: Counts, total: Counts, strength: int, base: int) -> Counts:
+def probabilities(hits: Counts, total: Counts, strength: int, base: int) -> Counts:
     """(hits + strength * base) / (total + strength), in units of 1/ONE."""
     return clipped((hits * ONE + strength * base) // (total + strength))
 
@@ -83,8 +83,8 @@ def chances(hits: Counts, total: Counts, strength: int, base: int) -> Counts:
 def combine(base: int, said: list[Counts], n: int) -> Counts:
     """Odds of the base times each factor's odds relative to the base, renormalised after each."""
     yes: Counts = np.full(n, base, np.int64)
-    for chance in said:
-        up = yes * chance * (ONE - base)
-        down = (ONE - yes) * (ONE - chance) * base
+    for probability in said:
+        up = yes * probability * (ONE - base)
+        down = (ONE - yes) * (ONE - probability) * base
         yes = clipped(up * ONE // (up + down))
     return yes

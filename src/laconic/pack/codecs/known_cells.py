@@ -1,4 +1,4 @@
-"""Zeros and signs of a matrix that is known: all chances at once, for encoding and for measuring.
+"""Zeros and signs of a matrix that is known: all probabilities at once, for encoding and for measuring.
 
 What a batch of cells knows are counts of the batches before it. Those counts follow from the matrix and the
 geometry alone, so they are taken once; each choice of strengths is then a few operations on whole arrays.
@@ -16,17 +16,17 @@ from laconic.pack.codecs.contexts import (
     UNKNOWN,
     ZERO,
     States,
-    chances,
     combine,
     diagonals,
     line_contexts,
     near_context,
     neighbours,
+    probabilities,
     sign_context,
     strengths,
 )
 from laconic.pack.codecs.layouts import Geometry, Index
-from laconic.pack.codecs.lines import Before, counts_before, kt_chances
+from laconic.pack.codecs.lines import Before, counts_before, kt_probabilities
 from laconic.pack.codecs.settings import Settings
 from laconic.pack.codecs.symbols import Coder, Counts
 from laconic.records import IntArray
@@ -36,10 +36,10 @@ _NEAR = 4
 
 
 class Signs(NamedTuple):
-    """Signs of the cells that are not background, in order: their batch, chance of plus, whether plus."""
+    """Signs of the cells that are not background, in order: batch, probability of plus, whether plus."""
 
     batch: Index
-    chance: Counts
+    probability: Counts
     positive: IntArray
 
 
@@ -64,10 +64,10 @@ class KnownCells:
         self._before: dict[tuple[int, Geometry], Before] = {}
         self._signs: dict[Geometry, Signs] = {}
 
-    def chances(self, settings: Settings, geometry: Geometry) -> Counts:
-        """The chance of each cell, in coding order, not to be background."""
+    def probabilities(self, settings: Settings, geometry: Geometry) -> Counts:
+        """The probability of each cell, in coding order, not to be background."""
         said = [
-            chances(*self._counts(factor, geometry), strength, settings.base)
+            probabilities(*self._counts(factor, geometry), strength, settings.base)
             for factor, strength in enumerate(strengths(settings))
             if strength
         ]
@@ -81,15 +81,15 @@ class KnownCells:
             i, j = self._i[self._hit], self._j[self._hit]
             contexts = sign_context(self._seen(i, left[j], batch), self._seen(i, above[j], batch))
             before = counts_before(contexts, batch, self._positive)
-            self._signs[geometry] = Signs(batch, kt_chances(*before), self._positive)
+            self._signs[geometry] = Signs(batch, kt_probabilities(*before), self._positive)
         return self._signs[geometry]
 
     def code(self, coder: Coder, settings: Settings, geometry: Geometry) -> None:
         """Hand everything to a coder: batch after batch the flags, then the signs of its hits."""
         signs = self.signs(geometry)
         order = np.argsort(np.concatenate([2 * self._batch, 2 * signs.batch + 1]), kind="stable")
-        chance = np.concatenate([self.chances(settings, geometry), signs.chance])
-        coder.flags(chance[order], np.concatenate([self.flags, signs.positive])[order])
+        probability = np.concatenate([self.probabilities(settings, geometry), signs.probability])
+        coder.flags(probability[order], np.concatenate([self.flags, signs.positive])[order])
 
     def _counts(self, factor: int, geometry: Geometry) -> Before:
         """What a factor's contexts have counted; rows and columns are the same in every geometry."""

@@ -24,18 +24,20 @@ def code_lines(coder: Coder, n: int, hint: Flags | None, width: int, known: Flag
         return read
     if known is not None:
         flags = known.astype(np.int32)
-        coder.flags(kt_chances(*counts_before(_contexts(flags, hint, width), np.arange(n), flags)), flags)
+        coder.flags(
+            kt_probabilities(*counts_before(_contexts(flags, hint, width), np.arange(n), flags)), flags
+        )
         return known
     out = [0] * n
     hints = [0] * n if hint is None else (1 + hint.astype(np.int64)).tolist()
     hits, total = [0] * 12, [0] * 12
-    chance = np.zeros(1, np.int64)
+    probability = np.zeros(1, np.int64)
     for k in range(n):
         above = out[k - width] if 0 < width <= k else 0
         before = out[k - 1] if k else 0
         context = 4 * hints[k] + 2 * above + before
-        chance[0] = kt_chance(hits[context], total[context])
-        flag = int(coder.flags(chance, None)[0])
+        probability[0] = kt_probability(hits[context], total[context])
+        flag = int(coder.flags(probability, None)[0])
         out[k] = flag
         hits[context] += flag
         total[context] += 1
@@ -53,8 +55,8 @@ def _contexts(flags: IntArray, hint: Flags | None, width: int) -> Index:
     return contexts
 
 
-def kt_chance(hits: int, total: int) -> int:
-    """The Krichevsky-Trofimov chance (2 hits + 1) / (2 total + 2) in units of 2^-15, kept off 0 and 1."""
+def kt_probability(hits: int, total: int) -> int:
+    """The Krichevsky-Trofimov estimate (2 hits + 1) / (2 total + 2) in units of 2^-15, kept off 0 and 1."""
     return min(ONE - 1, max(1, (2 * hits + 1) * ONE // (2 * total + 2)))
 
 
@@ -89,14 +91,14 @@ def counts_before(contexts: Index, batches: Index, flags: IntArray) -> Before:
     return before
 
 
-def kt_chances(hits: Counts, total: Counts) -> Counts:
-    """The Krichevsky-Trofimov chances (2 hits + 1) / (2 total + 2), in units of 1/ONE."""
+def kt_probabilities(hits: Counts, total: Counts) -> Counts:
+    """The Krichevsky-Trofimov estimates (2 hits + 1) / (2 total + 2), in units of 1/ONE."""
     return clipped((2 * hits + 1) * ONE // (2 * total + 2))
 
 
-def clipped(chances: Counts) -> Counts:
-    """Chances moved off 0 and 1."""
-    return np.minimum(np.maximum(chances, 1), ONE - 1)
+def clipped(probabilities: Counts) -> Counts:
+    """Probabilities moved off 0 and 1."""
+    return np.minimum(np.maximum(probabilities, 1), ONE - 1)
 
 
 def chunks(n: int) -> Iterator[tuple[int, int]]:

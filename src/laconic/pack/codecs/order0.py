@@ -21,7 +21,7 @@ _SWEEP = 1 << 17
 
 
 class Table(NamedTuple):
-    """Symbol s stands for the values ``lowest + (s << low_bits)`` and up, with chance counts[s] / sum."""
+    """Symbol s: the values ``lowest + (s << low_bits)`` and up; its probability is counts[s] / sum."""
 
     lowest: int
     low_bits: int

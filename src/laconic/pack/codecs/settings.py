@@ -36,11 +36,11 @@ class Settings(NamedTuple):
 
     @property
     def base(self) -> int:
-        """Chance of a non-background cell before anything is known: a 4-bit mantissa and a shift."""
+        """Probability of a non-background cell before anything is known: a 4-bit mantissa and a shift."""
         return max(1, min(ONE - 1, ((16 + (self.density & 15)) << (self.density >> 4)) >> 5))
 
 
 def density_code(hits: int, cells: int) -> int:
-    """The density whose base chance is nearest to ``hits / cells``."""
+    """The density whose base probability is nearest to ``hits / cells``."""
     target = hits * ONE / max(1, cells)
     return min(range(256), key=lambda d: (abs(Settings(density=d, classes=0).base - target), d))

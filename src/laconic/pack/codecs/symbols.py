@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Counts = npt.NDArray[np.int64]
 else:
     Counts = np.ndarray
-CHANCE_BITS = 15
-ONE = 1 << CHANCE_BITS
+PROBABILITY_BITS = 15
+ONE = 1 << PROBABILITY_BITS
 _WORD = np.dtype("<u4")
 _TOP_BIT = 1 << 31
 _DRY = "the symbol stream ends before the symbols that the headers announce"
@@ -33,8 +33,8 @@ _DRY = "the symbol stream ends before the symbols that the headers announce"
 class Coder(Protocol):
     """What a model may ask for. ``known`` holds the symbols when they are known, else it is ignored."""
 
-    def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
-        """One 0/1 symbol per entry; ``chances``: probability of 1 in units of 2^-15, in 1..2^15-1."""
+    def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
+        """One 0/1 symbol per entry; ``probabilities``: probability of 1 in units of 2^-15, in 1..2^15-1."""
         ...
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:
@@ -53,7 +53,7 @@ def _given(known: IntArray | None) -> IntArray:
 
 
 class _Batch(NamedTuple):
-    """Symbols of one kind, and what their model is: chances (flags), counts (draws) or a width (bits)."""
+    """Symbols of one kind and their model: probabilities (flags), counts (draws) or a width (bits)."""
 
     kind: str
     model: Counts | int
@@ -70,11 +70,11 @@ class StreamWriter:
         self._ans = plain_coder() if ans is None else ans
         self._batches: list[_Batch] = []
 
-    def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
+    def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         symbols = _given(known)
         if symbols.size:
-            self._batches.append(_Batch("flags", np.array(chances, dtype=np.int64), symbols))
+            self._batches.append(_Batch("flags", np.array(probabilities, dtype=np.int64), symbols))
         return symbols
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:
@@ -136,11 +136,11 @@ class StreamReader:
         self._left, self._state = take(self._words, self._left, self._state, *arguments)
         self._check_left()
 
-    def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
+    def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
-        symbols = np.zeros(chances.size, np.int32)
-        if chances.size:
-            self.lend(self._ans.flags, np.ascontiguousarray(chances, dtype=np.int64), symbols)
+        symbols = np.zeros(probabilities.size, np.int32)
+        if probabilities.size:
+            self.lend(self._ans.flags, np.ascontiguousarray(probabilities, dtype=np.int64), symbols)
         return symbols
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:
@@ -179,11 +179,11 @@ class Meter:
     def __init__(self) -> None:
         self.total = 0.0
 
-    def flags(self, chances: Counts, known: IntArray | None) -> IntArray:
+    def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
         """See :class:`Coder`."""
         symbols = _given(known)
-        hit = np.where(symbols != 0, chances, ONE - chances)
-        self.total += CHANCE_BITS * hit.size - float(np.log2(hit).sum())
+        hit = np.where(symbols != 0, probabilities, ONE - probabilities)
+        self.total += PROBABILITY_BITS * hit.size - float(np.log2(hit).sum())
         return symbols
 
     def draws(self, counts: Counts, n: int, known: IntArray | None) -> IntArray:

@@ -131,13 +131,13 @@ class _Search:
         if self._cells is None:
             code_signs(meter, *self.at, settings, option, self.part)
             return meter.total + self.lines(option.width)
-        meter.flags(self._cells.chances(settings, option), self._cells.flags)
+        meter.flags(self._cells.probabilities(settings, option), self._cells.flags)
         return meter.total + self._sign_bits(self._cells, option) + self.lines(option.width)
 
     def _sign_bits(self, cells: KnownCells, geometry: Geometry) -> float:
         if geometry not in self._signs:
             meter, signs = Meter(), cells.signs(geometry)
-            meter.flags(signs.chance, signs.positive)
+            meter.flags(signs.probability, signs.positive)
             self._signs[geometry] = meter.total
         return self._signs[geometry]
 
@@ -201,7 +201,7 @@ def _changes(geometry: Geometry) -> Iterator[dict[str, Any]]:
 
 
 def _size_classes(largest: int) -> list[tuple[int, int]]:
-    """Pairs (classes, low_bits) worth measuring for magnitudes up to ``largest``."""
+    """Pairs (classes, low_bits) to measure for magnitudes up to ``largest``."""
     top = largest - 1
     least = max(0, top.bit_length() - 8)
     return [((top >> low) + 1, low) for low in range(least, max(least, min(least + 5, top.bit_length())) + 1)]

@@ -1,4 +1,4 @@
-"""Scores: how much each weight and each unit of a coupled group is worth; one file a score, higher = keep."""
+"""Scores: importance of each weight and of each unit of a coupled group; one file a score, higher = keep."""
 
 from laconic.sparsify.scores.activation import (
     InputStats,

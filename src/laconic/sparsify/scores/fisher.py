@@ -101,8 +101,8 @@ def gauss_newton(
 def drawn_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Cross-entropy, summed, with labels drawn from the softmax over axis 1."""
     flat = logits.movedim(1, -1).flatten(0, -2)
-    chances = flat.detach().softmax(-1).to("cpu", torch.float64)
-    labels = torch.multinomial(chances, 1, generator=generator).ravel().to(logits.device)
+    probabilities = flat.detach().softmax(-1).to("cpu", torch.float64)
+    labels = torch.multinomial(probabilities, 1, generator=generator).ravel().to(logits.device)
     return F.cross_entropy(flat, labels, reduction="sum")
 
 
@@ -137,7 +137,7 @@ def obd_groups(
     *,
     members: Members = readers,
 ) -> GroupScores:
-    """Sum of 1/2 h w^2 over the weights that read a unit (or other ``members``): without them it is gone."""
+    """Sum of 1/2 h w^2 over the weights that read a unit, without which it is removed (or ``members``)."""
     return group_scores(module, coupling, obd_weights(module, curvature), how=total, members=members)
 
 

@@ -125,8 +125,8 @@ def surgeon(
     inverse = _inverse(hessian, damping)
     orders, losses = zip(*(_eliminate(row, inverse) for row in w), strict=True)
     # A removal can be cheaper than the one it had to wait for: neither comes before the other's turn.
-    worth = torch.stack(losses).cummax(1).values
-    taken = ~_all_but_smallest(worth, int(sparsity * w.numel()))
+    importance = torch.stack(losses).cummax(1).values
+    taken = ~_all_but_smallest(importance, int(sparsity * w.numel()))
     keep = torch.ones_like(w, dtype=torch.bool).scatter_(1, torch.stack(orders), ~taken)
     return compensate(weight, hessian, keep, damping=damping), keep
 
@@ -145,7 +145,7 @@ def _eliminate(row: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
         inverse = inverse - torch.outer(column, inverse[j])
         there[j] = False
         w[~there] = 0.0
-        inverse[j, j] = 1.0  # it is gone: any number but 0 will do
+        inverse[j, j] = 1.0  # it is removed: any number but 0 will do
     return order, losses
 
 
@@ -173,11 +173,11 @@ def sweep(
     w[:, hessian.diagonal() == 0] = 0
     upper = torch.linalg.cholesky(_inverse(hessian, damping), upper=True)
     keep = torch.ones_like(w, dtype=torch.bool)
-    gone = 0
+    removed = 0
     for start in range(0, columns, block):
         end = min(start + block, columns)
-        drop = int(sparsity * rows * end) - gone
-        gone += drop
+        drop = int(sparsity * rows * end) - removed
+        removed += drop
         scores = w[:, start:end].square() / upper.diagonal()[start:end].square()
         keep[:, start:end] = _all_but_smallest(scores, drop)
         errors = torch.zeros(rows, end - start, dtype=w.dtype, device=w.device)

@@ -56,7 +56,7 @@ def taylor_groups(
 
     .. math:: s_u = \frac1B \sum_b \Big(\sum_{i \in u} g_i^{(b)} w_i\Big)^2
 
-    over the weights in ``members``: by default those that read the unit, without which it is gone. (Over all
+    over the weights in ``members``: by default those that read the unit. (Over all
     that becomes zero with it, the unit would count once for every factor on its path.) One batch of all
     examples gives the square of the first-order change itself. Source: Molchanov et al.,
     Importance Estimation for Neural Network Pruning, CVPR 2019, section 3.1 (joint importance of a set).

@@ -29,7 +29,7 @@ def plan_by_budget(
     saving: Saving,
     target: float,
     *,
-    floor: int = 1,
+    min_units: int = 1,
     multiple: int = 1,
     give_back: bool = False,
 ) -> KeepPlan:
@@ -37,12 +37,12 @@ def plan_by_budget(
 
     Each step takes the worst unit of one group (of each group of a tied set; ``multiple`` units at a time)
     for which score lost / saving gained is least. A group is looked at again only when it comes first: exact
-    where a unit saves less once others are gone, as with bytes and multiply-adds. With ``give_back``, steps
+    where a unit saves less after others are removed, as with bytes and MACs. With ``give_back``, steps
     without which enough is saved as well are undone at last, the highest score first: for steps so large
     that the last goes far beyond the target (plans for more and for less are then no longer nested). Scores
     must not be negative.
 
-    Raises InputError when even the floors of all groups save less than ``target``.
+    Raises InputError when keeping only ``min_units`` units of each group saves less than ``target``.
 
     >>> from laconic.structure import Group
     >>> coupling = Coupling((Group("a:0", 3, ()), Group("b:0", 3, ())))
@@ -51,14 +51,14 @@ def plan_by_budget(
     >>> dict(plan.kept)
     {'a:0': (0, 1, 2), 'b:0': (2,)}
     """
-    check_limits(floor, multiple)
+    check_limits(min_units, multiple)
     for name, values in scores.items():
         if bool((np.asarray(values) < 0).any()):
             raise InputError(
                 f"scores of group {name!r} are negative, which no budget can weigh. "
                 "Cure: groups_each(scores, by_rank)"
             )
-    greedy = _Greedy(rankings(scores, coupling), saving, floor, multiple)
+    greedy = _Greedy(rankings(scores, coupling), saving, min_units, multiple)
     greedy.until(target)
     if give_back:
         greedy.give_back(target)
@@ -68,8 +68,8 @@ def plan_by_budget(
 class _Greedy:
     """Takes units away one step after the other."""
 
-    def __init__(self, ranked: Sequence[Ranking], saving: Saving, floor: int, multiple: int) -> None:
-        self._ranked, self._saving, self._floor, self._multiple = ranked, saving, floor, multiple
+    def __init__(self, ranked: Sequence[Ranking], saving: Saving, min_units: int, multiple: int) -> None:
+        self._ranked, self._saving, self._min_units, self._multiple = ranked, saving, min_units, multiple
         self._counts = [r.size for r in ranked]
 
     def plan(self) -> KeepPlan:
@@ -86,9 +86,9 @@ class _Greedy:
         while saved < target:
             if not queue:
                 raise InputError(
-                    f"keeping at least {self._floor} units in multiples of {self._multiple} of every group "
+                    f"keeping at least {self._min_units} units in multiples of {self._multiple} a group "
                     f"saves {saved:.6g}, which is less than {target:.6g}. "
-                    "Cure: ask for less, or lower the floor"
+                    "Cure: ask for less, or set a lower min_units"
                 )
             ratio, k, seen = heapq.heappop(queue)
             if seen < step:  # what it saves has changed since
@@ -106,10 +106,10 @@ class _Greedy:
     def give_back(self, target: float) -> None:
         """Undo steps, those that lost most first, as long as enough is saved without them."""
         while True:
-            undone = [(self._worth(k, more), k, more) for k, more in enumerate(self._more())]
-            for worth, k, more in sorted(undone, key=lambda u: (-u[0], u[1])):
+            undone = [(self._importance(k, more), k, more) for k, more in enumerate(self._more())]
+            for importance, k, more in sorted(undone, key=lambda u: (-u[0], u[1])):
                 counts = [more if j == k else c for j, c in enumerate(self._counts)]
-                if worth > 0 and self._saving(as_plan(self._ranked, counts)) >= target:
+                if importance > 0 and self._saving(as_plan(self._ranked, counts)) >= target:
                     self._counts = counts
                     break
             else:
@@ -122,14 +122,14 @@ class _Greedy:
             for r, c in zip(self._ranked, self._counts, strict=True)
         ]
 
-    def _worth(self, k: int, more: int) -> float:
+    def _importance(self, k: int, more: int) -> float:
         ranking = self._ranked[k]
-        return sum(ranking.worth[ranking.size - more : ranking.size - self._counts[k]])
+        return sum(ranking.importance[ranking.size - more : ranking.size - self._counts[k]])
 
     def _next(self, k: int) -> int:
         """How many units set k keeps after its next step."""
         wanted = (self._counts[k] - 1) // self._multiple * self._multiple
-        return self._ranked[k].allowed(wanted, self._floor, self._multiple)
+        return self._ranked[k].allowed(wanted, self._min_units, self._multiple)
 
     def _ratio(self, k: int, saved: float) -> float | None:
         """Score lost by what is gained in the next step of a set; None when there is no next step."""
@@ -137,7 +137,7 @@ class _Greedy:
         if after >= self._counts[k]:
             return None
         ranking = self._ranked[k]
-        lost = sum(ranking.worth[ranking.size - self._counts[k] : ranking.size - after])
+        lost = sum(ranking.importance[ranking.size - self._counts[k] : ranking.size - after])
         counts = [after if j == k else c for j, c in enumerate(self._counts)]
         gained = self._saving(as_plan(self._ranked, counts)) - saved
         return lost / gained if gained > 0 else float("inf")
@@ -172,8 +172,8 @@ def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
         for (name, axis), stay in kept_positions(coupling, plan).items():
             if name in left:
                 left[name][axis] = int(np.count_nonzero(stay))
-        gone = {m for g, k in plan.kept.items() if not k for m in coupling.branches.by_group[g].modules}
-        sizes = {n: 0 if n.rpartition(".")[0] in gone else math.prod(s) for n, s in left.items()}
+        removed = {m for g, k in plan.kept.items() if not k for m in coupling.branches.by_group[g].modules}
+        sizes = {n: 0 if n.rpartition(".")[0] in removed else math.prod(s) for n, s in left.items()}
         return sum(math.prod(shapes[n]) - size for n, size in sizes.items())
 
     return saving

@@ -19,7 +19,7 @@ def plan_above(
     coupling: Coupling,
     limit: float,
     *,
-    floor: int = 1,
+    min_units: int = 1,
     multiple: int = 1,
 ) -> KeepPlan:
     """Keep the units whose score is above a limit; tied groups keep as many as the one with most of them.
@@ -33,10 +33,10 @@ def plan_above(
     >>> plan_above({"a:0": np.array([5.0, -4.0, 0.0])}, coupling, -3.0).kept["a:0"]
     (0, 2)
     """
-    check_limits(floor, multiple)
+    check_limits(min_units, multiple)
     if not math.isfinite(limit):
         raise InputError(f"the limit on scores must be finite, got {limit}")
     ranked = rankings(scores, coupling)
     counts = [max(int((np.asarray(scores[n]) > limit).sum()) for n in r.names) for r in ranked]
-    final = [r.allowed(c, floor, multiple) for r, c in zip(ranked, counts, strict=True)]
+    final = [r.allowed(c, min_units, multiple) for r, c in zip(ranked, counts, strict=True)]
     return as_plan(ranked, final)

@@ -1,6 +1,6 @@
 """The order in which units are removed by their scores, and what a keep plan must leave.
 
-Whatever selects, a group keeps at least ``floor`` units (0 empties only those that may go altogether, see
+Whatever selects, a group keeps at least ``min_units`` units (0 empties only those that may go altogether, see
 ``Coupling.branches``; any other keeps one), groups that are tied keep equally many (each its own best), the
 number kept is rounded up to a ``multiple``, and equal scores go by position: the same scores give the same
 plan. Groups without scores stay whole. Selections: :mod:`laconic.sparsify.selection.share`,
@@ -25,24 +25,24 @@ from laconic.structure.coupling.groups import Coupling, tied_sets
 class Ranking:
     """Tied groups of one size, mostly one group, and the order in which their units go.
 
-    ``going[g][k]`` is the unit of group ``names[g]`` that goes k-th, ``worth[k]`` the sum of the scores that
-    go with step k, one unit a group. ``least``: how many must stay whatever is asked for.
+    ``going[g][k]`` is the unit of group ``names[g]`` that goes k-th, ``importance[k]`` the sum of the
+    scores that go with step k, one unit a group. ``least``: how many must stay whatever is asked for.
     """
 
     names: tuple[str, ...]
     size: int
     going: tuple[tuple[int, ...], ...]
-    worth: tuple[float, ...]
+    importance: tuple[float, ...]
     least: int = 1
 
-    def allowed(self, count: int, floor: int, multiple: int) -> int:
+    def allowed(self, count: int, min_units: int, multiple: int) -> int:
         """How many units stay when ``count`` should."""
-        return allowed(self.size, count, max(floor, self.least), multiple)
+        return allowed(self.size, count, max(min_units, self.least), multiple)
 
     def kept(self, count: int) -> dict[str, tuple[int, ...]]:
         """The best ``count`` units of each group."""
-        gone = self.size - count
-        return {n: tuple(sorted(units[gone:])) for n, units in zip(self.names, self.going, strict=True)}
+        removed = self.size - count
+        return {n: tuple(sorted(units[removed:])) for n, units in zip(self.names, self.going, strict=True)}
 
 
 def rankings(scores: Mapping[str, UnitScores], coupling: Coupling) -> tuple[Ranking, ...]:
@@ -76,24 +76,24 @@ def _ranking(names: tuple[str, ...], scores: Mapping[str, UnitScores]) -> Rankin
     if len(sizes) > 1:
         raise InputError(f"tied groups {', '.join(names)} have different sizes {sorted(sizes)}")
     orders = [np.argsort(scores[n], kind="stable") for n in names]
-    worth = np.sum([np.asarray(scores[n])[o] for n, o in zip(names, orders, strict=True)], axis=0)
+    importance = np.sum([np.asarray(scores[n])[o] for n, o in zip(names, orders, strict=True)], axis=0)
     going = tuple(tuple(o.tolist()) for o in orders)
-    return Ranking(names, sizes.pop(), going, tuple(worth.tolist()))
+    return Ranking(names, sizes.pop(), going, tuple(importance.tolist()))
 
 
-def allowed(size: int, count: int, floor: int, multiple: int) -> int:
-    """How many of ``size`` units stay when ``count`` should: floor first, then up to a multiple, then all.
+def allowed(size: int, count: int, min_units: int, multiple: int) -> int:
+    """How many of ``size`` units stay when ``count`` should: min_units, then up to a multiple, then all.
 
     >>> [allowed(10, count, 2, 4) for count in (0, 4, 5, 9)]
     [4, 4, 8, 10]
     """
-    return min(size, multiple * math.ceil(max(count, floor) / multiple))
+    return min(size, multiple * math.ceil(max(count, min_units) / multiple))
 
 
-def check_limits(floor: int, multiple: int) -> None:
-    """Raises InputError for a floor below 0 or a multiple below 1."""
-    if floor < 0 or multiple < 1:
-        raise InputError(f"need floor >= 0 and multiple >= 1, got {floor} and {multiple}")
+def check_limits(min_units: int, multiple: int) -> None:
+    """Raises InputError for a min_units below 0 or a multiple below 1."""
+    if min_units < 0 or multiple < 1:
+        raise InputError(f"need min_units >= 0 and multiple >= 1, got {min_units} and {multiple}")
 
 
 def as_plan(ranked: Sequence[Ranking], counts: Sequence[int]) -> KeepPlan:

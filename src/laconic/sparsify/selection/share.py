@@ -20,13 +20,13 @@ def plan_by_ratio(
     ratio: float | Mapping[str, float],
     *,
     together: bool = False,
-    floor: int = 1,
+    min_units: int = 1,
     multiple: int = 1,
 ) -> KeepPlan:
     """Remove the ``ratio`` share of units with the lowest scores: of each group, or of all groups together.
 
     Each group loses ``floor(ratio * size)`` units, or with ``together`` all groups that many of all their
-    units, so far as floor and multiple allow. ``together`` compares scores of different groups: see
+    units, so far as min_units and multiple allow. ``together`` compares scores of different groups: see
     :func:`laconic.sparsify.scores.groups_each`. A mapping gives each group a share of its own; groups that it
     does not name stay whole.
 
@@ -41,7 +41,7 @@ def plan_by_ratio(
     >>> dict(plan_by_ratio(scores, coupling, 0.5, together=True).kept)
     {'a:0': (1, 2, 3), 'b:0': (3,)}
     """
-    check_limits(floor, multiple)
+    check_limits(min_units, multiple)
     ranked = rankings(scores, coupling)
     if isinstance(ratio, Mapping):
         if together:
@@ -50,10 +50,10 @@ def plan_by_ratio(
     else:
         shares = [_checked("every group", ratio)] * len(ranked)
     if together and shares:
-        counts = _counts_together(ranked, shares[0], floor)
+        counts = _counts_together(ranked, shares[0], min_units)
     else:
         counts = [r.size - _floor(s * r.size) for r, s in zip(ranked, shares, strict=True)]
-    final = [r.allowed(c, floor, multiple) for r, c in zip(ranked, counts, strict=True)]
+    final = [r.allowed(c, min_units, multiple) for r, c in zip(ranked, counts, strict=True)]
     return as_plan(ranked, final)
 
 
@@ -85,13 +85,13 @@ def _shares(ranked: Sequence[Ranking], coupling: Coupling, ratio: Mapping[str, f
     return shares
 
 
-def _counts_together(ranked: Sequence[Ranking], ratio: float, floor: int) -> list[int]:
+def _counts_together(ranked: Sequence[Ranking], ratio: float, min_units: int) -> list[int]:
     """How many units each set keeps when the worst of all go, whichever group they are of."""
     left = _floor(ratio * sum(r.size * len(r.names) for r in ranked))
     counts = [r.size for r in ranked]
-    steps = sorted((w / len(r.names), k) for k, r in enumerate(ranked) for w in r.worth)
+    steps = sorted((w / len(r.names), k) for k, r in enumerate(ranked) for w in r.importance)
     for _, k in steps:  # a set's own steps rise, so its worst units go first
-        if counts[k] > max(floor, ranked[k].least) and len(ranked[k].names) <= left:
+        if counts[k] > max(min_units, ranked[k].least) and len(ranked[k].names) <= left:
             counts[k] -= 1
             left -= len(ranked[k].names)
     return counts

@@ -85,6 +85,6 @@ def _array(scores: Tensor) -> _Numbers:
 
 def _keep(rows: _Numbers, sparsity: float) -> npt.NDArray[np.bool_]:
     keep = np.ones(rows.shape, dtype=bool)
-    gone = np.argsort(rows, axis=1, kind="stable")[:, : int(sparsity * rows.shape[1])]
-    np.put_along_axis(keep, gone, False, axis=1)
+    removed = np.argsort(rows, axis=1, kind="stable")[:, : int(sparsity * rows.shape[1])]
+    np.put_along_axis(keep, removed, False, axis=1)
     return keep

@@ -236,12 +236,12 @@ def left_whole(coupling: Coupling, names: Sequence[str], why: str) -> Coupling:
     >>> left_whole(coupling, ["b:0"], "nobody knows it").notes
     ('b:0: nobody knows it: left whole',)
     """
-    gone = {n for together in tied_sets(coupling) if set(together) & set(names) for n in together}
-    notes = tuple(f"{g.name}: {why}: left whole" for g in coupling.groups if g.name in gone)
+    removed = {n for together in tied_sets(coupling) if set(together) & set(names) for n in together}
+    notes = tuple(f"{g.name}: {why}: left whole" for g in coupling.groups if g.name in removed)
     return replace(
         coupling,
-        groups=tuple(g for g in coupling.groups if g.name not in gone),
-        tied=tuple(t for t in coupling.tied if not set(t) & gone),
+        groups=tuple(g for g in coupling.groups if g.name not in removed),
+        tied=tuple(t for t in coupling.tied if not set(t) & removed),
         notes=(*coupling.notes, *notes),
     )
 
