@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,9 +14,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 
 import laconic
-from laconic.errors import DataError, InputError
-from laconic.methods import Distillation, MagnitudePruning, SparseVD
+from laconic.errors import DataError, InputError, RunFolderError
+from laconic.methods import Compressed, Context, Distillation, MagnitudePruning, Method, SparseVD
+from laconic.methods.contract import Judge
+from laconic.methods.distillation import NoCompression
 from laconic.tasks import BinaryClassification, Classification, MultiLabel, Regression, Segmentation, Task
+from laconic.train import fit as fit_module
 from laconic.train.fit import FitConfig
 from laconic.train.job import Stage
 
@@ -101,3 +109,53 @@ def test_a_batch_of_one_before_a_batch_norm_says_so() -> None:
     loader = DataLoader(TensorDataset(*_pair(33)), 16)
     with pytest.raises(DataError, match=r"batch 2 has one example.*Cure: drop_last"):
         laconic.compress(model, loader, loader, MagnitudePruning(0.5), fit=FIT)
+
+
+class _Own(Method):
+    """Settings that nobody can read."""
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        return NoCompression().prepare(model, example, context)
+
+    def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
+        return NoCompression().convert(module, context, judge)
+
+
+def test_a_rider_without_fields_cannot_be_resumed(tmp_path: Path) -> None:
+    data = [_pair()]
+    method = Distillation(method=_Own())
+    laconic.compress(_mlp(), data, data, method, fit=FIT, out=tmp_path)
+    with pytest.raises(InputError, match="_Own is no dataclass"):
+        laconic.compress(_mlp(), data, data, method, fit=FIT, out=tmp_path, resume=True)
+
+
+def test_another_teacher_cannot_go_on(tmp_path: Path) -> None:
+    data = [_pair()]
+    teacher = _mlp()
+    again = partial(laconic.compress, _mlp(), data, data, fit=FIT, out=tmp_path)
+    again(Distillation(teacher=teacher))
+    again(Distillation(teacher=_mlp()), resume=True)  # the same weights
+    with torch.no_grad():
+        teacher[0].weight.mul_(2)
+    with pytest.raises(RunFolderError):
+        again(Distillation(teacher=teacher), resume=True)
+
+
+def test_adafactor_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its moments are rows and columns of a parameter."""
+    data = [_pair()]
+    config = FitConfig(2, optimizer=torch.optim.Adafactor)
+    run: Callable[..., Any] = partial(laconic.compress, _mlp(), data, data, MagnitudePruning(0.5), fit=config)
+    run(out=tmp_path / "a")
+    save = fit_module.save_checkpoint
+
+    def killed(path: Path, state: dict[str, Any]) -> None:
+        save(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(out=tmp_path / "b")
+    monkeypatch.setattr(fit_module, "save_checkpoint", save)
+    run(out=tmp_path / "b", resume=True)
+    assert (tmp_path / "a/model.lac").read_bytes() == (tmp_path / "b/model.lac").read_bytes()
