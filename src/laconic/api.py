@@ -33,6 +33,7 @@ from laconic.prepared import (
     strip,
     unfinished_of,
     without_likelihood,
+    zeros_of,
 )
 from laconic.progress import steps
 from laconic.tasks import Batch, Classification, Loss, Task, as_task, reread
@@ -253,6 +254,7 @@ def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[s
         check_model(net, None)
         small = state.method.convert(net, replace(state.context, policy=policy), judge)
     state.converted_at = state.context.step
+    small = replace(small, removed=_still_removed(net, small))
     strip(small.module)
     notes = [*unfinished, *small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
     facts = {**small.facts, "notes": notes} if notes else small.facts
@@ -260,6 +262,15 @@ def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[s
     return replace(
         small, facts=facts, example=state.context.example, **_earlier(state.context.previous, small)
     )
+
+
+def _still_removed(net: nn.Module, small: Compressed) -> dict[str, Any]:
+    """What earlier stages have removed of weights that this one leaves as they are."""
+    own = dict(small.module.named_parameters())
+    raw = {
+        name: zero.cpu() for name, zero in zeros_of(net).items() if name in own and name not in small.tensors
+    }
+    return {name: zero.numpy() for name, zero in raw.items() if zero.shape == own[name].shape}
 
 
 def _earlier(previous: Compressed | None, small: Compressed) -> dict[str, Any]:

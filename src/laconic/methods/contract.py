@@ -70,6 +70,7 @@ class Context:
             return {}
         weights = weights_of(self.previous.module)
         found = {n: np.asarray(t.values()) == 0 for n, t in self.previous.tensors.items() if n in weights}
+        found = {**self.previous.removed, **found}
         return {name: zero for name, zero in found.items() if zero.any()}
 
     @property
@@ -146,6 +147,8 @@ class Compressed:
         architecture_changed: Whether the module has other layers or sizes than the network it was made from,
             so that weights of the one cannot be loaded into the other.
         stages: The facts of the stages before this one, in order.
+        removed: By name, what earlier stages have removed (True: removed) of weights that ``tensors`` does
+            not hold.
     """
 
     module: nn.Module
@@ -156,6 +159,7 @@ class Compressed:
     dynamic: Any = None
     architecture_changed: bool = False
     stages: tuple[Mapping[str, Any], ...] = ()
+    removed: Mapping[str, BoolArray] = field(default_factory=dict)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from laconic.methods.contract import Compressed, Context, Judge, Method, check_m
 from laconic.methods.registry import MethodEntry
 from laconic.networks import arguments, duplicate, with_tensors
 from laconic.networks.probe import check_model
-from laconic.tasks import Batch
+from laconic.tasks import Batch, BinaryClassification, MultiLabel, Regression, Segmentation, Task
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ class Distillation(Method):
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """What the other method prepares, with the teacher beside it."""
+        if isinstance(context.task, Regression):
+            raise InputError(
+                "distillation compares classes, and Regression has none. Cure: another method, or the "
+                "teacher's outputs as targets"
+            )
         net = self.method.prepare(model, example, context)
         device = next(model.parameters()).device
         original = model if context.original is None else context.original
@@ -129,27 +134,39 @@ class Distillation(Method):
         args, kwargs = arguments(with_tensors(batch.inputs, torch.Tensor.contiguous))
         with torch.no_grad():
             said = module.__dict__[_TEACHER](*args, **kwargs)
-        return self.method.objective(module, batch, outputs, self.loss(outputs, said, nll), context)
+        return self.method.objective(
+            module, batch, outputs, self.loss(outputs, said, nll, context.task), context
+        )
 
-    def loss(self, student: Tensor, teacher: Tensor, nll: Tensor) -> Tensor:
+    def loss(self, student: Tensor, teacher: Tensor, nll: Tensor, task: Task | None = None) -> Tensor:
         """The weighed loss of a batch, in nats per term.
 
         Args:
-            student: Logits, the classes along axis 1 of two, or along the last axis.
+            student: Logits, the classes along axis 1 of two or four, or along the last of three axes; one
+                logit for each answer of yes or no.
             teacher: Logits of the same shape.
             nll: Mean negative log-likelihood of the labels.
+            task: What the network is for: a segmentation has its classes along axis 1 of three axes, too, and
+                each label of several is an answer of its own.
 
         Raises:
             InputError: Different shapes, or outputs that are no logits.
         """
-        if not isinstance(student, Tensor) or not isinstance(teacher, Tensor) or student.ndim < 2:
+        if not isinstance(student, Tensor) or not isinstance(teacher, Tensor) or student.ndim < 1:
             raise InputError("distillation needs logits: one tensor with classes. Cure: another method")
         if student.shape != teacher.shape:
             raise InputError(
                 f"the teacher returns shape {tuple(teacher.shape)}, the student {tuple(student.shape)}. "
                 "Cure: a teacher with the same classes"
             )
-        axis = 1 if student.ndim != 3 else 2  # (N, C), (N, C, H, W), (N, T, C)
+        last = student.ndim == 3 and not isinstance(
+            task, Segmentation
+        )  # (N, T, C); else (N, C), (N, C, H, W)
+        axis = 2 if last else 1
+        yes_or_no = isinstance(task, BinaryClassification | MultiLabel) or student.ndim < 2
+        if yes_or_no or student.shape[axis] == 1:  # the classes of one logit z have logits z and 0
+            student, teacher = (torch.stack([z, torch.zeros_like(z)], -1) for z in (student, teacher))
+            axis = student.ndim - 1
         t = self.temperature
         exact = torch.promote_types(student.dtype, torch.float32)  # not in a network's 16 bits
         ours, theirs = (F.log_softmax(z.to(exact) / t, dim=axis) for z in (student, teacher))

@@ -7,6 +7,7 @@ continues from its last checkpoint to the very same weights.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
@@ -175,6 +176,7 @@ def fit(
     optimizer = config.optimizer(hooks.param_groups(config.lr))
     length = len(loader) if isinstance(loader, Sized) else None
     schedule = config.schedule(optimizer, config.epochs * (length or 1))
+    _check_steps(optimizer, schedule)
     state = Trained(net, optimizer, schedule, hooks.get_state, hooks.set_state)
     first = resumed(checkpoint, state, config.epochs) if checkpoint else 0
     model, wrapped = fabric.setup(net, optimizer)
@@ -188,6 +190,20 @@ def fit(
             if checkpoint is not None:
                 save_checkpoint(checkpoint, state.state_dict(epoch))
             tick(f"loss {mean_loss:.4f}{on_epoch(epoch, mean_loss)}")
+
+
+def _check_steps(optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
+    """Refuse an optimiser whose step asks for a closure, a schedule whose step asks for a metric."""
+    for what, stepped in (("optimizer", optimizer), ("schedule", schedule)):
+        own = list(inspect.signature(type(stepped).step).parameters.items())[1:]  # without self
+        for name, parameter in own:
+            named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if named and parameter.default is parameter.empty:
+                raise InputError(
+                    f"{what}: a step of {type(stepped).__name__} asks for {name!r}, and the fit loop steps "
+                    "with no more than the gradients of one batch. Cure: another one, as torch.optim.Adam or "
+                    "laconic.schedules.LinearDecay, or a loop of your own with laconic.objective and step"
+                )
 
 
 def _fabric(config: FitConfig) -> Fabric:
@@ -280,7 +296,12 @@ def _shapes(inputs: Any) -> list[torch.Size]:
 
 
 def _check_batch(shapes: list[torch.Size], usual: list[torch.Size], index: int, error: Exception) -> None:
-    """Raises DataError where a batch that failed is unlike the first one."""
+    """Raises DataError where a batch that failed is unlike the first one, or too small for its statistics."""
+    if "more than 1 value per channel" in str(error):  # torch's words in a normalisation layer
+        raise DataError(
+            f"fit: batch {index} has one example, and a normalisation over the batch cannot train on it: "
+            f"{' '.join(str(error).split())}. Cure: drop_last=True, or another batch size"
+        ) from error
     if shapes != usual:
         told, first = (
             ", ".join(f"(any, {', '.join(map(str, s))})" for s in each) for each in (shapes, usual)

@@ -4,12 +4,14 @@ run's record.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.methods.contract import Method, Target, check_method
@@ -125,13 +127,21 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 def resumable(job: Job) -> None:
     """Raises InputError for a job whose settings cannot be compared with those of an earlier run."""
-    for stage in job.stages:
-        if not is_dataclass(stage.method):
+    for method in (part for stage in job.stages for part in _with_riders(stage.method)):
+        if not is_dataclass(method):
             raise InputError(
-                f"resume: {type(stage.method).__name__} is no dataclass, so its settings cannot be compared "
+                f"resume: {type(method).__name__} is no dataclass, so its settings cannot be compared "
                 "with "
                 "those that the run began with. Cure: make it a frozen dataclass"
             )
+
+
+def _with_riders(method: Method) -> list[Method]:
+    """A method, and those among its settings."""
+    if not is_dataclass(method):
+        return [method]
+    inner = [getattr(method, f.name) for f in fields(method)]
+    return [method, *(part for one in inner if isinstance(one, Method) for part in _with_riders(one))]
 
 
 def plain_settings(value: Any) -> Any:
@@ -150,7 +160,19 @@ def plain_settings(value: Any) -> Any:
             "args": plain_settings(value.args),
             **plain_settings(value.keywords),
         }
+    if isinstance(value, nn.Module) and value.state_dict():
+        return f"{_name(value)} {_digest(value)}"
     return _name(value)
+
+
+def _digest(module: nn.Module) -> str:
+    """What tells a network's weights from others, as a teacher's or a loss's."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, value in module.state_dict().items():
+        found.update(name.encode())
+        if isinstance(value, Tensor):
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _field(value: Any) -> Any:

@@ -147,13 +147,19 @@ def _numbers(value: Any) -> list[int | float] | None:
 def _check_moment(key: str, value: Any, parameter: Tensor) -> None:
     if value is None:
         return  # SGD's buffer before it has any momentum
-    if not isinstance(value, Tensor) or value.shape not in (parameter.shape, torch.Size([])):
+    if not isinstance(value, Tensor) or (value.ndim and not _spans(value, parameter)):
         told = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise RunFolderError(
             f"its optimiser's {key} is {told} for a parameter of shape {tuple(parameter.shape)}. "
             f"Cure: {_OTHER_NETWORK}"
         )
     _check_numbers(f"its optimiser's {key}", value)
+
+
+def _spans(value: Tensor, parameter: Tensor) -> bool:
+    """Whether a moment is of a parameter's shape, or of one row or column of it, as Adafactor's are."""
+    sizes = zip(value.shape, parameter.shape, strict=False)
+    return value.ndim == parameter.ndim and all(own in (1, of) for own, of in sizes)
 
 
 def _check_numbers(what: str, tensor: Tensor) -> None:

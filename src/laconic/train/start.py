@@ -117,7 +117,11 @@ def count_terms(loader: Loader, task: Task) -> int:
 
 
 def known_terms(loader: Loader, task: Task) -> int | None:
-    """A loader's ``data_size``, or the length of what it draws from where each example is one term."""
+    """A loader's ``data_size``, or the length of what it draws from where each example is one term; None
+    where labels have to be looked at.
+    """
+    if getattr(task, "ignore", None) is not None:
+        return None  # which examples are no terms shows in the labels alone
     size = getattr(loader, "data_size", None)
     if isinstance(size, int):
         return size
