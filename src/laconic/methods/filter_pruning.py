@@ -1,6 +1,6 @@
 r"""Structured pruning by the norm of a unit's weights (Li, Kadav, Durdanovic, Samet & Graf, ICLR 2017).
 
-Posterior: none (a point). Decision: a unit is worth the L1 norm of the weights that make it (section 3.1),
+Posterior: none (a point). Decision: importance is the L1 norm of the weights that make it (section 3.1),
 
 .. math:: s_u = \sum_{w \in u} |w| \Big/ \sum_v \sum_{w \in v} |w|
 

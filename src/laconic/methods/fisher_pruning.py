@@ -1,6 +1,6 @@
 r"""Structured pruning by a diagonal Fisher (Theis, Korshunova, Tejani & Huszar, arXiv:1801.05787, 2018).
 
-Posterior: none (a point). Decision: a unit is worth the rise of the loss to second order when it goes, with
+Posterior: none (a point). Decision: importance is the rise of the loss to second order when it goes, with
 the squared gradients in the place of the curvature, as in Optimal Brain Damage (LeCun, Denker & Solla, NIPS
 1990):
 

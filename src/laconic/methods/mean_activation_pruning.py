@@ -1,6 +1,6 @@
 r"""Structured pruning by mean activation (Molchanov, Tyree, Karras, Aila & Kautz, ICLR 2017, section 2.2).
 
-Posterior: none (a point). Decision: a unit is worth its mean absolute activation over all weights that read
+Posterior: none (a point). Decision: importance is its mean absolute activation over all weights that read
 it, averaged over batches and made comparable between layers as in the paper,
 
 .. math:: s_u = \bar{a}_u \Big/ \sqrt{\textstyle\sum_v \bar{a}_v^2}

@@ -1,9 +1,9 @@
 """Network Trimming: structured pruning by the share of zeros (Hu, Peng, Tai & Tang, arXiv:1607.03250, 2016).
 
-Posterior: none (a point). Decision: a unit is worth the share of its activations that are not zero, 1 - APoZ
+Posterior: none (a point). Decision: importance is the share of its activations that are not zero, 1 - APoZ
 (eq. 1), over all weights that read it, averaged over batches. The worst go in rounds, with training
 between them. It tells units apart where activations can be zero, as after a ReLU; where they
-cannot (tanh, a recurrent layer's state) all are worth 1 and go by what they cost:
+cannot (tanh, a recurrent layer's state) all have importance 1 and the removal order follows their cost:
 :class:`laconic.methods.MeanActivationPruning` is for those.
 """
 

@@ -1,6 +1,6 @@
 """Random structured pruning, the baseline (Mittal, Bhardwaj, Khapra & Ravindran, WACV 2018).
 
-Posterior: none (a point). Decision: every unit gets a worth uniform in [0, 1) once, when the network is
+Posterior: none (a point). Decision: every unit gets an importance uniform in [0, 1) once, when the network is
 prepared, and goes by it per multiply-accumulate saved. Whatever another score is good for must show against
 this one, under the same schedule and budget: much of what pruning keeps is the fine-tuning's.
 """

@@ -86,7 +86,7 @@ class _Greedy:
         while saved < target:
             if not queue:
                 raise InputError(
-                    f"keeping at least {self._min_units} units in multiples of {self._multiple} a group "
+                    f"keeping at least {self._min_units} units in multiples of {self._multiple} per group "
                     f"saves {saved:.6g}, which is less than {target:.6g}. "
                     "Cure: ask for less, or set a lower min_units"
                 )
