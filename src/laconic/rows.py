@@ -47,13 +47,15 @@ def described(place: str) -> str:
     """The first line of the docstring of a class of this library, read from its file without importing it.
 
     Args:
-        place: Where its row is, as :func:`rows_of` says.
+        place: Where it is, or its row, as ``module:name``.
 
     >>> described("laconic.tasks.regression:TASK")[:10]
     'Quantities'
     """
-    entry = _row_call(_source(place), place.partition(":")[2])
-    node = _class_of(_source(place), entry.args[1]) if entry is not None and len(entry.args) > 1 else None
+    source, name = _source(place), place.partition(":")[2]
+    entry = _row_call(source, name)
+    kind = entry.args[1] if entry is not None and len(entry.args) > 1 else ast.Name(name)
+    node = _class_of(source, kind)
     first = ("" if node is None else ast.get_docstring(node) or "").partition("\n")[0]
     return plain_words(first)
 

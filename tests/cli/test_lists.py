@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from laconic.cli import main
+from laconic.cli.settings import build
 from laconic.methods.registry import find_method, method_names
-from laconic.registry import METHODS, TASKS
+from laconic.registry import METHOD_CHOICES, METHODS, POSTERIORS, PRIORS, TASKS
 from laconic.rows import described, row_keyword, settings_of
 from tests.helpers.fresh import run_fresh
 
@@ -38,6 +39,46 @@ def test_one_method_and_one_task_with_their_fields(capsys: pytest.CaptureFixture
     assert "  ignore = -100" in capsys.readouterr().out
     assert main(["methods", "tailor"]) == 2
     assert "there is no method 'tailor'. Cure: did you mean taylor?" in capsys.readouterr().err
+
+
+def test_priors_and_posteriors_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "sparse-vd"]) == 0
+    out = capsys.readouterr().out
+    assert "  prior: LogUniform\n    names: log-uniform, normal, scale-mixture, spikes\n" in out
+    assert "  posterior = none\n    names: gaussian, multiplicative, scaled\n" in out
+    assert main(["posteriors"]) == 0
+    assert "multiplicative\n    Multiplicative noise around each present weight." in capsys.readouterr().out
+    for words, said in (
+        ("prior=log-unifrm", "there is no prior 'log-unifrm'. Cure: did you mean log-uniform?"),
+        ("posterior=gausian", "there is no posterior 'gausian'. Cure: did you mean gaussian?"),
+        ("posterior.per=unit", "posterior=NAME as well, one of gaussian, multiplicative, scaled"),
+    ):
+        assert main(["compress", "digits-mlp", "--set", words]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prior", "posterior"),
+    [
+        ({"prior": "log-uniform"}, {}),
+        ({"prior": "normal", "prior.std": 0.2}, {"posterior": "multiplicative", "posterior.per": "unit"}),
+        ({"prior": "scale-mixture"}, {"posterior": "scaled", "posterior.inner.init_log_var": -6}),
+        ({"prior": "spikes", "prior.levels": [-0.2, 0, 0.2]}, {"posterior": "gaussian"}),
+    ],
+)
+def test_settings_make_the_named_prior_and_posterior(
+    prior: dict[str, object], posterior: dict[str, object]
+) -> None:
+    method = build(find_method("sparse-vd").kind, {**prior, **posterior}, choices=METHOD_CHOICES)
+    assert type(method.prior) is PRIORS.find(str(prior["prior"]))
+    for key, value in {**prior, **posterior}.items():
+        found = method
+        for name in key.split("."):
+            found = getattr(found, name)
+        if "." in key:
+            assert found == (tuple(value) if isinstance(value, list) else value)
+        elif key == "posterior":
+            assert type(found) is POSTERIORS.find(str(value))
 
 
 def test_commands_and_options_that_are_misspelt(capsys: pytest.CaptureFixture[str]) -> None:

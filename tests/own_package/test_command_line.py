@@ -94,6 +94,39 @@ def test_a_run_file_of_two_stages(folder: Path) -> None:
     assert after - before <= 1.5
 
 
+@pytest.mark.parametrize(
+    ("prior", "posterior"),
+    [
+        ("laplace", "laplace"),
+        ("ordinal_laplace.laplace:Laplace", "ordinal_laplace.laplace_posterior:LaplaceFamily"),
+    ],
+    ids=["by name", "by place"],
+)
+@pytest.mark.parametrize("run_file", [False, True], ids=["command line", "run file"])
+def test_sparse_vd_with_the_prior_and_the_posterior(
+    prior: str, posterior: str, run_file: bool, folder: Path
+) -> None:
+    """Both have settings of their own, which the record keeps."""
+    words = ["--model", "grades:model", "--data", "grades:loaders", "--task", "ordinal"]
+    settings = {
+        "prior": prior, "prior.scale": 0.1, "posterior": posterior, "posterior.init_log_scale": -5.0,
+        "fit.epochs": 1,
+    }  # fmt: skip
+    if run_file:
+        lines = [f"{key} = {value!r}" for key, value in settings.items() if key not in ("prior", "posterior")]
+        lines += [f"prior.name = {prior!r}", f"posterior.name = {posterior!r}"]
+        head = 'model = "grades:model"\ndata = "grades:loaders"\ntask = "ordinal"\n[settings]\n'
+        (folder / "run.toml").write_text(head + "\n".join(lines))
+        words = ["--config", "run.toml"]
+    else:
+        words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    assert main(["compress", *words, "--threads", "1", "--no-picture", "--out", "run"]) == 0
+    (stage,) = json.loads((folder / "run" / "record.json").read_text())["settings"]["stages"]
+    told = json.dumps(stage["method_settings"])
+    assert '"scale": 0.1' in told
+    assert '"init_log_scale": -5.0' in told
+
+
 def test_they_are_listed_with_their_fields(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     assert main(["tasks"]) == 0
@@ -102,6 +135,10 @@ def test_they_are_listed_with_their_fields(own: Path, capsys: pytest.CaptureFixt
     assert "ordinal" in listed
     assert main(["methods", "laplace-vi"]) == 0
     assert "threshold = 1.0" in capsys.readouterr().out
+    assert main(["priors", "laplace"]) == main(["posteriors", "laplace"]) == 0
+    out = capsys.readouterr().out
+    assert "scale = 0.05" in out
+    assert "init_log_scale = -4.0" in out
 
 
 def test_a_misspelt_name_is_told(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
