@@ -81,6 +81,11 @@ def parse_target(text: str | None, task: Task) -> Target:
             f"target {text}: the metric, {task.metric.name}, is no percentage. "
             f"Cure: {text.removesuffix('pt')}, in the metric's unit"
         )
+    if unit != "B" and task.metric.unit == "%" and number > 100:
+        raise InputError(
+            f"target {text}: the {task.metric.name} cannot lose more than 100 points. "
+            f"Cure: {text}B for a length in bytes"
+        )
     return Target(max_bytes=round(number)) if unit == "B" else Target(max_drop=number)
 
 

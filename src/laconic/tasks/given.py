@@ -29,6 +29,8 @@ def as_task(given: Task | Loss) -> Task:
         return given
     if isinstance(given, type) and issubclass(given, Task):
         raise InputError(f"task: {given.__name__} is a class. Cure: an instance, as {given.__name__}()")
+    if isinstance(given, type):
+        raise InputError(f"task: {given.__name__} is a class. Cure: an instance, as {given.__name__}()")
     if callable(given):
         return PlainLoss(given)
     raise InputError(

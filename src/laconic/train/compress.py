@@ -26,7 +26,7 @@ from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
 from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of
 from laconic.train.progress import Progress, StepsProgress
-from laconic.train.results import write_results
+from laconic.train.results import told, write_results
 from laconic.train.rewind import Snapshots
 from laconic.train.run_folder import CHECKPOINT, RunFolder, open_run
 from laconic.train.start import check_size, check_start, count_terms, count_weights, frozen, score_original
@@ -95,14 +95,14 @@ def compress(
     job = Job(wanted, target, seed, Policy.of(keep).keep, as_task(task))
     if out is None:
         done = run_job(model, train, validate, job, data_size=data_size, progress=progress)
-        return replace(done, dynamic=dynamic)
+        return told(job, replace(done, dynamic=dynamic))
     if resume:
         resumable(job)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
         done = run_job(model, train, validate, job, data_size=data_size, folder=folder, progress=progress)
         done = replace(done, dynamic=dynamic)
         write_results(done, job, folder, {})
-        return done
+        return told(job, done)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         check_method(self.method, "stage")
+        if not isinstance(self.fit, FitConfig):
+            raise InputError(f"fit: {self.fit!r} is no FitConfig. Cure: fit=FitConfig(epochs=10)")
         if self.rewind_to is not None and (type(self.rewind_to) is not int or self.rewind_to < 0):
             raise InputError(f"rewind_to is an epoch of the first stage, 0 or more, got {self.rewind_to!r}")
 
@@ -61,6 +63,8 @@ class Job:
     task: Task = Classification()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, Target):
+            raise InputError(f"target: {self.target!r} is no Target. Cure: Target(max_drop=0.5)")
         if not self.stages:
             raise InputError("a job needs at least one stage. Cure: stages=[Stage(method, fit)]")
         first = self.stages[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 from laconic import pack, saving
+from laconic.export.build import build_packed
 from laconic.methods.contract import Compressed
 from laconic.records import RunRecord
 from laconic.train.job import Job, settings_of
@@ -64,9 +66,25 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     if target.max_bytes is not None and file_bytes > target.max_bytes:
         notes.append(
             f"{TARGET_MISSED}the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
-            f"Cure: a {job.stages[-1].method.smaller}, or longer training"
+            f"Cure: a {job.stages[-1].method.smaller}, coarser grid.steps, or longer training"
         )
     return (*notes, *_drop(job, small))
+
+
+def told(job: Job, small: Compressed) -> Compressed:
+    """The result, with a warning and a note in its facts where it misses the target.
+
+    The length of its file is known only once it is encoded, so that is done where a length was asked for.
+    """
+    length = 0
+    if job.target.max_bytes is not None:
+        packed, _ = build_packed(small.module, small.tensors, small.example, dynamic=small.dynamic)
+        length = len(pack.encode(packed))
+    notes = [note for note in missed(job, small, length) if note.startswith(TARGET_MISSED)]
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    every = [*small.facts.get("notes", ()), *notes]
+    return replace(small, facts={**small.facts, "notes": every}) if notes else small
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
@@ -84,7 +102,7 @@ def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
         if drop <= target.max_drop + 1e-9 * max(1.0, abs(before)):
             return ()
         allowed = metric.show(target.max_drop)
-        return (f"{TARGET_MISSED}{told}; a loss of {allowed} was allowed. Cure: {knob}",)
+        return (f"{TARGET_MISSED}{told}; it may get worse by {allowed}. Cure: {knob}",)
     if drop > UNASKED * metric.allowance(before):
         return (f"{told}, and no target was given. Cure: Target(max_drop=...), {knob}",)
     return ()
