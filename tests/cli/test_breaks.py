@@ -93,6 +93,11 @@ def test_a_typo_in_data_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def _interruptible() -> None:
+    """A shell starts background jobs with interruptions ignored, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _signalled(words: list[str], after: str, number: int) -> tuple[int, str]:
     """Run a command, send it a signal once it has said ``after``; its status and last line."""
     with subprocess.Popen(
@@ -100,6 +105,7 @@ def _signalled(words: list[str], after: str, number: int) -> tuple[int, str]:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        preexec_fn=_interruptible,
     ) as process:
         assert process.stderr is not None
         last = ""
