@@ -26,7 +26,7 @@ def test_a_missed_target_is_status_3_and_the_last_line(
         out = capsys.readouterr().out
         last = out.splitlines()[-1]
         assert last.startswith("target missed: the file has ")
-        assert last.endswith(f"50 were asked for. Cure: {knob}, or longer training")
+        assert last.endswith(f"50 were asked for. Cure: {knob}, coarser grid.steps, or longer training")
         assert out.count("target missed") == 1
         record = json.loads((tmp_path / method / "record.json").read_text())
         assert record["notes"][-1] == last

@@ -71,8 +71,8 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     return (*notes, *_drop(job, small))
 
 
-def told(job: Job, small: Compressed) -> Compressed:
-    """The result, with a warning and a note in its facts where it misses the target.
+def told(job: Job, small: Compressed, *, warn: bool) -> Compressed:
+    """The result, with a note in its facts (and a warning) where it misses the target.
 
     The length of its file is known only once it is encoded, so that is done where a length was asked for.
     """
@@ -81,7 +81,7 @@ def told(job: Job, small: Compressed) -> Compressed:
         packed, _ = build_packed(small.module, small.tensors, small.example, dynamic=small.dynamic)
         length = len(pack.encode(packed))
     notes = [note for note in missed(job, small, length) if note.startswith(TARGET_MISSED)]
-    for note in notes:
+    for note in notes if warn else ():
         warnings.warn(note, stacklevel=3)
     every = [*small.facts.get("notes", ()), *notes]
     return replace(small, facts={**small.facts, "notes": every}) if notes else small
