@@ -106,6 +106,8 @@ def test_a_closed_standard_error_disturbs_nobody(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stderr", None)
     with steps("working"):
         time.sleep(0.05)
+        reached = True
+    assert terminal.closed and reached
 
 
 def test_it_brings_no_torch() -> None:

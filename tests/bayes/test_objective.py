@@ -43,7 +43,8 @@ def test_one_over_n_twice_is_found_out(weight):
 
 @pytest.mark.parametrize(("weight", "size"), [(0.0, 60000), (0.001, 60000), (1.0, 9), (5.0, 9), (0.01, 150)])
 def test_usual_weights_pass(weight, size):
-    Objective(size, kl_weight=weight)
+    penalty = Objective(size, kl_weight=weight).penalty(torch.tensor(float(size)), 0)
+    assert penalty.item() == pytest.approx(weight)
 
 
 def test_a_batch_larger_than_the_data():

@@ -95,14 +95,14 @@ def compress(
     job = Job(wanted, target, seed, Policy.of(keep).keep, as_task(task))
     if out is None:
         done = run_job(model, train, validate, job, data_size=data_size, progress=progress)
-        return told(job, replace(done, dynamic=dynamic), warn=True)
+        return told(job, replace(done, dynamic=dynamic))
     if resume:
         resumable(job)
     with open_run(Path(out), settings_of(job), resume=resume) as folder:
         done = run_job(model, train, validate, job, data_size=data_size, folder=folder, progress=progress)
         done = replace(done, dynamic=dynamic)
-        write_results(done, job, folder, {})
-        return told(job, done, warn=False)  # the record says it
+        record = write_results(done, job, folder, {})
+        return told(job, done, record.file_bytes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,17 +71,26 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     return (*notes, *_drop(job, small))
 
 
-def told(job: Job, small: Compressed, *, warn: bool) -> Compressed:
-    """The result, with a note in its facts (and a warning) where it misses the target.
+def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compressed:
+    """The result, with a note in its facts where it misses the target.
 
-    The length of its file is known only once it is encoded, so that is done where a length was asked for.
+    Where no file was written, a warning tells it as well, and the length is that of the file encoded in
+    memory.
+
+    Args:
+        job: What was asked for.
+        small: The result.
+        file_bytes: Length of the file in bytes; None where none was written.
+
+    Returns:
+        The result with the notes.
     """
-    length = 0
-    if job.target.max_bytes is not None:
+    length = file_bytes or 0
+    if file_bytes is None and job.target.max_bytes is not None:
         packed, _ = build_packed(small.module, small.tensors, small.example, dynamic=small.dynamic)
         length = len(pack.encode(packed))
     notes = [note for note in missed(job, small, length) if note.startswith(TARGET_MISSED)]
-    for note in notes if warn else ():
+    for note in notes if file_bytes is None else ():
         warnings.warn(note, stacklevel=3)
     every = [*small.facts.get("notes", ()), *notes]
     return replace(small, facts={**small.facts, "notes": every}) if notes else small
