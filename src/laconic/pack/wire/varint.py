@@ -45,7 +45,7 @@ class Writer:
         """A zigzag varint."""
         self.varint(zigzag(value))
 
-    def raw(self, data: bytes) -> None:
+    def raw(self, data: bytes | memoryview) -> None:
         """Bytes as they are; the reader must know their number."""
         self.data += data
 
@@ -70,11 +70,14 @@ class Reader:
 
     def raw(self, count: int) -> bytes:
         """The next ``count`` bytes."""
+        return bytes(self.view(count))
+
+    def view(self, count: int) -> memoryview:
+        """The next ``count`` bytes where they are, not copied."""
         if count > self.left:
             raise TruncatedFileError(f"{self._section} ends {count - self.left} bytes early")
-        piece = bytes(self._data[self.at : self.at + count])
         self.at += count
-        return piece
+        return self._data[self.at - count : self.at]
 
     def byte(self) -> int:
         """One unsigned byte."""
