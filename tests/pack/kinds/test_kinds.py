@@ -165,6 +165,7 @@ def test_costs_count_what_is_stored() -> None:
         (lambda: codes(indices=[0, -1]), "index -1 is negative"),
         (lambda: codes(scales=(1.0, 1.0)), "2 scales"),
         (lambda: codes(scales=(-1.0,)), "float32 in 0"),
+        (lambda: codes(scales=()), "0 scales"),
     ],
 )
 def test_bad_records_are_refused_by_name(make: Callable[[], Tensor], said: str) -> None:

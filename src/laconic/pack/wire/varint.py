@@ -135,10 +135,10 @@ def put_float(out: Writer, value: float, short: bool) -> None:
     out.raw(float32_bytes(value)[2 if short else 0 :])
 
 
-def get_float(source: Reader, short: bool) -> float:
-    """The inverse of :func:`put_float`; refuses NaN, infinities and a bfloat16 spelled in four bytes."""
+def get_float(source: Reader, short: bool, what: str = "a grid value") -> float:
+    """The inverse of :func:`put_float`; refuses NaN and infinities, naming ``what``."""
     raw = b"\0\0" + source.raw(2) if short else source.raw(4)
     value: float = struct.unpack("<f", raw)[0]
     if not math.isfinite(value):
-        raise CorruptFileError(f"a grid value is {value}")
+        raise CorruptFileError(f"{what} is {value}")
     return value
