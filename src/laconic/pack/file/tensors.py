@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, at
+from laconic.errors import CorruptFileError, FileFormatError, InputError, at
 from laconic.pack.codecs.compiled import coder
 from laconic.pack.codecs.layouts import Trail, matrix_shape
 from laconic.pack.codecs.order0 import Table
@@ -221,11 +221,13 @@ def read_headers(source: Reader, names: tuple[str, ...], limits: Limits) -> list
     """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
     found: list[tuple[Item, int]] = []
     headers = _HeaderReader(source, limits)
-    for name in names:
-        start = source.at
-        with at(f"tensor {name!r}"):
+    try:
+        for _ in names:
+            start = source.at
             item = headers.next()
-        found.append((item, source.at - start))
+            found.append((item, source.at - start))
+    except FileFormatError as error:  # ``at`` for each of many tensors would take longer than reading them
+        raise type(error)(f"tensor {names[len(found)]!r}: {error}") from error
     return found
 
 

@@ -70,7 +70,10 @@ class Reader:
 
     def raw(self, count: int) -> bytes:
         """The next ``count`` bytes."""
-        return bytes(self.view(count))
+        if count > self.left:
+            raise TruncatedFileError(f"{self._section} ends {count - self.left} bytes early")
+        self.at += count
+        return bytes(self._data[self.at - count : self.at])
 
     def view(self, count: int) -> memoryview:
         """The next ``count`` bytes where they are, not copied."""
@@ -81,13 +84,15 @@ class Reader:
 
     def byte(self) -> int:
         """One unsigned byte."""
-        return self.raw(1)[0]
+        value = self.peek()
+        self.at += 1
+        return value
 
     def peek(self) -> int:
         """The next byte, which stays to be read."""
-        value = self.raw(1)[0]
-        self.at -= 1
-        return value
+        if self.at >= len(self._data):
+            raise TruncatedFileError(f"{self._section} ends 1 bytes early")
+        return self._data[self.at]
 
     def varint(self) -> int:
         """An unsigned integer; forms longer than needed are refused, so each value has one spelling."""
