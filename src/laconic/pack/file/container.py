@@ -32,8 +32,16 @@ CRC_BYTES = 4
 def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
     """A packed model as the bytes of a .lac file. The same model gives the same bytes.
 
-    Raises ``InputError`` for names that are not unique, aliases without a target, or a tensor, grid or
-    graph that the format cannot hold.
+    Args:
+        model: Tensors, aliases, and a graph or None.
+        threads: Threads that code the chunks of large tensors (None: one a processor); same bytes.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        InputError: Names that are not unique, an alias without a target, or a tensor, grid or graph that the
+            format cannot hold; it names the tensor.
 
     >>> import numpy as np
     >>> from laconic.records import IntTensor, UniformGrid
@@ -162,8 +170,22 @@ def _body(data: bytes) -> tuple[memoryview, int]:
 def decode(data: bytes, *, limits: Limits = DEFAULT, threads: int | None = None) -> PackedModel:
     """The model that the bytes of a .lac file hold; see :func:`encode`.
 
-    Raises a subclass of ``FileFormatError`` naming what is wrong, ``LimitError`` for tensors that take more
-    memory or work than the limits allow; both before anything large is allocated.
+    Args:
+        data: The whole file.
+        limits: What the file may claim, and the memory and work that decoding may take.
+        threads: Threads that decode chunks of large tensors (None: one a processor); the result is the same.
+
+    Returns:
+        The model: the same integers, grids and graph as were encoded.
+
+    Raises:
+        FileFormatError: The file is wrong; a subclass says how, the message where.
+        LimitError: It takes more than the limits allow; raised before anything large is allocated.
+
+    >>> import numpy as np
+    >>> from laconic.records import RawTensor
+    >>> decode(encode(PackedModel((RawTensor("w", np.ones(2, np.float32)),)))).tensors[0].values().tolist()
+    [1.0, 1.0]
     """
     parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)

@@ -15,8 +15,18 @@ from laconic.records import SectionRow
 def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
     """The sections of a .lac file in order; their ``bytes`` add up to ``len(data)``.
 
-    Nothing is run. A tensor's bytes are its header and its share of the common symbol stream, rounded
-    so that the shares add up; the note says how many of them are the header. Raises as ``decode`` does.
+    Nothing is run. A tensor's bytes are its header, its chunks, and its share of the common symbol stream,
+    rounded so that the shares add up; the note says the codec and how many bytes the header takes.
+
+    Args:
+        data: The whole file.
+        limits: As for ``decode``.
+
+    Returns:
+        One row per section and per tensor, sizes in bytes.
+
+    Raises:
+        FileFormatError: The file is wrong; see ``decode``.
 
     >>> from laconic.pack import encode
     >>> from laconic.records import IntTensor, PackedModel, UniformGrid
