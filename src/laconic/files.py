@@ -41,11 +41,26 @@ _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 
 
 def write_bytes(path: AnyPath, data: bytes | memoryview, *, again: str = "run again") -> int:
-    """Write a file that is old or new, never half; returns its length.
+    """Write a whole file, or leave what was there.
 
-    On any error (a full disk, no permission) the sibling is removed, an older file stands, and WriteError is
-    raised; ``again`` ends its cure. A process that is killed half-way may leave a sibling
-    ``.<name>.*.part``, never half a target. A symbolic link under ``path`` is replaced, not followed.
+    A process that is killed half-way may leave a temporary file ``.<name>.*.part`` beside it, never half of
+    the file. A symbolic link under ``path`` is replaced, not followed.
+
+    Args:
+        path: The file; one that is there is replaced.
+        data: All bytes of it.
+        again: What to do once the cause is removed; ends the cure in the error.
+
+    Returns:
+        The number of bytes written.
+
+    Raises:
+        WriteError: The disk is full, or the place may not be written; the temporary file is removed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_bytes(f"{folder}/x.bin", b"abc")
+    3
     """
     with _sibling(path, again) as handle:
         view = memoryview(data)

@@ -8,68 +8,22 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import isqrt, prod
-from typing import Any
 
 from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_counts, table_of_probability
 from tests.helpers.plain_bytes import Bytes, read_names
-from tests.helpers.plain_kinds import Grid, hashed, product, random_codes
+from tests.helpers.plain_headers import Before, Fields, Other, Plain, any_header
+from tests.helpers.plain_kinds import hashed, product, random_codes
 
 ONE = 1 << 15
 LINES, PAIRS = (0, 12, 40, 150), (0, 4, 10, 25)
-RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
-
-
-@dataclass
-class Plain:
-    """A tensor as flat lists: its integers (empty if it is stored otherwise) and its values."""
-
-    name: str
-    shape: tuple[int, ...]
-    integers: list[int]
-    values: list[float]
 
 
 @dataclass
 class _Trail:
     rows: int | None = None
     used: list[bool] | None = None
-
-
-@dataclass
-class _Fields:
-    """The fields of an integer tensor's header."""
-
-    shape: tuple[int, ...]
-    grid: Grid
-    words: list[int]
-    adaptive: bool
-    low_bits: int = 0
-    lowest: int = 0
-    counts: list[int] = field(default_factory=list)
-    classes: int = 0
-    background: int = 0
-    density: int = 0
-    flags: int = 0
-
-
-@dataclass
-class _Other:
-    """A tensor of another kind: its code, its fields, and its parts' headers."""
-
-    shape: tuple[int, ...]
-    code: int
-    fields: tuple[Any, ...]
-    parts: list[Plain | _Fields]
-
-
-@dataclass
-class _Before:
-    """What headers before said: the last matrix's rows, and the grids that were spelled out."""
-
-    rows: int | None = None
-    grids: list[Grid] = field(default_factory=list)
 
 
 def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
@@ -83,8 +37,8 @@ def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
     n, n_aliases = source.varint(), source.varint()
     names = read_names(source, n + n_aliases)
     aliases = {name: names[source.varint()] for name in names[n:]}
-    before = _Before()
-    headers = [_any_header(source, before) for _ in range(n)]
+    before = Before()
+    headers = [any_header(source, before) for _ in range(n)]
     stream = _Stream(IntegerAns(source.take(len(source.data) - source.at)))
     found = [stream.tensor(name, header) for name, header in zip(names, headers, strict=False)]
     assert stream.coder.finished
@@ -98,22 +52,41 @@ class _Stream:
     def __init__(self, coder: IntegerAns) -> None:
         self.coder, self.trail, self.coded = coder, _Trail(), b""
 
-    def tensor(self, name: str, header: Plain | _Fields | _Other) -> Plain:
+    def tensor(self, name: str, header: Plain | Fields | Other) -> Plain:
         if isinstance(header, Plain):
             return Plain(name, header.shape, [], header.values)
-        if isinstance(header, _Other):
+        if isinstance(header, Other):
             parts = [self.tensor("", part) for part in header.parts]
             return Plain(name, header.shape, [], _values_of(header, parts))
-        integers = (
-            _adaptive(self.coder, header, self.trail) if header.adaptive else _static(self.coder, header)
-        )
-        integers = [header.words[q] for q in integers] if header.words else integers
-        self.coded += _narrow(integers)
-        self.trail = _next_trail(self.trail, header, integers)
+        if header.chunks:
+            integers = _from_chunks(header)
+            self.trail = _Trail(header.shape[0]) if len(header.shape) > 1 else self.trail
+        else:
+            integers = _integers(self.coder, header, self.trail)
+            self.coded += _narrow(integers)
+            self.trail = _next_trail(self.trail, header, integers)
         return Plain(name, header.shape, integers, header.grid.reals(header.shape, integers))
 
 
-def _values_of(header: _Other, parts: list[Plain]) -> list[float]:
+def _integers(coder: IntegerAns, header: Fields, trail: _Trail) -> list[int]:
+    integers = _adaptive(coder, header, trail) if header.adaptive else _static(coder, header)
+    return [header.words[q] for q in integers] if header.words else integers
+
+
+def _from_chunks(header: Fields) -> list[int]:
+    """Each chunk as the only tensor of a stream of its own."""
+    out: list[int] = []
+    for k, data in enumerate(header.chunks):
+        rows = min(header.rows, header.shape[0] - k * header.rows)
+        coder = IntegerAns(data)
+        integers = _integers(coder, replace(header, shape=(rows, *header.shape[1:])), _Trail())
+        assert coder.finished
+        assert coder.state == 1 << 31 | zlib.crc32(_narrow(integers)) % 2**31
+        out += integers
+    return out
+
+
+def _values_of(header: Other, parts: list[Plain]) -> list[float]:
     if header.code == 0:
         return hashed(prod(header.shape), header.fields[0], parts[0].values)
     if header.code == 1:
@@ -123,70 +96,6 @@ def _values_of(header: _Other, parts: list[Plain]) -> list[float]:
     return product(left.values, right.values, left.shape[0], right.shape[0], right.shape[1])
 
 
-# --- headers ----------------------------------------------------------------------------------------
-
-
-def _any_header(source: Bytes, before: _Before) -> Plain | _Fields | _Other:
-    if source.data[source.at] & 3 != 3:
-        return _header(source, before)
-    code = source.take(1)[0] >> 2
-    shape = tuple(source.varint() for _ in range(source.varint()))
-    fields: tuple[Any, ...] = ()
-    if code < 2:
-        fields = (int.from_bytes(source.take(8), "little"),)
-    if code == 1:
-        fields += (source.varint(), [_float(source, 0) for _ in range(source.varint())])
-    return _Other(shape, code, fields, [_header(source, before) for _ in range(2 if code == 2 else 1)])
-
-
-def _header(source: Bytes, before: _Before) -> Plain | _Fields:
-    head, rows = source.take(1)[0], before.rows
-    if head == 0:
-        letter = RAW_LETTERS[source.take(1)[0]]
-        shape = tuple(source.varint() for _ in range(source.varint()))
-        layout = f"<{prod(shape)}{letter}"
-        return Plain("", shape, [], list(struct.unpack(layout, source.take(struct.calcsize(layout)))))
-    inherited = (rows,) if head & 16 and rows is not None else None
-    shape = inherited or tuple(source.varint() for _ in range(source.varint()))
-    before.rows = shape[0] if len(shape) > 1 else rows
-    grid = before.grids[-1 - source.varint()] if head & 128 else _grid(source, head, shape)
-    if not head & 128:
-        before.grids.append(grid)
-    words: list[int] = []
-    for k in range(source.varint() if head & 32 else 0):
-        words.append(words[-1] + 1 + source.varint() if k else source.signed())
-    fields = _Fields(shape, grid, words, head & 3 == 2)
-    if not fields.adaptive:
-        fields.lowest = source.signed()
-        both = source.varint()
-        fields.low_bits = source.take(1)[0] if both % 2 else 0
-        fields.counts = [source.varint() for _ in range(both // 2)] if both // 2 > 1 else [1]
-        return fields
-    if len(shape) < 2:
-        both = source.varint()
-        fields.classes, announced = both // 4, both % 4
-    else:
-        fields.density, fields.flags = source.take(1)[0], int.from_bytes(source.take(2), "little")
-        fields.classes, announced = source.varint(), fields.flags >> 13 & 3
-    fields.low_bits = source.take(1)[0] if announced & 1 else 0
-    fields.background = source.signed() if announced & 2 else 0
-    return fields
-
-
-def _grid(source: Bytes, head: int, shape: tuple[int, ...]) -> Grid:
-    axis = source.varint() if head & 64 else None
-    channels = []
-    for _ in range(1 if axis is None else shape[axis]):
-        channels.append([_float(source, head) for _ in range(source.varint() if head & 8 else 1)])
-    return Grid(bool(head & 8), axis, channels)
-
-
-def _float(source: Bytes, head: int) -> float:
-    raw = b"\0\0" + source.take(2) if head & 4 else source.take(4)
-    value: float = struct.unpack("<f", raw)[0]
-    return value
-
-
 def _narrow(integers: list[int]) -> bytes:
     letter = next(
         x for x, top in zip("bhi", (7, 15, 31), strict=True) if all(-(2**top) <= q < 2**top for q in integers)
@@ -194,7 +103,7 @@ def _narrow(integers: list[int]) -> bytes:
     return struct.pack(f"<{len(integers)}{letter}", *integers)
 
 
-def _next_trail(trail: _Trail, header: _Fields, integers: list[int]) -> _Trail:
+def _next_trail(trail: _Trail, header: Fields, integers: list[int]) -> _Trail:
     if len(header.shape) < 2:
         return trail
     if not 1 <= len(integers) <= 2**22:
@@ -228,7 +137,7 @@ def _lows(coder: IntegerAns, width: int, n: int) -> list[int]:
     return out
 
 
-def _static(coder: IntegerAns, f: _Fields) -> list[int]:
+def _static(coder: IntegerAns, f: Fields) -> list[int]:
     n = prod(f.shape)
     classes = [_draw(coder, f.counts) for _ in range(n)]
     return [
@@ -237,7 +146,7 @@ def _static(coder: IntegerAns, f: _Fields) -> list[int]:
     ]
 
 
-def _geometry(f: _Fields, columns: int, trail: _Trail) -> tuple[int, int]:
+def _geometry(f: Fields, columns: int, trail: _Trail) -> tuple[int, int]:
     number = f.flags >> 10 & 3
     if number == 1 and len(f.shape) > 2 and min(f.shape) > 0:
         return prod(f.shape[2:]), f.shape[-1]
@@ -259,7 +168,7 @@ def _lines(coder: IntegerAns, n: int, hints: list[bool] | None, width: int) -> l
     return [k for k in range(n) if out[k]]
 
 
-def _adaptive(coder: IntegerAns, f: _Fields, trail: _Trail) -> list[int]:
+def _adaptive(coder: IntegerAns, f: Fields, trail: _Trail) -> list[int]:
     rows = f.shape[0] if len(f.shape) > 1 else 1
     columns = prod(f.shape[1:]) if len(f.shape) > 1 else prod(f.shape)
     inner, width = _geometry(f, columns, trail)
@@ -283,7 +192,7 @@ def _adaptive(coder: IntegerAns, f: _Fields, trail: _Trail) -> list[int]:
 class _Cells:
     """States of the kept cells (0 unknown, 1 zero, 2 negative, 3 positive) and their neighbours."""
 
-    def __init__(self, f: _Fields, kept: list[int], inner: int, width: int) -> None:
+    def __init__(self, f: Fields, kept: list[int], inner: int, width: int) -> None:
         self.f, self.kept, self.inner, self.width = f, kept, inner, width
         self.place = {column: k for k, column in enumerate(kept)}
         self.state: dict[tuple[int, int], int] = {}

@@ -1,8 +1,8 @@
-"""The one bridge where PyTorch meets the file and ONNX: capture, save, restore, export."""
+"""From a PyTorch module to a file and back: capture its graph, save, restore, export to ONNX."""
 
 from laconic.export.build import build_packed, save
-from laconic.export.graph_capture import CapturedGraph, capture
+from laconic.export.graph_capture import capture
 from laconic.export.restoring import restore
 from laconic.runtime import export_onnx
 
-__all__ = ["CapturedGraph", "build_packed", "capture", "export_onnx", "restore", "save"]
+__all__ = ["build_packed", "capture", "export_onnx", "restore", "save"]

@@ -32,20 +32,31 @@ def build_packed(
     example: Example | None,
     dynamic: Dynamic | None = None,
 ) -> tuple[PackedModel, tuple[str, ...]]:
-    """Everything the file will say, and notes for the user.
+    """The content of a file, and notes for the user.
 
-    ``tensors`` maps state-dict names to integers on grids (or raw arrays); a name that is missing is
-    taken from the module as it is. Given values must be the module's own, bit for bit, so that the
-    file computes what was measured. Without ``example``, or when the graph cannot be captured or does
-    not compute what the module computes, the result holds weights only and a note says so. Integer
-    buffers that the graph does not read (batch normalisation's counter) stay out of files with a graph, and
-    so does extra state that is no tensor. ``dynamic`` are the free axes (see
-    :func:`laconic.export.graph_capture`).
+    When the graph cannot be captured or does not compute what the module computes, the result holds weights
+    only and a note says so. Integer buffers that the graph does not read (batch normalisation's counter) stay
+    out of files with a graph, and so does extra state that is no tensor. Wrappers are removed and computed
+    weights folded first (see ``laconic.networks.modules.plain_network``).
 
-    Wrappers come off and computed weights are folded first (see ``laconic.networks.modules.plain_network``).
+    Args:
+        module: The network; it is left as it was.
+        tensors: State-dict names with integers on grids or raw arrays. Values must be those of the module,
+            bit for bit, so that the file computes what was measured; other tensors are taken as they are.
+        example: One call's inputs; None for a file of weights alone.
+        dynamic: The free axes, as for :func:`laconic.export.capture`.
 
-    Raises ``ModelError`` (no parameters, NaN weights, no plain numbers), ``InputError`` (unknown names,
-    wrong shapes or values, an example that the module refuses).
+    Returns:
+        The model to be packed, and the notes.
+
+    Raises:
+        ModelError: No parameters, NaN weights, or weights that are no plain numbers.
+        InputError: Unknown names, wrong shapes or values, or an example that the module refuses.
+
+    >>> import torch
+    >>> model, notes = build_packed(nn.Linear(3, 2), {}, torch.zeros(1, 3))
+    >>> [tensor.name for tensor in model.tensors], notes
+    (['weight', 'bias'], ())
     """
     module, folded = plain_network(module, "save")
     dynamic = None if dynamic is None else spread(module, example, dynamic)
@@ -95,11 +106,31 @@ def save(
     ranges: tuple[ActivationRange, ...] = (),
     dynamic: Dynamic | None = None,
 ) -> int:
-    """Write one .lac file (see :func:`build_packed`) and return its length in bytes.
+    """Write one .lac file (see :func:`build_packed`).
 
-    ``ranges`` are the activation ranges of the same module, for int8; they are left out where the network
-    does not run in int8 on this machine. Notes (a weights-only file, a fixed batch size, int8 left out) are
-    issued as warnings.
+    Notes (a file of weights alone, a fixed batch size, int8 left out) are issued as warnings.
+
+    Args:
+        module: The network.
+        tensors: State-dict names with what is stored of them, as for :func:`build_packed`.
+        path: The file; one that is there is replaced.
+        example: One call's inputs; None for a file of weights alone.
+        ranges: Activation ranges of the same module, for int8; they are left out where the network does not
+            run in int8 on this machine.
+        dynamic: The free axes, as for :func:`laconic.export.capture`.
+
+    Returns:
+        The length of the file in bytes.
+
+    Raises:
+        ModelError: As :func:`build_packed`.
+        InputError: As :func:`build_packed`.
+        WriteError: The file cannot be written; an old one still stands.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(nn.Linear(3, 2), {}, f"{folder}/net.lac", torch.zeros(1, 3)) > 32
+    True
     """
     with steps("saving"):
         model, notes = build_packed(module, tensors, example, dynamic)

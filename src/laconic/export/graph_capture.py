@@ -73,15 +73,19 @@ def shared_names(module: nn.Module) -> dict[str, str]:
 def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None) -> CapturedGraph:
     """Trace a module in evaluation mode into a graph of the closed operation table.
 
-    The module is left as it was. ``example`` is a tensor, a tuple of tensors, or a mapping of ``forward``'s
-    names. ``dynamic`` says which axes of which inputs are free, in ``torch.export``'s form:
-    ``{"x": {0: "batch", 1: "time"}}``, by the names of ``forward``'s parameters or in their order; axes of
-    one name have one size, and all that it does not name are fixed to the example's. Without it, the batch
-    (dimension 0 of every input) stays free where the network allows it.
+    Args:
+        module: A plain module; it is left as it was.
+        example: A tensor, a tuple of tensors, or a mapping of ``forward``'s names: one call's inputs.
+        dynamic: The free axes in ``torch.export``'s form, ``{"x": {0: "batch", 1: "time"}}``, by the names of
+            ``forward``'s parameters or in their order. Axes of one name have one size; others are fixed to
+            the example's. None: dimension 0 of every input is free where the network allows it.
 
-    Raises ``InputError`` when the module refuses the example, or ``dynamic`` does not fit it;
-    ``CaptureError`` naming the operation and the module that have no rule, or the axis that cannot be free;
-    the weights can then still be packed alone.
+    Returns:
+        The graph, and the tensors that it reads.
+
+    Raises:
+        InputError: The module refuses the example, or ``dynamic`` does not fit it.
+        CaptureError: An operation without a rule (named with its module), or an axis that must be fixed.
 
     >>> import torch
     >>> graph = capture(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), torch.zeros(1, 3)).graph

@@ -46,11 +46,27 @@ def restore(
     computes them from others (``weight_norm``, ``spectral_norm``, pruning masks), they become plain
     parameters, with a warning.
 
-    ``limits`` bounds what the file may claim, and the memory and work of decoding it. What tensors of the
-    module's own size take is allowed besides.
+    Args:
+        path: A .lac file.
+        into: A module of the architecture that was saved.
+        strict: Whether the file and the module must have the same names.
+        limits: What the file may claim, and the memory and work that decoding may take; what tensors of the
+            module's own size take is allowed in addition.
 
-    Raises ``RestoreError`` naming the tensor and both shapes, ``FileFormatError`` for a wrong file,
-    ``LimitError`` beyond the limits.
+    Returns:
+        ``into``.
+
+    Raises:
+        RestoreError: A name or a shape does not fit; it names the tensor and both shapes.
+        FileFormatError: The file is wrong.
+        LimitError: It takes more than the limits allow.
+
+    >>> import tempfile
+    >>> from laconic.export import save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = save(nn.Linear(3, 2), {}, f"{folder}/net.lac", torch.zeros(1, 3))
+    ...     restore(f"{folder}/net.lac", into=nn.Linear(3, 2))
+    Linear(in_features=3, out_features=2, bias=True)
     """
     return fill(pack.read(path, limits=_with_room(limits, into)), into, strict)
 

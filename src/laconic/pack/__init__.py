@@ -16,6 +16,7 @@ from laconic.pack.wire.limits import DEFAULT, Limits
 if TYPE_CHECKING:
     from laconic.pack.file.estimates import coded_bytes, estimate_bits, measure_bits
     from laconic.pack.file.inspection import layout
+    from laconic.pack.file.rows import decode_rows
 
 __all__ = [
     "DEFAULT",
@@ -24,6 +25,7 @@ __all__ = [
     "Limits",
     "coded_bytes",
     "decode",
+    "decode_rows",
     "encode",
     "estimate_bits",
     "layout",
@@ -35,6 +37,7 @@ __all__ = [
 
 _LATER = {
     "coded_bytes": "laconic.pack.file.estimates",
+    "decode_rows": "laconic.pack.file.rows",
     "estimate_bits": "laconic.pack.file.estimates",
     "measure_bits": "laconic.pack.file.estimates",
     "layout": "laconic.pack.file.inspection",

@@ -11,7 +11,15 @@ from laconic.records.base import Attr, Record, record
 
 @record
 class ValueFacts(Record):
-    """Shape and type of one value of a graph at one input shape."""
+    """Shape and type of one value of a graph at one input shape.
+
+    Attributes:
+        shape: Its dimensions.
+        dtype: NumPy's name of its element type.
+
+    >>> ValueFacts((2, 3), "float32").entries
+    6
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -26,9 +34,17 @@ class ValueFacts(Record):
 class TensorFacts(Record):
     """What a stored tensor costs to keep and to multiply by.
 
-    ``bits`` are those of one stored code, ``value_bits`` those of the number it stands for in a product: the
-    same for a uniform grid (q fits that many bits, sign included), 32 for a codebook (a look-up gives a
-    float32). ``table_bytes`` are the grid's step or the codebook's levels.
+    Attributes:
+        name: The tensor's name.
+        shape: Its dimensions.
+        nonzeros: Entries whose value is not zero.
+        bits: Bits of one stored code.
+        value_bits: Bits of the number that a code is in a product: ``bits`` for a uniform grid (q fits that
+            many, sign included), 32 for a codebook (a look-up gives a float32).
+        table_bytes: Bytes of the grid's step or the codebook's levels.
+
+    >>> TensorFacts("w", (10, 10), nonzeros=7, bits=2, value_bits=2, table_bytes=4).entries
+    100
     """
 
     name: str
@@ -46,12 +62,19 @@ class TensorFacts(Record):
 
 @record
 class OpFacts(Record):
-    """One operation at one input shape: ``inputs`` as in :class:`Node`, ``outputs`` the values it makes.
+    """One operation at one input shape.
 
-    ``attrs`` are all of its attributes, those that the node leaves out with their defaults. ``folded`` marks
-    an operation that depends on stored tensors alone, so that it runs once, when the network is loaded.
-    ``rescaled`` is how many numbers integer arithmetic brings to another scale: a multiplication and a shift.
-    ``kind`` says how the operation is counted: one of ``laconic.cost``'s kinds; any other is refused there.
+    Attributes:
+        op: Its name in FORMAT.md's table.
+        inputs: What it reads, as in :class:`Node`.
+        outputs: Ids of the values that it gives.
+        attrs: All of its attributes, those that the node leaves out with their defaults.
+        folded: Whether it depends on stored tensors alone, so that it runs once, when the network is loaded.
+        rescaled: Numbers that integer arithmetic brings to another scale, by a multiplication and a shift.
+        kind: How it is counted: one of ``laconic.cost``'s kinds.
+
+    >>> OpFacts("relu", (0,), (1,), kind="pointwise").folded
+    False
     """
 
     op: str
@@ -67,7 +90,18 @@ class OpFacts(Record):
 class NetworkFacts(Record):
     """A network at one input shape; values are numbered as in :class:`Node`, the inputs first.
 
-    ``tensors`` are those that the operations read. Where int8 derives them, ``original`` are the file's own.
+    Attributes:
+        n_inputs: Number of inputs.
+        values: All values, the inputs first.
+        ops: The operations in execution order.
+        outputs: Value ids of the outputs.
+        tensors: The tensors that the operations read.
+        file_bytes: Length of the file.
+        original: The file's own tensors where ``tensors`` are derived from them for int8; else None.
+
+    >>> value = ValueFacts((1, 3), "float32")
+    >>> NetworkFacts(1, (value, value), (OpFacts("relu", (0,), (1,)),), (1,), (), file_bytes=20).outputs
+    (1,)
     """
 
     n_inputs: int

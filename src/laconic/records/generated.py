@@ -156,8 +156,8 @@ class RandomCodeTensor(Tensor):
             return f"its indices must be an IntTensor of shape ({blocks},) on UniformGrid(1.0)"
         if int(own.integers.min(initial=0)) < 0:
             return f"index {int(own.integers.min())} is negative"
-        if len(self.scales) not in (1, rows):
-            return f"it has {len(self.scales)} scales. Cure: one, or {rows}"
+        if not self.scales or len(self.scales) not in (1, rows):
+            return f"it has {len(self.scales)} scales. Cure: one" + (f", or {rows}" if rows > 1 else "")
         for scale in self.scales:
             if not (0 <= scale <= _LARGEST_SCALE and float(np.float32(scale)) == scale):
                 return f"a scale must be a float32 in 0..2^120, got {scale!r}"

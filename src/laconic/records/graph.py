@@ -19,11 +19,14 @@ BATCH = "batch"
 
 @record
 class ValueSpec(Record):
-    """A graph input: numpy dtype name and shape; ``None`` marks a dimension free at run time.
+    """An input of a graph.
 
-    ``name`` is what the input is called ("" where nobody said). ``axes`` are the names of the free dimensions
-    in the shape's order: dimensions of one name have one size, in all inputs together. Without them, all free
-    dimensions are the batch.
+    Args:
+        dtype: NumPy's name of its element type.
+        shape: Its dimensions; None marks one that is free at run time.
+        name: Its name; "" where it has none.
+        axes: Names of the free dimensions in the shape's order: dimensions of one name have one size, in all
+            inputs together. Without names, all free dimensions are the batch.
 
     >>> ValueSpec("int64", (None, None), "ids", ("batch", "time")).sizes
     ('batch', 'time')
@@ -47,12 +50,17 @@ class ValueSpec(Record):
 
 @record
 class Node(Record):
-    """One operation.
+    """One operation of a graph.
 
-    ``op`` is a name from the closed table of FORMAT.md (looked up by string only there).
-    ``inputs`` are value ids: 0..n-1 are the graph's inputs, then one id per node output in order;
-    a negative id -1-k is tensor k of the packed model; ``None`` marks an absent optional input.
-    ``attrs`` are the operation's constants, by name. ``n_outputs`` is 1 but for e.g. LSTM.
+    Args:
+        op: A name from FORMAT.md's table of operations.
+        inputs: Value ids: 0..n-1 are the graph's inputs, then one id per node output in order; -1-k is tensor
+            k of the packed model; None an absent optional input.
+        attrs: The operation's constants by name.
+        n_outputs: Number of values that it gives.
+
+    >>> Node("linear", (0, -1, -2)).read(["x"], ["weight", "bias"])
+    ('x', 'weight', 'bias')
     """
 
     op: str
@@ -75,8 +83,10 @@ class Node(Record):
 class ActivationRange(Record):
     """How one value of a graph becomes int8: ``real = scale * (q - zero_point)``, q in -128..127.
 
-    ``value`` is the value's id. ``scale`` is a float32 in 2^-64 .. 2^64, so that no product of scales leaves
-    the floating-point range; ``zero_point`` is in -128..127, so zero itself is always representable.
+    Args:
+        value: The value's id.
+        scale: A float32 in 2^-64 .. 2^64, so that no product of scales leaves the floating-point range.
+        zero_point: In -128..127, so that zero itself is representable.
 
     >>> ActivationRange(3, 0.5, -128).bounds
     (0.0, 127.5)
@@ -106,11 +116,20 @@ class ActivationRange(Record):
 
 @record
 class Graph(Record):
-    """A network's arithmetic in execution order; ``outputs`` are value ids.
+    """A network's arithmetic in execution order.
 
-    ``ranges`` says which values are int8 when the network runs in int8, in rising order of their ids;
-    without any, the network is float32 alone. ``output_names`` are one name for each output, or none at all;
-    ``keyed`` says that the network returns a dictionary of these names.
+    Args:
+        inputs: Its inputs; their value ids are 0..n-1.
+        nodes: Its operations.
+        outputs: Value ids of its outputs.
+        ranges: Values that are int8 when the network runs in int8, in rising order of their ids; without any
+            it runs in float32 alone.
+        output_names: One name for each output, or none at all.
+        keyed: Whether the network returns a dictionary with these names as keys.
+
+    >>> graph = Graph((ValueSpec("float32", (None, 3)),), (Node("relu", (0,)),), (1,))
+    >>> graph.input_names, graph.result_names, graph.free_axes
+    (('input',), ('output',), ('batch',))
     """
 
     inputs: tuple[ValueSpec, ...]
@@ -157,17 +176,34 @@ class Graph(Record):
 
 
 def default_name(stem: str, index: int, count: int) -> str:
-    """The name of an input or output that has none: the stem, numbered where there are several."""
+    """The name of an input or output that has none: the stem, numbered where there are several.
+
+    Args:
+        stem: "input" or "output".
+        index: Its number, from 0.
+        count: How many inputs or outputs there are.
+
+    Returns:
+        The name.
+
+    >>> default_name("output", 0, 1), default_name("output", 1, 2)
+    ('output', 'output_1')
+    """
     return stem if count == 1 else f"{stem}_{index}"
 
 
 @record
 class PackedModel(Record):
-    """Everything a .lac file says.
+    """The content of a .lac file.
 
-    ``graph`` is None for a weights-only file. ``tensors`` are in state-dict order; names are
-    unique. ``aliases`` maps further state-dict names to the name under which shared weights are
-    coded once.
+    Args:
+        tensors: In state-dict order; their names are unique.
+        graph: None for a file of weights alone.
+        aliases: Further state-dict names, each with the name under which shared weights are stored once.
+
+    >>> from laconic.records import RawTensor
+    >>> PackedModel((RawTensor("w", np.ones(2, np.float32)),), aliases={"tied": "w"}).tensor(-1).name
+    'w'
     """
 
     tensors: tuple[Tensor, ...]

@@ -16,7 +16,16 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Affine(NamedTuple):
-    """Values are ``steps * (q - zero)``; ``steps`` has one step, or one for each index of ``axis``."""
+    """Values are ``steps * (q - zero)``.
+
+    Attributes:
+        zero: The integer of value zero.
+        steps: One step, or one for each index of ``axis``.
+        axis: The dimension of the channels; None: one step for the whole tensor.
+
+    >>> Codebook((-0.5, 0.0, 0.5)).affine()
+    Affine(zero=1, steps=(0.5,), axis=None)
+    """
 
     zero: int
     steps: tuple[float, ...]

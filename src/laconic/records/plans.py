@@ -10,7 +10,17 @@ from laconic.records.base import FloatArray, Record, record
 
 @record
 class WeightStats(Record):
-    """How sure we are of each weight: posterior mean and variance, same shape, float32."""
+    """Posterior mean and variance of each weight of a tensor.
+
+    Args:
+        name: The tensor's name.
+        mean: Float32, in the tensor's shape.
+        variance: Float32, in the same shape.
+
+    >>> import numpy as np
+    >>> WeightStats("w", np.zeros(2, np.float32), np.ones(2, np.float32)).variance.tolist()
+    [1.0, 1.0]
+    """
 
     name: str
     mean: FloatArray
@@ -21,10 +31,15 @@ class WeightStats(Record):
 
 @record
 class KeepPlan(Record):
-    """Which units of which coupled groups stay: group name -> rising indices out of ``sizes[name]`` units.
+    """Which units of which coupled groups stay; a group that is not named stays whole.
 
-    A group that is not named stays whole. One that keeps nothing takes its whole branch with it, which only
-    some may (``Coupling.branches``). Equal plans compare equal.
+    Args:
+        kept: For each group the units that stay, rising. A group that keeps nothing removes its whole branch,
+            which only some allow (``Coupling.branches``).
+        sizes: For each group the number of its units.
+
+    Raises:
+        InputError: The two name different groups, or units are out of order or range.
 
     >>> KeepPlan({"conv1.weight:0": (0, 2)}, {"conv1.weight:0": 4}).removed("conv1.weight:0")
     (1, 3)

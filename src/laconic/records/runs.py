@@ -11,7 +11,21 @@ from laconic.records.base import Record, record
 
 @record
 class SectionRow(Record):
-    """One row of ``inspect``: where ``bytes`` of the file went. The rows of a file add up to its length."""
+    """One section of a file; the ``bytes`` of all rows of a file add up to its length.
+
+    Attributes:
+        section: "header", "graph", "names", "aliases", "tensor" or "checksums".
+        name: The tensor's name, or what the section holds.
+        bytes: Bytes of the file.
+        shape: The tensor's dimensions.
+        weights: Number of its entries.
+        nonzeros: Entries whose value is not zero.
+        levels: Number of different integers.
+        note: Codec and bytes of the header, or another remark.
+
+    >>> SectionRow("tensor", "w", bytes=25, shape=(10, 10), weights=100).bits_per_weight
+    2.0
+    """
 
     section: str
     name: str
@@ -30,7 +44,20 @@ class SectionRow(Record):
 
 @record
 class LayerRecord(Record):
-    """A tensor before and after: counts, levels, bits per weight and bytes in the file."""
+    """A tensor before and after compression.
+
+    Attributes:
+        name: Its state-dict name.
+        shape: Its dimensions.
+        weights: Number of its entries.
+        nonzeros: Entries whose value is not zero.
+        levels: Number of different integers.
+        bytes_before: Bytes in the original type.
+        bytes_after: Bytes of the file.
+
+    >>> LayerRecord("w", (10, 10), 100, 7, levels=3, bytes_before=400, bytes_after=25).bits_per_weight
+    2.0
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -48,7 +75,22 @@ class LayerRecord(Record):
 
 @record
 class RunRecord(Record):
-    """What a run did, as plain JSON-able data (see ``laconic.train.record`` for reading and writing)."""
+    """What a run did, as data that JSON can hold (``laconic.train.record`` reads and writes it).
+
+    Attributes:
+        settings: The run's settings, by name.
+        seed: Of all random numbers.
+        versions: Versions of the libraries, by name.
+        layers: One record per tensor.
+        metrics: Measured values, by name.
+        file_bytes: Length of the file.
+        bytes_before: Bytes of the network in its original types.
+        notes: Remarks for the reader.
+        facts: What else was measured, by name.
+
+    >>> RunRecord({}, 0, {}, (), {"error %": 0.8}, file_bytes=4000, bytes_before=1_724_320).file_bytes
+    4000
+    """
 
     settings: Mapping[str, Any]
     seed: int

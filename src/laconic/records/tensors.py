@@ -19,14 +19,32 @@ Self = TypeVar("Self", bound="Tensor")
 
 
 class Coded(NamedTuple):
-    """Integers that stand for values by one grid for the whole tensor."""
+    """Integers that stand for values by one grid for the whole tensor.
+
+    Attributes:
+        integers: Int32, in the tensor's shape.
+        grid: What they stand for.
+
+    >>> from laconic.records import UniformGrid
+    >>> IntTensor("w", np.array([1, -2], np.int32), UniformGrid(0.5)).coded().grid
+    UniformGrid(step=0.5, axis=None)
+    """
 
     integers: IntArray
     grid: Grid
 
 
 class Multiples(NamedTuple):
-    """Integers that are multiples of steps: a grid that is affine."""
+    """Integers that are multiples of steps: a grid that is affine.
+
+    Attributes:
+        integers: Int32, in the tensor's shape.
+        affine: Steps, and the integer of zero.
+
+    >>> from laconic.records import UniformGrid
+    >>> IntTensor("w", np.array([1, -2], np.int32), UniformGrid(0.5)).multiples().affine.steps
+    (0.5,)
+    """
 
     integers: IntArray
     affine: Affine
@@ -107,7 +125,17 @@ def _facts(tensor: Tensor, bits: int, value_bits: int, table_bytes: int) -> Tens
 
 @record
 class IntTensor(Tensor):
-    """A tensor as integers on a grid. ``integers`` is a C-contiguous int32 array of any shape."""
+    """A tensor as integers on a grid.
+
+    Args:
+        name: The tensor's name.
+        integers: Int32, C-contiguous, of any shape.
+        grid: What the integers stand for.
+
+    >>> from laconic.records import UniformGrid
+    >>> IntTensor("w", np.array([[1, 0], [0, -2]], np.int32), UniformGrid(0.5)).values().tolist()
+    [[0.5, 0.0], [0.0, -1.0]]
+    """
 
     name: str
     integers: IntArray
@@ -165,7 +193,15 @@ class IntTensor(Tensor):
 
 @record
 class RawTensor(Tensor):
-    """A tensor stored as it is (float32, float16, int64, int32, uint8, bool), C-contiguous."""
+    """A tensor whose elements are stored as they are.
+
+    Args:
+        name: The tensor's name.
+        array: C-contiguous, of one of the element types of FORMAT.md ("Tensor header").
+
+    >>> RawTensor("steps", np.array(7, np.int64)).dtype
+    'int64'
+    """
 
     name: str
     array: AnyArray

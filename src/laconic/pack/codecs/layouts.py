@@ -94,3 +94,7 @@ class Trail(NamedTuple):
         if integers.size > _TRAIL_ENTRIES or integers.size == 0:
             return Trail(integers.shape[0])
         return Trail(integers.shape[0], (integers.reshape(integers.shape[0], -1) != zero).any(1))
+
+    def after_chunks(self, shape: tuple[int, ...]) -> Trail:
+        """The trail after a tensor in chunks, which need not be decoded before what follows it."""
+        return Trail(shape[0]) if len(shape) > 1 else self

@@ -29,11 +29,19 @@ VERSION = 1
 CRC_BYTES = 4
 
 
-def encode(model: PackedModel) -> bytes:
+def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
     """A packed model as the bytes of a .lac file. The same model gives the same bytes.
 
-    Raises ``InputError`` for names that are not unique, aliases without a target, or a tensor, grid or
-    graph that the format cannot hold.
+    Args:
+        model: Tensors, aliases, and a graph or None.
+        threads: Threads that code the chunks of large tensors (None: one a processor); same bytes.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        InputError: Names that are not unique, an alias without a target, or a tensor, grid or graph that the
+            format cannot hold; it names the tensor.
 
     >>> import numpy as np
     >>> from laconic.records import IntTensor, UniformGrid
@@ -52,7 +60,7 @@ def encode(model: PackedModel) -> bytes:
     put_names(body, names + [alias for alias, _ in aliases])
     for _, target in aliases:
         body.varint(names.index(target))
-    tensors = TensorWriter(body)
+    tensors = TensorWriter(body, threads)
     for tensor in model.tensors:
         tensors.add(tensor)
     body.raw(tensors.finish())
@@ -118,7 +126,7 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
     if any(t >= n_tensors for t in targets) or list(names[n_tensors:]) != sorted(names[n_tensors:]):
         raise CorruptFileError("an alias stands for no tensor, or aliases are out of order")
     at_tensors = source.at
-    headers = read_headers(source, n_tensors, limits)
+    headers = read_headers(source, names[:n_tensors], limits)
     check_density((item for item, _ in headers), source.left, limits)
     return Parts(
         head_bytes,
@@ -159,25 +167,42 @@ def _body(data: bytes) -> tuple[memoryview, int]:
     return memoryview(data)[source.at : len(data) - CRC_BYTES], source.at
 
 
-def decode(data: bytes, *, limits: Limits = DEFAULT) -> PackedModel:
+def decode(data: bytes, *, limits: Limits = DEFAULT, threads: int | None = None) -> PackedModel:
     """The model that the bytes of a .lac file hold; see :func:`encode`.
 
-    Raises a subclass of ``FileFormatError`` naming what is wrong, ``LimitError`` for tensors that take more
-    memory or work than the limits allow; both before anything large is allocated.
+    Args:
+        data: The whole file.
+        limits: What the file may claim, and the memory and work that decoding may take.
+        threads: Threads that decode chunks of large tensors (None: one a processor); the result is the same.
+
+    Returns:
+        The model: the same integers, grids and graph as were encoded.
+
+    Raises:
+        FileFormatError: The file is wrong; a subclass says how, the message where.
+        LimitError: It takes more than the limits allow; raised before anything large is allocated.
+
+    >>> import numpy as np
+    >>> from laconic.records import RawTensor
+    >>> decode(encode(PackedModel((RawTensor("w", np.ones(2, np.float32)),)))).tensors[0].values().tolist()
+    [1.0, 1.0]
     """
     parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
-    tensors = decode_tensors(parts, limits, len(data))
+    tensors = decode_tensors(parts, limits, len(data), threads)
     return PackedModel(tuple(d.tensor for d in tensors), graph, parts.aliases)
 
 
-def decode_tensors(parts: Parts, limits: Limits, file_bytes: int) -> list[Decoded]:
-    """All tensors of a file of this length, checked.
+def decode_tensors(
+    parts: Parts, limits: Limits, file_bytes: int, threads: int | None = None
+) -> list[Decoded]:
+    """All tensors of a file of this length, checked; chunks in this many threads (None: one a processor).
 
     Raises ``LimitError`` for tensors that take more memory or work than the limits allow.
     """
     limits.check_load(*decoding(parts, file_bytes), file_bytes)
-    return read_tensors(StreamReader(parts.stream, extension(), coder()), parts.headers, parts.names)
+    stream = StreamReader(parts.stream, extension(), coder())
+    return read_tensors(stream, parts.headers, parts.names, threads)
 
 
 def decoded_graph(parts: Parts, limits: Limits = DEFAULT) -> Graph | None:

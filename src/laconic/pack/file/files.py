@@ -12,18 +12,47 @@ from laconic.records import PackedModel
 
 
 def write(path: str | os.PathLike[str], model: PackedModel) -> int:
-    """Write a model as a .lac file and return its size in bytes.
+    """Write a model as a .lac file, whole or not at all (see :func:`laconic.files.write_bytes`).
 
-    The file is whole or untouched (see :func:`laconic.files.write_bytes`). Raises WriteError.
+    Args:
+        path: The file; one that is there is replaced.
+        model: What :func:`laconic.pack.encode` takes.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        InputError: The format cannot hold the model.
+        WriteError: The file cannot be written; an old one still stands.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = write(f"{folder}/empty.lac", PackedModel(()))
+    ...     print(size, read(f"{folder}/empty.lac").tensors)
+    16 ()
     """
     return write_bytes(path, encode(model))
 
 
 def read(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> PackedModel:
-    """Read a .lac file; ``limits`` bounds what it may claim, and the memory and work of decoding it.
+    """Read a .lac file.
 
-    Raises ``ReadError`` when it cannot be opened, ``FileFormatError`` when it is wrong, ``LimitError`` beyond
-    the limits.
+    Args:
+        path: The file.
+        limits: What the file may claim, and the memory and work that decoding may take.
+
+    Returns:
+        The model that was written.
+
+    Raises:
+        ReadError: The file cannot be opened.
+        FileFormatError: It is wrong; the message names the path.
+        LimitError: It takes more than the limits allow.
+
+    >>> read("absent.lac")
+    Traceback (most recent call last):
+    ...
+    laconic.errors.ReadError: cannot read absent.lac: No such file or directory. Cure: check the path
     """
     data = read_input(path)
     with at(f"reading {os.fspath(path)!r}"):

@@ -15,8 +15,18 @@ from laconic.records import SectionRow
 def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
     """The sections of a .lac file in order; their ``bytes`` add up to ``len(data)``.
 
-    Nothing is run. A tensor's bytes are its header and its share of the common symbol stream, rounded
-    so that the shares add up; the note says how many of them are the header. Raises as ``decode`` does.
+    Nothing is run. A tensor's bytes are its header, its chunks, and its share of the common symbol stream,
+    rounded so that the shares add up; the note says the codec and how many bytes the header takes.
+
+    Args:
+        data: The whole file.
+        limits: As for ``decode``.
+
+    Returns:
+        One row per section and per tensor, sizes in bytes.
+
+    Raises:
+        FileFormatError: The file is wrong; see ``decode``.
 
     >>> from laconic.pack import encode
     >>> from laconic.records import IntTensor, PackedModel, UniformGrid
@@ -44,7 +54,8 @@ def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
     tensor, total = decoded.tensor, decoded.header_bytes + stream_bytes
     note = tensor.layout
     if not isinstance(decoded.header, np.ndarray):
-        note = f"{_codec(decoded.header)}, header {decoded.header_bytes} B"
+        header_bytes = decoded.header_bytes - _chunk_bytes(decoded.header)
+        note = f"{_codec(decoded.header)}, header {header_bytes} B"
     return SectionRow(
         "tensor", tensor.name, total, tensor.shape, tensor.size, tensor.nonzeros(), tensor.distinct(), note
     )
@@ -53,4 +64,12 @@ def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
 def _codec(header: Header | KindHeader) -> str:
     if isinstance(header, KindHeader):
         return header.kind.name
-    return "static" if isinstance(header.model, Table) else "adaptive"
+    codec = "static" if isinstance(header.model, Table) else "adaptive"
+    return codec if header.chunks is None else f"{codec} in {len(header.chunks.lengths)} chunks"
+
+
+def _chunk_bytes(header: Header | KindHeader) -> int:
+    """Bytes of chunks, which stand behind the headers of a tensor and of its parts."""
+    if isinstance(header, KindHeader):
+        return sum(_chunk_bytes(part) for part in header.parts if isinstance(part, Header))
+    return 0 if header.chunks is None else len(header.chunks.data)

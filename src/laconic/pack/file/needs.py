@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from laconic.pack.file.tensors import all_items
-from laconic.pack.wire.headers import Item, KindHeader
+from laconic.pack.wire.headers import Header, Item, KindHeader
 
 if TYPE_CHECKING:
     from laconic.pack.file.container import Parts
@@ -16,6 +16,7 @@ VALUE_BYTES = 4  # of an entry: its value in float32
 SCRATCH_BYTES = 16  # of an entry of the largest tensor, while it is decoded
 TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
 ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
+CHUNK_STEPS = 200_000  # of a chunk, however small: a coder and a thread's task are made
 FILE_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
 VALUE_READS = 3  # times that loading computes the values of a tensor of another kind
 LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
@@ -48,11 +49,17 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
     sizes = [item.size for item in items]
     memory = (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
     memory += TENSOR_BYTES * len(sizes) + file_memory(parts, file_bytes)
-    return Needs(memory, ENTRY_STEPS * sum(sizes) + of_kinds(items).work)
+    return Needs(memory, ENTRY_STEPS * sum(sizes) + of_kinds(item for item, _ in parts.headers).work)
 
 
 def of_kinds(items: Iterable[Item]) -> Needs:
-    """What tensors of other kinds take beside others: their parts, and values as often as asked."""
-    made = [item for item in items if isinstance(item, KindHeader)]
+    """What other tensors than integers and raw elements take beside these.
+
+    Parts, and values as often as they are asked for; a chunk takes work, however small it is.
+    """
+    every = list(all_items(items))
+    made = [item for item in every if isinstance(item, KindHeader)]
     memory = sum((DECODED_BYTES + VALUE_BYTES) * part.size for item in made for part in item.parts)
-    return Needs(memory, VALUE_READS * sum(item.steps for item in made))
+    chunks = [item.chunks for item in every if isinstance(item, Header) and item.chunks is not None]
+    work = CHUNK_STEPS * sum(len(own.lengths) for own in chunks)
+    return Needs(memory, VALUE_READS * sum(item.steps for item in made) + work)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, at
-from laconic.pack.codecs import order0
-from laconic.pack.codecs.adaptive import code_matrix
+from laconic.errors import CorruptFileError, FileFormatError, InputError, at
 from laconic.pack.codecs.compiled import coder
-from laconic.pack.codecs.layouts import Trail, geometries, matrix_shape
+from laconic.pack.codecs.layouts import Trail, matrix_shape
 from laconic.pack.codecs.order0 import Table
 from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings
-from laconic.pack.codecs.symbols import Coder, StreamReader, StreamWriter
+from laconic.pack.codecs.symbols import StreamReader, StreamWriter
+from laconic.pack.file.chunks import decode_chunks, encode_chunks
+from laconic.pack.file.integers import (
+    CHECKSUM_MASK,
+    checksum,
+    decode_integers,
+    encode_integers,
+    extremes,
+)
+from laconic.pack.wire.chunks import CHUNKED
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import (
     MAX_RANK,
@@ -33,21 +38,12 @@ from laconic.pack.wire.headers import (
 )
 from laconic.pack.wire.limits import Limits
 from laconic.pack.wire.varint import Reader, Writer
-from laconic.records import AnyArray, Grid, IntArray, IntTensor, RawTensor, Tensor
+from laconic.records import AnyArray, Grid, IntTensor, RawTensor, Tensor
 
 if TYPE_CHECKING:
-    from laconic.pack.encoder.choose import Plan
     from laconic.pack.kinds import Kinds
 
-CHECKSUM_MASK = 2**31 - 1
 ENTRIES_PER_BYTE = 2048
-
-
-def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
-    """CRC-32 of the integers as the narrowest of int8, int16 and int32, continuing ``before``."""
-    width = 1 if lowest >= -(2**7) and highest < 2**7 else 2 if lowest >= -(2**15) and highest < 2**15 else 4
-    narrow: AnyArray = np.ascontiguousarray(integers.reshape(-1), dtype=f"<i{width}")
-    return zlib.crc32(narrow.data, before)
 
 
 def zero_of(grid: Grid) -> int:
@@ -61,8 +57,8 @@ def zero_of(grid: Grid) -> int:
 class TensorWriter:
     """Appends tensors to a head (bytes) and a stream (symbols)."""
 
-    def __init__(self, head: Writer) -> None:
-        self._head = head
+    def __init__(self, head: Writer, threads: int | None = None) -> None:
+        self._head, self._threads = head, threads
         self._stream = StreamWriter(coder())
         self._trail = Trail()
         self._grids = Grids()
@@ -87,9 +83,14 @@ class TensorWriter:
         check_integers(tensor)
         from laconic.pack.encoder.choose import plan_tensor  # readers do without
 
-        plan = plan_tensor(tensor, self._trail)
-        put_header(self._head, plan.header, self._trail.rows, self._grids)
-        _encode(self._stream, plan, self._trail)
+        plan, before = plan_tensor(tensor, self._trail), self._trail.rows
+        if plan.chunk_rows:
+            chunks = encode_chunks(plan, tensor.integers, plan.chunk_rows, self._threads)
+            put_header(self._head, plan.header._replace(chunks=chunks), before, self._grids)
+            self._trail = self._trail.after_chunks(tensor.shape)
+            return
+        put_header(self._head, plan.header, before, self._grids)
+        encode_integers(self._stream, plan, self._trail)
         self._sum = checksum(tensor.integers, plan.lowest, plan.highest, self._sum)
         self._trail = self._trail.after(tensor.integers, zero_of(tensor.grid))
 
@@ -130,22 +131,6 @@ def check_integers(tensor: IntTensor) -> None:
     why = tensor.grid.unfit(tensor.shape) or tensor.grid.problem(tensor.integers, *extremes(tensor.integers))
     if why is not None:
         raise InputError(why)
-
-
-def extremes(integers: IntArray) -> tuple[int, int]:
-    """Smallest and largest entry; (0, 0) of an empty array."""
-    return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
-
-
-def _encode(coder: Coder, plan: Plan, trail: Trail) -> None:
-    header = plan.header
-    if isinstance(header.model, Settings):
-        shape = matrix_shape(header.shape)
-        levels = plan.integers.reshape(shape).astype(np.int64) - header.model.background
-        geometry = geometries(header.shape, trail.rows)[header.geometry]
-        code_matrix(coder, shape, header.model, geometry, trail.hint(shape[1]), levels)
-    elif plan.symbols is not None:
-        order0.write(coder, header.model, plan.integers, plan.symbols)
 
 
 def coded_bits(tensor: IntTensor) -> float:
@@ -211,7 +196,8 @@ class _HeaderReader:
 
     def next(self) -> Item:
         """The next tensor's header; that of another kind with its parts' headers."""
-        if self._source.peek() & 3 != OTHER:
+        head = self._source.peek()
+        if head & 3 != OTHER or head == CHUNKED:
             return self._part()
         from laconic.pack.kinds import Kinds, get_kind  # few files hold one
 
@@ -231,14 +217,17 @@ class _HeaderReader:
         return item
 
 
-def read_headers(source: Reader, n: int, limits: Limits) -> list[tuple[Item, int]]:
+def read_headers(source: Reader, names: tuple[str, ...], limits: Limits) -> list[tuple[Item, int]]:
     """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
     found: list[tuple[Item, int]] = []
     headers = _HeaderReader(source, limits)
-    for _ in range(n):
-        start = source.at
-        item = headers.next()
-        found.append((item, source.at - start))
+    try:
+        for _ in names:
+            start = source.at
+            item = headers.next()
+            found.append((item, source.at - start))
+    except FileFormatError as error:  # ``at`` for each of many tensors would take longer than reading them
+        raise type(error)(f"tensor {names[len(found)]!r}: {error}") from error
     return found
 
 
@@ -252,8 +241,10 @@ def all_items(items: Iterable[Item]) -> Iterator[Item]:
 
 def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> None:
     """Entries that can take next to no bits are as cheap to claim as constants, so they share their limit."""
-    coded = sum(item.size for item in all_items(items) if not isinstance(item, np.ndarray))
-    beyond = coded - ENTRIES_PER_BYTE * stream_bytes
+    coded = [item for item in all_items(items) if not isinstance(item, np.ndarray)]
+    chunks = [item.chunks for item in coded if isinstance(item, Header) and item.chunks is not None]
+    stream_bytes += sum(len(own.data) for own in chunks)
+    beyond = sum(item.size for item in coded) - ENTRIES_PER_BYTE * stream_bytes
     limits.check("elements that take almost no bits", beyond, limits.constants)
 
 
@@ -261,19 +252,22 @@ def _lines_of(header: Header) -> int:
     """Rows and columns that the adaptive codec visits; a shape that no writer gives it is refused."""
     if not isinstance(header.model, Settings):
         return 0
-    rows, columns = matrix_shape(header.shape)
+    shape, count = header.shape, 1
+    if header.chunks is not None:  # each is a tensor of its own to the codec
+        shape, count = header.chunks.shape(0, shape), len(header.chunks.lengths)
+    rows, columns = matrix_shape(shape)
     if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
-        raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, too large for that codec")
+        raise CorruptFileError(f"an adaptive tensor has shape {shape}, too large for that codec")
     if rows * columns == 0:
-        raise CorruptFileError(f"an adaptive tensor has shape {header.shape}, so it has nothing to code")
-    return rows + columns
+        raise CorruptFileError(f"an adaptive tensor has shape {shape}, so it has nothing to code")
+    return count * (rows + columns)
 
 
 class _TensorReader:
     """Decodes tensors one after the other, and sums up their integers."""
 
-    def __init__(self, stream: StreamReader) -> None:
-        self._stream = stream
+    def __init__(self, stream: StreamReader, threads: int | None = None) -> None:
+        self._stream, self._threads = stream, threads
         self._trail = Trail()
         self.total = 0
 
@@ -285,13 +279,20 @@ class _TensorReader:
         return self._integers(name, item) if isinstance(item, Header) else RawTensor(name, item)
 
     def _integers(self, name: str, header: Header) -> IntTensor:
-        integers = _decode(self._stream, header, self._trail)
-        lowest, highest = extremes(integers)
+        if header.chunks is not None:  # each has a checksum of its own
+            every = range(len(header.chunks.lengths))
+            integers, lowest, highest = decode_chunks(header, header.chunks, every, self._threads)
+        else:
+            integers = decode_integers(self._stream, header, self._trail)
+            lowest, highest = extremes(integers)
         why = header.grid.problem(integers, lowest, highest)
         if why is not None:
             raise CorruptFileError(why)
-        self.total = checksum(integers, lowest, highest, self.total)
-        self._trail = self._trail.after(integers, zero_of(header.grid))
+        if header.chunks is not None:
+            self._trail = self._trail.after_chunks(header.shape)
+        else:
+            self.total = checksum(integers, lowest, highest, self.total)
+            self._trail = self._trail.after(integers, zero_of(header.grid))
         return IntTensor(name, integers, header.grid)
 
     def _kind(self, name: str, header: KindHeader) -> Tensor:
@@ -303,34 +304,17 @@ class _TensorReader:
 
 
 def read_tensors(
-    stream: StreamReader, headers: list[tuple[Item, int]], names: tuple[str, ...]
+    stream: StreamReader,
+    headers: list[tuple[Item, int]],
+    names: tuple[str, ...],
+    threads: int | None = None,
 ) -> list[Decoded]:
-    """Decode all tensors in order and check the stream's end."""
+    """Decode all tensors in order, chunks in this many threads, and check the stream's end."""
     found: list[Decoded] = []
-    tensors = _TensorReader(stream)
+    tensors = _TensorReader(stream, threads)
     for (item, header_bytes), name in zip(headers, names, strict=True):
         with at(f"tensor {name!r}"):
             tensor = tensors.take(name, item)
         found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
     stream.finish(tensors.total & CHECKSUM_MASK)
     return found
-
-
-def _decode(stream: StreamReader, header: Header, trail: Trail) -> IntArray:
-    if isinstance(header.model, Settings):
-        shape, background = matrix_shape(header.shape), header.model.background
-        geometry = geometries(header.shape, trail.rows)[header.geometry]
-        found = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
-        values = found.values + background
-        if values.size and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31:
-            raise CorruptFileError("a coded integer does not fit 32 bits")
-        integers = np.full(shape, background, np.int32) if background else np.zeros(shape, np.int32)
-        integers[found.rows, found.columns] = values
-    else:
-        integers = order0.read(stream, header.model, math.prod(header.shape), stream.left_bits())
-    if header.dictionary:
-        words = np.array(header.dictionary, np.int64)
-        if integers.size and not 0 <= int(integers.min()) <= int(integers.max()) < len(words):
-            raise CorruptFileError(f"an index leaves a dictionary of {len(words)} values")
-        integers = words[integers].astype(np.int32)
-    return integers.reshape(header.shape)

@@ -25,8 +25,6 @@ from laconic.records import IntTensor, RawTensor, Tensor
 GROUP = "laconic.kinds"
 NAMED = 63
 """The code of a kind of a user's own: its name follows."""
-RESERVED = {3: ("chunks", "0.2.0")}
-"""Codes of kinds that this version does not know: their names, and the first version that does."""
 MAX_NAME = 255
 
 Part = IntTensor | RawTensor
@@ -118,7 +116,7 @@ def get_kind(source: Reader, kinds: Kinds) -> Kind:
 
     Raises:
         UnsupportedVersionError: A kind of a later version, or of a user's own that is not installed here.
-        CorruptFileError: A code that stands for no kind.
+        CorruptFileError: A name that is no name.
     """
     code = source.byte() >> 2
     if code == NAMED:
@@ -126,13 +124,12 @@ def get_kind(source: Reader, kinds: Kinds) -> Kind:
     for kind in _of_this_folder():
         if kind.code == code:
             return kind
-    if code in RESERVED:
-        name, version = RESERVED[code]
-        raise UnsupportedVersionError(
-            f"a tensor is of the kind {name!r}, which laconic reads from version {version} on. "
-            f"Cure: pip install 'laconic>={version}'"
-        )
-    raise CorruptFileError(f"no kind of tensor has code {code}")
+    from laconic import __version__
+
+    raise UnsupportedVersionError(
+        f"a tensor is of the kind with code {code}, which laconic {__version__} does not know. "
+        "Cure: pip install --upgrade laconic, if a later version wrote the file"
+    )
 
 
 def _name(data: bytes) -> str:

@@ -33,7 +33,7 @@ class RandomCodes(Kind):
     def get(self, source: Reader, shape: Shape) -> tuple[object, ...]:
         """Seed, block, scales."""
         seed, block = int.from_bytes(source.raw(8), "little"), source.varint()
-        scales = tuple(get_float(source, False) for _ in range(source.count("scales")))
+        scales = tuple(get_float(source, False, "a scale") for _ in range(source.count("scales")))
         if block < 1:
             raise CorruptFileError("a block of random codes has no entries")
         return seed, block, scales

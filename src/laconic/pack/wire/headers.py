@@ -10,6 +10,7 @@ import numpy as np
 from laconic.errors import CorruptFileError
 from laconic.pack.codecs.order0 import MAX_CLASSES, Table
 from laconic.pack.codecs.settings import Settings
+from laconic.pack.wire.chunks import CHUNKED, Chunks, get_chunks, put_chunks
 from laconic.pack.wire.grids import (
     CODEBOOK,
     PER_CHANNEL,
@@ -39,7 +40,8 @@ class Header(NamedTuple):
     """What precedes an integer tensor's symbols. ``model``: a table (codec 1) or settings (codec 2).
 
     ``dictionary``: the values that the coded integers index, rising; empty when they are the values.
-    ``geometry``: number of the geometry in use (codec 2).
+    ``geometry``: number of the geometry in use (codec 2). ``chunks``: those that hold the symbols; None where
+    these are in the file's own stream.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +49,7 @@ class Header(NamedTuple):
     model: Table | Settings
     dictionary: tuple[int, ...] = ()
     geometry: int = 0
+    chunks: Chunks | None = None
 
     @property
     def size(self) -> int:
@@ -82,6 +85,8 @@ def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> N
 
     ``grids``: those that earlier headers spell out.
     """
+    if header.chunks is not None:
+        out.byte(CHUNKED)
     head = ORDER0 if isinstance(header.model, Table) else ADAPTIVE
     inherits = len(header.shape) == 1 and header.shape[0] == rows
     bits = grid_bits(header.grid, grids)
@@ -96,10 +101,25 @@ def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> N
         _put_table(out, header.model)
     else:
         _put_settings(out, header, header.model)
+    if header.chunks is not None:
+        put_chunks(out, header.chunks)
 
 
 def get_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) -> Header | AnyArray:
-    """The header of an integer tensor, or a raw tensor's array, which follows its header at once."""
+    """The header of an integer tensor, or a raw tensor's array, which follows its header at once.
+
+    A tensor in chunks gives its header, with the chunks, which follow it at once.
+    """
+    if source.peek() != CHUNKED:
+        return _one_header(source, rows, limits, grids)
+    source.byte()
+    header = _one_header(source, rows, limits, grids)
+    if not isinstance(header, Header):
+        raise CorruptFileError("raw elements are said to be in chunks")
+    return header._replace(chunks=get_chunks(source, header.shape))
+
+
+def _one_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) -> Header | AnyArray:
     head = source.byte()
     codec = head & 3
     if codec == OTHER or (codec == RAW and head):

@@ -12,22 +12,26 @@ _UNBOUNDED = 2**62
 
 @record
 class Limits(Record):
-    """Caps that are checked against a file's claims before anything is allocated.
+    """Limits that a file's claims are checked against before anything is allocated.
 
-    Of what ``laconic.runtime.load`` takes: ``memory`` bytes and ``memory_per_byte`` more for each byte of the
-    file; ``work`` steps of about a nanosecond. ``call_memory``: bytes that one call of the network may take.
-    Both are estimates from above, made before anything is decoded or run. ``seconds`` that loading or a call
-    may take in a process of its own (``load(..., isolated=True)``).
+    Memory and work are estimates from above, made before anything is decoded or run. A small file of a large
+    network needs more memory than the default: raise that limit. Lift all limits for a trusted file:
 
-    Of what the file claims: ``elements``: entries of all tensors together, and of one value of the graph.
-    ``decoded_bytes``: the tensors' bytes in memory. ``constants``: entries of tensors whose entries are all
-    equal, which take no bits in the file. Integers beyond 2,048 per byte of the symbol stream count as such.
-    ``tensors``: tensors and aliases. ``name_bytes``: their names together. ``lines``: rows and columns of all
-    adaptively coded tensors, each of which costs a step. ``levels``: levels of codebooks and values of
-    dictionaries together. ``nodes``: inputs, nodes and outputs of the graph together.
-
-    A small file of a large network wants more memory than the default; raise it, or lift all limits for a
-    file that you trust:
+    Args:
+        elements: Entries of all tensors together, and of one value of the graph.
+        decoded_bytes: Bytes of all tensors in memory.
+        constants: Entries of tensors whose entries are all equal, which take no bits in the file. Integers
+            beyond 2,048 per byte of the symbol stream and the chunks count as such.
+        tensors: Tensors and aliases.
+        name_bytes: Bytes of all names, the paths of modules included.
+        lines: Rows and columns of all tensors of the adaptive codec.
+        levels: Levels of codebooks and values of dictionaries together.
+        nodes: Inputs, nodes and outputs of the graph together.
+        memory: Bytes that loading may take whatever the length of the file.
+        memory_per_byte: Bytes that it may take in addition for each byte of the file.
+        work: Steps of about a nanosecond that loading may take.
+        call_memory: Bytes that one call of the network may take.
+        seconds: Seconds of loading, or of a call, in a process of its own (``load(..., isolated=True)``).
 
     >>> Limits(memory=2**30).allowed_memory(file_bytes=1000), Limits.trusted().memory > 2**60
     (1073757824, True)

@@ -45,7 +45,7 @@ class Writer:
         """A zigzag varint."""
         self.varint(zigzag(value))
 
-    def raw(self, data: bytes) -> None:
+    def raw(self, data: bytes | memoryview) -> None:
         """Bytes as they are; the reader must know their number."""
         self.data += data
 
@@ -72,19 +72,27 @@ class Reader:
         """The next ``count`` bytes."""
         if count > self.left:
             raise TruncatedFileError(f"{self._section} ends {count - self.left} bytes early")
-        piece = bytes(self._data[self.at : self.at + count])
         self.at += count
-        return piece
+        return bytes(self._data[self.at - count : self.at])
+
+    def view(self, count: int) -> memoryview:
+        """The next ``count`` bytes where they are, not copied."""
+        if count > self.left:
+            raise TruncatedFileError(f"{self._section} ends {count - self.left} bytes early")
+        self.at += count
+        return self._data[self.at - count : self.at]
 
     def byte(self) -> int:
         """One unsigned byte."""
-        return self.raw(1)[0]
+        value = self.peek()
+        self.at += 1
+        return value
 
     def peek(self) -> int:
         """The next byte, which stays to be read."""
-        value = self.raw(1)[0]
-        self.at -= 1
-        return value
+        if self.at >= len(self._data):
+            raise TruncatedFileError(f"{self._section} ends 1 bytes early")
+        return self._data[self.at]
 
     def varint(self) -> int:
         """An unsigned integer; forms longer than needed are refused, so each value has one spelling."""
@@ -132,10 +140,10 @@ def put_float(out: Writer, value: float, short: bool) -> None:
     out.raw(float32_bytes(value)[2 if short else 0 :])
 
 
-def get_float(source: Reader, short: bool) -> float:
-    """The inverse of :func:`put_float`; refuses NaN, infinities and a bfloat16 spelled in four bytes."""
+def get_float(source: Reader, short: bool, what: str = "a grid value") -> float:
+    """The inverse of :func:`put_float`; refuses NaN and infinities, naming ``what``."""
     raw = b"\0\0" + source.raw(2) if short else source.raw(4)
     value: float = struct.unpack("<f", raw)[0]
     if not math.isfinite(value):
-        raise CorruptFileError(f"a grid value is {value}")
+        raise CorruptFileError(f"{what} is {value}")
     return value

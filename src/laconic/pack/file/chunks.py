@@ -1,0 +1,112 @@
+"""Independent chunks of an integer tensor into bytes and back, in as many threads as there are processors.
+
+Each chunk is a symbol stream of its own, which starts from the header alone: adaptive counts start anew and
+nothing is known of other tensors. So chunks are coded in any order, and one is read without the others. The
+compiled coder runs without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from laconic.errors import at
+from laconic.pack.codecs.compiled import coder, extension
+from laconic.pack.codecs.layouts import Trail
+from laconic.pack.codecs.symbols import StreamReader, StreamWriter
+from laconic.pack.file.integers import (
+    CHECKSUM_MASK,
+    checksum,
+    decode_integers,
+    encode_integers,
+    extremes,
+)
+from laconic.pack.wire.chunks import Chunks
+from laconic.pack.wire.headers import Header
+from laconic.records import IntArray
+
+if TYPE_CHECKING:
+    from laconic.pack.encoder.choose import Plan
+
+T = TypeVar("T")
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) -> list[T]:
+    """``work`` of each number, in order; in ``threads`` threads (None: as many as there are processors).
+
+    The first number whose work fails gives the error, whatever the threads' order was.
+    """
+    workers = min(len(numbers), processors() if threads is None else threads)
+    if workers < 2:
+        return [work(k) for k in numbers]
+    from concurrent.futures import ThreadPoolExecutor  # most files have no chunks
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, numbers))
+
+
+def encode_chunks(plan: Plan, integers: IntArray, rows: int, threads: int | None) -> Chunks:
+    """A tensor's integers in chunks of ``rows`` indices of the first dimension.
+
+    ``plan.integers`` are what is coded; ``integers``, whose checksum is kept, differ from them where there is
+    a dictionary.
+    """
+    header, whole = plan.header, plan.header.shape
+    width = integers.size // whole[0]
+
+    def one(number: int) -> bytes:
+        part = slice(number * rows, (number + 1) * rows)
+        flat = slice(part.start * width, part.stop * width)
+        shape = Chunks(rows, (), b"").shape(number, whole)
+        symbols = None if plan.symbols is None else plan.symbols[flat]
+        stream = StreamWriter(coder())
+        piece = plan._replace(
+            header=header._replace(shape=shape), integers=plan.integers[part], symbols=symbols
+        )
+        encode_integers(stream, piece, Trail())
+        own = integers[part]
+        return stream.finish(checksum(own, *extremes(own), 0) & CHECKSUM_MASK)
+
+    streams = in_threads(one, range(-(-whole[0] // rows)), threads)
+    return Chunks(rows, tuple(map(len, streams)), b"".join(streams))
+
+
+class Decoded(NamedTuple):
+    """Integers, the smallest and the largest of them."""
+
+    integers: IntArray
+    lowest: int
+    highest: int
+
+
+def decode_chunks(header: Header, chunks: Chunks, numbers: range, threads: int | None) -> Decoded:
+    """The integers of consecutive chunks (at least one), one below the other.
+
+    Raises a ``FileFormatError`` that names the first chunk that is wrong.
+    """
+    streams = chunks.streams()
+    first = numbers.start * chunks.rows
+    end = min(header.shape[0], numbers.stop * chunks.rows)
+    out = np.empty((end - first, *header.shape[1:]), np.int32)
+
+    def one(number: int) -> tuple[int, int]:
+        with at(f"chunk {number}"):
+            stream = StreamReader(bytes(streams[number]), extension(), coder())
+            own = header._replace(shape=chunks.shape(number, header.shape), chunks=None)
+            integers = decode_integers(stream, own, Trail())
+            lowest, highest = extremes(integers)
+            stream.finish(checksum(integers, lowest, highest, 0) & CHECKSUM_MASK)
+            start = number * chunks.rows - first
+            out[start : start + len(integers)] = integers
+            return lowest, highest
+
+    found = in_threads(one, numbers, threads)
+    return Decoded(out, min(lowest for lowest, _ in found), max(highest for _, highest in found))

@@ -1,0 +1,134 @@
+"""Tensor headers of a .lac file in plain Python, written from FORMAT.md alone."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from tests.helpers.plain_bytes import Bytes
+from tests.helpers.plain_kinds import Grid
+
+RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
+CHUNKED = 15
+
+
+@dataclass
+class Plain:
+    """A tensor as flat lists: its integers (empty if it is stored otherwise) and its values."""
+
+    name: str
+    shape: tuple[int, ...]
+    integers: list[int]
+    values: list[float]
+
+
+@dataclass
+class Fields:
+    """The fields of an integer tensor's header."""
+
+    shape: tuple[int, ...]
+    grid: Grid
+    words: list[int]
+    adaptive: bool
+    low_bits: int = 0
+    lowest: int = 0
+    counts: list[int] = field(default_factory=list)
+    classes: int = 0
+    background: int = 0
+    density: int = 0
+    flags: int = 0
+    rows: int = 0
+    chunks: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class Other:
+    """A tensor of another kind: its code, its fields, and its parts' headers."""
+
+    shape: tuple[int, ...]
+    code: int
+    fields: tuple[Any, ...]
+    parts: list[Plain | Fields]
+
+
+@dataclass
+class Before:
+    """What headers before said: the last matrix's rows, and the grids that were spelled out."""
+
+    rows: int | None = None
+    grids: list[Grid] = field(default_factory=list)
+
+
+def any_header(source: Bytes, before: Before) -> Plain | Fields | Other:
+    if source.data[source.at] & 3 != 3 or source.data[source.at] == CHUNKED:
+        return _header(source, before)
+    code = source.take(1)[0] >> 2
+    shape = tuple(source.varint() for _ in range(source.varint()))
+    fields: tuple[Any, ...] = ()
+    if code < 2:
+        fields = (int.from_bytes(source.take(8), "little"),)
+    if code == 1:
+        fields += (source.varint(), [_float(source, 0) for _ in range(source.varint())])
+    return Other(shape, code, fields, [_header(source, before) for _ in range(2 if code == 2 else 1)])
+
+
+def _header(source: Bytes, before: Before) -> Plain | Fields:
+    if source.data[source.at] != CHUNKED:
+        return _one_header(source, before)
+    source.take(1)
+    fields = _one_header(source, before)
+    assert isinstance(fields, Fields)
+    fields.rows = source.varint()
+    lengths = [source.varint() for _ in range(-(-fields.shape[0] // fields.rows))]
+    fields.chunks = [source.take(length) for length in lengths]
+    return fields
+
+
+def _one_header(source: Bytes, before: Before) -> Plain | Fields:
+    head, rows = source.take(1)[0], before.rows
+    if head == 0:
+        letter = RAW_LETTERS[source.take(1)[0]]
+        shape = tuple(source.varint() for _ in range(source.varint()))
+        layout = f"<{prod(shape)}{letter}"
+        return Plain("", shape, [], list(struct.unpack(layout, source.take(struct.calcsize(layout)))))
+    inherited = (rows,) if head & 16 and rows is not None else None
+    shape = inherited or tuple(source.varint() for _ in range(source.varint()))
+    before.rows = shape[0] if len(shape) > 1 else rows
+    grid = before.grids[-1 - source.varint()] if head & 128 else _grid(source, head, shape)
+    if not head & 128:
+        before.grids.append(grid)
+    words: list[int] = []
+    for k in range(source.varint() if head & 32 else 0):
+        words.append(words[-1] + 1 + source.varint() if k else source.signed())
+    fields = Fields(shape, grid, words, head & 3 == 2)
+    if not fields.adaptive:
+        fields.lowest = source.signed()
+        both = source.varint()
+        fields.low_bits = source.take(1)[0] if both % 2 else 0
+        fields.counts = [source.varint() for _ in range(both // 2)] if both // 2 > 1 else [1]
+        return fields
+    if len(shape) < 2:
+        both = source.varint()
+        fields.classes, announced = both // 4, both % 4
+    else:
+        fields.density, fields.flags = source.take(1)[0], int.from_bytes(source.take(2), "little")
+        fields.classes, announced = source.varint(), fields.flags >> 13 & 3
+    fields.low_bits = source.take(1)[0] if announced & 1 else 0
+    fields.background = source.signed() if announced & 2 else 0
+    return fields
+
+
+def _grid(source: Bytes, head: int, shape: tuple[int, ...]) -> Grid:
+    axis = source.varint() if head & 64 else None
+    channels = []
+    for _ in range(1 if axis is None else shape[axis]):
+        channels.append([_float(source, head) for _ in range(source.varint() if head & 8 else 1)])
+    return Grid(bool(head & 8), axis, channels)
+
+
+def _float(source: Bytes, head: int) -> float:
+    raw = b"\0\0" + source.take(2) if head & 4 else source.take(4)
+    value: float = struct.unpack("<f", raw)[0]
+    return value
