@@ -19,7 +19,7 @@ import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, FloatArray, IntArray, Tensor
-from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxGraph, OnnxNode
+from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxNode
 
 if TYPE_CHECKING:
     from laconic.runtime.kernels.two_bit_forms import TwoBits
@@ -172,17 +172,3 @@ def _integer_nodes(found: Scaled, x: str, y: str, stem: str) -> tuple[list[OnnxN
         OnnxNode("Mul", (stepped, scale), (y,), {}),
     ]
     return nodes, dict(weights)
-
-
-def replace_layers(graph: OnnxGraph, layers: Mapping[int, tuple[Tensor, Way]]) -> OnnxGraph:
-    """The graph with packed nodes in the places of these MatMul nodes."""
-    nodes, weights = list[OnnxNode](), dict(graph.initialisers)
-    for place, node in enumerate(graph.nodes):
-        if place not in layers:
-            nodes.append(node)
-            continue
-        tensor, way = layers[place]
-        new, arrays = packed_nodes(tensor, node.inputs[0], node.outputs[0], way, f"{node.outputs[0]}/{way}")
-        nodes += new
-        weights.update(arrays)
-    return graph._replace(nodes=nodes, initialisers=weights)

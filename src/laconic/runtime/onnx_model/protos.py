@@ -29,6 +29,9 @@ BESIDE_BYTES = 4096
 MICROSOFT = "com.microsoft"
 """ONNX Runtime's own operators."""
 
+OWN = "laconic"
+"""Nodes that engines replace or compute before a graph is handed to a runtime (``onnx_model/plan.py``)."""
+
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
 
