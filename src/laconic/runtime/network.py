@@ -15,21 +15,15 @@ from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_nam
 from laconic.runtime.calls.door import Door
 from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned
-from laconic.runtime.engines import (
-    Assembly,
-    Engine,
-    LayerChoice,
-    OpenVinoNetwork,
-    Options,
-    assemble,
-    installed,
-)
+from laconic.runtime.engines import Engine, LayerChoice
+from laconic.runtime.engines.assembly import Assembly, Options, assemble
 from laconic.runtime.int8.precision import Precision, with_precision
 from laconic.runtime.loading.packages import runners_needed
 from laconic.runtime.loading.reading import bytes_of, read_model
 from laconic.runtime.origin import Origin
 
 if TYPE_CHECKING:
+    from laconic.runtime.engines.openvino import OpenVinoNetwork
     from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 
@@ -241,15 +235,20 @@ def _engine(
 
     Raises ``EngineError`` when none is left, or one was asked for by name.
     """
-    if options.engine == "openvino":
-        return OpenVinoNetwork(model, options.threads, limits), None, ()
-    try:
-        assembly = assemble(model, options, limits)
-    except EngineError as error:
-        if options.engine not in ("auto", "fastest") or not installed():
-            raise
-        return OpenVinoNetwork(model, options.threads, limits), None, (f"OpenVINO runs it: {error}",)
-    return None, assembly, assembly.notes
+    notes: tuple[str, ...] = ()
+    if options.engine != "openvino":
+        try:
+            assembly = assemble(model, options, limits)
+            return None, assembly, assembly.notes
+        except EngineError as error:
+            from laconic.runtime.engines.openvino import installed
+
+            if options.engine not in ("auto", "fastest") or not installed():
+                raise
+            notes = (f"OpenVINO runs it: {error}",)
+    from laconic.runtime.engines.openvino import OpenVinoNetwork
+
+    return OpenVinoNetwork(model, options.threads, limits), None, notes
 
 
 def _known(spec: ValueSpec, got: tuple[int, ...], sizes: Mapping[str, tuple[int, str]]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
 
 from laconic.pack.wire.limits import Limits
-from laconic.records import PackedModel
-from laconic.runtime.engines import Options
+from laconic.records import PackedModel, Record, record
+from laconic.runtime.engines.assembly import Options
 from laconic.runtime.int8.precision import Precision, with_precision
 
 
-class Origin(NamedTuple):
+@record
+class Origin(Record):
     """A file's bytes (or its records, which are encoded when they are sent) and the arguments of ``load``."""
 
     source: bytes | PackedModel
@@ -31,4 +32,4 @@ class Origin(NamedTuple):
         """The same with bytes."""
         from laconic import pack
 
-        return self if isinstance(self.source, bytes) else self._replace(source=pack.encode(self.source))
+        return self if isinstance(self.source, bytes) else replace(self, source=pack.encode(self.source))

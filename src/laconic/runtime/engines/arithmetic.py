@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -103,7 +104,7 @@ def _unmeasured(models: Mapping[str, PackedModel], assembled: Callable[[PackedMo
 
 
 def _noted(assembly: Assembly, note: str) -> Assembly:
-    return assembly._replace(notes=(note, *assembly.notes))
+    return replace(assembly, notes=(note, *assembly.notes))
 
 
 def _measured(made: Mapping[str, Assembly], inputs: list[AnyArray]) -> dict[str, float] | None:

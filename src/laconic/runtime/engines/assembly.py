@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -58,10 +58,19 @@ class Options(Record):
             raise InputError(f"batch must be at least 1, got {self.batch}")
 
 
-class Assembly(NamedTuple):
-    """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen.
+@record
+class Assembly(Record):
+    """What a network runs, and how that was chosen.
 
-    ``notes`` say what else was chosen: the arithmetic, and what an engine refused.
+    Attributes:
+        steps: What is run, in order.
+        inputs: The names of the inputs' values.
+        outputs: The names of the outputs' values.
+        layers: How each linear layer runs.
+        nbytes: Bytes of the weights in the form that is multiplied.
+        weights: The arrays that the sessions share, kept for as long as they are.
+        precision: The arithmetic.
+        notes: What else was chosen: the arithmetic, and what an engine refused.
     """
 
     steps: tuple[Step, ...]
@@ -70,7 +79,6 @@ class Assembly(NamedTuple):
     layers: tuple[LayerChoice, ...]
     nbytes: int
     weights: Mapping[str, AnyArray]
-    """Kept for as long as the sessions that share their memory."""
     precision: Literal["int8", "fp32"] = "fp32"
     notes: tuple[str, ...] = ()
 
@@ -125,7 +133,7 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
         from laconic.runtime.engines.float_choice import float_layers
 
         assembly = _whole(build(model), float_layers(model, options.batch), options)
-        return assembly._replace(precision="int8")
+        return replace(assembly, precision="int8")
     if options.engine != "onnxruntime":
         layers = find_layers(model, claimed.shapes)
         if layers:

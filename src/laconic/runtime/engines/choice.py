@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from laconic.records import Record, record
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
 from laconic.runtime.engines.layers import LinearLayer
-from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call, waves
 from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ WORTH = 0.9
 """A way is taken when it needs at most this share of the dense product's time; nearer is noise."""
 
 
-class LayerChoice(NamedTuple):
+@record
+class LayerChoice(Record):
     """How a linear layer runs and why; ``microseconds`` are the measured ways, alone and for ``batch`` rows.
 
     ``nbytes`` is the memory of its weights in the form that is multiplied.
@@ -61,7 +62,8 @@ class LayerChoice(NamedTuple):
         return f"{self.name} {rows}x{cols}, {100 * self.zeros:.0f} % zeros: {self.way} ({self.reason})"
 
 
-class Chooser(NamedTuple):
+@record
+class Chooser(Record):
     """What choices depend on: batch, threads, whether activations may be rounded, where times are kept."""
 
     batch: int
@@ -140,6 +142,8 @@ class Chooser(NamedTuple):
         return min(self.batch * layer.rows, max(1, most))
 
     def _measure(self, layer: LinearLayer) -> dict[str, float]:
+        from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call, waves
+
         x = waves((self._rows(layer), layer.shape[1]))
         calls: dict[str, Callable[[], object]] = {}
         for way in self._ways(layer):

@@ -13,12 +13,12 @@ activations too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.records import AnyArray, FloatArray, IntArray, Tensor
+from laconic.records import AnyArray, FloatArray, IntArray, Record, Tensor, record
 from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxNode
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ ROUNDING_WAYS: tuple[Way, ...] = ("2-bit-int8", "4-bit-int8", "8-bit-int8")
 """These round activations to 8 bits."""
 
 
-class Scaled(NamedTuple):
+@record
+class Scaled(Record):
     """A matrix as small integers times one step, or times a step for each row."""
 
     integers: IntArray

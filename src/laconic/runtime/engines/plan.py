@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from laconic.records import AnyArray, FloatArray
+from laconic.records import AnyArray, FloatArray, Record, record
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import open_session, run_session, type_told
 from laconic.runtime.onnx_model.plan import part_of
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Values = MutableMapping[str, AnyArray]
 
 
-class SessionStep(NamedTuple):
+@record
+class SessionStep(Record):
     """A part of the graph in ONNX Runtime."""
 
     session: onnxruntime.InferenceSession
@@ -41,7 +42,8 @@ class SessionStep(NamedTuple):
         values.update(zip(self.outputs, run_session(self.session, feed, self.outputs), strict=True))
 
 
-class KernelStep(NamedTuple):
+@record
+class KernelStep(Record):
     """A linear layer in one of our own kernels."""
 
     matrix: KernelMatrix
@@ -55,7 +57,8 @@ class KernelStep(NamedTuple):
         values[self.y] = self.matrix(values[self.x], self.bias, self.relu)
 
 
-class ViewStep(NamedTuple):
+@record
+class ViewStep(Record):
     """A part of the graph that only gives values another name or shape: too little for a session."""
 
     nodes: tuple[tuple[str, str, str, int], ...]  # kind, from, to, axis

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError
-from laconic.records import Graph, Node, PackedModel, tensor_index
+from laconic.records import Graph, Node, PackedModel, Record, record, tensor_index
 from laconic.runtime.graph.steps import Step, nodes_alone
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.protos import OWN, OnnxNode
@@ -15,7 +14,8 @@ from laconic.runtime.ops.shape_rules import MISFITS
 from laconic.runtime.ops.table import row_of
 
 
-class Part(NamedTuple):
+@record
+class Part(Record):
     """Steps of a graph that one ONNX node stands for, which an engine then replaces or computes by itself.
 
     The k-th part of a plan becomes a node in the domain ``OWN`` whose attribute ``part`` is k.
