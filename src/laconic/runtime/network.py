@@ -15,12 +15,11 @@ from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_nam
 from laconic.runtime.calls.door import Door
 from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned
-from laconic.runtime.engines import Engine, LayerChoice
-from laconic.runtime.engines.assembly import Assembly, Options, assemble
+from laconic.runtime.engines import LayerChoice
+from laconic.runtime.engines.assembly import Assembly, assemble
 from laconic.runtime.int8.precision import Precision, with_precision
-from laconic.runtime.loading.packages import runners_needed
 from laconic.runtime.loading.reading import bytes_of, read_model
-from laconic.runtime.origin import Origin
+from laconic.runtime.origin import Engine, Options, Origin
 
 if TYPE_CHECKING:
     from laconic.runtime.engines.openvino import OpenVinoNetwork
@@ -40,7 +39,6 @@ class Network:
     the child at its first call, builds the network anew, which takes as long as a load.
     """
 
-    @runners_needed()
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
         options = options or Options()
         self._origin = Origin(model, "auto", options, limits)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from laconic.pack.graph.ops import make_node
+from laconic.pack.wire.limits import DEFAULT
 from laconic.records import AnyArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network
 from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.plan import SessionStep
-from laconic.runtime.onnx_model.model import claims_of
+from laconic.runtime.graph.sizes import claims_of
 
 F32 = np.float32
 
@@ -84,12 +85,12 @@ def test_a_batch_that_must_be_large_counts_once() -> None:
     nodes = (make_node("reshape", (0,), shape=(-1, 32)), Node("linear", (1, -1)))
     graph = Graph((ValueSpec("float32", (None, 8)),), nodes, (2,))
     model = PackedModel((sparse("w", 3, 32),), graph)
-    assert claims_of(model).shapes[0] == (64, 8)
+    assert claims_of(model, DEFAULT).shapes[0] == (64, 8)
     assert [layer.rows for layer in layers_of(model)] == [1]
 
 
 def layers_of(model: PackedModel) -> list[LinearLayer]:
-    return find_layers(model, claims_of(model).shapes)
+    return find_layers(model, claims_of(model, DEFAULT).shapes)
 
 
 def test_a_layer_takes_in_what_nobody_else_reads() -> None:

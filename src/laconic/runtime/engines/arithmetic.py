@@ -20,7 +20,8 @@ from laconic.runtime.engines.work import Work, work_of
 from laconic.runtime.int8.precision import with_precision
 
 if TYPE_CHECKING:
-    from laconic.runtime.engines.assembly import Assembly, Options
+    from laconic.runtime.engines.assembly import Assembly
+    from laconic.runtime.origin import Options
 
 Arithmetic = Literal["int8", "fp32"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from laconic.errors import EngineError, InputError
+from laconic.errors import EngineError
 from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel, Record, record
 from laconic.runtime.engines.cache import cache_file
@@ -17,45 +17,17 @@ from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way
 from laconic.runtime.engines.layers import LinearLayer, find_layers, with_packed
 from laconic.runtime.engines.own import is_own, own_matrix
+from laconic.runtime.engines.packages import runners_needed
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, wrong_values
 from laconic.runtime.engines.workers import Workers
-from laconic.runtime.onnx_model.model import build, claims_of
+from laconic.runtime.graph.sizes import claims_of
+from laconic.runtime.onnx_model.model import build
 from laconic.runtime.onnx_model.protos import OnnxGraph
+from laconic.runtime.origin import Options
 
 if TYPE_CHECKING:
     from laconic.runtime.kernels import KernelMatrix
-
-Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
-
-
-@record
-class Options(Record):
-    """How a network is to be run.
-
-    Args:
-        engine: What runs it, as :func:`laconic.runtime.load` explains.
-        threads: The most cores that a call takes; None for all.
-        batch: Samples of a usual call.
-        faster: Whether a network that can run in int8 runs in float32 where that was measured to be faster.
-
-    Raises:
-        InputError: For an unknown engine, or a count below 1.
-    """
-
-    engine: Engine = "auto"
-    threads: int | None = None
-    batch: int = 1
-    faster: bool = False
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads must be at least 1 (or None for one per core), got {self.threads}")
-        if self.batch < 1:
-            raise InputError(f"batch must be at least 1, got {self.batch}")
 
 
 @record
@@ -116,6 +88,7 @@ class Assembly(Record):
         return [y.copy() if any(np.may_share_memory(y, x) for x in arrays) else y for y in found]
 
 
+@runners_needed()
 def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     """The steps of a model under these options.
 

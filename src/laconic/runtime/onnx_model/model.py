@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, Tensor
-from laconic.runtime.graph.sizes import Claims, claims, form_of
+from laconic.runtime.graph.sizes import claims_of
 from laconic.runtime.int8.precision import Precision, with_precision
 from laconic.runtime.loading.reading import NO_GRAPH
 from laconic.runtime.onnx_model.builder import Builder
@@ -92,22 +92,8 @@ def unused(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def claims_of(model: PackedModel, limits: Limits = DEFAULT) -> Claims:
-    """Shape and type of every value of a model's graph (see :func:`laconic.runtime.graph.sizes.claims`).
-
-    It is asked before a graph is built: some passes and kernels of the libraries that read ONNX end the
-    process over sizes that no writer produces.
-
-    Raises:
-        WeightsOnlyError: Without a graph.
-        CorruptFileError: Shapes or types that contradict each other.
-        LimitError: More than ``limits`` allow.
-    """
-    return claims(_graph_of(model), [form_of(tensor) for tensor in model.tensors], limits)
-
-
 def build(model: PackedModel, parts: Sequence[Part] = (), readable: bool = False) -> OnnxGraph:
-    """The ONNX graph of a model whose claims were checked (:func:`claims_of`).
+    """The ONNX graph of a model whose claims were checked (:func:`laconic.runtime.graph.sizes.claims_of`).
 
     Args:
         model: A model with a graph.
