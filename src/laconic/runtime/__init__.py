@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.runtime.engines import LayerChoice
+from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.network import Network, load
 from laconic.runtime.origin import Engine
 

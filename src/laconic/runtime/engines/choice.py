@@ -39,9 +39,20 @@ WORTH = 0.9
 
 @record
 class LayerChoice(Record):
-    """How a linear layer runs and why; ``microseconds`` are the measured ways, alone and for ``batch`` rows.
+    """How a linear layer runs, and why.
 
-    ``nbytes`` is the memory of its weights in the form that is multiplied.
+    Attributes:
+        name: The weight's name.
+        shape: (outputs, inputs).
+        nonzeros: Entries of the weight that are not zero.
+        way: "dense", a form of few bits that is multiplied by ONNX Runtime, or one of our own kernels.
+        reason: Why, in words.
+        batch: Rows of a usual call.
+        microseconds: Of one call of the layer alone on these rows, by way; empty where none was measured.
+
+    >>> choice = LayerChoice("fc", (10, 20), 50, "dense", "small: under 131072 weights", 1, {})
+    >>> choice.zeros, str(choice)
+    (0.75, 'fc 10x20, 75 % zeros: dense (small: under 131072 weights)')
     """
 
     name: str

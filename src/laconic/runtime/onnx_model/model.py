@@ -129,12 +129,20 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """A standard ONNX model (opset 20) with the weights inside, ready for ``onnx.save``.
 
-    ``precision`` "int8" writes a calibrated network with QuantizeLinear and DequantizeLinear.
+    Args:
+        model: The records, with a graph. Names of over 256 letters are cut.
+        precision: "fp32", or "int8" for a calibrated network with QuantizeLinear and DequantizeLinear nodes;
+            "auto" is "int8" where the model has activation ranges.
+        limits: What the graph may claim.
 
-    ``limits`` bounds what the graph may claim. Names of over 256 letters are cut.
+    Returns:
+        The model as the package ``onnx`` holds it.
 
-    Raises ``WeightsOnlyError`` without a graph, ``InputError`` when the weights pass the 2 GiB that
-    one protobuf message can hold.
+    Raises:
+        WeightsOnlyError: Without a graph.
+        InputError: For int8 without calibration, or above the 2 GiB that one protobuf message can hold.
+        CorruptFileError: For a graph that contradicts its tensors.
+        LimitError: Beyond the limits.
 
     >>> from laconic.records import Graph, Node, PackedModel, ValueSpec
     >>> graph = Graph((ValueSpec("float32", (None, 4)),), (Node("relu", (0,)),), (1,))
