@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from laconic.pack import decode
-from laconic.runtime.loading.reading import bytes_of
 from laconic.runtime.ops.table import row_of
+from laconic.runtime.reading import bytes_of
 from tests.reading_order import Walk, compressing, loading, one_layer, walk
 
 MOST_RETURNS = 39
-MOST_RETURNS_OF_COMPRESS = 170
+MOST_RETURNS_OF_COMPRESS = 174  # 170 to 172 were measured: some sets are gone through in any order
 
 
 def test_loading_goes_through_each_room_a_few_times() -> None:
@@ -39,6 +39,6 @@ def test_a_walk_counts_stays_and_returns() -> None:
 
     decode(data)
     found = walk(there_and_back)
-    assert found.stays[:2] == ("runtime/loading", "runtime/ops")
+    assert found.stays[:2] == ("runtime", "runtime/ops")
     assert Walk(("a", "b", "a", "b")).returns == 2
     assert Walk(("a", "b", "c")).returns == 0

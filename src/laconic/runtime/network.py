@@ -17,9 +17,9 @@ from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned
 from laconic.runtime.engines.assembly import Assembly, assemble
 from laconic.runtime.engines.choice import LayerChoice
-from laconic.runtime.int8.precision import Precision, with_precision
-from laconic.runtime.loading.reading import bytes_of, read_model
 from laconic.runtime.origin import Engine, Options, Origin
+from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.reading import bytes_of, read_model
 
 if TYPE_CHECKING:
     from laconic.runtime.engines.openvino import OpenVinoNetwork

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from laconic.errors import InputError
 from laconic.pack.wire.limits import Limits
 from laconic.records import PackedModel, Record, record
-from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.runtime.precision import Precision, with_precision
 
 Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

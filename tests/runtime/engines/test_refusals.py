@@ -21,7 +21,7 @@ from laconic.records import AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate, emulate, load
 from laconic.runtime.engines import session
 from laconic.runtime.engines.cpu import processor
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 
 F32 = np.float32
 X = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(F32)

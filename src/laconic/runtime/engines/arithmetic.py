@@ -17,7 +17,7 @@ from laconic.runtime.engines.choice import SMALL
 from laconic.runtime.engines.cpu import int8_saturates
 from laconic.runtime.engines.measure import waves
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 
 if TYPE_CHECKING:
     from laconic.runtime.engines.assembly import Assembly

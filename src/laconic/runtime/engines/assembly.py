@@ -17,9 +17,8 @@ from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import Way
 from laconic.runtime.engines.layers import LinearLayer, find_layers, with_packed
 from laconic.runtime.engines.own import is_own, own_matrix
-from laconic.runtime.engines.packages import runners_needed
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
-from laconic.runtime.engines.session import open_session, run_session, wrong_values
+from laconic.runtime.engines.session import open_session, run_session, runners_needed, wrong_values
 from laconic.runtime.engines.workers import Workers
 from laconic.runtime.graph.sizes import claims_of
 from laconic.runtime.onnx_model.model import build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -135,7 +136,7 @@ def with_packed(graph: OnnxGraph, layers: Mapping[int, tuple[LinearLayer, Way]])
             nodes.append(OnnxNode("Add", (product, bias), (total,), {}))
         if layer.relu:
             nodes.append(OnnxNode("Relu", (total,), (y,), {}))
-    return graph._replace(nodes=nodes, initialisers=weights)
+    return replace(graph, nodes=nodes, initialisers=weights)
 
 
 def _follow(

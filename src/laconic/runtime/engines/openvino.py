@@ -9,7 +9,7 @@ from laconic.errors import EngineError, InputError
 from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel
 from laconic.runtime.engines.cpu import processor
-from laconic.runtime.engines.packages import runners_needed
+from laconic.runtime.engines.session import runners_needed
 
 
 def installed() -> bool:

@@ -9,11 +9,11 @@ from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, Tensor
 from laconic.runtime.graph.sizes import claims_of
-from laconic.runtime.int8.precision import Precision, with_precision
-from laconic.runtime.loading.reading import NO_GRAPH
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.plan import Part, Plan, fitting
 from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxValue, model_bytes
+from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.reading import NO_GRAPH
 
 if TYPE_CHECKING:
     import onnx

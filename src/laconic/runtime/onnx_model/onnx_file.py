@@ -7,9 +7,9 @@ from pathlib import Path
 
 from laconic.errors import at
 from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.runtime.int8.precision import Precision
-from laconic.runtime.loading.reading import read_model
 from laconic.runtime.onnx_model.model import to_onnx
+from laconic.runtime.precision import Precision
+from laconic.runtime.reading import read_model
 
 
 def export_onnx(

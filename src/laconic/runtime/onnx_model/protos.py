@@ -16,7 +16,7 @@ import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.wire.varint import Writer
-from laconic.records import AnyArray
+from laconic.records import AnyArray, Record, record
 
 OPSET, IR_VERSION = 20, 9
 
@@ -45,7 +45,8 @@ class OnnxNode(NamedTuple):
     domain: str = ""
 
 
-class OnnxValue(NamedTuple):
+@record
+class OnnxValue(Record):
     """An input or output: its name, NumPy type and shape, where they are known.
 
     A size is a number, the name of a free one, or None for one that only a call tells.
@@ -56,7 +57,8 @@ class OnnxValue(NamedTuple):
     shape: tuple[int | str | None, ...] | None = None
 
 
-class OnnxGraph(NamedTuple):
+@record
+class OnnxGraph(Record):
     """Nodes in execution order, and the constants that they read, by name."""
 
     nodes: Sequence[OnnxNode]
