@@ -29,7 +29,7 @@ from laconic import pack
 from laconic.records import AnyArray, PackedModel
 from laconic.runtime import Int8, Int16x8, Network, calibrate, emulate, load
 from laconic.runtime.engines.cpu import int8_saturates, processor
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 
 if TYPE_CHECKING:
     from torch import nn

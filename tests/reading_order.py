@@ -1,4 +1,4 @@
-"""How often a reader who follows one tensor through ``load`` comes back to a room that was left.
+"""How often a reader who follows one tensor through ``load`` or ``compress`` returns to a room that was left.
 
 A reader opens each function once, when it is first called. Those functions in order, each as its room, make a
 walk: a *stay* is a run of functions in one room, a *return* a stay in a room that was left before. Rooms are
@@ -11,6 +11,8 @@ vocabulary.
 from __future__ import annotations
 
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -84,7 +86,30 @@ def loading() -> Walk:
     return walk(lambda: load(data, threads=1))
 
 
+def compressing(folder: Path) -> Walk:
+    """The walk of a linear layer through Sparse VD to a file in ``folder``, once all is imported."""
+    import torch
+    from torch import nn
+
+    from laconic.methods import SparseVD
+    from laconic.train.fit import FitConfig
+
+    x = torch.linspace(-1, 1, 32).reshape(8, 4)
+    batches = [(x, (x.sum(1) > 0).long())]
+
+    def job() -> None:
+        network = nn.Sequential(nn.Linear(4, 2))
+        small = laconic.compress(network, batches, batches, SparseVD(), fit=FitConfig(epochs=1))
+        laconic.save(small, folder / "small.lac", example=x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        job()
+        return walk(job)
+
+
 if __name__ == "__main__":
-    found = loading()
-    print(f"{len(found.stays)} stays in {found.rooms} rooms, {found.returns} returns")
-    print(*found.stays, sep="\n")
+    with tempfile.TemporaryDirectory() as name:
+        for title, found in (("load", loading()), ("compress", compressing(Path(name)))):
+            print(f"{title}: {len(found.stays)} stays in {found.rooms} rooms, {found.returns} returns")
+            print(*found.stays, sep="\n")

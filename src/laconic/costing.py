@@ -18,7 +18,7 @@ from laconic.errors import InputError, at
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, NetworkFacts, PackedModel, RawTensor, Tensor
 from laconic.runtime.facts.float32_facts import network_facts
-from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.runtime.precision import Precision, with_precision
 
 if TYPE_CHECKING:
     from torch import nn

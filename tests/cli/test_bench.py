@@ -13,7 +13,7 @@ from laconic.cli import main
 from laconic.pack.graph.ops import make_node
 from laconic.records import Graph, IntTensor, PackedModel, UniformGrid, ValueSpec
 from laconic.runtime import export_onnx
-from laconic.runtime.engines import cache, choice
+from laconic.runtime.engines import cache, choice, measure
 from tests.helpers.fresh import run_fresh
 
 
@@ -49,7 +49,7 @@ def test_what_was_chosen_is_told(
 ) -> None:
     monkeypatch.setattr(choice, "SMALL", 100)
     monkeypatch.setattr(
-        choice, "fastest_calls", lambda calls: {n: 1e-6 if n == "4-bit" else 1e-3 for n in calls}
+        measure, "fastest_calls", lambda calls: {n: 1e-6 if n == "4-bit" else 1e-3 for n in calls}
     )
     assert main(["bench", model, "--batch", "1", "--engine", "auto"]) == 0
     out = capsys.readouterr().out

@@ -28,8 +28,7 @@ with instrumented(include=["laconic.pack", "laconic.runtime"]):
     from laconic.pack import MAGIC, Limits
     from laconic.pack.file import inspection  # noqa: F401 - instrumented before it is used
     from laconic.pack.wire.varint import Writer
-    from laconic.runtime import network
-    from laconic.runtime.loading import reading
+    from laconic.runtime import network, reading
 from laconic.errors import LaconicError  # noqa: E402
 from tests.attacks.measure import exercise  # noqa: E402
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from laconic.errors import LaconicError
 from laconic.pack import MAGIC, Limits, layout
-from laconic.runtime.loading.reading import read_model
+from laconic.runtime.reading import read_model
 from tests.attacks.files import varint
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError, at
 from laconic.runtime import Arithmetic, Emulator, Int8, Int16x8, Network, Ternary, emulate, load
-from laconic.runtime.loading.reading import read_model
+from laconic.runtime.reading import read_model
 
 EMULATED: Mapping[str, Callable[[], Arithmetic]] = {
     "int8": Int8,

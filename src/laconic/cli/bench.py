@@ -55,7 +55,8 @@ def run_bench(
 
 def _engines(asked: Sequence[str]) -> list[Engine]:
     """The engines to compare: those asked for, or all that are here, the dense float32 one first."""
-    from laconic.runtime.engines import ENGINES, installed
+    from laconic.runtime.engines.openvino import installed
+    from laconic.runtime.origin import ENGINES
 
     for name in asked:
         if name not in ENGINES:

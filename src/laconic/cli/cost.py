@@ -14,7 +14,7 @@ from laconic.errors import InputError, at
 
 if TYPE_CHECKING:
     from laconic.cost import Cost
-    from laconic.runtime.int8.precision import Precision
+    from laconic.runtime.precision import Precision
 
 
 _OPTIONS = {

@@ -21,7 +21,7 @@ from laconic.networks import flattened
 from laconic.networks.modules import plain_network
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
-from laconic.runtime.loading.reading import loading_note
+from laconic.runtime.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
 

@@ -16,7 +16,7 @@ from laconic.export.program import as_arguments, by_position
 from laconic.networks import flattened, is_nested
 from laconic.records import ActivationRange, AnyArray, Tensor
 from laconic.runtime import LeastOutputError, RangeChoice, calibrate
-from laconic.runtime.int8.precision import NO_CALIBRATION
+from laconic.runtime.precision import NO_CALIBRATION
 
 
 def activation_ranges(

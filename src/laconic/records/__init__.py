@@ -16,6 +16,7 @@ from laconic.records.graph import (
     PackedModel,
     ValueSpec,
     default_name,
+    tensor_index,
 )
 from laconic.records.grids import Affine, Codebook, Grid, UniformGrid
 from laconic.records.plans import KeepPlan, WeightStats
@@ -57,4 +58,5 @@ __all__ = [
     "WeightStats",
     "default_name",
     "record",
+    "tensor_index",
 ]

@@ -48,6 +48,15 @@ class ValueSpec(Record):
         return tuple((next(names, BATCH) if self.axes else BATCH) if d is None else d for d in self.shape)
 
 
+def tensor_index(ref: int) -> int:
+    """Which tensor of a packed model a node reads by a negative reference (see :class:`Node`): -1 - ref.
+
+    >>> tensor_index(-1), tensor_index(-4)
+    (0, 3)
+    """
+    return -1 - ref
+
+
 @record
 class Node(Record):
     """One operation of a graph.
@@ -75,7 +84,8 @@ class Node(Record):
         ('relu', 'weight', None)
         """
         return tuple(
-            None if ref is None else values[ref] if ref >= 0 else tensors[-1 - ref] for ref in self.inputs
+            None if ref is None else values[ref] if ref >= 0 else tensors[tensor_index(ref)]
+            for ref in self.inputs
         )
 
 
@@ -212,4 +222,4 @@ class PackedModel(Record):
 
     def tensor(self, ref: int) -> Tensor:
         """The tensor that a negative value id of the graph stands for."""
-        return self.tensors[-1 - ref]
+        return self.tensors[tensor_index(ref)]

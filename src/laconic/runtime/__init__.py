@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from laconic.runtime.engines import Engine, LayerChoice
+from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.network import Network, load
+from laconic.runtime.origin import Engine
 
 if TYPE_CHECKING:
     from laconic.runtime.calibration.from_batches import calibrate

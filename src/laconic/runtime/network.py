@@ -11,42 +11,54 @@ import numpy as np
 
 from laconic.errors import EngineError, InputError, at
 from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.records import AnyArray, Graph, PackedModel, ValueSpec, default_name
+from laconic.records import AnyArray, Graph, PackedModel, ValueSpec
 from laconic.runtime.calls.door import Door
 from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned
-from laconic.runtime.engines import (
-    Assembly,
-    Engine,
-    LayerChoice,
-    OpenVinoNetwork,
-    Options,
-    assemble,
-    installed,
-)
-from laconic.runtime.int8.precision import Precision, with_precision
-from laconic.runtime.loading.packages import runners_needed
-from laconic.runtime.loading.reading import bytes_of, read_model
-from laconic.runtime.origin import Origin
+from laconic.runtime.engines.assembly import Assembly, assemble
+from laconic.runtime.engines.choice import LayerChoice
+from laconic.runtime.origin import Engine, Options, Origin
+from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.reading import bytes_of, read_model
 
 if TYPE_CHECKING:
+    from laconic.runtime.engines.openvino import OpenVinoNetwork
     from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 
 class Network:
     """A network ready to run: ``network(x) -> y`` on NumPy arrays, or ``network(name=x)``.
 
-    ``inputs`` are the expected names, types and shapes in order (None marks a free dimension, ``axes`` name
-    them), ``outputs`` the number of arrays that a call returns, ``output_names`` what they are called,
-    ``nbytes`` the memory of the weights as they are multiplied, ``layers`` how each linear layer runs and why
-    (see :func:`load`); in int8, which layers stay float32. ``notes`` say which arithmetic runs and why, and
-    what an engine refused.
+    It can be copied, pickled (as its file's bytes and its options) and used after a fork; the copy, or the
+    child at its first call, builds the network anew, which takes as long as a load.
 
-    A network can be copied, pickled (as its file's bytes and its options) and used after a fork; the twin, or
-    the child at its first call, builds the network anew, which takes as long as a load.
+    Args:
+        model: The records, with a graph.
+        options: How to run it; the defaults of :func:`load` without.
+        limits: What loading and calling it may take.
+
+    Attributes:
+        inputs: Name, type and shape of each input in order; None marks a free dimension, ``axes`` names them.
+        outputs: Number of arrays that a call returns.
+        output_names: Their names.
+        keyed: Whether a call returns a dictionary of these names.
+        nbytes: Bytes of the weights in the form that is multiplied.
+        layers: How each linear layer runs and why; in int8, which layers stay float32.
+        notes: Which arithmetic runs and why, and what an engine refused.
+
+    Raises:
+        WeightsOnlyError: Without a graph.
+        CorruptFileError: For a graph that contradicts its tensors.
+        LimitError: For a graph that claims more than the limits allow.
+        EngineError: Where no engine runs it here.
+
+    >>> from laconic.records import Node
+    >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)),), (1,))
+    >>> network = Network(PackedModel((), graph))
+    >>> network(np.float32([[-1, 2]]))
+    array([[0., 2.]], dtype=float32)
     """
 
-    @runners_needed()
     def __init__(self, model: PackedModel, options: Options | None = None, limits: Limits = DEFAULT) -> None:
         options = options or Options()
         self._origin = Origin(model, "auto", options, limits)
@@ -150,12 +162,14 @@ class Network:
 
     def check_inputs(self, *arrays: AnyArray) -> None:
         """Refuse arrays that the network does not take, as a call would (``InputError``)."""
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"the network takes {len(self.inputs)} inputs, got {len(arrays)}")
-        self._check(arrays)
+        from laconic.runtime.input_checks import check
+
+        check(self.inputs, arrays)
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{spec.name}: {spec.dtype} {_shape_text(spec)}" for spec in self.inputs)
+        from laconic.runtime.input_checks import shape_text
+
+        inputs = ", ".join(f"{spec.name}: {spec.dtype} {shape_text(spec)}" for spec in self.inputs)
         arithmetic = self._assembly.precision if self._assembly else self._origin.precision
         return (
             f"<{type(self).__name__} ({inputs}) -> {self.outputs} output{'s' * (self.outputs != 1)}, "
@@ -187,7 +201,9 @@ class Network:
         does not take.
         """
         if [len(shape) for shape in shapes] != [len(spec.shape) for spec in self.inputs]:
-            ranks = ", ".join(_shape_text(spec) for spec in self.inputs)
+            from laconic.runtime.input_checks import shape_text
+
+            ranks = ", ".join(shape_text(spec) for spec in self.inputs)
             raise InputError(f"the network takes inputs of shape {ranks}, got {shapes}")
         return self._door.call_memory(shapes)
 
@@ -197,33 +213,6 @@ class Network:
         if self._openvino is not None:
             return self._openvino.run(arrays)
         return self._assembly.run(arrays) if self._assembly is not None else []
-
-    def _check(self, arrays: tuple[AnyArray, ...]) -> None:
-        """Type, rank and fixed sizes of each input; one size for all free dimensions of one name."""
-        sizes: dict[
-            str, tuple[int, str]
-        ] = {}  # of each free axis, and the input that was the first to say it
-        for k, (spec, array) in enumerate(zip(self.inputs, arrays, strict=True)):
-            named = spec.name != default_name("input", k, len(self.inputs))
-            who = f"input {spec.name!r}" if named else f"input {k}"
-            if not isinstance(array, np.ndarray):
-                raise InputError(
-                    f"{who} must be a NumPy array, got {type(array).__name__}. Cure: numpy.asarray"
-                )
-            if str(array.dtype) != spec.dtype:
-                raise InputError(
-                    f"{who} must be {spec.dtype}, got {array.dtype}. Cure: x.astype('{spec.dtype}')"
-                )
-            for size, dim in zip(array.shape, spec.sizes, strict=False):
-                if isinstance(dim, str):
-                    sizes.setdefault(dim, (size, who))
-            wanted = tuple(sizes[d][0] if isinstance(d, str) and d in sizes else d for d in spec.sizes)
-            if array.shape != wanted:
-                raise InputError(
-                    f"{who} must have shape {_shape_text(spec)}, got "
-                    f"({', '.join(map(str, array.shape))}){_known(spec, array.shape, sizes)}. "
-                    f"Cure: {_cure(spec.shape, array.shape)}"
-                )
 
 
 def _from_origin(kind: type[Network], origin: Origin) -> Network:
@@ -241,38 +230,20 @@ def _engine(
 
     Raises ``EngineError`` when none is left, or one was asked for by name.
     """
-    if options.engine == "openvino":
-        return OpenVinoNetwork(model, options.threads, limits), None, ()
-    try:
-        assembly = assemble(model, options, limits)
-    except EngineError as error:
-        if options.engine not in ("auto", "fastest") or not installed():
-            raise
-        return OpenVinoNetwork(model, options.threads, limits), None, (f"OpenVINO runs it: {error}",)
-    return None, assembly, assembly.notes
+    notes: tuple[str, ...] = ()
+    if options.engine != "openvino":
+        try:
+            assembly = assemble(model, options, limits)
+            return None, assembly, assembly.notes
+        except EngineError as error:
+            from laconic.runtime.engines.openvino import installed
 
+            if options.engine not in ("auto", "fastest") or not installed():
+                raise
+            notes = (f"OpenVINO runs it: {error}",)
+    from laconic.runtime.engines.openvino import OpenVinoNetwork
 
-def _known(spec: ValueSpec, got: tuple[int, ...], sizes: Mapping[str, tuple[int, str]]) -> str:
-    """The axes whose size another input says otherwise, in words."""
-    told = [
-        f"{dim} is {sizes[dim][0]} in {sizes[dim][1]}"
-        for dim, size in zip(spec.sizes, got, strict=False)
-        if isinstance(dim, str) and sizes[dim][0] != size
-    ]
-    return f" ({', '.join(told)})" if told else ""
-
-
-def _shape_text(spec: ValueSpec) -> str:
-    shape = spec.sizes if spec.axes else spec.shape
-    return "(" + ", ".join("any" if d is None else str(d) for d in shape) + ")"
-
-
-def _cure(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
-    if len(got) == len(expected) - 1 and expected[:1] == (None,):
-        return "add the batch dimension: x[None]"
-    if expected.count(None) > 0 and len(got) == len(expected):
-        return "give arrays of the sizes the network was captured with, and one size for each free axis"
-    return "reshape the array, or capture the network again with an example of this shape"
+    return OpenVinoNetwork(model, options.threads, limits), None, notes
 
 
 def _dense_bytes(model: PackedModel) -> int:
@@ -317,12 +288,33 @@ def load(
 ) -> Network | IsolatedNetwork:
     """Read a .lac file (or its bytes) and make it ready to run.
 
-    ``threads`` bounds the cores one call uses; None takes them all. ``limits`` bounds what a file may claim,
-    and the memory and work that loading and calling it may take: by default 64 MiB and 16 bytes for each byte
-    of the file, and about a second. A small file of a large network needs more: the error tells.
-    ``precision``: "auto" runs a calibrated file in int8, or in float32 where that is faster on this machine
-    (measured and kept as below), "fp32" ignores the activation ranges, "int8" insists on them. ``engine``
-    says what runs it:
+    Args:
+        source: A path, or the file's bytes.
+        threads: The most cores that a call takes; None for all.
+        limits: What the file may claim, and the memory and work that loading and calling it may take: by
+            default 64 MiB and 16 bytes for each byte of the file, and about a second. A small file of a large
+            network needs more: the error says how much.
+        engine: What runs it (below).
+        batch: Samples of a usual call, for which layers are measured.
+        precision: "auto" runs a calibrated file in int8, or in float32 where that is faster on this machine
+            (measured and kept as below); "fp32" ignores the activation ranges; "int8" requires them.
+        isolated: Whether the file runs in a child process (:class:`laconic.runtime.IsolatedNetwork`), as
+            untrusted files should: limits bound what our code and libraries are asked for, only a process of
+            its own bounds what a fault in those libraries can do. Loading takes half a second more, a call
+            the time that its arrays take over a pipe.
+
+    Returns:
+        The network; with ``isolated`` one of the same methods in a child process.
+
+    Raises:
+        FileFormatError: For a wrong file.
+        WeightsOnlyError: For a file without a graph.
+        InputError: For int8 without calibration, or an option that is out of range.
+        LimitError: For a file that needs more than the limits allow.
+        EngineError: For a network that no engine runs here (ONNX Runtime is not installed, say).
+        ReadError: Where there is no file.
+
+    The engines:
 
     - ``auto``: ONNX Runtime, but each large linear layer takes the way that is fastest on this machine for
       ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices. That is
@@ -333,13 +325,8 @@ def load(
     - ``onnxruntime``: dense everywhere; ``openvino``: the same in OpenVINO, where that is installed.
     - ``sparse``: our kernel for every linear layer with at least 50 % zeros, unmeasured.
 
-    In int8 all layers are ONNX Runtime's (or OpenVINO's). What was chosen, and why, is in ``Network.layers``
-    and ``Network.notes``.
-
-    ``isolated=True`` runs an untrusted file in a child process (:class:`laconic.runtime.IsolatedNetwork`):
-    the checks above bound what our code and the libraries under it are asked for, only a process of its own
-    bounds what a fault in those libraries could do. Loading takes about half a second more, a call the time
-    that its arrays take over a pipe.
+    In int8 all layers run in ONNX Runtime (or OpenVINO). ``Network.layers`` and ``Network.notes`` say what
+    was chosen, and why.
 
     >>> from laconic.pack import encode
     >>> from laconic.records import Graph, Node, ValueSpec
@@ -347,10 +334,6 @@ def load(
     >>> with load(encode(PackedModel((), graph)), isolated=True) as network:
     ...     network(np.float32([[-1, 2]]))
     array([[0., 2.]], dtype=float32)
-
-    Raises ``laconic.errors.FileFormatError`` for a wrong file, ``WeightsOnlyError`` for a file
-    without a graph, ``InputError`` for int8 without calibration, ``EngineError`` for a network that no engine
-    runs here (ONNX Runtime is not installed, say), ``ReadError`` when there is no file.
     """
     options = Options(engine, threads, batch, faster=precision == "auto")
     if isolated:

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Literal, get_args
 
+from laconic.errors import InputError
 from laconic.pack.wire.limits import Limits
-from laconic.records import PackedModel
-from laconic.runtime.engines import Options
-from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.records import PackedModel, Record, record
+from laconic.runtime.precision import Precision, with_precision
+
+Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
-class Origin(NamedTuple):
+@record
+class Options(Record):
+    """How a network is to be run.
+
+    Args:
+        engine: What runs it, as :func:`laconic.runtime.load` explains.
+        threads: The most cores that a call takes; None for all.
+        batch: Samples of a usual call.
+        faster: Whether a network that can run in int8 runs in float32 where that was measured to be faster.
+
+    Raises:
+        InputError: For an unknown engine, or a count below 1.
+    """
+
+    engine: Engine = "auto"
+    threads: int | None = None
+    batch: int = 1
+    faster: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads must be at least 1 (or None for one per core), got {self.threads}")
+        if self.batch < 1:
+            raise InputError(f"batch must be at least 1, got {self.batch}")
+
+
+@record
+class Origin(Record):
     """A file's bytes (or its records, which are encoded when they are sent) and the arguments of ``load``."""
 
     source: bytes | PackedModel
@@ -31,4 +64,4 @@ class Origin(NamedTuple):
         """The same with bytes."""
         from laconic import pack
 
-        return self if isinstance(self.source, bytes) else self._replace(source=pack.encode(self.source))
+        return self if isinstance(self.source, bytes) else replace(self, source=pack.encode(self.source))

@@ -28,7 +28,7 @@ from laconic.records import (
     ValueSpec,
 )
 from laconic.runtime import Engine, Network, load
-from laconic.runtime.engines import installed
+from laconic.runtime.engines.openvino import installed
 from laconic.runtime.engines.workers import Workers
 
 SIZE = 512

@@ -16,7 +16,7 @@ from laconic.runtime import Network, load
 from laconic.runtime.engines import arithmetic, cache
 from laconic.runtime.engines.assembly import Assembly
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.int8.precision import Precision, with_precision
+from laconic.runtime.precision import Precision, with_precision
 
 F32 = np.float32
 

@@ -24,8 +24,9 @@ from laconic.records import (
     ValueSpec,
 )
 from laconic.runtime import Engine, Network, load
-from laconic.runtime.engines import cache, choice, few_bits, installed, measure
+from laconic.runtime.engines import cache, choice, few_bits, measure
 from laconic.runtime.engines.few_bits import Way, ways_for
+from laconic.runtime.engines.openvino import installed
 from laconic.runtime.engines.own import own_matrix
 from laconic.runtime.kernels import native, plain
 
@@ -169,9 +170,9 @@ def test_few_bits_are_exact_where_they_must_be(most: int, monkeypatch: pytest.Mo
 def _prefer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measurements in which one way wins wherever it is open."""
     monkeypatch.setattr(
-        choice, "fastest_calls", lambda calls: {name: 1e-6 if name == way else 1e-3 for name in calls}
+        measure, "fastest_calls", lambda calls: {name: 1e-6 if name == way else 1e-3 for name in calls}
     )
-    monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
+    monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
     Path(cache.cache_file()).unlink(missing_ok=True)
 
 
@@ -213,7 +214,8 @@ def test_auto_never_rounds_activations(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.extend(calls)
         return dict.fromkeys(calls, 1e-3)
 
-    monkeypatch.setattr(choice, "fastest_calls", spy)
+    monkeypatch.setattr(measure, "fastest_calls", spy)
+    monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
     Network.from_packed(perceptron(), 1)
     assert set(seen) <= {"dense", "sparse", "4-bit"}
     seen.clear()
@@ -231,7 +233,7 @@ def test_choices_are_measured_once_and_kept(own_cache: Path, monkeypatch: pytest
     def never(calls: object) -> dict[str, float]:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(choice, "fastest_calls", never)
+    monkeypatch.setattr(measure, "fastest_calls", never)
     assert Network.from_packed(perceptron(), 1).layers == first.layers
     with pytest.raises(AssertionError, match="measured again"):
         Network.from_packed(perceptron(), 1, batch=64)
@@ -269,8 +271,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
 def test_the_choice_is_the_fastest_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "SMALL", 2000)
     times = {"dense": 100e-6, "sparse": 20e-6, "4-bit": 60e-6}
-    monkeypatch.setattr(choice, "fastest_calls", lambda calls: {name: times[name] for name in calls})
-    monkeypatch.setattr(choice, "cut_seconds", lambda: 8e-6)
+    monkeypatch.setattr(measure, "fastest_calls", lambda calls: {name: times[name] for name in calls})
+    monkeypatch.setattr(measure, "cut_seconds", lambda: 8e-6)
     first, second, third = Network.from_packed(perceptron(), 1).layers
     assert (first.way, second.way, third.way) == ("sparse", "sparse", "dense")
     assert first.reason == "measured, us: dense 100, sparse 20, 4-bit 60"
@@ -279,12 +281,12 @@ def test_the_choice_is_the_fastest_and_says_why(monkeypatch: pytest.MonkeyPatch)
     assert (
         str(third) == f"fc2.weight 10x40, {100 * third.zeros:.0f} % zeros: dense (small: under 2000 weights)"
     )
-    monkeypatch.setattr(choice, "cut_seconds", lambda: 35e-6)
+    monkeypatch.setattr(measure, "cut_seconds", lambda: 35e-6)
     Path(cache.cache_file()).unlink()
     assert Network.from_packed(perceptron(), 1).layers[0].way == "4-bit"  # two sessions more cost too much
     Path(cache.cache_file()).unlink()
     times.update({"sparse": 95e-6, "4-bit": 98e-6})
-    monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
+    monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
     assert Network.from_packed(perceptron(), 1).layers[0].way == "dense"  # within noise
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from laconic.export import build_packed
 from laconic.runtime import Network, calibrate, to_onnx
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 from tests.helpers.networks import seeded
 
 F32 = np.float32

@@ -21,7 +21,7 @@ from laconic.records import AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate, emulate, load
 from laconic.runtime.engines import session
 from laconic.runtime.engines.cpu import processor
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 
 F32 = np.float32
 X = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(F32)
@@ -86,11 +86,11 @@ def test_another_engine_runs_what_the_first_refuses(
 
     refuses(monkeypatch, b"Conv", "Failed to allocate memory", also_as_it_stands=True)
     plain = with_precision(model, "fp32")
-    monkeypatch.setattr("laconic.runtime.network.installed", lambda: False)
+    monkeypatch.setattr("laconic.runtime.engines.openvino.installed", lambda: False)
     with pytest.raises(EngineError, match="Failed to allocate"):
         Network.from_packed(plain, 1)
-    monkeypatch.setattr("laconic.runtime.network.installed", lambda: True)
-    monkeypatch.setattr("laconic.runtime.network.OpenVinoNetwork", Other)
+    monkeypatch.setattr("laconic.runtime.engines.openvino.installed", lambda: True)
+    monkeypatch.setattr("laconic.runtime.engines.openvino.OpenVinoNetwork", Other)
     network = Network.from_packed(plain, 1)
     assert np.array_equal(network(X), X * F32(4))
     assert network.notes[0].startswith("OpenVINO runs it: ONNX Runtime")

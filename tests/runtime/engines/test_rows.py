@@ -52,10 +52,10 @@ def test_a_row_does_not_change_others(way: Way | OwnWay, extreme: float) -> None
 def test_a_bias_behind_an_8_bit_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime fuses what follows an integer product, and would take one scale for all rows."""
     monkeypatch.setattr(choice, "SMALL", 1)
-    monkeypatch.setattr(choice, "cut_seconds", lambda: 1e-9)
+    monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
     only = "8-bit-int8"
     monkeypatch.setattr(
-        choice, "fastest_calls", lambda calls: {way: 1e-6 if way == only else 1e-3 for way in calls}
+        measure, "fastest_calls", lambda calls: {way: 1e-6 if way == only else 1e-3 for way in calls}
     )
     nodes = (make_node("linear", (0, -1, -2)), make_node("relu", (1,)))
     shift = RawTensor("b", np.linspace(-2, 2, 24, dtype=F32))
@@ -77,7 +77,7 @@ def test_a_claim_of_many_rows_is_measured_at_few(monkeypatch: pytest.MonkeyPatch
         asked.append(shape)
         return np.zeros((min(shape[0], 8), shape[1]), F32)
 
-    monkeypatch.setattr(choice, "waves", example)
+    monkeypatch.setattr(measure, "waves", example)
     spec = ValueSpec("float32", (None, 2**17, 512))
     graph = Graph((spec,), (make_node("linear", (0, -1)),), (1,))
     network = Network.from_packed(PackedModel((ternary(512, 512),), graph), 1, engine="fastest")

@@ -20,7 +20,7 @@ from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, Value
 from laconic.runtime import Network, calibrate, emulate, to_onnx
 from laconic.runtime.emulation.kernels import windows_of
 from laconic.runtime.engines.cpu import int8_saturates, processor
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 
 F32 = np.float32
 Doubles = npt.NDArray[np.float64]

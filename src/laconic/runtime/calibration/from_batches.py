@@ -10,9 +10,9 @@ import numpy as np
 from laconic.errors import DataError, InputError, WeightsOnlyError
 from laconic.records import AnyArray, PackedModel
 from laconic.runtime.calibration.range_choice import BINS, Histogram, LeastOutputError, RangeChoice, range_of
-from laconic.runtime.int8.precision import NO_CALIBRATION
 from laconic.runtime.int8.schedule import to_calibrate
 from laconic.runtime.network import Network
+from laconic.runtime.precision import NO_CALIBRATION
 
 Batch = tuple[AnyArray, ...]
 

@@ -18,12 +18,12 @@ from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Tern
 from laconic.runtime.emulation.fixed_point import quantize_multiplier
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.graph.steps import Step, ranks
-from laconic.runtime.int8.precision import with_precision
 from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.weights import IntegerLayer, integer_layer
-from laconic.runtime.loading.reading import read_model
 from laconic.runtime.network import Network
 from laconic.runtime.ops.row import Int8 as Kind
+from laconic.runtime.precision import with_precision
+from laconic.runtime.reading import read_model
 
 Value = Quantised | AnyArray
 

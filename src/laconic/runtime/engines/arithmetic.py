@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,10 +17,11 @@ from laconic.runtime.engines.choice import SMALL
 from laconic.runtime.engines.cpu import int8_saturates
 from laconic.runtime.engines.measure import waves
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.int8.precision import with_precision
+from laconic.runtime.precision import with_precision
 
 if TYPE_CHECKING:
-    from laconic.runtime.engines.assembly import Assembly, Options
+    from laconic.runtime.engines.assembly import Assembly
+    from laconic.runtime.origin import Options
 
 Arithmetic = Literal["int8", "fp32"]
 
@@ -103,7 +105,7 @@ def _unmeasured(models: Mapping[str, PackedModel], assembled: Callable[[PackedMo
 
 
 def _noted(assembly: Assembly, note: str) -> Assembly:
-    return assembly._replace(notes=(note, *assembly.notes))
+    return replace(assembly, notes=(note, *assembly.notes))
 
 
 def _measured(made: Mapping[str, Assembly], inputs: list[AnyArray]) -> dict[str, float] | None:

@@ -4,57 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from laconic.errors import EngineError, InputError
+from laconic.errors import EngineError
 from laconic.pack.wire.limits import Limits
-from laconic.records import AnyArray, PackedModel, Tensor
+from laconic.records import AnyArray, PackedModel, Record, record
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
-from laconic.runtime.engines.few_bits import Way, replace_layers
-from laconic.runtime.engines.layers import LinearLayer, find_layers
-from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
+from laconic.runtime.engines.few_bits import Way
+from laconic.runtime.engines.layers import LinearLayer, find_layers, with_packed
+from laconic.runtime.engines.own import is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
-from laconic.runtime.engines.session import open_session, run_session, wrong_values
+from laconic.runtime.engines.session import open_session, run_session, runners_needed, wrong_values
 from laconic.runtime.engines.workers import Workers
-from laconic.runtime.onnx_model.model import Built, build
+from laconic.runtime.graph.sizes import claims_of
+from laconic.runtime.onnx_model.model import build
 from laconic.runtime.onnx_model.protos import OnnxGraph
+from laconic.runtime.origin import Options
 
 if TYPE_CHECKING:
     from laconic.runtime.kernels import KernelMatrix
 
-Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 
+@record
+class Assembly(Record):
+    """What a network runs, and how that was chosen.
 
-@dataclass(frozen=True, eq=False)
-class Options:
-    """``engine`` as :func:`laconic.runtime.load` explains it, ``batch`` the usual samples of a call.
-
-    With ``faster`` a network that can run in int8 runs in float32 where that was measured to be faster.
-    """
-
-    engine: Engine = "auto"
-    threads: int | None = None
-    batch: int = 1
-    faster: bool = False
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads must be at least 1 (or None for one per core), got {self.threads}")
-        if self.batch < 1:
-            raise InputError(f"batch must be at least 1, got {self.batch}")
-
-
-class Assembly(NamedTuple):
-    """What a network runs: its steps, the names of its inputs and outputs, and how each layer was chosen.
-
-    ``notes`` say what else was chosen: the arithmetic, and what an engine refused.
+    Attributes:
+        steps: What is run, in order.
+        inputs: The names of the inputs' values.
+        outputs: The names of the outputs' values.
+        layers: How each linear layer runs.
+        nbytes: Bytes of the weights in the form that is multiplied.
+        weights: The arrays that the sessions share, kept for as long as they are.
+        precision: The arithmetic.
+        notes: What else was chosen: the arithmetic, and what an engine refused.
     """
 
     steps: tuple[Step, ...]
@@ -63,7 +50,6 @@ class Assembly(NamedTuple):
     layers: tuple[LayerChoice, ...]
     nbytes: int
     weights: Mapping[str, AnyArray]
-    """Kept for as long as the sessions that share their memory."""
     precision: Literal["int8", "fp32"] = "fp32"
     notes: tuple[str, ...] = ()
 
@@ -101,6 +87,7 @@ class Assembly(NamedTuple):
         return [y.copy() if any(np.may_share_memory(y, x) for x in arrays) else y for y in found]
 
 
+@runners_needed()
 def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
     """The steps of a model under these options.
 
@@ -113,16 +100,17 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
 
         given = replace(options, faster=False)
         return faster_of(model, options, lambda one: assemble(one, given, limits))
-    built = build(model, limits=limits)
+    claimed = claims_of(model, limits)
     if int8:
         from laconic.runtime.engines.float_choice import float_layers
 
-        return _whole(built.graph, float_layers(model, options.batch), options)._replace(precision="int8")
+        assembly = _whole(build(model), float_layers(model, options.batch), options)
+        return replace(assembly, precision="int8")
     if options.engine != "onnxruntime":
-        layers = find_layers(built.graph, model.tensors)
+        layers = find_layers(model, claimed.shapes)
         if layers:
-            return _chosen(built, layers, model, options)
-    return _whole(built.graph, (), options)
+            return _chosen(model, layers, options)
+    return _whole(build(model), (), options)
 
 
 def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -> Assembly:
@@ -139,47 +127,48 @@ def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -
     return Assembly(steps, inputs, outputs, tuple(choices), nbytes, graph.initialisers, notes=notes)
 
 
-def _chosen(built: Built, layers: Sequence[LinearLayer], model: PackedModel, options: Options) -> Assembly:
-    graph = built.graph
+def _chosen(model: PackedModel, layers: Sequence[LinearLayer], options: Options) -> Assembly:
+    """The graph with each layer in the way that is chosen for it."""
     workers = options.threads or _cores()
     pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(
         options.batch, options.threads, options.engine == "fastest", cache_file(), workers, pool
     )
-    sized = [(layer, built.rows_of(layer.x)) for layer in layers]
-    choices = chooser.forced(sized) if options.engine == "sparse" else chooser.choose(sized)
-    if all(choice.way == "dense" for choice in choices):
+    choices = chooser.forced(layers) if options.engine == "sparse" else chooser.choose(layers)
+    changed = [
+        (layer, choice.way) for layer, choice in zip(layers, choices, strict=True) if choice.way != "dense"
+    ]
+    graph = build(model, [layer.part for layer, _ in changed])
+    if not changed:
         return _whole(graph, choices, options)
-    packed: dict[int, tuple[Tensor, Way]] = {
-        layer.matmul: (layer.tensor, choice.way)
-        for layer, choice in zip(layers, choices, strict=True)
-        if choice.way != "dense" and not is_own(choice.way)
-    }
-    if packed:
-        graph = replace_layers(graph, packed)
-    own: dict[str, OwnWay] = {choice.name: choice.way for choice in choices if is_own(choice.way)}
-    own_values = {layer.x for layer in layers if layer.name in own}
-    placed = find_layers(graph, model.tensors) if packed else layers
-    left = [layer for layer in placed if layer.name in own and layer.x in own_values]
-    matrices = {
-        layer.name: own_matrix(layer.tensor, own[layer.name], workers, pool)
-        for layer in {layer.name: layer for layer in left}.values()
-    }
-    steps = tuple(Cutter(graph, options.threads).steps(left, matrices))
-    return _gather(graph, steps, matrices, choices)
+    packed: dict[int, tuple[LinearLayer, Way]] = {}
+    own: dict[int, tuple[LinearLayer, KernelMatrix]] = {}
+    matrices: dict[tuple[str, str], KernelMatrix] = {}  # layers that share a weight share its matrix
+    for part, (layer, way) in enumerate(changed):
+        if not is_own(way):
+            packed[part] = layer, way
+            continue
+        key = layer.name, way
+        if key not in matrices:
+            matrices[key] = own_matrix(layer.tensor, way, workers, pool)
+        own[part] = layer, matrices[key]
+    graph = with_packed(graph, packed)
+    steps = tuple(Cutter(graph, options.threads, own).steps())
+    return _gather(graph, steps, choices)
 
 
 def _gather(
     graph: OnnxGraph,
     steps: tuple[Step, ...],
-    matrices: Mapping[str, KernelMatrix],
     choices: Sequence[LayerChoice],
 ) -> Assembly:
-    """Only what some step reads is kept; the dense form of a layer in our own kernels goes."""
+    """Only what some step reads is kept."""
     used = {name for step in steps if isinstance(step, SessionStep) for name in step.weights}
     kept = {name: array for name, array in graph.initialisers.items() if name in used}
-    biases = sum(step.bias.nbytes for step in steps if isinstance(step, KernelStep) and step.bias is not None)
-    nbytes = sum(a.nbytes for a in kept.values()) + sum(m.nbytes for m in matrices.values()) + biases
+    kernels = [step for step in steps if isinstance(step, KernelStep)]
+    arrays = [*kept.values(), *(step.bias for step in kernels if step.bias is not None)]
+    matrices = {id(step.matrix): step.matrix for step in kernels}
+    nbytes = sum(array.nbytes for array in arrays) + sum(matrix.nbytes for matrix in matrices.values())
     return Assembly(steps, *_doors(graph), tuple(choices), nbytes, kept)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from laconic.records import Record, record
 from laconic.runtime.engines import cache
 from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
 from laconic.runtime.engines.layers import LinearLayer
-from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call, waves
 from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
 
 if TYPE_CHECKING:
@@ -37,10 +37,22 @@ WORTH = 0.9
 """A way is taken when it needs at most this share of the dense product's time; nearer is noise."""
 
 
-class LayerChoice(NamedTuple):
-    """How a linear layer runs and why; ``microseconds`` are the measured ways, alone and for ``batch`` rows.
+@record
+class LayerChoice(Record):
+    """How a linear layer runs, and why.
 
-    ``nbytes`` is the memory of its weights in the form that is multiplied.
+    Attributes:
+        name: The weight's name.
+        shape: (outputs, inputs).
+        nonzeros: Entries of the weight that are not zero.
+        way: "dense", a form of few bits that is multiplied by ONNX Runtime, or one of our own kernels.
+        reason: Why, in words.
+        batch: Rows of a usual call.
+        microseconds: Of one call of the layer alone on these rows, by way; empty where none was measured.
+
+    >>> choice = LayerChoice("fc", (10, 20), 50, "dense", "small: under 131072 weights", 1, {})
+    >>> choice.zeros, str(choice)
+    (0.75, 'fc 10x20, 75 % zeros: dense (small: under 131072 weights)')
     """
 
     name: str
@@ -61,7 +73,8 @@ class LayerChoice(NamedTuple):
         return f"{self.name} {rows}x{cols}, {100 * self.zeros:.0f} % zeros: {self.way} ({self.reason})"
 
 
-class Chooser(NamedTuple):
+@record
+class Chooser(Record):
     """What choices depend on: batch, threads, whether activations may be rounded, where times are kept."""
 
     batch: int
@@ -71,39 +84,39 @@ class Chooser(NamedTuple):
     workers: int = 1
     pool: Workers | None = None
 
-    def choose(self, layers: Sequence[tuple[LinearLayer, int]]) -> list[LayerChoice]:
-        """The way of each layer, given with the rows that one sample of the batch gives it.
+    def choose(self, layers: Sequence[LinearLayer]) -> list[LayerChoice]:
+        """The way of each layer.
 
         What was measured before on this machine is not measured again.
         """
-        quick = [self._unmeasured(layer, rows) for layer, rows in layers]
+        quick = [self._unmeasured(layer) for layer in layers]
         if None not in quick:
             return [choice for choice in quick if choice is not None]
         known, new = cache.read_choices(self.file), dict[str, dict[str, float]]()
         machine, start = cache.machine(), time.perf_counter()
         found = []
-        for (layer, rows), choice in zip(layers, quick, strict=True):
+        for layer, choice in zip(layers, quick, strict=True):
             if choice is not None:
                 found.append(choice)
                 continue
-            key = f"{machine} | {self._key(layer, rows)}"
+            key = f"{machine} | {self._key(layer)}"
             times = known.get(key) or new.get(key)
             if times is None or set(times) - {"cut"} != set(self._ways(layer)):
                 if time.perf_counter() - start > SECONDS:
-                    found.append(_choice(layer, "dense", _NO_TIME, self.batch * rows))
+                    found.append(_choice(layer, "dense", _NO_TIME, self.batch * layer.rows))
                     continue
-                times = new[key] = self._measure(layer, rows)
-            found.append(self._pick(layer, rows, times))
+                times = new[key] = self._measure(layer)
+            found.append(self._pick(layer, times))
         cache.keep_choices(self.file, new)
         return found
 
-    def forced(self, layers: Sequence[tuple[LinearLayer, int]]) -> list[LayerChoice]:
+    def forced(self, layers: Sequence[LinearLayer]) -> list[LayerChoice]:
         """Every layer with enough zeros goes to the sparse kernel, unmeasured."""
         return [
-            _choice(layer, "sparse", _asked_for(), self.batch * rows)
+            _choice(layer, "sparse", _asked_for(), self.batch * layer.rows)
             if layer.nonzeros <= MOST_NONZERO * layer.tensor.size
-            else _choice(layer, "dense", _below_break_even(layer), self.batch * rows)
-            for layer, rows in layers
+            else _choice(layer, "dense", _below_break_even(layer), self.batch * layer.rows)
+            for layer in layers
         ]
 
     def _ways(self, layer: LinearLayer) -> list[LayerWay]:
@@ -115,32 +128,34 @@ class Chooser(NamedTuple):
         allowed = EXACT_WAYS + ROUNDING_WAYS if self.rounding else EXACT_WAYS
         return ways + [way for way in allowed if way in layer.fitting]
 
-    def _unmeasured(self, layer: LinearLayer, rows: int) -> LayerChoice | None:
+    def _unmeasured(self, layer: LinearLayer) -> LayerChoice | None:
         size = layer.tensor.size
         if size < SMALL:
-            return _choice(layer, "dense", f"small: under {SMALL} weights", self.batch * rows)
+            return _choice(layer, "dense", f"small: under {SMALL} weights", self.batch * layer.rows)
         if len(self._ways(layer)) == 1:
-            return _choice(layer, "dense", _below_break_even(layer), self.batch * rows)
+            return _choice(layer, "dense", _below_break_even(layer), self.batch * layer.rows)
         return None
 
-    def _key(self, layer: LinearLayer, rows: int) -> str:
+    def _key(self, layer: LinearLayer) -> str:
         """Layers that take as long share a key: non-zeros in percent, or tenths of it where they are few."""
         share = 100 * layer.nonzeros / layer.tensor.size
         outputs, inputs = layer.shape
         ways = ",".join(self._ways(layer))
         return (
             f"{outputs}x{inputs}, {share:.{1 if share < 5 else 0}f} % non-zero, {ways}, "
-            f"batch {self._rows(layer, rows)}, threads {self.threads}"
+            f"batch {self._rows(layer)}, threads {self.threads}"
         )
 
-    def _rows(self, layer: LinearLayer, rows: int) -> int:
+    def _rows(self, layer: LinearLayer) -> int:
         """The rows that are measured: the call's own, as far as that is bounded in time and memory."""
         outputs, inputs = layer.shape
         most = min(MOST_PRODUCTS // max(1, outputs * inputs), MOST_ENTRIES // max(1, outputs, inputs))
-        return min(self.batch * rows, max(1, most))
+        return min(self.batch * layer.rows, max(1, most))
 
-    def _measure(self, layer: LinearLayer, rows: int) -> dict[str, float]:
-        x = waves((self._rows(layer, rows), layer.shape[1]))
+    def _measure(self, layer: LinearLayer) -> dict[str, float]:
+        from laconic.runtime.engines.measure import cut_seconds, fastest_calls, layer_call, waves
+
+        x = waves((self._rows(layer), layer.shape[1]))
         calls: dict[str, Callable[[], object]] = {}
         for way in self._ways(layer):
             if is_own(way):
@@ -151,7 +166,7 @@ class Chooser(NamedTuple):
                 calls[way] = layer_call(layer.tensor, node_way, x, self.threads)[0]
         return {**fastest_calls(calls), "cut": cut_seconds()}
 
-    def _pick(self, layer: LinearLayer, rows: int, times: Mapping[str, float]) -> LayerChoice:
+    def _pick(self, layer: LinearLayer, times: Mapping[str, float]) -> LayerChoice:
         """The shortest; our own kernels pay for the cut, and no other way for a session of its own."""
         cost = {way: s + times["cut"] if is_own(way) else s - times["cut"] for way, s in times.items()}
         ways = [way for way in self._ways(layer) if way in times]
@@ -160,12 +175,12 @@ class Chooser(NamedTuple):
             best = "dense"
         micro: dict[str, float] = {way: 1e6 * times[way] for way in ways}
         said = ", ".join(f"{name} {value:.0f}" for name, value in micro.items())
-        measured, own = self._rows(layer, rows), self.batch * rows
+        measured, own = self._rows(layer), self.batch * layer.rows
         at = f" at {measured} of {own} rows" if measured < own else ""
         reason = f"measured{at}, us: {said}"
         if "sparse" not in ways:
             reason += f"; {_below_break_even(layer)}"
-        return _choice(layer, best, reason, self.batch * rows, micro)
+        return _choice(layer, best, reason, self.batch * layer.rows, micro)
 
 
 _NO_TIME = f"not measured yet: other layers took {SECONDS:.0f} s, the next load goes on"

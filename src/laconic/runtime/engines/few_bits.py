@@ -13,13 +13,13 @@ activations too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.records import AnyArray, FloatArray, IntArray, Tensor
-from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxGraph, OnnxNode
+from laconic.records import AnyArray, FloatArray, IntArray, Record, Tensor, record
+from laconic.runtime.onnx_model.protos import MICROSOFT, ONNX_TYPES, OnnxNode
 
 if TYPE_CHECKING:
     from laconic.runtime.kernels.two_bit_forms import TwoBits
@@ -33,7 +33,8 @@ ROUNDING_WAYS: tuple[Way, ...] = ("2-bit-int8", "4-bit-int8", "8-bit-int8")
 """These round activations to 8 bits."""
 
 
-class Scaled(NamedTuple):
+@record
+class Scaled(Record):
     """A matrix as small integers times one step, or times a step for each row."""
 
     integers: IntArray
@@ -172,17 +173,3 @@ def _integer_nodes(found: Scaled, x: str, y: str, stem: str) -> tuple[list[OnnxN
         OnnxNode("Mul", (stepped, scale), (y,), {}),
     ]
     return nodes, dict(weights)
-
-
-def replace_layers(graph: OnnxGraph, layers: Mapping[int, tuple[Tensor, Way]]) -> OnnxGraph:
-    """The graph with packed nodes in the places of these MatMul nodes."""
-    nodes, weights = list[OnnxNode](), dict(graph.initialisers)
-    for place, node in enumerate(graph.nodes):
-        if place not in layers:
-            nodes.append(node)
-            continue
-        tensor, way = layers[place]
-        new, arrays = packed_nodes(tensor, node.inputs[0], node.outputs[0], way, f"{node.outputs[0]}/{way}")
-        nodes += new
-        weights.update(arrays)
-    return graph._replace(nodes=nodes, initialisers=weights)

@@ -9,6 +9,7 @@ from laconic.errors import EngineError, InputError
 from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel
 from laconic.runtime.engines.cpu import processor
+from laconic.runtime.engines.session import runners_needed
 
 
 def installed() -> bool:
@@ -24,6 +25,7 @@ class OpenVinoNetwork:
     OpenVINO computes in bfloat16 by itself on processors that have it; the hint forbids that.
     """
 
+    @runners_needed()
     def __init__(self, model: PackedModel, threads: int | None, limits: Limits) -> None:
         if not installed():
             raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from laconic.records import AnyArray, FloatArray
+from laconic.records import AnyArray, FloatArray, Record, record
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import open_session, run_session, type_told
-from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxNode, OnnxValue
+from laconic.runtime.onnx_model.plan import part_of
+from laconic.runtime.onnx_model.protos import OWN, OnnxGraph, OnnxNode, OnnxValue
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 Values = MutableMapping[str, AnyArray]
 
 
-class SessionStep(NamedTuple):
+@record
+class SessionStep(Record):
     """A part of the graph in ONNX Runtime."""
 
     session: onnxruntime.InferenceSession
@@ -40,19 +42,23 @@ class SessionStep(NamedTuple):
         values.update(zip(self.outputs, run_session(self.session, feed, self.outputs), strict=True))
 
 
-class KernelStep(NamedTuple):
+@record
+class KernelStep(Record):
     """A linear layer in one of our own kernels."""
 
     matrix: KernelMatrix
     bias: FloatArray | None
-    layer: LinearLayer
+    relu: bool
+    x: str
+    y: str
 
     def run(self, values: Values) -> None:
         """The product, the bias and the ReLU at once."""
-        values[self.layer.y] = self.matrix(values[self.layer.x], self.bias, self.layer.relu)
+        values[self.y] = self.matrix(values[self.x], self.bias, self.relu)
 
 
-class ViewStep(NamedTuple):
+@record
+class ViewStep(Record):
     """A part of the graph that only gives values another name or shape: too little for a session."""
 
     nodes: tuple[tuple[str, str, str, int], ...]  # kind, from, to, axis
@@ -69,35 +75,24 @@ class ViewStep(NamedTuple):
 Step = SessionStep | KernelStep | ViewStep
 
 
-Stage = tuple[list[OnnxNode], list[LinearLayer]]
-"""Nodes that run together, and the layers of our own that come next."""
+Stage = tuple[list[OnnxNode], list[OnnxNode]]
+"""Nodes that run together, and the nodes of layers of our own that come next."""
 
 
-def stages(graph: OnnxGraph, layers: Sequence[LinearLayer]) -> list[Stage]:
-    """The graph's other nodes by stage, and the layers that end each stage.
+def stages(graph: OnnxGraph) -> list[Stage]:
+    """The graph's nodes by stage, and the layers that end each stage (:class:`~.onnx_model.plan.Part`).
 
-    What computes a layer's transposed matrix is left out when no other node reads it.
+    A node whose outputs nobody reads is left out.
     """
-    taken = {place for layer in layers for place in layer.nodes}
-    by_matmul = {layer.matmul: layer for layer in layers}
     ready: dict[str, int] = {}
     found: list[Stage] = []
-
-    def stage(number: int) -> Stage:
+    for node in graph.nodes:
+        number = max((ready.get(name, 0) for name in node.inputs), default=0)
         while len(found) <= number:
             found.append(([], []))
-        return found[number]
-
-    for place, node in enumerate(graph.nodes):
-        if place in by_matmul:
-            layer = by_matmul[place]
-            number = ready.get(layer.x, 0)
-            stage(number)[1].append(layer)
-            ready[layer.y] = number + 1
-        elif place not in taken:
-            number = max((ready.get(name, 0) for name in node.inputs), default=0)
-            stage(number)[0].append(node)
-            ready.update(dict.fromkeys(node.outputs, number))
+        is_layer = node.domain == OWN
+        found[number][is_layer].append(node)
+        ready.update(dict.fromkeys(node.outputs, number + is_layer))
     return _without_unread(found, {output.name for output in graph.outputs})
 
 
@@ -106,7 +101,7 @@ def _without_unread(found: list[Stage], outputs: set[str]) -> list[Stage]:
     read = set(outputs)
     kept = []
     for nodes, layers in reversed(found):
-        read.update(layer.x for layer in layers)
+        read.update(layer.inputs[0] for layer in layers)
         alive = []
         for node in reversed(nodes):
             if read.intersection(node.outputs):
@@ -117,33 +112,43 @@ def _without_unread(found: list[Stage], outputs: set[str]) -> list[Stage]:
 
 
 class Cutter:
-    """Makes the steps of a graph. What a session leaves is of the type that ONNX Runtime tells."""
+    """Makes the steps of a graph. What a session leaves is of the type that ONNX Runtime tells.
 
-    def __init__(self, graph: OnnxGraph, threads: int | None) -> None:
-        self._graph, self._threads = graph, threads
+    Args:
+        graph: Its nodes in the domain ``OWN`` are layers in our own kernels.
+        threads: Threads of each session; None for one per core.
+        layers: The layers of these nodes, with their matrices, by the number of the part.
+    """
+
+    def __init__(
+        self, graph: OnnxGraph, threads: int | None, layers: Mapping[int, tuple[LinearLayer, KernelMatrix]]
+    ) -> None:
+        self._graph, self._threads, self._layers = graph, threads, layers
         self._known = {value.name: value for value in graph.inputs}
 
-    def steps(self, layers: Sequence[LinearLayer], matrices: Mapping[str, KernelMatrix]) -> list[Step]:
+    def steps(self) -> list[Step]:
         """The whole graph in order."""
-        parts = stages(self._graph, layers)
+        found = stages(self._graph)
         made: list[Step] = []
-        for number, (nodes, ends) in enumerate(parts):
+        for number, (nodes, ends) in enumerate(found):
             if nodes:
-                made.append(self._views(nodes) or self._session(nodes, self._read_later(parts, number)))
-            for layer in ends:
-                stored = None if layer.bias is None else self._graph.initialisers[layer.bias]
-                bias = None if stored is None else np.ascontiguousarray(stored)
-                made.append(KernelStep(matrices[layer.name], bias, layer))
-                shape = self._known[layer.x].shape
-                self._know(layer.y, "float32", None if shape is None else (*shape[:-1], layer.shape[0]))
+                made.append(self._views(nodes) or self._session(nodes, self._read_later(found, number)))
+            made += map(self._kernel, ends)
         return made
+
+    def _kernel(self, node: OnnxNode) -> KernelStep:
+        layer, matrix = self._layers[part_of(node)]
+        (x,), (y,) = node.inputs, node.outputs
+        shape = self._known[x].shape
+        self._know(y, "float32", None if shape is None else (*shape[:-1], layer.shape[0]))
+        return KernelStep(matrix, layer.bias, layer.relu, x, y)
 
     def _read_later(self, parts: Sequence[Stage], number: int) -> set[str]:
         wanted = {output.name for output in self._graph.outputs}
-        wanted.update(layer.x for layer in parts[number][1])
+        wanted.update(layer.inputs[0] for layer in parts[number][1])
         for nodes, layers in parts[number + 1 :]:
             wanted.update(name for node in nodes for name in node.inputs)
-            wanted.update(layer.x for layer in layers)
+            wanted.update(layer.inputs[0] for layer in layers)
         return wanted
 
     def _views(self, nodes: Sequence[OnnxNode]) -> ViewStep | None:

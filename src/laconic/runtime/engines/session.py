@@ -1,8 +1,9 @@
-"""An ONNX Runtime session on the CPU, and its refusals as errors of ours."""
+"""An ONNX Runtime session on the CPU; its refusals, and a missing package, as errors of ours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,36 @@ from laconic.runtime.onnx_model.protos import BESIDE_BYTES, OnnxGraph, model_byt
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+RUNNERS = ("onnx", "onnxruntime")
+
+
+@contextmanager
+def runners_needed() -> Iterator[None]:
+    """Say what to install when a network is to be run and ONNX or ONNX Runtime is not there.
+
+    Raises ``EngineError``, which names the package and what goes without it.
+
+    >>> from laconic.errors import EngineError
+    >>> try:
+    ...     with runners_needed():
+    ...         raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+    ... except EngineError as error:
+    ...     print(str(error).partition(":")[0])
+    running a network takes the package onnxruntime, which is not installed
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in RUNNERS:
+            raise
+        raise EngineError(
+            f"running a network takes the package {package}, which is not installed: there may be none for "
+            "this platform (musl Linux, Macs with Intel's processors). Cure: pip install it where it has a "
+            "wheel; laconic.pack.read gives a file's tensors without"
+        ) from error
 
 
 _INT8 = ("DequantizeLinear", "MatMulInteger")
@@ -34,7 +65,7 @@ def open_session(
     model, weights = model_bytes(graph), graph.initialisers
     try:
         return _session(model, weights, threads, exact, rewritten)
-    except ModuleNotFoundError:  # said elsewhere: what to install
+    except ModuleNotFoundError:  # runners_needed says what to install
         raise
     except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
         runs_plain = rewritten and _runs_as_it_stands(model, weights, threads, exact)

@@ -16,6 +16,7 @@ from laconic.records import (
     Tensor,
     TensorFacts,
     ValueFacts,
+    tensor_index,
 )
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import schedule_of
@@ -110,7 +111,7 @@ class _Rewrite:
     def _float(self, op: OpFacts) -> None:
         """An operation that stays as it is, on float32 values and the file's own tensors."""
         inputs = tuple(
-            None if ref is None else self.real(ref) if ref >= 0 else self._tensor(-1 - ref)
+            None if ref is None else self.real(ref) if ref >= 0 else self._tensor(tensor_index(ref))
             for ref in op.inputs
         )
         self._reals.update((value, value) for value in op.outputs)
@@ -130,7 +131,7 @@ class _Rewrite:
     def _layer_tensors(self, step: Step, input_scale: float, op: OpFacts) -> tuple[int, int]:
         """The int8 weights and the int32 bias that a layer is multiplied by."""
         layer = integer_layer(step, self.stored, input_scale)
-        own = self.facts.tensors[-1 - (op.inputs[1] or -1)]
+        own = self.facts.tensors[tensor_index(op.inputs[1] or -1)]
         name, shape = own.name, own.shape
         bias = layer.bias_integers(input_scale, 32)
         weight, rows = _weight_facts(name, shape, layer), bias.shape

@@ -17,7 +17,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.file.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, TENSOR_BYTES, VALUE_BYTES
 from laconic.pack.graph.ops import SIZED, flag_of, int_of, ints_of
 from laconic.pack.wire.limits import Limits
-from laconic.records import Graph, Node, Tensor
+from laconic.records import Graph, Node, PackedModel, Tensor
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
 from laconic.runtime.ops.arithmetic import contraction
@@ -94,6 +94,15 @@ def claims(graph: Graph, forms: Sequence[Form], limits: Limits) -> Claims:
     folded = cost.folded - sum(math.prod(form.shape) for form in forms)
     limits.check("elements computed from weights alone", folded, limits.constants)
     return Claims(tuple(shapes), tuple(types), cost.memory, cost.work)
+
+
+def claims_of(model: PackedModel, limits: Limits) -> Claims:
+    """The claims of a model in memory, which are checked before its graph is built.
+
+    Some passes and kernels of the libraries that read ONNX end the process over sizes that no writer makes.
+    """
+    graph = model.graph or Graph((), (), ())
+    return claims(graph, [form_of(tensor) for tensor in model.tensors], limits)
 
 
 def _tried(graph: Graph, forms: Sequence[Form]) -> list[Shape]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from laconic.pack.graph.ops import flag_of, int_of, ints_of, text_of
-from laconic.records import Graph, Node, Tensor
+from laconic.records import Graph, Node, Tensor, tensor_index
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import Schedule
 from laconic.runtime.ops.row import Channels as Role
@@ -91,15 +91,15 @@ class _Groups:
         if not (known and self._takes(step, kind, tensors, refs)):
             self.shut.update(refs)
         if kind == "layer" and step.node.op == "conv" and int_of(step.node, "groups") == 1:
-            weight = tensors[-1 - (step.node.inputs[1] or -1)].values()
-            if weight.ndim == 4:
-                self.channels[step.outputs[0]] = len(weight)
+            weight = _weight(step.node, tensors)
+            if len(weight.shape) == 4:
+                self.channels[step.outputs[0]] = weight.shape[0]
 
     def _takes(self, step: Step, kind: Int8, tensors: Sequence[Tensor], refs: Sequence[int]) -> bool:
         node, out, source = step.node, step.outputs[0], refs[0]
         own, flat = self.channels[source], source in self.flat
         if kind == "layer":
-            columns = tensors[-1 - (node.inputs[1] or -1)].shape[1]
+            columns = _weight(node, tensors).shape[1]
             if node.op == "linear":
                 return flat and columns % own == 0
             return node.op == "conv" and int_of(node, "groups") == 1 and columns == own and not flat
@@ -128,6 +128,11 @@ class _Groups:
             if a != b:
                 self._parents[a] = b
         return True
+
+
+def _weight(node: Node, tensors: Sequence[Tensor]) -> Tensor:
+    """The stored weight of a layer."""
+    return tensors[tensor_index(node.inputs[1] or -1)]
 
 
 def _flattens(node: Node) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from laconic.errors import CorruptFileError
 from laconic.pack.graph.ops import float_of, int_of
-from laconic.records import FloatArray, Node, Tensor
+from laconic.records import FloatArray, Node, Tensor, tensor_index
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.transposed import as_rows
 
@@ -65,7 +65,7 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     another width.
     """
     refs = step.node.inputs
-    tensor = tensors[-1 - refs[1]] if refs[1] is not None else None
+    tensor = tensors[tensor_index(refs[1])] if refs[1] is not None else None
     if tensor is None or tensor.dtype not in _FLOATS or len(tensor.shape) < 2:
         raise CorruptFileError(
             f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
@@ -134,9 +134,10 @@ def _folded(norm: Node, tensors: Sequence[Tensor], bias: Doubles) -> tuple[Doubl
 def _vector(tensors: Sequence[Tensor], ref: int | None, rows: int, absent: float) -> Doubles:
     if ref is None:
         return np.full(rows, absent)
-    values = tensors[-1 - ref].values()
+    tensor = tensors[tensor_index(ref)]
+    values = tensor.values()
     if values.shape != (rows,) or not np.issubdtype(values.dtype, np.floating):
         raise CorruptFileError(
-            f"tensor {tensors[-1 - ref].name!r} is {values.dtype} {values.shape}, the layer has {rows} rows"
+            f"tensor {tensor.name!r} is {values.dtype} {values.shape}, the layer has {rows} rows"
         )
     return values.astype(np.float64)

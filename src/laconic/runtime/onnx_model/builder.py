@@ -82,13 +82,13 @@ class Builder:
         content = array.tobytes() if array.nbytes <= _WHOLE else _digest(array)
         key = (array.dtype.str, array.shape, content)
         if key not in self._constants:
-            self._constants[key] = self._fresh("const")
+            self._constants[key] = self.fresh("const")
             self.initialisers[self._constants[key]] = array
         return self._constants[key]
 
     def unshared(self, array: AnyArray) -> str:
         """The name of an initialiser that is this caller's alone, however many others have these values."""
-        name = self._fresh("const")
+        name = self.fresh("const")
         self.initialisers[name] = array
         return name
 
@@ -115,7 +115,7 @@ class Builder:
         for name in inputs:
             if name in self._arrays:
                 self.initialisers.setdefault(name, self._arrays[name])
-        outputs = tuple(self._fresh(kind) for _ in range(n_outputs))
+        outputs = tuple(self.fresh(kind) for _ in range(n_outputs))
         self.nodes.append(OnnxNode(kind, inputs, outputs, attrs))
         return outputs
 
@@ -129,7 +129,8 @@ class Builder:
                 return self.op("Shape", self.input_name(index), start=axis, end=axis + 1)
         raise CorruptFileError("the graph reads a free dimension, but its inputs have none")
 
-    def _fresh(self, stem: str) -> str:
+    def fresh(self, stem: str) -> str:
+        """A name for a value that nothing else has."""
         # '/' keeps generated names apart from state-dict names such as 'conv1.weight'; a file may differ
         self._count += 1
         while f"{stem}/{self._count}" in self._taken:

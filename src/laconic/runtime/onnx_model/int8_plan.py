@@ -78,12 +78,7 @@ class Int8Plan(Plan):
             with fitting(step.node.op):
                 name, done = self._layer(step, source, entry)
             self.put(step.outputs[0], name, "float32", done)
-        elif (
-            kind == "move"
-            and step.node.op == "pad"
-            and source is not None
-            and self._pads_integers(step, source)
-        ):
+        elif kind == "move" and source is not None and self._pads_integers(step, source):
             self.put(step.outputs[0], self._pad(step, source), "float32", True)
         else:
             super().emit(step)

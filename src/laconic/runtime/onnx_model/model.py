@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, Tensor
-from laconic.runtime.graph.sizes import claims, form_of
-from laconic.runtime.int8.precision import Precision, with_precision
-from laconic.runtime.loading.reading import NO_GRAPH
+from laconic.runtime.graph.sizes import claims_of
 from laconic.runtime.onnx_model.builder import Builder
-from laconic.runtime.onnx_model.plan import Plan, fitting
+from laconic.runtime.onnx_model.plan import Part, Plan, fitting
 from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxValue, model_bytes
-from laconic.runtime.ops.shape_rules import Shape
+from laconic.runtime.precision import Precision, with_precision
+from laconic.runtime.reading import NO_GRAPH
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +25,7 @@ MOST_LETTERS = 256
 """Longer names of tensors are cut in exported models, where each reference repeats them."""
 
 
-def emit_graph(model: PackedModel) -> tuple[Plan, tuple[str, ...]]:
+def emit_graph(model: PackedModel, parts: Sequence[Part] = ()) -> tuple[Plan, tuple[str, ...]]:
     """Run every step's emitters: the finished plan, and the outputs' names.
 
     A graph with activation ranges becomes an int8 graph, whose outputs alone are not rounded to int8.
@@ -36,7 +34,7 @@ def emit_graph(model: PackedModel) -> tuple[Plan, tuple[str, ...]]:
     its tensors contradict each other.
     """
     graph = _graph_of(model)
-    plan = _plan_for(model, graph)
+    plan = _plan_for(model, graph, parts)
     for k, spec in enumerate(graph.inputs):
         plan.put_input(k, plan.builder.input_name(k), spec.dtype)
     for step in plan.steps:
@@ -48,9 +46,9 @@ def emit_graph(model: PackedModel) -> tuple[Plan, tuple[str, ...]]:
     return plan, outputs
 
 
-def _plan_for(model: PackedModel, graph: Graph) -> Plan:
+def _plan_for(model: PackedModel, graph: Graph, parts: Sequence[Part]) -> Plan:
     if not graph.ranges:
-        return Plan(model, graph)
+        return Plan(model, graph, parts)
     from laconic.runtime.onnx_model.int8_plan import Int8Plan
 
     with fitting("int8"):
@@ -63,13 +61,11 @@ def _graph_of(model: PackedModel) -> Graph:
     return model.graph
 
 
-def tensor_name(index: int) -> str:
-    """What the runtime's model calls a tensor of the file: a node may read a name of 32 kB 30 000 times."""
-    return f"t{index}"
-
-
 class _Names:
-    """Short names for the runtime; those of the file, unless they are very long, for an exported model."""
+    """Short names for the runtime; those of the file, unless they are very long, for an exported model.
+
+    A name may have 32 kB, and 30 000 nodes may read it.
+    """
 
     def __init__(self, b: Builder, tensors: Sequence[Tensor], readable: bool) -> None:
         self._found: dict[str, str] = {"": ""}
@@ -79,7 +75,7 @@ class _Names:
                 if len(tensor.name) > MOST_LETTERS:
                     self._found[tensor.name] = unused(f"{tensor.name[:MOST_LETTERS]}.{k}", taken)
             return
-        self._found.update((tensor.name, tensor_name(k)) for k, tensor in enumerate(tensors))
+        self._found.update((tensor.name, f"t{k}") for k, tensor in enumerate(tensors))
         made = (name for node in b.nodes for name in node.outputs)
         inputs = (b.input_name(k) for k in range(len(b.inputs)))
         for name in (*inputs, *b.initialisers, *made):
@@ -96,30 +92,16 @@ def unused(name: str, taken: Collection[str]) -> str:
     return name
 
 
-class Built(NamedTuple):
-    """A model as ONNX; ``shapes`` of its values by name, at the free sizes that were followed.
+def build(model: PackedModel, parts: Sequence[Part] = (), readable: bool = False) -> OnnxGraph:
+    """The ONNX graph of a model whose claims were checked (:func:`laconic.runtime.graph.sizes.claims_of`).
 
-    ``batch`` is the first of these sizes, 1 where none is free.
-    """
-
-    graph: OnnxGraph
-    shapes: Mapping[str, Shape]
-    batch: int
-
-    def rows_of(self, name: str) -> int:
-        """The rows that a value gives a linear layer for each sample; a value of unknown shape gives one."""
-        return max(1, math.prod(self.shapes.get(name, ())[:-1]) // self.batch)
-
-
-def build(model: PackedModel, readable: bool = False, limits: Limits = DEFAULT) -> Built:
-    """The ONNX graph of a model, with names from the file where it is to be ``readable``.
-
-    What the graph claims is checked before (``runtime/graph/sizes.py``): some passes and kernels of the
-    libraries that read the model end the process over sizes that no writer produces.
+    Args:
+        model: A model with a graph.
+        parts: What nodes of our own stand for, in a float32 graph.
+        readable: Whether values have their names of the file.
     """
     graph = _graph_of(model)
-    claimed = claims(graph, [form_of(tensor) for tensor in model.tensors], limits).shapes
-    plan, outputs = emit_graph(model)
+    plan, outputs = emit_graph(model, parts)
     b = plan.builder
     names = _Names(b, model.tensors, readable)
     axes = {} if readable else {axis: f"n{k}" for k, axis in enumerate(graph.free_axes)}
@@ -127,7 +109,7 @@ def build(model: PackedModel, readable: bool = False, limits: Limits = DEFAULT) 
         OnnxValue(
             names[b.input_name(k)],
             spec.dtype,
-            tuple(axes.get(d, d) if isinstance(d, str) else d for d in spec.sizes),
+            tuple([axes.get(d, d) if isinstance(d, str) else d for d in spec.sizes]),
         )
         for k, spec in enumerate(graph.inputs)
     ]
@@ -139,11 +121,7 @@ def build(model: PackedModel, readable: bool = False, limits: Limits = DEFAULT) 
         for node in b.nodes
     ]
     arrays = {names[name]: array for name, array in b.initialisers.items()}
-    shapes = {names[name]: claimed[value] for value, name in plan.exact.items()}
-    sizes = zip(graph.inputs, claimed, strict=False)
-    free = [n for spec, shape in sizes for dim, n in zip(spec.shape, shape, strict=True) if dim is None]
-    built = OnnxGraph(nodes, tuple(inputs), tuple(results), arrays)
-    return Built(built, shapes, free[0] if free else 1)
+    return OnnxGraph(nodes, tuple(inputs), tuple(results), arrays)
 
 
 def to_onnx(
@@ -151,12 +129,20 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """A standard ONNX model (opset 20) with the weights inside, ready for ``onnx.save``.
 
-    ``precision`` "int8" writes a calibrated network with QuantizeLinear and DequantizeLinear.
+    Args:
+        model: The records, with a graph. Names of over 256 letters are cut.
+        precision: "fp32", or "int8" for a calibrated network with QuantizeLinear and DequantizeLinear nodes;
+            "auto" is "int8" where the model has activation ranges.
+        limits: What the graph may claim.
 
-    ``limits`` bounds what the graph may claim. Names of over 256 letters are cut.
+    Returns:
+        The model as the package ``onnx`` holds it.
 
-    Raises ``WeightsOnlyError`` without a graph, ``InputError`` when the weights pass the 2 GiB that
-    one protobuf message can hold.
+    Raises:
+        WeightsOnlyError: Without a graph.
+        InputError: For int8 without calibration, or above the 2 GiB that one protobuf message can hold.
+        CorruptFileError: For a graph that contradicts its tensors.
+        LimitError: Beyond the limits.
 
     >>> from laconic.records import Graph, Node, PackedModel, ValueSpec
     >>> graph = Graph((ValueSpec("float32", (None, 4)),), (Node("relu", (0,)),), (1,))
@@ -169,9 +155,10 @@ def to_onnx(
         raise InputError(
             f"the weights take {size} bytes and one ONNX file holds 2 GiB. Cure: laconic.runtime.load runs it"
         )
+    claims_of(model, limits)
     from onnx import ModelProto, shape_inference
 
-    proto = ModelProto.FromString(model_bytes(build(model, readable=True, limits=limits).graph, inline=True))
+    proto = ModelProto.FromString(model_bytes(build(model, readable=True), inline=True))
     # a standard model states its outputs' ranks; ours are known once shapes have flowed through it
     proto = shape_inference.infer_shapes(proto, data_prop=True)
     del proto.graph.value_info[:]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from laconic.errors import at
 from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.runtime.int8.precision import Precision
-from laconic.runtime.loading.reading import read_model
 from laconic.runtime.onnx_model.model import to_onnx
+from laconic.runtime.precision import Precision
+from laconic.runtime.reading import read_model
 
 
 def export_onnx(
@@ -21,14 +21,32 @@ def export_onnx(
 ) -> None:
     """Write the network of a .lac file as standard ONNX (opset 20) that any runtime reads.
 
-    ``precision`` "int8" writes a calibrated network with QuantizeLinear and DequantizeLinear nodes.
-    ``limits`` bounds what the file may claim, and the memory and work that this may take, as for ``load``.
-
     The file is written beside its target and then renamed, so an old file stands until the new one is whole.
 
-    Raises ``WeightsOnlyError`` for a file without a graph, ``InputError`` for int8 without calibration or
-    above 2 GiB of weights, ``FileFormatError`` for a wrong file, ``LimitError`` beyond the limits,
-    ``WriteError`` when the disk refuses.
+    Args:
+        lac_path: The file to read.
+        onnx_path: The file to write.
+        precision: "fp32", or "int8" for a calibrated network with QuantizeLinear and DequantizeLinear nodes;
+            "auto" is "int8" where the file has activation ranges.
+        limits: What the file may claim, and the memory and work that this may take, as for ``load``.
+
+    Raises:
+        WeightsOnlyError: For a file without a graph.
+        InputError: For int8 without calibration, or above 2 GiB of weights.
+        FileFormatError: For a wrong file.
+        LimitError: Beyond the limits.
+        ReadError: Where there is no file.
+        WriteError: When the disk refuses.
+
+    >>> import tempfile
+    >>> from laconic import pack
+    >>> from laconic.records import Graph, Node, PackedModel, ValueSpec
+    >>> graph = Graph((ValueSpec("float32", (None, 4)),), (Node("relu", (0,)),), (1,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = pack.write(f"{folder}/m.lac", PackedModel((), graph))
+    ...     export_onnx(f"{folder}/m.lac", f"{folder}/m.onnx")
+    ...     os.path.exists(f"{folder}/m.onnx")
+    True
     """
     from laconic import pack
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.wire.varint import Writer
-from laconic.records import AnyArray
+from laconic.records import AnyArray, Record, record
 
 OPSET, IR_VERSION = 20, 9
 
@@ -28,6 +28,9 @@ BESIDE_BYTES = 4096
 
 MICROSOFT = "com.microsoft"
 """ONNX Runtime's own operators."""
+
+OWN = "laconic"
+"""Nodes that engines replace or compute before a graph is handed to a runtime (``onnx_model/plan.py``)."""
 
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
@@ -42,7 +45,8 @@ class OnnxNode(NamedTuple):
     domain: str = ""
 
 
-class OnnxValue(NamedTuple):
+@record
+class OnnxValue(Record):
     """An input or output: its name, NumPy type and shape, where they are known.
 
     A size is a number, the name of a free one, or None for one that only a call tells.
@@ -53,7 +57,8 @@ class OnnxValue(NamedTuple):
     shape: tuple[int | str | None, ...] | None = None
 
 
-class OnnxGraph(NamedTuple):
+@record
+class OnnxGraph(Record):
     """Nodes in execution order, and the constants that they read, by name."""
 
     nodes: Sequence[OnnxNode]

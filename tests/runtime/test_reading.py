@@ -12,7 +12,7 @@ from laconic.pack import DEFAULT, Limits, decode, encode
 from laconic.pack.graph.ops import make_node as node
 from laconic.records import PackedModel, RawTensor
 from laconic.runtime import emulate, export_onnx, load, to_onnx
-from laconic.runtime.loading.reading import loading_note, needs
+from laconic.runtime.reading import loading_note, needs
 from tests.attacks import integers, names, sizes, work
 from tests.attacks.files import constant, file_of
 

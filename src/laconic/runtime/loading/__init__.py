@@ -1,1 +1,0 @@
-"""A file's bytes to a model that may be run."""
