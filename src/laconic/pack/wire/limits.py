@@ -16,7 +16,8 @@ class Limits(Record):
 
     Of what ``laconic.runtime.load`` takes: ``memory`` bytes and ``memory_per_byte`` more for each byte of the
     file; ``work`` steps of about a nanosecond. ``call_memory``: bytes that one call of the network may take.
-    Both are estimates from above, made before anything is decoded or run. ``seconds`` that loading or a call
+    ``call_work``: steps of about a nanosecond that one emulated call may take (``laconic.runtime.emulate``).
+    All are estimates from above, made before anything is decoded or run. ``seconds`` that loading or a call
     may take in a process of its own (``load(..., isolated=True)``).
 
     Of what the file claims: ``elements``: entries of all tensors together, and of one value of the graph.
@@ -45,6 +46,7 @@ class Limits(Record):
     memory_per_byte: int = 16
     work: int = 2**30
     call_memory: int = 2**32
+    call_work: int = 2**37
     seconds: float = 60.0
 
     @classmethod
@@ -80,12 +82,18 @@ class Limits(Record):
                 "--trusted at the command line"
             )
 
-    def check_call(self, memory: int) -> None:
+    def check_call(self, memory: int, work: int = 0) -> None:
         """Raise ``LimitError`` when a call takes more than is allowed, saying how to allow it."""
         if memory > self.call_memory:
             raise LimitError(
                 f"the call takes up to {memory} bytes of memory, the limit is {self.call_memory}. "
                 f"Cure: fewer samples a call, or load with limits=laconic.pack.Limits(call_memory={memory})"
+            )
+        if work > self.call_work:
+            raise LimitError(
+                f"the call takes up to {work} steps of about a nanosecond, the limit is {self.call_work}. "
+                "Cure: fewer samples a call, or, if you trust the file, limits=laconic.pack.Limits("
+                f"call_work={work}) or Limits.trusted(); --trusted at the command line"
             )
 
 

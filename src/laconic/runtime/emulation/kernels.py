@@ -17,11 +17,10 @@ from laconic.pack.graph.ops import flag_of, int_of, ints_of
 from laconic.records import AnyArray, Node
 from laconic.runtime.emulation.arithmetic import Int8, Int16x8
 from laconic.runtime.emulation.fixed_point import Ints, quantize_multiplier
+from laconic.runtime.emulation.needs import PIECE
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.int8.transposed import margins
 from laconic.runtime.ops.windows import both_ends, spread
-
-_PIECE = 2**22  # entries of unfolded windows at a time
 
 
 def linear_sums(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
@@ -73,7 +72,7 @@ def _window_sums(windows: AnyArray, weight: npt.NDArray[np.int8], groups: int, a
     where, inputs, outputs = windows.shape[2 : 2 + n], weight.shape[1], len(weight) // groups
     rows = weight.reshape(groups, outputs, -1).transpose(0, 2, 1)  # (groups, inputs x kernel, outputs)
     out = np.empty((count, groups, outputs, *where), np.int64)
-    step = max(1, _PIECE // max(1, windows[:1].size))
+    step = max(1, PIECE // max(1, windows[:1].size))
     for start in range(0, count, step):
         piece = windows[start : start + step]
         grouped = piece.reshape(len(piece), groups, inputs, *piece.shape[2:])

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, at
+from laconic.errors import CorruptFileError, InputError, at
 from laconic.files import read_input
 from laconic.pack.graph.ops import SIZED, float_of, ints_of
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec
+from laconic.runtime.calls.door import Door
 from laconic.runtime.emulation import kernels
 from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Ternary
 from laconic.runtime.emulation.fixed_point import quantize_multiplier
+from laconic.runtime.emulation.needs import emulated_call
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.graph.steps import Step, ranks
 from laconic.runtime.int8.precision import with_precision
@@ -26,6 +28,9 @@ from laconic.runtime.network import Network
 from laconic.runtime.ops.row import Int8 as Kind
 
 Value = Quantised | AnyArray
+
+_REMEMBERED = 1024
+"""Float32 steps at one set of shapes that are kept built; a network of one size needs one for each step."""
 
 
 def emulate(
@@ -99,6 +104,8 @@ class Emulator:
         self._entries = ranges
         self._small: dict[tuple[int, tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]], Network] = {}
         self._layers = {k: self._layer(s) for k, s in enumerate(self._steps) if self._kind(s) == "layer"}
+        self._unread_after = _unread_after(self._steps, graph)
+        self._door = Door(model, limits, emulated_call)
         self.float_steps = tuple(
             self._name(s) for s in self._steps if self._kind(s) == "float" and _reads_values(s)
         )
@@ -116,15 +123,34 @@ class Emulator:
 
     def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
         """The outputs for inputs in order, as a list in order, whatever the module returns."""
-        nothing = self._float.enter(arrays)
+        nothing = self._enter(arrays)
         if nothing is not None:
             return nothing
-        values = self.trace(*arrays)
+        values = self._values(arrays, self._unread_after)
         return [_real(values[ref]) for ref in self._graph.outputs]
+
+    def call_memory(self, *shapes: tuple[int, ...]) -> int:
+        """About how many bytes one call allocates for inputs of these shapes, estimated from above.
+
+        It is what a call is held to: ``Limits.call_memory``.
+        """
+        return self._door.call_memory(shapes)
 
     def trace(self, *arrays: AnyArray) -> dict[int, Value]:
         """Every value of the graph by its id: integers with their encoding, or float32 (and index) arrays."""
+        if self._enter(arrays) is not None:
+            raise InputError("an input is empty: there are no values to show. Cure: give at least one sample")
+        return self._values(arrays, {})
+
+    def _enter(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray] | None:
+        """None when a call may run; its outputs when they are empty. Raises as a call does."""
         self._float.check_inputs(*arrays)
+        return self._door.enter([a.shape for a in arrays])
+
+    def _values(
+        self, arrays: tuple[AnyArray, ...], unread_after: Mapping[int, Sequence[int]]
+    ) -> dict[int, Value]:
+        """The values of the graph by id; those that no step reads after a step are dropped there."""
         values: dict[int, Value] = {}
         for k, array in enumerate(arrays):
             values[k] = self._kept(k, array)
@@ -139,6 +165,8 @@ class Emulator:
             with at(f"emulating {self._name(step)}"):
                 for value, result in zip(step.outputs, self._run(k, step, values, batch), strict=True):
                     values[value] = self._kept(value, result)
+            for value in unread_after.get(k, ()):
+                del values[value]
         return values
 
     def _kept(self, value: int, result: Value) -> Value:
@@ -215,6 +243,8 @@ class Emulator:
         sizes = _sizes_among(step.node, given)
         key = (index, tuple(x.shape for x in given), tuple(sizes.items()))
         if key not in self._small:
+            if len(self._small) >= _REMEMBERED:
+                self._small.clear()
             self._small[key] = Network.from_packed(self._alone(step, given, batch, sizes), 1)
         return tuple(self._small[key].run(tuple(given)))
 
@@ -236,6 +266,18 @@ class Emulator:
         outputs = tuple(range(count, count + len(step.outputs)))
         specs = tuple(ValueSpec(str(x.dtype), x.shape) for x in given)
         return PackedModel((*self._model.tensors, *tensors), Graph(specs, tuple(nodes), outputs))
+
+
+def _unread_after(steps: tuple[Step, ...], graph: Graph) -> dict[int, list[int]]:
+    """For each step, the values that no later step reads and the network does not return."""
+    last: dict[int, int] = {}
+    for k, step in enumerate(steps):
+        last.update(dict.fromkeys(step.outputs, k))
+        last.update((ref, k) for ref in step.node.inputs if ref is not None and ref >= 0)
+    found: dict[int, list[int]] = {}
+    for value in last.keys() - set(graph.outputs):
+        found.setdefault(last[value], []).append(value)
+    return found
 
 
 def _sizes_among(node: Node, given: list[AnyArray]) -> dict[int, int]:
