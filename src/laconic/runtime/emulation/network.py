@@ -39,10 +39,30 @@ def emulate(
     *,
     limits: Limits = DEFAULT,
 ) -> Emulator:
-    """A calibrated .lac file (its path, bytes or records) as a device with this arithmetic would run it.
+    """A calibrated .lac file as a device with this arithmetic would run it.
 
-    Raises ``InputError`` for a file without activation ranges, ``FileFormatError`` for a wrong file,
-    ``WeightsOnlyError`` for one without a graph, ``LimitError`` beyond the limits.
+    Args:
+        source: The file's path, its bytes, or records that were read from it.
+        arithmetic: ``Int8()``, ``Int16x8()`` or ``Ternary()``.
+        limits: What reading the file and one call may take (memory in bytes, work in steps of about a
+            nanosecond).
+
+    Returns:
+        The emulated network, called as one that ``load`` returns.
+
+    Raises:
+        InputError: The file has no activation ranges.
+        FileFormatError: It is no .lac file, or a wrong one.
+        WeightsOnlyError: It has no graph.
+        LimitError: Reading it takes more than the limits allow.
+
+    Example:
+        >>> from laconic.records import ActivationRange
+        >>> ranges = (ActivationRange(0, 1.0, 0), ActivationRange(1, 2.0, 0))
+        >>> graph = Graph((ValueSpec("float32", (None, 1)),), (Node("linear", (0, -1)),), (1,), ranges)
+        >>> net = emulate(PackedModel((RawTensor("w", np.float32([[3]])),), graph))
+        >>> net(np.float32([[5]]))
+        array([[16.]], dtype=float32)
     """
     if isinstance(source, PackedModel):
         return Emulator(source, arithmetic, limits)
@@ -69,6 +89,11 @@ class Emulator:
     relu) are integer arithmetic. Any other step runs in float32 between a dequantisation and, where its
     output has a range, a quantisation: ``float_steps`` names them, and is empty where the device needs no
     floating point. ``multiplied`` names the layers that ``Ternary`` found not ternary.
+
+    Args:
+        model: Records with a graph and activation ranges.
+        arithmetic: As for :func:`emulate`.
+        limits: As for :func:`emulate`.
 
     >>> from laconic.records import ActivationRange, RawTensor
     >>> ranges = (ActivationRange(0, 1.0, 0), ActivationRange(1, 2.0, 0))
