@@ -46,17 +46,29 @@ def cost_of(
 ) -> Cost:
     """What a network costs: bytes, MACs, memory, and on a ``device`` seconds and energy.
 
-    ``source`` is a .lac file (a path, its bytes or its records), a PyTorch module with an ``example`` input,
-    or what ``laconic.convert`` returned. Free dimensions are ``batch``, or taken from ``shapes`` (one tuple
-    per input) or from the example. ``activation_bits`` (8 or 16) counts floating-point activations at that
-    width. ``device`` is a name such as "cortex-m7" or the path of a device file and fills ``estimated``.
-    ``precision`` as for ``load``: a calibrated file counts as it runs in int8, or in float32 with "fp32".
-    ``runs`` > 0 fills ``measured``: the median of so many calls on this machine. ``limits`` bounds what
-    reading (and running) a file may take, as for ``load``.
+    Args:
+        source: A .lac file (its path, its bytes or its records), a PyTorch module, or what
+            ``laconic.convert`` returned.
+        example: An input of a PyTorch module, as the module takes it.
+        device: A name such as "cortex-m7", or the path of a device file. It fills ``estimated`` (seconds,
+            joules, and whether the memories hold the network).
+        batch: The size of free dimensions, where neither ``shapes`` nor ``example`` gives it.
+        shapes: A shape for each input.
+        activation_bits: Count floating-point activations at this width, 8, 16 or 32 bits; None for their own.
+        runs: Above 0 it fills ``measured``: so many calls on this machine are timed.
+        threads: Threads of a timed call.
+        precision: As for ``load``: a calibrated file counts as it runs in int8, or in float32 with "fp32".
+        limits: What reading (and running) a file may take, as for ``load``.
 
-    Raises ``InputError`` (a wrong shape, an unknown device, a broken device file, int8 without ranges),
-    ``WeightsOnlyError`` for a file without a graph, ``FileFormatError`` for a wrong one, ``LimitError``
-    beyond the limits, ``CaptureError`` for a module that cannot be captured.
+    Returns:
+        Bytes, multiply-accumulates and peak activation memory, by layer and in all.
+
+    Raises:
+        InputError: A shape that does not fit, an unknown device, a wrong device file, int8 without ranges.
+        WeightsOnlyError: The file has no graph.
+        FileFormatError: The file is no .lac file, or a wrong one.
+        LimitError: Reading or running takes more than the limits allow.
+        CaptureError: The module cannot be captured.
 
     >>> import torch, laconic
     >>> cost = laconic.cost_of(torch.nn.Linear(4, 2), torch.zeros(1, 4), device="cortex-m7")

@@ -93,6 +93,13 @@ def linear_sum(x: Sequence[int], weights: Sequence[int]) -> int:
     return sum(a * b for a, b in zip(x, weights, strict=True))
 
 
+def scaled_mean(values: Sequence[int], zero: int) -> int:
+    """MEAN (QuantizedMeanOrSum of reduce.h), input and output in one encoding."""
+    count, multiplier, output_shift = len(values), 2**30, 1
+    shift = min(count.bit_length() - 1, 32, 31 + output_shift)
+    return multiply(sum(values) - zero * count, multiplier * 2**shift // count, output_shift - shift) + zero
+
+
 def rounded_mean(values: Sequence[int], count: int) -> int:
     """The average pooling of integers as they are (zero point included)."""
     total = sum(values)

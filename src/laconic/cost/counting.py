@@ -16,11 +16,18 @@ ACTIVATION_BITS = (8, 16, 32)
 def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
     """Bytes, MACs, traffic and peak activation memory of a network at one input shape.
 
-    ``activation_bits`` (8, 16 or 32) says in which width the device keeps floating-point values; without it
-    they count as the graph has them; int8 values take one byte whatever it says. Views and what is computed
-    when the network is loaded cost nothing.
+    Views and what is computed when the network is loaded cost nothing.
 
-    Raises ``InputError`` for another width.
+    Args:
+        facts: The network's operations, values and tensors at that shape.
+        activation_bits: Width in which the device keeps floating-point values: 8, 16 or 32 bits; None for the
+            graph's own. int8 values take one byte in any case.
+
+    Returns:
+        The cost, with neither an estimate nor a measurement.
+
+    Raises:
+        InputError: ``activation_bits`` is another number.
 
     >>> from laconic.records import TensorFacts, ValueFacts
     >>> values = (ValueFacts((1, 4), "float32"), ValueFacts((1, 2), "float32"))

@@ -12,7 +12,19 @@ Content = Literal["weights", "activations", "both"]
 
 @dataclass(frozen=True)
 class Memory:
-    """One memory: what it may hold, its size in bytes, its rate, its price a byte in femtojoules."""
+    """One memory of a device.
+
+    Args:
+        name: As messages and tables call it.
+        holds: "weights", "activations" or "both".
+        bytes: Its size, in bytes.
+        bytes_per_second: Its rate, in bytes per second.
+        fj_per_byte: Energy of one byte that is read or written, in femtojoules.
+
+    Example:
+        >>> Memory("flash", "weights", 2**20, 1e8, 50).may_hold("activations")
+        False
+    """
 
     name: str
     holds: Content
@@ -27,7 +39,19 @@ class Memory:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """One kind of multiply-accumulate: the operands that it takes, its rate and its price."""
+    """One kind of multiply-accumulate (MAC): its operands, its rate and its energy.
+
+    Args:
+        name: As messages and tables call it.
+        weight_bits: Widest weight that it takes, in bits.
+        activation_bits: Widest activation that it takes, in bits.
+        macs_per_cycle: MACs per clock cycle.
+        fj_per_mac: Energy of one MAC, in femtojoules.
+
+    Example:
+        >>> Arithmetic("int8", 8, 8, 2.0, 200).fj_per_mac
+        200
+    """
 
     name: str
     weight_bits: int
@@ -40,8 +64,20 @@ class Arithmetic:
 class Device:
     """A device file, read and checked (see :func:`laconic.cost.read_device`).
 
-    ``sparse_macs_per_cycle`` is the rate at which a linear layer's non-zeros can be taken alone; 0: the
-    device has no such kernel. ``seconds_per_operation`` is what each call of a kernel costs beside its work.
+    Args:
+        name: As messages and tables call it.
+        clock_hz: Clock rate, in hertz.
+        active_watts: Power of the whole device while it computes, in watts.
+        seconds_per_operation: Overhead of one call of a kernel, in seconds.
+        sparse_macs_per_cycle: MACs per clock cycle when a linear layer's non-zero weights alone are
+            multiplied; 0 where the device has no such kernel.
+        memories: At least one that may hold weights and one that may hold activations.
+        arithmetics: The kinds of multiply-accumulate that it has.
+
+    Example:
+        >>> from laconic.cost import read_device
+        >>> read_device("cortex-m7").arithmetic(8, 8).weight_bits
+        8
     """
 
     name: str

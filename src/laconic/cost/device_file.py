@@ -55,6 +55,9 @@ _CONTENTS = ("weights", "activations", "both")
 def device_names() -> tuple[str, ...]:
     """The devices that come with the library.
 
+    Returns:
+        Their names in alphabetical order, as :func:`read_device` takes them.
+
     >>> "cortex-m7" in device_names()
     True
     """
@@ -63,10 +66,17 @@ def device_names() -> tuple[str, ...]:
 
 
 def read_device(name: str | os.PathLike[str]) -> Device:
-    """A device by the name of a shipped file, or by the path of one's own (anything that ends in .toml).
+    """Read and check a device file.
 
-    Raises ``InputError`` naming the file, the field and the cure: a field that is missing, unknown, of the
-    wrong type, or out of the range that its unit allows.
+    Args:
+        name: The name of a shipped file, or the path of another one (anything that ends in .toml).
+
+    Returns:
+        The device, every number in the unit that its field names.
+
+    Raises:
+        InputError: There is no such file, or a field is missing, unknown, of the wrong type, or out of the
+            range that its unit allows; the error names the file and the field.
 
     >>> read_device("cortex-m7").clock_hz
     216000000.0

@@ -23,7 +23,22 @@ def estimate(cost: Cost, device: Device) -> Cost:
     """The same cost with its ``estimated`` field filled for a device.
 
     A linear layer with zeros runs dense or sparse, whichever the device does faster; a device without a
-    sparse kernel keeps weights in few-bit form. Raises ``InputError`` when the device lacks an arithmetic.
+    sparse kernel keeps weights in few-bit form.
+
+    Args:
+        cost: What was counted.
+        device: The device, as :func:`laconic.cost.read_device` returns it.
+
+    Returns:
+        The same cost with seconds and joules in ``estimated``.
+
+    Raises:
+        InputError: The device has no arithmetic for the network's widths.
+
+    Example:
+        >>> from laconic.cost import read_device
+        >>> estimate(Cost(((1, 4),), (), 0, 8, 6, 32, 8, 8), read_device("cortex-m7")).estimated.fits_all
+        True
     """
     has_sparse = device.sparse_macs_per_cycle > 0
     weights = cost.weights_stored_bytes if has_sparse else cost.weights_few_bit_bytes

@@ -14,11 +14,24 @@ from dataclasses import dataclass
 class LayerCost:
     """One operation, counted.
 
-    ``macs`` counts zero weights, ``macs_nonzero`` does not. ``weight_bits`` is the width of the stored
-    operand in a product (0 without MACs). ``weight_traffic`` are bytes of weights in few-bit form,
-    ``sparse_traffic`` the same with the matrix in sparse form (None where there is no such path).
-    ``live_bytes`` is the memory of all activations that are alive while it runs. ``own_pass`` is False for
-    what runs inside its neighbour.
+    Attributes:
+        name: The layer's name, or the operation's where it has no stored tensor.
+        op: The operation's name in the graph.
+        shape: Shape of its first output.
+        weight_bits: Width of the stored operand in a product, in bits; 0 without MACs.
+        activation_bits: Width of the activations that it reads, in bits.
+        macs: Multiply-accumulates, those by zero weights included.
+        macs_nonzero: Multiply-accumulates by weights that are not zero.
+        other_ops: All other arithmetic, in operations of about one MAC each.
+        weight_traffic: Bytes of weights that are read, in few-bit form.
+        sparse_traffic: The same with the matrix in sparse form; None where there is no such path.
+        activation_traffic: Bytes of activations that are read and written.
+        live_bytes: Bytes of all activations that are alive while it runs.
+        own_pass: False for what runs inside its neighbour, such as an activation after a layer.
+
+    Example:
+        >>> LayerCost("fc", "linear", (1, 2), 8, 8, 8, 6, 0, 8, None, 6, 6, True).macs_nonzero
+        6
     """
 
     name: str
@@ -38,11 +51,24 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """One operation on a device: seconds by roofline, energy by the tables in whole femtojoules.
+    """One operation on a device: seconds by the roofline model, energy by the device's tables.
 
-    ``path`` is "dense" or "sparse", whichever the device runs faster; empty where no weights are read.
-    ``weights_in`` and ``activations_in`` name the memories where they lie, ``moved_bytes`` is the traffic of
-    both on that path. ``seconds`` is the longer of compute and traffic, and the device's overhead of a call.
+    Attributes:
+        name: The layer's name, as in :class:`LayerCost`.
+        path: "dense" or "sparse", whichever the device runs faster; empty where no weights are read.
+        arithmetic: Name of the device's arithmetic that runs it.
+        weights_in: Name of the memory that holds the weights.
+        activations_in: Name of the memory that holds the activations.
+        moved_bytes: Bytes of weights and activations that are read and written on that path.
+        compute_seconds: Seconds of arithmetic.
+        traffic_seconds: Seconds of memory traffic.
+        seconds: The longer of both, plus the device's overhead of a call.
+        arithmetic_fj: Energy of the arithmetic, in femtojoules.
+        memory_fj: Energy of the memory traffic, in femtojoules.
+
+    Example:
+        >>> LayerEstimate("fc", "dense", "int8", "flash", "ram", 14, 1e-6, 2e-6, 2e-6, 40, 60).energy_fj
+        100
     """
 
     name: str
@@ -65,7 +91,19 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Fit:
-    """Does it fit: what a memory must hold and what it can."""
+    """Whether a memory holds what it must.
+
+    Attributes:
+        memory: The memory's name.
+        content: What lies in it: "weights", "activations" or "weights and activations".
+        needed_bytes: Bytes that it must hold.
+        available_bytes: Its size, in bytes.
+
+    Example:
+        >>> fit = Fit("ram", "activations", 300, 256)
+        >>> fit.fits, fit.spare_bytes
+        (False, -44)
+    """
 
     memory: str
     content: str
@@ -87,9 +125,19 @@ class Fit:
 class Estimate:
     """A network on a device, estimated; the rows add up to the totals.
 
-    ``active_watts`` is the power of the whole device while it computes; times the latency it gives
-    ``device_joules``. ``table_joules`` prices arithmetic and memory accesses alone (published figures at
-    45 nm), a lower bound that tells variants of a network apart.
+    ``device_joules`` is power times latency. ``table_joules`` adds up published energies of arithmetic and
+    memory accesses (at 45 nm): a lower bound, by which variants of a network can be compared.
+
+    Attributes:
+        device: The device's name.
+        layers: One row for each operation.
+        fits: One row for each memory that must hold something.
+        active_watts: Power of the whole device while it computes, in watts.
+
+    Example:
+        >>> row = LayerEstimate("fc", "dense", "int8", "flash", "ram", 14, 1e-6, 2e-6, 2e-6, 40, 60)
+        >>> Estimate("board", (row, row), (), 0.5).device_joules
+        2e-06
     """
 
     device: str
@@ -125,7 +173,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """Latency of one call by the clock: median, 10th and 90th percentile, in seconds."""
+    """Latency of one call by the clock.
+
+    Attributes:
+        seconds: The median, in seconds.
+        low_seconds: The 10th percentile, in seconds.
+        high_seconds: The 90th percentile, in seconds.
+        runs: Calls that were timed.
+        threads: Threads that a call used.
+        machine: The processor's name.
+
+    Example:
+        >>> Measured(0.002, 0.001, 0.003, runs=50, threads=1, machine="x86_64").seconds
+        0.002
+    """
 
     seconds: float
     low_seconds: float
@@ -139,9 +200,25 @@ class Measured:
 class Cost:
     """What a network costs at one input shape.
 
-    ``weights_dense_bytes`` is all tensors in float32, ``weights_stored_bytes`` each in the smaller of its
-    few-bit and its sparse form. ``file_bytes`` is 0 for a network that is not in a file. With ``precision``
-    "int8" the last two are int8 weights, a float32 scale for each row, int32 biases, and what stays float32.
+    With ``precision`` "int8", ``weights_few_bit_bytes`` and ``weights_stored_bytes`` are int8 weights, a
+    float32 scale for each row, int32 biases, and what stays float32.
+
+    Attributes:
+        input_shapes: A shape for each input.
+        layers: One row for each operation.
+        file_bytes: Length of the file in bytes; 0 for a network that is not in a file.
+        weights: Entries of all tensors.
+        weights_nonzero: Entries that are not zero.
+        weights_dense_bytes: Bytes of all tensors in float32.
+        weights_few_bit_bytes: Bytes of all tensors in few-bit form.
+        weights_stored_bytes: Bytes of all tensors, each in the smaller of its few-bit and its sparse form.
+        precision: "fp32" or "int8".
+        estimated: Latency and energy on a device, where one was given.
+        measured: Latency on this machine, where it was measured.
+
+    Example:
+        >>> Cost(((1, 4),), (), 0, 8, 6, 32, 8, 8).macs
+        0
     """
 
     input_shapes: tuple[tuple[int, ...], ...]

@@ -63,7 +63,7 @@ def test_many_windows_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = RNG.integers(-9, 9, (5, 2, 6, 6)), RNG.integers(-9, 9, (3, 2, 3, 3)).astype(np.int8)
     node = make_node("conv", (0, -1))
     whole = kernels.conv_sums(x, weight, node, False)
-    monkeypatch.setattr(kernels, "_PIECE", 700)
+    monkeypatch.setattr(kernels, "PIECE", 700)
     assert np.array_equal(kernels.conv_sums(x, weight, node, False), whole)
 
 
@@ -84,15 +84,20 @@ def test_average_pooling(zero: int, exclude: bool) -> None:
         assert got.integers[n, c, i, j] == gemmlowp.rounded_mean(padded, len(padded))
 
 
-def test_means_over_axes() -> None:
+@pytest.mark.parametrize("arithmetic", [Int8(), Int16x8()])
+def test_means_over_axes(arithmetic: Int8 | Int16x8) -> None:
     x = RNG.integers(-128, 128, (2, 3, 4, 5))
-    pooled = kernels.average(encoded(x), make_node("global_avg_pool", (0,))).integers
-    axes = kernels.average(encoded(x), make_node("mean", (0,), dims=(2, -1))).integers
-    whole = kernels.average(encoded(x), make_node("mean", (0,), dims=())).integers
+    given, zero = encoded(x), -5
+    pooled = kernels.average(given, make_node("global_avg_pool", (0,))).integers
+    axes = kernels.mean(given, make_node("mean", (0,), dims=(2, -1)), arithmetic).integers
+    kept = kernels.mean(given, make_node("mean", (0,), dims=(2, -1), keepdim=True), arithmetic).integers
+    whole = kernels.mean(given, make_node("mean", (0,), dims=()), arithmetic).integers
+    assert kept.shape == (2, 3, 1, 1) and np.array_equal(kept[..., 0, 0], axes)
     for n, c in itertools.product(range(2), range(3)):
-        wanted = gemmlowp.rounded_mean(x[n, c].ravel().tolist(), 20)
-        assert pooled[n, c, 0, 0] == axes[n, c] == wanted
-    assert int(whole) == gemmlowp.rounded_mean(x.ravel().tolist(), 120)
+        entries = x[n, c].ravel().tolist()
+        assert pooled[n, c, 0, 0] == gemmlowp.rounded_mean(entries, 20)
+        assert axes[n, c] == gemmlowp.scaled_mean(entries, zero)
+    assert int(whole) == gemmlowp.scaled_mean(x.ravel().tolist(), zero)
 
 
 def test_additions() -> None:

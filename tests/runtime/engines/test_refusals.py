@@ -124,8 +124,8 @@ def test_save_writes_float32_where_int8_does_not_run(tmp_path: Path, monkeypatch
 
 def test_save_compares_with_integer_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:
-        def __init__(self, model: PackedModel) -> None:
-            self.device = emulate(model)
+        def __init__(self, model: PackedModel, limits: pack.Limits) -> None:
+            self.device = emulate(model, limits=limits)
 
         def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
             return [1.5 * y for y in self.device.run(arrays)]

@@ -31,6 +31,7 @@ class Limits(Record):
         memory_per_byte: Bytes that it may take in addition for each byte of the file.
         work: Steps of about a nanosecond that loading may take.
         call_memory: Bytes that one call of the network may take.
+        call_work: Steps of about a nanosecond that one emulated call may take (``laconic.runtime.emulate``).
         seconds: Seconds of loading, or of a call, in a process of its own (``load(..., isolated=True)``).
 
     >>> Limits(memory=2**30).allowed_memory(file_bytes=1000), Limits.trusted().memory > 2**60
@@ -49,6 +50,7 @@ class Limits(Record):
     memory_per_byte: int = 16
     work: int = 2**30
     call_memory: int = 2**32
+    call_work: int = 2**37
     seconds: float = 60.0
 
     @classmethod
@@ -84,12 +86,18 @@ class Limits(Record):
                 "--trusted at the command line"
             )
 
-    def check_call(self, memory: int) -> None:
+    def check_call(self, memory: int, work: int = 0) -> None:
         """Raise ``LimitError`` when a call takes more than is allowed, saying how to allow it."""
         if memory > self.call_memory:
             raise LimitError(
                 f"the call takes up to {memory} bytes of memory, the limit is {self.call_memory}. "
                 f"Cure: fewer samples a call, or load with limits=laconic.pack.Limits(call_memory={memory})"
+            )
+        if work > self.call_work:
+            raise LimitError(
+                f"the call takes up to {work} steps of about a nanosecond, the limit is {self.call_work}. "
+                "Cure: fewer samples a call, or, if you trust the file, limits=laconic.pack.Limits("
+                f"call_work={work}) or Limits.trusted(); --trusted at the command line"
             )
 
 

@@ -26,13 +26,22 @@ def calibrate(
 ) -> PackedModel:
     """The model with an activation range for every value that int8 arithmetic writes.
 
-    ``batches`` are the network's inputs, as it takes them (a sequence of arrays each). Weights and graph
-    stay as they are, so the network also still runs in float32. ``choice`` is ``MinMax()``,
-    ``Percentile(99.99)`` or ``LeastError(2.0)``, which look at each value by itself, or a
-    ``LeastOutputError()``, which tries several of these on the network.
+    Weights and graph stay as they are, so the network also still runs in float32.
 
-    Raises ``WeightsOnlyError`` (no graph), ``DataError`` (no batch, NaN on the way), ``InputError`` (inputs
-    that do not fit, a network without a linear layer or convolution).
+    Args:
+        model: Records with a graph.
+        batches: The network's inputs, a sequence of arrays for each batch. All are held in memory.
+        choice: ``MinMax()``, ``Percentile(99.99)`` or ``LeastError(2.0)``, which look at each value by
+            itself, or a ``LeastOutputError()``, which tries several of these on the network.
+        threads: Cores that one run of the network uses; None for all.
+
+    Returns:
+        The same records with a range for each such value in ``graph.ranges``.
+
+    Raises:
+        WeightsOnlyError: The records have no graph.
+        DataError: There is no batch, or an activation is NaN or infinite.
+        InputError: Inputs do not fit, or the network has no linear layer or convolution.
 
     >>> from laconic.records import Graph, Node, RawTensor, ValueSpec
     >>> graph = Graph((ValueSpec("float32", (None, 1)),), (Node("linear", (0, -1)),), (1,))

@@ -66,6 +66,9 @@ class MinMax:
 class Percentile:
     """All but a share: ``percent`` of the entries are inside, the rest in equal parts beyond both ends.
 
+    Args:
+        percent: The share of the entries inside, in percent, 50 to 100.
+
     >>> low, high = Percentile(50.0).bounds(Histogram(0.0, 1.0, np.ones(BINS, np.int64)))
     >>> round(low, 2), round(high, 2)
     (0.25, 0.75)
@@ -97,6 +100,9 @@ class LeastError:
     shares of its extreme. The smaller ``power``, the less the few largest entries count.
 
     Source: Nahshan et al. 2019, "Loss aware post-training quantization", section 4.
+
+    Args:
+        power: The norm's p, above 0 and at most 16.
 
     >>> counts = np.zeros(BINS, np.int64)
     >>> counts[:1024], counts[-1] = 1000, 1
@@ -154,11 +160,15 @@ class LeastOutputError:
     """Of several choices the one with which the int8 network's outputs are nearest to the float32 ones.
 
     Which entries may be cut off depends on what the network makes of them, and no statistic of a single value
-    tells that. So the network runs in int8 with each of the ``candidates``, on calibration batches of about
-    ``examples`` examples. The choice has the least sum over the outputs of |y_int8 - y_float32|^2 /
-    |y_float32|^2; of equal ones the first is taken. The network's own outputs keep their extremes.
+    tells that. So the network runs in int8 with each candidate on some calibration batches. The choice has
+    the least sum over the outputs of |y_int8 - y_float32|^2 / |y_float32|^2; of equal ones the first is
+    taken. The network's own outputs keep their extremes.
 
     Source: Nahshan et al. 2019, "Loss aware post-training quantization": p is chosen by the network's loss.
+
+    Args:
+        candidates: The choices that are tried, in this order.
+        examples: About how many examples of the calibration batches each candidate runs on.
 
     >>> LeastOutputError((MinMax(), Percentile(99.9))).candidates
     (MinMax(), Percentile(percent=99.9))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laconic.errors import CorruptFileError, InputError
+from laconic.pack.file.needs import Needs
 from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, Graph, PackedModel
 from laconic.runtime.graph.shapes import follow
@@ -17,6 +18,9 @@ from laconic.runtime.ops.shape_rules import Shape
 
 if TYPE_CHECKING:
     from laconic.runtime.graph.sizes import Form
+
+    CallNeeds = Callable[[Graph, Sequence[Shape], Sequence[str], Sequence[Form]], Needs]
+    """A graph, the shapes and types of all values, the tensors -> memory and work of a call."""
 
 _REMEMBERED = 256
 """Input shapes whose check is kept; a network of one size a call needs one, of sequences some dozens."""
@@ -31,9 +35,12 @@ class Door:
     (None, [(0, 2)], 128)
     """
 
-    def __init__(self, model: PackedModel, limits: Limits | None = None) -> None:
+    def __init__(
+        self, model: PackedModel, limits: Limits | None = None, needs: CallNeeds | None = None
+    ) -> None:
         self._graph = model.graph or Graph((), (), ())
         self._limits = limits or Limits.trusted()
+        self._needs = needs or _in_an_engine
         self._forms: list[Form] = [form_of(tensor) for tensor in model.tensors]
         self._types = value_types(self._graph, [form.dtype for form in self._forms])
         self.known: set[tuple[Shape, ...]] = set()
@@ -42,7 +49,7 @@ class Door:
         """None when the call may run; its outputs when there is nothing to compute, since they are empty.
 
         Raises ``InputError`` for sizes that the graph cannot take, ``LimitError`` for a call that takes more
-        memory than ``Limits.call_memory``.
+        memory than ``Limits.call_memory``, or more work than ``Limits.call_work``.
         """
         asked = tuple(shapes)
         if asked in self.known:
@@ -50,7 +57,7 @@ class Door:
         values = self._follow(asked)
         if any(0 in shape for shape in asked):
             return self._nothing(values)
-        self._limits.check_call(call_memory(self._graph, values, self._types, self._forms))
+        self._limits.check_call(*self._needs(self._graph, values, self._types, self._forms))
         if len(self.known) >= _REMEMBERED:
             self.known.clear()
         self.known.add(asked)
@@ -61,7 +68,7 @@ class Door:
 
         Raises ``InputError`` for sizes that the graph cannot take.
         """
-        return call_memory(self._graph, self._follow(shapes), self._types, self._forms)
+        return self._needs(self._graph, self._follow(shapes), self._types, self._forms).memory
 
     def _follow(self, shapes: Sequence[Shape]) -> list[Shape]:
         tensors, numbers = [form.shape for form in self._forms], numbers_of(self._forms)
@@ -92,6 +99,13 @@ class Door:
             "an input is empty, and the network would have to compute something from nothing. "
             "Cure: give at least one sample"
         )
+
+
+def _in_an_engine(
+    graph: Graph, shapes: Sequence[Shape], types: Sequence[str], forms: Sequence[Form]
+) -> Needs:
+    """The memory of a call; its work is not estimated, since the engines' speeds differ by far."""
+    return Needs(call_memory(graph, shapes, types, forms), 0)
 
 
 def _with_nothing(

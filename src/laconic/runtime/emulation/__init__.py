@@ -1,4 +1,7 @@
-"""A network in a device's integer arithmetic, bit for bit, on NumPy integers."""
+"""A network in the integer arithmetic of TensorFlow Lite's kernels, on NumPy integers.
+
+The tests hold each kernel against integers of TensorFlow Lite for Microcontrollers: they agree bit for bit.
+"""
 
 from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Ternary
 from laconic.runtime.emulation.network import Emulator, emulate

@@ -25,6 +25,14 @@ class Int8:
     A sum is multiplied by input scale x weight scale / output scale, as a 31-bit multiplier and a shift. It
     is rounded twice as gemmlowp does, or once with ``single_rounding`` (TFLITE_SINGLE_ROUNDING,
     CMSIS_NN_USE_SINGLE_ROUNDING).
+
+    Args:
+        single_rounding: Whether the product with the multiplier is rounded once instead of twice.
+
+    Example:
+        >>> from laconic.records import ActivationRange
+        >>> Int8().encoding(ActivationRange(0, 0.5, 3)).encode(np.float32([0.25, -100])).integers.tolist()
+        [4, -128]
     """
 
     single_rounding: bool = False
@@ -51,6 +59,11 @@ class Int16x8:
     """int16 activations without zero point, int8 weights, int64 sums: TensorFlow Lite's 16x8 kernels.
 
     The scale is the larger bound of the file's range over 32,767; a sum's multiplier has 15 bits.
+
+    Example:
+        >>> from laconic.records import ActivationRange
+        >>> Int16x8().encoding(ActivationRange(0, 0.5, 0)).encode(np.float32([64, -100])).integers.tolist()
+        [32767, -32768]
     """
 
     bias_bits: ClassVar[int] = 48
@@ -75,7 +88,14 @@ class Int16x8:
 class Ternary:
     """Weights -1, 0, 1: a layer adds and subtracts activations, then multiplies once for its output.
 
-    A layer with other weights is multiplied out as under ``activations``, and the result names it.
+    A layer with other weights is multiplied as under ``activations``, and ``Emulator.multiplied`` names it.
+
+    Args:
+        activations: The arithmetic of activations, biases and sums.
+
+    Example:
+        >>> Ternary().activations
+        Int8(single_rounding=False)
     """
 
     activations: Int8 | Int16x8 = Int8()

@@ -1,8 +1,12 @@
 """Integer sums of layers, averages, additions and concatenations, each as the devices' kernels define it.
 
 TensorFlow Lite ``kernels/internal/reference/integer_ops/`` (conv.h, fully_connected.h, pooling.h, add.h),
-and ``kernels/add.cc`` for the scales of a sum. Sums are computed by floating-point matrix products that are
-exact: a bound on their size is below 2^24 for float32, below 2^53 for float64.
+``reference/reduce.h`` (QuantizedMeanOrSum), and ``kernels/add.cc`` for the scales of a sum. The tests hold
+integers of TensorFlow Lite for Microcontrollers and of LiteRT against these functions
+(``studies/tflite_vectors.py``).
+
+Sums are computed by floating-point matrix products that are exact: a bound on their size is below 2^24 for
+float32, below 2^53 for float64.
 """
 
 from __future__ import annotations
@@ -16,12 +20,11 @@ from laconic.errors import CorruptFileError, InputError
 from laconic.pack.graph.ops import flag_of, int_of, ints_of
 from laconic.records import AnyArray, Node
 from laconic.runtime.emulation.arithmetic import Int8, Int16x8
-from laconic.runtime.emulation.fixed_point import Ints, quantize_multiplier
+from laconic.runtime.emulation.fixed_point import FixedPoint, Ints, quantize_multiplier
+from laconic.runtime.emulation.needs import PIECE
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.int8.transposed import margins
 from laconic.runtime.ops.windows import both_ends, spread
-
-_PIECE = 2**22  # entries of unfolded windows at a time
 
 
 def linear_sums(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
@@ -73,7 +76,7 @@ def _window_sums(windows: AnyArray, weight: npt.NDArray[np.int8], groups: int, a
     where, inputs, outputs = windows.shape[2 : 2 + n], weight.shape[1], len(weight) // groups
     rows = weight.reshape(groups, outputs, -1).transpose(0, 2, 1)  # (groups, inputs x kernel, outputs)
     out = np.empty((count, groups, outputs, *where), np.int64)
-    step = max(1, _PIECE // max(1, windows[:1].size))
+    step = max(1, PIECE // max(1, windows[:1].size))
     for start in range(0, count, step):
         piece = windows[start : start + step]
         grouped = piece.reshape(len(piece), groups, inputs, *piece.shape[2:])
@@ -130,12 +133,11 @@ def check_sums(sums: Ints, bits: int) -> Ints:
 
 
 def average(x: Quantised, node: Node) -> Quantised:
-    """Means of windows, or over axes, in the input's own scale: rounded to the nearest, ties away from zero.
+    """Means of windows (AVERAGE_POOL_2D) in the input's own scale: to the nearest, ties away from zero.
 
     ``(sum + count / 2) / count`` for positive sums, ``(sum - count / 2) / count`` else, divisions cut towards
-    zero; the sums are of the integers as they are, zero point included.
+    zero; the sums are of the integers as they are, zero point included. Global pooling is one window.
     """
-    zero = x.encoding.zero_point
     if node.op == "avg_pool":
         n = int_of(node, "rank")
         kernel = spread(ints_of(node, "kernel"), n)
@@ -147,14 +149,25 @@ def average(x: Quantised, node: Node) -> Quantised:
         inside = windows_of(ones, kernel, stride, pads, [1] * n).sum(axes)
         counts = inside if flag_of(node, "exclude_pad") else np.full_like(inside, int(np.prod(kernel)))
     else:
-        pooled = node.op == "global_avg_pool"
-        axes = tuple(range(2, x.integers.ndim)) if pooled else ints_of(node, "dims")
-        axes = axes or tuple(range(x.integers.ndim))
-        sums = x.centred.sum(axes, keepdims=pooled or flag_of(node, "keepdim"))
+        sums = x.centred.sum(tuple(range(2, x.integers.ndim)), keepdims=True)
         counts = np.asarray(x.integers.size // max(1, sums.size))
-    sums = sums + counts * zero
+    sums = sums + counts * x.encoding.zero_point
     half = counts // 2
     means = np.where(sums > 0, (sums + half) // counts, -((half - sums) // counts))
+    return Quantised(x.encoding.saturate(means), x.encoding)
+
+
+def mean(x: Quantised, node: Node, arithmetic: Int8 | Int16x8) -> Quantised:
+    """Means over axes (MEAN) in the input's own scale: the sum times ``1 / count`` as multiplier and shift.
+
+    The multiplier is cut, not rounded, so a mean may differ by one from that of :func:`average`.
+    """
+    axes = ints_of(node, "dims") or tuple(range(x.integers.ndim))
+    sums = x.centred.sum(axes, keepdims=flag_of(node, "keepdim"))
+    count = x.integers.size // max(1, sums.size)
+    bits = min(count.bit_length() - 1, 32)
+    by = FixedPoint(np.asarray((2**30 << bits) // count), np.asarray(1 - bits))
+    means = arithmetic.rescaled(check_sums(sums, 32), by) + x.encoding.zero_point
     return Quantised(x.encoding.saturate(means), x.encoding)
 
 

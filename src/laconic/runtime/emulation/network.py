@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, at
+from laconic.errors import CorruptFileError, InputError, at
 from laconic.files import read_input
 from laconic.pack.graph.ops import SIZED, float_of, ints_of
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec
+from laconic.runtime.calls.door import Door
 from laconic.runtime.emulation import kernels
 from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Ternary
 from laconic.runtime.emulation.fixed_point import quantize_multiplier
+from laconic.runtime.emulation.needs import emulated_call
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.graph.steps import Step, ranks
 from laconic.runtime.int8.schedule import schedule_of
@@ -27,6 +29,9 @@ from laconic.runtime.reading import read_model
 
 Value = Quantised | AnyArray
 
+_REMEMBERED = 1024
+"""Float32 steps at one set of shapes that are kept built; a network of one size needs one for each step."""
+
 
 def emulate(
     source: str | os.PathLike[str] | bytes | PackedModel,
@@ -34,10 +39,30 @@ def emulate(
     *,
     limits: Limits = DEFAULT,
 ) -> Emulator:
-    """A calibrated .lac file (its path, bytes or records) as a device with this arithmetic would run it.
+    """A calibrated .lac file as a device with this arithmetic would run it.
 
-    Raises ``InputError`` for a file without activation ranges, ``FileFormatError`` for a wrong file,
-    ``WeightsOnlyError`` for one without a graph, ``LimitError`` beyond the limits.
+    Args:
+        source: The file's path, its bytes, or records that were read from it.
+        arithmetic: ``Int8()``, ``Int16x8()`` or ``Ternary()``.
+        limits: What reading the file and one call may take (memory in bytes, work in steps of about a
+            nanosecond).
+
+    Returns:
+        The emulated network, called as one that ``load`` returns.
+
+    Raises:
+        InputError: The file has no activation ranges.
+        FileFormatError: It is no .lac file, or a wrong one.
+        WeightsOnlyError: It has no graph.
+        LimitError: Reading it takes more than the limits allow.
+
+    Example:
+        >>> from laconic.records import ActivationRange
+        >>> ranges = (ActivationRange(0, 1.0, 0), ActivationRange(1, 2.0, 0))
+        >>> graph = Graph((ValueSpec("float32", (None, 1)),), (Node("linear", (0, -1)),), (1,), ranges)
+        >>> net = emulate(PackedModel((RawTensor("w", np.float32([[3]])),), graph))
+        >>> net(np.float32([[5]]))
+        array([[16.]], dtype=float32)
     """
     if isinstance(source, PackedModel):
         return Emulator(source, arithmetic, limits)
@@ -64,6 +89,11 @@ class Emulator:
     relu) are integer arithmetic. Any other step runs in float32 between a dequantisation and, where its
     output has a range, a quantisation: ``float_steps`` names them, and is empty where the device needs no
     floating point. ``multiplied`` names the layers that ``Ternary`` found not ternary.
+
+    Args:
+        model: Records with a graph and activation ranges.
+        arithmetic: As for :func:`emulate`.
+        limits: As for :func:`emulate`.
 
     >>> from laconic.records import ActivationRange, RawTensor
     >>> ranges = (ActivationRange(0, 1.0, 0), ActivationRange(1, 2.0, 0))
@@ -99,6 +129,8 @@ class Emulator:
         self._entries = ranges
         self._small: dict[tuple[int, tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]], Network] = {}
         self._layers = {k: self._layer(s) for k, s in enumerate(self._steps) if self._kind(s) == "layer"}
+        self._unread_after = _unread_after(self._steps, graph)
+        self._door = Door(model, limits, emulated_call)
         self.float_steps = tuple(
             self._name(s) for s in self._steps if self._kind(s) == "float" and _reads_values(s)
         )
@@ -116,15 +148,34 @@ class Emulator:
 
     def run(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray]:
         """The outputs for inputs in order, as a list in order, whatever the module returns."""
-        nothing = self._float.enter(arrays)
+        nothing = self._enter(arrays)
         if nothing is not None:
             return nothing
-        values = self.trace(*arrays)
+        values = self._values(arrays, self._unread_after)
         return [_real(values[ref]) for ref in self._graph.outputs]
+
+    def call_memory(self, *shapes: tuple[int, ...]) -> int:
+        """About how many bytes one call allocates for inputs of these shapes, estimated from above.
+
+        It is what a call is held to: ``Limits.call_memory``.
+        """
+        return self._door.call_memory(shapes)
 
     def trace(self, *arrays: AnyArray) -> dict[int, Value]:
         """Every value of the graph by its id: integers with their encoding, or float32 (and index) arrays."""
+        if self._enter(arrays) is not None:
+            raise InputError("an input is empty: there are no values to show. Cure: give at least one sample")
+        return self._values(arrays, {})
+
+    def _enter(self, arrays: tuple[AnyArray, ...]) -> list[AnyArray] | None:
+        """None when a call may run; its outputs when they are empty. Raises as a call does."""
         self._float.check_inputs(*arrays)
+        return self._door.enter([a.shape for a in arrays])
+
+    def _values(
+        self, arrays: tuple[AnyArray, ...], unread_after: Mapping[int, Sequence[int]]
+    ) -> dict[int, Value]:
+        """The values of the graph by id; those that no step reads after a step are dropped there."""
         values: dict[int, Value] = {}
         for k, array in enumerate(arrays):
             values[k] = self._kept(k, array)
@@ -139,6 +190,8 @@ class Emulator:
             with at(f"emulating {self._name(step)}"):
                 for value, result in zip(step.outputs, self._run(k, step, values, batch), strict=True):
                     values[value] = self._kept(value, result)
+            for value in unread_after.get(k, ()):
+                del values[value]
         return values
 
     def _kept(self, value: int, result: Value) -> Value:
@@ -176,6 +229,8 @@ class Emulator:
         if kind == "join":
             return (self._run_join(step, integers),)
         if kind == "average":
+            if step.node.op == "mean":
+                return (kernels.mean(integers[0], step.node, self._rules),)
             return (kernels.average(integers[0], step.node),)
         if kind == "move":
             sizes = [_real(x) for x in given[1:]]
@@ -215,6 +270,8 @@ class Emulator:
         sizes = _sizes_among(step.node, given)
         key = (index, tuple(x.shape for x in given), tuple(sizes.items()))
         if key not in self._small:
+            if len(self._small) >= _REMEMBERED:
+                self._small.clear()
             self._small[key] = Network.from_packed(self._alone(step, given, batch, sizes), 1)
         return tuple(self._small[key].run(tuple(given)))
 
@@ -236,6 +293,18 @@ class Emulator:
         outputs = tuple(range(count, count + len(step.outputs)))
         specs = tuple(ValueSpec(str(x.dtype), x.shape) for x in given)
         return PackedModel((*self._model.tensors, *tensors), Graph(specs, tuple(nodes), outputs))
+
+
+def _unread_after(steps: tuple[Step, ...], graph: Graph) -> dict[int, list[int]]:
+    """For each step, the values that no later step reads and the network does not return."""
+    last: dict[int, int] = {}
+    for k, step in enumerate(steps):
+        last.update(dict.fromkeys(step.outputs, k))
+        last.update((ref, k) for ref in step.node.inputs if ref is not None and ref >= 0)
+    found: dict[int, list[int]] = {}
+    for value in last.keys() - set(graph.outputs):
+        found.setdefault(last[value], []).append(value)
+    return found
 
 
 def _sizes_among(node: Node, given: list[AnyArray]) -> dict[int, int]:

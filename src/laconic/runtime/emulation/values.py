@@ -40,7 +40,16 @@ class Encoding:
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """An array of integers and what they mean."""
+    """An array of integers and the real numbers that they stand for.
+
+    Args:
+        integers: Of any shape, zero point included.
+        encoding: Their scale, zero point and bounds.
+
+    Example:
+        >>> Quantised(np.array([3, 5]), Encoding(0.5, 3, -128, 127)).values().tolist()
+        [0.0, 1.0]
+    """
 
     integers: Ints
     encoding: Encoding

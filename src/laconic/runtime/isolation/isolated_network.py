@@ -36,6 +36,20 @@ class IsolatedNetwork:
     same user: it is a wall against crashes and hunger, no sandbox against code of a broken library.
 
     Close it, or use it in a ``with`` statement; a network that is forgotten is closed.
+
+    Args:
+        data: The file's bytes.
+        limits: What loading and calling it may take: memory in bytes, ``seconds`` for each request.
+        options: ``threads``, ``engine``, ``batch`` and ``precision``, as for :func:`laconic.runtime.load`.
+
+    Example:
+        >>> import numpy as np
+        >>> from laconic.pack import encode
+        >>> from laconic.records import Graph, Node, PackedModel
+        >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)),), (1,))
+        >>> with IsolatedNetwork(encode(PackedModel((), graph)), Limits()) as network:
+        ...     network(np.float32([[-1, 2]]))
+        array([[0., 2.]], dtype=float32)
     """
 
     def __init__(self, data: bytes, limits: Limits, **options: Any) -> None:

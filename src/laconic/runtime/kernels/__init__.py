@@ -1,11 +1,10 @@
 """Kernels of our own: matrices that are mostly zero in compact forms, and dense ones of two bits a weight."""
 
-from laconic.runtime.kernels.compact_forms import Block, Compact, compact
+from laconic.runtime.kernels.compact_forms import Compact, compact
 from laconic.runtime.kernels.matrix import KernelMatrix, SparseMatrix, TwoBitMatrix
 from laconic.runtime.kernels.two_bit_forms import TwoBits, fits_two_bits, two_bits
 
 __all__ = [
-    "Block",
     "Compact",
     "KernelMatrix",
     "SparseMatrix",

@@ -138,7 +138,17 @@ class Block(NamedTuple):
 
 
 class Compact(NamedTuple):
-    """A whole matrix: its shape (rows, columns) and blocks of at most 65,535 columns, from left to right."""
+    """A whole matrix in compact form.
+
+    Attributes:
+        shape: (rows, columns).
+        blocks: Blocks of at most 65,535 columns, from left to right.
+
+    Example:
+        >>> from laconic.records import IntTensor, UniformGrid
+        >>> compact(IntTensor("w", np.array([[0, 1], [0, 0]], np.int32), UniformGrid(0.5))).entries
+        1
+    """
 
     shape: tuple[int, int]
     blocks: tuple[Block, ...]
@@ -157,7 +167,14 @@ class Compact(NamedTuple):
 def compact(tensor: Tensor) -> Compact:
     """The compact form of a matrix of a file.
 
-    Raises ``InputError`` when the tensor is not a matrix of real numbers.
+    Args:
+        tensor: A stored tensor of shape (rows, columns), of any kind.
+
+    Returns:
+        Its blocks, each in the form that suits its levels.
+
+    Raises:
+        InputError: The tensor is not a matrix of real numbers.
 
     >>> from laconic.records import IntTensor, UniformGrid
     >>> q = np.array([[0, 1, 0, -1], [0, 0, 0, 1]], np.int32)

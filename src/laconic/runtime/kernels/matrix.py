@@ -33,6 +33,22 @@ class KernelMatrix:
 
     ``code`` says what computes it: a code path of the compiled kernel, ``scipy`` or ``numpy``; ``note``
     says why when that is not the compiled kernel. ``nbytes`` is the memory of the weights.
+
+    Args:
+        shape: (rows, columns) of W.
+        blocks: Blocks of columns, from left to right, whose products are added.
+        code: What computes them.
+        entries: Work of one row of x, in entries of a sparse matrix.
+        unit: Rows of W that are not divided among threads.
+        threads: Threads that one product may use.
+        pool: What runs them; None: the calling thread alone.
+
+    Example:
+        >>> from laconic.records import IntTensor, UniformGrid
+        >>> from laconic.runtime.kernels.compact_forms import compact
+        >>> matrix = SparseMatrix(compact(IntTensor("w", np.eye(2, dtype=np.int32), UniformGrid(0.5))))
+        >>> isinstance(matrix, KernelMatrix), matrix(np.float32([4, 6])).tolist()
+        (True, [2.0, 3.0])
     """
 
     def __init__(
@@ -112,6 +128,12 @@ class KernelMatrix:
 class SparseMatrix(KernelMatrix):
     """A matrix that is mostly zero, ready to be multiplied; ``matrix(x)`` for x of shape (..., columns).
 
+    Args:
+        form: The matrix, as :func:`compact` makes it.
+        threads: Threads that one product may use.
+        pool: What runs them; None: the calling thread alone.
+        variant: A code path of the compiled kernel by name, such as "avx2"; None for the fastest here.
+
     >>> from laconic.records import IntTensor, UniformGrid
     >>> from laconic.runtime.kernels.compact_forms import compact
     >>> weight = IntTensor("w", np.array([[0, 2], [0, 0], [1, 0]], np.int32), UniformGrid(0.5))
@@ -147,6 +169,12 @@ class SparseMatrix(KernelMatrix):
 
 class TwoBitMatrix(KernelMatrix):
     """A dense matrix of two bits a weight, ready to be multiplied; activations are rounded to 8 bits.
+
+    Args:
+        form: The matrix, as :func:`two_bits` makes it.
+        threads: Threads that one product may use.
+        pool: What runs them; None: the calling thread alone.
+        variant: A code path of the compiled kernel by name, such as "avx2"; None for the fastest here.
 
     >>> from laconic.runtime.kernels.two_bit_forms import two_bits
     >>> weight = two_bits(np.array([[1, -1], [0, 1]], np.int32), 0.5)

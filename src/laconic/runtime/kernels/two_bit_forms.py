@@ -36,7 +36,17 @@ else:
 
 
 class TwoBits(NamedTuple):
-    """Integers ``lowest .. lowest + 3`` (rows, columns) times ``step``; ``lowest`` is -3 to 0."""
+    """A matrix of integers ``lowest .. lowest + 3`` times one step.
+
+    Attributes:
+        integers: (rows, columns).
+        lowest: The smallest of the four, -3 to 0.
+        step: What one unit of the integers stands for.
+
+    Example:
+        >>> TwoBits(np.zeros((2, 3), np.int32), 0, 0.5).shape
+        (2, 3)
+    """
 
     integers: IntArray
     lowest: int
@@ -50,7 +60,15 @@ class TwoBits(NamedTuple):
 
 
 def fits_two_bits(lowest: int, highest: int, columns: int) -> bool:
-    """Whether integers in this range, with zero among them, fit.
+    """Whether integers in this range, with zero among them, fit in two bits.
+
+    Args:
+        lowest: The smallest integer.
+        highest: The largest integer.
+        columns: Columns of the matrix.
+
+    Returns:
+        True for at most four consecutive integers in at most 2^20 columns.
 
     >>> fits_two_bits(-1, 1, 4096), fits_two_bits(-2, 2, 4096)
     (True, False)
@@ -61,7 +79,15 @@ def fits_two_bits(lowest: int, highest: int, columns: int) -> bool:
 def two_bits(integers: IntArray, step: float) -> TwoBits:
     """The two-bit form of a matrix of integers times a step.
 
-    Raises ``InputError`` when that is no matrix or the integers do not fit.
+    Args:
+        integers: (rows, columns).
+        step: What one unit of the integers stands for, one for the whole matrix.
+
+    Returns:
+        The form that :class:`laconic.runtime.kernels.TwoBitMatrix` multiplies by.
+
+    Raises:
+        InputError: That is no matrix, or the integers do not fit.
 
     >>> two_bits(np.array([[-1, 0, 1]], np.int32), 0.5).lowest
     -1
