@@ -27,7 +27,16 @@ from laconic.methods.contract import Compressed, Context, Judge, Method, check_m
 from laconic.methods.registry import MethodEntry
 from laconic.networks import arguments, duplicate, with_tensors
 from laconic.networks.probe import check_model
-from laconic.tasks import Batch, BinaryClassification, MultiLabel, Regression, Segmentation, Task
+from laconic.tasks import (
+    Batch,
+    BinaryClassification,
+    LanguageModelling,
+    MultiLabel,
+    Regression,
+    Segmentation,
+    SequenceLabelling,
+    Task,
+)
 
 
 @dataclass(frozen=True)
@@ -134,23 +143,34 @@ class Distillation(Method):
         args, kwargs = arguments(with_tensors(batch.inputs, torch.Tensor.contiguous))
         with torch.no_grad():
             said = module.__dict__[_TEACHER](*args, **kwargs)
-        return self.method.objective(
-            module, batch, outputs, self.loss(outputs, said, nll, context.task), context
-        )
+        loss = self.loss(outputs, said, nll, context.task, batch.target)
+        return self.method.objective(module, batch, outputs, loss, context)
 
-    def loss(self, student: Tensor, teacher: Tensor, nll: Tensor, task: Task | None = None) -> Tensor:
-        """The weighed loss of a batch, in nats per term.
+    def loss(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        nll: Tensor,
+        task: Task | None = None,
+        target: Any = None,
+    ) -> Tensor:
+        """The weighted loss of a batch, in nats per term (equation at the top of this module).
 
         Args:
             student: Logits, the classes along axis 1 of two or four, or along the last of three axes; one
                 logit for each answer of yes or no.
             teacher: Logits of the same shape.
-            nll: Mean negative log-likelihood of the labels.
-            task: What the network is for: a segmentation has its classes along axis 1 of three axes, too, and
-                each label of several is an answer of its own.
+            nll: Mean negative log-likelihood of the labels, in nats per term: a scalar.
+            task: What the network is for: where the classes are, and which positions are terms (None: all).
+            target: The batch's target. The divergence is averaged over the terms of the likelihood alone, so
+                that ignored pixels and padded tokens do not count.
+
+        Returns:
+            A differentiable scalar.
 
         Raises:
-            InputError: Different shapes, or outputs that are no logits.
+            InputError: Different shapes, outputs that are no logits, or a task that does not say which
+                positions are terms or where the classes are.
         """
         if not isinstance(student, Tensor) or not isinstance(teacher, Tensor) or student.ndim < 1:
             raise InputError("distillation needs logits: one tensor with classes. Cure: another method")
@@ -159,14 +179,14 @@ class Distillation(Method):
                 f"the teacher returns shape {tuple(teacher.shape)}, the student {tuple(student.shape)}. "
                 "Cure: a teacher with the same classes"
             )
-        last = student.ndim == 3 and not isinstance(
-            task, Segmentation
-        )  # (N, T, C); else (N, C), (N, C, H, W)
-        axis = 2 if last else 1
-        yes_or_no = isinstance(task, BinaryClassification | MultiLabel) or student.ndim < 2
-        if yes_or_no or student.shape[axis] == 1:  # the classes of one logit z have logits z and 0
+        axis = _class_axis(student, task, target)
+        if axis is None:  # the two classes of one logit z have logits z and 0
             student, teacher = (torch.stack([z, torch.zeros_like(z)], -1) for z in (student, teacher))
             axis = student.ndim - 1
+        counted = _counted(student, axis, task, target)
+        if counted is not None and not bool(counted.all()):
+            student, teacher = (z.movedim(axis, -1)[counted] for z in (student, teacher))
+            axis = 1
         t = self.temperature
         exact = torch.promote_types(student.dtype, torch.float32)  # not in a network's 16 bits
         ours, theirs = (F.log_softmax(z.to(exact) / t, dim=axis) for z in (student, teacher))
@@ -204,6 +224,54 @@ class Distillation(Method):
         return replace(
             small, facts={**small.facts, "temperature": self.temperature, "teacher_weight": self.weight}
         )
+
+
+def _class_axis(logits: Tensor, task: Task | None, target: Any) -> int | None:
+    """The axis of the classes; None where each logit stands for two classes.
+
+    For a task that does not say, it is the axis by which logits have one more than the labels.
+    """
+    if isinstance(task, BinaryClassification | MultiLabel) or logits.ndim < 2:
+        return None
+    axis = 2 if logits.ndim == 3 and not isinstance(task, Segmentation) else 1
+    shape = getattr(target, "shape", None)
+    if logits.ndim > 2 and not isinstance(task, Segmentation | SequenceLabelling | LanguageModelling):
+        sizes = tuple(logits.shape)
+        fits = [k for k in (1, logits.ndim - 1) if (*sizes[:k], *sizes[k + 1 :]) == shape]
+        if len(fits) > 1:
+            raise InputError(
+                f"distillation: the classes of outputs {sizes} with targets {tuple(target.shape)} may be on "
+                f"axis {fits[0]} or on axis {fits[1]}. Cure: the task Segmentation (axis 1), "
+                "SequenceLabelling or LanguageModelling (the last axis)"
+            )
+        axis = fits[0] if fits else axis
+    return None if logits.shape[axis] == 1 else axis
+
+
+def _counted(logits: Tensor, axis: int, task: Task | None, target: Any) -> Tensor | None:
+    """Which positions of the logits, the classes left out, are terms of the likelihood (None: all).
+
+    A loss that is a mean over examples has one term an example, whatever number of positions it has.
+    """
+    if task is None or target is None:
+        return None
+    sizes = (*logits.shape[:axis], *logits.shape[axis + 1 :])
+    counted, name = task.counted(target), type(task).__name__
+    if counted is None:
+        terms = task.terms(target)
+        if terms not in (math.prod(sizes), logits.shape[0]):
+            raise InputError(
+                f"distillation: {name} counts {terms} terms, and the outputs have {math.prod(sizes)} "
+                f"positions. Cure: a task whose counted(target) says which of them are terms"
+            )
+        return None
+    if counted.numel() != math.prod(sizes):
+        raise InputError(
+            f"distillation: {name}.counted returned shape {tuple(counted.shape)}, and the outputs have "
+            f"positions {sizes}. Cure: one boolean a position"
+        )
+    found: Tensor = counted.reshape(sizes)
+    return found
 
 
 _TEACHER = "_laconic_teacher"
