@@ -83,8 +83,9 @@ class MagnitudePruning(Method):
                 weight.mul_(masks[name])
 
     def weights_left(self, module: nn.Module) -> dict[str, int]:
-        """Weights of each tensor that are not cut yet."""
-        return {name: int(mask.sum()) for name, mask in weight_masks_of(module).items()}
+        """Weights of each tensor that are not zero: neither cut yet nor removed by an earlier stage."""
+        masks, parameters = weight_masks_of(module), dict(module.named_parameters())
+        return {name: int((mask & (parameters[name] != 0)).sum()) for name, mask in masks.items()}
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A schedule that is not at its final sparsity."""

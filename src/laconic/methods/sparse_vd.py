@@ -36,8 +36,9 @@ from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
 from laconic.methods.common.masks import add_weight_masks, weight_masks_of
 from laconic.methods.common.rest import nonzeros, rest_of
-from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
+from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.registry import MethodEntry
+from laconic.records import WeightStats
 from laconic.schedules import WarmUp
 from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
@@ -144,20 +145,19 @@ class SparseVD(Method):
         masks = weight_masks_of(module)
         if _nothing_held(module):
             for name, q in posteriors.items():
-                masks[name].copy_(torch.from_numpy(keep_below(q.stats(name), self.threshold)))
+                masks[name].copy_(torch.from_numpy(self._keep(q.stats(name))))
             if not self.hold_noise:
                 _mute_if_held(module)
         for name, q in posteriors.items():
             q.hold(masks[name])
 
     def weights_left(self, module: nn.Module) -> dict[str, int]:
-        """Weights of each tensor with log alpha below the threshold that are not held at zero."""
+        """Weights of each tensor with log alpha below the threshold that are not held at zero, by this stage
+        or an earlier one.
+        """
         masks = weight_masks_of(module)
         stats = {name: q.stats(name) for name, q in posteriors_of(module).items()}
-        return {
-            name: int((keep_below(s, self.threshold) & masks[name].cpu().numpy()).sum())
-            for name, s in stats.items()
-        }
+        return {name: int((self._keep(s) & masks[name].cpu().numpy()).sum()) for name, s in stats.items()}
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A warm-up that is not at its end, and pruned weights that no step was trained without."""
@@ -181,13 +181,21 @@ class SparseVD(Method):
         policy = context.policy
         stats = {n: q.stats(n) for n, q in posteriors_of(module).items() if not policy.keeps(n)}
         masks = weight_masks_of(module)
-        keeps = {n: keep_below(s, self.threshold) & masks[n].cpu().numpy() for n, s in stats.items()}
+        keeps = {n: self._keep(s) & masks[n].cpu().numpy() for n, s in stats.items()}
         for name, zero in context.removed.items():
             if name in keeps:
                 keeps[name] &= ~zero
         rest = rest_of(module, deterministic_of(module), policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)
+
+    def _keep(self, stats: WeightStats) -> BoolArray:
+        """The weights that the noise has not swamped; a weight held at zero has next to no noise, and goes.
+
+        The epsilon in log alpha makes the threshold keep a mean of zero whose log variance is below -15.4.
+        """
+        keep: BoolArray = keep_below(stats, self.threshold) & (stats.mean != 0)
+        return keep
 
     def _kl_of_left(self, q: Posterior, mask: torch.Tensor) -> torch.Tensor:
         """The KL of the weights that are not held; a KL of groups counts whole groups."""
