@@ -250,14 +250,14 @@ def test_training_and_decision_use_one_log_alpha() -> None:
 
 
 def test_epsilon_changes_decisions_only_where_there_is_next_to_no_noise() -> None:
-    r"""Beside Molchanov 2017, without an epsilon: weights of :math:`\sigma^2 - e^3\theta^2 < e^3 10^{-8}` stay."""
+    r"""Molchanov 2017 has no epsilon: with it, weights of :math:`\sigma^2 < e^3(\theta^2 + 10^{-8})` stay."""
     q = _tiny()
     square, variance = q.mean.double().square().numpy(), q.log_var.double().exp().numpy()
     exact = variance < math.exp(3) * square
     kept = keep_below(q.stats("w"), 3.0)
     assert not (exact & ~kept).any()
     beside = kept & ~exact
-    assert beside.sum() > 200
+    assert beside.sum() > 100
     assert (variance - math.exp(3) * square)[beside].max() < 1.01e-8 * math.exp(3)
 
 
