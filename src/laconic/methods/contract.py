@@ -181,10 +181,12 @@ class Method(ABC):
     """
     changes_architecture: ClassVar[bool] = False
     """Whether ``convert`` returns other layers or sizes than the network has that it was given."""
-    gentler: ClassVar[str] = "lower sparsity"
-    """The setting that a user should change for a smaller loss of the metric, in words after "a"."""
-    smaller: ClassVar[str] = "higher sparsity"
-    """The setting that a user should change for a smaller file, in words after "a"."""
+    gentler: ClassVar[str] = "setting of the method that compresses less"
+    """The settings to change for a smaller loss of the metric, as a message names them after "a": parts with
+    commas between them, each of which ends with the name of a field, as "lower kl_weight".
+    """
+    smaller: ClassVar[str] = "setting of the method that compresses more"
+    """The settings to change for a smaller file, written as in ``gentler``."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:

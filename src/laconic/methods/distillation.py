@@ -49,8 +49,15 @@ class NoCompression(Method):
 
     grid: GridChoice | None = None
 
-    gentler = "finer grid (smaller grid.steps)"
-    smaller = "coarser grid (larger grid.steps), or another method"
+    @property
+    def gentler(self) -> str:  # type: ignore[override]
+        """Smaller steps; without a grid nothing but training changes the metric."""
+        return "lower fit.lr" if self.grid is None else "finer grid.steps"
+
+    @property
+    def smaller(self) -> str:  # type: ignore[override]
+        """Larger steps, or a grid at all."""
+        return "value for grid" if self.grid is None else "coarser grid.steps"
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy."""
@@ -102,13 +109,13 @@ class Distillation(Method):
 
     @property
     def gentler(self) -> str:  # type: ignore[override]
-        """The other method's."""
-        return self.method.gentler
+        """The other method's, whose fields are named as fields of ``method``."""
+        return _within_method(self.method.gentler)
 
     @property
     def smaller(self) -> str:  # type: ignore[override]
-        """As the method that rides along."""
-        return self.method.smaller
+        """The other method's, whose fields are named as fields of ``method``."""
+        return _within_method(self.method.smaller)
 
     @property
     def changes_architecture(self) -> bool:  # type: ignore[override]
@@ -224,6 +231,16 @@ class Distillation(Method):
         return replace(
             small, facts={**small.facts, "temperature": self.temperature, "teacher_weight": self.weight}
         )
+
+
+def _within_method(cure: str) -> str:
+    """A cure whose fields are those of the field ``method``; settings of training (``fit.``) stay.
+
+    >>> _within_method("higher kl_weight, coarser grid.steps")
+    'higher method.kl_weight, coarser method.grid.steps'
+    """
+    parts = (part.rpartition(" ") for part in cure.split(", "))
+    return ", ".join(f"{a}{b}{c if c.startswith('fit.') else f'method.{c}'}" for a, b, c in parts)
 
 
 def _class_axis(logits: Tensor, task: Task | None, target: Any) -> int | None:

@@ -52,6 +52,9 @@ class MagnitudePruning(Method):
     every: int = 50
     grid: GridChoice = field(default_factory=GridChoice)
 
+    gentler = "lower sparsity"
+    smaller = "higher sparsity, coarser grid.steps"
+
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
         if self.every < 1 or not self.epochs > 0:

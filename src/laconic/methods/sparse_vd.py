@@ -82,7 +82,7 @@ class SparseVD(Method):
 
     in_nats = True
     gentler = "lower kl_weight"
-    smaller = "higher kl_weight"
+    smaller = "higher kl_weight, coarser grid.steps"
 
     def __post_init__(self) -> None:
         if not self.noise_lr > 0 or not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:

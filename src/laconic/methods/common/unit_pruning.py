@@ -65,7 +65,11 @@ class UnitPruning(Method):
 
     changes_architecture = True
     gentler = "larger macs"
-    smaller = "smaller macs"
+
+    @property
+    def smaller(self) -> str:  # type: ignore[override]
+        """Fewer multiply-accumulates, and larger steps where there is a grid."""
+        return "smaller macs" if self.grid is None else "smaller macs, coarser grid.steps"
 
     @abstractmethod
     def importance(self) -> Importance:
