@@ -6,8 +6,8 @@ Posterior: none (a point). Decision: none; all weights stay, as they are or on a
 .. math:: (1-w)\, L(z, y) + w\, T^2\, \mathrm{KL}\big(p(z^t/T) \,\|\, p(z/T)\big), \quad p = \mathrm{softmax}
 
 in nats per likelihood term, with a teacher's logits :math:`z^t`; :math:`T^2` keeps the gradient's size
-whatever the temperature. Another method's penalty and schedules can ride along: with ``method=SparseVD()`` a
-network is pruned while it learns from the teacher.
+whatever the temperature. Another method can be used at the same time: with ``method=SparseVD()`` a network is
+pruned while it learns from the teacher.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class NoCompression(Method):
 
     Args:
         grid: How the weights are quantised; None leaves them as they are.
+
+    >>> import laconic
+    >>> net = laconic.prepare(nn.Linear(8, 4), NoCompression(GridChoice()), torch.zeros(1, 8), data_size=100)
+    >>> list(laconic.convert(net).tensors)
+    ['weight', 'bias']
     """
 
     grid: GridChoice | None = None
@@ -74,7 +79,11 @@ class NoCompression(Method):
 
 @dataclass(frozen=True)
 class Distillation(Method):
-    """A network learns from a teacher's outputs, not from the labels alone.
+    r"""A network learns from a teacher's outputs as well as from the labels (Hinton 2015, section 2).
+
+    .. math:: (1-w)\, L(z, y) + w\, T^2\, \mathrm{KL}\big(p(z^t/T) \,\|\, p(z/T)\big)
+
+    Both parts are means over the terms of the likelihood: ignored positions do not count in either.
 
     The teacher is copied, put into evaluation mode and never trained. Where none is given, it is the network
     that the job began with, before anything was removed from it.
@@ -84,6 +93,9 @@ class Distillation(Method):
         teacher: The network to learn from, which takes the same inputs; None: the job's original network.
         temperature: By what the logits are divided, T.
         weight: The teacher's share of the loss, w, in (0, 1].
+
+    Raises:
+        InputError: A setting outside its bounds, or a ``method`` that is none.
 
     >>> z = torch.tensor([[2.0, 0.0]])
     >>> float(Distillation(weight=1.0).loss(z, z, torch.tensor(5.0)))  # it agrees with the teacher
@@ -104,7 +116,7 @@ class Distillation(Method):
 
     @property
     def in_nats(self) -> bool:  # type: ignore[override]
-        """As the method that rides along."""
+        """As the other method."""
         return self.method.in_nats
 
     @property
@@ -119,7 +131,7 @@ class Distillation(Method):
 
     @property
     def changes_architecture(self) -> bool:  # type: ignore[override]
-        """As the method that rides along."""
+        """As the other method."""
         return self.method.changes_architecture
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
@@ -222,7 +234,7 @@ class Distillation(Method):
         return self.method.weights_left(module)
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """What the other method makes of the network; the teacher stays behind."""
+        """What the other method makes of the network, without the teacher."""
         teacher = module.__dict__.pop(_TEACHER)
         try:
             small = self.method.convert(module, context, judge)

@@ -2,13 +2,13 @@ r"""Sparse variational dropout (Molchanov, Ashukha & Vetrov, ICML 2017, arXiv 17
 
 Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight, in additive form (section 4.2), or another family.
 Prior: log-uniform, :math:`p(\log|w|) \propto const` (improper: its KL is no code length), or another one.
-Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` go (section 4.1), the rest are
-put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the validation
-split.
+Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` are removed (section 4.1). The
+rest are put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the
+validation split.
 
 Two things of the authors' practice speed it up: a KL weight above 1 while pruning, and holding pruned weights
-at zero for the last part of training (their code's ``train_clip``), so that the survivors learn to do
-without them and without their noise.
+at zero for the last part of training (their code's ``train_clip``), so that the survivors learn to do without
+them and without their noise.
 """
 
 from __future__ import annotations
@@ -47,20 +47,29 @@ from laconic.sparsify.selection.threshold import check_threshold, keep_below
 class SparseVD(Method):
     """Sparse variational dropout with the published defaults.
 
-    ``threshold``: log alpha at which a weight goes. ``kl_weight``: multiple of the KL (1 is the ELBO).
-    ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``init_log_var``: log sigma^2
-    at the start. ``noise_lr``: learning rate of log sigma^2 as a multiple of the means'.
-    ``log_var_bounds``: log sigma^2 (of another family, what it has in its place) is kept inside after each
-    step. ``hold_from``: epoch from which pruned weights stay at zero without noise (None: never, as
-    published); ``held_kl_weight``: the KL weight from then on. ``hold_noise``: whether the weights that are
-    left keep their noise and their KL from then on; without, the last part of training is a plain one of the
-    means, which costs what a plain step costs.
-    ``sampling``: "local" draws pre-activations (local reparameterisation), "mixed" draws a convolution's
-    weights once a step in its place, which makes a step 1.5 (LeNet-5) to 2 times (ResNet-20) as fast at
-    noisier gradients, "weights" does so everywhere. ``grid``: how the survivors are quantised.
-    ``prior``: the weights' prior; the pair of family and prior needs a rule
-    (:func:`laconic.bayes.register_kl`). ``posterior``: the family, a function of a weight's name and the
-    weight (None: Gaussians of log variance ``init_log_var``, as published).
+    Args:
+        threshold: log alpha at which a weight is removed (section 4.1: 3).
+        kl_weight: Multiple of the KL (1 is the ELBO).
+        warm_up: Epochs between which the KL's factor rises from 0 to 1.
+        init_log_var: log sigma^2 at the start.
+        noise_lr: Learning rate of log sigma^2 as a multiple of the means'.
+        log_var_bounds: What log sigma^2 (of another family, its parameter of spread) is clipped to after each
+            step.
+        hold_from: Epoch from which pruned weights stay at zero without noise (None: never, as published).
+        held_kl_weight: The KL weight from ``hold_from`` on.
+        hold_noise: Whether the weights that are left keep their noise and their KL from ``hold_from`` on.
+            Without, the last part of training is a plain one of the means, at the cost of a plain step.
+        sampling: "local" draws pre-activations (local reparameterisation, Kingma et al. 2015). "mixed" draws
+            the weights of a convolution once a step instead, which makes a step 1.5 (LeNet-5) to 2 times
+            (ResNet-20) as fast at noisier gradients. "weights" draws the weights of all layers.
+        grid: How the survivors are quantised.
+        prior: The weights' prior; the pair of family and prior needs a rule
+            (:func:`laconic.bayes.register_kl`).
+        posterior: The family, a function of a weight's name and the weight (None: Gaussians of log variance
+            ``init_log_var``, as published).
+
+    Raises:
+        InputError: A setting outside its bounds.
 
     >>> SparseVD().threshold
     3.0
@@ -177,7 +186,7 @@ class SparseVD(Method):
         return max(self.warm_up.end, self.hold_from or 0.0)
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
+        """Remove the weights above the threshold, and put the rest on the grid chosen on validation."""
         policy = context.policy
         stats = {n: q.stats(n) for n, q in posteriors_of(module).items() if not policy.keeps(n)}
         masks = weight_masks_of(module)
@@ -190,7 +199,7 @@ class SparseVD(Method):
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)
 
     def _keep(self, stats: WeightStats) -> BoolArray:
-        """The weights that the noise has not swamped; a weight held at zero has next to no noise, and goes.
+        """The weights with log alpha below the threshold that are not held at zero.
 
         The epsilon in log alpha makes the threshold keep a mean of zero whose log variance is below -15.4.
         """

@@ -1,4 +1,4 @@
-r"""Rate-distortion quantisation: how far may a weight move, given how sure we are of it?
+r"""Rate-distortion quantisation: each weight moves by what its posterior variance allows.
 
 For a Gaussian posterior N(theta, sigma^2) the extra loss of storing ``q * step`` in place of theta
 is, to second order, (theta - q*step)^2 / (2 sigma^2) nats: the posterior variance is the inverse
@@ -27,7 +27,7 @@ from laconic.records import IntArray, WeightStats
 BoolArray = npt.NDArray[np.bool_]
 DoubleArray = npt.NDArray[np.float64]
 
-_ODDS = (1e-6, 0.98)  # bounds of a probability to be non-zero: nothing is impossible, and nothing certain
+_ODDS = (1e-6, 0.98)  # bounds of a probability to be non-zero, so that no code length is infinite
 
 
 @dataclass(frozen=True)
