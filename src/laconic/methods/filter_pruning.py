@@ -6,10 +6,10 @@ Posterior: none (a point). Decision: a unit's importance is the L1 norm of the w
 .. math:: s_u = \sum_{w \in u} |w| \Big/ \sum_v \sum_{w \in v} |w|
 
 as a share of that of the units v that are left in its group. The paper compares filters of one layer only,
-and chooses by hand how many of each layer are removed; here one budget in multiply-accumulates serves all, and with
-shares the last units of a layer are costly to remove. With ``norm=2`` it is the L2 norm (Wen et al. 2016). It
-needs no data. As in section 3.4 all units are removed at once and the network is retrained; other schedules
-are possible.
+and chooses by hand how many of each layer are removed; here one budget in multiply-accumulates serves all,
+and with shares the last units of a layer are costly to remove. With ``norm=2`` it is the L2 norm (Wen et al.
+2016). It needs no data. As in section 3.4 all units are removed at once and the network is retrained; other
+schedules are possible.
 """
 
 from __future__ import annotations
