@@ -82,7 +82,7 @@ def split(data: ImageData, *, validation: int, seed: int) -> Splits:
         Three sets of float32 inputs (N, 1, H, W) in [0, 1].
 
     Raises:
-        InputError: ``validation`` is not in 1..N-1.
+        InputError: ``validation`` is not in 1..N-1, or a negative seed.
 
     >>> from laconic.data import load
     >>> parts = split(load("digits"), validation=237, seed=0)
@@ -94,6 +94,8 @@ def split(data: ImageData, *, validation: int, seed: int) -> Splits:
         raise InputError(
             f"validation={validation} must be between 1 and {count - 1} of {count} training images"
         )
+    if seed < 0:
+        raise InputError(f"split: seed must be >= 0, got {seed}")
     order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
     chosen, rest = order[:validation], order[validation:]
     return Splits(
