@@ -43,7 +43,7 @@ class FilterPruning(UnitPruning):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32).
+        grid: How the remaining weights are quantised (None: they stay float32).
         norm: 1 (sum of |w|) or 2 (root of the sum of w^2).
 
     Raises:

@@ -40,7 +40,7 @@ class FisherPruning(UnitPruning):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32).
+        grid: How the remaining weights are quantised (None: they stay float32).
         memory: Weight of the past in the running average of importance, in [0, 1).
 
     Raises:

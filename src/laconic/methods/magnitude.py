@@ -1,7 +1,7 @@
 """Magnitude pruning with a schedule, as a rule cubic (Han et al. 2015; Zhu & Gupta 2017).
 
 Posterior: none (a point). Decision: the smallest weights are removed, over the whole network or layer by
-layer, along a schedule while training goes on. The survivors are put on a uniform grid chosen on the
+layer, along a schedule while training goes on. The remaining weights are put on a uniform grid chosen on the
 validation split, as for every other method, so that the comparison is fair.
 """
 
@@ -43,7 +43,7 @@ class MagnitudePruning(Method):
             of one's own); by default the cubic one of Zhu & Gupta 2017, eq. 1.
         epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised.
+        grid: How the remaining weights are quantised.
 
     Raises:
         InputError: A setting outside its bounds, or a schedule that does not end at ``sparsity``.
@@ -108,7 +108,7 @@ class MagnitudePruning(Method):
         return self.epochs
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """Cut to the sparsity that the schedule has reached, and quantise the survivors."""
+        """Cut to the sparsity that the schedule has reached, and quantise the rest."""
         kept = context.policy.keeps
         weights = {n: w.detach().cpu() for n, w in _cut(module).items() if not kept(n)}
         plain = without_weight_masks(duplicate(module))

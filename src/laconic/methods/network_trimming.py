@@ -30,7 +30,7 @@ class NetworkTrimming(UnitPruning):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32).
+        grid: How the remaining weights are quantised (None: they stay float32).
         memory: Weight of the past in the running average of shares, in [0, 1).
 
     Raises:

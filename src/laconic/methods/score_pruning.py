@@ -28,7 +28,7 @@ class ScorePruning(UnitPruning):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32).
+        grid: How the remaining weights are quantised (None: they stay float32).
         score: ``score(module, coupling)`` returns one number for each unit of each group, at least 0,
             higher = keep. It is handed the prepared network with removed units at zero, and must not change
             it. For the same network it must return the same numbers, or a run that was killed does not go

@@ -7,8 +7,8 @@ rest are put on a grid whose step is a multiple of each layer's posterior standa
 validation split.
 
 Two things of the authors' practice speed it up: a KL weight above 1 while pruning, and holding pruned weights
-at zero for the last part of training (their code's ``train_clip``), so that the survivors learn to do without
-them and without their noise.
+at zero for the last part of training (their code's ``train_clip``), so that the remaining weights learn to do
+without them and without their noise.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SparseVD(Method):
         sampling: "local" draws pre-activations (local reparameterisation, Kingma et al. 2015). "mixed" draws
             the weights of a convolution once a step instead, which makes a step 1.5 (LeNet-5) to 2 times
             (ResNet-20) as fast at noisier gradients. "weights" draws the weights of all layers.
-        grid: How the survivors are quantised.
+        grid: How the remaining weights are quantised.
         prior: The weights' prior; the pair of family and prior needs a rule
             (:func:`laconic.bayes.register_kl`).
         posterior: The family, a function of a weight's name and the weight (None: Gaussians of log variance
@@ -224,7 +224,7 @@ def _mute_if_held(module: nn.Module, keys: Any = None) -> None:
     mute(module, not _nothing_held(module))
 
 
-# A KL weight above 1 until 60 % of the epochs, then the survivors alone (see studies/).
+# A KL weight above 1 until 60 % of the epochs, then only the remaining weights (see studies/).
 _FULL = {
     "kl_weight": 2.0,
     "held_kl_weight": 0.3,

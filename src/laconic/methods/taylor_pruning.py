@@ -7,7 +7,7 @@ them, hidden units, heads) are removed by the squared change of the loss that th
 
 (section 3.1, joint over the weights that read the unit), averaged over batches, per multiply-accumulate
 saved. They are removed in small cuts while training goes on, along a cubic schedule in MACs. At the end the
-network is shrunk, not masked. The survivors are put on a grid as for every other method.
+network is shrunk, not masked. The remaining weights are put on a grid as for every other method.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TaylorPruning(UnitPruning):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32).
+        grid: How the remaining weights are quantised (None: they stay float32).
         memory: Weight of the past in the running average of importance, in [0, 1).
 
     Raises:

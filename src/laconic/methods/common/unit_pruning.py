@@ -4,7 +4,7 @@ A unit (a channel with all that reads and normalises it, a hidden unit, a head) 
 When the schedule says so, the units that are least important per multiply-accumulate that they cost are
 removed, until no more than the scheduled share of the multiply-accumulates is left. Removed units are held at
 zero while training goes on, which is the fine-tuning, and never return. At the end the network is shrunk, and
-the survivors are put on a grid as for every other method.
+the remaining weights are put on a grid as for every other method.
 
 A method is one more file: a frozen dataclass whose ``importance`` returns functions
 (:class:`laconic.methods.common.unit_importance.Importance`). All state lies in buffers on the network's root,
@@ -51,7 +51,7 @@ class UnitPruning(Method):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: What training is taken to last when the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32, to be trained further).
+        grid: How the remaining weights are quantised (None: they stay float32, to be trained further).
     """
 
     macs: float = 0.5
