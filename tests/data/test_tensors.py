@@ -60,6 +60,11 @@ def test_split_refuses_to_leave_a_set_empty(validation: int) -> None:
         split(load("digits"), validation=validation, seed=0)
 
 
+def test_split_refuses_a_negative_seed() -> None:
+    with pytest.raises(InputError, match="seed must be >= 0, got -1"):
+        split(load("digits"), validation=10, seed=-1)
+
+
 @pytest.mark.parametrize(
     ("labels", "why"),
     [

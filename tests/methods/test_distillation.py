@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,6 +15,15 @@ from torch import nn
 import laconic
 from laconic.errors import InputError
 from laconic.methods import Distillation, MagnitudePruning, SparseVD
+from laconic.tasks import (
+    BinaryClassification,
+    Classification,
+    LanguageModelling,
+    MultiLabel,
+    Segmentation,
+    SequenceLabelling,
+    as_task,
+)
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.job import Stage
 from tests.helpers.method_suite import digits
@@ -149,3 +160,97 @@ def test_a_teacher_need_not_take_the_students_memory_layout():
     method = Distillation(teacher=Viewing(), weight=1.0)
     small = laconic.compress(student, [(x, y)], [(x, y)], method, fit=FitConfig(epochs=1))
     assert small.module(x).shape == (192, 10)
+
+
+# --- which positions count --------------------------------------------------------------------------
+
+# Under T = 2: a student that says (1/2, 1/2) and a teacher that says (3/4, 1/4) of the first token, both the
+# same of the second, and of the third (padding) as different as can be.
+STUDENT = torch.tensor([[0.0, 0.0], [1.0, -1.0], [40.0, 0.0]])
+TEACHER = torch.tensor([[2 * math.log(3), 0.0], [1.0, -1.0], [0.0, 40.0]])
+KL_OF_FIRST = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+LABELS = torch.tensor([0, 1, -100])
+
+
+@pytest.mark.parametrize(
+    ("task", "shaped", "target"),
+    [
+        (Classification(ignore=-100), lambda z: z, LABELS),
+        (SequenceLabelling(), lambda z: z[None], LABELS[None]),
+        (LanguageModelling(), lambda z: z[:, None], LABELS[:, None]),
+        (Segmentation(), lambda z: z.T[None], LABELS[None]),
+        (Segmentation(), lambda z: z.T[None, :, None], LABELS[None, None]),
+        (MultiLabel(ignore=-1), lambda z: (z[:, :1] - z[:, 1:]).T, torch.tensor([[0, 1, -1]])),
+        (MultiLabel(), lambda z: (z[:, :1] - z[:, 1:]).T, torch.tensor([[0.0, 1.0, math.nan]])),
+    ],
+)
+def test_the_teacher_counts_where_the_labels_do(task, shaped, target):
+    """By hand: (1 - w) nll + w T^2 (KL + 0) / 2, over the two terms that are not ignored."""
+    nll = torch.tensor(math.log(2))
+    got = Distillation(temperature=2.0, weight=0.5).loss(shaped(STUDENT), shaped(TEACHER), nll, task, target)
+    assert task.terms(target) == 2
+    assert float(got) == pytest.approx(0.5 * math.log(2) + 0.5 * 4 * KL_OF_FIRST / 2, rel=1e-5)
+
+
+def test_without_ignored_labels_each_position_is_a_term():
+    method, nll = Distillation(temperature=2.0, weight=1.0), torch.tensor(0.0)
+    tokens = method.loss(STUDENT[None, :2], TEACHER[None, :2], nll, SequenceLabelling(), LABELS[None, :2])
+    assert float(tokens) == pytest.approx(4 * KL_OF_FIRST / 2, rel=1e-5)
+    answers, said = (z[:2, 0] - z[:2, 1] for z in (STUDENT, TEACHER))
+    one = method.loss(answers[:, None], said[:, None], nll, BinaryClassification(), torch.tensor([0, 1]))
+    assert float(one) == pytest.approx(4 * KL_OF_FIRST / 2, rel=1e-5)
+
+
+def test_in_training_ignored_pixels_say_nothing():
+    """Two networks that differ where labels are ignored only: the same objective, and no gradient there."""
+    torch.manual_seed(5)
+    model = nn.Conv2d(2, 3, 1)
+    x, y = torch.randn(2, 2, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    y[:, 2:] = 255
+    method = Distillation(teacher=nn.Conv2d(2, 3, 1), weight=0.5)
+    task = Segmentation(ignore=255)
+    net = laconic.prepare(model, method, x, data_size=16, task=task)
+    other = torch.where((y == 255)[:, None], 100 * torch.randn(2, 2, 4, 4), x)
+    values = []
+    for inputs in (x, other):
+        inputs.requires_grad_()
+        values.append(laconic.objective(net, (inputs, y)))
+        values[-1].backward()
+        assert inputs.grad is not None and inputs.grad[:, :, :2].abs().min() > 0
+        assert not inputs.grad[:, :, 2:].any()
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-6)
+
+
+def test_a_plain_losss_classes_are_where_its_labels_have_no_axis():
+    """``cross_entropy`` takes the classes on axis 1, also of three."""
+    z, v = logits(2).reshape(1, 4, 5), logits(3).reshape(1, 4, 5)
+    method, task = Distillation(temperature=2.0, weight=1.0), as_task(F.cross_entropy)
+    got = method.loss(z, v, torch.tensor(0.0), task, torch.zeros(1, 5, dtype=torch.int64))
+    p, q = (torch.softmax(u / 2.0, 1) for u in (v, z))
+    assert float(got) == pytest.approx(float(4 * (p * (p / q).log()).sum(1).mean()), rel=1e-6)
+    with pytest.raises(InputError, match=r"axis 1 or on axis 2\. Cure: the task Segmentation"):
+        method.loss(z[:, :, :4], v[:, :, :4], torch.tensor(0.0), task, torch.zeros(1, 4, dtype=torch.int64))
+
+
+@dataclass(frozen=True)
+class Padded(SequenceLabelling):
+    """A task of one's own that counts fewer terms than it says where they are."""
+
+    where: object = None
+
+    def counted(self, target):
+        return self.where
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (None, r"Padded counts 2 terms, and the outputs have 3 positions. Cure: a task whose counted\("),
+        (torch.ones(2, dtype=torch.bool), r"Padded.counted returned shape \(2,\).*positions \(1, 3\)"),
+    ],
+)
+def test_a_task_that_does_not_say_what_counts_is_refused(where, said):
+    with pytest.raises(InputError, match=said):
+        Distillation().loss(
+            STUDENT[None], TEACHER[None], torch.tensor(0.0), Padded(where=where), LABELS[None]
+        )

@@ -8,12 +8,15 @@ import torch
 from torch import nn
 
 import laconic
+from laconic.bayes import Gaussian, LogUniform, kl_divergence
+from laconic.bayes.kl.sigmoid_fit import fit
 from laconic.bayes.prepare import posteriors_of, sampling
 from laconic.errors import InputError, ScaleError
-from laconic.methods import Context, SparseVD
+from laconic.methods import Context, MagnitudePruning, SparseVD
 from laconic.methods.common.masks import weight_masks_of
 from laconic.prepared import prepared
 from laconic.schedules import WarmUp
+from laconic.sparsify.selection.threshold import keep_below, log_alpha
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
 
@@ -226,3 +229,42 @@ def test_a_reloaded_network_goes_on_without_noise_where_it_had_none() -> None:
     fresh.load_state_dict(held.state_dict())
     assert torch.equal(fresh(x), held(x))
     assert torch.equal(fresh(x), fresh(x))
+
+
+# --- one log alpha ------------------------------------------------------------------------------------
+
+
+def _tiny() -> Gaussian:
+    """Means from 0 and 1e-7 to 0.1, log variances from -20 to 4, in all pairs."""
+    means = torch.cat([torch.zeros(1), torch.logspace(-7, -1, 25)])
+    mean, log_var = torch.meshgrid(means, torch.linspace(-20, 4, 49), indexing="ij")
+    return Gaussian(mean.contiguous(), log_var.contiguous())
+
+
+def test_training_and_decision_use_one_log_alpha() -> None:
+    """The KL of training is the fit at the log alpha that the threshold of ``convert`` is compared with."""
+    q = _tiny()
+    decided = torch.from_numpy(log_alpha(q.stats("w")))
+    assert torch.allclose(q.log_alpha(), decided, atol=1e-4)
+    assert torch.allclose(kl_divergence(q, LogUniform()), fit(decided), atol=1e-5)
+
+
+def test_epsilon_changes_decisions_only_where_there_is_next_to_no_noise() -> None:
+    r"""Molchanov 2017 has no epsilon: with it, weights of :math:`\sigma^2 < e^3(\theta^2 + 10^{-8})` stay."""
+    q = _tiny()
+    square, variance = q.mean.double().square().numpy(), q.log_var.double().exp().numpy()
+    exact = variance < math.exp(3) * square
+    kept = keep_below(q.stats("w"), 3.0)
+    assert not (exact & ~kept).any()
+    beside = kept & ~exact
+    assert beside.sum() > 100
+    assert (variance - math.exp(3) * square)[beside].max() < 1.01e-8 * math.exp(3)
+
+
+@pytest.mark.parametrize("method", [SparseVD(), MagnitudePruning(0.5)])
+def test_what_an_earlier_stage_removed_is_not_left(method: SparseVD | MagnitudePruning) -> None:
+    x = digits()[0][:2]
+    pruned = laconic.convert(train(_model(), MagnitudePruning(0.75, every=1)))
+    net = laconic.prepare(pruned.module, method, x, data_size=100, previous=pruned)
+    left = sum(prepared(net, "test").method.weights_left(net).values())
+    assert left == sum(t.nonzeros() for n, t in pruned.tensors.items() if n.endswith("weight")) <= 304

@@ -146,6 +146,11 @@ class OneTerm(Sound):
         return 1
 
 
+class CountsOthers(Sound):
+    def counted(self, target: Any) -> Any:
+        return target > target.min()
+
+
 class HiddenNoise(Sound):
     def learnt(self, target: Any) -> dict[str, Tensor]:
         return {"log_noise": torch.tensor(0.0)}
@@ -167,6 +172,7 @@ def test_a_sound_task_of_a_users_own_passes() -> None:
         (Float32Sums, "measure returns a float64 NumPy array"),
         (Writes, "measure leaves its arguments as they are"),
         (OneTerm, "terms add up over batches"),
+        (CountsOthers, "counted is True for as many positions as there are terms"),
         (HiddenNoise, "nats is None where the likelihood has parameters that are learnt"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The cache folder: a file is in it whole and checked, or not at all."""
+"""The cache folder of data: each file in it is complete and was checked by its MD5."""
 
 from __future__ import annotations
 

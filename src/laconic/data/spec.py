@@ -17,7 +17,20 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A data set of labelled 28 x 28 images in idx format; ``sources`` are tried in this order."""
+    """A data set of labelled 28 x 28 images in idx format: its files and where they are found.
+
+    Args:
+        name: What the data set is called, in Python and at the command line.
+        train_images: The file of the training images.
+        train_labels: The file of their labels.
+        test_images: The file of the test images.
+        test_labels: The file of their labels.
+        sources: Where the files are fetched from, tried in this order.
+        classes: Number of classes.
+
+    >>> MNIST.name, len(MNIST.files), MNIST.classes
+    ('mnist', 4, 10)
+    """
 
     name: str
     train_images: DataFile

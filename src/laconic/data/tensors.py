@@ -15,9 +15,18 @@ from laconic.errors import DataError, InputError
 
 @dataclass(frozen=True, eq=False)
 class TensorPair:
-    """Inputs (N, ...) and labels (N,), int64 in 0..``classes``-1.
+    """Inputs with one label each.
 
-    Raises DataError when empty, of different lengths, or with a label out of range.
+    Args:
+        inputs: (N, ...), N >= 1.
+        labels: int64 (N,), in 0..``classes``-1.
+        classes: Number of classes.
+
+    Raises:
+        DataError: No examples, different lengths, labels of another type or a label out of range.
+
+    >>> len(TensorPair(torch.zeros(3, 2), torch.tensor([0, 1, 1]), classes=2))
+    3
     """
 
     inputs: Tensor
@@ -44,7 +53,17 @@ class TensorPair:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Three sets without overlap: to fit on, to choose settings on, and to report on once."""
+    """Three sets without overlap.
+
+    Attributes:
+        train: What weights are fitted on.
+        validation: What settings are chosen on.
+        test: What results are reported on.
+
+    >>> pair = TensorPair(torch.zeros(3, 2), torch.tensor([0, 1, 1]), classes=2)
+    >>> len(Splits(pair, pair, pair).validation)
+    3
+    """
 
     train: TensorPair
     validation: TensorPair
@@ -52,10 +71,18 @@ class Splits:
 
 
 def split(data: ImageData, *, validation: int, seed: int) -> Splits:
-    """Carve ``validation`` images out of the training set, the same ones for the same ``seed``.
+    """Take a validation set out of the training set, the same one for the same seed.
 
-    Inputs are float32 (N, 1, H, W) in [0, 1]. The test set is the data set's own. Raises InputError
-    when ``validation`` is not in 1..N-1.
+    Args:
+        data: Images and labels; its test set is kept as it is.
+        validation: Number of images to take out of the training set, in 1..N-1.
+        seed: Which images, >= 0.
+
+    Returns:
+        Three sets of float32 inputs (N, 1, H, W) in [0, 1].
+
+    Raises:
+        InputError: ``validation`` is not in 1..N-1, or a negative seed.
 
     >>> from laconic.data import load
     >>> parts = split(load("digits"), validation=237, seed=0)
@@ -67,6 +94,8 @@ def split(data: ImageData, *, validation: int, seed: int) -> Splits:
         raise InputError(
             f"validation={validation} must be between 1 and {count - 1} of {count} training images"
         )
+    if seed < 0:
+        raise InputError(f"split: seed must be >= 0, got {seed}")
     order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
     chosen, rest = order[:validation], order[validation:]
     return Splits(
@@ -79,10 +108,20 @@ def split(data: ImageData, *, validation: int, seed: int) -> Splits:
 class TensorLoader:
     """Batches of a pair held in memory: (inputs, labels), whole passes, ``len()`` batches each.
 
-    With ``shuffle`` the order of a pass depends on (``seed``, epoch) alone, so a run that was
-    interrupted continues with the batches it would have seen. Each pass takes the next epoch;
-    :meth:`set_epoch` chooses one. ``data_size`` is the number of examples, for the ELBO. ``channels_last``
-    lays images out by pixel. Raises InputError (a batch size below 1) and DataError (no batch at all).
+    The order of a pass depends on the seed and the epoch alone, so that a run that was interrupted continues
+    with the batches that it would have seen. Each pass takes the next epoch; :meth:`set_epoch` chooses one.
+
+    Args:
+        pair: The examples.
+        batch_size: Examples in a batch, >= 1.
+        seed: Which orders, >= 0.
+        shuffle: Whether the order changes from pass to pass; else it is that of the pair.
+        drop_last: Whether a last batch that is not full is left out.
+        channels_last: Whether batches of images (N, C, H, W) are laid out by pixel in memory.
+
+    Raises:
+        InputError: A batch size below 1, a negative seed, or ``channels_last`` without images.
+        DataError: ``drop_last`` leaves no batch.
 
     >>> pair = TensorPair(torch.arange(5.0)[:, None], torch.zeros(5, dtype=torch.int64), classes=1)
     >>> loader = TensorLoader(pair, 2, shuffle=False)

@@ -28,7 +28,7 @@ Evaluate = Callable[[nn.Module], Score]
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is told of the training it takes part in, and where that stands.
+    """What a method knows of the training that it takes part in, and how far that is.
 
     Args:
         data_size: Number of likelihood terms in all training data, N; the KL is divided by it.
@@ -37,13 +37,21 @@ class Context:
         terms: Likelihood terms trained on, ignored labels not counted.
         total_steps: Planned optimiser steps, where they are known.
         example: The input that the network was prepared with.
-        policy: What the user says of single parameters: which stay as they are, which are weights.
+        policy: The user's settings for single parameters: which stay as they are, which are weights.
         task: What the network is for.
         batches: A function that returns an iterable over the training batches, each time anew; None where
             the user trains with a loop of their own and handed no batches in.
         previous: What the stage before this one made, in a job of several stages.
         original: The plain network that the job began with; None where this is the first stage, which begins
             with it.
+
+    Raises:
+        InputError: ``total_steps`` below 1.
+        ScaleError: A ``data_size`` that is no positive integer.
+
+    >>> context = Context(data_size=100, noise=NoiseSource(0), step=5, terms=250)
+    >>> context.epochs, context.progress(epochs=10)
+    (2.5, 0.25)
     """
 
     data_size: int
@@ -91,6 +99,12 @@ class Target:
         max_drop: How much worse than the original network's the task's metric may become on the validation
             split, in the metric's unit (percentage points for an error in percent).
         max_bytes: Length of the file, in bytes.
+
+    Raises:
+        InputError: A negative ``max_drop``, or ``max_bytes`` below 1.
+
+    >>> Target(max_drop=0.5).max_bytes is None
+    True
     """
 
     max_drop: float | None = None
@@ -112,6 +126,11 @@ class Judge:
         original: The uncompressed network's score.
         target: What the user asks for.
         metric: What ``Score.metric`` is.
+
+    >>> original = Score(metric=2.0, nll=0.1, terms=1000)
+    >>> judge = Judge(lambda network: original, original, Target(max_drop=0.5))
+    >>> judge.accepts(Score(2.5, 0.1, 1000), original), judge.accepts(Score(2.6, 0.1, 1000), original)
+    (True, False)
     """
 
     evaluate: Evaluate
@@ -149,6 +168,11 @@ class Compressed:
         stages: The facts of the stages before this one, in order.
         removed: By name, what earlier stages have removed (True: removed) of weights that ``tensors`` does
             not hold.
+
+    >>> from laconic.records import IntTensor, UniformGrid
+    >>> weight = IntTensor("weight", np.int32([[1, 0]]), UniformGrid(0.5))
+    >>> Compressed(nn.Linear(2, 1, bias=False), {"weight": weight}, {"step": 0.5}).record
+    {'step': 0.5, 'tensors': {'weight': {'weights': 2, 'nonzeros': 1}}}
     """
 
     module: nn.Module
@@ -181,10 +205,12 @@ class Method(ABC):
     """
     changes_architecture: ClassVar[bool] = False
     """Whether ``convert`` returns other layers or sizes than the network has that it was given."""
-    gentler: ClassVar[str] = "lower sparsity"
-    """The setting that a user should change for a smaller loss of the metric, in words after "a"."""
-    smaller: ClassVar[str] = "higher sparsity"
-    """The setting that a user should change for a smaller file, in words after "a"."""
+    gentler: ClassVar[str] = "setting of the method that compresses less"
+    """The settings to change for a smaller loss of the metric, as a message names them after "a": parts with
+    commas between them, each of which ends with the name of a field, as "lower kl_weight".
+    """
+    smaller: ClassVar[str] = "setting of the method that compresses more"
+    """The settings to change for a smaller file, written as in ``gentler``."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:

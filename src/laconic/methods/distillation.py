@@ -6,8 +6,8 @@ Posterior: none (a point). Decision: none; all weights stay, as they are or on a
 .. math:: (1-w)\, L(z, y) + w\, T^2\, \mathrm{KL}\big(p(z^t/T) \,\|\, p(z/T)\big), \quad p = \mathrm{softmax}
 
 in nats per likelihood term, with a teacher's logits :math:`z^t`; :math:`T^2` keeps the gradient's size
-whatever the temperature. Another method's penalty and schedules can ride along: with ``method=SparseVD()`` a
-network is pruned while it learns from the teacher.
+whatever the temperature. Another method can be used at the same time: with ``method=SparseVD()`` a network is
+pruned while it learns from the teacher.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ from laconic.methods.contract import Compressed, Context, Judge, Method, check_m
 from laconic.methods.registry import MethodEntry
 from laconic.networks import arguments, duplicate, with_tensors
 from laconic.networks.probe import check_model
-from laconic.tasks import Batch, BinaryClassification, MultiLabel, Regression, Segmentation, Task
+from laconic.tasks import (
+    Batch,
+    BinaryClassification,
+    LanguageModelling,
+    MultiLabel,
+    Regression,
+    Segmentation,
+    SequenceLabelling,
+    Task,
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,24 @@ class NoCompression(Method):
 
     Args:
         grid: How the weights are quantised; None leaves them as they are.
+
+    >>> import laconic
+    >>> net = laconic.prepare(nn.Linear(8, 4), NoCompression(GridChoice()), torch.zeros(1, 8), data_size=100)
+    >>> list(laconic.convert(net).tensors)
+    ['weight', 'bias']
     """
 
     grid: GridChoice | None = None
 
-    gentler = "finer grid (smaller grid.steps)"
-    smaller = "coarser grid (larger grid.steps), or another method"
+    @property
+    def gentler(self) -> str:  # type: ignore[override]
+        """Smaller steps; without a grid nothing but training changes the metric."""
+        return "lower fit.lr" if self.grid is None else "finer grid.steps"
+
+    @property
+    def smaller(self) -> str:  # type: ignore[override]
+        """Larger steps, or a grid at all."""
+        return "value for grid" if self.grid is None else "coarser grid.steps"
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy."""
@@ -58,7 +79,11 @@ class NoCompression(Method):
 
 @dataclass(frozen=True)
 class Distillation(Method):
-    """A network learns from a teacher's outputs, not from the labels alone.
+    r"""A network learns from a teacher's outputs as well as from the labels (Hinton 2015, section 2).
+
+    .. math:: (1-w)\, L(z, y) + w\, T^2\, \mathrm{KL}\big(p(z^t/T) \,\|\, p(z/T)\big)
+
+    Both parts are means over the terms of the likelihood: ignored positions do not count in either.
 
     The teacher is copied, put into evaluation mode and never trained. Where none is given, it is the network
     that the job began with, before anything was removed from it.
@@ -68,6 +93,9 @@ class Distillation(Method):
         teacher: The network to learn from, which takes the same inputs; None: the job's original network.
         temperature: By what the logits are divided, T.
         weight: The teacher's share of the loss, w, in (0, 1].
+
+    Raises:
+        InputError: A setting outside its bounds, or a ``method`` that is none.
 
     >>> z = torch.tensor([[2.0, 0.0]])
     >>> float(Distillation(weight=1.0).loss(z, z, torch.tensor(5.0)))  # it agrees with the teacher
@@ -88,22 +116,22 @@ class Distillation(Method):
 
     @property
     def in_nats(self) -> bool:  # type: ignore[override]
-        """As the method that rides along."""
+        """As the other method."""
         return self.method.in_nats
 
     @property
     def gentler(self) -> str:  # type: ignore[override]
-        """The other method's."""
-        return self.method.gentler
+        """The other method's, whose fields are named as fields of ``method``."""
+        return _within_method(self.method.gentler)
 
     @property
     def smaller(self) -> str:  # type: ignore[override]
-        """As the method that rides along."""
-        return self.method.smaller
+        """The other method's, whose fields are named as fields of ``method``."""
+        return _within_method(self.method.smaller)
 
     @property
     def changes_architecture(self) -> bool:  # type: ignore[override]
-        """As the method that rides along."""
+        """As the other method."""
         return self.method.changes_architecture
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
@@ -134,23 +162,34 @@ class Distillation(Method):
         args, kwargs = arguments(with_tensors(batch.inputs, torch.Tensor.contiguous))
         with torch.no_grad():
             said = module.__dict__[_TEACHER](*args, **kwargs)
-        return self.method.objective(
-            module, batch, outputs, self.loss(outputs, said, nll, context.task), context
-        )
+        loss = self.loss(outputs, said, nll, context.task, batch.target)
+        return self.method.objective(module, batch, outputs, loss, context)
 
-    def loss(self, student: Tensor, teacher: Tensor, nll: Tensor, task: Task | None = None) -> Tensor:
-        """The weighed loss of a batch, in nats per term.
+    def loss(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        nll: Tensor,
+        task: Task | None = None,
+        target: Any = None,
+    ) -> Tensor:
+        """The weighted loss of a batch, in nats per term (equation at the top of this module).
 
         Args:
             student: Logits, the classes along axis 1 of two or four, or along the last of three axes; one
                 logit for each answer of yes or no.
             teacher: Logits of the same shape.
-            nll: Mean negative log-likelihood of the labels.
-            task: What the network is for: a segmentation has its classes along axis 1 of three axes, too, and
-                each label of several is an answer of its own.
+            nll: Mean negative log-likelihood of the labels, in nats per term: a scalar.
+            task: What the network is for: where the classes are, and which positions are terms (None: all).
+            target: The batch's target. The divergence is averaged over the terms of the likelihood alone, so
+                that ignored pixels and padded tokens do not count.
+
+        Returns:
+            A differentiable scalar.
 
         Raises:
-            InputError: Different shapes, or outputs that are no logits.
+            InputError: Different shapes, outputs that are no logits, or a task that does not say which
+                positions are terms or where the classes are.
         """
         if not isinstance(student, Tensor) or not isinstance(teacher, Tensor) or student.ndim < 1:
             raise InputError("distillation needs logits: one tensor with classes. Cure: another method")
@@ -159,14 +198,14 @@ class Distillation(Method):
                 f"the teacher returns shape {tuple(teacher.shape)}, the student {tuple(student.shape)}. "
                 "Cure: a teacher with the same classes"
             )
-        last = student.ndim == 3 and not isinstance(
-            task, Segmentation
-        )  # (N, T, C); else (N, C), (N, C, H, W)
-        axis = 2 if last else 1
-        yes_or_no = isinstance(task, BinaryClassification | MultiLabel) or student.ndim < 2
-        if yes_or_no or student.shape[axis] == 1:  # the classes of one logit z have logits z and 0
+        axis = _class_axis(student, task, target)
+        if axis is None:  # the two classes of one logit z have logits z and 0
             student, teacher = (torch.stack([z, torch.zeros_like(z)], -1) for z in (student, teacher))
             axis = student.ndim - 1
+        counted = _counted(student, axis, task, target)
+        if counted is not None and not bool(counted.all()):
+            student, teacher = (z.movedim(axis, -1)[counted] for z in (student, teacher))
+            axis = 1
         t = self.temperature
         exact = torch.promote_types(student.dtype, torch.float32)  # not in a network's 16 bits
         ours, theirs = (F.log_softmax(z.to(exact) / t, dim=axis) for z in (student, teacher))
@@ -195,7 +234,7 @@ class Distillation(Method):
         return self.method.weights_left(module)
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """What the other method makes of the network; the teacher stays behind."""
+        """What the other method makes of the network, without the teacher."""
         teacher = module.__dict__.pop(_TEACHER)
         try:
             small = self.method.convert(module, context, judge)
@@ -204,6 +243,64 @@ class Distillation(Method):
         return replace(
             small, facts={**small.facts, "temperature": self.temperature, "teacher_weight": self.weight}
         )
+
+
+def _within_method(cure: str) -> str:
+    """A cure whose fields are those of the field ``method``; settings of training (``fit.``) stay.
+
+    >>> _within_method("higher kl_weight, coarser grid.steps")
+    'higher method.kl_weight, coarser method.grid.steps'
+    """
+    parts = (part.rpartition(" ") for part in cure.split(", "))
+    return ", ".join(f"{a}{b}{c if c.startswith('fit.') else f'method.{c}'}" for a, b, c in parts)
+
+
+def _class_axis(logits: Tensor, task: Task | None, target: Any) -> int | None:
+    """The axis of the classes; None where each logit stands for two classes.
+
+    For a task that does not say, it is the axis by which logits have one more than the labels.
+    """
+    if isinstance(task, BinaryClassification | MultiLabel) or logits.ndim < 2:
+        return None
+    axis = 2 if logits.ndim == 3 and not isinstance(task, Segmentation) else 1
+    shape = getattr(target, "shape", None)
+    if logits.ndim > 2 and not isinstance(task, Segmentation | SequenceLabelling | LanguageModelling):
+        sizes = tuple(logits.shape)
+        fits = [k for k in (1, logits.ndim - 1) if (*sizes[:k], *sizes[k + 1 :]) == shape]
+        if len(fits) > 1:
+            raise InputError(
+                f"distillation: the classes of outputs {sizes} with targets {tuple(target.shape)} may be on "
+                f"axis {fits[0]} or on axis {fits[1]}. Cure: the task Segmentation (axis 1), "
+                "SequenceLabelling or LanguageModelling (the last axis)"
+            )
+        axis = fits[0] if fits else axis
+    return None if logits.shape[axis] == 1 else axis
+
+
+def _counted(logits: Tensor, axis: int, task: Task | None, target: Any) -> Tensor | None:
+    """Which positions of the logits, the classes left out, are terms of the likelihood (None: all).
+
+    A loss that is a mean over examples has one term an example, whatever number of positions it has.
+    """
+    if task is None or target is None:
+        return None
+    sizes = (*logits.shape[:axis], *logits.shape[axis + 1 :])
+    counted, name = task.counted(target), type(task).__name__
+    if counted is None:
+        terms = task.terms(target)
+        if terms not in (math.prod(sizes), logits.shape[0]):
+            raise InputError(
+                f"distillation: {name} counts {terms} terms, and the outputs have {math.prod(sizes)} "
+                f"positions. Cure: a task whose counted(target) says which of them are terms"
+            )
+        return None
+    if counted.numel() != math.prod(sizes):
+        raise InputError(
+            f"distillation: {name}.counted returned shape {tuple(counted.shape)}, and the outputs have "
+            f"positions {sizes}. Cure: one boolean a position"
+        )
+    found: Tensor = counted.reshape(sizes)
+    return found
 
 
 _TEACHER = "_laconic_teacher"

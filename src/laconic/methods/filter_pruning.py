@@ -1,13 +1,15 @@
 r"""Structured pruning by the norm of a unit's weights (Li, Kadav, Durdanovic, Samet & Graf, ICLR 2017).
 
-Posterior: none (a point). Decision: importance is the L1 norm of the weights that make it (section 3.1),
+Posterior: none (a point). Decision: a unit's importance is the L1 norm of the weights that make it
+(section 3.1),
 
 .. math:: s_u = \sum_{w \in u} |w| \Big/ \sum_v \sum_{w \in v} |w|
 
 as a share of that of the units v that are left in its group. The paper compares filters of one layer only,
-and chooses how many of each layer go by hand; here one budget in multiply-accumulates serves all, and shares
-make the last units of a layer dear. With ``norm=2`` it is the L2 norm (Wen et al. 2016). It looks at no data.
-As in section 3.4 all go at once and the network is retrained; any other schedule can be handed in.
+and chooses by hand how many of each layer are removed; here one budget in multiply-accumulates serves all,
+and with shares the last units of a layer are costly to remove. With ``norm=2`` it is the L2 norm (Wen et al.
+2016). It needs no data. As in section 3.4 all units are removed at once and the network is retrained; other
+schedules are possible.
 """
 
 from __future__ import annotations
@@ -31,10 +33,27 @@ from laconic.structure import Coupling
 
 @dataclass(frozen=True)
 class FilterPruning(UnitPruning):
-    """Pruning of units by their norm; the other fields are those of :class:`UnitPruning`.
+    """Pruning of units by their norm.
 
     Args:
+        macs: Share of the multiply-accumulates that stay, in (0, 1].
+        schedule: Which share of the rest is removed by which point of training.
+        min_units: Units that every group keeps.
+        multiple: What unit counts are multiples of.
+        inputs: Whether parts of the network's input may be removed, too.
+        epochs: Length of training in epochs, where the context does not know its total steps.
+        every: Steps between two cuts.
+        grid: How the remaining weights are quantised (None: they stay float32).
         norm: 1 (sum of |w|) or 2 (root of the sum of w^2).
+
+    Raises:
+        InputError: A setting outside its bounds.
+
+    >>> import laconic, torch
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> net = laconic.prepare(net, FilterPruning(0.5), torch.zeros(1, 4), data_size=100)
+    >>> laconic.convert(net).module[0].out_features  # without training all is removed at once
+    4
     """
 
     schedule: Schedule = OneShot(0.0)

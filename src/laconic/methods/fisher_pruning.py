@@ -1,13 +1,13 @@
 r"""Structured pruning by a diagonal Fisher (Theis, Korshunova, Tejani & Huszar, arXiv:1801.05787, 2018).
 
-Posterior: none (a point). Decision: importance is the rise of the loss to second order when it goes, with
-the squared gradients in the place of the curvature, as in Optimal Brain Damage (LeCun, Denker & Solla, NIPS
-1990):
+Posterior: none (a point). Decision: a unit's importance is the rise of the loss to second order when it is
+removed, with squared gradients in the place of the curvature, as in Optimal Brain Damage (LeCun, Denker &
+Solla, NIPS 1990):
 
 .. math:: s_u = \frac12 \sum_{w \in u} \mathbb{E}\,[g_w^2]\, w^2
 
-over the weights that read the unit, averaged over batches. Unlike first-order importance
-(:class:`laconic.methods.TaylorPruning`) the terms of a unit cannot cancel. g is the gradient of a batch's
+over the weights that read the unit, averaged over batches. Unlike in first-order importance
+(:class:`laconic.methods.TaylorPruning`), the terms of a unit cannot cancel. g is the gradient of a batch's
 mean loss: in expectation its square is that of the examples over the batch size where their gradients cancel,
 the same factor for all units. The published method removes one feature map every few updates, hence the many
 small rounds, and divides by the cost saved as the budget here does.
@@ -30,10 +30,27 @@ from laconic.structure import Coupling
 
 @dataclass(frozen=True)
 class FisherPruning(UnitPruning):
-    """Pruning by a diagonal Fisher; the other fields are those of :class:`UnitPruning`.
+    """Pruning by a diagonal Fisher.
 
     Args:
+        macs: Share of the multiply-accumulates that stay, in (0, 1].
+        schedule: Which share of the rest is removed by which point of training.
+        min_units: Units that every group keeps.
+        multiple: What unit counts are multiples of.
+        inputs: Whether parts of the network's input may be removed, too.
+        epochs: Length of training in epochs, where the context does not know its total steps.
+        every: Steps between two cuts.
+        grid: How the remaining weights are quantised (None: they stay float32).
         memory: Weight of the past in the running average of importance, in [0, 1).
+
+    Raises:
+        InputError: A setting outside its bounds.
+
+    >>> import laconic, torch
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> net = laconic.prepare(net, FisherPruning(0.5), torch.zeros(1, 4), data_size=100)
+    >>> laconic.convert(net).module[0].out_features  # without training all is removed at once
+    4
     """
 
     schedule: Schedule = Iterative(20)

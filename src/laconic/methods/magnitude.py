@@ -1,7 +1,7 @@
-"""Magnitude pruning with a schedule, as a rule cubic (Han et al. 2015; Zhu & Gupta 2017): the plain baseline.
+"""Magnitude pruning with a schedule, as a rule cubic (Han et al. 2015; Zhu & Gupta 2017).
 
-Posterior: none (a point). Decision: the smallest weights go, over the whole network or layer by layer,
-along a schedule while training goes on. The survivors are put on a uniform grid chosen on the
+Posterior: none (a point). Decision: the smallest weights are removed, over the whole network or layer by
+layer, along a schedule while training goes on. The remaining weights are put on a uniform grid chosen on the
 validation split, as for every other method, so that the comparison is fair.
 """
 
@@ -34,15 +34,24 @@ from laconic.sparsify.selection.weights import Masks, check_sparsity, keep_best
 
 @dataclass(frozen=True)
 class MagnitudePruning(Method):
-    """Magnitude pruning.
+    """Magnitude pruning: the weights of the smallest :math:`|w|` are removed (Han et al. 2015, section 3).
 
     Args:
         sparsity: Final share of zeros among weights, in [0, 1).
-        per_layer: Rank inside each tensor instead of over all.
-        schedule: Which share is removed when (:mod:`laconic.schedules`, or a function of one's own).
-        epochs: What training is taken to last when the context does not know its total steps.
+        per_layer: Whether weights are ranked inside each tensor instead of over all.
+        schedule: Which share is removed by which point of training (:mod:`laconic.schedules`, or a function
+            of one's own); by default the cubic one of Zhu & Gupta 2017, eq. 1.
+        epochs: Length of training in epochs, where the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised.
+        grid: How the remaining weights are quantised.
+
+    Raises:
+        InputError: A setting outside its bounds, or a schedule that does not end at ``sparsity``.
+
+    >>> import laconic
+    >>> net = laconic.prepare(nn.Linear(8, 4), MagnitudePruning(0.75), torch.zeros(1, 8), data_size=100)
+    >>> laconic.convert(net).tensors["weight"].nonzeros()  # without training all is removed at once
+    8
     """
 
     sparsity: float = 0.95
@@ -51,6 +60,9 @@ class MagnitudePruning(Method):
     epochs: float = 10.0
     every: int = 50
     grid: GridChoice = field(default_factory=GridChoice)
+
+    gentler = "lower sparsity"
+    smaller = "higher sparsity, coarser grid.steps"
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
@@ -83,8 +95,9 @@ class MagnitudePruning(Method):
                 weight.mul_(masks[name])
 
     def weights_left(self, module: nn.Module) -> dict[str, int]:
-        """Weights of each tensor that are not cut yet."""
-        return {name: int(mask.sum()) for name, mask in weight_masks_of(module).items()}
+        """Weights of each tensor that are not zero: neither cut yet nor removed by an earlier stage."""
+        masks, parameters = weight_masks_of(module), dict(module.named_parameters())
+        return {name: int((mask & (parameters[name] != 0)).sum()) for name, mask in masks.items()}
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A schedule that is not at its final sparsity."""
@@ -95,7 +108,7 @@ class MagnitudePruning(Method):
         return self.epochs
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """Cut to the sparsity that the schedule has reached, and quantise the survivors."""
+        """Cut to the sparsity that the schedule has reached, and quantise the rest."""
         kept = context.policy.keeps
         weights = {n: w.detach().cpu() for n, w in _cut(module).items() if not kept(n)}
         plain = without_weight_masks(duplicate(module))

@@ -1,7 +1,7 @@
 r"""Structured pruning by mean activation (Molchanov, Tyree, Karras, Aila & Kautz, ICLR 2017, section 2.2).
 
-Posterior: none (a point). Decision: importance is its mean absolute activation over all weights that read
-it, averaged over batches and made comparable between layers as in the paper,
+Posterior: none (a point). Decision: a unit's importance is its mean absolute activation over all weights that
+read it, averaged over batches and made comparable between layers as in the paper,
 
 .. math:: s_u = \bar{a}_u \Big/ \sqrt{\textstyle\sum_v \bar{a}_v^2}
 
@@ -29,10 +29,27 @@ from laconic.structure import Coupling
 
 @dataclass(frozen=True)
 class MeanActivationPruning(UnitPruning):
-    """Pruning by mean activation; the other fields are those of :class:`UnitPruning`.
+    """Pruning by mean activation.
 
     Args:
+        macs: Share of the multiply-accumulates that stay, in (0, 1].
+        schedule: Which share of the rest is removed by which point of training.
+        min_units: Units that every group keeps.
+        multiple: What unit counts are multiples of.
+        inputs: Whether parts of the network's input may be removed, too.
+        epochs: Length of training in epochs, where the context does not know its total steps.
+        every: Steps between two cuts.
+        grid: How the remaining weights are quantised (None: they stay float32).
         memory: Weight of the past in the running average of activations, in [0, 1).
+
+    Raises:
+        InputError: A setting outside its bounds.
+
+    >>> import laconic, torch
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> net = laconic.prepare(net, MeanActivationPruning(0.5), torch.zeros(1, 4), data_size=100)
+    >>> laconic.convert(net).module[0].out_features  # without training all is removed at once
+    4
     """
 
     schedule: Schedule = Iterative(20)

@@ -17,7 +17,7 @@ from laconic.methods.contract import Context
 from laconic.networks import call, to_device
 
 BATCHES = 100
-"""Training batches that are looked at: some thousand examples are enough (Wu & Johnson 2021)."""
+"""Training batches that are read: some thousand examples are enough (Wu & Johnson 2021)."""
 
 
 def trained_norms(net: nn.Module, context: Context) -> dict[str, _BatchNorm]:
@@ -43,7 +43,7 @@ def estimate_norm_statistics(net: nn.Module, context: Context) -> int:
         context: Its ``batches`` are read as its ``task`` splits them; those of one example are passed over.
 
     Returns:
-        Batches looked at: 0 without batches or batch norms, and then nothing has changed.
+        Batches read: 0 without batches or batch norms, and then nothing has changed.
     """
     norms = trained_norms(net, context)
     if not norms or context.batches is None:

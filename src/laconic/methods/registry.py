@@ -53,6 +53,9 @@ class MethodEntry(Entry):
 def method_names() -> tuple[str, ...]:
     """All registered names, in order; no method is imported.
 
+    Returns:
+        Names as at the command line.
+
     >>> "sparse-vd" in method_names()
     True
     """
@@ -64,6 +67,9 @@ def find_method(text: str) -> MethodEntry:
 
     Args:
         text: A registered name, or a module, a colon and a class that is a :class:`laconic.methods.Method`.
+
+    Returns:
+        The method's row; of a class of one's own a row without presets.
 
     Raises:
         InputError: No such method, with the name that may have been meant.

@@ -1,7 +1,7 @@
-"""Structured pruning by any score: a function of the network and its groups, asked anew at every cut.
+"""Structured pruning by any score: a function of the network and its groups, called at every cut.
 
-Posterior: none (a point), or whatever the function knows of one. Decision: the user's. All scores of
-:mod:`laconic.sparsify.scores` fit, those that want data or a loss with a loader of the user's own; the
+Posterior: none (a point), unless the function uses one. Decision: by the user's score. All scores of
+:mod:`laconic.sparsify.scores` fit; those that need data or a loss are given a loader by the user; the
 schedule, the budget and the shrinking are those of every method that prunes units (Zhu & Gupta 2017 for the
 cubic one, Han et al. 2015 for rounds).
 """
@@ -18,11 +18,24 @@ from laconic.methods.registry import MethodEntry
 
 @dataclass(frozen=True)
 class ScorePruning(UnitPruning):
-    """Pruning by a score of one's own; the other fields are those of :class:`UnitPruning`.
+    """Pruning by a score of one's own.
 
-    ``score(module, coupling)``: one number a unit of each group, at least 0, higher = keep. It is handed the
-    prepared network with removed units at zero, and must not change it; for the same network it must say
-    the same, or a run that was killed does not go on to the same file.
+    Args:
+        macs: Share of the multiply-accumulates that stay, in (0, 1].
+        schedule: Which share of the rest is removed by which point of training.
+        min_units: Units that every group keeps.
+        multiple: What unit counts are multiples of.
+        inputs: Whether parts of the network's input may be removed, too.
+        epochs: Length of training in epochs, where the context does not know its total steps.
+        every: Steps between two cuts.
+        grid: How the remaining weights are quantised (None: they stay float32).
+        score: ``score(module, coupling)`` returns one number for each unit of each group, at least 0,
+            higher = keep. It is handed the prepared network with removed units at zero, and must not change
+            it. For the same network it must return the same numbers, or a run that was killed does not go
+            on to the same file.
+
+    Raises:
+        InputError: A setting outside its bounds, or a score that is no function.
 
     >>> from laconic.sparsify.scores import gather_hessians, obs_groups
     >>> from laconic.schedules import Iterative

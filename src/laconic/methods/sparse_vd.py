@@ -2,12 +2,12 @@ r"""Sparse variational dropout (Molchanov, Ashukha & Vetrov, ICML 2017, arXiv 17
 
 Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight, in additive form (section 4.2), or another family.
 Prior: log-uniform, :math:`p(\log|w|) \propto const` (improper: its KL is no code length), or another one.
-Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` go (section 4.1), the rest are
-put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the validation
-split.
+Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` are removed (section 4.1). The
+rest are put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the
+validation split.
 
 Two things of the authors' practice speed it up: a KL weight above 1 while pruning, and holding pruned weights
-at zero for the last part of training (their code's ``train_clip``), so that the survivors learn to do
+at zero for the last part of training (their code's ``train_clip``), so that the remaining weights learn to do
 without them and without their noise.
 """
 
@@ -36,8 +36,9 @@ from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
 from laconic.methods.common.masks import add_weight_masks, weight_masks_of
 from laconic.methods.common.rest import nonzeros, rest_of
-from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
+from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.registry import MethodEntry
+from laconic.records import WeightStats
 from laconic.schedules import WarmUp
 from laconic.sparsify.selection.threshold import check_threshold, keep_below
 
@@ -46,20 +47,29 @@ from laconic.sparsify.selection.threshold import check_threshold, keep_below
 class SparseVD(Method):
     """Sparse variational dropout with the published defaults.
 
-    ``threshold``: log alpha at which a weight goes. ``kl_weight``: multiple of the KL (1 is the ELBO).
-    ``warm_up``: epochs between which the KL's factor rises from 0 to 1. ``init_log_var``: log sigma^2
-    at the start. ``noise_lr``: learning rate of log sigma^2 as a multiple of the means'.
-    ``log_var_bounds``: log sigma^2 (of another family, what it has in its place) is kept inside after each
-    step. ``hold_from``: epoch from which pruned weights stay at zero without noise (None: never, as
-    published); ``held_kl_weight``: the KL weight from then on. ``hold_noise``: whether the weights that are
-    left keep their noise and their KL from then on; without, the last part of training is a plain one of the
-    means, which costs what a plain step costs.
-    ``sampling``: "local" draws pre-activations (local reparameterisation), "mixed" draws a convolution's
-    weights once a step in its place, which makes a step 1.5 (LeNet-5) to 2 times (ResNet-20) as fast at
-    noisier gradients, "weights" does so everywhere. ``grid``: how the survivors are quantised.
-    ``prior``: the weights' prior; the pair of family and prior needs a rule
-    (:func:`laconic.bayes.register_kl`). ``posterior``: the family, a function of a weight's name and the
-    weight (None: Gaussians of log variance ``init_log_var``, as published).
+    Args:
+        threshold: log alpha at which a weight is removed (section 4.1: 3).
+        kl_weight: Multiple of the KL (1 is the ELBO).
+        warm_up: Epochs between which the KL's factor rises from 0 to 1.
+        init_log_var: log sigma^2 at the start.
+        noise_lr: Learning rate of log sigma^2 as a multiple of the means'.
+        log_var_bounds: What log sigma^2 (of another family, its parameter of spread) is clipped to after each
+            step.
+        hold_from: Epoch from which pruned weights stay at zero without noise (None: never, as published).
+        held_kl_weight: The KL weight from ``hold_from`` on.
+        hold_noise: Whether the weights that are left keep their noise and their KL from ``hold_from`` on.
+            Without, the last part of training is a plain one of the means, at the cost of a plain step.
+        sampling: "local" draws pre-activations (local reparameterisation, Kingma et al. 2015). "mixed" draws
+            the weights of a convolution once a step instead, which makes a step 1.5 (LeNet-5) to 2 times
+            (ResNet-20) as fast at noisier gradients. "weights" draws the weights of all layers.
+        grid: How the remaining weights are quantised.
+        prior: The weights' prior; the pair of family and prior needs a rule
+            (:func:`laconic.bayes.register_kl`).
+        posterior: The family, a function of a weight's name and the weight (None: Gaussians of log variance
+            ``init_log_var``, as published).
+
+    Raises:
+        InputError: A setting outside its bounds.
 
     >>> SparseVD().threshold
     3.0
@@ -81,7 +91,7 @@ class SparseVD(Method):
 
     in_nats = True
     gentler = "lower kl_weight"
-    smaller = "higher kl_weight"
+    smaller = "higher kl_weight, coarser grid.steps"
 
     def __post_init__(self) -> None:
         if not self.noise_lr > 0 or not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
@@ -144,20 +154,19 @@ class SparseVD(Method):
         masks = weight_masks_of(module)
         if _nothing_held(module):
             for name, q in posteriors.items():
-                masks[name].copy_(torch.from_numpy(keep_below(q.stats(name), self.threshold)))
+                masks[name].copy_(torch.from_numpy(self._keep(q.stats(name))))
             if not self.hold_noise:
                 _mute_if_held(module)
         for name, q in posteriors.items():
             q.hold(masks[name])
 
     def weights_left(self, module: nn.Module) -> dict[str, int]:
-        """Weights of each tensor with log alpha below the threshold that are not held at zero."""
+        """Weights of each tensor with log alpha below the threshold that are not held at zero, by this stage
+        or an earlier one.
+        """
         masks = weight_masks_of(module)
         stats = {name: q.stats(name) for name, q in posteriors_of(module).items()}
-        return {
-            name: int((keep_below(s, self.threshold) & masks[name].cpu().numpy()).sum())
-            for name, s in stats.items()
-        }
+        return {name: int((self._keep(s) & masks[name].cpu().numpy()).sum()) for name, s in stats.items()}
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A warm-up that is not at its end, and pruned weights that no step was trained without."""
@@ -177,17 +186,25 @@ class SparseVD(Method):
         return max(self.warm_up.end, self.hold_from or 0.0)
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
-        """Drop what noise has swamped, put the rest on the cheapest grid that validation allows."""
+        """Remove the weights above the threshold, and put the rest on the grid chosen on validation."""
         policy = context.policy
         stats = {n: q.stats(n) for n, q in posteriors_of(module).items() if not policy.keeps(n)}
         masks = weight_masks_of(module)
-        keeps = {n: keep_below(s, self.threshold) & masks[n].cpu().numpy() for n, s in stats.items()}
+        keeps = {n: self._keep(s) & masks[n].cpu().numpy() for n, s in stats.items()}
         for name, zero in context.removed.items():
             if name in keeps:
                 keeps[name] &= ~zero
         rest = rest_of(module, deterministic_of(module), policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)
+
+    def _keep(self, stats: WeightStats) -> BoolArray:
+        """The weights with log alpha below the threshold that are not held at zero.
+
+        The epsilon in log alpha makes the threshold keep a mean of zero whose log variance is below -15.4.
+        """
+        keep: BoolArray = keep_below(stats, self.threshold) & (stats.mean != 0)
+        return keep
 
     def _kl_of_left(self, q: Posterior, mask: torch.Tensor) -> torch.Tensor:
         """The KL of the weights that are not held; a KL of groups counts whole groups."""
@@ -207,7 +224,7 @@ def _mute_if_held(module: nn.Module, keys: Any = None) -> None:
     mute(module, not _nothing_held(module))
 
 
-# A KL weight above 1 until 60 % of the epochs, then the survivors alone (see studies/).
+# A KL weight above 1 until 60 % of the epochs, then only the remaining weights (see studies/).
 _FULL = {
     "kl_weight": 2.0,
     "held_kl_weight": 0.3,

@@ -49,16 +49,29 @@ FROZEN_STEP = 0.5
 
 @dataclass(frozen=True)
 class VNQ(Method):
-    """Variational network quantisation with the published defaults; ternary unless told otherwise.
+    """Variational network quantisation with the published defaults; ternary by default.
 
-    ``levels``: the codebook in units of its learned scale, rising (``ternary``, ``binary_plus_zero`` and
-    ``evenly`` make the usual ones). ``init_scale``: scale at the start. ``min_scale``: lower bound that
-    keeps the codebook from collapsing. ``codebook_lr``: its learning rate as a multiple of the weights'.
-    ``threshold``: log alpha at which a weight becomes zero (None if zero is not to be used).
-    ``tried_thresholds``: further ones; of those whose validation metric is at most ``max_drop`` worse than
-    that of ``threshold``, in the metric's unit (None: half of what the metric tolerates), ``convert`` takes
-    the one with the best validation likelihood (the lower on a tie). ``warm_up``: epochs between which the
-    KL's factor rises from 0 to 1. ``sampling``: as in ``SparseVD``.
+    Args:
+        levels: The codebook in units of its learned scale, rising (``ternary``, ``binary_plus_zero`` and
+            ``evenly`` make the usual ones).
+        init_scale: Scale at the start, in the weights' unit.
+        min_scale: Lower bound of the scale, so that levels do not fall together.
+        codebook_lr: Learning rate of the scales as a multiple of the weights'.
+        threshold: log alpha at which a weight becomes zero (None: only the nearest level decides).
+        tried_thresholds: Further thresholds. Of those whose validation metric is at most ``max_drop`` worse
+            than that of ``threshold``, ``convert`` takes the one with the best validation likelihood (the
+            lower on a tie).
+        max_drop: In the metric's unit (None: half of what the metric tolerates).
+        kl_weight: Multiple of the KL (1 is the ELBO).
+        warm_up: Epochs between which the KL's factor rises from 0 to 1.
+        init_log_var: log sigma^2 at the start.
+        noise_lr: Learning rate of log sigma^2 as a multiple of the means'.
+        log_var_bounds: What log sigma^2 is clipped to after each step.
+        bias_bits: Widths in bits tried for biases, narrowest first.
+        sampling: As in :class:`SparseVD`.
+
+    Raises:
+        InputError: A setting outside its bounds.
 
     >>> VNQ.evenly(5).levels
     (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -81,7 +94,7 @@ class VNQ(Method):
 
     in_nats = True
     gentler = "lower kl_weight"
-    smaller = "higher kl_weight"
+    smaller = "smaller number of levels"  # the KL moves weights to the levels: it saves no bytes
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
@@ -163,7 +176,7 @@ class VNQ(Method):
                 q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
-        """A warm-up that is not at its end: weights are not at the codebook's levels yet."""
+        """A warm-up that is not at its end: weights are not at the levels of the codebook yet."""
         return warm_up_left(self.warm_up, context)
 
     def planned_epochs(self) -> float:
@@ -235,7 +248,7 @@ class VNQ(Method):
         return estimate_norm_statistics(plain, context)
 
     def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:
-        """Zero where noise swamps the mean, else the nearest level (sections 3.3 and 4)."""
+        """Zero where log alpha is above the threshold, else the nearest level (sections 3.3 and 4)."""
         stats = q.stats(name)
         levels = tuple(float(np.float32(v * scale)) for v in self.levels)
         indices = nearest_level(stats.mean, levels)

@@ -1,1 +1,1 @@
-"""Which values may the surviving weights take? Integers and grids, never bytes."""
+"""Which values the remaining weights may take: integers on grids and codebooks."""

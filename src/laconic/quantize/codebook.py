@@ -1,4 +1,4 @@
-"""Codebooks: every weight takes the nearest of a few levels.
+"""Codebooks: each weight takes the nearest of a few levels.
 
 Source: Achterhold et al., Variational Network Quantization, ICLR 2018, section 3.3: under a Gaussian
 posterior the most probable level is the one nearest to the posterior mean.
@@ -14,7 +14,17 @@ from laconic.records import Codebook, FloatArray, IntArray, IntTensor, UniformGr
 
 
 def nearest_level(values: npt.ArrayLike, levels: npt.ArrayLike) -> IntArray:
-    """Index of the nearest level for each value; ``levels`` rise; ties go to the lower level.
+    """Index of the nearest level for each value; ties go to the lower level.
+
+    Args:
+        values: Any shape.
+        levels: The codebook, rising, shape (K,), in the values' unit.
+
+    Returns:
+        int32 indices in 0..K-1, of the shape of ``values``.
+
+    Raises:
+        InputError: Levels that do not rise, or none.
 
     >>> nearest_level([-0.3, 0.04, 0.11], [-0.2, 0.0, 0.2]).tolist()
     [0, 1, 2]
@@ -29,8 +39,18 @@ def nearest_level(values: npt.ArrayLike, levels: npt.ArrayLike) -> IntArray:
 def on_levels(name: str, indices: IntArray, levels: tuple[float, ...]) -> IntTensor:
     """An IntTensor on ``levels``; multiples of one step become a uniform grid, which costs one number.
 
-    ``levels`` are rounded to float32. A ternary book (-a, 0, a) becomes ``UniformGrid(a)`` with
-    integers -1, 0, 1.
+    A ternary book (-a, 0, a) becomes ``UniformGrid(a)`` with integers -1, 0, 1.
+
+    Args:
+        name: The tensor's name.
+        indices: Which level each weight takes, int32 in 0..K-1, of the tensor's shape.
+        levels: The codebook, rising, K values; they are rounded to float32.
+
+    Returns:
+        The tensor as integers on a grid or a codebook.
+
+    >>> on_levels("fc.weight", np.int32([0, 2, 1]), (-0.5, 0.0, 0.5)).integers.tolist()
+    [-1, 1, 0]
     """
     exact = tuple(float(np.float32(v)) for v in levels)
     gaps = {float(np.float32(b - a)) for a, b in zip(exact, exact[1:], strict=False)}
@@ -44,6 +64,16 @@ def on_levels(name: str, indices: IntArray, levels: tuple[float, ...]) -> IntTen
 
 def even_levels(count: int, half_width: float) -> FloatArray:
     """``count`` levels evenly over [-half_width, half_width]; an odd count holds an exact zero.
+
+    Args:
+        count: Number of levels K, >= 2.
+        half_width: Largest level, > 0, in the weights' unit.
+
+    Returns:
+        The levels, rising, float32 (K,).
+
+    Raises:
+        InputError: Fewer than two levels.
 
     >>> even_levels(3, 0.2).tolist()
     [-0.20000000298023224, 0.0, 0.20000000298023224]

@@ -1,4 +1,4 @@
-r"""Rate-distortion quantisation: how far may a weight move, given how sure we are of it?
+r"""Rate-distortion quantisation: each weight moves by what its posterior variance allows.
 
 For a Gaussian posterior N(theta, sigma^2) the extra loss of storing ``q * step`` in place of theta
 is, to second order, (theta - q*step)^2 / (2 sigma^2) nats: the posterior variance is the inverse
@@ -9,7 +9,7 @@ curvature. Each weight takes
 over the grid point nearest to theta, the one next to it towards zero, and zero, where R is the code length in
 nats under the tensor's own statistics: whether it is zero (row density times column density over
 overall density) and, if not, which level. A few alternations of choosing and re-counting
-(Lloyd-Max with an entropy constraint, Chou, Lookabaugh & Gray 1989) settle it.
+(Lloyd-Max with an entropy constraint, Chou, Lookabaugh & Gray 1989) are enough.
 """
 
 from __future__ import annotations
@@ -27,12 +27,20 @@ from laconic.records import IntArray, WeightStats
 BoolArray = npt.NDArray[np.bool_]
 DoubleArray = npt.NDArray[np.float64]
 
-_ODDS = (1e-6, 0.98)  # bounds of a probability to be non-zero: nothing is impossible, and nothing certain
+_ODDS = (1e-6, 0.98)  # bounds of a probability to be non-zero, so that no code length is infinite
 
 
 @dataclass(frozen=True)
 class RateDistortion:
-    """``price`` lambda (nats of distortion per nat of rate; 0 is plain rounding) and alternations."""
+    """Settings of rate-distortion quantisation.
+
+    Args:
+        price: lambda, nats of distortion accepted for one nat of rate; 0 rounds to the nearest grid point.
+        iterations: Alternations of choosing integers and counting their statistics, >= 1.
+
+    Raises:
+        InputError: A negative price, or no alternation.
+    """
 
     price: float = 0.0
     iterations: int = 4

@@ -25,6 +25,12 @@ class OneShot:
 
     Source: Li et al., Pruning Filters, ICLR 2017, section 3.4 (prune once and retrain).
 
+    Args:
+        at: Share of training after which all is removed, in [0, 1).
+
+    Raises:
+        InputError: ``at`` is outside [0, 1).
+
     >>> [OneShot(0.2)(p, 0.7) for p in (0.0, 0.1, 0.2, 1.0)]
     [0.0, 0.0, 0.7, 0.7]
     """
@@ -51,6 +57,14 @@ class Iterative:
     for k rounds. Source: Han et al., Learning both Weights and Connections, NIPS 2015, section 3.4 (iterative
     pruning: cut, retrain, cut again).
 
+    Args:
+        rounds: Number of cuts k, >= 1.
+        start: Share of training at which the first round begins, in [0, 1).
+        end: Share of training at which the last cut is made, in (start, 1].
+
+    Raises:
+        InputError: No round, or not 0 <= start < end <= 1.
+
     >>> [round(Iterative(2, end=0.6)(p, 0.8), 3) for p in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)]
     [0.0, 0.0, 0.4, 0.4, 0.8, 0.8]
     """
@@ -72,7 +86,16 @@ class Iterative:
 
 @dataclass(frozen=True)
 class Linear:
-    """The same share of the whole in equal times, between ``start`` and ``end``: final * t.
+    r"""The same share of the whole in equal times between ``start`` and ``end``.
+
+    .. math:: removed(p) = final \cdot t, \quad t = (p - start) / (end - start)
+
+    Args:
+        start: Share of training from which weights or units are removed, in [0, 1).
+        end: Share of training at which the final share is reached, in (start, 1].
+
+    Raises:
+        InputError: Not 0 <= start < end <= 1.
 
     >>> [round(Linear(0.0, 0.5)(p, 0.8), 3) for p in (0.0, 0.25, 0.5, 1.0)]
     [0.0, 0.4, 0.8, 0.8]
@@ -91,9 +114,18 @@ class Linear:
 
 @dataclass(frozen=True)
 class Geometric:
-    """The same share of what is left in equal times, between ``start`` and ``end``: 1 - (1 - final)^t.
+    r"""The same share of what is left in equal times between ``start`` and ``end``.
+
+    .. math:: removed(p) = 1 - (1 - final)^t, \quad t = (p - start) / (end - start)
 
     Source: Frankle & Carbin, The Lottery Ticket Hypothesis, ICLR 2019, section 2.
+
+    Args:
+        start: Share of training from which weights or units are removed, in [0, 1).
+        end: Share of training at which the final share is reached, in (start, 1].
+
+    Raises:
+        InputError: Not 0 <= start < end <= 1.
 
     >>> [round(Geometric(0.0, 0.5)(p, 0.75), 3) for p in (0.0, 0.25, 0.5, 1.0)]
     [0.0, 0.5, 0.75, 0.75]
@@ -112,9 +144,18 @@ class Geometric:
 
 @dataclass(frozen=True)
 class Cubic:
-    """Fast first, slow at the end, between ``start`` and ``end``: final * (1 - (1 - t)^3).
+    r"""Fast at first and slow at the end, between ``start`` and ``end``.
+
+    .. math:: removed(p) = final \cdot (1 - (1 - t)^3), \quad t = (p - start) / (end - start)
 
     Source: Zhu & Gupta, To prune, or not to prune, 2017, eq. 1 with initial sparsity 0.
+
+    Args:
+        start: Share of training from which weights or units are removed, in [0, 1).
+        end: Share of training at which the final share is reached, in (start, 1].
+
+    Raises:
+        InputError: Not 0 <= start < end <= 1.
 
     >>> [round(Cubic(0.0, 0.5)(p, 0.8), 3) for p in (0.0, 0.25, 0.5, 1.0)]
     [0.0, 0.7, 0.8, 0.8]
@@ -165,7 +206,13 @@ def removed_share(schedule: Schedule, progress: float, final: float) -> float:
 def check_schedule(schedule: Schedule, final: float) -> None:
     """Refuse what is no schedule, or does not rise from somewhere in [0, final] to exactly ``final``.
 
-    Raises InputError that says where it goes wrong.
+    Args:
+        schedule: A function of (share of training done, final share).
+        final: The share that is removed in the end, in [0, 1).
+
+    Raises:
+        InputError: No function, or a share that falls, leaves [0, final] or does not end at ``final``; the
+            message says at which share of training.
 
     >>> check_schedule(Iterative(3), 0.9)
     """
@@ -193,7 +240,16 @@ def check_schedule(schedule: Schedule, final: float) -> None:
 def steps(total: float, n: int, schedule: Schedule = Linear(0.0, 1.0)) -> tuple[float, ...]:
     """The share removed after each of ``n`` steps, rising to exactly ``total``.
 
-    Raises InputError for a total outside [0, 1) or fewer than one step.
+    Args:
+        total: Share removed after the last step, in [0, 1).
+        n: Number of steps, >= 1.
+        schedule: The share removed by each point of training.
+
+    Returns:
+        n shares of the whole.
+
+    Raises:
+        InputError: A total outside [0, 1), or no step.
 
     >>> steps(0.8, 4), [round(s, 3) for s in steps(0.8, 4, Cubic(end=1.0))]
     ((0.2, 0.4, 0.6, 0.8), [0.463, 0.7, 0.787, 0.8])
@@ -204,11 +260,19 @@ def steps(total: float, n: int, schedule: Schedule = Linear(0.0, 1.0)) -> tuple[
 
 
 def of_what_is_left(shares: tuple[float, ...]) -> tuple[float, ...]:
-    """What share of the units still there each step removes, for a network that shrinks between steps.
+    """The share of the units still there that each step removes, for a network that shrinks between steps.
 
-    A group of a few units rounds at every step: there, plan on the whole network with the shares themselves.
+    In a group of a few units the counts are rounded at every step; for such groups plan on the whole network
+    with ``shares`` themselves.
 
-    Raises InputError for shares that fall or reach 1.
+    Args:
+        shares: Shares of the whole removed after each step (:func:`steps`), rising, in [0, 1).
+
+    Returns:
+        As many shares of what is left.
+
+    Raises:
+        InputError: Shares that fall, or reach 1.
 
     >>> of_what_is_left((0.5, 0.75))
     (0.5, 0.5)

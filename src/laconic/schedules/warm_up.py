@@ -10,7 +10,14 @@ from laconic.errors import InputError
 
 @dataclass(frozen=True)
 class WarmUp:
-    """The KL's factor: 0 until ``start``, then linearly to 1 at ``end`` (in epochs or in steps).
+    """The KL's factor: 0 until ``start``, then linearly to 1 at ``end``.
+
+    Args:
+        start: Until when the factor is 0, >= 0, in the unit of ``progress`` (epochs in all methods here).
+        end: From when the factor is 1, >= start, in the same unit.
+
+    Raises:
+        InputError: Not 0 <= start <= end, or not finite.
 
     >>> [WarmUp(5, 15).factor(t) for t in (0, 5, 10, 15, 99)]
     [0.0, 0.0, 0.5, 1.0, 1.0]

@@ -55,6 +55,10 @@ class Classification(Task):
         """Number of examples that are not ignored."""
         return int(target.shape[0]) if target.ndim == 2 else checks.count_labels(target, self.ignore)
 
+    def counted(self, target: Any) -> Any:
+        """Which examples are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
+        return None if target.ndim == 2 else checks.counted(target, self.ignore)
+
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the examples (see :meth:`laconic.tasks.Task.nll`)."""
         self._check(outputs, target)

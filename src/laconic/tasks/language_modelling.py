@@ -77,6 +77,10 @@ class LanguageModelling(Task):
         """Number of tokens that are not ignored."""
         return checks.count_labels(target, self.ignore)
 
+    def counted(self, target: Any) -> Any:
+        """Which tokens are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
+        return checks.counted(target, self.ignore)
+
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the tokens (see :meth:`laconic.tasks.Task.nll`)."""
         check_tokens("LanguageModelling", TAKES, outputs, target, self.ignore)

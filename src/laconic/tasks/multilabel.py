@@ -50,7 +50,11 @@ class MultiLabel(Task):
 
     def terms(self, target: Any) -> int:
         """Number of labels that are known."""
-        return int(self._counted(target).sum())
+        return int(self.counted(target).sum())
+
+    def counted(self, target: Any) -> Any:
+        """Which labels are known (see :meth:`laconic.tasks.Task.counted`): NaN alone differs from itself."""
+        return (target == target) & checks.counted(target, self.ignore)
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Binary cross-entropy, summed over the known labels (see :meth:`laconic.tasks.Task.nll`)."""
@@ -73,10 +77,6 @@ class MultiLabel(Task):
         checks.arrays_only(outputs, target)
         return likelihoods.bernoulli_nats(outputs, target, self._check(outputs, target))
 
-    def _counted(self, target: Any) -> Any:
-        """Where a label is known: NaN alone differs from itself."""
-        return (target == target) & checks.counted(target, self.ignore)
-
     def _check(self, outputs: Any, target: Any) -> Any:
         """Which entries are terms, if all fits."""
         checks.has_shape(outputs, target)
@@ -92,7 +92,7 @@ class MultiLabel(Task):
                     wrong = wrong or f"axis {axis}, the {name}, is {sizes[0]} and {sizes[1]}"
         if wrong:
             raise checks.misfit("MultiLabel", TAKES, outputs, target, wrong)
-        counted = self._counted(target)
+        counted = self.counted(target)
         checks.check_unit_interval(target[counted], "target")
         return counted
 

@@ -77,6 +77,10 @@ class Regression(Task):
         """Number of entries that are not NaN."""
         return int((target == target).sum())
 
+    def counted(self, target: Any) -> Any:
+        """Which entries are not NaN (see :meth:`laconic.tasks.Task.counted`)."""
+        return target == target
+
     def learnt(self, target: Any, outputs: Any = None) -> Mapping[str, Tensor]:
         """``{"log_noise": log s}``, a scalar; none where the noise is given.
 

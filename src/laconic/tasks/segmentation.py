@@ -69,6 +69,10 @@ class Segmentation(Task):
         """Number of pixels that are not ignored."""
         return checks.count_labels(target, self.ignore)
 
+    def counted(self, target: Any) -> Any:
+        """Which pixels are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
+        return checks.counted(target, self.ignore)
+
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the pixels (see :meth:`laconic.tasks.Task.nll`)."""
         self._check(outputs, target)

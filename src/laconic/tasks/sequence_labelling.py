@@ -52,6 +52,10 @@ class SequenceLabelling(Task):
         """Number of tokens that are not ignored."""
         return checks.count_labels(target, self.ignore)
 
+    def counted(self, target: Any) -> Any:
+        """Which tokens are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
+        return checks.counted(target, self.ignore)
+
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the tokens (see :meth:`laconic.tasks.Task.nll`)."""
         check_tokens("SequenceLabelling", TAKES, outputs, target, self.ignore)

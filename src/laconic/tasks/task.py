@@ -159,6 +159,19 @@ class Task(ABC):
         """Number of likelihood terms of a batch, 0 where all are ignored: here, the number of entries."""
         return int(math.prod(target.shape))
 
+    def counted(self, target: Any) -> Any:
+        """Which positions of a target are likelihood terms; here, all of them.
+
+        A method that compares outputs position by position, as distillation does, leaves the others out.
+
+        Args:
+            target: The target of a batch.
+
+        Returns:
+            Booleans of the target's shape, True for a term; None where every position is one.
+        """
+        return None
+
     @abstractmethod
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Statistics of the metric on NumPy arrays: sums that may be added up over batches.

@@ -68,6 +68,9 @@ def _check_terms_add_up(task: Task, target: Tensor) -> None:
     promise(type(terms) is int and terms > 0, f"terms are a positive int (got {terms!r})")
     promise(terms == sum(task.terms(part) for part in _halves(target)), "terms add up over batches")
     promise(terms == task.terms(target.numpy()), "terms of a tensor and of its NumPy array are equal")
+    counted = task.counted(target)
+    if counted is not None:
+        promise(int(counted.sum()) == terms, "counted is True for as many positions as there are terms")
 
 
 def _check_nll(task: Task, outputs: Tensor, target: Tensor) -> None:

@@ -66,7 +66,7 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     if target.max_bytes is not None and file_bytes > target.max_bytes:
         notes.append(
             f"{TARGET_MISSED}the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
-            f"Cure: a {job.stages[-1].method.smaller}, coarser grid.steps, or longer training"
+            f"Cure: a {job.stages[-1].method.smaller}, or longer training"
         )
     return (*notes, *_drop(job, small))
 

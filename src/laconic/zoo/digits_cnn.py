@@ -15,6 +15,10 @@ from laconic.zoo.registry import NetworkEntry
 class DigitsCNN(nn.Sequential):
     """Images (N, 1, 8, 8) -> logits (N, 10); 10,370 parameters.
 
+    Args:
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
+
     >>> net = DigitsCNN(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())
     10370

@@ -1,4 +1,4 @@
-"""A recurrent toy: an LSTM that reads an 8 x 8 digit row by row."""
+"""A small recurrent network: an LSTM that reads an 8 x 8 digit row by row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from laconic.zoo.init import initialise
 
 class DigitsLSTM(nn.Module):
     """Images (N, 1, 8, 8), as 8 steps of 8 pixels, -> logits (N, 10); 3,514 parameters.
+
+    Args:
+        hidden: Number of hidden units.
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
 
     >>> net = DigitsLSTM(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())

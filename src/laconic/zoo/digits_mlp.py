@@ -15,6 +15,11 @@ from laconic.zoo.registry import NetworkEntry
 class DigitsMLP(nn.Sequential):
     """Images (N, 1, 8, 8) -> logits (N, 10); 4,810 parameters with 64 hidden units.
 
+    Args:
+        hidden: Number of hidden units.
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
+
     >>> net = DigitsMLP(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())
     4810

@@ -1,4 +1,4 @@
-"""A residual toy for the 8 x 8 digits: batch norm, a shortcut that adds, one that halves the size."""
+"""A small residual network for the 8 x 8 digits: batch norm, and shortcuts with and without halving."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from laconic.zoo.resnet import BasicBlock
 
 class DigitsResNet(nn.Module):
     """Images (N, 1, 8, 8) -> logits (N, 10); 4,962 parameters in two residual blocks.
+
+    Args:
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
 
     >>> net = DigitsResNet(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())

@@ -19,7 +19,13 @@ def initialise(module: nn.Module, generator: torch.Generator | None) -> None:
 
     Linear and convolution: U(-b, b), b = 1 / sqrt(fan in), for weights (Kaiming-uniform with a = sqrt 5)
     and biases; recurrent layers: b = 1 / sqrt(hidden size); embeddings: N(0, 1); norms: 1 and 0.
-    Raises ModelError for a layer that owns parameters of another kind.
+
+    Args:
+        module: A network; its parameters are written.
+        generator: Source of the weights; None changes nothing.
+
+    Raises:
+        ModelError: A layer that owns parameters of another kind.
 
     Source: He et al. 2015 (Kaiming-uniform), with a = sqrt 5 as torch.nn.Linear.reset_parameters has it.
 

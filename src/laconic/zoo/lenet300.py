@@ -20,6 +20,11 @@ from laconic.zoo.registry import NetworkEntry
 class LeNet300(nn.Sequential):
     """Images (N, 1, 28, 28), or any shape of ``inputs`` numbers, -> logits (N, 10); 266,610 parameters.
 
+    Args:
+        inputs: Number of numbers in one input, 28 x 28 by default.
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
+
     >>> net = LeNet300(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())
     266610

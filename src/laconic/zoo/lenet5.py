@@ -20,6 +20,10 @@ from laconic.zoo.registry import NetworkEntry
 class LeNet5(nn.Sequential):
     """Images (N, 1, 28, 28) -> logits (N, 10); 431,080 parameters, 1,724,320 bytes of float32.
 
+    Args:
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
+
     >>> net = LeNet5(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())
     431080

@@ -9,10 +9,20 @@ from laconic.errors import InputError
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """Adam at ``lr``, flat for the share ``flat`` of ``epochs``, then linearly to 0.
+    """The usual training of a reference network: Adam, at a constant rate and then linearly to 0.
 
-    ``validation`` images are carved from the training set before training. The names of the first
-    four fields are those of ``laconic.train.fit.FitConfig`` and ``laconic.data.TensorLoader``.
+    Args:
+        epochs: Passes over the training set.
+        batch_size: Images in a batch.
+        lr: Adam's learning rate at the start.
+        flat: Share of training at the full rate, in [0, 1].
+        validation: Images taken out of the training set for validation before training.
+
+    Raises:
+        InputError: A count below 1, a rate that is not positive, or ``flat`` outside [0, 1].
+
+    >>> TrainRecipe(epochs=10, batch_size=128).lr
+    0.001
     """
 
     epochs: int

@@ -24,6 +24,10 @@ class NetworkEntry(Entry):
         kind: Its class, whose constructor takes ``generator``.
         data: The name of the data set that it is for.
         recipe: Its usual training.
+
+    >>> entry = find_network("digits-mlp")
+    >>> entry.name, entry.kind.__name__, entry.data, entry.recipe.epochs
+    ('digits-mlp', 'DigitsMLP', 'digits', 30)
     """
 
     data: str = "digits"
@@ -37,6 +41,12 @@ class NetworkEntry(Entry):
 
 def find_network(name: str) -> NetworkEntry:
     """The built-in network of this name.
+
+    Args:
+        name: A registered name, or a module, a colon and a class or function in it.
+
+    Returns:
+        Its row.
 
     Raises:
         InputError: No such network, with the name that may have been meant.

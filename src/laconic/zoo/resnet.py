@@ -44,6 +44,10 @@ class BasicBlock(nn.Module):
 class ResNet20(nn.Module):
     """Images (N, 3, 32, 32) -> logits (N, 10): 6n + 2 layers with n = 3 blocks of 16, 32 and 64 channels.
 
+    Args:
+        classes: Number of classes, which is that of the logits.
+        generator: Source of the initial weights; None: torch's global generator.
+
     >>> net = ResNet20(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())
     269722

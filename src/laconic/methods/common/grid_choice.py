@@ -1,8 +1,8 @@
 """From posteriors and keep-masks to integers: the grid is chosen on the validation split.
 
-Every candidate is a step (a multiple of each tensor's own posterior standard deviation, so that a layer
-we are unsure of gets fewer levels) and a price of rate against distortion. The candidate with the
-fewest bytes whose validation score stays within the allowance wins; without a judge the finest does.
+Every candidate is a step (a multiple of each tensor's own posterior standard deviation, so that a layer with
+wide posteriors gets fewer levels) and a price of rate against distortion. The candidate with the fewest bytes
+whose validation score stays within the allowance is taken; without a judge the finest is.
 """
 
 from __future__ import annotations
@@ -37,13 +37,26 @@ COUNTED_UP_TO = 2**20
 
 @dataclass(frozen=True)
 class GridChoice:
-    """What is tried and what is allowed.
+    """Which grids are tried, and how much worse than the pruned network the quantised one may be.
 
-    ``steps``: grid steps in posterior standard deviations. ``prices``: nats of distortion paid per nat of
-    rate. ``bias_bits``: widths tried for biases, narrowest first. ``max_drop``: what the
-    task's metric may lose on the validation split against the pruned network before quantising, in the
-    metric's unit (None: what the metric tolerates; a target, if given, takes its place);
-    ``max_nll_ratio``: the same for the negative log-likelihood, as a factor.
+    Of the candidates within both allowances the one with the fewest bytes is taken (:func:`cheapest`). The
+    allowances are compared with means over the validation split, without their standard errors: on n examples
+    an error moves by 100 / n percentage points with each of them.
+
+    Args:
+        steps: Grid steps in posterior standard deviations.
+        prices: Nats of distortion accepted for one nat of rate (see :class:`RateDistortion`).
+        bias_bits: Widths in bits tried for biases, narrowest first.
+        max_drop: What the task's metric may lose on the validation split against the pruned network before
+            quantising, in the metric's unit (None: what the metric tolerates; a target, if given, takes its
+            place).
+        max_nll_ratio: The same for the negative log-likelihood, as a factor >= 1.
+
+    Raises:
+        InputError: Nothing to try, or a value outside its bounds.
+
+    >>> GridChoice(steps=(0.5, 1.0), max_drop=0.05).max_nll_ratio
+    1.15
     """
 
     steps: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
@@ -99,8 +112,29 @@ def choose_grid(
     judge: Judge | None,
     example: Any = None,
 ) -> Compressed:
-    """Quantise ``stats`` under ``keeps`` and the parameters of ``rest``; returns the finished network."""
-    plain.eval()  # whoever judges should see what will run
+    """Quantise a pruned network on the grid with the fewest bytes that the validation split allows.
+
+    Args:
+        plain: A plain network; its parameters are written.
+        stats: Means and variances of the weights, by name.
+        keeps: By the same names, booleans of the weight's shape: True where a weight stays.
+        rest: Biases and other parameters without a posterior, by name (``rest_of(...).beside``).
+        choice: What is tried and allowed.
+        judge: Scores candidates on the validation split; None: the finest grid is taken.
+        example: An input, by which weights on no path to the output are found.
+
+    Returns:
+        The compressed network; its facts hold the step, the price and the width of the biases.
+
+    >>> from laconic.methods import point_stats
+    >>> net = nn.Linear(4, 2, bias=False)
+    >>> stats = {"weight": point_stats("weight", net.weight.detach().numpy())}
+    >>> keeps = {"weight": np.tile([True, False], (2, 2))}
+    >>> small = choose_grid(net, stats, keeps, {}, GridChoice(), None, torch.zeros(1, 4))
+    >>> small.facts["step_in_sigmas"], bool(small.module.weight[:, 1].any())
+    (0.5, False)
+    """
+    plain.eval()  # candidates are scored in the mode in which they will run
     keeps, rest = _without_dead(plain, stats, keeps, rest, example)
     before = judge.evaluate(plain) if judge else None
     candidates = _candidates(plain, stats, keeps, choice, judge)
@@ -139,7 +173,7 @@ def _without_dead(
 def _candidates(
     plain: nn.Module, stats: Mapping[str, WeightStats], keeps: Masks, choice: GridChoice, judge: Judge | None
 ) -> list[Candidate]:
-    """All pairs of step and price, or the finest alone (whose bytes nobody asks for) without a judge."""
+    """All pairs of step and price, or the finest alone without a judge."""
     pairs = list(itertools.product(sorted(choice.steps), sorted(choice.prices)))
     if judge is None:
         step, price = pairs[0]
@@ -243,8 +277,24 @@ def quantize_rest(
 ) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
     """Put biases and other deterministic parameters on uniform grids, as narrow as validation allows.
 
-    One width serves all; the narrowest whose likelihood is within 1 % of unquantised biases wins, the
-    widest if none is (or nobody judges).
+    One width serves all: the narrowest whose likelihood is within 1 % of that of unquantised biases. It is
+    the widest where none is, and without a judge.
+
+    Args:
+        plain: A plain network; its parameters are written.
+        weights: The quantised weights, by name.
+        rest: The other parameters, by name.
+        bias_bits: Widths tried, in bits.
+        judge: Scores candidates on the validation split.
+
+    Returns:
+        The network, all tensors by name, and the chosen width as ``{"bias_bits": width}``.
+
+    >>> net = nn.Linear(2, 3)
+    >>> rest = {"bias": torch.tensor([0.5, -1.0, 0.0])}
+    >>> _, tensors, facts = quantize_rest(net, {}, rest, (4, 8), None)
+    >>> facts, tensors["bias"].integers.tolist()
+    ({'bias_bits': 8}, [64, -127, 0])
     """
     plain.eval()
     load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
@@ -264,7 +314,22 @@ def quantize_rest(
 def finish(
     plain: nn.Module, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], judge: Judge | None
 ) -> Compressed:
-    """Load the decoded values into ``plain``, score it once more and bundle the result."""
+    """Load the decoded values into a plain network, score it once more and bundle the result.
+
+    Args:
+        plain: A plain network; its parameters are written, and it ends on the CPU in evaluation mode.
+        tensors: What the file will hold, by parameter name.
+        facts: What was chosen.
+        judge: Scores the result on the validation split.
+
+    Returns:
+        The compressed network; with a judge its facts hold ``validation_metric`` and ``validation_nll``.
+
+    >>> weight = IntTensor("weight", np.int32([[1, -2]]), UniformGrid(0.5))
+    >>> small = finish(nn.Linear(2, 1, bias=False), {"weight": weight}, {"method": "own"}, None)
+    >>> small.module.weight.tolist(), small.facts
+    ([[0.5, -1.0]], {'method': 'own'})
+    """
     load_values(plain, {n: torch.from_numpy(np.asarray(t.values())) for n, t in tensors.items()})
     plain.eval().cpu()
     scored: dict[str, Any] = {}

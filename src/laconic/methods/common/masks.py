@@ -1,4 +1,4 @@
-"""Keep-masks that ride along with a prepared network: buffers, one per weight, so checkpoints hold them.
+"""Keep-masks of a prepared network: buffers, one for each weight, so that checkpoints hold them.
 
 They sit on the network itself and not in a child module, which an ``nn.Sequential`` would try to run.
 """

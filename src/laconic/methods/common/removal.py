@@ -1,8 +1,8 @@
-"""From zeroed to removed: units that a method left without any weight no longer exist.
+"""Removes units that a method has left without a weight, so that the network is physically smaller.
 
-Every method that decides by weight (Sparse VD, VNQ, magnitude) or by group ends here when its network is to
-be physically smaller: a unit all of whose parameters decode to zero goes, with all that reads it. Nothing
-changes but shapes, so the result is exact up to rounding.
+It can follow every method that decides by weight (Sparse VD, VNQ, magnitude) or by group. A unit all of whose
+parameters decode to zero is removed, with all that reads it. Nothing but shapes changes, so that the result
+is exact up to rounding.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     """The same network without the units that are zero in every parameter; its tensors stay integers on their
     grids.
 
-    ``inputs``: parts of the network's input that nothing reads go, too; the network then takes the whole
-    input and picks. ``facts`` gains ``removed_units`` (group -> how many went of how many) and their number,
-    ``units_removed``.
+    Units of groups that cannot shrink stay.
 
-    Raises InputError without an example input. What is not dead, or cannot shrink, stays.
+    Args:
+        small: A compressed network with an example input.
+        inputs: Whether parts of the network's input that nothing reads are removed, too; the network then
+            takes the whole input and selects from it.
+
+    Returns:
+        The smaller network. Its facts hold ``removed_units`` (by group: how many of how many were removed)
+        and ``units_removed``, their number.
+
+    Raises:
+        InputError: No example input.
 
     >>> import torch
     >>> from laconic.records import IntTensor, UniformGrid

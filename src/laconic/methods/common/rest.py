@@ -30,6 +30,14 @@ def rest_of(net: nn.Module, parameters: Mapping[str, nn.Parameter], policy: Poli
 
     That is what the user keeps, what holds complex numbers or integers, and what is empty.
 
+    Args:
+        net: A network, plain or prepared.
+        parameters: Its parameters that no decision was made on, by name.
+        policy: What the user says of single parameters.
+
+    Returns:
+        Frozen weights as statistics, and the deterministic parameters.
+
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     >>> _ = net[0].requires_grad_(False)
     >>> rest = rest_of(net, {n: p for n, p in net.named_parameters() if n != "1.weight"}, Policy())
@@ -57,7 +65,18 @@ def frozen_stats(name: str, weights: FloatArray) -> WeightStats:
 
 
 def nonzeros(stats: Mapping[str, WeightStats]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """Keep-masks that keep what is there: frozen weights are not pruned."""
+    """Keep-masks that keep all that is not zero: frozen weights are not pruned.
+
+    Args:
+        stats: Statistics of the weights, by name.
+
+    Returns:
+        By the same names, booleans of the weight's shape.
+
+    >>> weights = np.float32([[1.0, 0.0]])
+    >>> nonzeros({"w": WeightStats("w", weights, np.ones_like(weights))})["w"].tolist()
+    [[True, False]]
+    """
     return {name: s.mean != 0 for name, s in stats.items()}
 
 

@@ -4,7 +4,7 @@ A unit (a channel with all that reads and normalises it, a hidden unit, a head) 
 When the schedule says so, the units that are least important per multiply-accumulate that they cost are
 removed, until no more than the scheduled share of the multiply-accumulates is left. Removed units are held at
 zero while training goes on, which is the fine-tuning, and never return. At the end the network is shrunk, and
-the survivors are put on a grid as for every other method.
+the remaining weights are put on a grid as for every other method.
 
 A method is one more file: a frozen dataclass whose ``importance`` returns functions
 (:class:`laconic.methods.common.unit_importance.Importance`). All state lies in buffers on the network's root,
@@ -51,7 +51,7 @@ class UnitPruning(Method):
         inputs: Whether parts of the network's input may be removed, too.
         epochs: What training is taken to last when the context does not know its total steps.
         every: Steps between two cuts.
-        grid: How the survivors are quantised (None: they stay float32, to be trained further).
+        grid: How the remaining weights are quantised (None: they stay float32, to be trained further).
     """
 
     macs: float = 0.5
@@ -65,7 +65,11 @@ class UnitPruning(Method):
 
     changes_architecture = True
     gentler = "larger macs"
-    smaller = "smaller macs"
+
+    @property
+    def smaller(self) -> str:  # type: ignore[override]
+        """Fewer multiply-accumulates, and larger steps where there is a grid."""
+        return "smaller macs" if self.grid is None else "smaller macs, coarser grid.steps"
 
     @abstractmethod
     def importance(self) -> Importance:
@@ -90,7 +94,7 @@ class UnitPruning(Method):
         coupling = left_whole(coupling, kept, "keep names one of its tensors")
         if not coupling.groups:
             told = "; ".join(coupling.notes) or "its layers are all inputs or outputs"
-            raise ModelError(f"{type(model).__name__} has no group of units that could go: {told}")
+            raise ModelError(f"{type(model).__name__} has no group of units that could be removed: {told}")
         macs = weight_macs(net, coupling, example)
         check_reachable(coupling, macs, self.macs, self._limits())
         add_unit_masks(net, coupling, macs)
