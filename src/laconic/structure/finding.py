@@ -1,8 +1,8 @@
-"""Find a network's coupled groups, and prove each of them by trial.
+"""Find a network's coupled groups, and check each of them by trial.
 
-Tracing says what is coupled; whether the network's own code survives a smaller group (``view(-1, 800)`` does
-not) only a trial can say (:mod:`laconic.structure.trials`). Where the smaller network fails, or its result is
-not that of the masked one, the group is left whole and the report says why.
+Tracing finds what is coupled. Whether the network's own code works with a smaller group (``view(-1, 800)``
+does not) only a trial can show (:mod:`laconic.structure.trials`). Where the smaller network fails, or its
+result is not that of the masked one, the group is left whole and a note gives the reason.
 """
 
 from __future__ import annotations
@@ -36,21 +36,26 @@ Inputs = tuple[Tensor, ...]
 
 
 def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupling:
-    """Which units of a network live and die together, and which layers must stay whole.
+    """Find which units of a network must be removed together, and which layers must stay whole.
 
     The network is run in evaluation mode on copies, in float64 where it allows that; ``module`` is left as it
     was. Weights that it computes from others (weight norm, spectral norm, the masks of pruning) are taken as
     plain ones, under their own names.
 
     Args:
-        module: The network. Of ``torch.compile``, ``DataParallel`` or an average of weights, what it holds.
+        module: The network. Of ``torch.compile``, ``DataParallel`` or an average of weights, the network
+            inside.
         example: A small batch as the network takes it, batch first: a tensor, a tuple or list of tensors, or
             a dictionary with the names of ``forward``'s parameters.
         seed: Of the random trials.
 
-    Returns: The groups, what ties them, and a note on everything that is left whole.
+    Returns:
+        The groups, which of them are tied, which may lose all units, and a note on everything that is left
+        whole.
 
-    Raises InputError when the network refuses the example, ModelError for a scripted network.
+    Raises:
+        InputError: The network refuses the example.
+        ModelError: The network is scripted.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6 * 36, 10))
     >>> [(g.name, g.size) for g in find_groups(net, torch.zeros(2, 1, 8, 8)).groups]
@@ -176,7 +181,7 @@ def _run(module: nn.Module, inputs: Inputs) -> Any:
 
 
 def _few(module: nn.Module, inputs: Inputs, said: Any) -> Inputs:
-    """The first examples of a longer batch, where the network treats each example by itself."""
+    """The first examples of a longer batch, where the network computes each example independently."""
     results = [t for t in tree_leaves(said) if isinstance(t, Tensor)]
     lengths = {t.shape[0] if t.ndim else 0 for t in (*inputs, *results)}
     if len(lengths) != 1 or lengths.pop() <= _EXAMPLES:

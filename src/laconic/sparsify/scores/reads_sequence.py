@@ -1,4 +1,4 @@
-"""Recurrent layers and attention opened: what each of their weights multiplies.
+"""Recurrent layers and attention in parts: what each of their weights multiplies.
 
 Each function takes the call and gives pairs (weight, inputs): one input, or one for each equal block of the
 weight's rows.

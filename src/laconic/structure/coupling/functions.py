@@ -1,4 +1,4 @@
-"""The torch functions that one name stands for: ``torch.add``, ``Tensor.add_``, ``Tensor.__radd__``, ..."""
+"""The torch functions of one name: ``torch.add``, ``Tensor.add_``, ``Tensor.__radd__``, ..."""
 
 from __future__ import annotations
 

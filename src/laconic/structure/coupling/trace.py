@@ -1,9 +1,9 @@
-"""Run a network once and write down which units its operations couple.
+"""Run a network once and record which units its operations couple.
 
 The network runs as it is, on an example; every call of a torch function is seen with its arguments and
-result. So sizes that the network computes are computed again when it has shrunk, a layer that is one call (an
-LSTM, an attention) is one rule, and a network that branches on values is followed along the branch taken:
-what else its own forward handles must then stay.
+result. Sizes that the network computes are computed again when it has shrunk. A layer that is one call (an
+LSTM, an attention) is one rule. Of a network that branches on values, the branch taken is seen:
+everything else that the same forward handles must then stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Rule = Callable[["Trace", Call], Any]
 class Trace:
     """What is known of every tensor met so far.
 
-    ``outermost``: of a split axis (heads and their width) outer parts go as a whole, else one place in each.
+    ``outermost``: of an axis that is split (heads and their width) the outer parts are units, otherwise one
+    position in each.
     """
 
     outermost: bool = True
@@ -148,7 +149,7 @@ class Trace:
         return self._visible[-1][0] if self._visible and self._visible[-1][0] else "the network's own forward"
 
     def branch(self) -> None:
-        """A value was looked at: all that this forward handles must stay, as another branch may need it."""
+        """A value was read by Python: all that this forward handles must stay for the other branch."""
         self.note(f"{self.place()} takes a path that depends on values: what it handles itself is left whole")
         self.units.reason = ""
         self._visible[-1] = (self._visible[-1][0], _Pinning(self.units, self._visible[-1][1]))
