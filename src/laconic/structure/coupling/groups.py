@@ -19,6 +19,7 @@ from torch import nn
 from laconic.errors import InputError
 from laconic.structure.branches import Branches
 from laconic.structure.coupling.labels import coupled
+from laconic.structure.coupling.observed import observed
 from laconic.structure.coupling.rules_layers import LAYER_RULES
 from laconic.structure.coupling.rules_math import MATH_RULES
 from laconic.structure.coupling.rules_sequence import SEQUENCE_RULES
@@ -123,7 +124,7 @@ def trace_coupling(
     otherwise one inner position in each of them.
     """
     trace = Trace(outermost)
-    trace.run(module, example, RULES)
+    trace.run(module, example, RULES, observed)
     order = [name for name in module.state_dict() if name in trace.state]
     trace.state = {name: trace.state[name] for name in order}
     _settle_split_axes(trace)

@@ -156,8 +156,17 @@ class Trace:
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(self, module: nn.Module, example: tuple[Tensor, ...], rules: Mapping[Any, Rule]) -> Any:
-        """The module's result on an example whose first axis is the batch; labels are then complete."""
+    def run(
+        self,
+        module: nn.Module,
+        example: tuple[Tensor, ...],
+        rules: Mapping[Any, Rule],
+        other: Callable[[Call], Rule | None],
+    ) -> Any:
+        """The module's result on an example whose first axis is the batch; labels are then complete.
+
+        ``rules`` are by torch function; ``other`` looks for the rule of a call whose function has none.
+        """
         for name, tensor in module.state_dict(keep_vars=True).items():
             if isinstance(tensor, Tensor):
                 self._names.setdefault(id(tensor), name)
@@ -168,7 +177,7 @@ class Trace:
             inner = int(np.prod(value.shape[1:]))
             where = np.tile(np.arange(inner), value.shape[0] if value.shape else 1).reshape(value.shape)
             self.set(tensor, replace(value, pixels=Pixels(number, where)))
-        with self._hooks(module), torch.no_grad(), self._watching(rules):
+        with self._hooks(module), torch.no_grad(), self._watching(rules, other):
             result = module(*example)
         self.units.reason = ""
         for tensor in tree_leaves(result):
@@ -178,7 +187,7 @@ class Trace:
         self.pin_unread()
         return result
 
-    def _watching(self, rules: Mapping[Any, Rule]) -> Watching:
+    def _watching(self, rules: Mapping[Any, Rule], other: Callable[[Call], Rule | None]) -> Watching:
         """Label what every call of a torch function returns."""
 
         def labelled(call: Call) -> None:
@@ -190,19 +199,20 @@ class Trace:
             rules[torch.unbind](self, replace(call, function=torch.unbind, result=parts))
             return iter(parts)
 
-        return Watching(labelled, lambda call: self._follow(call, rules), {torch.Tensor.__iter__: unpacked})
+        def follow(call: Call) -> None:
+            if all(map(self.is_constant, call.tensors())):  # whatever made it
+                self.made(call.results())
+            else:
+                self._follow(call, rules.get(call.function) or other(call))
 
-    def _follow(self, call: Call, rules: Mapping[Any, Rule]) -> None:
-        """Label the results of a call; what is made of constants alone is a constant, whatever made it."""
-        results = call.results()
-        if all(map(self.is_constant, call.tensors())):
-            self.made(results)
-            return
+        return Watching(labelled, follow, {torch.Tensor.__iter__: unpacked})
+
+    def _follow(self, call: Call, rule: Rule | None) -> None:
+        """Label the results of a call."""
         self.units.reason = f"{self.place()}: {call.name} needs all of it"
-        rule = rules.get(call.function)
         if rule is not None:
             rule(self, call)
-        elif results:
+        elif call.results():
             self.refuse(call, "has no rule: what it reads is left whole")
 
     @contextmanager
