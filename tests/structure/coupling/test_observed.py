@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from laconic.networks.watching import Call
+from laconic.pack.graph.ops import OPS
+from laconic.runtime.ops.table import TABLE
 from laconic.structure import find_groups
 from laconic.structure.coupling.groups import RULES
 from laconic.structure.coupling.observed import observed
@@ -94,3 +96,23 @@ def test_whether_zeros_stay_zero_is_seen(function, found):
     """Moments of a layer norm change with a removed number, unless it is zero (erfcx(0) is 1)."""
     coupling = find_groups(Normalised(function), torch.zeros(2, 3))
     assert ("first.weight:0" in {g.name for g in coupling.groups}) is found
+
+
+POINTWISE = [
+    spec.name
+    for spec in OPS
+    if TABLE[spec.name].cost == "pointwise" and spec.least == spec.most == 1 and spec.name != "logical_not"
+]
+
+
+def torch_function(name):
+    """The torch function of an operation of the file format that has one operand."""
+    name = "hardtanh" if name == "clamp" else name
+    return getattr(torch.nn.functional, name, None) or getattr(torch, name)
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_groups_go_through_every_pointwise_operation_of_the_file_format(name):
+    function = torch_function(name)
+    coupling = find_groups(Convolutions(lambda x: function(x.exp())), torch.zeros(2, 1, 7, 7))
+    assert [g.name for g in coupling.groups] == ["first.weight:0"], coupling.notes

@@ -1,10 +1,10 @@
-"""Rules for torch functions that have none: a function that is seen to be elementwise is taken as elementwise.
+"""Rules for torch functions that have none: those that are seen to be elementwise.
 
 The function is run again on its own arguments, with positions exchanged and with half of the positions
-replaced. A function that gives the exchanged result, and at the other half the same result as before, depends
-at each position on its operands at that position alone. So an activation function that torch adds, or one
-that a table forgot, couples units as every other does. A rule that was seen on one run is only a claim: trials
-check the groups (:mod:`laconic.structure.trials`).
+replaced. A function that gives the exchanged result, and at the other half the same result as before,
+depends at each position on its operands at that position alone. So an activation function that torch adds,
+or one that a table forgot, couples units as every other does. A rule that was seen on one run is only a
+claim: trials check the groups (:mod:`laconic.structure.trials`).
 """
 
 from __future__ import annotations
