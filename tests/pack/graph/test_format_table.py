@@ -1,4 +1,4 @@
-"""FORMAT.md's table of operations is the code's: codes, patterns, counts, attributes in their order and defaults."""
+"""FORMAT.md's table of operations is the code's: codes, inputs, outputs, attributes in their order, defaults."""
 
 from __future__ import annotations
 
