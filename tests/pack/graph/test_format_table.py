@@ -1,4 +1,4 @@
-"""FORMAT.md's table of operations is the code's: codes, inputs, outputs, attributes in their order, defaults."""
+"""FORMAT.md's table of operations is the code's: codes, inputs, outputs, attributes and their defaults."""
 
 from __future__ import annotations
 
