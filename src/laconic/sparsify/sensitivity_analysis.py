@@ -77,16 +77,16 @@ class Sensitivity:
         return shares
 
     def __str__(self) -> str:
-        width = max(len(_told(names)) for names in (*self.groups, ("group",)))
+        width = max(len(_joined(names)) for names in (*self.groups, ("group",)))
         head = f"{'group':<{width}}" + "".join(f"{f'-{r:.0%}':>11}" for r in self.ratios)
         rows = [
-            f"{_told(names):<{width}}" + "".join(f"{m:>11.5g}" for m in row)
+            f"{_joined(names):<{width}}" + "".join(f"{m:>11.5g}" for m in row)
             for names, row in zip(self.groups, self.metrics, strict=True)
         ]
         return "\n".join([f"{'whole network':<{width}} {self.baseline:.5g}", head, *rows])
 
 
-def _told(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     return " + ".join(names)
 
 
@@ -113,6 +113,6 @@ def sensitivity(
         own = {n: scores[n] for n in names}
         row = [evaluate(mask(module, coupling, plan_by_ratio(own, coupling, ratio))) for ratio in given]
         if any(m != m for m in row):
-            raise NonFiniteError(f"sensitivity of group {_told(names)!r}: the metric is NaN, got {row}")
+            raise NonFiniteError(f"sensitivity of group {_joined(names)!r}: the metric is NaN, got {row}")
         metrics.append(tuple(float(m) for m in row))
     return Sensitivity(sets, given, float(evaluate(module)), tuple(metrics))

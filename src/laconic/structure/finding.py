@@ -152,14 +152,14 @@ def _exact_copy(module: nn.Module, given: Inputs) -> tuple[nn.Module, Inputs, fl
     plain = folded(module)[0].cpu().eval()
     inputs = tuple(x.detach().cpu().clone() for x in given)
     try:
-        said = run_once(plain, inputs)
+        outputs = run_once(plain, inputs)
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise InputError(
             f"{type(module).__name__} refuses the example input {shapes}: {str(error).splitlines()[0]}. "
             "Cure: give a small batch of the shape that the network was trained on, batch first"
         ) from error
-    inputs = few_examples(plain, inputs, said)
+    inputs = few_examples(plain, inputs, outputs)
     doubled = tuple(x.double() if x.is_floating_point() else x for x in inputs)
     try:
         exact = duplicate(plain).double()

@@ -113,12 +113,12 @@ class _Search:
         return next((branch for branch in tried if self._closes({group.name: branch}, seen)), None)
 
     def exact(self, branches: Mapping[str, Branch]) -> bool:
-        """Whether all of these may go together."""
+        """Whether all of these may be removed together."""
         seen = self._emptied(list(branches))
         return self._depends_on_input(seen.result) and self._closes(branches, seen)
 
     def that_agree(self, branches: Mapping[str, Branch]) -> dict[str, Branch]:
-        """As many as may go together, added one by one."""
+        """As many as may be removed together, added one by one."""
         found: dict[str, Branch] = {}
         for name, branch in branches.items():
             if self.exact({**found, name: branch}):

@@ -79,7 +79,7 @@ class NarrowLayerNorm(nn.Module):
         return y if last else y.movedim(-1, self.axis)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Fields that ``print`` shows."""
         kept = "" if self.weight is None else f"{len(self.weight)} of "
         return f"{kept}{self.total}, eps={self.eps}" + ("" if self.centred else ", centred=False")
 
@@ -166,7 +166,7 @@ class NarrowAttention(nn.Module):
         return terms
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Fields that ``print`` shows."""
         return f"num_heads={self.num_heads}"
 
 

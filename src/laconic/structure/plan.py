@@ -103,8 +103,8 @@ def check_plan(plan: KeepPlan, coupling: Coupling) -> None:
     for names in coupling.tied:
         counts = {n: len(plan.kept[n]) if n in plan.kept else coupling.group(n).size for n in names}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{name} keeps {count}" for name, count in counts.items())
+            counted = ", ".join(f"{name} keeps {count}" for name, count in counts.items())
             raise InputError(
-                f"these groups share one module and must keep equally many units: {told}. "
+                f"these groups share one module and must keep equally many units: {counted}. "
                 "Cure: keep the same number in each"
             )

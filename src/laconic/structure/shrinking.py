@@ -167,7 +167,7 @@ def _without_fused_path(module: nn.Module) -> None:
             if replaced and isinstance(part, nn.TransformerEncoder):
                 part.use_nested_tensor = False
             elif replaced:
-                part.activation_relu_or_gelu = 0  # what the layer asks before it takes that path
+                part.activation_relu_or_gelu = 0  # the layer reads it before it takes that path
 
 
 def _slice_tensors(module: nn.Module, by_tensor: Mapping[str, Mapping[int, Any]]) -> list[str]:
@@ -305,7 +305,7 @@ def _normalised_axis(m: Any, plain: type[nn.Module]) -> int:
         with inference():
             wanted = torch.func.functional_call(reference, {n: whole[n] for n in whole}, (x,))
             got = torch.func.functional_call(m, whole, (x.movedim(-1, 1),)).movedim(1, -1)
-    except Exception:  # noqa: BLE001 - a forward of somebody's own, which refuses images
+    except Exception:  # noqa: BLE001 - a derived class's forward may refuse images
         return -1
     return 1 if got.shape == wanted.shape and torch.allclose(got, wanted, atol=1e-5) else -1
 

@@ -24,9 +24,9 @@ def run_once(module: nn.Module, inputs: Inputs) -> Any:
         return module(*(x.clone() for x in inputs))
 
 
-def few_examples(module: nn.Module, inputs: Inputs, said: Any) -> Inputs:
+def few_examples(module: nn.Module, inputs: Inputs, outputs: Any) -> Inputs:
     """The first examples of a longer batch, where the network computes each example independently."""
-    results = [t for t in tree_leaves(said) if isinstance(t, Tensor)]
+    results = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
     lengths = {t.shape[0] if t.ndim else 0 for t in (*inputs, *results)}
     if len(lengths) != 1 or lengths.pop() <= _EXAMPLES:
         return inputs

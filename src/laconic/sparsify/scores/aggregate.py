@@ -293,9 +293,9 @@ def unit_scores(
     """One number per unit of one group; arguments and errors as those of :func:`group_scores`."""
     parts = parts_of(group, members(module, group), scores)
     if not parts:
-        told = ", ".join(dict.fromkeys(m.tensor for m in group.members))
+        names = ", ".join(dict.fromkeys(m.tensor for m in group.members))
         raise InputError(
-            f"group {group.name!r}: no score was given for any of {told}. Cure: score one of them"
+            f"group {group.name!r}: no score was given for any of {names}. Cure: score one of them"
         )
     found: UnitScores = how(parts, group.size).numpy()
     return found

@@ -40,7 +40,7 @@ class Read:
 
 
 def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read], None]) -> None:
-    """Run something and hand on every input of one of the module's weights."""
+    """Run something and give every input of one of the module's weights to ``use``."""
     names: dict[int, str] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, nn.Parameter):

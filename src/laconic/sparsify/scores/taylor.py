@@ -110,7 +110,7 @@ def taylor_groups(
 def _each_batch(
     module: nn.Module, loader: Iterable[Any], loss: Loss, use: Callable[[dict[str, Tensor]], None]
 ) -> int:
-    """Hand on g w of every batch; how many there were."""
+    """Give g w of every batch to ``use``; returns the number of batches."""
     count = 0
     with at_rest(module, gradients=True) as parameters:
         for batch in batches(loader, "Taylor"):

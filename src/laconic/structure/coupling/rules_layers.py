@@ -36,7 +36,7 @@ def as_field(axis: int, dims: int, labels: Labels, zero: bool) -> tuple[Field, .
 
 
 def join_vector(trace: Trace, labels: Labels, *vectors: Tensor | None) -> None:
-    """A bias, a scale, a running mean: one number a unit, on its last axis."""
+    """A bias, a scale, a running mean: one number per unit, on its last axis."""
     for vector in vectors:
         if vector is not None:
             trace.units.join(labels, labels_of(trace, trace.value(vector), -1))
@@ -81,7 +81,7 @@ def _meet(trace: Trace, x: Value, weight: Value, groups: int, taken: Labels, mad
     if groups == 1:
         trace.units.join(channels, taken)
         return made
-    if len(taken) == 1:  # depthwise: a filter goes with its channel
+    if len(taken) == 1:  # depthwise: a filter is removed with its channel
         trace.units.join(np.repeat(channels, len(made) // groups), made)
         return made
     # One place in every group: all groups keep equally many, and the weight's own axis is shared by them.
@@ -101,7 +101,7 @@ def transposed_convolution(trace: Trace, call: Call) -> None:
     trace.units.join(channels, taken)
     if groups == 1:
         out = made
-    elif len(taken) == groups:  # one channel in: what is made of it goes with it
+    elif len(taken) == groups:  # one channel in: what is computed from it is removed with it
         trace.units.pin(made if len(made) > 1 else fixed(1))
         out = np.repeat(channels, len(made))
     else:

@@ -75,7 +75,7 @@ def quotient(trace: Trace, call: Call) -> None:
 
 
 def prelu(trace: Trace, call: Call) -> None:
-    """One slope a channel, or one for all."""
+    """One slope per channel, or one for all."""
     x, slope = (trace.value(t) for t in call.tensors())
     if slope.shape != (1,):
         spread = tuple(

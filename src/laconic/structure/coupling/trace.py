@@ -89,7 +89,7 @@ class Trace:
         return value
 
     def made(self, results: Sequence[Any]) -> None:
-        """Tensors that the forward made of nothing but sizes: as long as the sizes say next time."""
+        """Tensors made from nothing but sizes: their lengths follow the sizes of the next run."""
         for tensor in results:
             if isinstance(tensor, Tensor):
                 self.set(tensor, self.newborn(tuple(tensor.shape), zero=not tensor.any(), weak=True))
@@ -127,7 +127,7 @@ class Trace:
             self.pixels[source] = self.units.fresh(int(np.prod(self.inputs[source].shape[1:])))
         return self.pixels[source]
 
-    # --- giving up ------------------------------------------------------------------------------
+    # --- refusing --------------------------------------------------------------------------------
 
     def refuse(self, call: Call, reason: str) -> None:
         """Everything that a call reads must stay, and its results are unlabelled."""
@@ -217,7 +217,7 @@ class Trace:
 
     @contextmanager
     def _hooks(self, module: nn.Module) -> Iterator[None]:
-        """Know whose forward is running, and what it was handed."""
+        """Record whose forward is running, and what it was given."""
 
         def enter(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
