@@ -183,4 +183,4 @@ def test_a_tarball_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     broken = tmp_path / "broken.tgz"
     broken.write_bytes(b"\x1f\x8b not really")
     with pytest.raises(SourceError, match=r"broken\.tgz"):
-        sources._from_tar(broken, ["labels"])
+        sources.from_tar(broken, ["labels"])

@@ -9,6 +9,7 @@ from torch import nn
 
 from laconic.errors import CaptureError, InputError
 from laconic.export.graph_capture import capture, shared_names
+from laconic.export.rules import RULES
 from tests.helpers.parity import Fn, assert_parity
 
 X = torch.randn(3, 4)
@@ -91,7 +92,7 @@ def test_a_rule_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def rule(low: object, call: object) -> None:
         raise KeyError("seven")
 
-    monkeypatch.setitem(capture.__globals__["RULES"], torch.ops.aten.relu, rule)
+    monkeypatch.setitem(RULES, torch.ops.aten.relu, rule)
     with pytest.raises(CaptureError, match=r"aten\.relu.*its rule fails \(KeyError: 'seven'\)"):
         capture(nn.ReLU(), X)
 

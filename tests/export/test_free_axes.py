@@ -17,6 +17,7 @@ from torch.export import Dim
 from laconic.errors import CaptureError, InputError
 from laconic.export import build_packed
 from laconic.export.graph_capture import capture
+from laconic.export.rules import RULES
 from laconic.pack import decode, encode
 from laconic.runtime import Network
 from tests.helpers.networks import seeded
@@ -363,7 +364,7 @@ def test_a_rule_that_is_wrong_at_another_length_is_found(monkeypatch: pytest.Mon
     def wrong(low: Any, call: Any) -> Any:
         return low.emit("slice", low.emit("relu", call.value("self")), axis=1, end=3)
 
-    monkeypatch.setitem(capture.__globals__["RULES"], torch.ops.aten.relu, wrong)
+    monkeypatch.setitem(RULES, torch.ops.aten.relu, wrong)
     module = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     model, (note,) = build_packed(module, {}, X, {"input": {1: "time"}})
     assert model.graph is None and "(2, 4, 4)" in note

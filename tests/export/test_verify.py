@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.export import build_packed, capture
+from laconic.export import build_packed
 from laconic.export.lowering import Call, Lowering
+from laconic.export.rules import RULES
 from laconic.export.verify import compare
 from laconic.runtime import Network
 from tests.helpers.parity import Fn
@@ -20,7 +21,7 @@ X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
 
 def with_rule(monkeypatch: pytest.MonkeyPatch, op: Any, rule: Callable[[Lowering, Call], Any]) -> None:
-    monkeypatch.setitem(capture.__globals__["RULES"], op, rule)
+    monkeypatch.setitem(RULES, op, rule)
 
 
 def wrong_relu(low: Lowering, call: Call) -> Any:

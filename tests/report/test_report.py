@@ -135,12 +135,12 @@ def test_no_label_lies_on_the_curve(values: tuple[float, float], tmp_path) -> No
     """The original's line and the file's point are told apart in the legend, in the free upper third."""
     from matplotlib.figure import Figure
 
-    from laconic.report.picture import _metric
+    from laconic.report.picture import draw_metric
 
     rows = [{**row, "validation_metric": value} for row, value in zip(EPOCHS, values, strict=True)]
     report = gather("n", record(), {**HISTORY, "epochs": rows}, metric=ERROR)
     ax = Figure().subplots()
-    _metric(ax, report)
+    draw_metric(ax, report)
     assert len(ax.texts) == 0
     low, high = ax.get_ylim()
     top = max(*values, 2.5, 3.1)

@@ -126,7 +126,7 @@ def test_what_then_feeds_nothing_goes_too():
     net = seeded(Bottleneck).double().eval()
     coupling = find_groups(net, torch.zeros(2, 4, 5, 5, dtype=torch.float64))
     branch = coupling.branches.by_group["b.weight:0"]
-    assert set(branch.silent) == {"b", "nb", "c", "nc"} and {"a", "na", "c"} <= set(branch.unread)
+    assert set(branch.constant) == {"b", "nb", "c", "nc"} and {"a", "na", "c"} <= set(branch.unread)
     small = shrink(net, coupling, emptied(coupling, "b.weight:0"))
     assert [n for n, _ in small.named_parameters()] == ["nc.value", "head.weight", "head.bias"]
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 2 for an error that it names; 3 for a target that was missed; 130 when interrupted; 143 when terminated
     (128 and the signal's number); 141 when the reader of its output has gone.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = command_parser().parse_args(argv)
     try:
         with _signals_as_interruptions(), _any_text():
             status = int(arguments.command(arguments) or 0)
@@ -104,7 +104,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = Parser(
         prog="laconic",
         description="Neural networks in fewer bits.",

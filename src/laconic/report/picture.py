@@ -75,7 +75,7 @@ def _fill(figure: Figure, report: Report) -> None:
     grid = figure.subplot_mosaic([["bytes", "left", "metric"], ["bytes", "snr", "filters"]])
     _bytes(grid["bytes"], report)
     _left(grid["left"], report)
-    _metric(grid["metric"], report)
+    draw_metric(grid["metric"], report)
     _snr(grid["snr"], report)
     _filters(grid["filters"], report)
 
@@ -134,7 +134,7 @@ def _left(ax: Axes, report: Report) -> None:
     return None
 
 
-def _metric(ax: Axes, report: Report) -> None:
+def draw_metric(ax: Axes, report: Report) -> None:
     """The validation metric after each epoch, the original's as a line, the file's as a point."""
     better = "higher is better" if report.higher_is_better else "lower is better"
     ax.set(

@@ -1,1 +1,1 @@
-"""Which weights and units go? Scores, and selections by them: keep-masks and keep plans."""
+"""Which weights and units are removed: scores, and selections by them that give keep-masks and keep plans."""

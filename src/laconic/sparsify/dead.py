@@ -1,8 +1,8 @@
 """Weights that lie on no path from input to output: found exactly and without data.
 
 In a network of linear maps, convolutions, ReLUs, pooling, sums and reshapes, replace every parameter by 1
-where it is not zero and by 0 where it is, feed ones, and pool by averages: everything is positive, so
-nothing can cancel, and a parameter's gradient is zero if and only if no path through surviving weights
+where it is not zero and by 0 where it is, feed ones, and pool by averages. All values are then at least 0, so
+none can cancel, and a parameter's gradient is zero if and only if no path through nonzero weights
 joins it to an output (or, for a weight, an input or a bias to it). Such parameters change nothing and
 cost bytes. The construction is that of synaptic flow.
 
@@ -59,15 +59,19 @@ _METHODS = frozenset(
 
 
 class _NotCovered(Exception):
-    """The network holds something through which positive flow is not known to pass."""
+    """The network holds an operation for which the construction is not known to be right."""
 
 
 def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
     """Boolean masks by parameter name: True where the parameter can still change an output.
 
-    ``example`` gives the input's shape (its values are not used). Returns None when the network holds
-    anything but linear maps, convolutions, ReLUs, pooling, sums, concatenation and reshapes: then
-    nothing is claimed. ``module`` is left as it was.
+    Args:
+        module: The network; it is left as it was.
+        example: An input of the right shape; its values are not used.
+
+    Returns:
+        By parameter, a mask of its shape. None when the network holds anything but linear maps,
+        convolutions, ReLUs, pooling, sums, concatenation and reshapes: then nothing is claimed.
 
     >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[0.0, 1.0]]))
@@ -99,16 +103,16 @@ def alive_parameters(module: nn.Module, example: Tensor) -> AliveMasks | None:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Whether hooks may change what flows between layers; one before the whole only changes the input."""
+    """Whether hooks may change values between layers. One before the whole only changes its input."""
     inner = (m for m in module.modules() if m is not module)
     return bool(module._forward_hooks) or any(m._forward_hooks or m._forward_pre_hooks for m in inner)
 
 
 class _Flow(fx.Interpreter):
-    """Runs the traced network with averages for maxima, and refuses what it does not know."""
+    """Runs the traced network with averages in place of maxima, and refuses unknown operations."""
 
     def run_node(self, n: fx.Node) -> Any:
-        """One operation, scaled to a largest value of 1: a deep network must not underflow."""
+        """One operation, scaled to a largest value of 1, so that a deep network does not underflow."""
         out = super().run_node(n)
         if n.op in ("placeholder", "output", "get_attr") or not isinstance(out, Tensor) or not out.numel():
             return out

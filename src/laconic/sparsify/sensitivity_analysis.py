@@ -1,4 +1,4 @@
-"""How much each coupled group can lose: the network's metric with one group or tied set masked at a time."""
+"""How much each coupled group can lose: the metric with one group or tied set masked at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sensitivity:
         return tuple(tuple(m - self.baseline for m in row) for row in self.metrics)
 
     def within(self, tolerance: float) -> dict[str, float]:
-        """The largest share of each group up to which its own loss alone makes the metric no worse than this.
+        """By group, the largest share whose removal alone makes the metric at most this much worse.
 
         >>> table = Sensitivity((("a:0",), ("b:0",)), (0.25, 0.5), 1.0, ((1.1, 1.9), (1.0, 1.2)))
         >>> table.within(0.3)
@@ -77,16 +77,16 @@ class Sensitivity:
         return shares
 
     def __str__(self) -> str:
-        width = max(len(_told(names)) for names in (*self.groups, ("group",)))
+        width = max(len(_joined(names)) for names in (*self.groups, ("group",)))
         head = f"{'group':<{width}}" + "".join(f"{f'-{r:.0%}':>11}" for r in self.ratios)
         rows = [
-            f"{_told(names):<{width}}" + "".join(f"{m:>11.5g}" for m in row)
+            f"{_joined(names):<{width}}" + "".join(f"{m:>11.5g}" for m in row)
             for names, row in zip(self.groups, self.metrics, strict=True)
         ]
         return "\n".join([f"{'whole network':<{width}} {self.baseline:.5g}", head, *rows])
 
 
-def _told(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     return " + ".join(names)
 
 
@@ -97,9 +97,9 @@ def sensitivity(
     ratios: Sequence[float],
     scores: Mapping[str, UnitScores],
 ) -> Sensitivity:
-    """Mask the worst units of one group (or tied set) at a time, by its scores, and measure.
+    """Mask the units with the lowest scores of one group (or tied set) at a time, and measure.
 
-    ``evaluate(network)`` gives a number where less is better: an error or a loss. ``ratios`` rise within
+    ``evaluate(network)`` gives a number where lower is better: an error or a loss. ``ratios`` rise within
     (0, 1); each group loses ``floor(ratio * size)`` units. Groups without scores are left out.
 
     Raises InputError for ratios that do not rise, NonFiniteError naming a group whose metric is a NaN.
@@ -113,6 +113,6 @@ def sensitivity(
         own = {n: scores[n] for n in names}
         row = [evaluate(mask(module, coupling, plan_by_ratio(own, coupling, ratio))) for ratio in given]
         if any(m != m for m in row):
-            raise NonFiniteError(f"sensitivity of group {_told(names)!r}: the metric is NaN, got {row}")
+            raise NonFiniteError(f"sensitivity of group {_joined(names)!r}: the metric is NaN, got {row}")
         metrics.append(tuple(float(m) for m in row))
     return Sensitivity(sets, given, float(evaluate(module)), tuple(metrics))

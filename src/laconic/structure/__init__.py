@@ -1,4 +1,4 @@
-"""Which units of a network live and die together, and the smaller network without some of them."""
+"""Which units of a network must be removed together, and the smaller network without some of them."""
 
 from laconic.structure.coupling.groups import Coupling, Group, Member
 from laconic.structure.finding import find_groups

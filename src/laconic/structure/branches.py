@@ -1,8 +1,8 @@
-"""Whole branches: layers whose units may all go, since another way around them is left.
+"""Whole branches: layers whose units may all be removed, since another path around them remains.
 
-Once no unit of the inner layer of a residual block is left, its last layer says the same for every input: one
-number a channel. The modules of the branch are then replaced by what they say (:class:`Constant`), which is
-exact, and nothing at all where they say zero.
+When no unit of the inner layer of a residual block is left, the output of its last layer is the same for
+every input: one number per channel. The modules of the branch are then replaced by these numbers
+(:class:`Constant`), which is exact, or by nothing where the numbers are zero.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ KINDS = (*_BY_CHANNEL, nn.Linear)  # modules that a branch may be made of
 
 @dataclass(frozen=True)
 class Branch:
-    """``silent``: modules whose output no longer depends on the input once the units are removed; ``unread``:
-    modules whose output then reaches nothing.
+    """The modules that are replaced when a group loses all its units.
+
+    ``constant``: modules whose output no longer depends on the input. ``unread``: modules whose output then
+    reaches no result.
     """
 
-    silent: tuple[str, ...]
+    constant: tuple[str, ...]
     unread: tuple[str, ...] = ()
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """All that goes."""
-        return self.silent + tuple(n for n in self.unread if n not in self.silent)
+        """All modules that are replaced."""
+        return self.constant + tuple(n for n in self.unread if n not in self.constant)
 
 
 @dataclass(frozen=True, eq=False)
 class Branches:
-    """Groups that may lose all their units, and inputs by which what a branch then says is read off."""
+    """Groups that may lose all their units, and inputs from which the constants of a branch are computed."""
 
     by_group: Mapping[str, Branch] = field(default_factory=dict)
     example: Any = ()
@@ -56,7 +58,7 @@ class Branches:
 
 
 class Constant(nn.Module):
-    """One number a channel whatever the input, shaped to be added to a batch: learnt, unless all are zero.
+    """One number per channel whatever the input, shaped to be added to a batch; learnt, unless all are zero.
 
     >>> Constant(torch.ones(1, 2, 1, 1))(torch.zeros(5, 3, 8, 8)).shape
     torch.Size([1, 2, 1, 1])
@@ -70,7 +72,7 @@ class Constant(nn.Module):
             self.register_buffer("value", value, persistent=False)
 
     def forward(self, _: Tensor) -> Tensor:
-        """The numbers; the input is not looked at. A copy, for what reads it may write in place."""
+        """The numbers, whatever the input. A copy, since the reader may write in place."""
         return self.value.clone()
 
     def extra_repr(self) -> str:
@@ -79,17 +81,17 @@ class Constant(nn.Module):
 
 
 def close_branches(module: nn.Module, masked: nn.Module, branches: Branches, emptied: Iterable[str]) -> None:
-    """Replace, in ``module``, the modules of emptied groups by what they say in ``masked``."""
+    """Replace, in ``module``, the modules of emptied groups by their constant outputs in ``masked``."""
     found = [branches.by_group[name] for name in emptied]
-    close(module, found, watched(masked, branches.example).said)
+    close(module, found, watched(masked, branches.example).outputs)
 
 
-def close(module: nn.Module, branches: Iterable[Branch], said: Mapping[str, Tensor]) -> None:
-    """Replace the modules of some branches by what they say: zero, where nothing reads it."""
+def close(module: nn.Module, branches: Iterable[Branch], outputs: Mapping[str, Tensor]) -> None:
+    """Replace the modules of some branches by their constant outputs, or by zero where nothing reads them."""
     branches = list(branches)
     unread = {name for b in branches for name in b.unread}
     for name in dict.fromkeys(name for b in branches for name in b.modules):
-        value = torch.zeros_like(said[name]) if name in unread else said[name]
+        value = torch.zeros_like(outputs[name]) if name in unread else outputs[name]
         place, _, child = name.rpartition(".")
         setattr(module.get_submodule(place), child, Constant(value).train(module.training))
 
@@ -114,20 +116,21 @@ def run(module: nn.Module, example: Any, *, gradients: bool = False) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """One run of a network, and what the layers said that a branch may be made of.
+    """One run of a network, and the outputs of those layers that a branch may be made of.
 
-    ``said``: by layer, one number a channel at the first place of the first example. ``silent``: layers that
-    said one thing to every example at every place. ``unread``: layers that at most silent ones read.
+    ``outputs``: by layer, one number per channel at the first position of the first example. ``constant``:
+    layers whose output was the same for every example at every position. ``unread``: layers that only
+    constant layers read, or none.
     """
 
     result: Any
-    said: Mapping[str, Tensor]
-    silent: tuple[str, ...] = ()
+    outputs: Mapping[str, Tensor]
+    constant: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
 
-class StillHeard(Exception):
-    """A layer that should say one thing to every input says more: there is no need to run on."""
+class NotConstant(Exception):
+    """The output of a layer that should be constant depends on the input: the run need not go on."""
 
 
 def watched(
@@ -135,25 +138,25 @@ def watched(
     example: Any,
     tolerance: float = 0.0,
     always: Sequence[str] = (),
-    quiet: Collection[str] = (),
+    expected: Collection[str] = (),
 ) -> Watched:
-    """Run a network and watch its layers; ``always`` are those that are silent anyway.
+    """Run a network and watch its layers; ``always`` are those that are constant anyway.
 
-    Layers are in the order of their calls; one that is called twice is not silent. Who reads whom is seen in
-    the graph of gradients (none is computed), from which silent layers are cut off.
+    Layers are in the order of their calls; one that is called twice is not constant. Which layer reads which
+    is seen in the graph of gradients (none is computed), from which constant layers are cut off.
 
-    Raises StillHeard as soon as one of ``quiet`` is not silent.
+    Raises NotConstant as soon as one of ``expected`` is not constant.
     """
     calls: dict[str, list[Any]] = {}
-    said: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     equal: dict[str, bool] = {}
 
     def hook(kind: nn.Module, _: Any, y: Tensor, name: str) -> Tensor:
         first = _first(kind, y)
-        said.setdefault(name, first)
+        outputs.setdefault(name, first)
         equal[name] = name not in calls and _same(first, y.detach(), tolerance)
-        if name in quiet and not equal[name]:
-            raise StillHeard(name)
+        if name in expected and not equal[name]:
+            raise NotConstant(name)
         if equal[name] and name not in always:
             y = y.detach().requires_grad_(True).clone()
         calls.setdefault(name, []).append(y.grad_fn)
@@ -173,8 +176,8 @@ def watched(
             p.requires_grad_(need)
     reached = _reached(result)
     unread = tuple(name for name, nodes in calls.items() if not reached.intersection(nodes))
-    silent = tuple(name for name, constant in equal.items() if constant)
-    return Watched(tree_map(_detached, result), said, silent, unread)
+    constant = tuple(name for name, same in equal.items() if same)
+    return Watched(tree_map(_detached, result), outputs, constant, unread)
 
 
 def _detached(value: Any) -> Any:
@@ -193,10 +196,10 @@ def _reached(result: Any) -> set[Any]:
     return reached
 
 
-def _first(kind: nn.Module, said: Tensor) -> Tensor:
-    """The numbers by channel of the first example's first place; every other axis has length 1."""
-    channels = 1 if isinstance(kind, _BY_CHANNEL) else said.ndim - 1
-    first = said[tuple(slice(None) if axis == channels else slice(1) for axis in range(said.ndim))]
+def _first(kind: nn.Module, outputs: Tensor) -> Tensor:
+    """The output of the first example at its first position, by channel; every other axis has length 1."""
+    channels = 1 if isinstance(kind, _BY_CHANNEL) else outputs.ndim - 1
+    first = outputs[tuple(slice(None) if axis == channels else slice(1) for axis in range(outputs.ndim))]
     return first.detach().clone()
 
 

@@ -1,8 +1,8 @@
-"""Find a network's coupled groups, and prove each of them by trial.
+"""Find a network's coupled groups, and check each of them by trial.
 
-Tracing says what is coupled; whether the network's own code survives a smaller group (``view(-1, 800)`` does
-not) only a trial can say (:mod:`laconic.structure.trials`). Where the smaller network fails, or its result is
-not that of the masked one, the group is left whole and the report says why.
+Tracing finds what is coupled. Whether the network's own code works with a smaller group (``view(-1, 800)``
+does not) only a trial can show (:mod:`laconic.structure.trials`). Where the smaller network fails, or its
+result is not that of the masked one, the group is left whole and a note gives the reason.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError
-from laconic.networks import computed_weights, duplicate, folded, inference, positional, refilled
+from laconic.networks import computed_weights, duplicate, folded, positional, refilled
 from laconic.networks.modules import check_tensors
 from laconic.networks.wrappers import network_in
 from laconic.progress import steps
 from laconic.structure.branches import Branches
 from laconic.structure.coupling.groups import Coupling, tied_sets, trace_coupling
 from laconic.structure.finding_branches import find_branches
+from laconic.structure.small_inputs import TOLERANCE, Inputs, few_examples, run_once, smaller_images
 from laconic.structure.trials import GroupSet, Trial, agree, failures, merged, that_agree
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
-_EXAMPLES = 2  # that are looked at, of a longer batch
-_PIXELS = 64  # along each axis of an image that are looked at, where it has twice as many
-
 Example = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Any]
-Inputs = tuple[Tensor, ...]
 
 
 def find_groups(module: nn.Module, example: Example, *, seed: int = 0) -> Coupling:
-    """Which units of a network live and die together, and which layers must stay whole.
+    """Find which units of a network must be removed together, and which layers must stay whole.
 
     The network is run in evaluation mode on copies, in float64 where it allows that; ``module`` is left as it
     was. Weights that it computes from others (weight norm, spectral norm, the masks of pruning) are taken as
     plain ones, under their own names.
 
     Args:
-        module: The network. Of ``torch.compile``, ``DataParallel`` or an average of weights, what it holds.
+        module: The network. Of ``torch.compile``, ``DataParallel`` or an average of weights, the network
+            inside.
         example: A small batch as the network takes it, batch first: a tensor, a tuple or list of tensors, or
             a dictionary with the names of ``forward``'s parameters.
         seed: Of the random trials.
 
-    Returns: The groups, what ties them, and a note on everything that is left whole.
+    Returns:
+        The groups, which of them are tied, which may lose all units, and a note on everything that is left
+        whole.
 
-    Raises InputError when the network refuses the example, ModelError for a scripted network.
+    Raises:
+        InputError: The network refuses the example.
+        ModelError: The network is scripted.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6 * 36, 10))
     >>> [(g.name, g.size) for g in find_groups(net, torch.zeros(2, 1, 8, 8)).groups]
@@ -69,7 +69,7 @@ def _coupling(view: nn.Module, given: Inputs, seed: int) -> Coupling:
     """Groups and branches of a network that takes its inputs by position."""
     twin, inputs, tolerance = _exact_copy(view, given)
     search = _Search(twin, tolerance, seed)
-    small = _smaller(twin, inputs)
+    small = smaller_images(twin, inputs)
     coupling = search.coupling(small)
     if small is not inputs and not search.holds(coupling, inputs):
         coupling, small = search.coupling(inputs), inputs
@@ -152,61 +152,21 @@ def _exact_copy(module: nn.Module, given: Inputs) -> tuple[nn.Module, Inputs, fl
     plain = folded(module)[0].cpu().eval()
     inputs = tuple(x.detach().cpu().clone() for x in given)
     try:
-        said = _run(plain, inputs)
+        outputs = run_once(plain, inputs)
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise InputError(
             f"{type(module).__name__} refuses the example input {shapes}: {str(error).splitlines()[0]}. "
             "Cure: give a small batch of the shape that the network was trained on, batch first"
         ) from error
-    inputs = _few(plain, inputs, said)
+    inputs = few_examples(plain, inputs, outputs)
     doubled = tuple(x.double() if x.is_floating_point() else x for x in inputs)
     try:
         exact = duplicate(plain).double()
-        _run(exact, doubled)
+        run_once(exact, doubled)
     except RuntimeError:
-        return _randomised(plain), _noisy(inputs), _TOLERANCE[torch.float32]
-    return _randomised(exact), _noisy(doubled), _TOLERANCE[torch.float64]
-
-
-def _run(module: nn.Module, inputs: Inputs) -> Any:
-    """One run; the network may write into what it is handed."""
-    with inference():
-        return module(*(x.clone() for x in inputs))
-
-
-def _few(module: nn.Module, inputs: Inputs, said: Any) -> Inputs:
-    """The first examples of a longer batch, where the network treats each example by itself."""
-    results = [t for t in tree_leaves(said) if isinstance(t, Tensor)]
-    lengths = {t.shape[0] if t.ndim else 0 for t in (*inputs, *results)}
-    if len(lengths) != 1 or lengths.pop() <= _EXAMPLES:
-        return inputs
-    few = tuple(x[:_EXAMPLES] for x in inputs)
-    try:
-        again = _run(module, few)
-    except Exception:  # noqa: BLE001 - the network takes no other batch than the example's
-        return inputs
-    first = [t[:_EXAMPLES] for t in results]
-    return few if agree(again, first, _TOLERANCE[torch.float32]) else inputs
-
-
-def _smaller(module: nn.Module, inputs: Inputs) -> Inputs:
-    """The inputs with images cut to a corner of them, where the network takes that, else themselves."""
-    small = tuple(map(_corner, inputs))
-    if all(x.shape == y.shape for x, y in zip(small, inputs, strict=True)):
-        return inputs
-    try:
-        _run(module, small)
-    except Exception:  # noqa: BLE001 - the network takes images of its own size alone
-        return inputs
-    return small
-
-
-def _corner(x: Tensor) -> Tensor:
-    """Images cut to a corner, where that is less than half of each axis; anything else as it is."""
-    for axis in range(2, x.ndim if x.ndim > 3 else 0):
-        x = x.narrow(axis, 0, _PIXELS) if x.shape[axis] >= 2 * _PIXELS else x
-    return x
+        return _randomised(plain), _noisy(inputs), TOLERANCE[torch.float32]
+    return _randomised(exact), _noisy(doubled), TOLERANCE[torch.float64]
 
 
 def _randomised(module: nn.Module) -> nn.Module:

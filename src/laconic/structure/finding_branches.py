@@ -1,8 +1,8 @@
 """Which groups may lose all their units: found by trying each of them.
 
 A group may when the network without its branch computes what the network with the branch at zero does, and
-still listens to its input. Each group is tried by itself, and then all of them together, so that all may go
-at once.
+its result still depends on the input. Each group is tried by itself, and then all of them together, so that
+all may be removed at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from laconic.networks import sharing
 from laconic.progress import steps
 from laconic.records import KeepPlan
-from laconic.structure.branches import KINDS, Branch, Branches, StillHeard, Watched, close, run, watched
+from laconic.structure.branches import KINDS, Branch, Branches, NotConstant, Watched, close, run, watched
 from laconic.structure.coupling.groups import Coupling, Group
 from laconic.structure.shrinking import carried_out, masked
 
@@ -35,19 +35,19 @@ def find_branches(
     tolerance: float,
     known: Mapping[str, Branch] | None = None,
 ) -> Branches:
-    """Groups whose branch can be closed, with what is to be replaced; ``one`` and ``other`` are two inputs.
+    """Groups whose branch can be replaced by constants, with the modules to replace.
 
-    ``module`` is in evaluation mode and is written to, but left as it was; ``agree`` says whether two results
-    are equal up to rounding. The two inputs are batched together: what a branch says has a batch of one, and
-    must fit any. ``known`` are branches that were found with other inputs: where all of them hold for these,
-    none is looked for.
+    ``one`` and ``other`` are two inputs. ``module`` is in evaluation mode; it is written to, and afterwards
+    as it was. ``agree`` says whether two results are equal up to rounding. The two inputs are batched
+    together: the constants of a branch have a batch of one, and must fit any. ``known`` are branches that
+    were found with other inputs: where all of them hold for these, no other is searched.
     """
     both = _together(one, other)
     candidates = [g for g in coupling.groups if _may(module, coupling, g)]
     if not candidates:
         return Branches()
     try:
-        always = watched(module, both, tolerance).silent
+        always = watched(module, both, tolerance).constant
     except Exception:  # noqa: BLE001 - the network takes no other batch than the example's
         return Branches()
     search = _Search(module, coupling, both, agree, tolerance, always)
@@ -66,7 +66,7 @@ def find_branches(
 
 
 def _together(first: Inputs, second: Inputs) -> Inputs:
-    """A batch of two examples that differ, as far as the axes tell where the examples are."""
+    """A batch of two examples that differ, as far as the axes show where the examples are."""
     lengths = {a.shape[0] for a in first if a.ndim}
     if len(lengths) == 1:  # tokens are the same in both inputs, so they are of two examples
         return tuple(torch.cat([a[:1], b[-1:]]) if a.ndim else a for a, b in zip(first, second, strict=True))
@@ -104,33 +104,31 @@ class _Search:
             return None
         try:
             seen = self._emptied([group.name], owners)
-        except StillHeard:
+        except NotConstant:
             return None
-        silent = tuple(name for name in seen.silent if name not in self.always)
-        if not owners <= set(silent) or not self._listens(seen.result):
+        constant = tuple(name for name in seen.constant if name not in self.always)
+        if not owners <= set(constant) or not self._depends_on_input(seen.result):
             return None
-        least, most = Branch(silent), Branch(silent, seen.unread)
-        if not self._closes({group.name: least}, seen):
-            return None
-        return most if self._closes({group.name: most}, seen) else least
+        tried = dict.fromkeys((Branch(constant, seen.unread), Branch(constant)))  # the most modules first
+        return next((branch for branch in tried if self._closes({group.name: branch}, seen)), None)
 
     def exact(self, branches: Mapping[str, Branch]) -> bool:
-        """Whether all of these may go together."""
+        """Whether all of these may be removed together."""
         seen = self._emptied(list(branches))
-        return self._listens(seen.result) and self._closes(branches, seen)
+        return self._depends_on_input(seen.result) and self._closes(branches, seen)
 
     def that_agree(self, branches: Mapping[str, Branch]) -> dict[str, Branch]:
-        """As many as may go together, added one by one."""
+        """As many as may be removed together, added one by one."""
         found: dict[str, Branch] = {}
         for name, branch in branches.items():
             if self.exact({**found, name: branch}):
                 found[name] = branch
         return found
 
-    def _emptied(self, names: list[str], quiet: Collection[str] = ()) -> Watched:
-        """The network with some groups at zero; raises StillHeard once a layer is not ``quiet`` that must."""
+    def _emptied(self, names: list[str], expected: Collection[str] = ()) -> Watched:
+        """The network with some groups at zero; raises NotConstant as ``watched`` does."""
         with masked(self.module, self.coupling, self._plan(names)):
-            return watched(self.module, self.both, self.tolerance, self.always, quiet)
+            return watched(self.module, self.both, self.tolerance, self.always, expected)
 
     def _plan(self, names: list[str]) -> KeepPlan:
         return KeepPlan(dict.fromkeys(names, ()), {n: self.coupling.group(n).size for n in names})
@@ -138,7 +136,7 @@ class _Search:
     def _closes(self, branches: Mapping[str, Branch], seen: Watched) -> bool:
         """Whether the network without the branches computes what the masked one does."""
         small = sharing(self.module)
-        close(small, branches.values(), seen.said)
+        close(small, branches.values(), seen.outputs)
         coupling = replace(self.coupling, branches=Branches(branches, self.both))
         small = carried_out(small, coupling, self._plan(list(branches)))
         try:
@@ -147,7 +145,7 @@ class _Search:
             return False
         return self.agree(got, seen.result)
 
-    def _listens(self, result: Any) -> bool:
+    def _depends_on_input(self, result: Any) -> bool:
         """Whether two examples have different results."""
         tensors = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.ndim]
         halves = [t.chunk(2) for t in tensors if t.shape[0] % 2 == 0]

@@ -1,10 +1,10 @@
-"""Multiply-accumulates that go through weights, as a function of a keep plan: no network is built for it.
+r"""Multiply-accumulates of weights as a function of a keep plan: no smaller network is built.
 
-A weight tensor is used as often in every plan (once a place of the output, once a time step), so that
+A weight tensor is used equally often in every plan (once per output position, once per time step), so that
 
-.. math:: MACs(plan) = \\sum_{weights} uses \\cdot \\prod_{axes} kept.
+.. math:: MACs(plan) = \sum_{weights} uses \cdot \prod_{axes} kept.
 
-Products of two activations (attention scores) are not in it.
+Products of two activations (attention scores) are not counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ATTENTION = frozenset({nn.functional.multi_head_attention_forward})
 class WeightMacs:
     """``uses``: how often one example uses each entry of a weight; ``axes``: which groups cut which axes.
 
-    An axis is a list of (group, positions of the axis that one unit stands for); what no group reaches stays.
+    An axis is a list of (group, positions of the axis per unit); an axis that no group reaches stays whole.
     """
 
     uses: Mapping[str, float]

@@ -1,7 +1,7 @@
-"""Plain modules for what PyTorch's own cannot be once narrower.
+"""Plain modules that replace PyTorch's own where these cannot be made narrower.
 
-A layer norm that counts the removed numbers, an attention whose heads are fewer than its width says, a
-network that picks what it still reads of its input.
+A layer norm that counts the removed numbers, an attention whose heads do not fill its width, a
+network that selects the part of its input that it still reads.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def narrow_layer_norm(
 
 
 class NarrowLayerNorm(nn.Module):
-    """A layer norm (or root mean square norm) over what is left of ``total`` numbers; the rest was zero.
+    """A layer norm (or root mean square norm) over what remains of ``total`` numbers; the rest was zero.
 
-    ``axis``: where they lie, -1 or 1 (channels of an image).
+    ``axis``: where the numbers lie, -1 or 1 (channels of an image).
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class NarrowLayerNorm(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Any shape whose axis is what is left."""
+        """Normalise the remaining numbers along the axis; any shape."""
         last = self.axis == -1
         x = input if last else input.movedim(self.axis, -1)
         y = narrow_layer_norm(x, self.total, self.weight, self.bias, self.eps, self.centred)
         return y if last else y.movedim(-1, self.axis)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Fields that ``print`` shows."""
         kept = "" if self.weight is None else f"{len(self.weight)} of "
         return f"{kept}{self.total}, eps={self.eps}" + ("" if self.centred else ", centred=False")
 
@@ -87,8 +87,8 @@ class NarrowLayerNorm(nn.Module):
 class NarrowAttention(nn.Module):
     """Multi-head attention whose heads need not fill its width; called as ``nn.MultiheadAttention`` is.
 
-    ``head_width`` numbers a head, scaled by its square root. The attention weights that ``need_weights`` asks
-    for are means over the heads that are left.
+    Scores are scaled by the square root of ``head_width``, the numbers per head. The attention weights that
+    ``need_weights`` asks for are means over the remaining heads.
     """
 
     # What nn.TransformerEncoderLayer looks at before it takes its fused path, which is not for this module.
@@ -166,7 +166,7 @@ class NarrowAttention(nn.Module):
         return terms
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Fields that ``print`` shows."""
         return f"num_heads={self.num_heads}"
 
 
@@ -177,10 +177,10 @@ def _as_term(mask: Tensor, scores: Tensor) -> Tensor:
 
 
 class NarrowInput(nn.Module):
-    """A network that reads only part of its inputs; it takes the whole ones and picks.
+    """A network that reads only part of its inputs: it takes the whole inputs and selects.
 
-    ``kept`` says, by input and axis, which indices are read; axis -1 means single numbers of an example in
-    flat order. The indices travel as buffers, so a file says which sensors or pixels remain.
+    ``kept`` gives, by input and axis, the indices that are read; axis -1 means single numbers of an example
+    in flat order. The indices are buffers, so a file records which sensors or pixels remain.
     """
 
     def __init__(self, net: nn.Module, kept: Mapping[tuple[int, int], Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Keep plans on disk, and against a network: saved, compared, replayed."""
+"""Keep plans as files, and checks of a plan against a network's groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMAT = "laconic keep plan 1"
 
 
 def plan_to_json(plan: KeepPlan) -> str:
-    """A plan as text: one line a group, in order of names.
+    """A plan as text: one line per group, in order of names.
 
     >>> plan = KeepPlan({"fc1.weight:0": (0, 2)}, {"fc1.weight:0": 3})
     >>> plan_from_json(plan_to_json(plan)) == plan
@@ -26,7 +26,7 @@ def plan_to_json(plan: KeepPlan) -> str:
 
 
 def plan_from_json(text: str) -> KeepPlan:
-    """The plan that a text says. Raises InputError for anything else."""
+    """The plan of a text. Raises InputError for anything else."""
     try:
         data = json.loads(text)
         known = data.get("format") == _FORMAT
@@ -41,12 +41,43 @@ def plan_from_json(text: str) -> KeepPlan:
 
 
 def save_plan(plan: KeepPlan, path: str | Path) -> None:
-    """Write a plan as JSON; the file is old or new, never half. Raises WriteError."""
+    """Write a plan as JSON. The file is the old one or the whole new one, never a part.
+
+    Args:
+        plan: Which units stay.
+        path: Where to write; an existing file is replaced.
+
+    Raises WriteError where the disk refuses.
+
+    >>> import tempfile
+    >>> plan = KeepPlan({"fc1.weight:0": (0, 2)}, {"fc1.weight:0": 3})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_plan(plan, Path(folder) / "plan.json")
+    ...     load_plan(Path(folder) / "plan.json") == plan
+    True
+    """
     write_text(path, plan_to_json(plan))
 
 
 def load_plan(path: str | Path) -> KeepPlan:
-    """Read a plan that :func:`save_plan` wrote. Raises InputError naming the file."""
+    """Read a plan that :func:`save_plan` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The plan; whether it fits a network is checked when it is used.
+
+    Raises:
+        InputError: There is no such file, or it holds no plan; names the file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "plan.json"
+    ...     save_plan(KeepPlan({"fc1.weight:0": (0, 2)}, {"fc1.weight:0": 3}), path)
+    ...     load_plan(path).removed("fc1.weight:0")
+    (1,)
+    """
     try:
         return plan_from_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, InputError, UnicodeDecodeError) as error:
@@ -72,8 +103,8 @@ def check_plan(plan: KeepPlan, coupling: Coupling) -> None:
     for names in coupling.tied:
         counts = {n: len(plan.kept[n]) if n in plan.kept else coupling.group(n).size for n in names}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{name} keeps {count}" for name, count in counts.items())
+            counted = ", ".join(f"{name} keeps {count}" for name, count in counts.items())
             raise InputError(
-                f"these groups share one module and must keep equally many units: {told}. "
+                f"these groups share one module and must keep equally many units: {counted}. "
                 "Cure: keep the same number in each"
             )

@@ -1,8 +1,8 @@
-"""Make a network physically smaller: slice every tensor that a removed unit appears in.
+"""Make a network physically smaller: slice every tensor that holds a removed unit.
 
 :func:`shrink` is pure. It gives a plain module of the same class with fewer channels, hidden units or heads,
-whose result is that of the network in which the removed units' parameters are zero (:func:`mask`), up to
-rounding.
+whose result is, up to rounding, that of the network in which the removed units' parameters are zero
+(:func:`mask`).
 """
 
 from __future__ import annotations
@@ -45,9 +45,26 @@ def kept_positions(coupling: Coupling, plan: KeepPlan) -> Keep:
 
 
 def mask(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
-    """A copy of the network in which everything that the plan removes is zero; its shapes are as before.
+    """A copy of the network in which every parameter of a removed unit is zero; shapes stay.
 
     Weights that the network computes from others (weight norm, masks) are plain in the copy.
+
+    Args:
+        module: The network; it is left as it was.
+        coupling: Its groups.
+        plan: Which units stay.
+
+    Returns:
+        The copy.
+
+    Raises InputError for a plan for another network.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    >>> _ = [p.data.fill_(1.0) for p in net.parameters()]
+    >>> plan = KeepPlan({"0.weight:0": (1,)}, {"0.weight:0": 2})
+    >>> [p.tolist() for p in mask(net, find_groups(net, torch.zeros(2, 1)), plan).parameters()]
+    [[[0.0], [1.0]], [[0.0, 1.0]]]
     """
     check_plan(plan, coupling)
     copied, _ = folded(module)
@@ -68,7 +85,7 @@ def masked(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> Iterator[nn
 
 
 def _zero(module: nn.Module, keep: Keep) -> list[tuple[Tensor, int, Tensor, Tensor]]:
-    """Zero what is not kept; (tensor, axis, index, what stood there), in the order of the writing."""
+    """Zero what is not kept; gives (tensor, axis, index, values before) in the order of writing."""
     tensors = dict(module.state_dict(keep_vars=True))
     before = []
     with torch.no_grad():
@@ -82,13 +99,21 @@ def _zero(module: nn.Module, keep: Keep) -> list[tuple[Tensor, int, Tensor, Tens
 
 
 def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
-    """A smaller, plain network: what the plan removes is no longer there. ``module`` is left as it was.
+    """A smaller, plain network without the units that a plan removes.
 
-    Where the plan removes parts of an input, the result still takes the whole input and picks
-    (:class:`laconic.structure.narrow.NarrowInput`). Where it leaves nothing of a group that may go
-    altogether, the layers of that branch are replaced by what is left of them
+    Where the plan removes parts of an input, the result still takes the whole input and selects
+    (:class:`laconic.structure.narrow.NarrowInput`). Where it keeps no unit of a group that may lose all, the
+    layers of that branch are replaced by their constant outputs
     (:class:`laconic.structure.branches.Constant`). Weights that the network computes from others (weight
     norm, spectral norm, the masks of pruning) are plain in the result.
+
+    Args:
+        module: The network; it is left as it was.
+        coupling: Its groups.
+        plan: Which units stay.
+
+    Returns:
+        The smaller network; its result is that of :func:`mask`, up to rounding.
 
     Raises InputError for a plan for another network.
 
@@ -114,7 +139,7 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
 
 
 def carried_out(copied: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
-    """The plan carried out on a copy whose weights are plain; it gets new parameters, none is written to."""
+    """The network that a plan leaves, from a copy with plain weights; it gets new parameters."""
     keep = kept_positions(coupling, plan)
     by_tensor: dict[str, dict[int, Any]] = defaultdict(dict)
     for (name, axis), stay in keep.items():
@@ -142,7 +167,7 @@ def _without_fused_path(module: nn.Module) -> None:
             if replaced and isinstance(part, nn.TransformerEncoder):
                 part.use_nested_tensor = False
             elif replaced:
-                part.activation_relu_or_gelu = 0  # what the layer asks before it takes that path
+                part.activation_relu_or_gelu = 0  # the layer reads it before it takes that path
 
 
 def _slice_tensors(module: nn.Module, by_tensor: Mapping[str, Mapping[int, Any]]) -> list[str]:
@@ -183,7 +208,7 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 
 def _refit(root: nn.Module, name: str) -> None:
-    """Bring a module's attributes in line with its tensors, or put a narrow module in its place."""
+    """Set a module's sizes to those of its tensors, or replace it by a narrow module."""
     module = root.get_submodule(name)
     for kind, fit in _FITS:
         if isinstance(module, kind):
@@ -205,7 +230,7 @@ def _linear(m: Any) -> None:
 
 
 def _transposed_linear(m: Any) -> None:
-    """A linear layer whose weight is (in, out), as GPT-2's."""
+    """A linear layer whose weight is (in, out), as in GPT-2."""
     m.nx, m.nf = m.weight.shape
 
 
@@ -268,7 +293,7 @@ def _rms_norm(m: Any) -> nn.Module:
 
 
 def _normalised_axis(m: Any, plain: type[nn.Module]) -> int:
-    """Where a norm looks for its numbers: a class derived from torch's may take channels of images."""
+    """The axis that a norm normalises: a class derived from torch's may take the channels of images."""
     if type(m).forward is plain.forward:
         return -1
     total = m.normalized_shape[0]
@@ -280,7 +305,7 @@ def _normalised_axis(m: Any, plain: type[nn.Module]) -> int:
         with inference():
             wanted = torch.func.functional_call(reference, {n: whole[n] for n in whole}, (x,))
             got = torch.func.functional_call(m, whole, (x.movedim(-1, 1),)).movedim(1, -1)
-    except Exception:  # noqa: BLE001 - a forward of somebody's own, which refuses images
+    except Exception:  # noqa: BLE001 - a derived class's forward may refuse images
         return -1
     return 1 if got.shape == wanted.shape and torch.allclose(got, wanted, atol=1e-5) else -1
 

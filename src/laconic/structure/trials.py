@@ -2,7 +2,7 @@
 
 The network of a trial is a private copy, so it is masked in place, and a smaller network shares with it every
 parameter that stays whole. Many groups are tried at once: each is cut in some trials and whole in others, and
-no other group is cut in exactly the trials in which it is (see :func:`designs`); only where a trial fails is
+no other group is cut in exactly the same trials (see :func:`designs`). Only where a trial fails is
 it repeated with half of its groups.
 """
 
@@ -105,7 +105,7 @@ def random_plan(coupling: Coupling, rng: np.random.Generator, *, at_least: float
     """A plan that keeps a random part of each group; groups that are tied keep equally many.
 
     ``at_least`` is the smallest share that is kept of a group of more than two: a network of a few units may
-    say the same to every input, which would hide a mistake.
+    give the same result for every input, which would hide a mistake.
 
     >>> from laconic.structure import Group
     >>> plan = random_plan(Coupling((Group("w:0", 5, ()),)), np.random.default_rng(0))
@@ -123,10 +123,10 @@ def random_plan(coupling: Coupling, rng: np.random.Generator, *, at_least: float
 
 
 def designs(count: int) -> list[list[int]]:
-    """Which of ``count`` things take part in which trial: the fewest trials that tell any two of them apart.
+    """Which of ``count`` things take part in which trial: the fewest trials that distinguish any two of them.
 
-    Each takes part in half of the trials, and in none do two always go together: of any two, some trial has
-    the one without the other.
+    Each takes part in half of the trials, and no two take part in exactly the same ones: of any two, some
+    trial has the one without the other.
 
     >>> designs(3)
     [[0, 1], [0, 2], [1, 2]]

@@ -99,6 +99,6 @@ def test_where_int8_does_not_run_the_first_candidate_is_taken(monkeypatch: pytes
 
 def test_about_so_many_examples_are_run() -> None:
     held = [(np.full((64, 2), k, F32),) for k in range(16)]
-    assert [int(batch[0][0, 0]) for batch in range_search._spread(held, 256)] == [0, 4, 8, 12]
-    assert len(range_search._spread(held, 1)) == 1
-    assert len(range_search._spread(held, 10**6)) == 16
+    assert [int(batch[0][0, 0]) for batch in range_search.evenly_chosen(held, 256)] == [0, 4, 8, 12]
+    assert len(range_search.evenly_chosen(held, 1)) == 1
+    assert len(range_search.evenly_chosen(held, 10**6)) == 16

@@ -10,10 +10,10 @@ from laconic.sparsify.scores import (
     apoz_groups,
     gather_inputs,
     mean_activation_groups,
-    merged,
     wanda_groups,
     wanda_weights,
 )
+from laconic.sparsify.scores.activation import merged
 from laconic.sparsify.selection.weights import keep_best_of_rows
 from laconic.structure import find_groups
 from tests.helpers.coupled_networks import CASES, residual

@@ -9,17 +9,15 @@ from torch import nn
 from laconic.errors import InputError
 from laconic.records import KeepPlan
 from laconic.sparsify.scores import (
-    compensate,
     compensated,
     gather_hessians,
     obs_groups,
     obs_pruned,
     obs_weights,
-    saliencies,
     surgeon,
     sweep,
-    unit_costs,
 )
+from laconic.sparsify.scores.obs import compensate, saliencies, unit_costs
 from laconic.structure import find_groups, mask, shrink
 from tests.helpers.networks import seeded
 

@@ -41,7 +41,7 @@ def least_output_error(
     ]
     if all(row == table[0] for row in table):
         return table[0]
-    error = _error_of(model, _spread(held, choice.examples), threads)
+    error = _error_of(model, evenly_chosen(held, choice.examples), threads)
     inputs = {v for v in values if v < len(graph.inputs)}
     best = table[0]
     for group in (set(values), inputs, set(values) - inputs):
@@ -55,7 +55,7 @@ def _mixed(kept: Ranges, other: Ranges, group: Collection[int]) -> Ranges:
     return tuple(b if b.value in group else a for a, b in zip(kept, other, strict=True))
 
 
-def _spread(held: Sequence[Batch], examples: int) -> list[Batch]:
+def evenly_chosen(held: Sequence[Batch], examples: int) -> list[Batch]:
     """Batches of at least so many examples together, at equal distances."""
     sizes = [len(batch[0]) if batch[0].ndim else 1 for batch in held]
     wanted = max(1, round(len(held) * examples / max(1, sum(sizes))))

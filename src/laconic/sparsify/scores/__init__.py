@@ -1,11 +1,14 @@
-"""Scores: importance of each weight and of each unit of a coupled group; one file a score, higher = keep."""
+"""Scores: the importance of each weight and of each unit of a coupled group. A higher score means *keep*.
+
+Each score is one file. A score of weights is a dictionary of one tensor per parameter, of that parameter's
+shape. A score of units is a dictionary of one float64 array per coupled group, with one number per unit.
+"""
 
 from laconic.sparsify.scores.activation import (
     InputStats,
     apoz_groups,
     gather_inputs,
     mean_activation_groups,
-    merged,
     wanda_groups,
     wanda_weights,
 )
@@ -19,7 +22,7 @@ from laconic.sparsify.scores.aggregate import (
     readers,
     total,
 )
-from laconic.sparsify.scores.common import GroupScores, WeightScores, first_input
+from laconic.sparsify.scores.common import GroupScores, WeightScores
 from laconic.sparsify.scores.fisher import (
     drawn_labels,
     drawn_noise,
@@ -38,7 +41,7 @@ from laconic.sparsify.scores.normalise import (
     groups_each,
     weights_each,
 )
-from laconic.sparsify.scores.obs import compensate, saliencies, surgeon, sweep, unit_costs
+from laconic.sparsify.scores.obs import surgeon, sweep
 from laconic.sparsify.scores.obs_layers import (
     InputHessian,
     compensated,
@@ -62,13 +65,11 @@ __all__ = [
     "by_norm",
     "by_rank",
     "by_total",
-    "compensate",
     "compensated",
     "drawn_labels",
     "drawn_noise",
     "empirical_fisher",
     "everything",
-    "first_input",
     "gather_hessians",
     "gather_inputs",
     "gauss_newton",
@@ -80,7 +81,6 @@ __all__ = [
     "magnitude_weights",
     "mean",
     "mean_activation_groups",
-    "merged",
     "norm",
     "obd_groups",
     "obd_weights",
@@ -91,7 +91,6 @@ __all__ = [
     "random_groups",
     "random_weights",
     "readers",
-    "saliencies",
     "snr_groups",
     "snr_weights",
     "surgeon",
@@ -99,7 +98,6 @@ __all__ = [
     "taylor_groups",
     "taylor_weights",
     "total",
-    "unit_costs",
     "wanda_groups",
     "wanda_weights",
     "weights_each",

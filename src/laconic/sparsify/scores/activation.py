@@ -1,7 +1,7 @@
-"""Activations: units that are mostly zero, that are small, or whose weights read little.
+"""Scores from activations: units that are mostly zero, units that are small, weights whose inputs are small.
 
-The statistics are sums over what each weight reads, so they can be gathered in parts and added up
-(:func:`merged`), stopped and gone on with (``start``), and saved (plain tensors).
+The statistics are sums over the inputs of each weight. They can be gathered in parts and added
+(:func:`merged`), continued (``start``), and saved (they are plain tensors).
 """
 
 from __future__ import annotations
@@ -32,10 +32,23 @@ from laconic.structure.coupling.groups import Coupling, Group, Member
 
 @dataclass(frozen=True, eq=False)
 class InputStats:
-    """Sums over the inputs of one weight, float64, one row a block of its rows and one column a channel.
+    """Sums over the inputs of one weight, in float64: one row per block of its rows, one column per channel.
 
-    ``axis`` is the weight's axis that reads; ``count`` (blocks, 1) is how many numbers of each channel were
-    read. A convolution's channel is summed over its pixels, padding left out.
+    A weight has several blocks where parts of its rows read different inputs (a grouped convolution). The
+    inputs of a convolution are summed over examples and pixels; padding is left out. Statistics of one
+    weight can be added. Source: the sums that Hu et al. 2016 and Sun et al. 2024 need.
+
+    Attributes:
+        axis: The axis of the weight that multiplies the input's channels.
+        count: Numbers read of each channel, (blocks, 1).
+        zeros: How many of them are zero, (blocks, channels).
+        absolute: Sum of their absolute values, (blocks, channels).
+        squares: Sum of their squares, (blocks, channels).
+
+    >>> one = torch.ones(1, 2, dtype=torch.float64)
+    >>> stats = InputStats(1, one[:, :1], 0 * one, 3 * one, 9 * one)
+    >>> (stats + stats).squares.tolist()
+    [[18.0, 18.0]]
     """
 
     axis: int
@@ -59,9 +72,23 @@ def gather_inputs(
     forward: Forward = first_input,
     start: Mapping[str, InputStats] | None = None,
 ) -> InputStatistics:
-    """Statistics of what every weight reads, over all batches of a loader, in evaluation mode.
+    """Statistics of the inputs of every weight, over all batches of a loader, in evaluation mode.
 
-    ``start``: go on from these. Raises DataError for an empty loader.
+    They are what average percentage of zeros (Hu et al. 2016), mean activation (Molchanov et al. 2017) and
+    Wanda (Sun et al. 2024) are computed from.
+
+    Args:
+        module: The network; its modes and gradients are afterwards as before.
+        loader: Batches as ``forward`` takes them.
+        forward: Runs the network on one batch; by default on the batch, or on its first item.
+        start: Statistics to which these are added.
+
+    Returns:
+        Statistics by the name of the weight; a weight that was not used has none.
+
+    Raises:
+        DataError: The loader is empty.
+        ModelError: The network computes a weight from other parameters.
 
     >>> net = nn.Linear(2, 1)
     >>> stats = gather_inputs(net, [torch.tensor([[3.0, 0.0]]), torch.tensor([[-4.0, 1.0]])])
@@ -81,7 +108,7 @@ def gather_inputs(
 
 
 def merged(a: Mapping[str, InputStats], b: Mapping[str, InputStats]) -> InputStatistics:
-    """Statistics of the batches of both."""
+    """Statistics of the batches of both, as if they had been gathered in one pass."""
     return {n: a[n] + b[n] if n in a and n in b else (a[n] if n in a else b[n]) for n in {**a, **b}}
 
 
@@ -104,21 +131,61 @@ def _sums(read: Read) -> InputStats:
 
 
 def apoz_groups(coupling: Coupling, stats: Mapping[str, InputStats]) -> GroupScores:
-    """1 - APoZ: the share of a unit's activations that are not zero, over all that read it.
+    r"""Share of a unit's activations that are not zero: 1 - APoZ, over all weights that read the unit.
 
-    A unit of several readers counts every number that each of them reads. Source: Hu et al., Network
-    Trimming, 2016 (average percentage of zeros).
+    .. math:: s_u = 1 - \frac{1}{N_u} \sum_{n=1}^{N_u} [x_{u,n} = 0]
 
-    Raises InputError for a group that no weight was seen to read.
+    A unit with several readers counts every number that each of them reads. Source: Hu et al., Network
+    Trimming, 2016, eq. 1 (average percentage of zeros).
+
+    Args:
+        coupling: The network's groups.
+        stats: What :func:`gather_inputs` gives for this network.
+
+    Returns:
+        By group, one number in [0, 1] per unit.
+
+    Raises:
+        InputError: No weight was seen to read some group.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> for name, value in (("0.weight", [[1.0], [1.0]]), ("0.bias", [0.0, 5.0])):
+    ...     _ = net.get_parameter(name).data.copy_(torch.tensor(value))
+    >>> coupling = find_groups(net, torch.zeros(2, 1))
+    >>> stats = gather_inputs(net, [torch.tensor([[-2.0], [1.0]])])
+    >>> apoz_groups(coupling, stats)["0.weight:0"].tolist()
+    [0.5, 1.0]
     """
     sums = {g.name: _unit_sums(g, stats) for g in coupling.groups}
     return finite({name: np.asarray(1.0 - zeros / n) for name, (n, zeros, _) in sums.items()}, "APoZ")
 
 
 def mean_activation_groups(coupling: Coupling, stats: Mapping[str, InputStats]) -> GroupScores:
-    """Mean absolute activation of a unit, over all that read it.
+    r"""Mean absolute activation of a unit, over all weights that read the unit.
 
-    Source: Molchanov et al., Pruning CNNs for Resource Efficient Inference, ICLR 2017.
+    .. math:: s_u = \frac{1}{N_u} \sum_{n=1}^{N_u} |x_{u,n}|
+
+    Source: Molchanov et al., Pruning CNNs for Resource Efficient Inference, ICLR 2017 (criterion
+    "activation").
+
+    Args:
+        coupling: The network's groups.
+        stats: What :func:`gather_inputs` gives for this network.
+
+    Returns:
+        By group, one number at least 0 per unit, in the activation's unit.
+
+    Raises:
+        InputError: No weight was seen to read some group.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [3.0]]))
+    >>> coupling = find_groups(net, torch.zeros(2, 1))
+    >>> stats = gather_inputs(net, [torch.tensor([[2.0], [0.0]])])
+    >>> mean_activation_groups(coupling, stats)["0.weight:0"].tolist()
+    [1.0, 3.0]
     """
     sums = {g.name: _unit_sums(g, stats) for g in coupling.groups}
     return finite({name: np.asarray(a / n) for name, (n, _, a) in sums.items()}, "mean activation")
@@ -163,15 +230,23 @@ def _sums_by_unit(group: Group, stats: Mapping[str, InputStats]) -> Tensor:
 
 
 def wanda_weights(module: nn.Module, stats: Mapping[str, InputStats]) -> WeightScores:
-    r"""|w| times the norm of what it reads, for every weight with statistics.
+    r"""|w| times the norm of its input, for every weight with statistics.
 
     .. math:: s_{ij} = |w_{ij}| \, \lVert x_j \rVert_2
 
-    over all examples, places and pixels. Weights compare within an output row
-    (:func:`laconic.sparsify.selection.weights.keep_best_of_rows`). Source: Sun et al., A Simple and Effective
-    Pruning Approach for Large Language Models, ICLR 2024.
+    The norm is over all examples, positions and pixels. Weights of one output row are compared with each
+    other (:func:`laconic.sparsify.selection.weights.keep_best_of_rows`). Source: Sun et al., A Simple and
+    Effective Pruning Approach for Large Language Models, ICLR 2024, eq. 1.
 
-    Raises InputError for statistics of another network.
+    Args:
+        module: The network.
+        stats: What :func:`gather_inputs` gives for this network.
+
+    Returns:
+        By weight, a tensor of the weight's shape.
+
+    Raises:
+        InputError: The statistics are of another network.
 
     >>> net = nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[1.0, -2.0]]))
@@ -202,7 +277,29 @@ def _norms(name: str, weight: Tensor, seen: InputStats) -> Tensor:
 def wanda_groups(
     module: nn.Module, coupling: Coupling, stats: Mapping[str, InputStats], *, how: Aggregation = total
 ) -> GroupScores:
-    """Wanda's scores of the weights that were seen to read a unit, added up."""
+    """Wanda's scores (Sun et al. 2024, eq. 1) of the weights that read a unit, as one number per unit.
+
+    Args:
+        module: The network.
+        coupling: Its groups.
+        stats: What :func:`gather_inputs` gives for this network.
+        how: Reduces the scores of a unit's weights: :func:`total`, :func:`mean`, :func:`largest` or
+            :func:`norm`.
+
+    Returns:
+        By group, one number at least 0 per unit.
+
+    Raises:
+        InputError: The statistics are of another network, or no weight was seen to read some group.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [3.0]]))
+    >>> _ = net[2].weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+    >>> coupling = find_groups(net, torch.zeros(2, 1))
+    >>> wanda_groups(net, coupling, gather_inputs(net, [torch.tensor([[1.0]])]))["0.weight:0"].tolist()
+    [2.0, 3.0]
+    """
 
     def seen(_: nn.Module, group: Group) -> tuple[Member, ...]:
         return tuple(m for m in group.members if m.tensor in stats and stats[m.tensor].axis == m.axis)

@@ -1,7 +1,7 @@
-"""What all scores share: their two shapes, a network at rest, batches that must be there, and finite numbers.
+"""What all scores share: their two shapes, runs in evaluation mode, checks of loaders and of numbers.
 
-Higher always means *keep*. Scores of weights are one tensor a parameter, of its shape; scores of groups are
-one float64 number a unit of each coupled group.
+A higher score means *keep*. Scores of weights are one tensor per parameter, of its shape. Scores of groups
+are one float64 number per unit of each coupled group.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ T = TypeVar("T", bound=Mapping[str, Any])
 
 
 def first_input(module: nn.Module, batch: Any) -> Any:
-    """Feed a batch: a tensor as it is, of a tuple or list (inputs, labels) the first."""
+    """Run the network on a batch: on the tensor, or on the first item of a tuple or list (inputs, labels)."""
     return module(batch[0] if isinstance(batch, (tuple, list)) else batch)
 
 
 def parameters_of(module: nn.Module) -> dict[str, Tensor]:
-    """Every floating-point parameter, detached, shared ones once, under the name that groups use.
+    """Every floating-point parameter, detached; a shared one once, under the name that groups use.
 
     Raises ModelError where the network computes weights from others: groups name the weights themselves.
     """
@@ -79,7 +79,7 @@ def finite(scores: T, what: str) -> T:
 
 @contextmanager
 def at_rest(module: nn.Module, *, gradients: bool = False) -> Iterator[dict[str, Tensor]]:
-    """The network in evaluation mode; ``gradients``: every parameter has one. Afterwards all is as before.
+    """The network in evaluation mode; ``gradients``: every parameter requires them. Restored afterwards.
 
     Gives the floating-point parameters by name. Raises ModelError as :func:`parameters_of` does.
     """
@@ -105,7 +105,7 @@ def at_rest(module: nn.Module, *, gradients: bool = False) -> Iterator[dict[str,
 def gradients_of(
     value: Tensor, parameters: Mapping[str, Tensor], *, again: bool = False
 ) -> dict[str, Tensor]:
-    """D value / d parameter by name, zero where there is no path; ``again`` keeps the graph."""
+    """Derivatives of ``value`` by parameter, zero where there is no path; ``again`` keeps the graph."""
     found = torch.autograd.grad(value, list(parameters.values()), retain_graph=again, allow_unused=True)
     return {
         name: torch.zeros_like(p) if g is None else g.detach()

@@ -1,8 +1,8 @@
-r"""Second order by layer: Optimal Brain Surgeon on the layer's own squared error.
+r"""Optimal Brain Surgeon on one layer's own squared error (second order).
 
-A layer Y = X W^T loses least, over its inputs X, when weights go by the Hessian :math:`H = X^\top X` and
-those that stay make up for them. All functions on matrices take W, (rows, K), and H, (K, K); damping adds
-``damping * mean(diag H)`` to the diagonal. For whole networks see
+A layer Y = X W^T has, over its inputs X, the squared error's Hessian :math:`H = X^\top X`. Weights are
+removed by it, and the weights that stay are adjusted. All functions on matrices take W, (rows, K), and H,
+(K, K); damping adds ``damping * mean(diag H)`` to the diagonal. For whole networks see
 :mod:`laconic.sparsify.scores.obs_layers`.
 
 Sources: Hassibi & Stork, NIPS 1992; Frantar & Alistarh, Optimal Brain Compression, NeurIPS 2022; Frantar &
@@ -46,9 +46,9 @@ def _inverse(hessian: Tensor, damping: float) -> Tensor:
 
 
 def saliencies(weight: Tensor, hessian: Tensor, *, damping: float = DAMPING) -> Tensor:
-    r"""What each weight's going alone costs, the others of its row adjusted: :math:`w_j^2 / 2 [H^{-1}]_{jj}`.
+    """Error of removing each weight alone, the others of its row adjusted: :math:`w_j^2 / 2 [H^{-1}]_{jj}`.
 
-    Half the layer's squared error. Source: Hassibi & Stork 1992.
+    Half the layer's squared error. Source: Hassibi & Stork 1992, eq. 5.
 
     >>> saliencies(torch.tensor([[2.0, 1.0]]), torch.eye(2), damping=0.0).tolist()
     [[2.0, 0.5]]
@@ -57,12 +57,13 @@ def saliencies(weight: Tensor, hessian: Tensor, *, damping: float = DAMPING) -> 
 
 
 def compensate(weight: Tensor, hessian: Tensor, keep: Tensor, *, damping: float = DAMPING) -> Tensor:
-    r"""The best weights whose zeros are where ``keep`` is False: exactly, one solve for each pattern of rows.
+    r"""The best weights that are zero where ``keep`` is False: one exact solve per distinct row of ``keep``.
 
     .. math:: w'_K = H_{KK}^{-1} H_{K \cdot}\, w
 
-    Equal rows of ``keep`` share a solve, so removing whole columns costs one; an unstructured mask costs one
-    a row. With damping, of the damped error. Source: the normal equations of the constrained problem.
+    Equal rows of ``keep`` share a solve, so removing whole columns takes one; an unstructured mask takes one
+    per row. With damping, the damped error is minimised. Source: the normal equations of the constrained
+    problem.
 
     >>> h = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
     >>> compensate(torch.tensor([[2.0, 1.0]]), h, torch.tensor([[True, False]]), damping=0.0).tolist()
@@ -84,11 +85,11 @@ def compensate(weight: Tensor, hessian: Tensor, keep: Tensor, *, damping: float 
 def unit_costs(
     weight: Tensor, hessian: Tensor, units: Tensor, size: int, *, damping: float = DAMPING
 ) -> Tensor:
-    r"""What the going of all columns of a unit costs, the other columns adjusted.
+    r"""Error of removing all columns of a unit, the other columns adjusted.
 
     .. math:: s_u = \tfrac12 \operatorname{tr}\big(W_u\,([H^{-1}]_{uu})^{-1}\,W_u^\top\big)
 
-    ``units[k]`` is the unit of column k, -1 for none; a unit without columns costs 0. Source: Frantar &
+    ``units[k]`` is the unit of column k, -1 for none; a unit without columns gives 0. Source: Frantar &
     Alistarh 2022 (groups of weights), for all rows at once.
 
     >>> w, h = torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.eye(2)
@@ -108,14 +109,24 @@ def unit_costs(
 def surgeon(
     weight: Tensor, hessian: Tensor, sparsity: float, *, damping: float = DAMPING
 ) -> tuple[Tensor, Tensor]:
-    """Optimal Brain Compression: the cheapest weight of a row goes, the row adjusts, again and again.
+    """Optimal Brain Compression: remove the weight of a row with the least error, adjust the row, repeat.
 
-    Gives (new weights, keep-mask). The rows' losses are then weighed against each other, the first
-    ``floor(sparsity * n)`` removals are taken, and what stays is the exact solution for that mask.
-    O(rows K^3): for layers of up to some hundred inputs; larger ones by :func:`sweep`. Source: Frantar &
-    Alistarh 2022.
+    The removals of all rows are then ordered by their errors, and the first ``floor(sparsity * n)`` are
+    taken. What stays is the exact solution for that mask. O(rows K^3): for layers of up to some hundred
+    inputs; for larger ones :func:`sweep`. Source: Frantar & Alistarh 2022, algorithm 1 (ExactOBS).
 
-    Raises InputError for a sparsity outside [0, 1).
+    Args:
+        weight: W, (rows, K).
+        hessian: H, (K, K).
+        sparsity: Share of weights to remove, in [0, 1).
+        damping: Share of the mean diagonal that is added to the diagonal.
+
+    Returns:
+        New weights, (rows, K), and the keep-mask, (rows, K).
+
+    Raises:
+        InputError: A sparsity outside [0, 1), a negative damping, or a Hessian that is not positive definite.
+        NonFiniteError: The Hessian holds NaN or infinity.
 
     >>> surgeon(torch.tensor([[2.0, 1.0]]), torch.eye(2), 0.5, damping=0.0)[1].tolist()
     [[True, False]]
@@ -132,7 +143,7 @@ def surgeon(
 
 
 def _eliminate(row: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """All weights of a row in the order in which they go, and what each costs then."""
+    """All weights of a row in the order of their removal, and the error that each adds then."""
     w, inverse = row.clone(), inverse.clone()
     there = torch.ones_like(w, dtype=torch.bool)
     order, losses = torch.empty(len(w), dtype=torch.long, device=w.device), torch.empty_like(w)
@@ -157,13 +168,30 @@ def _check_sparsity(sparsity: float) -> None:
 def sweep(
     weight: Tensor, hessian: Tensor, sparsity: float, *, damping: float = DAMPING, block: int = 128
 ) -> tuple[Tensor, Tensor]:
-    """SparseGPT: masks and compensated weights in one pass over the columns; (new weights, keep-mask).
+    """SparseGPT: mask and adjusted weights in one pass over the columns.
 
-    In each block of columns the weights with the smallest w^2 / [H^-1]_jj^2 (of the columns still open) go,
-    and every later column makes up for them. ``floor(sparsity * n)`` weights go in all, as evenly over the
-    blocks as they divide. Source: Frantar & Alistarh 2023, algorithm 1.
+    In each block of columns the weights with the smallest w^2 / [H^-1]_jj^2 are removed (H restricted to the
+    columns that are not yet passed), and every later column is adjusted. ``floor(sparsity * n)`` weights are
+    removed in all, spread as evenly as possible over the blocks. Source: Frantar & Alistarh 2023, algorithm
+    1.
 
-    Raises InputError for a sparsity outside [0, 1) or a block below 1.
+    Args:
+        weight: W, (rows, K).
+        hessian: H, (K, K).
+        sparsity: Share of weights to remove, in [0, 1).
+        damping: Share of the mean diagonal that is added to the diagonal.
+        block: Columns per block.
+
+    Returns:
+        New weights, (rows, K), and the keep-mask, (rows, K).
+
+    Raises:
+        InputError: A sparsity outside [0, 1), a block below 1, a negative damping, or a Hessian that is not
+            positive definite.
+        NonFiniteError: The Hessian holds NaN or infinity.
+
+    >>> sweep(torch.tensor([[2.0, 1.0, 4.0, 3.0]]), torch.eye(4), 0.5, damping=0.0)[1].tolist()
+    [[False, False, True, True]]
     """
     _check_sparsity(sparsity)
     if block < 1:

@@ -1,4 +1,8 @@
-"""Optimal Brain Surgeon on whole networks: Hessians gathered by layer, scores, and compensated weights."""
+"""Optimal Brain Surgeon on whole networks: Hessians gathered by layer, scores, and adjusted weights.
+
+Sources: Hassibi & Stork, NIPS 1992, with each layer's own Hessian; Frantar & Alistarh, NeurIPS 2022 and ICML
+2023.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ from laconic.structure.shrinking import kept_positions
 
 
 class Pruner(Protocol):
-    """W, H and a share of zeros in; new weights and a keep-mask out."""
+    """A function of W, H and a share of zeros that gives new weights and a keep-mask."""
 
     def __call__(
         self, weight: Tensor, hessian: Tensor, sparsity: float, /, *, damping: float
@@ -42,7 +46,18 @@ class Pruner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class InputHessian:
-    """Sums of x x^T over what a weight multiplies: (blocks, K, K), float64, and how many x, (blocks,)."""
+    """Sums of x x^T over the inputs x that a weight multiplies, float64; Hessians of one weight can be added.
+
+    Attributes:
+        axis: The axis of the weight that multiplies the input's channels.
+        products: The sums, (blocks, K, K); a weight has several blocks where parts of its rows read
+            different inputs.
+        count: How many x each block has, (blocks,).
+
+    >>> hessian = InputHessian(1, torch.eye(2).double()[None], torch.ones(1).double())
+    >>> (hessian + hessian).mean.tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+    """
 
     axis: int
     products: Tensor
@@ -65,11 +80,23 @@ def gather_hessians(
     forward: Forward = first_input,
     start: Mapping[str, InputHessian] | None = None,
 ) -> dict[str, InputHessian]:
-    """X^T X of what every weight multiplies (convolutions by im2col), over all batches, in evaluation mode.
+    """X^T X of the inputs of every weight (convolutions by im2col), over all batches, in evaluation mode.
 
-    ``names``: of these weights alone, since each takes K^2 numbers; ``start``: go on from these.
+    Args:
+        module: The network; its modes are afterwards as before.
+        loader: Batches as ``forward`` takes them.
+        names: Only of these weights, since each takes K^2 numbers; None for all.
+        forward: Runs the network on one batch; by default on the batch, or on its first item.
+        start: Hessians to which these are added.
 
-    Raises DataError for an empty loader.
+    Returns:
+        Hessians by the name of the weight; a weight that was not used has none.
+
+    Raises:
+        DataError: The loader is empty.
+
+    >>> gather_hessians(nn.Linear(2, 1), [torch.tensor([[1.0, 2.0]])])["weight"].products.tolist()
+    [[[1.0, 2.0], [2.0, 4.0]]]
     """
     found = dict(start or {})
 
@@ -131,9 +158,26 @@ def _column_units(member: Member, blocks: int, k: int) -> Tensor:
 def obs_weights(
     module: nn.Module, hessians: Mapping[str, InputHessian], *, damping: float = DAMPING
 ) -> WeightScores:
-    """What each weight's going costs its layer, the others of its row adjusted: half the mean squared error.
+    """Half the mean squared error of removing one weight of a layer, the others of its row adjusted.
 
-    Source: Hassibi & Stork 1992, with the layer's own Hessian.
+    Source: Hassibi & Stork 1992, eq. 5, with the layer's own Hessian.
+
+    Args:
+        module: The network.
+        hessians: What :func:`gather_hessians` gives for this network.
+        damping: Share of the mean diagonal that is added to the diagonal.
+
+    Returns:
+        By weight with a Hessian, a float64 tensor of its shape.
+
+    Raises:
+        InputError: A Hessian is of another network, or not positive definite.
+
+    >>> net = nn.Linear(2, 1, bias=False)
+    >>> _ = net.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+    >>> hessians = gather_hessians(net, [torch.eye(2)])
+    >>> obs_weights(net, hessians, damping=0.0)["weight"].round(decimals=6).tolist()
+    [[1.0, 0.25]]
     """
     weights = parameters_of(module)
     scores = {}
@@ -147,9 +191,32 @@ def obs_weights(
 def obs_groups(
     module: nn.Module, coupling: Coupling, hessians: Mapping[str, InputHessian], *, damping: float = DAMPING
 ) -> GroupScores:
-    """What a unit's going costs the layers that read it, their other inputs adjusted, summed over them.
+    r"""Half the mean squared error, in the layers that read it, of removing a unit; other inputs adjusted.
 
-    Raises InputError for a group whose readers have no Hessian.
+    .. math:: s_u = \sum_{l} \tfrac12 \operatorname{tr}\big(W_u\,([H_l^{-1}]_{uu})^{-1}\,W_u^\top\big)
+
+    Source: Frantar & Alistarh 2022 (groups of weights), with all columns of a unit as one group.
+
+    Args:
+        module: The network.
+        coupling: Its groups.
+        hessians: What :func:`gather_hessians` gives for this network.
+        damping: Share of the mean diagonal that is added to the diagonal.
+
+    Returns:
+        By group, one number at least 0 per unit.
+
+    Raises:
+        InputError: No weight that reads some group has a Hessian, or a Hessian is of another network.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.Linear(2, 1))
+    >>> values = {"0.weight": torch.eye(2), "0.bias": torch.zeros(2), "2.weight": torch.tensor([[2.0, 4.0]])}
+    >>> _ = [net.get_parameter(name).data.copy_(value) for name, value in values.items()]
+    >>> hessians = gather_hessians(net, [torch.eye(2)])
+    >>> scores = obs_groups(net, find_groups(net, torch.zeros(2, 2)), hessians, damping=0.0)
+    >>> scores["0.weight:0"].round(6).tolist()
+    [1.0, 4.0]
     """
     weights = parameters_of(module)
     scores: GroupScores = {}
@@ -183,12 +250,33 @@ def compensated(
     *,
     damping: float = DAMPING,
 ) -> nn.Module:
-    """A copy whose weights make up, layer by layer, for the inputs that a plan will take from them.
+    """A copy in which each layer is adjusted to the inputs that a plan takes from it.
 
-    Columns that go are zero, those that stay are the least-squares best. :func:`laconic.structure.shrink`
-    then carries the plan out. Weights without a Hessian stay as they are.
+    Columns that are removed are zero; those that stay are the least-squares best (normal equations; Frantar
+    & Alistarh 2022 for the same step weight by weight). :func:`laconic.structure.shrink` then removes the
+    units. Weights without a Hessian stay as they are.
 
-    Raises InputError for a plan for another network.
+    Args:
+        module: The network; it is left as it was.
+        coupling: Its groups.
+        plan: Which units stay.
+        hessians: What :func:`gather_hessians` gives for this network.
+        damping: Share of the mean diagonal that is added to the diagonal.
+
+    Returns:
+        The copy, with the shapes of the original.
+
+    Raises:
+        InputError: The plan or a Hessian is of another network.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
+    >>> _ = net[0].weight.data.fill_(1.0), net[1].weight.data.fill_(1.0)
+    >>> hessians = gather_hessians(net, [torch.ones(4, 1)])
+    >>> plan = KeepPlan({"0.weight:0": (0,)}, {"0.weight:0": 2})
+    >>> better = compensated(net, find_groups(net, torch.zeros(2, 1)), plan, hessians, damping=0.001)
+    >>> better[1].weight.detach().round(decimals=2).tolist()  # the inputs were equal: one counts twice
+    [[2.0, 0.0]]
     """
     check_plan(plan, coupling)
     copied = duplicate(module)
@@ -216,10 +304,29 @@ def obs_pruned(
     damping: float = DAMPING,
     method: Pruner = sweep,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Prune every weight with a Hessian: a copy with zeros and compensated weights, and keep-masks.
+    """Prune every weight with a Hessian: a copy with zeros and adjusted weights, and keep-masks.
 
-    ``method``: :func:`sweep` (SparseGPT) or :func:`surgeon` (Optimal Brain Compression: finer and slower).
-    The Hessians are those of the network as it was, so layers can be pruned in any order.
+    The Hessians are those of the network as it was, so layers can be pruned in any order. Sources: Frantar &
+    Alistarh 2023 (:func:`sweep`), 2022 (:func:`surgeon`).
+
+    Args:
+        module: The network; it is left as it was.
+        hessians: What :func:`gather_hessians` gives for this network.
+        sparsity: Share of weights to remove from each layer, in [0, 1).
+        damping: Share of the mean diagonal that is added to the diagonal.
+        method: :func:`sweep` (SparseGPT) or :func:`surgeon` (Optimal Brain Compression: less error, slower).
+
+    Returns:
+        The copy, and by weight its keep-mask.
+
+    Raises:
+        InputError: A sparsity outside [0, 1), or a Hessian of another network.
+
+    >>> net = nn.Linear(2, 1, bias=False)
+    >>> _ = net.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+    >>> pruned, masks = obs_pruned(net, gather_hessians(net, [torch.eye(2)]), 0.5)
+    >>> pruned.weight.tolist(), masks["weight"].tolist()
+    ([[2.0, 0.0]], [[True, False]])
     """
     copied = duplicate(module)
     weights = dict(copied.named_parameters())

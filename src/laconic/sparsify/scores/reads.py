@@ -1,8 +1,8 @@
-"""What reads each weight: the inputs of every linear map, convolution, recurrent layer and attention.
+"""The inputs of each weight: those of every linear map, convolution, recurrent layer and attention.
 
 The network runs as it is; every call of a torch function that takes one of its weights is seen with its
-arguments (:mod:`laconic.networks.watching`), so a weight of one's own counts as a layer's does. A
-layer that is one call is opened: each layer of a recurrent stack is run by itself, attention without its last
+arguments (:mod:`laconic.networks.watching`), so a plain parameter counts as a layer's weight does. A layer
+that is one call is computed in parts: each layer of a recurrent stack by itself, attention without its last
 map.
 """
 
@@ -25,11 +25,12 @@ Matrices = tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """One input that one weight reads.
+    """One input that one weight multiplies.
 
-    ``axis`` is the weight's axis that meets the input's channels. A weight of several ``blocks`` (grouped
-    convolution, attention over different queries and keys) reads other channels in each: ``channels[b]`` is
-    (samples, channels) and ``patches()[b]``, (samples, K), is what the block's rows multiply.
+    ``axis`` is the weight's axis that multiplies the input's channels. A weight of several ``blocks``
+    (grouped convolution, attention over different queries and keys) reads other channels in each:
+    ``channels[b]`` is (samples, channels) and ``patches()[b]``, (samples, K), is what the block's rows
+    multiply.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Read:
 
 
 def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read], None]) -> None:
-    """Run something and hand on every reading of the module's weights."""
+    """Run something and give every input of one of the module's weights to ``use``."""
     names: dict[int, str] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, nn.Parameter):
@@ -73,7 +74,7 @@ def _linear(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -
 
 
 def _matmul(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
-    """``x @ W`` with a matrix of one's own: it reads along its axis 0."""
+    """``x @ W`` with a plain parameter W: its axis 0 multiplies the channels."""
     x, weight = call.argument(0, "input"), call.argument(1, "other")
     if id(weight) in names and weight.ndim == 2:
         use(_linear_read(names[id(weight)], (x,), 0))
@@ -112,7 +113,7 @@ def _conv(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read],
 
 
 def _conv_transpose(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
-    """A transposed convolution is a plain one, its kernel turned round, over an input with zeros between."""
+    """A transposed convolution is a plain one, its kernel flipped, over an input with zeros inserted."""
     weight = call.argument(1, "weight")
     if id(weight) not in names:
         return

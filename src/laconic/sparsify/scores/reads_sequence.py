@@ -1,4 +1,4 @@
-"""Recurrent layers and attention opened: what each of their weights multiplies.
+"""Recurrent layers and attention in parts: what each of their weights multiplies.
 
 Each function takes the call and gives pairs (weight, inputs): one input, or one for each equal block of the
 weight's rows.
@@ -77,7 +77,7 @@ def cell_inputs(call: Call) -> Inputs:
 
 
 def attention_inputs(call: Call) -> Inputs:
-    """Query, key and value, and what the heads hand to the last map."""
+    """Query, key and value, and the heads' result, which the last map reads."""
     function = F.multi_head_attention_forward
     given = inspect.signature(function).bind(*call.args, **call.kwargs).arguments
     query, key, value = (given[name] for name in ("query", "key", "value"))

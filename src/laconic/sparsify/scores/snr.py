@@ -1,4 +1,4 @@
-"""A posterior's signal to noise: a weight, or a unit, whose noise swamps its mean goes."""
+"""Signal-to-noise ratio of a posterior: weights and units that are mostly noise are removed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ from laconic.structure.coupling.groups import Coupling
 
 
 def snr_weights(stats: Iterable[WeightStats]) -> WeightScores:
-    """mean^2 / variance of each weight, one over its dropout rate alpha.
+    """mean^2 / variance of each weight: the inverse of its dropout rate alpha.
 
     Source: Molchanov et al. 2017, eq. 12.
+
+    Args:
+        stats: Means and variances, one record per tensor.
+
+    Returns:
+        By tensor, a float64 tensor of its shape.
+
+    Raises:
+        InputError: A variance is negative.
+        NonFiniteError: A mean or variance is NaN or infinite; names the tensor.
 
     >>> one = WeightStats("w", np.float32([2.0, 0.1]), np.float32([0.5, 0.5]))
     >>> [round(s, 3) for s in snr_weights([one])["w"].tolist()]
@@ -36,11 +46,28 @@ def snr_groups(
 
     .. math:: -\log\alpha_u = \log \sum_{i \in u} \mu_i^2 - \log \sum_{i \in u} \sigma_i^2
 
-    Below 0 noise dominates; Molchanov's limit, log alpha = 3, is a score of -3
-    (:func:`laconic.sparsify.selection.limit.plan_above`). Weights without statistics are passed over. For a
-    posterior over a whole unit's scale (Louizos et al. 2017, eq. 10) hand in statistics of that scale alone.
+    Below 0 the noise exceeds the signal. Molchanov's limit, log alpha = 3, is a score of -3
+    (:func:`laconic.sparsify.selection.limit.plan_above`). For a posterior over the scale of a whole unit
+    (Louizos et al. 2017, eq. 10) hand in statistics of that scale alone.
 
-    Raises InputError for a group without statistics, NonFiniteError for a NaN.
+    Args:
+        module: The network.
+        coupling: Its groups.
+        stats: Means and variances by tensor; weights without statistics are skipped.
+        members: Which tensors count: :func:`producers`, :func:`readers` or :func:`everything`.
+
+    Returns:
+        By group, one number per unit.
+
+    Raises:
+        InputError: Some group has no statistics, or a variance is negative.
+        NonFiniteError: A mean or variance is NaN or infinite.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> stats = [WeightStats("0.weight", np.float32([[1.0], [0.1]]), np.float32([[0.01], [1.0]]))]
+    >>> snr_groups(net, find_groups(net, torch.zeros(2, 1)), stats)["0.weight:0"].round(1).tolist()
+    [4.6, -4.6]
     """
     squares, variances = _moments(stats)
     signal = group_scores(module, coupling, squares, how=total, members=members)

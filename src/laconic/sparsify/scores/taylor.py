@@ -1,4 +1,4 @@
-"""First-order Taylor: what the loss would lose, by its gradient."""
+"""First-order Taylor: the change of the loss when a weight or unit becomes 0, from its gradient."""
 
 from __future__ import annotations
 
@@ -25,9 +25,21 @@ from laconic.structure.coupling.groups import Coupling
 def taylor_weights(module: nn.Module, loader: Iterable[Any], loss: Loss) -> WeightScores:
     """|g w| of every parameter, mean over batches; g is the gradient of ``loss(module, batch)``.
 
-    To first order the change of the loss when w becomes 0. Source: Molchanov et al. 2019, section 3.1.
+    This is the change of the loss, to first order, when w becomes 0. Source: Molchanov et al., Importance
+    Estimation for Neural Network Pruning, CVPR 2019, section 3.1.
 
-    Raises DataError for an empty loader, NonFiniteError naming a parameter.
+    Args:
+        module: The network; run in evaluation mode.
+        loader: Batches as ``loss`` takes them.
+        loss: ``loss(module, batch)`` gives one number, the mean loss of the batch.
+
+    Returns:
+        By parameter, a tensor of its shape, in the loss's unit.
+
+    Raises:
+        DataError: The loader is empty.
+        InputError: The loss is not one number.
+        NonFiniteError: A score is NaN or infinite; names the parameter.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> _ = layer.weight.data.fill_(2.0)
@@ -52,16 +64,37 @@ def taylor_groups(
     *,
     members: Members = readers,
 ) -> GroupScores:
-    r"""Squared change of the loss, to first order, when a unit goes: mean over batches.
+    r"""Squared change of the loss, to first order, when a unit becomes 0: mean over batches.
 
     .. math:: s_u = \frac1B \sum_b \Big(\sum_{i \in u} g_i^{(b)} w_i\Big)^2
 
-    over the weights in ``members``: by default those that read the unit. (Over all
-    that becomes zero with it, the unit would count once for every factor on its path.) One batch of all
-    examples gives the square of the first-order change itself. Source: Molchanov et al.,
-    Importance Estimation for Neural Network Pruning, CVPR 2019, section 3.1 (joint importance of a set).
+    The inner sum is over the weights in ``members``, by default those that read the unit. (Over everything
+    that becomes zero with the unit, it would count the unit once for every factor on its path.) One batch of
+    all examples gives the square of the first-order change itself. Source: Molchanov et al., Importance
+    Estimation for Neural Network Pruning, CVPR 2019, section 3.1 (joint importance of a set).
 
-    Raises DataError for an empty loader, NonFiniteError naming a group.
+    Args:
+        module: The network; run in evaluation mode.
+        coupling: Its groups.
+        loader: Batches as ``loss`` takes them.
+        loss: ``loss(module, batch)`` gives one number, the mean loss of the batch.
+        members: Which tensors count: :func:`readers`, :func:`producers` or :func:`everything`.
+
+    Returns:
+        By group, one number at least 0 per unit, in the loss's squared unit.
+
+    Raises:
+        DataError: The loader is empty.
+        InputError: The loss is not one number.
+        NonFiniteError: A score is NaN or infinite; names the group.
+
+    >>> from laconic.structure import find_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    >>> values = {"0.weight": [[1.0], [2.0]], "0.bias": [0.0, 0.0], "2.weight": [[3.0, -1.0]]}
+    >>> _ = [net.get_parameter(name).data.copy_(torch.tensor(value)) for name, value in values.items()]
+    >>> coupling = find_groups(net, torch.zeros(2, 1))
+    >>> taylor_groups(net, coupling, [torch.ones(1, 1)], lambda m, x: m(x).sum())["0.weight:0"].tolist()
+    [9.0, 4.0]
     """
     sums: GroupScores = {}
 
@@ -77,7 +110,7 @@ def taylor_groups(
 def _each_batch(
     module: nn.Module, loader: Iterable[Any], loss: Loss, use: Callable[[dict[str, Tensor]], None]
 ) -> int:
-    """Hand on g w of every batch; how many there were."""
+    """Give g w of every batch to ``use``; returns the number of batches."""
     count = 0
     with at_rest(module, gradients=True) as parameters:
         for batch in batches(loader, "Taylor"):

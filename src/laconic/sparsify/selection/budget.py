@@ -1,7 +1,7 @@
-"""Which units stay under a budget: the least score lost for what is saved, greedily.
+"""Which units stay under a budget: greedily, those with the least score per saving are removed first.
 
-What a plan saves is a function handed in, in any unit (bytes, multiply-adds, seconds): so this room need not
-know what anything costs.
+What a plan saves is a function handed in, in any unit (bytes, multiply-adds, seconds), so this package does
+not know any cost.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def plan_by_budget(
     multiple: int = 1,
     give_back: bool = False,
 ) -> KeepPlan:
-    """Remove units, those with the least score for what they save first, until ``saving(plan) >= target``.
+    """Remove units, those with the least score per saving first, until ``saving(plan) >= target``.
 
-    Each step takes the worst unit of one group (of each group of a tied set; ``multiple`` units at a time)
-    for which score lost / saving gained is least. A group is looked at again only when it comes first: exact
-    where a unit saves less after others are removed, as with bytes and MACs. With ``give_back``, steps
-    without which enough is saved as well are undone at last, the highest score first: for steps so large
-    that the last goes far beyond the target (plans for more and for less are then no longer nested). Scores
-    must not be negative.
+    Each step removes the lowest unit of one group (of each group of a tied set; ``multiple`` units at a
+    time) for which score lost / saving gained is least. A group's ratio is computed again only when it comes
+    first: exact where a unit saves less after others are removed, as with bytes and MACs. With
+    ``give_back``, steps that turn out not to be needed are undone at the end, the highest score first: for
+    steps so large that the last goes far beyond the target (plans for more and for less are then no longer
+    nested). Scores must not be negative.
 
     Raises InputError when keeping only ``min_units`` units of each group saves less than ``target``.
 
@@ -66,7 +66,7 @@ def plan_by_budget(
 
 
 class _Greedy:
-    """Takes units away one step after the other."""
+    """Removes units step by step."""
 
     def __init__(self, ranked: Sequence[Ranking], saving: Saving, min_units: int, multiple: int) -> None:
         self._ranked, self._saving, self._min_units, self._multiple = ranked, saving, min_units, multiple
@@ -77,7 +77,7 @@ class _Greedy:
         return as_plan(self._ranked, self._counts)
 
     def until(self, target: float) -> None:
-        """Take away until enough is saved."""
+        """Remove units until enough is saved."""
         saved = self._saving(as_plan(self._ranked, self._counts)) if self._ranked else 0.0
         first = ((self._ratio(k, saved), k) for k in range(len(self._ranked)))
         queue = [(ratio, k, 0) for ratio, k in first if ratio is not None]
@@ -132,7 +132,7 @@ class _Greedy:
         return self._ranked[k].allowed(wanted, self._min_units, self._multiple)
 
     def _ratio(self, k: int, saved: float) -> float | None:
-        """Score lost by what is gained in the next step of a set; None when there is no next step."""
+        """Score lost per saving gained in the next step of a set; None when there is no next step."""
         after = self._next(k)
         if after >= self._counts[k]:
             return None
@@ -144,7 +144,7 @@ class _Greedy:
 
 
 def unit_savings(costs: Mapping[str, float]) -> Saving:
-    """What a plan saves when each unit of a group saves a fixed amount, whatever else goes."""
+    """What a plan saves when each unit of a group saves a fixed amount, whatever else is removed."""
 
     def saving(plan: KeepPlan) -> float:
         return sum(costs.get(name, 0.0) * len(plan.removed(name)) for name in plan.kept)
@@ -153,9 +153,9 @@ def unit_savings(costs: Mapping[str, float]) -> Saving:
 
 
 def weights_saved(module: nn.Module, coupling: Coupling) -> Saving:
-    """How many numbers of the network's parameters a plan removes: exactly, without shrinking it.
+    """How many of the network's parameters a plan removes: exactly, without shrinking the network.
 
-    What an emptied branch may leave behind, one number a channel, is not counted.
+    The constants that replace an emptied branch, one number per channel, are not counted.
 
     >>> import torch
     >>> from laconic.structure import find_groups

@@ -1,4 +1,4 @@
-"""Which units stay by a limit: those whose score is above it."""
+"""Which units stay by a limit: units whose score is above it."""
 
 from __future__ import annotations
 

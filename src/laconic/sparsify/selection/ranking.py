@@ -1,10 +1,11 @@
 """The order in which units are removed by their scores, and what a keep plan must leave.
 
-Whatever selects, a group keeps at least ``min_units`` units (0 empties only those that may go altogether, see
-``Coupling.branches``; any other keeps one), groups that are tied keep equally many (each its own best), the
-number kept is rounded up to a ``multiple``, and equal scores go by position: the same scores give the same
-plan. Groups without scores stay whole. Selections: :mod:`laconic.sparsify.selection.share`,
-:mod:`laconic.sparsify.selection.limit`, :mod:`laconic.sparsify.selection.budget`.
+Whatever selects, a group keeps at least ``min_units`` units (0 empties only groups that may lose all their
+units, see ``Coupling.branches``; any other keeps one). Groups that are tied keep equally many (each its own
+best). The number kept is rounded up to a ``multiple``. Equal scores are ordered by position, so the same
+scores give the same plan. Groups without scores stay whole. Selections:
+:mod:`laconic.sparsify.selection.share`, :mod:`laconic.sparsify.selection.limit`,
+:mod:`laconic.sparsify.selection.budget`.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from laconic.structure.coupling.groups import Coupling, tied_sets
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Tied groups of one size, mostly one group, and the order in which their units go.
+    """Tied groups of one size, mostly one group, and the order in which their units are removed.
 
-    ``going[g][k]`` is the unit of group ``names[g]`` that goes k-th, ``importance[k]`` the sum of the
-    scores that go with step k, one unit a group. ``least``: how many must stay whatever is asked for.
+    ``order[g][k]`` is the unit of group ``names[g]`` that is removed k-th, ``importance[k]`` the sum of the
+    scores that are lost with step k, one unit per group. ``least``: how many units must stay in any case.
     """
 
     names: tuple[str, ...]
     size: int
-    going: tuple[tuple[int, ...], ...]
+    order: tuple[tuple[int, ...], ...]
     importance: tuple[float, ...]
     least: int = 1
 
@@ -42,13 +43,14 @@ class Ranking:
     def kept(self, count: int) -> dict[str, tuple[int, ...]]:
         """The best ``count`` units of each group."""
         removed = self.size - count
-        return {n: tuple(sorted(units[removed:])) for n, units in zip(self.names, self.going, strict=True)}
+        return {n: tuple(sorted(units[removed:])) for n, units in zip(self.names, self.order, strict=True)}
 
 
 def rankings(scores: Mapping[str, UnitScores], coupling: Coupling) -> tuple[Ranking, ...]:
-    """The scores as orders of going, one for each set of tied groups.
+    """The scores as orders of removal, one for each set of tied groups.
 
-    Raises NonFiniteError for a NaN and InputError for scores of another network or of half a tied set.
+    Raises NonFiniteError for a NaN and InputError for scores of another network or of only a part of a tied
+    set.
     """
     finite(scores, "selection")
     for name, values in scores.items():
@@ -77,8 +79,8 @@ def _ranking(names: tuple[str, ...], scores: Mapping[str, UnitScores]) -> Rankin
         raise InputError(f"tied groups {', '.join(names)} have different sizes {sorted(sizes)}")
     orders = [np.argsort(scores[n], kind="stable") for n in names]
     importance = np.sum([np.asarray(scores[n])[o] for n, o in zip(names, orders, strict=True)], axis=0)
-    going = tuple(tuple(o.tolist()) for o in orders)
-    return Ranking(names, sizes.pop(), going, tuple(importance.tolist()))
+    order = tuple(tuple(o.tolist()) for o in orders)
+    return Ranking(names, sizes.pop(), order, tuple(importance.tolist()))
 
 
 def allowed(size: int, count: int, min_units: int, multiple: int) -> int:

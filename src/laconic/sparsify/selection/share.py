@@ -86,7 +86,7 @@ def _shares(ranked: Sequence[Ranking], coupling: Coupling, ratio: Mapping[str, f
 
 
 def _counts_together(ranked: Sequence[Ranking], ratio: float, min_units: int) -> list[int]:
-    """How many units each set keeps when the worst of all go, whichever group they are of."""
+    """How many units each set keeps when the lowest scores of all groups are removed together."""
     left = _floor(ratio * sum(r.size * len(r.names) for r in ranked))
     counts = [r.size for r in ranked]
     steps = sorted((w / len(r.names), k) for k, r in enumerate(ranked) for w in r.importance)

@@ -1,4 +1,4 @@
-"""Pruning by a posterior's own odds: drop a weight whose noise swamps its mean."""
+"""Pruning by a posterior's dropout rate: a weight whose noise exceeds its mean is removed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which single weights stay: keep-masks from scores of weights.
 
-Equal scores go by position, the earlier first, so that counts are exact and the same scores give the same
-masks.
+Equal scores are ordered by position, the earlier removed first, so that counts are exact and the same scores
+give the same masks.
 """
 
 from __future__ import annotations

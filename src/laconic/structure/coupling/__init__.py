@@ -1,1 +1,1 @@
-"""Which axes of which tensors live and die together."""
+"""Which units of which tensors' axes must be removed together."""

@@ -1,4 +1,4 @@
-"""The torch functions that one name stands for: ``torch.add``, ``Tensor.add_``, ``Tensor.__radd__``, ..."""
+"""The torch functions of one name: ``torch.add``, ``Tensor.add_``, ``Tensor.__radd__``, ..."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FORMS = ("{}", "{}_", "__{}__", "__r{}__", "__i{}__")
 
 
 def called(*names: str) -> tuple[Callable[..., Any], ...]:
-    """Every function, method, operator and property of torch that goes by one of these names.
+    """Every function, method, operator and property of torch of one of these names.
 
     >>> torch.relu_ in called("relu"), torch.Tensor.__add__ in called("add"), torch.mean in called("add")
     (True, True, False)

@@ -1,7 +1,7 @@
-"""Coupled groups: which positions of which tensors live and die together.
+"""Coupled groups: which positions of which tensors must be removed together.
 
-A group is named by the first weight whose outputs its units are, as ``conv1.weight:0`` (output channels of
-``conv1``), else by the first axis that it touches. Units are numbered in the order in which they appear
+A group is named by the first weight that makes its units, as ``conv1.weight:0`` (output channels of
+``conv1``), or else by the first axis that it reaches. Units are numbered in the order in which they appear
 there.
 """
 
@@ -19,6 +19,7 @@ from torch import nn
 from laconic.errors import InputError
 from laconic.structure.branches import Branches
 from laconic.structure.coupling.labels import coupled
+from laconic.structure.coupling.observed import observed
 from laconic.structure.coupling.rules_layers import LAYER_RULES
 from laconic.structure.coupling.rules_math import MATH_RULES
 from laconic.structure.coupling.rules_sequence import SEQUENCE_RULES
@@ -33,7 +34,17 @@ PIXELS = -1  # the axis of a group of single numbers of an input
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One axis of one tensor; ``units[position]`` is the group's unit there, -1 where it is another's."""
+    """One axis of one tensor that holds a group's units.
+
+    Attributes:
+        tensor: Name of a parameter or buffer, or ``inputK`` for the network's input K.
+        axis: Axis of the tensor; :data:`PIXELS` for single numbers of an input.
+        units: By position of the axis, the group's unit there, -1 where the position is of another group;
+            (positions,).
+
+    >>> Member("fc.weight", 0, np.array([0, 1, 2])).units.tolist()
+    [0, 1, 2]
+    """
 
     tensor: str
     axis: int
@@ -44,8 +55,15 @@ class Member:
 class Group:
     """Units that can be removed one by one, and every axis in which they appear.
 
-    ``name`` is stable for a network; ``size`` is the number of units. A group of an input has a member
-    ``inputK`` whose axis is one of the input's, or :data:`PIXELS` for its single numbers in flat order.
+    Attributes:
+        name: The same whenever the network is traced: ``conv1.weight:0`` for the output channels of
+            ``conv1``.
+        size: Number of units.
+        members: Axes of tensors; a group of an input has the member ``inputK``, whose axis is one of the
+            input's, or :data:`PIXELS` for its single numbers in flat order.
+
+    >>> Group("fc.weight:0", 3, (Member("fc.weight", 0, np.arange(3)),)).of_input
+    False
     """
 
     name: str
@@ -60,9 +78,17 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """All groups of a network, which of them must keep equally many units, what is left whole and why.
+    """All groups of a network.
 
-    ``branches``: the groups that may lose all their units.
+    Attributes:
+        groups: The groups, in the network's order.
+        tied: Names of groups that must keep equally many units.
+        notes: One line on each layer that is left whole, with the reason.
+        branches: The groups that may lose all their units.
+
+    >>> coupling = Coupling((Group("fc.weight:0", 3, (Member("fc.weight", 0, np.arange(3)),)),))
+    >>> coupling.group("fc.weight:0").size, sorted(coupling.axes)
+    (3, [('fc.weight', 0)])
     """
 
     groups: tuple[Group, ...]
@@ -76,7 +102,7 @@ class Coupling:
         return frozenset((m.tensor, m.axis) for g in self.groups for m in g.members)
 
     def whole(self, module: nn.Module) -> tuple[str, ...]:
-        """Weights of the network (not vectors) that no group reaches: layers that cannot shrink at all."""
+        """Weights of the network (not vectors) that no group reaches: layers that cannot shrink."""
         reached = {m.tensor for g in self.groups for m in g.members}
         return tuple(n for n, p in module.named_parameters() if p.ndim > 1 and n not in reached)
 
@@ -92,13 +118,13 @@ class Coupling:
 def trace_coupling(
     module: nn.Module, example: tuple[torch.Tensor, ...], *, outermost: bool = True
 ) -> Coupling:
-    """Groups as one run of a network in evaluation mode shows them; the module must be a copy of one's own.
+    """The groups that one run of a network in evaluation mode shows; the module must be a private copy.
 
-    An axis that the network splits (into heads and their width) loses whole outer parts, heads, or else
-    (``outermost`` false) one inner place in each of them.
+    ``outermost``: of an axis that the network splits (heads and their width), the outer parts are units;
+    otherwise one inner position in each of them.
     """
     trace = Trace(outermost)
-    trace.run(module, example, RULES)
+    trace.run(module, example, RULES, observed)
     order = [name for name in module.state_dict() if name in trace.state]
     trace.state = {name: trace.state[name] for name in order}
     _settle_split_axes(trace)
@@ -134,7 +160,7 @@ def _collect_with_ties(trace: Trace) -> tuple[tuple[Group, ...], tuple[tuple[str
 
 
 def _settle_split_axes(trace: Trace) -> None:
-    """A field along several axes must vary along one alone: the outermost, or the innermost."""
+    """A field along several axes must vary along only one: the outermost, or the innermost."""
     for _ in range(len(trace.split) + 1):
         again = False
         for field in trace.split:
@@ -213,6 +239,7 @@ def _lost(trace: Trace, module: nn.Module) -> Iterable[str]:
 
 
 def _untouched(trace: Trace, module: nn.Module) -> Iterable[str]:
+    """A line on every weight that the run did not use."""
     for name, parameter in module.named_parameters():
         if name not in trace.state and parameter.numel() > 1:
             yield f"{name} was not used with this example: left whole"
@@ -222,19 +249,19 @@ def _untouched(trace: Trace, module: nn.Module) -> Iterable[str]:
 
 
 def without_inputs(coupling: Coupling) -> Coupling:
-    """The same without groups of the network's inputs: for who does not want to lose pixels or sensors."""
+    """The same without groups of the network's inputs, for callers who keep all pixels or sensors."""
     groups = tuple(g for g in coupling.groups if not g.of_input)
     names = {g.name for g in groups}
     return replace(coupling, groups=groups, tied=tuple(t for t in coupling.tied if set(t) <= names))
 
 
 def left_whole(coupling: Coupling, names: Sequence[str], why: str) -> Coupling:
-    """The same without these groups and all that are tied to them, each with a note that says why.
+    """The same without these groups and all that are tied to them, each with a note that gives the reason.
 
     >>> from laconic.structure import Group
     >>> coupling = Coupling((Group("a:0", 4, ()), Group("b:0", 4, ())))
-    >>> left_whole(coupling, ["b:0"], "nobody knows it").notes
-    ('b:0: nobody knows it: left whole',)
+    >>> left_whole(coupling, ["b:0"], "it has no score").notes
+    ('b:0: it has no score: left whole',)
     """
     removed = {n for together in tied_sets(coupling) if set(together) & set(names) for n in together}
     notes = tuple(f"{g.name}: {why}: left whole" for g in coupling.groups if g.name in removed)

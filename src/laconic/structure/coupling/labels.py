@@ -1,13 +1,13 @@
-"""What the trace knows of a tensor: which units its positions belong to.
+"""Labels: which units the positions of a tensor belong to.
 
 A :class:`Field` labels positions along one axis (channels), or along several at once where an axis was split
-(hidden states seen as heads times width). A position goes when its unit goes. How a split axis may shrink is
-left open until the trace is over: what the network does with the parts (contracts one, joins others) settles
-it.
+(hidden states seen as heads times width). A position is removed when its unit is. How a split axis may
+shrink is left open until the trace is complete: what the network does with the parts (contracts one, joins
+others) decides it.
 
 ``zero`` says whether the tensor is exactly zero where a unit was zeroed in all of its parameters: then a sum
-over that axis loses nothing with the unit. ``Pixels`` say of a view of a network's input which number each
-position holds.
+over that axis does not change when the unit is removed. ``Pixels`` says of a view of a network's input which
+number each position holds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Positions = npt.NDArray[Any]
 class Field:
     """Units by position: as many axes as the tensor has, of length 1 where the unit does not depend on them.
 
-    A ``weak`` field was born with a network's input (its width, its time), which mostly has to stay anyway.
+    A ``weak`` field was created with a network's input (its width, its time steps), which mostly must stay
+    anyway.
     """
 
     units: Labels
@@ -100,7 +101,7 @@ def take_axis(units: Units, value: Value, axis: int) -> Field | None:
 
 
 def mixed(units: Units, value: Value, axis: int) -> Value:
-    """The value after an operation that mixes the positions of an axis: they stay together or stay at all."""
+    """The value after an operation that mixes the positions of an axis: all stay or all are removed."""
     axis %= len(value.shape)
     field = value.at(axis)
     if field is None:

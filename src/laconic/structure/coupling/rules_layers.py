@@ -1,4 +1,4 @@
-"""Layers that hold weights: which of their axes meet which axis of what they are fed."""
+"""Layers that hold weights: which of their axes are coupled with which axis of their input and output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def as_field(axis: int, dims: int, labels: Labels, zero: bool) -> tuple[Field, .
 
 
 def join_vector(trace: Trace, labels: Labels, *vectors: Tensor | None) -> None:
-    """A bias, a scale, a running mean: one number a unit, on its last axis."""
+    """A bias, a scale, a running mean: one number per unit, on its last axis."""
     for vector in vectors:
         if vector is not None:
             trace.units.join(labels, labels_of(trace, trace.value(vector), -1))
@@ -68,7 +68,7 @@ def feature_labels(trace: Trace, x: Value) -> Labels:
 
 
 def convolution(trace: Trace, call: Call) -> None:
-    """Any convolution, grouped or depthwise: places are mixed, channels meet the weight's."""
+    """Any convolution, grouped or depthwise: positions are mixed, channels are joined with the weight's."""
     x, weight = trace.value(call.argument(0, "input")), trace.value(call.argument(1, "weight"))
     groups = int(call.argument(6, "groups", 1))
     taken, made = labels_of(trace, weight, 1), labels_of(trace, weight, 0)
@@ -76,12 +76,12 @@ def convolution(trace: Trace, call: Call) -> None:
 
 
 def _meet(trace: Trace, x: Value, weight: Value, groups: int, taken: Labels, made: Labels) -> Labels:
-    """Join a convolution's channels with its weight's; the labels of what it makes."""
+    """Join a convolution's channels with its weight's; gives the labels of its output channels."""
     channels = labels_of(trace, x, -(len(weight.shape) - 1))
     if groups == 1:
         trace.units.join(channels, taken)
         return made
-    if len(taken) == 1:  # depthwise: a filter goes with its channel
+    if len(taken) == 1:  # depthwise: a filter is removed with its channel
         trace.units.join(np.repeat(channels, len(made) // groups), made)
         return made
     # One place in every group: all groups keep equally many, and the weight's own axis is shared by them.
@@ -93,7 +93,7 @@ def _meet(trace: Trace, x: Value, weight: Value, groups: int, taken: Labels, mad
 
 
 def transposed_convolution(trace: Trace, call: Call) -> None:
-    """The same with the weight's axes the other way round: (in, out / groups, ...)."""
+    """The same with the weight's axes exchanged: (in, out / groups, ...)."""
     x, weight = trace.value(call.argument(0, "input")), trace.value(call.argument(1, "weight"))
     groups = int(call.argument(6, "groups", 1))
     taken, made = labels_of(trace, weight, 0), labels_of(trace, weight, 1)
@@ -101,7 +101,7 @@ def transposed_convolution(trace: Trace, call: Call) -> None:
     trace.units.join(channels, taken)
     if groups == 1:
         out = made
-    elif len(taken) == groups:  # one channel in: what is made of it goes with it
+    elif len(taken) == groups:  # one channel in: what is computed from it is removed with it
         trace.units.pin(made if len(made) > 1 else fixed(1))
         out = np.repeat(channels, len(made))
     else:
@@ -112,7 +112,7 @@ def transposed_convolution(trace: Trace, call: Call) -> None:
 
 
 def _convolve(trace: Trace, call: Call, x: Value, places: int, out: Labels, groups: int) -> None:
-    """Set the result: places mixed, channels relabelled."""
+    """Set the result: positions mixed, channels relabelled."""
     bias = call.argument(2, "bias")
     join_vector(trace, out, bias)
     weight = trace.value(call.argument(1, "weight"))
@@ -125,14 +125,14 @@ def _convolve(trace: Trace, call: Call, x: Value, places: int, out: Labels, grou
 
 
 def batch_norm(trace: Trace, call: Call) -> None:
-    """One mean, variance, scale and shift a channel."""
+    """One mean, variance, scale and shift per channel."""
     names = ("input", "running_mean", "running_var", "weight", "bias")
     x, *vectors = (call.argument(k, name) for k, name in enumerate(names))
     _normalised(trace, call, trace.value(x), labels_of(trace, trace.value(x), 1), vectors, affine=vectors[2])
 
 
 def instance_norm(trace: Trace, call: Call) -> None:
-    """Batch norm of each example by itself; places are mixed."""
+    """Batch norm of each example by itself; positions are mixed."""
     names = ("input", "running_mean", "running_var", "weight", "bias")
     x, *vectors = (call.argument(k, name) for k, name in enumerate(names))
     value = trace.value(x)
@@ -142,7 +142,7 @@ def instance_norm(trace: Trace, call: Call) -> None:
 
 
 def group_norm(trace: Trace, call: Call) -> None:
-    """Channels of a group share their moments: a group goes as a whole, and a single group stays."""
+    """Channels of a group share their moments: a group is removed as a whole, and a single group stays."""
     names = ("input", "num_groups", "weight", "bias")
     x, groups, weight, bias = (call.argument(k, name) for k, name in enumerate(names))
     value = trace.value(x)
@@ -165,7 +165,7 @@ def _normalised(
 
 
 def layer_norm(trace: Trace, call: Call) -> None:
-    """Moments over the last axis: it may shrink where what goes was zero, for the count of numbers is kept.
+    """Moments over the last axis, which may shrink where removed numbers are zero: the count stays.
 
     See :class:`laconic.structure.narrow.NarrowLayerNorm`. Over several axes, all must stay.
     """
@@ -199,7 +199,7 @@ def embedding(trace: Trace, call: Call) -> None:
 
 
 def pooling(trace: Trace, call: Call) -> None:
-    """Places are mixed, channels pass."""
+    """Positions are mixed, channels stay as they are."""
     value = trace.value(call.argument(0, "input"))
     digit = next((c for c in getattr(call.function, "__name__", "") if c in "123"), None)
     places = int(digit) if digit else max(len(value.shape) - 2, 1)
@@ -211,7 +211,7 @@ def pooling(trace: Trace, call: Call) -> None:
 
 
 def grid_sample(trace: Trace, call: Call) -> None:
-    """Places are picked and mixed as a grid says, channels pass."""
+    """Positions are selected and mixed as a grid says, channels stay as they are."""
     value, grid = trace.value(call.argument(0, "input")), trace.value(call.argument(1, "grid"))
     pinned(trace.units, grid)
     for axis in range(2, len(value.shape)):
@@ -220,7 +220,7 @@ def grid_sample(trace: Trace, call: Call) -> None:
 
 
 def glu(trace: Trace, call: Call) -> None:
-    """One half gates the other: they shrink in step."""
+    """One half gates the other: their units are removed in pairs."""
     value = trace.value(call.argument(0, "input"))
     axis = int(call.argument(1, "dim", -1)) % len(value.shape)
     first, second = labels_of(trace, value, axis).reshape(2, -1)

@@ -75,7 +75,7 @@ def quotient(trace: Trace, call: Call) -> None:
 
 
 def prelu(trace: Trace, call: Call) -> None:
-    """One slope a channel, or one for all."""
+    """One slope per channel, or one for all."""
     x, slope = (trace.value(t) for t in call.tensors())
     if slope.shape != (1,):
         spread = tuple(
@@ -117,7 +117,7 @@ def _dropped(value: Value, axes: Sequence[int]) -> Value:
 
 
 def along_one(keeps_zero: bool) -> Rule:
-    """A rule for softmax and its like: one axis is mixed, the shape stays."""
+    """A rule for softmax and similar operations: one axis is mixed, the shape stays."""
 
     def rule(trace: Trace, call: Call) -> None:
         value = trace.value(call.argument(0, "input"))
@@ -155,8 +155,8 @@ def contract(
     """The value of an Einstein sum; ``out`` are the letters of the result.
 
     A contracted axis may lose a unit on which one factor is zero (its term is then zero). Where it is one
-    part of a split axis (heads and their width), whole heads go, or one place in each. ``keep_width``: the
-    contracted axis itself must not lose anything.
+    part of a split axis (heads and their width), whole heads are removed, or one position in each.
+    ``keep_width``: no unit of the contracted axis may be removed.
     """
     units = trace.units
     letters = out + "".join(sorted({c for _, text in operands for c in text} - set(out)))
@@ -252,12 +252,12 @@ def attention(trace: Trace, call: Call) -> None:
 
 
 def constant(trace: Trace, call: Call) -> None:
-    """A tensor made of nothing but a size: new, whatever its size was read from."""
+    """A tensor made from nothing but a size: a new constant, wherever its size was read from."""
     trace.made(tree_leaves(call.result))
 
 
 def looked_at(trace: Trace, call: Call) -> None:
-    """A value left for Python, which may branch on it."""
+    """A value is handed to Python, which may branch on it."""
     if any(trace.raw(t).pixels is None or t.is_floating_point() for t in call.tensors()):
         trace.branch()
 

@@ -1,4 +1,4 @@
-"""Layers over sequences: recurrent ones and multi-head attention, each one call of torch."""
+"""Layers over sequences: recurrent layers and multi-head attention, each one call of torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from laconic.structure.coupling.units import Labels
 
 
 def recurrent(gates: int) -> Rule:
-    """A rule for a stack of recurrent layers with so many gates a unit."""
+    """A rule for a stack of recurrent layers with so many gates per unit."""
 
     def rule(trace: Trace, call: Call) -> None:
         if isinstance(call.args[1], Tensor) and isinstance(call.args[3], (list, tuple)):
@@ -54,7 +54,7 @@ def _per_cell(weights: Sequence[Tensor], layers: int, both_ways: bool) -> list[S
 def _cell(
     trace: Trace, fed: Labels, weights: Sequence[Tensor], gates: int, has_bias: bool
 ) -> tuple[Labels, Labels]:
-    """Join one layer's weights; the labels of its cells, and of what it shows (maybe a projection)."""
+    """Join one layer's weights; gives the labels of its cells and of its output, maybe a projection."""
     w_ih, w_hh = (trace.value(w) for w in weights[:2])
     trace.units.join(fed, labels_of(trace, w_ih, 1))
     rows = labels_of(trace, w_ih, 0).reshape(gates, -1)
@@ -72,7 +72,7 @@ def _cell(
 
 
 def _start(trace: Trace, hx: Sequence[Tensor], made: list[tuple[Labels, Labels]]) -> None:
-    """Initial states that are not mere zeros have the units of the layers that they start."""
+    """Initial states that are not all zero have the units of the layers that they start."""
     for number, tensor in enumerate(hx):
         raw = trace.raw(tensor)
         if trace.is_constant(tensor) and not tensor.any():
@@ -117,9 +117,9 @@ def recurrent_cell(gates: int) -> Rule:
 
 
 def multi_head_attention(trace: Trace, call: Call) -> None:
-    """Heads are units; the width of what comes in and goes out is another matter.
+    """Heads are units; the width of inputs and outputs is independent of them.
 
-    The weights that are handed out beside the result are means over heads: whoever reads them keeps all
+    The attention weights beside the result are means over heads: a network that reads them keeps all
     heads.
     """
     given = _by_name(call)

@@ -1,4 +1,4 @@
-"""Operations that only move elements: found out by moving numbers in the tensors' place."""
+"""Operations that only move elements: their labels are found by running them on tensors of positions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def moving(trace: Trace, call: Call) -> None:
 
 
 def _again(call: Call, first: Any, numbers: dict[int, Tensor]) -> Any:
-    """The same call on tensors of numbers."""
+    """The same call on tensors of positions."""
     swapped = tree_map(lambda t: numbers[id(t)] if isinstance(t, Tensor) else t, first)
     if call.args:
         return call.function(swapped, *call.args[1:], **call.kwargs)
@@ -70,7 +70,7 @@ def _again(call: Call, first: Any, numbers: dict[int, Tensor]) -> Any:
 
 
 def _in_step(trace: Trace, parts: list[Tensor]) -> None:
-    """Equal parts must stay equally long: what lies at one place in each becomes one unit."""
+    """Equal parts must stay equally long: positions at one place in each part become one unit."""
     values = [trace.raw(t) for t in parts]
     for value in values[1:]:
         for field in value.fields:
@@ -82,10 +82,10 @@ def _in_step(trace: Trace, parts: list[Tensor]) -> None:
 
 
 def padding(trace: Trace, call: Call) -> None:
-    """Padded axes are as long as before plus a constant; what is padded in is nobody's.
+    """Padded axes are as long as before plus a constant; the padding belongs to no unit.
 
-    Along other axes a constant is padded to every unit, and goes with it. A constant other than 0 is not zero
-    where the unit is.
+    Along other axes a constant is padded to every unit, and is removed with it. A constant other than 0 is
+    not zero where the unit is.
     """
     tensor, pad = call.argument(0, "input"), list(call.argument(1, "pad"))
     mode = call.argument(2, "mode", "constant")

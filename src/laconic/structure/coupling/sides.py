@@ -1,4 +1,4 @@
-"""Which side of a weight makes a layer's outputs, and which reads its inputs."""
+"""Which axis of a weight makes a layer's outputs, and which axis reads its inputs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Run a network once and write down which units its operations couple.
+"""Run a network once and record which units its operations couple.
 
 The network runs as it is, on an example; every call of a torch function is seen with its arguments and
-result. So sizes that the network computes are computed again when it has shrunk, a layer that is one call (an
-LSTM, an attention) is one rule, and a network that branches on values is followed along the branch taken:
-what else its own forward handles must then stay.
+result. Sizes that the network computes are computed again when it has shrunk. A layer that is one call (an
+LSTM, an attention) is one rule. Of a network that branches on values, the branch taken is seen:
+everything else that the same forward handles must then stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Rule = Callable[["Trace", Call], Any]
 class Trace:
     """What is known of every tensor met so far.
 
-    ``outermost``: of a split axis (heads and their width) outer parts go as a whole, else one place in each.
+    ``outermost``: of an axis that is split (heads and their width) the outer parts are units, otherwise one
+    position in each.
     """
 
     outermost: bool = True
@@ -88,7 +89,7 @@ class Trace:
         return value
 
     def made(self, results: Sequence[Any]) -> None:
-        """Tensors that the forward made of nothing but sizes: as long as the sizes say next time."""
+        """Tensors made from nothing but sizes: their lengths follow the sizes of the next run."""
         for tensor in results:
             if isinstance(tensor, Tensor):
                 self.set(tensor, self.newborn(tuple(tensor.shape), zero=not tensor.any(), weak=True))
@@ -126,7 +127,7 @@ class Trace:
             self.pixels[source] = self.units.fresh(int(np.prod(self.inputs[source].shape[1:])))
         return self.pixels[source]
 
-    # --- giving up ------------------------------------------------------------------------------
+    # --- refusing --------------------------------------------------------------------------------
 
     def refuse(self, call: Call, reason: str) -> None:
         """Everything that a call reads must stay, and its results are unlabelled."""
@@ -148,15 +149,24 @@ class Trace:
         return self._visible[-1][0] if self._visible and self._visible[-1][0] else "the network's own forward"
 
     def branch(self) -> None:
-        """A value was looked at: all that this forward handles must stay, as another branch may need it."""
+        """A value was read by Python: all that this forward handles must stay for the other branch."""
         self.note(f"{self.place()} takes a path that depends on values: what it handles itself is left whole")
         self.units.reason = ""
         self._visible[-1] = (self._visible[-1][0], _Pinning(self.units, self._visible[-1][1]))
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(self, module: nn.Module, example: tuple[Tensor, ...], rules: Mapping[Any, Rule]) -> Any:
-        """The module's result on an example whose first axis is the batch; labels are then complete."""
+    def run(
+        self,
+        module: nn.Module,
+        example: tuple[Tensor, ...],
+        rules: Mapping[Any, Rule],
+        other: Callable[[Call], Rule | None],
+    ) -> Any:
+        """The module's result on an example whose first axis is the batch; labels are then complete.
+
+        ``rules`` are by torch function; ``other`` looks for the rule of a call whose function has none.
+        """
         for name, tensor in module.state_dict(keep_vars=True).items():
             if isinstance(tensor, Tensor):
                 self._names.setdefault(id(tensor), name)
@@ -167,7 +177,7 @@ class Trace:
             inner = int(np.prod(value.shape[1:]))
             where = np.tile(np.arange(inner), value.shape[0] if value.shape else 1).reshape(value.shape)
             self.set(tensor, replace(value, pixels=Pixels(number, where)))
-        with self._hooks(module), torch.no_grad(), self._watching(rules):
+        with self._hooks(module), torch.no_grad(), self._watching(rules, other):
             result = module(*example)
         self.units.reason = ""
         for tensor in tree_leaves(result):
@@ -177,7 +187,7 @@ class Trace:
         self.pin_unread()
         return result
 
-    def _watching(self, rules: Mapping[Any, Rule]) -> Watching:
+    def _watching(self, rules: Mapping[Any, Rule], other: Callable[[Call], Rule | None]) -> Watching:
         """Label what every call of a torch function returns."""
 
         def labelled(call: Call) -> None:
@@ -189,24 +199,25 @@ class Trace:
             rules[torch.unbind](self, replace(call, function=torch.unbind, result=parts))
             return iter(parts)
 
-        return Watching(labelled, lambda call: self._follow(call, rules), {torch.Tensor.__iter__: unpacked})
+        def follow(call: Call) -> None:
+            if all(map(self.is_constant, call.tensors())):  # whatever made it
+                self.made(call.results())
+            else:
+                self._follow(call, rules.get(call.function) or other(call))
 
-    def _follow(self, call: Call, rules: Mapping[Any, Rule]) -> None:
-        """Label the results of a call; what is made of constants alone is a constant, whatever made it."""
-        results = call.results()
-        if all(map(self.is_constant, call.tensors())):
-            self.made(results)
-            return
+        return Watching(labelled, follow, {torch.Tensor.__iter__: unpacked})
+
+    def _follow(self, call: Call, rule: Rule | None) -> None:
+        """Label the results of a call."""
         self.units.reason = f"{self.place()}: {call.name} needs all of it"
-        rule = rules.get(call.function)
         if rule is not None:
             rule(self, call)
-        elif results:
+        elif call.results():
             self.refuse(call, "has no rule: what it reads is left whole")
 
     @contextmanager
     def _hooks(self, module: nn.Module) -> Iterator[None]:
-        """Know whose forward is running, and what it was handed."""
+        """Record whose forward is running, and what it was given."""
 
         def enter(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, args: Any, kwargs: Any) -> None:

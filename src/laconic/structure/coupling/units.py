@@ -1,9 +1,9 @@
-"""Units that live and die together: a disjoint-set forest over numbered units.
+"""Units that must be removed together: a disjoint-set forest over numbered units.
 
-A unit is one position along one dimension of some tensor: an output channel, a hidden state, a head. What a
-network does with its tensors joins units; a unit that must stay (an output, an axis that an operation mixes)
-is fixed, with all that is joined with it, for a reason that is remembered. Its number is then 0, which stands
-for everything fixed.
+A unit is one position along one dimension of some tensor: an output channel, a hidden state, a head. The
+network's operations join units. A unit that must stay (an output, an axis that an operation mixes) is fixed,
+with all that is joined with it, for a reason that is stored. Its number is then 0, the number of the set of
+all fixed units.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Units:
                 self._why.setdefault(x, self._why.pop(y))
 
     def pin(self, a: Labels) -> None:
-        """These units, and all that are joined with them, must stay."""
+        """Fix these units, and all that are joined with them."""
         for x in np.unique(a).tolist():
             self._fix(self._root(x))
 
