@@ -109,8 +109,11 @@ class _Search:
         constant = tuple(name for name in seen.constant if name not in self.always)
         if not owners <= set(constant) or not self._depends_on_input(seen.result):
             return None
-        tried = dict.fromkeys((Branch(constant, seen.unread), Branch(constant)))  # the most modules first
-        return next((branch for branch in tried if self._closes({group.name: branch}, seen)), None)
+        least, most = Branch(constant), Branch(constant, seen.unread)
+        if not self._closes({group.name: least}, seen):
+            return None
+        more = most.modules != least.modules and self._closes({group.name: most}, seen)
+        return most if more else least
 
     def exact(self, branches: Mapping[str, Branch]) -> bool:
         """Whether all of these may be removed together."""
