@@ -73,15 +73,24 @@ class KLTable:
             return self._rules[best[0]]
         names = f"KL({posterior.__name__} || {prior.__name__})"
         if not fitting:
-            known = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in self._rules) or "none"
             pair = f"{posterior.__name__}, {prior.__name__}"
             raise NoKLRuleError(
-                f"no rule for {names}; there are rules for {known}. Cure: a function (q, p) that returns "
-                f"nats, decorated with @laconic.bayes.register_kl({pair}) and imported before training"
+                f"no rule for {names}. {self._partners(posterior, prior)}. Cure: one of these pairs, or a "
+                f"function (q, p) that returns nats, decorated with @laconic.bayes.register_kl({pair}) and "
+                "imported before training"
             )
         rivals = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in fitting)
         raise NoKLRuleError(
             f"{names} is ambiguous between the rules {rivals}. Cure: register one for exactly this pair"
+        )
+
+    def _partners(self, posterior: type, prior: type) -> str:
+        """With which priors the posterior has rules, and the prior with which posteriors."""
+        priors = ", ".join(p.__name__ for q, p in self._rules if issubclass(posterior, q))
+        posteriors = ", ".join(q.__name__ for q, p in self._rules if issubclass(prior, p))
+        return (
+            f"{posterior.__name__} has rules with the priors: {priors or 'none'}; {prior.__name__} with the "
+            f"posteriors: {posteriors or 'none'}"
         )
 
     def pairs(self) -> tuple[tuple[type, type], ...]:
