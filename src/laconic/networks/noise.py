@@ -20,6 +20,12 @@ class NoiseSource:
 
     A deep copy continues the same stream on its own. ``get_state`` returns plain numbers and tensors.
 
+    Args:
+        seed: An integer in [0, 2^63).
+
+    Raises:
+        InputError: Another seed.
+
     >>> a, b = NoiseSource(1), NoiseSource(1)
     >>> bool((a.like(torch.zeros(2, 3)) == b.like(torch.zeros(2, 3))).all())
     True

@@ -110,9 +110,18 @@ register_kl = TABLE.register
 def kl_divergence(q: Any, p: Any) -> Tensor:
     r""":math:`KL(q\,\|\,p)` in nats by independent parts, differentiable in the posterior's parameters.
 
-    The parts are single weights for a Gaussian, whole groups for a family whose weights share a number; their
-    sum is the KL of the tensor. For an improper prior (``p.improper``) the value is known up to a constant.
-    Raises NoKLRuleError.
+    .. math:: KL(q\,\|\,p) = \int q(w)\log\frac{q(w)}{p(w)}\,dw
+
+    Args:
+        q: A posterior.
+        p: A prior; of an improper one (``p.improper``) the value is known up to a constant.
+
+    Returns:
+        One number for each part: single weights for a Gaussian, whole groups for a family whose weights share
+        a number. Their sum is the KL of the tensor.
+
+    Raises:
+        NoKLRuleError: The pair has no rule; the message names those that have one.
 
     >>> import torch
     >>> from laconic.bayes.kl import kl_divergence
@@ -134,6 +143,10 @@ def check_rules(posteriors: Mapping[str, Any], p: Any) -> None:
     Raises:
         NoKLRuleError: No rule for one of the pairs, or for a part of one.
         InputError: A KL that is not finite; the message names the weight.
+
+    >>> from laconic.bayes.posteriors import Gaussian
+    >>> from laconic.bayes.priors import Normal
+    >>> check_rules({"fc.weight": Gaussian(torch.ones(2), torch.zeros(2))}, Normal())
     """
     with torch.no_grad():
         for name, q in posteriors.items():
@@ -146,7 +159,17 @@ def check_rules(posteriors: Mapping[str, Any], p: Any) -> None:
 
 
 def kl_total(q: Any, p: Any) -> Tensor:
-    r"""The sum of :func:`kl_divergence` over all weights, a scalar in nats, in less memory and time.
+    """The sum of :func:`kl_divergence` over all parts, in less memory and time.
+
+    Args:
+        q: A posterior.
+        p: A prior.
+
+    Returns:
+        A scalar, nats.
+
+    Raises:
+        NoKLRuleError: The pair has no rule.
 
     >>> import torch
     >>> from laconic.bayes.kl import kl_total
