@@ -1,4 +1,4 @@
-r"""The ELBO in nats, and the one place where its scale is checked.
+r"""The ELBO in nats, with checks of its scale.
 
 .. math:: loss = \frac1M\sum_{m \in batch} -\log p(y_m|x_m, w) + \beta(t)\,\lambda\,\frac{KL(q\|p)}{N}
 

@@ -1,4 +1,4 @@
-"""From a plain network to one with posteriors, and back.
+"""Make a network with posteriors of a plain one, and the plain one again.
 
 ``make_bayesian`` works on a deep copy. Parameters keep their names: the mean of a Gaussian around
 ``conv1.weight`` is ``conv1.weight``, its log variance ``conv1.weight_log_var``. Shared layers and tied
@@ -38,7 +38,7 @@ _PREPARED = "_laconic_bayes"
 
 
 class _Prepared:
-    """Rides on the root of a prepared network: its draws, and the plain network it came from."""
+    """Attached to the root of a prepared network: its draws, and the plain network that it was made of."""
 
     def __init__(self, draws: Draws, plain: nn.Module) -> None:
         self.draws = draws
@@ -58,8 +58,8 @@ def make_bayesian(
     """A copy of ``model`` with a posterior around each present weight.
 
     In training mode its forward pass samples, in eval mode it computes with the posteriors' means. The
-    example shows which layers run as layers (local reparameterisation) and which lend their weights to others
-    or run several times (drawn whole, once per pass), as all weights of a family are that are not
+    example shows which layers run once as layers (local reparameterisation) and whose weights others read or
+    that run several times (drawn whole, once per pass), as all weights of a family are that are not
     independent.
 
     Args:
@@ -292,7 +292,7 @@ def _swap(
     family: Family,
     local: Mapping[type[nn.Module], type[Variational]],
 ) -> None:
-    """Turn each chosen layer into its holder; tied parameters get one posterior, made once."""
+    """Make each chosen layer variational; tied parameters get one posterior, made once."""
     made: dict[int, Posterior] = {}
     for module, (prefix, weights) in chosen.items():
         for name, weight in weights.items():
@@ -302,11 +302,11 @@ def _swap(
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
         fits = alone and list(weights) == ["weight"] and posteriors["weight"].independent
-        holder = local.get(type(module)) if fits else None
-        if holder is None:
-            holder = sampled_class(type(module), tuple(weights))
+        kind = local.get(type(module)) if fits else None
+        if kind is None:
+            kind = sampled_class(type(module), tuple(weights))
             draws.watch(module)
-        become(module, holder, draws, posteriors)
+        become(module, kind, draws, posteriors)
     if net not in chosen:
         draws.watch(net)
 

@@ -1,8 +1,8 @@
 """Copies of a user's network, and copies whose weights are plain parameters.
 
-Torch refuses to deep-copy a tensor with a history, and several of its utilities leave one on a module
+Torch refuses to deep-copy a tensor with a history, and several of its utilities store one on a module
 (``weight_norm`` and ``spectral_norm`` by hooks, the masks of ``torch.nn.utils.prune``). :func:`duplicate`
-copies such networks, :func:`folded` also takes the utility off, so that the weight is a plain parameter
+copies such networks, :func:`folded` also removes the utility, so that the weight is a plain parameter
 again.
 """
 

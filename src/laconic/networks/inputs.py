@@ -1,4 +1,4 @@
-"""The inputs of a user's network: by position, by name or nested, and one way to run it on them."""
+"""The inputs of a user's network, by position, by name or nested, and how the network is called on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a prepared network's randomness comes from: generators of its own, never the global one."""
+"""The random numbers of a prepared network: generators of its own, never the global one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from laconic.errors import InputError
 
 _LEVELS = 1 << 16
-# From this many numbers on, the table of quantiles beats torch's normal_ on a CPU.
+# From this many numbers on, the table of quantiles is faster than torch's normal_ on a CPU.
 _MANY = 1 << 10
 
 

@@ -1,8 +1,8 @@
 """KL(posterior || prior) by the two types, as torch.distributions does it, without its silent choices.
 
-A rule lives in its own file, one per pair, and registers itself with :func:`register_kl`. The most
-specific rule wins; two rules of which neither is more specific raise; no rule raises too, and never
-falls back to sampling: a KL in nats is a product of this library.
+Each pair's rule has a file of its own and is registered by :func:`register_kl`. The most specific rule is
+taken. Two rules of which neither is more specific are an error, and so is a pair without a rule: there is no
+estimate by sampling in its place, since the nats are reported as they are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class KLTable:
     def register(
         self, posterior: type, prior: type, total: AnyRule | None = None, *, replace: bool = False
     ) -> Callable[[Rule], Rule]:
-        """A decorator that files a rule under a pair of types; a pair has one rule.
+        """A decorator that registers a rule for a pair of types; a pair has one rule.
 
         Args:
             posterior: The posterior's class.
@@ -43,7 +43,7 @@ class KLTable:
             NoKLRuleError: The pair has a rule, and ``replace`` is false.
         """
 
-        def file(rule: Rule) -> Rule:
+        def registered(rule: Rule) -> Rule:
             if (posterior, prior) in self._rules and not replace:
                 pair = f"{posterior.__name__}, {prior.__name__}"
                 raise NoKLRuleError(
@@ -56,7 +56,7 @@ class KLTable:
                 self._totals[rule] = total
             return rule
 
-        return file
+        return registered
 
     def total(self, posterior: type, prior: type) -> AnyRule:
         """The sum over all weights by the rule of :meth:`find`."""

@@ -68,7 +68,7 @@ def _unscaled(q: Gaussian, p: Spikes) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def windowed(q: Gaussian, p: Spikes) -> Tensor:
-    """Eq. 16-17 as a plain expression: slower and hungrier, differentiable in the levels too."""
+    """Eq. 16-17 as a plain expression: slower, in more memory, and differentiable in the levels too."""
     mean, log_var, levels = _unscaled(q, p)
     offsets = [mean - level for level in levels.unbind()]
     terms = torch.stack([fit(log_alpha(d.square(), log_var)) for d in offsets])

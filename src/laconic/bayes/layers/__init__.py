@@ -1,4 +1,4 @@
-"""Holders of variational weights, and which plain layer gets which.
+"""Layers with variational weights, and which plain layer becomes which.
 
 A layer whose class is exactly one of ``LOCAL`` is treated by local reparameterisation; a subclass may do
 anything with its weight, so it is drawn whole, like every other layer (:mod:`.generic`).

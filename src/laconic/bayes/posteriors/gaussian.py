@@ -1,6 +1,6 @@
 r"""The fully factorised Gaussian posterior in additive form (Molchanov et al. 2017, section 4.2).
 
-:math:`q(w) = N(\theta, \sigma^2)` by weight, :math:`\theta` and :math:`\log\sigma^2` being the free numbers.
+:math:`q(w) = N(\theta, \sigma^2)` by weight, :math:`\theta` and :math:`\log\sigma^2` are learned.
 Against the multiplicative form :math:`N(\theta, \alpha\theta^2)` of Kingma et al. 2015 the gradient to
 :math:`\theta` no longer carries the noise.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_weight, variance_like
 from laconic.bayes.posteriors.posterior import Noise, Posterior
+from laconic.bayes.reparameterisation import draw_weight, variance_like
 from laconic.dropout_rate import log_alpha
 from laconic.errors import InputError
 
