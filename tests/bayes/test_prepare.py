@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.layers.variational import Variational
+from laconic.bayes.layers import Variational
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import (
     deterministic_of,

@@ -1,4 +1,4 @@
-r"""Gates on coupled groups: each unit's value is multiplied by a random factor z, and units at zero go.
+r"""Gates on coupled groups: a unit's value is multiplied by a random z, and units with z = 0 are removed.
 
 A unit's value is multiplied where it is read: the forward pass sees
 :math:`W_{ij} z_j` in place of every weight :math:`W` that reads unit j (next layers, recurrent matrices,
@@ -19,6 +19,9 @@ in addition, since an activation may map zero to another number. A group norm ne
 are whole groups of channels, each with moments of its own.
 
 A group that no weight reads is left without gates.
+
+Source: Louizos, Welling & Kingma, Learning Sparse Neural Networks through L0 Regularization, ICLR 2018,
+section 2 (gates by group of weights).
 """
 
 from __future__ import annotations
@@ -66,7 +69,7 @@ class _Factor:
 
 
 class _Gating:
-    """Rides on a network's root: its noise, its gates by group, what they multiply, and the present draws."""
+    """What a gated network's root carries: noise, gates by group, what they multiply, the present draws."""
 
     def __init__(self, root: nn.Module, noise: NoiseSource, gates: dict[str, Gate], plain: nn.Module) -> None:
         self.root, self.noise, self.plain = root, noise, plain
@@ -166,7 +169,26 @@ def attach_gates(net: nn.Module, coupling: Coupling, make: MakeGate, noise: Nois
 
 
 def gates_of(net: nn.Module) -> dict[str, Gate]:
-    """The gates by their groups' names; raises NotPreparedError for a network without any."""
+    """The gates of a gated network, over the parameters that it holds now.
+
+    Args:
+        net: What :func:`attach_gates` returned, or a copy of it.
+
+    Returns:
+        The gates by their groups' names.
+
+    Raises:
+        NotPreparedError: A network without gates.
+
+    >>> from laconic.bayes.gates import HardConcrete
+    >>> from laconic.structure import find_groups
+    >>> plain = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> coupling = find_groups(plain, torch.zeros(1, 2))
+    >>> make = lambda group: HardConcrete(torch.linspace(-4.0, 4.0, group.size))
+    >>> net = attach_gates(plain, coupling, make, NoiseSource(0))
+    >>> gates_of(net)["0.weight:0"].keep().tolist()
+    [False, True, True]
+    """
     gating = _gating(net)
     return {name: gating.gate(name) for name in gating.like}
 
@@ -175,6 +197,25 @@ def gates_plan(net: nn.Module, coupling: Coupling) -> KeepPlan:
     """The units that their gates keep; a group keeps its most open unit at least, unless its branch may go.
 
     Groups that must keep equally many keep as many as the one that keeps most.
+
+    Args:
+        net: What :func:`attach_gates` returned, or a copy of it.
+        coupling: The groups that it was made with.
+
+    Returns:
+        The units that stay, by group.
+
+    Raises:
+        NotPreparedError: A network without gates.
+
+    >>> from laconic.bayes.gates import HardConcrete
+    >>> from laconic.structure import find_groups
+    >>> plain = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> coupling = find_groups(plain, torch.zeros(1, 2))
+    >>> make = lambda group: HardConcrete(torch.linspace(-4.0, 4.0, group.size))
+    >>> net = attach_gates(plain, coupling, make, NoiseSource(0))
+    >>> gates_plan(net, coupling).kept
+    {'0.weight:0': (1, 2), '0.weight:1': (1,)}
     """
     values = {n: (g.keep(), g.expectation().detach()) for n, g in gates_of(net).items()}
     counts = {n: max(int(keep.sum()), int(n not in coupling.branches)) for n, (keep, _) in values.items()}
@@ -193,8 +234,25 @@ def gates_plan(net: nn.Module, coupling: Coupling) -> KeepPlan:
 def fold_gates(net: nn.Module, plan: KeepPlan | None = None) -> nn.Module:
     """The plain network again, its weights multiplied by the gates' expectations.
 
-    With a plan (:func:`gates_plan`) the units that it removes are multiplied by zero, so that
-    :func:`laconic.sparsify.shrink` by the same plan changes nothing.
+    Args:
+        net: What :func:`attach_gates` returned, or a copy of it; it is left as it was.
+        plan: The units that stay (:func:`gates_plan`): all others are multiplied by zero, so that
+            :func:`laconic.sparsify.shrink` by the same plan changes nothing. None: expectations alone.
+
+    Returns:
+        A plain network.
+
+    Raises:
+        NotPreparedError: A network without gates.
+
+    >>> from laconic.bayes.gates import HardConcrete
+    >>> from laconic.structure import find_groups
+    >>> plain = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> coupling = find_groups(plain, torch.zeros(1, 2))
+    >>> make = lambda group: HardConcrete(torch.linspace(-4.0, 4.0, group.size))
+    >>> net = attach_gates(plain, coupling, make, NoiseSource(0))
+    >>> (fold_gates(net)[2].weight == 0).tolist()  # the first unit's gate is closed
+    [[True, False, False]]
     """
     gating = _gating(net)
     plain = duplicate(gating.plain)

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from laconic.bayes.layers import LOCAL
-from laconic.bayes.layers.variational import Variational
+from laconic.bayes.layers import LOCAL, Variational
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, sampling
 from laconic.networks.noise import NoiseSource

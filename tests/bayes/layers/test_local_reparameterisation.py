@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.layers.variational import Variational
+from laconic.bayes.layers import Variational
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.networks.noise import NoiseSource

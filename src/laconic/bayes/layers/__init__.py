@@ -73,5 +73,6 @@ __all__ = [
     "SAMPLINGS",
     "NoiseSource",
     "Sampling",
+    "Variational",
     "local_layers",
 ]

@@ -69,7 +69,16 @@ class Draws:
 
 
 class Variational(nn.Module):
-    """Mixin of every variational layer: its draws, and by name the posteriors of its weights."""
+    """Mixin of every variational layer: its draws, and by name the posteriors of its weights.
+
+    >>> from laconic.bayes.layers.linear import BayesLinear
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer = nn.Linear(2, 3)
+    >>> q = GaussianFamily()("weight", layer.weight)
+    >>> become(layer, BayesLinear, Draws(NoiseSource(0)), {"weight": q})
+    >>> isinstance(layer, Variational), layer.bayes_names()
+    (True, ('weight',))
+    """
 
     _bayes_draws: Draws
     _bayes_posteriors: dict[str, tuple[Posterior, tuple[str, ...]]]  # a posterior, and its suffixes
