@@ -76,8 +76,8 @@ class Variational(nn.Module):
     >>> layer = nn.Linear(2, 3)
     >>> q = GaussianFamily()("weight", layer.weight)
     >>> become(layer, BayesLinear, Draws(NoiseSource(0)), {"weight": q})
-    >>> isinstance(layer, Variational), layer.bayes_names()
-    (True, ('weight',))
+    >>> layer.bayes_names(), sorted(layer.state_dict())
+    (('weight',), ['bias', 'weight', 'weight_log_var'])
     """
 
     _bayes_draws: Draws
