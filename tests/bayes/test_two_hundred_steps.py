@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from laconic.bayes.guard import check_loss
 from laconic.bayes.kl import kl_divergence
+from laconic.bayes.non_finite import check_loss
 from laconic.bayes.objective import Objective
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of

@@ -20,7 +20,7 @@ from laconic.methods import Compressed, Context, Judge, Method, attach_gates, fo
 from laconic.methods.common.grid_choice import GridChoice
 from laconic.methods.common.point import on_a_grid
 from laconic.runtime import load
-from laconic.structure import find_groups, shrink
+from laconic.structure import find_groups, mask, shrink
 from laconic.structure.coupling.groups import without_inputs
 
 X = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -114,20 +114,41 @@ def test_copies_and_state_dicts_carry_the_gates() -> None:
     assert not torch.equal(twin(X), net(X))
 
 
-class Normed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.norm, self.b = nn.Linear(64, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+def test_a_tensor_that_several_layers_hold_is_gated_in_each() -> None:
+    """The second layer makes units and the head reads them by one weight: a gate acts in both, folded too."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.b(self.norm(self.a(x.flatten(1))))
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.hidden, self.head = nn.Linear(64, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+            self.table = nn.Embedding(3, 5)
+            self.head.weight = self.table.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.stem(x.flatten(1)) + self.table((x[:, 0, 0, 0] > 0).long())
+            return self.head(torch.tanh(h + torch.tanh(self.hidden(h))))
+
+    plain, coupling, net = gated(Tied)
+    assert list(gates_of(net)) == ["stem.weight:0"]
+    with torch.no_grad():
+        gates_of(net)["stem.weight:0"].log_alpha.copy_(torch.tensor([0.3, -30.0, 30.0, 1.0, -30.0]))
+        plan = gates_plan(net, coupling)
+        folded = fold_gates(net, plan)
+        assert folded.head.weight is folded.table.weight
+        assert torch.allclose(folded(X), net(X), atol=1e-6)
+        assert torch.allclose(shrink(folded, coupling, plan)(X), net(X), atol=1e-5)
 
 
 def test_what_cannot_be_gated() -> None:
-    plain = built(Normed)
+    plain = built(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
     coupling = without_inputs(find_groups(plain, X))
-    with pytest.raises(InputError, match="nothing to gate"):
+    with pytest.raises(InputError, match="nothing to gate: no group of units is read by a weight. Cure"):
         attach_gates(plain, coupling, lambda g: HardConcrete.open(g.size), NoiseSource(0))
+    normed = built(
+        lambda: nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 3)))
+    )
+    with pytest.raises(InputError, match=r"computes '1.weight' from other parameters. Cure: .*folded"):
+        attach_gates(normed, find_groups(normed, X), lambda g: HardConcrete.open(g.size), NoiseSource(0))
     with pytest.raises(InputError, match=r"shapes .*\(6,\), one number a unit"):
         gated(Residual, lambda g: HardConcrete.open(g.size + 1))
     with pytest.raises(InputError, match=r"is a int. Cure: .*Gate"):
@@ -201,3 +222,59 @@ def test_units_that_say_nothing_go_end_to_end(method: GatedPruning, tmp_path: An
     laconic.save(small, tmp_path / "gated.lac")
     decoded = load(tmp_path / "gated.lac", threads=1)(x.numpy())
     assert np.allclose(decoded, small.module(x).detach().numpy(), atol=1e-5)
+
+
+class NormedResidual(nn.Module):
+    """A residual MLP whose stream passes through layer norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.a, self.b = (
+            nn.Linear(16, 12),
+            nn.LayerNorm(12),
+            nn.Linear(12, 20),
+            nn.Linear(20, 12),
+        )
+        self.last, self.out = nn.LayerNorm(12), nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.stem(x)
+        return self.out(self.last(h + self.b(F.gelu(self.a(self.norm(h))))))
+
+
+@pytest.mark.parametrize(
+    ("make", "nats"),
+    [(lambda g: HardConcrete.open(g.size), 20.0), (lambda g: TruncatedLogNormal.open(g.size, -2.0), 4.0)],
+    ids=["hard concrete", "log-normal"],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [NormedResidual, lambda: nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 2))],
+    ids=["layer norm", "plain"],
+)
+def test_the_converted_network_is_the_masked_one(kind: Any, make: Any, nats: float) -> None:
+    """Trained with gates, converted on a grid so fine that it changes nothing: within 1e-5 of the mask."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, 16, generator=generator)
+    y = (x[:, 0] + x[:, 1] > 0).long()
+    fine = GridChoice(steps=(1e-5,), prices=(0.0,), bias_bits=(24,))
+    net = laconic.prepare(built(kind), GatedPruning(make, nats, fine), x[:2], data_size=len(x))
+    optimizer = torch.optim.Adam(laconic.param_groups(net, 5e-3))
+    for _ in range(20):
+        for rows in torch.arange(len(x)).split(64):
+            optimizer.zero_grad()
+            laconic.objective(net, (x[rows], y[rows])).backward()
+            optimizer.step()
+            laconic.step(net)
+    net.eval()
+    small = laconic.convert(net)
+    coupling = net.__dict__["_coupling"]
+    plan = gates_plan(net, coupling)
+    assert sum(len(plan.removed(name)) for name in plan.kept) > 3, small.facts["kept_units"]
+    assert all(len(kept) == small.facts["kept_units"][name] for name, kept in plan.kept.items())
+    with torch.no_grad():
+        masked = mask(fold_gates(net, plan), coupling, plan)
+        assert torch.allclose(fold_gates(net, plan)(x), masked(x), atol=1e-5)
+        assert torch.allclose(small.module(x), masked(x), atol=1e-5)
+        if isinstance(next(iter(gates_of(net).values())), HardConcrete):  # closed gates are exactly zero
+            assert torch.allclose(net(x), masked(x), atol=1e-5)

@@ -219,6 +219,35 @@ def test_some_units_elsewhere_go_at_the_same_time():
     assert float((got - wanted).abs().max()) < 1e-12 * float(wanted.abs().max())
 
 
+class WidenedBottleneck(nn.Module):
+    """A bottleneck on a stream that the network makes itself, so that its channels can be removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block = nn.Conv2d(2, 4, 1), Bottleneck()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.stem(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "stream", "branch"),
+    [
+        (FeedForward, (3, 5, 6), "first.weight:0", "up.weight:0"),
+        (WidenedBottleneck, (3, 2, 6, 6), "stem.weight:0", "block.b.weight:0"),
+    ],
+)
+def test_a_branch_goes_while_the_stream_that_it_adds_to_shrinks(kind, shape, stream, branch):
+    net, x = seeded(kind).eval(), torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    coupling = find_groups(net, x)
+    sizes = {name: coupling.group(name).size for name in (stream, branch)}
+    for kept in ((1,), (0, 3)):
+        plan = KeepPlan({stream: kept, branch: ()}, sizes)
+        small = shrink(net, coupling, plan)
+        assert torch.allclose(small(x), mask(net, coupling, plan)(x), atol=1e-5)
+        assert len(kept) in [m.value.numel() for m in small.modules() if isinstance(m, Constant)]
+
+
 def test_the_network_without_a_branch_trains_and_travels():
     net = seeded(ResNet20).eval()
     coupling = find_groups(net, torch.zeros(1, 3, 16, 16))

@@ -1,4 +1,4 @@
-/* Noise on pre-activations in one pass over memory (bayes/functional.py has the formula).
+/* Noise on pre-activations in one pass over memory (bayes/reparameterisation.py has the formula).
  *
  * The numbers come from a table of 2^16 quantiles by 16 random bits each, which the caller draws. Look-ups take
  * most of the time, so there is no code for wider vectors: AVX2 and AVX-512 gain nothing.

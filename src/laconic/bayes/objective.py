@@ -1,4 +1,4 @@
-r"""The ELBO in nats, and the one place where its scale is checked.
+r"""The ELBO in nats, with checks of its scale.
 
 .. math:: loss = \frac1M\sum_{m \in batch} -\log p(y_m|x_m, w) + \beta(t)\,\lambda\,\frac{KL(q\|p)}{N}
 
@@ -19,12 +19,19 @@ from laconic.tasks.checks import check_data_size
 
 @dataclass(frozen=True)
 class Objective:
-    """The ELBO's scale: how much a KL of the whole network weighs against one example's likelihood.
+    r"""The ELBO's scale: the weight of the whole network's KL against one term of the likelihood.
 
-    ``data_size``: training examples N, ``kl_weight``: a multiple of the KL (1 is the ELBO, and 1/N is applied
-    here, so never put it into the weight), ``warm_up``: in the units of the ``progress`` handed in.
+    .. math:: loss = \frac1M\sum_{m \in batch} -\log p(y_m|x_m, w) + \beta(t)\,\lambda\,\frac{KL(q\|p)}{N}
 
-    Raises ScaleError, in plain words, for numbers that cannot be meant.
+    (Kingma, Salimans & Welling 2015, with warm-up and tempering).
+
+    Args:
+        data_size: N, training examples (or pixels or tokens: what the task counts as terms).
+        kl_weight: :math:`\lambda`, 1 for the ELBO. 1/N is applied here, so it never goes into the weight.
+        warm_up: :math:`\beta`, in the units of the ``progress`` that is handed in.
+
+    Raises:
+        ScaleError: A data size or a KL weight that cannot be meant; the message says why.
 
     >>> import torch
     >>> Objective(100).loss(torch.tensor([1.0, 3.0]), torch.tensor(50.0), progress=0).item()

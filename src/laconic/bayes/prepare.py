@@ -1,4 +1,4 @@
-"""From a plain network to one with posteriors, and back.
+"""Make a network with posteriors of a plain one, and the plain one again.
 
 ``make_bayesian`` works on a deep copy. Parameters keep their names: the mean of a Gaussian around
 ``conv1.weight`` is ``conv1.weight``, its log variance ``conv1.weight_log_var``. Shared layers and tied
@@ -13,14 +13,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from laconic.bayes.layers import (
-    Draws,
-    Sampling,
-    Variational,
-    become,
-    local_layers,
-    sampled_class,
-)
+from laconic.bayes.layers import Sampling, local_layers
+from laconic.bayes.layers.generic import sampled_class
+from laconic.bayes.layers.variational import Draws, Variational, become
 from laconic.bayes.posteriors import Family, Posterior
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
@@ -43,7 +38,7 @@ _PREPARED = "_laconic_bayes"
 
 
 class _Prepared:
-    """Rides on the root of a prepared network: its draws, and the plain network it came from."""
+    """Attached to the root of a prepared network: its draws, and the plain network that it was made of."""
 
     def __init__(self, draws: Draws, plain: nn.Module) -> None:
         self.draws = draws
@@ -63,8 +58,8 @@ def make_bayesian(
     """A copy of ``model`` with a posterior around each present weight.
 
     In training mode its forward pass samples, in eval mode it computes with the posteriors' means. The
-    example shows which layers run as layers (local reparameterisation) and which lend their weights to others
-    or run several times (drawn whole, once per pass), as all weights of a family are that are not
+    example shows which layers run once as layers (local reparameterisation) and whose weights others read or
+    that run several times (drawn whole, once per pass), as all weights of a family are that are not
     independent.
 
     Args:
@@ -111,9 +106,18 @@ def make_bayesian(
 
 
 def posteriors_of(net: nn.Module) -> dict[str, Posterior]:
-    """Each weight's posterior by the plain network's parameter name, in its order; shared ones once.
+    """Each weight's posterior, by the plain network's parameter name and in its order; shared ones once.
 
-    The tensors of a posterior are the trainable parameters themselves. Empty for a plain network.
+    The tensors of a posterior are the trainable parameters themselves.
+
+    Args:
+        net: A network.
+
+    Returns:
+        The posteriors; none for a plain network.
+
+    >>> posteriors_of(nn.Linear(4, 2))
+    {}
     """
     found: dict[int, Posterior] = {}
     for module in net.modules():
@@ -124,22 +128,61 @@ def posteriors_of(net: nn.Module) -> dict[str, Posterior]:
 
 
 def deterministic_of(net: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter without a posterior (biases, normalisation, frozen) by name, shared ones once."""
+    """Every parameter without a posterior (biases, normalisation, frozen), by name; a shared one once.
+
+    Args:
+        net: A network, prepared or plain.
+
+    Returns:
+        The parameters.
+
+    >>> list(deterministic_of(nn.Linear(4, 2)))
+    ['weight', 'bias']
+    """
     apart = {id(t) for q in posteriors_of(net).values() for t in q.parameters().values()}
     return {name: p for name, p in net.named_parameters() if id(p) not in apart}
 
 
 def spread_of(net: nn.Module) -> list[nn.Parameter]:
-    """The parameters that set how wide the posteriors are: log variances, and what others have for them."""
+    """The parameters that set the width of the posteriors: log variances, log dropout rates and the like.
+
+    Args:
+        net: A prepared network.
+
+    Returns:
+        Each once; none for a plain network.
+
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer, example = nn.Linear(4, 2), torch.zeros(1, 4)
+    >>> net = make_bayesian(layer, example=example, posterior=GaussianFamily(-8.0), noise=NoiseSource(0))
+    >>> [tuple(p.shape) for p in spread_of(net)]
+    [(2, 4)]
+    """
     wanted = {id(t): t for q in posteriors_of(net).values() for t in q.spread()}
     return [cast(nn.Parameter, t) for t in wanted.values()]
 
 
 def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """The plain network again: original classes and state-dict keys, with posterior means and net's buffers.
+    """The plain network again: original classes and state-dict keys, posterior means, buffers of ``net``.
 
-    ``weights`` replaces parameters by name. Raises NotPreparedError, and InputError for an unknown name or
-    another shape.
+    Args:
+        net: A prepared network; it is left as it was.
+        weights: Values, by name, that take the place of parameters.
+
+    Returns:
+        The plain network.
+
+    Raises:
+        NotPreparedError: A network without posteriors.
+        InputError: An unknown name, or a value of another shape.
+
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer, example = nn.Linear(4, 2), torch.zeros(1, 4)
+    >>> net = make_bayesian(layer, example=example, posterior=GaussianFamily(-8.0), noise=NoiseSource(0))
+    >>> bool((plain_copy(net).weight == layer.weight).all())
+    True
     """
     plain = duplicate(_prepared(net).plain)
     target, source = dict(plain.named_parameters()), dict(net.named_parameters())
@@ -164,6 +207,12 @@ def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> n
 def sampling(net: nn.Module) -> Iterator[nn.Module]:
     """Sample in eval mode too, for Monte Carlo prediction: dropout and batch norm stay in eval.
 
+    Args:
+        net: A prepared network.
+
+    Returns:
+        A context manager that gives the network.
+
     >>> import torch
     >>> from laconic.bayes.posteriors import GaussianFamily
     >>> layer, wide = nn.Linear(4, 2), GaussianFamily(0.0)
@@ -184,13 +233,39 @@ def mute(net: nn.Module, muted: bool = True) -> None:
     """Let a prepared network train on its posterior means, without noise (or with noise again).
 
     :func:`sampling` still samples.
+
+    Args:
+        net: A prepared network; it is changed.
+        muted: Whether the noise is off in training mode.
+
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer, x = nn.Linear(4, 2), torch.ones(1, 4)
+    >>> net = make_bayesian(layer, example=x, posterior=GaussianFamily(0.0), noise=NoiseSource(0))
+    >>> mute(net)
+    >>> bool((net(x) == layer(x)).all())
+    True
     """
     _prepared(net).draws.muted = muted
 
 
 @contextmanager
 def means_only(net: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode within the block: posterior means, running statistics. Each layer's mode comes back after."""
+    """Eval mode within the block: posterior means, running statistics. Then each layer has its mode again.
+
+    Args:
+        net: Any network.
+
+    Returns:
+        A context manager that gives the network.
+
+    >>> net = nn.Dropout()
+    >>> with means_only(net):
+    ...     net.training
+    False
+    >>> net.training
+    True
+    """
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -217,7 +292,7 @@ def _swap(
     family: Family,
     local: Mapping[type[nn.Module], type[Variational]],
 ) -> None:
-    """Turn each chosen layer into its holder; tied parameters get one posterior, made once."""
+    """Make each chosen layer variational; tied parameters get one posterior, made once."""
     made: dict[int, Posterior] = {}
     for module, (prefix, weights) in chosen.items():
         for name, weight in weights.items():
@@ -227,11 +302,11 @@ def _swap(
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
         fits = alone and list(weights) == ["weight"] and posteriors["weight"].independent
-        holder = local.get(type(module)) if fits else None
-        if holder is None:
-            holder = sampled_class(type(module), tuple(weights))
+        kind = local.get(type(module)) if fits else None
+        if kind is None:
+            kind = sampled_class(type(module), tuple(weights))
             draws.watch(module)
-        become(module, holder, draws, posteriors)
+        become(module, kind, draws, posteriors)
     if net not in chosen:
         draws.watch(net)
 

@@ -5,8 +5,20 @@ A unit's value is multiplied where it is read: the forward pass sees
 depthwise filters' readers). A network whose gate of a unit is zero computes what the network without the unit
 does, so that it can be shrunk. One z is drawn for each unit and pass.
 
-A group is left without gates where that does not hold: no weight reads it, or a layer norm (group norm, RMS
-norm) averages over its units.
+A layer norm or RMS norm averages over units before any weight reads them, and would count a closed unit. In
+a group that passes through one, the tensors that make unit j are multiplied in place of those that read it:
+rows of weights, biases, and the norms' own scales and shifts,
+
+.. math:: x_j = z_j\,(W_{j\cdot}\,h + b_j), \qquad
+          y_j = z_j\,\Big(w_j\frac{x_j - m(x)}{s(x)} + b'_j\Big).
+
+The moments m and s then are those of :class:`laconic.structure.narrow.NarrowLayerNorm`: a closed unit is a
+zero that still counts in the width. A value that several such tensors make one after another (a depthwise
+filter, a scale by channel) has one factor z of each. Weights that read a closed unit are multiplied by zero
+in addition, since an activation may map zero to another number. A group norm needs none of this: its units
+are whole groups of channels, each with moments of its own.
+
+A group that no weight reads is left without gates.
 
 Source: Louizos, Welling & Kingma, Learning Sparse Neural Networks through L0 Regularization, ICLR 2018,
 section 2 (gates by group of weights).
@@ -15,7 +27,7 @@ section 2 (gates by group of weights).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -25,11 +37,11 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from laconic.bayes.gates import Gate
 from laconic.errors import InputError, NotPreparedError
-from laconic.networks import duplicate
+from laconic.networks import computed_weights, duplicate
 from laconic.networks.noise import NoiseSource
-from laconic.networks.policy import NORMALISATIONS
 from laconic.records import KeepPlan
 from laconic.structure import Coupling, Group
+from laconic.structure.coupling.groups import Member
 from laconic.structure.coupling.sides import axes_of
 
 PREFIX = "laconic_gate_"
@@ -38,21 +50,31 @@ MakeGate = Callable[[Group], Gate]
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
-    """Where one group is read by one weight: ``units[position]`` along ``axis``, -1 for other groups'."""
+class _Factor:
+    """What multiplies one axis of one tensor: the gate of ``units[position]``, 1 where that is -1.
+
+    ``present``: not z itself, but 1 where z is not zero.
+    """
 
     group: str
     axis: int
     units: Tensor
+    present: bool
+
+    def along(self, z: Tensor, weight: Tensor) -> Tensor:
+        """The factors of all positions, shaped to multiply the tensor."""
+        z = (z.detach() != 0).to(z.dtype) if self.present else z
+        factors = torch.cat([z, z.new_ones(1)])[self.units]  # position -1: another group's unit
+        return factors.reshape([-1 if axis == self.axis else 1 for axis in range(weight.ndim)])
 
 
 class _Gating:
-    """What a gated network's root carries: noise, gates by group, who reads them, the present draws."""
+    """What a gated network's root carries: noise, gates by group, what they multiply, the present draws."""
 
     def __init__(self, root: nn.Module, noise: NoiseSource, gates: dict[str, Gate], plain: nn.Module) -> None:
         self.root, self.noise, self.plain = root, noise, plain
         self.like = gates
-        self.reads: dict[str, list[_Read]] = {}
+        self.factors: dict[str, list[_Factor]] = {}
         self._depth = 0
         self._drawn: dict[str, Tensor] = {}
 
@@ -66,8 +88,8 @@ class _Gating:
         """What a forward pass sees of a weight; outside a pass the weight itself."""
         if self._depth == 0:
             return weight
-        for read in self.reads[name]:
-            weight = weight * _along(self._draw(read.group), read, weight)
+        for factor in self.factors[name]:
+            weight = weight * factor.along(self._draw(factor.group), weight)
         return weight
 
     def open(self, module: nn.Module, args: Any) -> None:
@@ -106,7 +128,8 @@ def attach_gates(net: nn.Module, coupling: Coupling, make: MakeGate, noise: Nois
         The gated network; :func:`gates_of` lists what is gated.
 
     Raises:
-        InputError: No group can have a gate, or a gate of another size than its group.
+        InputError: No group can have a gate, a gate of another size than its group, or a network that
+            computes weights from others (weight norm).
 
     >>> from laconic.bayes.gates import HardConcrete
     >>> from laconic.structure import find_groups
@@ -116,25 +139,32 @@ def attach_gates(net: nn.Module, coupling: Coupling, make: MakeGate, noise: Nois
     >>> [(name, tuple(gate.sample(NoiseSource(0)).shape)) for name, gate in gates_of(net).items()]
     [('0.weight:0', (3,)), ('0.weight:1', (2,))]
     """
-    reads = {g.name: found for g in coupling.groups if (found := _reads(net, g))}
-    if not reads:
+    if computed := computed_weights(net):
         raise InputError(
-            f"{type(net).__name__} has nothing to gate: no group of units is read by a weight and free of "
-            "layer norms"
+            f"{type(net).__name__} computes {computed[0]!r} from other parameters. Cure: "
+            "attach_gates(laconic.networks.folded(net)[0], ...), where it is a plain one"
+        )
+    owners = _owners(net)
+    factors = {g.name: found for g in coupling.groups if (found := _factors(net, g, owners))}
+    if not factors:
+        raise InputError(
+            f"{type(net).__name__} has nothing to gate: no group of units is read by a weight. Cure: a "
+            "network with hidden units, and the coupling that find_groups returns for it"
         )
     root = duplicate(net)
     device = next(root.parameters()).device
-    gates = {name: make(coupling.group(name)) for name in reads}
+    gates = {name: make(coupling.group(name)) for name in factors}
     for index, (name, gate) in enumerate(gates.items()):
         _check_gate(gate, coupling.group(name))
         for suffix, tensor in gate.parameters().items():
             parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor.detach().clone())
             root.register_parameter(f"{PREFIX}{index}{suffix}", parameter)
     gating = _Gating(root, noise, gates, duplicate(net))
-    for name, found in reads.items():
-        for weight, axis, units in found:
-            gating.reads.setdefault(weight, []).append(_Read(name, axis, units.to(device)))
-    _hand_over(root, gating)
+    for found in factors.values():
+        for weight, factor in found:
+            moved = replace(factor, units=factor.units.to(device))
+            gating.factors.setdefault(weight, []).append(moved)
+    _hand_over(root, gating, owners)
     return root.to(device)
 
 
@@ -235,35 +265,48 @@ def fold_gates(net: nn.Module, plan: KeepPlan | None = None) -> nn.Module:
     with torch.no_grad():
         for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
             value = source[name]
-            for read in gating.reads.get(name, ()):
-                value = value * _along(factors[read.group], read, value)
+            for factor in gating.factors.get(name, ()):
+                value = value * factor.along(factors[factor.group], value)
             tensor.data = value.detach().clone()
     return plain.train(net.training)
 
 
-def _along(z: Tensor, read: _Read, weight: Tensor) -> Tensor:
-    """One factor for each position of the reading axis, shaped to multiply the weight."""
-    factor = torch.cat([z, z.new_ones(1)])[read.units]  # position -1: another group's unit
-    return factor.reshape([-1 if axis == read.axis else 1 for axis in range(weight.ndim)])
+def _owners(net: nn.Module) -> dict[str, list[str]]:
+    """By the name of each tensor all names under which modules hold it: several where it is tied."""
+    names: dict[int, list[str]] = {}
+    for place, module in net.named_modules():
+        for own, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                names.setdefault(id(tensor), []).append(f"{place}.{own}" if place else own)
+    return {found[0]: found for found in names.values()}
 
 
-def _reads(net: nn.Module, group: Group) -> list[tuple[str, int, Tensor]]:
-    """The weights that read a group: name, axis, units; none where its units cannot be gated one by one."""
+def _factors(net: nn.Module, group: Group, owners: Mapping[str, list[str]]) -> list[tuple[str, _Factor]]:
+    """By tensor what the gates of a group multiply; none where its units cannot be gated one by one."""
+    holders = {member.tensor: _holder(net, member.tensor) for member in group.members}
+    normed = any(isinstance(holder, (nn.LayerNorm, nn.RMSNorm)) for holder in holders.values())
     found = []
     for member in group.members:
-        owner, _, _ = member.tensor.rpartition(".")
-        module = _module(net, owner)
-        if isinstance(module, NORMALISATIONS) and not isinstance(module, _NormBase):
-            return []
-        if axes_of(net, member.tensor)[1] == member.axis:
-            found.append((member.tensor, member.axis, torch.from_numpy(np.asarray(member.units)).long()))
+        makes, reads = _sides(net, member, owners)
+        holder, own = holders[member.tensor], member.tensor.rpartition(".")[2]
+        statistic = isinstance(holder, _NormBase) and own in holder._buffers  # of what is multiplied already
+        if reads or (normed and makes and not statistic):
+            units = torch.from_numpy(np.asarray(member.units)).long()
+            found.append((member.tensor, _Factor(group.name, member.axis, units, normed and not makes)))
     return found
 
 
-def _module(net: nn.Module, name: str) -> nn.Module | None:
+def _sides(net: nn.Module, member: Member, owners: Mapping[str, list[str]]) -> tuple[bool, bool]:
+    """Whether a tensor makes units along a member's axis, and whether it reads them (both if it is tied)."""
+    reads = {axes_of(net, name)[1] == member.axis for name in owners.get(member.tensor, ())}
+    return False in reads, True in reads
+
+
+def _holder(net: nn.Module, tensor: str) -> nn.Module | None:
+    """The module that holds a tensor; None for an input, which is no tensor of the network."""
     try:
-        return net.get_submodule(name)
-    except AttributeError:  # an input, which is no tensor of the network
+        return net.get_submodule(tensor.rpartition(".")[0])
+    except AttributeError:
         return None
 
 
@@ -280,12 +323,13 @@ def _check_gate(gate: Any, group: Group) -> None:
         )
 
 
-def _hand_over(root: nn.Module, gating: _Gating) -> None:
-    """Let every layer that reads a gated group see its weights multiplied."""
+def _hand_over(root: nn.Module, gating: _Gating, owners: Mapping[str, list[str]]) -> None:
+    """Let every layer that holds a tensor of a gated group see it multiplied."""
     by_module: dict[nn.Module, dict[str, str]] = {}
-    for name in gating.reads:
-        owner, _, own = name.rpartition(".")
-        by_module.setdefault(root.get_submodule(owner), {})[own] = name
+    for name in gating.factors:
+        for alias in owners[name]:
+            owner, _, own = alias.rpartition(".")
+            by_module.setdefault(root.get_submodule(owner), {})[own] = name
     for module, names in by_module.items():
         module.__dict__[_GATING + "_names"] = names
         module.__class__ = _gated_class(type(module), tuple(names))
@@ -296,21 +340,21 @@ def _hand_over(root: nn.Module, gating: _Gating) -> None:
 
 
 def _gated_class(plain: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    members: Mapping[str, Any] = {name: _read(name) for name in names}
+    members: Mapping[str, Any] = {name: _multiplied(name) for name in names}
     return type(f"Gated{plain.__name__}", (plain,), {"__module__": plain.__module__, **members})
 
 
-def _read(name: str) -> property:
+def _multiplied(name: str) -> property:
     def read(self: nn.Module) -> Tensor | None:
-        weight = self._parameters[name]
+        tensor = self._parameters[name] if name in self._parameters else self._buffers[name]
         gating = self.__dict__.get(_GATING)
         return (
-            weight
-            if weight is None or gating is None
-            else gating.gated(self.__dict__[_GATING + "_names"][name], weight)
+            tensor
+            if tensor is None or gating is None
+            else gating.gated(self.__dict__[_GATING + "_names"][name], tensor)
         )
 
-    return property(read, doc=f"The parameter {name!r} times the gates of the units that it reads.")
+    return property(read, doc=f"The tensor {name!r} times the gates of the units that it makes or reads.")
 
 
 def _gating(net: nn.Module) -> _Gating:

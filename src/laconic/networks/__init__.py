@@ -1,4 +1,4 @@
-"""A user's network: copies of it, the plain network within, its weights, one way to run it."""
+"""A user's network: copying and unwrapping it, its weights, and how it is called."""
 
 from laconic.networks.copies import computed_weights, duplicate, fold_in_place, folded, sharing
 from laconic.networks.inputs import (

@@ -1,8 +1,8 @@
 """Copies of a user's network, and copies whose weights are plain parameters.
 
-Torch refuses to deep-copy a tensor with a history, and several of its utilities leave one on a module
+Torch refuses to deep-copy a tensor with a history, and several of its utilities store one on a module
 (``weight_norm`` and ``spectral_norm`` by hooks, the masks of ``torch.nn.utils.prune``). :func:`duplicate`
-copies such networks, :func:`folded` also takes the utility off, so that the weight is a plain parameter
+copies such networks, :func:`folded` also removes the utility, so that the weight is a plain parameter
 again.
 """
 
@@ -35,10 +35,19 @@ _PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 def duplicate(module: nn.Module) -> nn.Module:
-    """A deep copy; raises ModelError if the network holds something that cannot be copied.
+    """A deep copy.
 
-    What a forward pass left on a module (activations kept for a look, a spectral norm's weight) has a
-    history, which torch refuses to copy: its values are copied without it.
+    Non-leaf tensors that a forward pass left on a module (stored activations, a spectral norm's weight) have
+    a history, which torch refuses to copy: their values are copied without it.
+
+    Args:
+        module: Any network.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ModelError: The network holds something that cannot be copied.
 
     >>> net = nn.Linear(2, 3)
     >>> net.seen = net(torch.ones(1, 2))
@@ -55,10 +64,16 @@ def duplicate(module: nn.Module) -> nn.Module:
 
 
 def sharing(module: nn.Module) -> nn.Module:
-    """A copy with modules of its own that hold the tensors of ``module``: for copies that live shortly.
+    """A copy with modules of its own that hold the tensors of ``module``: for short-lived variants.
 
-    Modules may be replaced in it, and tensors put in the place of others; to write into a tensor is to write
+    Modules may be replaced in it, and tensors be put in the place of others; writing into a tensor writes
     into the network's.
+
+    Args:
+        module: Any network.
+
+    Returns:
+        The copy.
 
     >>> net = nn.Sequential(nn.Linear(2, 3))
     >>> copied = sharing(net)
@@ -107,6 +122,12 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     Weight norm, :math:`W = g\, V / \lVert V \rVert`, spectral norm, :math:`W = V / \sigma(V)`, any other
     parametrisation and the masks of pruning: the copy holds W as it is in evaluation mode.
 
+    Args:
+        module: Any network, wrapped or not; it is left as it was.
+
+    Returns:
+        The copy without wrappers, and the names.
+
     >>> net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)), nn.ReLU())
     >>> plain, names = folded(net)
     >>> names, sorted(plain.state_dict()), torch.allclose(plain(torch.ones(1, 2)), net(torch.ones(1, 2)))
@@ -117,7 +138,18 @@ def folded(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
 
 
 def fold_in_place(module: nn.Module) -> tuple[str, ...]:
-    """Make the computed weights of ``module`` itself plain (see :func:`folded`); their names."""
+    """Make the computed weights of a network plain parameters, in the network itself (see :func:`folded`).
+
+    Args:
+        module: A network; it is changed.
+
+    Returns:
+        The names of the weights that were computed.
+
+    >>> net = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    >>> fold_in_place(net), sorted(net.state_dict())
+    (('weight',), ['bias', 'weight'])
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()  # a spectral norm iterates in training mode
     names = []
@@ -134,7 +166,13 @@ def fold_in_place(module: nn.Module) -> tuple[str, ...]:
 
 
 def computed_weights(module: nn.Module) -> tuple[str, ...]:
-    """The names of weights that the network computes from other parameters; ``folded`` makes them plain.
+    """The names of weights that a network computes from other parameters; :func:`folded` makes them plain.
+
+    Args:
+        module: Any network.
+
+    Returns:
+        The names that the plain weights would have.
 
     >>> computed_weights(nn.Sequential(nn.utils.spectral_norm(nn.Linear(2, 3)), nn.Linear(3, 1)))
     ('0.weight',)

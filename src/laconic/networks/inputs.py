@@ -1,4 +1,4 @@
-"""The inputs of a user's network: by position, by name or nested, and one way to run it on them."""
+"""The inputs of a user's network, by position, by name or nested, and how the network is called on them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ _SEQUENCES = (tuple, list, Mapping)
 def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     """A nested example as a tuple of tensors, and a view of the network that takes them one by one.
 
-    A recurrent layer's states are such an input, ``(x, (h, c))``, and so is a place that holds None, a flag,
-    a number or a text. The view shares everything with ``module`` and knows what is no tensor; its inputs are
-    called after ``forward``'s parameters and the places within them. An example that is not nested comes
-    back as it is, with the module itself.
+    Nested are a recurrent layer's states, ``(x, (h, c))``, and an example one of whose places holds None, a
+    flag, a number or a text. The view shares everything with ``module`` and fills in what is no tensor. Its
+    inputs are named after ``forward``'s parameters and the places within them.
+
+    Args:
+        module: Any network.
+        example: A tensor, a tuple or list, or a dictionary with the names of ``forward``, nested or not.
+
+    Returns:
+        The view and its inputs; the module and the example themselves where the example is not nested.
 
     >>> view, inputs = flattened(nn.LSTM(2, 3), (torch.ones(4, 2), (torch.zeros(1, 3), torch.zeros(1, 3))))
     >>> str(inspect.signature(view.forward)), len(inputs), view(*inputs)[0].shape
@@ -54,7 +60,14 @@ def flattened(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
 
 
 def place_name(path: Sequence[Any], parameters: Sequence[str]) -> str:
-    """What a tensor of a nested example is called: its parameter, then its places, joined by underscores.
+    """The name of a tensor of a nested example: its parameter, then its places, joined by underscores.
+
+    Args:
+        path: Keys from the outside in, positions or names, as torch's pytrees give them.
+        parameters: The names of ``forward``'s parameters, in order.
+
+    Returns:
+        An identifier.
 
     >>> place_name((1, 0), ("input", "hx")), place_name(("batch", "image"), ("batch",))
     ('hx_0', 'batch_image')
@@ -68,7 +81,17 @@ def place_name(path: Sequence[Any], parameters: Sequence[str]) -> str:
 
 
 def check_names(module: nn.Module, example: Mapping[Any, Any]) -> None:
-    """Raises InputError where an example names an input that ``forward`` does not have."""
+    """Refuse an example with names that ``forward`` does not have.
+
+    Args:
+        module: Any network.
+        example: Inputs by name.
+
+    Raises:
+        InputError: A name that is no parameter of ``forward``, where ``forward`` does not take any name.
+
+    >>> check_names(nn.Linear(2, 3), {"input": torch.ones(1, 2)})
+    """
     parameters = inspect.signature(module.forward).parameters
     order = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     others = [str(name) for name in example if name not in order]
@@ -80,7 +103,14 @@ def check_names(module: nn.Module, example: Mapping[Any, Any]) -> None:
 
 
 def no_tensor(what: str, value: object) -> InputError:
-    """The error for something that was given in place of a tensor, with what to give.
+    """The error for something that was given in place of a tensor, with a cure.
+
+    Args:
+        what: The place, as a message names it.
+        value: What was given.
+
+    Returns:
+        The error, to be raised by the caller.
 
     >>> str(no_tensor("example input 0", [1.0]))
     'example input 0 must be a tensor, got list. Cure: torch.as_tensor'
@@ -94,14 +124,19 @@ def no_tensor(what: str, value: object) -> InputError:
 def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """A network and tensors that it takes by position: the example's, in the order of ``forward``.
 
-    A dictionary may skip some of ``forward``'s parameters, and may hold flags and numbers beside tensors: the
-    network that comes back is then a view of ``module`` that shares everything with it and knows the rest.
+    A dictionary may leave out some of ``forward``'s parameters, and may hold flags and numbers beside
+    tensors: the network that comes back is then a view of ``module`` that shares everything with it and fills
+    in the rest.
 
     Args:
         module: Any network.
         example: A tensor, a tuple or list of tensors, or a dictionary with the names of ``forward``.
 
-    Raises InputError for inputs that are no tensors, and for names that ``forward`` does not have.
+    Returns:
+        The network (or the view) and its inputs.
+
+    Raises:
+        InputError: Inputs that are no tensors, none at all, or names that ``forward`` does not have.
 
     >>> net = nn.Bilinear(2, 3, 1)
     >>> view, inputs = positional(net, {"input2": torch.ones(1, 3), "input1": torch.ones(1, 2)})
@@ -132,7 +167,14 @@ def positional(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[Tensor
 
 
 def to_device(tree: Any, device: torch.device) -> Any:
-    """The tensors of nested tuples, lists and dictionaries on a device; what is no tensor stays as it is.
+    """Nested tuples, lists and dictionaries with their tensors on a device; all else stays as it is.
+
+    Args:
+        tree: Inputs, targets or a whole batch.
+        device: Where the tensors go.
+
+    Returns:
+        The same structure; tuples and lists become tuples.
 
     >>> to_device({"a": (torch.ones(2), "text")}, torch.device("cpu"))["a"][1]
     'text'
@@ -141,7 +183,18 @@ def to_device(tree: Any, device: torch.device) -> Any:
 
 
 def with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Nested tuples, lists and dictionaries with each tensor changed; tuples and lists become tuples."""
+    """Nested tuples, lists and dictionaries with each tensor changed.
+
+    Args:
+        tree: Inputs, targets or a whole batch.
+        change: A function of one tensor.
+
+    Returns:
+        The same structure; tuples and lists become tuples.
+
+    >>> with_tensors([torch.ones(1), {"k": 2}], lambda x: x + 1)
+    (tensor([2.]), {'k': 2})
+    """
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, Mapping):
@@ -152,18 +205,35 @@ def with_tensors(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def call(module: nn.Module, inputs: Any) -> Any:
-    """The outputs of a network: ``inputs`` is one tensor, a tuple of arguments or a dictionary of keyword
-    arguments.
+    """The network's result on a batch's inputs.
 
-    >>> call(nn.Bilinear(2, 3, 1), {"input2": torch.ones(4, 3), "input1": torch.ones(4, 2)}).shape
-    torch.Size([4, 1])
+    Args:
+        module: Any callable, usually a network.
+        inputs: A tensor, a tuple or list of inputs by position, or a dictionary of inputs by name.
+
+    Returns:
+        What the network returns.
+
+    >>> call(lambda a, b: a - b, {"b": 1, "a": 3})
+    2
     """
     args, kwargs = arguments(inputs)
     return module(*args, **kwargs)
 
 
 def arguments(example: Any, device: torch.device | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """An example (a tensor, a tuple of inputs, or a mapping of keyword inputs) as call arguments."""
+    """An example as the arguments of a call.
+
+    Args:
+        example: A tensor, a tuple or list of inputs by position, or a dictionary of inputs by name.
+        device: Where its tensors go; None leaves them.
+
+    Returns:
+        Arguments by position, and arguments by name.
+
+    >>> arguments({"flag": True}), arguments(3)
+    (((), {'flag': True}), ((3,), {}))
+    """
     if isinstance(example, Mapping):
         return (), {key: _moved(value, device) for key, value in example.items()}
     values = example if isinstance(example, tuple | list) else (example,)
@@ -175,7 +245,19 @@ def _moved(value: Any, device: torch.device | None) -> Any:
 
 
 def is_nested(example: Any) -> bool:
-    """Whether an example holds more than tensors in a row (by name, flags beside them are no matter)."""
+    """Whether an example holds more than tensors in a row.
+
+    Args:
+        example: A tensor, a tuple or list, or a dictionary. Flags and numbers beside tensors make a tuple
+            nested; a dictionary only if one of its values is itself a tuple, list or dictionary.
+
+    Returns:
+        Whether :func:`flattened` has something to do.
+
+    >>> x = torch.ones(1)
+    >>> is_nested((x, x)), is_nested((x, (x, x))), is_nested((x, None)), is_nested({"x": x, "flag": True})
+    (False, True, True, False)
+    """
     if isinstance(example, Mapping):
         return any(isinstance(part, _SEQUENCES) for part in example.values())
     if not isinstance(example, tuple | list):
@@ -187,7 +269,15 @@ def is_nested(example: Any) -> bool:
 
 
 def refilled(module: nn.Module, example: Any, tensors: tuple[Tensor, ...]) -> Any:
-    """The example with other tensors in place of its own, which :func:`positional` put in this order.
+    """The example with other tensors in place of its own, in the order that :func:`positional` gives them.
+
+    Args:
+        module: The network of the example.
+        example: The inputs as they were given.
+        tensors: Their replacements.
+
+    Returns:
+        The example's form with the new tensors; a nested example as it was.
 
     >>> refilled(nn.Bilinear(2, 3, 1), {"input2": torch.ones(1, 3)}, (torch.zeros(1, 3),))
     {'input2': tensor([[0., 0., 0.]])}
@@ -212,7 +302,20 @@ def _view(module: nn.Module, names: tuple[str, ...], fixed: Mapping[str, Any]) -
 
 
 def with_forward(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
-    """The same module, parameters and all, with another ``forward`` (parametrised ones refuse copy.copy)."""
+    """A view of a module with another ``forward``; ``copy.copy`` fails on parametrised modules.
+
+    Args:
+        module: Any network; it is left as it was.
+        forward: A function of the view and its inputs.
+
+    Returns:
+        A module of a subclass with the same name, which shares everything with ``module``.
+
+    >>> net = nn.Linear(1, 1)
+    >>> view = with_forward(net, lambda self, x: x + 1)
+    >>> view(torch.ones(1)), view.weight is net.weight
+    (tensor([2.]), True)
+    """
     plain = type(module)
     view: nn.Module = object.__new__(type(plain.__name__, (plain,), {"forward": forward}))
     view.__dict__.update(module.__dict__)
@@ -221,10 +324,17 @@ def with_forward(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """How a network is run to be watched, traced and compared: each layer by itself, without gradients.
+    """Within the block, networks run layer by layer without gradients, to be traced and compared.
 
-    The fused path of torch's attention and Transformer layers passes their parts by (and turns padded batches
+    Torch's fused path of attention and Transformer layers does not call their parts (and turns padded batches
     into nested tensors), so it is off.
+
+    Returns:
+        A context manager.
+
+    >>> with inference():
+    ...     nn.Linear(1, 1)(torch.ones(1)).requires_grad
+    False
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

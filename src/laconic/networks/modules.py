@@ -1,8 +1,8 @@
-"""A network as its user holds it -> the plain module that the library works on. Every door calls this.
+"""From the network that a user hands in to the plain module that the library works on.
 
 A network may come wrapped (``torch.compile``, ``DataParallel``, an average of weights), with weights that are
 computed from others (``weight_norm``, ``spectral_norm``, pruning masks that were left on), or in a form that
-cannot be worked on at all (a scripted network, sharded or sparse parameters). What can be made plain is; the
+cannot be used at all (a scripted network, sharded or sparse parameters). What can be made plain is; the
 rest is refused by name.
 """
 
@@ -19,7 +19,7 @@ from laconic.errors import ModelError
 from laconic.networks.copies import computed_weights, folded
 from laconic.networks.wrappers import GATHER, network_in
 
-# What an entry of a plain torch network is made of; float8 and the like have no counterpart in NumPy.
+# Element types of a plain torch network; float8 and the like have no counterpart in NumPy.
 _STORED = frozenset(
     (
         *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -31,7 +31,7 @@ _STORED = frozenset(
 
 
 class PlainNetwork(NamedTuple):
-    """A network without wrappers and computed weights, and what was done to it, in words for the user."""
+    """A network without wrappers and computed weights, and notes for the user on what was changed."""
 
     module: nn.Module
     notes: tuple[str, ...] = ()

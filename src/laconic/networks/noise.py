@@ -1,4 +1,4 @@
-"""Where a prepared network's randomness comes from: generators of its own, never the global one."""
+"""The random numbers of a prepared network: generators of its own, never the global one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from laconic.errors import InputError
 
 _LEVELS = 1 << 16
-# From this many numbers on, the table of quantiles beats torch's normal_ on a CPU.
+# From this many numbers on, the table of quantiles is faster than torch's normal_ on a CPU.
 _MANY = 1 << 10
 
 
@@ -19,6 +19,12 @@ class NoiseSource:
     """Standard normal noise from one seed, with one generator per device, made when first needed.
 
     A deep copy continues the same stream on its own. ``get_state`` returns plain numbers and tensors.
+
+    Args:
+        seed: An integer in [0, 2^63).
+
+    Raises:
+        InputError: Another seed.
 
     >>> a, b = NoiseSource(1), NoiseSource(1)
     >>> bool((a.like(torch.zeros(2, 3)) == b.like(torch.zeros(2, 3))).all())

@@ -1,4 +1,4 @@
-"""Which parameters are weights: all but biases, what scales channels one by one, and what the user keeps.
+"""Which parameters are weights: all but biases, scales of single channels, and what the user keeps.
 
 A weight that is trained gets a posterior (or a keep-mask), a frozen one is put on a grid as it is. All others
 are deterministic: pruning a scale would remove its whole channel or branch and save a single number.
@@ -136,7 +136,7 @@ def weights_by_module(
     among the deterministic ones is a weight nowhere.
     """
     found: dict[nn.Module, tuple[str, dict[str, nn.Parameter]]] = {}
-    spared: set[int] = set()
+    excluded: set[int] = set()
     for prefix, module in net.named_modules():
         weights = {}
         for name, parameter in module.named_parameters(recurse=False):
@@ -145,10 +145,10 @@ def weights_by_module(
             if wanted and (select is None or select(full, parameter)):
                 weights[name] = parameter
             else:
-                spared.add(id(parameter))
+                excluded.add(id(parameter))
         found[module] = (prefix, weights)
     kept = {
-        module: (prefix, {name: p for name, p in weights.items() if id(p) not in spared})
+        module: (prefix, {name: p for name, p in weights.items() if id(p) not in excluded})
         for module, (prefix, weights) in found.items()
     }
     return {module: (prefix, weights) for module, (prefix, weights) in kept.items() if weights}

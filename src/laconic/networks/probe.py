@@ -1,4 +1,4 @@
-"""One look at a network before it is prepared: is it sound, and how does it use its layers?"""
+"""Checks of a network before it is prepared: whether its values are finite, and how it uses its layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from laconic.networks.copies import duplicate
 from laconic.networks.inputs import arguments
 from laconic.networks.watching import Call, Watching
 
-# Asking a weight for one of these says nothing about its value.
+# Reading one of these of a weight does not read its value.
 _METADATA = frozenset(
     (
         *("shape", "device", "dtype", "layout", "requires_grad", "grad", "ndim", "is_cuda", "is_leaf"),

@@ -1,7 +1,6 @@
-"""Watch what a network does: every call of a torch function, with its arguments and its result.
+"""Observe a network: every call of a torch function, with its arguments and its result.
 
-The one place that knows how torch shows its calls (:class:`torch.overrides.TorchFunctionMode`). Who watches
-hands in functions.
+The only use of :class:`torch.overrides.TorchFunctionMode` in the library; callers hand in functions.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ class Call:
 
 
 def _ignored(call: Call) -> None:
-    """Nobody asked."""
+    """The default: do nothing."""
 
 
 class Watching(TorchFunctionMode):
-    """Within the block, every call of a torch function is shown to the functions that are handed in.
+    """Within the block, every call of a torch function is passed to the functions that are handed in.
 
     Args:
         before: Called with each call before it runs, which may write into its arguments.
@@ -88,7 +87,7 @@ class Watching(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Show the call, run it, show its result."""
+        """Pass on the call, run it, pass on its result."""
         kwargs = kwargs or {}
         self._before(Call(func, args, kwargs))
         if func in self._instead:

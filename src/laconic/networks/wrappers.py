@@ -1,4 +1,4 @@
-"""The network inside what a user wraps around one, and the forms in which no network can be worked on."""
+"""Take a network out of its wrappers, and refuse the forms of a network that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRAPPERS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.parallel.DistributedDataParallel, "module"),
     (AveragedModel, "module"),
 )
-# The same, in parts of libraries that are slow to import: who has such a wrapper has imported them.
+# The same, in parts of libraries that are slow to import. They are imported wherever such a wrapper exists.
 _WRAPPERS_ELSEWHERE = (
     ("torch._dynamo.eval_frame", "OptimizedModule", "_orig_mod"),
     (
@@ -117,7 +117,7 @@ def _refuse_forms(model: nn.Module, verb: str) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelError(
                 f"{verb}: {where} is scripted or traced ({type(module).__name__}), so its layers cannot be "
-                "seen. Cure: hand in the module that was given to torch.jit; a file restores into either"
+                "read. Cure: hand in the module that was given to torch.jit; a file restores into either"
             )
         if isinstance(module, fsdp):
             raise ModelError(

@@ -135,6 +135,7 @@ def shrink(module: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Module:
     if emptied:
         removed = KeepPlan({n: plan.kept[n] for n in emptied}, {n: plan.sizes[n] for n in emptied})
         close_branches(copied, mask(module, coupling, removed), coupling.branches, emptied)
+        _slice_constants(copied, kept_positions(coupling, plan))
     return carried_out(copied, coupling, plan)
 
 
@@ -156,6 +157,19 @@ def carried_out(copied: nn.Module, coupling: Coupling, plan: KeepPlan) -> nn.Mod
     return NarrowInput(copied, kept_inputs) if kept_inputs else copied
 
 
+def _slice_constants(module: nn.Module, keep: Keep) -> None:
+    """Keep of the constants that replaced layers the channels that those layers would have kept."""
+    for name, part in list(module.named_modules()):
+        if isinstance(part, Constant):
+            found = [keep[place] for own in _BY_CHANNEL if (place := (f"{name}.{own}", 0)) in keep]
+            if found and found[0].any():  # else a layer of the branch itself, whose output none reads
+                axis = tuple(part.value.shape).index(len(found[0]))  # all other axes have length 1
+                value = _sliced(part.value.detach(), {axis: found[0]})
+                owner, _, child = name.rpartition(".")
+                setattr(module.get_submodule(owner), child, Constant(value).train(part.training))
+
+
+_BY_CHANNEL = ("weight", "bias", "running_mean")  # of a layer, whose axis 0 is that of its outputs
 _REPLACED = (Constant, NarrowAttention, NarrowLayerNorm)
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from laconic.bayes.kl import kl_divergence, kl_total
 from laconic.bayes.layers import NoiseSource
-from laconic.bayes.posteriors import Gaussian
+from laconic.bayes.posteriors import Gaussian, Multiplicative, Scaled
+from laconic.bayes.priors import ScaleMixture
 from laconic.errors import InputError
 from laconic.testing.promises import promise
 
@@ -37,21 +38,26 @@ def check_kl(
 
     Sixteen estimates of ``draws`` draws each give the expectation and its standard error; the rule must lie
     within six of them (and 1e-6 of its size, 1e-5 in float32). Of an improper prior the KL is known up to a
-    constant: there the differences between the weights are compared. The rule's sum over all weights must be
-    ``kl_total``, and its gradient by each tensor field of a dataclass ``q`` that of finite differences.
+    constant: there the differences between the weights are compared (under a scale mixture, those between the
+    weights and those between the scales, each where its prior is improper). The rule's sum over all weights
+    must be ``kl_total``, and its gradient by each tensor field of a dataclass ``q`` that of finite
+    differences.
 
-    The draws of a Gaussian are stratified (one in each of as many parts of equal probability), which makes
-    their error far smaller; those of other posteriors are what
+    The draws of a normal distribution (Gaussian, Multiplicative) are stratified (one in each of as many parts
+    of equal probability), which makes their error far smaller. Those of a Scaled are draws of its factors,
+    which its KL is about: flat, the weights before the scales. Those of other posteriors are what
     ``q.rsample`` returns of a :class:`~laconic.bayes.layers.NoiseSource`.
 
     Args:
         q: A posterior of some weights, in float64 where the rule is to be tried to more than five digits;
-            means and variances that differ, zero among the means.
+            means and variances that differ, zero among the means (but not of a Multiplicative, whose noise
+            is zero there).
         p: The prior.
         log_prior: Log density of the prior in nats, of weights (draws, \*shape of the weights) and of the
             shape (draws, \*shape of the KL); up to a constant where it is improper. Written from its
             definition, not from the rule.
-        log_posterior: The same of the posterior; None for a Gaussian, whose density is known.
+        log_posterior: The same of the posterior; None for a Gaussian, a Multiplicative, and a Scaled of
+            these, whose densities are known.
         draws: Draws of an estimate.
         seed: Seed of the draws.
 
@@ -80,13 +86,7 @@ def check_kl(
         estimates[0].shape == rule.shape,
         f"the KL has the shape of the log densities, {tuple(estimates[0].shape)} (got {tuple(rule.shape)})",
     )
-    if getattr(p, "improper", False):
-        if rule.numel() < 2:
-            raise InputError("under an improper prior only differences can be tried: two weights or more")
-        rule, estimates = (
-            rule - rule.flatten()[0],
-            estimates - estimates.flatten(1)[:, 0].reshape(-1, *(1 for _ in rule.shape)),
-        )
+    rule, estimates = _differences(rule.unsqueeze(0), q, p)[0], _differences(estimates, q, p)
     _compare(rule, estimates)
     _check_total(q, p)
     _check_gradient(q, p)
@@ -97,15 +97,37 @@ def _estimate(
     q: Any, log_prior: LogDensity, log_posterior: LogDensity | None, draws: int, noise: NoiseSource
 ) -> Tensor:
     """One Monte Carlo estimate of the KL, of its shape."""
-    if isinstance(q, Gaussian):
-        weights, own = _stratified(q, draws, noise.generator()), log_posterior or _gaussian(q)
-    elif log_posterior is None:
+    weights, own = _drawn(q, draws, noise)
+    own = log_posterior or own
+    if own is None:
         raise InputError(
             f"{type(q).__name__} has no known density. Cure: log_posterior, a function of weights"
         )
-    else:
-        weights, own = torch.stack([q.rsample(noise) for _ in range(draws)]), log_posterior
     return (own(weights) - log_prior(weights)).mean(0)
+
+
+def _drawn(q: Any, draws: int, noise: NoiseSource) -> tuple[Tensor, LogDensity | None]:
+    """Draws (draws, *shape of the KL) of what the KL is about, and its log density, if that is known."""
+    if isinstance(q, Multiplicative):
+        q = q.as_gaussian()
+    if isinstance(q, Gaussian):
+        return _stratified(q, draws, noise.generator()), _gaussian(q)
+    if isinstance(q, Scaled):
+        (inner, of_inner), (scale, of_scale) = (_drawn(f, draws, noise) for f in (q.inner, q.scale))
+        known = None if of_inner is None or of_scale is None else _jointly(inner, of_inner, scale, of_scale)
+        return torch.cat([inner.flatten(1), scale.flatten(1)], 1), known
+    return torch.stack([q.rsample(noise) for _ in range(draws)]), None
+
+
+def _jointly(inner: Tensor, of_inner: LogDensity, scale: Tensor, of_scale: LogDensity) -> LogDensity:
+    """The log density of two independent factors, part by part, of draws that are flat."""
+
+    def log_density(factors: Tensor) -> Tensor:
+        count = inner[0].numel()
+        first, second = factors[:, :count].reshape(inner.shape), factors[:, count:].reshape(scale.shape)
+        return torch.cat([of_inner(first).flatten(1), of_scale(second).flatten(1)], 1)
+
+    return log_density
 
 
 def _stratified(q: Gaussian, draws: int, generator: torch.Generator) -> Tensor:
@@ -128,6 +150,22 @@ def _gaussian(q: Gaussian) -> LogDensity:
         return found
 
     return log_density
+
+
+def _differences(values: Tensor, q: Any, p: Any) -> Tensor:
+    """KLs (estimates, *shape) less that of the first weight, under each prior that is improper."""
+    factors = [(q.inner, p.weights), (q.scale, p.scale)] if isinstance(p, ScaleMixture) else [(q, p)]
+    flat, done, start = values.flatten(1), [], 0
+    for factor, prior in factors:
+        count = kl_divergence(factor, prior).numel()
+        part = flat[:, start : start + count]
+        if getattr(prior, "improper", False):
+            if count < 2:
+                raise InputError("under an improper prior only differences can be tried: two weights or more")
+            part = part - part[:, :1]
+        done.append(part)
+        start += count
+    return torch.cat(done, 1).view_as(values)
 
 
 def _compare(rule: Tensor, estimates: Tensor) -> None:
@@ -154,14 +192,13 @@ def _check_total(q: Any, p: Any) -> None:
 
 
 def _check_gradient(q: Any, p: Any) -> None:
-    """The gradient by each tensor field of a dataclass is that of central differences in float64."""
-    if not dataclasses.is_dataclass(q) or isinstance(q, type):
+    """The gradient by each tensor of a posterior is that of central differences in float64."""
+    tensors, rebuilt = _tensors_of(q)
+    if not tensors:
         return
-    fields = {f.name: getattr(q, f.name) for f in dataclasses.fields(q) if f.init}
-    tensors = {n: v for n, v in fields.items() if isinstance(v, Tensor) and v.is_floating_point()}
 
     def total(values: dict[str, Tensor]) -> Tensor:
-        return kl_divergence(dataclasses.replace(q, **values), p).sum()
+        return kl_divergence(rebuilt(values), p).sum()
 
     exact = {name: value.detach().double().contiguous() for name, value in tensors.items()}
     leaves = {name: value.clone().requires_grad_() for name, value in exact.items()}
@@ -180,3 +217,14 @@ def _check_gradient(q: Any, p: Any) -> None:
         near = (got - slopes).abs() <= 1e-4 * (1 + slopes.abs())
         text = f"the gradient by {name} is {got.tolist()}, finite differences give {slopes.tolist()}"
         promise(near.all(), text)
+
+
+def _tensors_of(q: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:
+    """The floating-point tensors of a posterior by name, and how it is built from others."""
+    if isinstance(q, Scaled):  # a posterior of posteriors
+        return q.parameters(), q.with_parameters
+    if not dataclasses.is_dataclass(q) or isinstance(q, type):
+        return {}, lambda values: q
+    fields = {f.name: getattr(q, f.name) for f in dataclasses.fields(q) if f.init}
+    tensors = {n: v for n, v in fields.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    return tensors, lambda values: dataclasses.replace(q, **values)

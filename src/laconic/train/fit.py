@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_leaves
 
 from laconic import api
-from laconic.bayes.guard import check_loss
+from laconic.bayes.non_finite import check_loss
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
 from laconic.networks.policy import NORMALISATIONS

@@ -166,7 +166,7 @@ def test_threads_change_no_bit():
 
 
 @pytest.mark.filterwarnings("error")
-def test_not_a_number_stays_one_without_a_word():
-    """It is the training's guard that names the layer."""
+def test_nan_stays_nan_without_a_warning():
+    """The check of the training loss names the layer."""
     q = Gaussian(torch.tensor([float("nan"), 0.1]), torch.tensor([-6.0, -6.0]))
     assert kl_divergence(q, TERNARY).isnan().tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""Gates of units, one distribution per file; what they multiply stands in :mod:`laconic.methods.gating`."""
+"""Gates of units, one distribution per file; :mod:`laconic.methods.gating` attaches them to a network."""
 
 from laconic.bayes.gates.gate import Gate
 from laconic.bayes.gates.hard_concrete import HardConcrete

@@ -1,4 +1,4 @@
-"""What every gate offers: a random number by which each unit of a group is multiplied, and its price."""
+"""The base class of gates: a random factor for each unit of a group, and its penalty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Uniform(Protocol):
 class Gate(Parametric, ABC):
     """One random factor z for each unit of a group; its tensor fields are parameters of shape (units,).
 
-    A gate of one's own is a frozen dataclass that inherits this class and writes the four functions below.
+    A user's own gate is a frozen dataclass that inherits this class and writes the four functions below.
     """
 
     @abstractmethod
@@ -32,15 +32,15 @@ class Gate(Parametric, ABC):
 
     @abstractmethod
     def expectation(self) -> Tensor:
-        """What units are multiplied by in evaluation mode, shape (units,); differentiable."""
+        """The factors of evaluation mode, shape (units,); differentiable."""
 
     @abstractmethod
     def penalty(self) -> Tensor:
-        """What each unit costs, shape (units,), differentiable: nats, or the probability that it is there."""
+        """The penalty of each unit, shape (units,), differentiable: nats, or the probability of z != 0."""
 
     @abstractmethod
     def keep(self) -> Tensor:
-        """Which units stay, boolean, shape (units,)."""
+        """Which units are kept, boolean, shape (units,)."""
 
 
 def uniform_like(t: Tensor, noise: Uniform) -> Tensor:

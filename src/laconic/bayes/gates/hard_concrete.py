@@ -3,8 +3,8 @@ r"""Hard concrete gates: L0 regularisation (Louizos, Welling & Kingma, ICLR 2018
 .. math:: u \sim U(0, 1),\quad s = \sigma\big((\log u - \log(1 - u) + \log\alpha)/\beta\big),\quad
           z = \min(1, \max(0, s(\zeta - \gamma) + \gamma))
 
-(eq. 10-11). The gate is closed, exactly zero, with a probability of its own, and so is the expected number of
-open gates (eq. 12): :math:`P(z \ne 0) = \sigma(\log\alpha - \beta\log(-\gamma/\zeta))`.
+(eq. 10-11). A gate is exactly zero with a probability above zero. The probability that it is not is (eq. 12)
+:math:`P(z \ne 0) = \sigma(\log\alpha - \beta\log(-\gamma/\zeta))`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class HardConcrete(Gate):
         beta: Temperature.
         gamma: Left end of the stretched interval, below 0.
         zeta: Its right end, above 1.
+
+    Raises:
+        InputError: Other temperatures or ends.
 
     >>> gate = HardConcrete(torch.tensor([0.0, -4.0, 4.0]))
     >>> [round(p, 3) for p in gate.penalty().tolist()], gate.keep().tolist()
@@ -63,7 +66,7 @@ class HardConcrete(Gate):
         return self._stretched(self.log_alpha)
 
     def penalty(self) -> Tensor:
-        r"""The probability that a gate is not zero, eq. 12; a method weighs it in nats a unit."""
+        r"""The probability that a gate is not zero, eq. 12; a method multiplies it by nats per unit."""
         return torch.sigmoid(self.log_alpha - self.beta * math.log(-self.gamma / self.zeta))
 
     def keep(self) -> Tensor:

@@ -10,7 +10,7 @@ With :math:`\alpha = (a - \mu)/\sigma`, :math:`\beta = (b - \mu)/\sigma` and :ma
 .. math:: KL = \log\frac{b - a}{\sqrt{2\pi e}\,\sigma\,Z} -
           \frac{\alpha\phi(\alpha) - \beta\phi(\beta)}{2Z}
 
-The prior is proper: the KL is a code length. A unit goes when its signal-to-noise ratio
+The prior is proper, so that the KL is a code length. A unit is removed when its signal-to-noise ratio
 :math:`E[z]/\sqrt{Var[z]}` is below 1.
 """
 
@@ -33,9 +33,12 @@ class TruncatedLogNormal(Gate):
     Args:
         mu: :math:`\mu`, shape (units,).
         log_sigma: :math:`\log\sigma`, shape (units,).
-        low: a, the least log z.
+        low: a, the smallest log z.
         high: b, the largest log z.
-        threshold: Signal-to-noise ratio below which a unit goes.
+        threshold: Signal-to-noise ratio below which a unit is removed.
+
+    Raises:
+        InputError: Shapes that differ, low >= high, or a threshold below 0.
 
     >>> gate = TruncatedLogNormal(torch.tensor([0.0, -10.0]), torch.tensor([-5.0, 1.5]))
     >>> gate.keep().tolist(), [round(n, 2) for n in gate.penalty().tolist()]
@@ -106,7 +109,7 @@ class TruncatedLogNormal(Gate):
 
 
 def _on_the_left(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two points, mirrored at 0 where both lie on the right (the third says where): tails are exact there."""
+    """Two points, mirrored at 0 where both are positive (the third tensor), since lower tails are exact."""
     mirrored = low > 0
     return torch.where(mirrored, -high, low), torch.where(mirrored, -low, high), mirrored
 

@@ -1,4 +1,16 @@
-"""One file per (posterior, prior) pair; importing this package registers them all."""
+r"""One file per (posterior, prior) pair; importing this package registers them all.
+
+| posterior | LogUniform | Normal | Spikes | ScaleMixture |
+|---|---|---|---|---|
+| Gaussian | fit or series | closed form | windows or integral | none |
+| Multiplicative | fit or series | closed form | windows or integral | none |
+| Scaled | none | none | none | sum over the two factors |
+
+A pair without a rule is refused (:class:`laconic.errors.NoKLRuleError`). A scale mixture is a prior of
+weights and of the scales that they share, and a posterior without scales does not say which weights share
+one. Scales times weights have no density in closed form, so that their KL to a prior of single weights has
+none either.
+"""
 
 from laconic.bayes.kl import (
     gaussian_log_uniform,
@@ -6,6 +18,7 @@ from laconic.bayes.kl import (
     gaussian_spikes,
     multiplicative_log_uniform,
     multiplicative_normal,
+    multiplicative_spikes,
     scaled_scale_mixture,
 )
 from laconic.bayes.kl.dispatch import check_rules, kl_divergence, kl_total, register_kl
@@ -19,6 +32,7 @@ __all__ = [
     "kl_total",
     "multiplicative_log_uniform",
     "multiplicative_normal",
+    "multiplicative_spikes",
     "register_kl",
     "scaled_scale_mixture",
 ]

@@ -1,8 +1,8 @@
 """KL(posterior || prior) by the two types, as torch.distributions does it, without its silent choices.
 
-A rule lives in its own file, one per pair, and registers itself with :func:`register_kl`. The most
-specific rule wins; two rules of which neither is more specific raise; no rule raises too, and never
-falls back to sampling: a KL in nats is a product of this library.
+Each pair's rule has a file of its own and is registered by :func:`register_kl`. The most specific rule is
+taken. Two rules of which neither is more specific are an error, and so is a pair without a rule: there is no
+estimate by sampling in its place, since the nats are reported as they are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class KLTable:
     def register(
         self, posterior: type, prior: type, total: AnyRule | None = None, *, replace: bool = False
     ) -> Callable[[Rule], Rule]:
-        """A decorator that files a rule under a pair of types; a pair has one rule.
+        """A decorator that registers a rule for a pair of types; a pair has one rule.
 
         Args:
             posterior: The posterior's class.
@@ -43,7 +43,7 @@ class KLTable:
             NoKLRuleError: The pair has a rule, and ``replace`` is false.
         """
 
-        def file(rule: Rule) -> Rule:
+        def registered(rule: Rule) -> Rule:
             if (posterior, prior) in self._rules and not replace:
                 pair = f"{posterior.__name__}, {prior.__name__}"
                 raise NoKLRuleError(
@@ -56,7 +56,7 @@ class KLTable:
                 self._totals[rule] = total
             return rule
 
-        return file
+        return registered
 
     def total(self, posterior: type, prior: type) -> AnyRule:
         """The sum over all weights by the rule of :meth:`find`."""
@@ -73,15 +73,24 @@ class KLTable:
             return self._rules[best[0]]
         names = f"KL({posterior.__name__} || {prior.__name__})"
         if not fitting:
-            known = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in self._rules) or "none"
             pair = f"{posterior.__name__}, {prior.__name__}"
             raise NoKLRuleError(
-                f"no rule for {names}; there are rules for {known}. Cure: a function (q, p) that returns "
-                f"nats, decorated with @laconic.bayes.register_kl({pair}) and imported before training"
+                f"no rule for {names}. {self._partners(posterior, prior)}. Cure: one of these pairs, or a "
+                f"function (q, p) that returns nats, decorated with @laconic.bayes.register_kl({pair}) and "
+                "imported before training"
             )
         rivals = ", ".join(f"({q.__name__}, {p.__name__})" for q, p in fitting)
         raise NoKLRuleError(
             f"{names} is ambiguous between the rules {rivals}. Cure: register one for exactly this pair"
+        )
+
+    def _partners(self, posterior: type, prior: type) -> str:
+        """With which priors the posterior has rules, and the prior with which posteriors."""
+        priors = ", ".join(p.__name__ for q, p in self._rules if issubclass(posterior, q))
+        posteriors = ", ".join(q.__name__ for q, p in self._rules if issubclass(prior, p))
+        return (
+            f"{posterior.__name__} has rules with the priors: {priors or 'none'}; {prior.__name__} with the "
+            f"posteriors: {posteriors or 'none'}"
         )
 
     def pairs(self) -> tuple[tuple[type, type], ...]:
@@ -101,9 +110,18 @@ register_kl = TABLE.register
 def kl_divergence(q: Any, p: Any) -> Tensor:
     r""":math:`KL(q\,\|\,p)` in nats by independent parts, differentiable in the posterior's parameters.
 
-    The parts are single weights for a Gaussian, whole groups for a family whose weights share a number; their
-    sum is the KL of the tensor. For an improper prior (``p.improper``) the value is known up to a constant.
-    Raises NoKLRuleError.
+    .. math:: KL(q\,\|\,p) = \int q(w)\log\frac{q(w)}{p(w)}\,dw
+
+    Args:
+        q: A posterior.
+        p: A prior; of an improper one (``p.improper``) the value is known up to a constant.
+
+    Returns:
+        One number for each part: single weights for a Gaussian, whole groups for a family whose weights share
+        a number. Their sum is the KL of the tensor.
+
+    Raises:
+        NoKLRuleError: The pair has no rule; the message names those that have one.
 
     >>> import torch
     >>> from laconic.bayes.kl import kl_divergence
@@ -125,6 +143,10 @@ def check_rules(posteriors: Mapping[str, Any], p: Any) -> None:
     Raises:
         NoKLRuleError: No rule for one of the pairs, or for a part of one.
         InputError: A KL that is not finite; the message names the weight.
+
+    >>> from laconic.bayes.posteriors import Gaussian
+    >>> from laconic.bayes.priors import Normal
+    >>> check_rules({"fc.weight": Gaussian(torch.ones(2), torch.zeros(2))}, Normal())
     """
     with torch.no_grad():
         for name, q in posteriors.items():
@@ -137,7 +159,17 @@ def check_rules(posteriors: Mapping[str, Any], p: Any) -> None:
 
 
 def kl_total(q: Any, p: Any) -> Tensor:
-    r"""The sum of :func:`kl_divergence` over all weights, a scalar in nats, in less memory and time.
+    """The sum of :func:`kl_divergence` over all parts, in less memory and time.
+
+    Args:
+        q: A posterior.
+        p: A prior.
+
+    Returns:
+        A scalar, nats.
+
+    Raises:
+        NoKLRuleError: The pair has no rule.
 
     >>> import torch
     >>> from laconic.bayes.kl import kl_total

@@ -63,7 +63,7 @@ def of_log_alpha(log_alpha: Tensor, p: LogUniform) -> Tensor:
 
 
 class _Fit(torch.autograd.Function):
-    """The fit as a function of mean and log variance: value and slope in one go."""
+    """The fit as a function of mean and log variance: value and slope in one pass."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, log_var: Tensor) -> Tensor:

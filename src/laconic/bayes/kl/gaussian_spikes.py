@@ -9,7 +9,8 @@ With F the log-uniform KL (sign of a KL, 0 at alpha = infinity) and windows
 where level 0 is zero itself. A codebook without zero has no level that could take the rest; there the windows
 are normalised to :math:`\Omega_k / \sum_j \Omega_j`. A scale s enters as
 :math:`KL(\theta/s, \sigma/s)` at scale 1.
-Within 1.07 nats of Monte Carlo over the relevant range (the paper's figure), worst for small sigma.
+Within 1.07 nats of Monte Carlo over the relevant range (the paper's figure), worst for small sigma. A prior
+with ``exact=True`` takes the integral in its place (:mod:`laconic.bayes.kl.spikes_integral`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from laconic.bayes.kl import native
 from laconic.bayes.kl.dispatch import register_kl
 from laconic.bayes.kl.sigmoid_fit import fit
+from laconic.bayes.kl.spikes_integral import integrated_kl
 from laconic.bayes.kl.spikes_sweep import Code, in_one_order, sweep
 from laconic.bayes.kl.total import windowed_total
 from laconic.bayes.posteriors.gaussian import Gaussian
@@ -33,7 +35,7 @@ from laconic.dropout_rate import log_alpha
 def spikes_total(q: Gaussian, p: Spikes) -> Tensor:
     """The sum over all weights, in less memory and time."""
     learned = isinstance(p.levels, Tensor) and p.levels.requires_grad
-    if learned or not native.takes(q.mean, q.log_var):
+    if p.exact or learned or not native.takes(q.mean, q.log_var):
         return gaussian_spikes(q, p).sum()
     return windowed_total(q.mean, q.log_var, _scale(q, p), _code(p))
 
@@ -41,6 +43,8 @@ def spikes_total(q: Gaussian, p: Spikes) -> Tensor:
 @register_kl(Gaussian, Spikes, total=spikes_total)
 def gaussian_spikes(q: Gaussian, p: Spikes) -> Tensor:
     """KL up to a constant, elementwise; differentiable in mean, log variance, scale and levels."""
+    if p.exact:
+        return integrated_kl(*_unscaled(q, p))
     if isinstance(p.levels, Tensor) and p.levels.requires_grad:
         return windowed(q, p)
     return _Windowed.apply(q.mean, q.log_var, _scale(q, p), _code(p))  # type: ignore[no-any-return,no-untyped-call]
@@ -54,12 +58,18 @@ def _code(p: Spikes) -> Code:
     return Code(p.level_numbers(), p.window_widths(), p.base)
 
 
-def windowed(q: Gaussian, p: Spikes) -> Tensor:
-    """Eq. 16-17 as a plain expression: slower and hungrier, differentiable in the levels too."""
+def _unscaled(q: Gaussian, p: Spikes) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and log variance in units of the codebook, and its levels."""
     mean, log_var = q.mean, q.log_var
     if p.scale is not None:
         mean, log_var = mean / p.scale, log_var - 2.0 * p.scale.log()
-    levels = p.levels if isinstance(p.levels, Tensor) else mean.new_tensor(p.levels)
+    levels = p.levels.to(mean) if isinstance(p.levels, Tensor) else mean.new_tensor(p.levels)
+    return mean, log_var, levels
+
+
+def windowed(q: Gaussian, p: Spikes) -> Tensor:
+    """Eq. 16-17 as a plain expression: slower, in more memory, and differentiable in the levels too."""
+    mean, log_var, levels = _unscaled(q, p)
     offsets = [mean - level for level in levels.unbind()]
     terms = torch.stack([fit(log_alpha(d.square(), log_var)) for d in offsets])
     exponents = torch.stack(

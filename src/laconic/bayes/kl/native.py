@@ -1,4 +1,4 @@
-"""The compiled sweep over weights: whether it is here, whether it takes given tensors, and its call."""
+"""The compiled sweep over weights: whether it is installed, whether it takes given tensors, and its call."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def extension() -> Extension | None:
 
 
 def takes(*tensors: Tensor) -> bool:
-    """Whether the compiled sweep is here and takes these tensors: float32, on a CPU."""
+    """Whether the compiled sweep is installed and takes these tensors: float32, on a CPU."""
     fit = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
     return fit and extension() is not None
 
@@ -68,7 +68,7 @@ def sweep(
     """
     code = extension()
     if code is None:
-        raise RuntimeError("the package was installed without its compiled sweep")  # takes() says so
+        raise RuntimeError("the package was installed without its compiled sweep")  # see takes()
     value, to_mean, to_log_var = (None if t is None else t.detach().numpy() for t in out)
     arrays = (mean.detach().numpy(), log_var.detach().numpy(), to_mean, to_log_var, value)
     numbers = np.array(table.numbers, dtype=np.float32)

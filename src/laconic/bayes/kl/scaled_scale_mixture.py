@@ -1,4 +1,4 @@
-"""KL of a scale by unit times weights to a scale mixture: the two factors' KLs, side by side."""
+"""KL of a scale by unit times weights to a scale mixture: the KLs of the two factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Molchanov's fit of the KL to a log-uniform prior, with its slope, in as few passes as it takes.
+r"""Molchanov's fit of the KL to a log-uniform prior, with its slope, in few passes over memory.
 
 .. math:: F(\log\alpha) = k_1 - k_1 S(k_2 + k_3\log\alpha) + \tfrac12\log(1 + 1/\alpha)
 

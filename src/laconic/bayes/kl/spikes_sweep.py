@@ -1,6 +1,6 @@
-r"""VNQ's windowed KL and its slopes, for many weights, in as few passes over memory as it takes.
+r"""VNQ's windowed KL and its slopes, for many weights, in few passes over memory.
 
-Everything is in base 2, whose logarithm and exponential are the quickest. With
+Logarithms and exponentials are in base 2, which are the fastest to compute. With
 :math:`t = 1 - S(k_2 + k_3\log\alpha)`
 
 .. math:: F = k_1 t + \tfrac12\log(\theta^2 + \sigma^2) - \tfrac12\log\sigma^2, \qquad
@@ -67,7 +67,7 @@ def in_one_order(mean: Tensor, log_var: Tensor) -> tuple[tuple[Tensor, Tensor], 
 def sweep(mean: Tensor, log_var: Tensor, scale: float, code: Code) -> tuple[Tensor, Tensor, Tensor]:
     """KL, d KL / d mean and d KL / d log variance of flat tensors.
 
-    float32 on a CPU is for the compiled sweep. Without one the pieces are worked on by NumPy, whose float32
+    float32 on a CPU is for the compiled sweep. Without one the pieces are computed by NumPy, whose float32
     ``log2`` and ``exp2`` take a quarter of the time of torch's where there is AVX-512. A number depends on
     its own weight alone: neither on the pieces nor on the threads.
     """
@@ -91,7 +91,7 @@ def sweep_by_pieces(mean: Tensor, log_var: Tensor, scale: float, code: Code) -> 
     def work(starts: range) -> None:
         rows = [mean.new_empty(len(code.levels), size) for _ in range(7)] + [mean.new_empty(size)]
         buffers: list[Any] = [t.numpy() for t in rows] if on_cpu else list(rows)
-        with np.errstate(all="ignore"):  # NaN weights are for the training's guard to report
+        with np.errstate(all="ignore"):  # the check of the training loss reports NaN weights
             for start in starts:
                 end = min(start + size, count)
                 piece = [a[start:end] for a in whole]

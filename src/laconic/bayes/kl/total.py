@@ -1,4 +1,4 @@
-"""The windowed KL of a whole tensor as one number: nothing by weight is kept but the two slopes."""
+"""The windowed KL of a whole tensor as one number; by weight only the two slopes are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def windowed_total(mean: Tensor, log_var: Tensor, scale: Tensor, code: Code) -> 
 
 
 class _Total(torch.autograd.Function):
-    """Value and all three gradients in one sweep; the first way back scales the slopes where they lie."""
+    """Value and all three gradients in one sweep; the first backward pass scales the slopes in place."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, log_var: Tensor, scale: Tensor, code: Code) -> Tensor:
@@ -31,7 +31,7 @@ class _Total(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         slopes, ctx.slopes = ctx.slopes, None
-        if slopes is None:  # a second time over a graph that was retained
+        if slopes is None:  # a second backward pass over a retained graph
             mean, log_var, scale = ctx.saved_tensors
             _, slopes = _swept(mean, log_var, scale, ctx.code)
         to_mean, to_log_var, to_scale = slopes

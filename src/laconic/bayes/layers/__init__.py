@@ -1,4 +1,4 @@
-"""Holders of variational weights, and which plain layer gets which.
+"""Layers with variational weights, and which plain layer becomes which.
 
 A layer whose class is exactly one of ``LOCAL`` is treated by local reparameterisation; a subclass may do
 anything with its weight, so it is drawn whole, like every other layer (:mod:`.generic`).
@@ -19,9 +19,8 @@ from laconic.bayes.layers.conv_transpose import (
     BayesConvTranspose3d,
 )
 from laconic.bayes.layers.embedding import BayesEmbedding
-from laconic.bayes.layers.generic import sampled_class
 from laconic.bayes.layers.linear import BayesLinear
-from laconic.bayes.layers.variational import Draws, Variational, become
+from laconic.bayes.layers.variational import Variational
 from laconic.errors import InputError
 from laconic.networks.noise import NoiseSource
 
@@ -46,9 +45,16 @@ _CHEAP = (nn.Linear, nn.Embedding)
 def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variational]]:
     """The layers with local reparameterisation; all others draw their weights once per pass.
 
-    ``local``: every layer of ``LOCAL``. ``mixed``: linear layers and embeddings, but not convolutions, where
-    a second convolution for the variance doubles the time of a step (section 2.3 of Kingma et al. 2015
-    compares the variances of the gradients). ``weights``: none.
+    Args:
+        sampling: ``local``: every layer of ``LOCAL``. ``mixed``: linear layers and embeddings, but not
+            convolutions, where a second convolution for the variance doubles the time of a step. ``weights``:
+            none. Kingma et al. 2015, section 2.3, compare the variances of the gradients.
+
+    Returns:
+        By class of a plain layer, the class that draws its pre-activations.
+
+    Raises:
+        InputError: Another word.
 
     >>> nn.Conv2d in local_layers("local"), nn.Conv2d in local_layers("mixed")
     (True, False)
@@ -65,11 +71,8 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
 __all__ = [
     "LOCAL",
     "SAMPLINGS",
-    "Draws",
     "NoiseSource",
     "Sampling",
     "Variational",
-    "become",
     "local_layers",
-    "sampled_class",
 ]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_preactivation, laid_like
 from laconic.bayes.layers.variational import Variational
+from laconic.bayes.reparameterisation import draw_preactivation, laid_like
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Plain

@@ -1,4 +1,4 @@
-"""Any other layer that owns parameters: whole weights are drawn, once per forward pass.
+"""Any other layer with parameters: whole weights are drawn, once per forward pass.
 
 The layer's class is turned into a subclass in which each such parameter's *name* is a property: inside a
 forward pass it gives the posterior's draw or mean. ``nn.Module`` keeps the parameters under their own

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_preactivation, laid_like
 from laconic.bayes.layers.variational import Variational
+from laconic.bayes.reparameterisation import draw_preactivation, laid_like
 
 
 class BayesLinear(Variational, nn.Linear):

@@ -1,8 +1,8 @@
-"""What all holders share: whose noise, when to sample, and one draw of a weight per forward pass.
+"""What all variational layers share: the source of noise, when to sample, one draw of a weight per pass.
 
-A holder is made by turning a plain layer's class into a subclass of it, in place: the layer keeps its
-identity (a layer used in two places stays one), its hooks and its state-dict keys; its weight is the
-posterior's own, and the posterior's other parameters stand beside it as ``<weight>_<suffix>``.
+A plain layer becomes variational in place: its class is replaced by a subclass. The layer stays the same
+object (a layer used in two places stays one) with its hooks and its state-dict keys. Its weight is the
+posterior's mean, and the posterior's other parameters are added to it as ``<weight>_<suffix>``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from laconic.networks.noise import NoiseSource
 
 
 class Draws:
-    """One prepared network's randomness, shared by all its holders.
+    """One prepared network's randomness, shared by all its variational layers.
 
     ``noise`` is the source; ``sampling`` makes layers in eval mode sample too (Monte Carlo prediction);
     ``muted`` makes layers in training mode compute with the means.
@@ -69,7 +69,16 @@ class Draws:
 
 
 class Variational(nn.Module):
-    """Mixin of every holder: its draws, and by name the posteriors of its weights."""
+    """Mixin of every variational layer: its draws, and by name the posteriors of its weights.
+
+    >>> from laconic.bayes.layers.linear import BayesLinear
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer = nn.Linear(2, 3)
+    >>> q = GaussianFamily()("weight", layer.weight)
+    >>> become(layer, BayesLinear, Draws(NoiseSource(0)), {"weight": q})
+    >>> layer.bayes_names(), sorted(layer.state_dict())
+    (('weight',), ['bias', 'weight', 'weight_log_var'])
+    """
 
     _bayes_draws: Draws
     _bayes_posteriors: dict[str, tuple[Posterior, tuple[str, ...]]]  # a posterior, and its suffixes
@@ -99,11 +108,11 @@ class Variational(nn.Module):
 
 def become(
     module: nn.Module,
-    holder: type[Variational],
+    kind: type[Variational],
     draws: Draws,
     posteriors: Mapping[str, Posterior],
 ) -> None:
-    """Turn ``module`` into ``holder`` in place, with these posteriors by parameter name."""
+    """Change the class of ``module`` to ``kind`` in place, with these posteriors by parameter name."""
     found: dict[str, tuple[Posterior, tuple[str, ...]]] = {}
     for name, q in posteriors.items():
         parameters = q.parameters()
@@ -116,6 +125,6 @@ def become(
                 )
             module.register_parameter(name + suffix, cast(nn.Parameter, parameter))
         found[name] = (q, tuple(parameters))
-    module.__class__ = holder
+    module.__class__ = kind
     module.__dict__["_bayes_draws"] = draws
     module.__dict__["_bayes_posteriors"] = found

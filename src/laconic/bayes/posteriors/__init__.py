@@ -1,4 +1,4 @@
-"""Posterior families, one per file; they know moments and sampling, and no prior."""
+"""Posterior families, one per file: moments and sampling. They import no prior."""
 
 from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
 from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily

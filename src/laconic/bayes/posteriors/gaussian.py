@@ -1,6 +1,6 @@
 r"""The fully factorised Gaussian posterior in additive form (Molchanov et al. 2017, section 4.2).
 
-:math:`q(w) = N(\theta, \sigma^2)` by weight, :math:`\theta` and :math:`\log\sigma^2` being the free numbers.
+:math:`q(w) = N(\theta, \sigma^2)` by weight, :math:`\theta` and :math:`\log\sigma^2` are learned.
 Against the multiplicative form :math:`N(\theta, \alpha\theta^2)` of Kingma et al. 2015 the gradient to
 :math:`\theta` no longer carries the noise.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.functional import draw_weight, variance_like
 from laconic.bayes.posteriors.posterior import Noise, Posterior
+from laconic.bayes.reparameterisation import draw_weight, variance_like
 from laconic.dropout_rate import log_alpha
 from laconic.errors import InputError
 
@@ -24,9 +24,14 @@ HELD_LOG_VAR = -20.0
 
 @dataclass(frozen=True, eq=False)
 class Gaussian(Posterior):
-    r"""Independent normals :math:`N(mean, e^{log\_var})`; both tensors have the weight's shape.
+    r"""Independent normals :math:`q(w) = N(\theta, \sigma^2)` (Molchanov et al. 2017, section 4.2).
 
-    Raises InputError when the shapes differ.
+    Args:
+        mean: :math:`\theta`, shape of the weight.
+        log_var: :math:`\log\sigma^2`, of the same shape.
+
+    Raises:
+        InputError: The shapes differ.
 
     >>> import torch
     >>> q = Gaussian(torch.tensor([0.5]), torch.tensor([-2.0]))
@@ -93,9 +98,13 @@ class Gaussian(Posterior):
 
 @dataclass(frozen=True)
 class GaussianFamily:
-    r"""A Gaussian :math:`N(w, e^{init\_log\_var})` around each present weight w.
+    r"""A Gaussian around each present weight w: mean w, one log variance for all at the start.
 
-    Raises InputError for a log variance outside [-60, 20].
+    Args:
+        init_log_var: :math:`\log\sigma^2` at the start, in [-60, 20].
+
+    Raises:
+        InputError: A log variance outside that range.
 
     >>> q = GaussianFamily(-8.0)("fc.weight", nn.Parameter(torch.ones(2)))
     >>> q.mean.tolist(), q.log_var.tolist()

@@ -23,9 +23,14 @@ Per = Literal["weight", "unit", "tensor"]
 
 @dataclass(frozen=True, eq=False)
 class Multiplicative(Posterior):
-    r"""Independent normals :math:`N(\theta, \alpha\theta^2)`; ``log_alpha`` broadcasts to the mean's shape.
+    r"""Independent normals :math:`q(w) = N(\theta, \alpha\theta^2)` (Kingma et al. 2015, section 3).
 
-    Raises InputError where it does not.
+    Args:
+        mean: :math:`\theta`, shape of the weight. A weight of zero has no noise.
+        log_alpha: :math:`\log\alpha`, a shape that broadcasts to the mean's.
+
+    Raises:
+        InputError: The shape of ``log_alpha`` does not broadcast.
 
     >>> q = Multiplicative(torch.tensor([[2.0, 0.5]]), torch.tensor(0.0))
     >>> q.moments()[1].tolist()
@@ -67,9 +72,15 @@ class Multiplicative(Posterior):
 
 @dataclass(frozen=True)
 class MultiplicativeFamily:
-    """Multiplicative noise around each present weight.
+    r"""Multiplicative noise around each present weight.
 
-    ``per``: whether each weight has a rate of its own, each output unit (position of axis 0), or the tensor.
+    Args:
+        init_log_alpha: :math:`\log\alpha` at the start, in [-60, 20].
+        per: What shares a rate: ``tensor`` (all weights of a layer), ``unit`` (an output unit, position of
+            axis 0) or ``weight`` (nothing).
+
+    Raises:
+        InputError: Another ``per``, or a log alpha outside that range.
 
     >>> MultiplicativeFamily(per="unit")("fc.weight", nn.Parameter(torch.ones(3, 2))).log_alpha.shape
     torch.Size([3, 1])

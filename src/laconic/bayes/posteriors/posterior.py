@@ -1,4 +1,4 @@
-"""What every posterior family offers: moments, draws, statistics and its parameters, and no prior."""
+"""The base class of posterior families: moments, draws, statistics and parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Noise(Protocol):
 class Posterior(Parametric, ABC):
     r"""A posterior :math:`q(w)` of one weight tensor.
 
-    A family of one's own is a frozen dataclass that inherits this class: its tensor fields are the
+    A user's own family is a frozen dataclass that inherits this class: its tensor fields are the
     parameters, and :meth:`moments` and :meth:`hold` must be written. The field called ``mean`` is the
     network's own weight; each other one stands beside it as ``<weight>_<field>``. Layers, KLs and methods ask
     for moments and draws, and never for a parameter by name.
@@ -87,7 +87,7 @@ class Posterior(Parametric, ABC):
                 tensor.clamp_(low, high)
 
     def stats(self, name: str) -> WeightStats:
-        """The numbers that a decision needs, as float32 arrays of the weight's shape."""
+        """Mean and variance, float32 arrays of the weight's shape, for pruning and quantising."""
         with torch.no_grad():
             mean, variance = (
                 t.detach().to("cpu", torch.float32).contiguous().numpy().copy() for t in self.moments()

@@ -22,12 +22,16 @@ SCALE = "_scale"
 
 @dataclass(frozen=True, eq=False)
 class Scaled(Posterior):
-    r"""Weights ``inner`` times a ``scale`` of one number for each position of ``axis``.
+    r"""Weights times a scale for each position of one axis (Louizos, Ullrich & Welling 2017, section 3).
 
-    The scale's tensors have the weight's number of dimensions, and length 1 along all but ``axis``. Mean and
-    variance are those of a product of independent factors:
+    Mean and variance are those of a product of independent factors:
     :math:`E[w] = E[z]E[\tilde w]`, :math:`Var[w] = Var[z]Var[\tilde w] + Var[z]E[\tilde w]^2 +
     E[z]^2 Var[\tilde w]`.
+
+    Args:
+        inner: The posterior of :math:`\tilde w`, shape of the weight.
+        scale: The posterior of z: as many dimensions as the weight, length 1 along all but ``axis``.
+        axis: The axis of the units that have a scale.
 
     >>> from laconic.bayes.posteriors import Gaussian
     >>> inner = Gaussian(torch.ones(2, 3), torch.zeros(2, 3))
@@ -78,9 +82,12 @@ class Scaled(Posterior):
 
 @dataclass(frozen=True)
 class ScaledFamily:
-    """A scale of mean 1 for each position of ``axis``, times weights around the present ones.
+    """A scale of mean 1 for each position of an axis, times weights around the present ones.
 
-    ``axis``: 0 for output units, 1 for input units of most layers.
+    Args:
+        inner: The family of the weights.
+        scale: The family of the scales.
+        axis: 0 for output units, 1 for input units of most layers.
 
     >>> q = ScaledFamily(axis=1)("fc.weight", nn.Parameter(torch.ones(3, 2)))
     >>> {name: tuple(p.shape) for name, p in q.parameters().items()}

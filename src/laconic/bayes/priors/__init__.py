@@ -1,4 +1,4 @@
-"""Priors, one per file; they know their parameters and whether they are proper, and no posterior."""
+"""Priors, one per file: their parameters and whether they are proper. They import no posterior."""
 
 from laconic.bayes.priors.log_uniform import LogUniform
 from laconic.bayes.priors.normal import Normal

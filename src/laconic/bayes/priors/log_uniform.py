@@ -10,12 +10,19 @@ from laconic.errors import InputError
 
 @dataclass(frozen=True)
 class LogUniform:
-    r"""A flat prior on :math:`\log|w|`. It has no parameters and no normaliser (``improper``).
+    r"""A flat prior on :math:`\log|w|`: :math:`p(|w|) \propto 1/|w|`. It has no normaliser (``improper``).
 
-    Its KL is known only up to a constant, here chosen so that it goes to 0 as the noise swamps the mean;
-    it is therefore no code length. ``exact`` takes the Poisson-digamma series in place of Molchanov's
-    sigmoid fit (up to the constant within 0.008 nat of it, for log alpha in [-8, 8]). ``clamp`` bounds log
-    alpha first, as published code does with (-8, 8); the gradient is zero outside. None keeps it everywhere.
+    Its KL is known up to a constant, here chosen so that it goes to 0 as the noise exceeds the mean; it is
+    therefore no code length. By default it is the sigmoid fit of Molchanov et al. 2017, eq. 14.
+
+    Args:
+        exact: Take the Poisson-digamma series in place of the fit, which is within 0.008 nat of it up to the
+            constant, for log alpha in [-8, 8].
+        clamp: Bounds to which log alpha is clipped first, as published code does with (-8, 8); the gradient
+            is zero outside. None for no bounds.
+
+    Raises:
+        InputError: Bounds that do not rise.
 
     >>> LogUniform(clamp=(-8.0, 8.0)).improper
     True

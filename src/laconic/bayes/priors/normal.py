@@ -11,7 +11,16 @@ from laconic.errors import InputError
 
 @dataclass(frozen=True)
 class Normal:
-    """Independent normals with one mean and one standard deviation: a proper prior, KL is a code length.
+    r"""Independent normals :math:`p(w) = N(\mu_0, \sigma_0^2)`: a proper prior, its KL a code length.
+
+    The prior of the weights in Louizos, Ullrich & Welling 2017, section 4.1, is the standard normal.
+
+    Args:
+        mean: :math:`\mu_0`.
+        std: :math:`\sigma_0`, above 0.
+
+    Raises:
+        InputError: A mean that is not finite, or a standard deviation that is not above 0.
 
     >>> Normal(std=0.1).improper
     False

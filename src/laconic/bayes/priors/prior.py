@@ -1,4 +1,4 @@
-"""What every prior says of itself."""
+"""The protocol of a prior."""
 
 from __future__ import annotations
 

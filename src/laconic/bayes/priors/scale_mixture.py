@@ -11,10 +11,15 @@ from laconic.bayes.priors.prior import Prior
 
 @dataclass(frozen=True)
 class ScaleMixture:
-    r""":math:`w = z\tilde w` with a prior of the weights :math:`\tilde w` and one of the scales :math:`z`.
+    r""":math:`w = z\tilde w` with a prior of the weights and one of the scales (Louizos et al. 2017, eq. 2).
 
     By default standard normal weights with log-uniform scales: the normal-Jeffreys prior of the paper's
-    section 4.1.
+    section 4.1. It goes with the posterior :class:`laconic.bayes.Scaled` alone, which says what shares a
+    scale.
+
+    Args:
+        weights: The prior of :math:`\tilde w`.
+        scale: The prior of z.
 
     >>> ScaleMixture().improper, ScaleMixture(scale=Normal(mean=1.0)).improper
     (True, False)

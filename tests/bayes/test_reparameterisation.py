@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from laconic.bayes import functional
-from laconic.bayes.functional import (
+from laconic.bayes import reparameterisation
+from laconic.bayes.reparameterisation import (
     add_noise,
     draw_preactivation,
     draw_weight,
@@ -94,8 +94,8 @@ def test_compiled_noise_is_the_formula_with_the_same_random_numbers(count, monke
     mean = torch.randn(count, generator=seeded(1))
     variance = torch.rand(count, generator=seeded(2)) - 0.1  # some are below the floor
     results = []
-    for compiled in (functional.compiled(), None):
-        monkeypatch.setattr(functional, "compiled", lambda compiled=compiled: compiled)
+    for compiled in (reparameterisation.compiled(), None):
+        monkeypatch.setattr(reparameterisation, "compiled", lambda compiled=compiled: compiled)
         drawn, slope, source = mean.clone(), variance.clone(), seeded(3)
         add_noise(drawn, slope, source)
         results.append((drawn, slope, source.get_state()))
@@ -125,7 +125,7 @@ def test_noise_on_numbers_that_are_none_stays_none():
     assert drawn.isnan().all() and variance.isnan().all()
 
 
-@pytest.mark.skipif(functional.compiled() is None, reason="installed without a compiler")
+@pytest.mark.skipif(reparameterisation.compiled() is None, reason="installed without a compiler")
 @pytest.mark.parametrize(
     ("place", "given", "what"),
     [
@@ -139,7 +139,7 @@ def test_the_compiled_noise_checks_what_it_is_given(place, given, what):
     arguments = [torch.zeros(10), torch.zeros(10), torch.zeros(10, dtype=torch.int16), quantiles()]
     arguments[place] = given
     with pytest.raises(ValueError, match=what):
-        functional.compiled()(*(t.numpy() for t in arguments), 1e-8)
+        reparameterisation.compiled()(*(t.numpy() for t in arguments), 1e-8)
 
 
 def test_half_precision_has_a_floor_of_its_own():

@@ -5,8 +5,8 @@ mean :math:`x\theta` and variance :math:`x^2\sigma^2`. Drawing it in place of th
 noise of its own and a gradient variance that falls with the batch. The bias has no variance
 and stays out of that path.
 
-These tensors are a network's largest, and a step's time goes into moving them; hence the care for layout
-and for fresh memory below.
+These tensors are a network's largest, and moving them takes most of a step's time. So the functions keep the
+memory layout and allocate as little as possible.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def sample_preactivation(mean: Tensor, variance: Tensor, noise: Tensor) -> Tenso
 def draw_preactivation(mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
     """:func:`sample_preactivation` with fresh noise, written over both arguments: neither may be used again.
 
-    Piece by piece, so that neither noise nor temporaries ever fill memory of their own.
+    Computed piece by piece, so that noise and temporaries need little memory.
     """
-    theirs = mean._is_view() or variance._is_view() or (mean.is_leaf and mean.requires_grad)
-    if theirs or mean.is_cuda or mean.stride() != variance.stride() or not _is_dense(mean):
+    shared = mean._is_view() or variance._is_view() or (mean.is_leaf and mean.requires_grad)
+    if shared or mean.is_cuda or mean.stride() != variance.stride() or not _is_dense(mean):
         return sample_preactivation(mean, variance, standard_normal_like(mean, generator))
     return _NoisyInPlace.apply(mean, variance, generator)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -85,7 +85,7 @@ def floor_of(dtype: torch.dtype) -> float:
 
 
 class _Noisy(torch.autograd.Function):
-    """The formula as it stands; leaves noise / std behind for the way back."""
+    """The formula as written; keeps noise / std for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class _Noisy(torch.autograd.Function):
 
 
 class _DrawnWeight(torch.autograd.Function):
-    """The formula as it stands; leaves std * noise behind for the way back."""
+    """The formula as written; keeps std * noise for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class _DrawnWeight(torch.autograd.Function):
 
 
 class _NoisyInPlace(torch.autograd.Function):
-    """The same; the result stands in ``mean``'s memory and the slope in ``variance``'s."""
+    """The same in place: the result overwrites ``mean`` and the slope ``variance``."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor, generator: torch.Generator) -> Tensor:
@@ -174,7 +174,7 @@ def _noise_call(mean: Tensor, variance: Tensor, generator: torch.Generator) -> t
 
 @functools.cache
 def compiled() -> Callable[..., None] | None:
-    """What ``noise.c`` offers, or None where the package was installed without a compiler."""
+    """The function of ``noise.c``, or None where the package was installed without a compiler."""
     try:
         compiled_module = importlib.import_module("laconic.bayes._noise")
     except ImportError:
@@ -188,5 +188,5 @@ def in_memory_order(t: Tensor) -> Tensor:
 
 
 def _is_dense(t: Tensor) -> bool:
-    """Whether the tensor fills its stretch of memory without gaps, in any order of dimensions."""
+    """Whether the tensor is contiguous in memory in some order of its dimensions."""
     return t.permute(sorted(range(t.ndim), key=t.stride, reverse=True)).is_contiguous()

@@ -1,7 +1,7 @@
-"""Stop at the first NaN or infinity, and say where it was born.
+"""Stop training at the first NaN or infinity, and name the layer and tensor where it arose.
 
-A step costs one check of the loss. Only when that fails does the search begin: parameters, then a forward
-pass with a hook on every layer, then gradients.
+A step costs one check of the loss. Only when that fails are the inputs, the parameters, the output of every
+layer, the gradients and the posteriors' moments searched.
 """
 
 from __future__ import annotations
@@ -27,21 +27,28 @@ _CURES = {
 
 
 def check_loss(loss: float | Tensor, net: nn.Module, inputs: Any, *, step: int) -> None:
-    """Nothing if ``loss`` is finite; else find the culprit on the same ``inputs`` and raise NonFiniteError.
+    """Refuse a loss that is NaN or infinite, and find the tensor where that arose on the same inputs.
 
-    The message names the layer, the tensor, the step and a cure.
+    Args:
+        loss: The loss of one step.
+        net: The network, with the parameters and gradients of that step.
+        inputs: The step's inputs.
+        step: The step's number, for the message.
+
+    Raises:
+        NonFiniteError: The loss is not finite; the message names the layer, the tensor, the step and a cure.
 
     >>> check_loss(0.5, nn.Linear(2, 1), (torch.zeros(1, 2),), step=3)
     """
     value = float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
     if math.isfinite(value):
         return
-    kind, place = find_culprit(net, inputs)
+    kind, place = find_non_finite(net, inputs)
     raise NonFiniteError(f"the loss is {value} at step {step}: {place}. Cure: {_CURES[kind]}")
 
 
-def find_culprit(net: nn.Module, inputs: Any) -> tuple[str, str]:
-    """Where the first non-finite number is: (kind, words), kind being one of the keys of the cures."""
+def find_non_finite(net: nn.Module, inputs: Any) -> tuple[str, str]:
+    """Where the first non-finite number is: a key of the cures, and the words of the message."""
     args, kwargs = arguments(inputs)
     for index, value in enumerate((*args, *kwargs.values())):
         if _bad(value):
@@ -49,7 +56,7 @@ def find_culprit(net: nn.Module, inputs: Any) -> tuple[str, str]:
     for name, parameter in net.named_parameters():
         if _bad(parameter):
             layer, _, tensor = name.rpartition(".")
-            return "parameter", f"layer {_shown(layer)}: parameter {tensor!r} holds {_count(parameter)}"
+            return "parameter", f"layer {_quoted(layer)}: parameter {tensor!r} holds {_count(parameter)}"
     place = _first_bad_output(net, args, kwargs)
     if place is not None:
         return "output", place
@@ -58,7 +65,7 @@ def find_culprit(net: nn.Module, inputs: Any) -> tuple[str, str]:
             layer, _, tensor = name.rpartition(".")
             return (
                 "gradient",
-                f"layer {_shown(layer)}: the gradient of {tensor!r} holds {_count(parameter.grad)}",
+                f"layer {_quoted(layer)}: the gradient of {tensor!r} holds {_count(parameter.grad)}",
             )
     for name, q in posteriors_of(net).items():
         if any(map(_bad, q.moments())):
@@ -67,7 +74,7 @@ def find_culprit(net: nn.Module, inputs: Any) -> tuple[str, str]:
                 "parameter",
                 f"{name!r}: a moment of its posterior overflows (log variances or the like up to {widest:g})",
             )
-    return "loss", "every parameter, layer output and gradient is finite, so the loss itself is at fault"
+    return "loss", "every parameter, layer output and gradient is finite, so the loss itself is not finite"
 
 
 def _first_bad_output(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
@@ -80,7 +87,7 @@ def _first_bad_output(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
             bad = next((t for t in _flat(output) if _bad(t)), None)
             if bad is not None:
                 found.append(
-                    f"layer {_shown(name)} ({type(module).__name__}): its output holds {_count(bad)}"
+                    f"layer {_quoted(name)} ({type(module).__name__}): its output holds {_count(bad)}"
                 )
 
         handles.append(module.register_forward_hook(look))
@@ -113,5 +120,5 @@ def _count(value: Tensor) -> str:
     return f"{nans} NaN and {infs} infinite of {value.numel()} values"
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     return repr(name) if name else "(the network itself)"

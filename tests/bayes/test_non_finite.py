@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.guard import check_loss
+from laconic.bayes.non_finite import check_loss
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian
 from laconic.errors import NonFiniteError

@@ -1,0 +1,115 @@
+"""Every pair of a shipped posterior and a shipped prior: the public check of its rule, or a named refusal."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import laconic.bayes
+from laconic.bayes import (
+    Gaussian,
+    LogUniform,
+    Multiplicative,
+    Normal,
+    Posterior,
+    Prior,
+    Scaled,
+    ScaleMixture,
+    Spikes,
+    kl_divergence,
+)
+from laconic.bayes.kl.dispatch import TABLE
+from laconic.errors import NoKLRuleError
+from laconic.testing import check_kl
+
+LEVELS = (-0.3, 0.0, 0.1, 0.4)
+
+
+def double(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+GAUSSIAN = Gaussian(double([0.0, 0.7, -1.3], [0.1, 0.2, -0.3]), double([-2.0, 0.5, -4.0], [-6.0, -3.0, -9.0]))
+MULTIPLICATIVE = Multiplicative(double([0.4, -0.7], [1.2, 0.11]), double([-6.0, -2.0], [0.5, -4.0]))
+SCALED = Scaled(GAUSSIAN, Gaussian(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
+SCALED_BY_DROPOUT = Scaled(GAUSSIAN, Multiplicative(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
+
+
+def normal(w: Tensor, std: float = 0.5) -> Tensor:
+    return -0.5 * (math.log(2 * math.pi * std**2) + (w / std).square())
+
+
+def log_uniform(w: Tensor) -> Tensor:
+    return -w.abs().log()
+
+
+def spikes(w: Tensor, scale: float = 1.0) -> Tensor:
+    total = sum((w / scale - c).abs().reciprocal() for c in LEVELS)
+    assert isinstance(total, Tensor)
+    return total.log()
+
+
+def factors(of_weights: object, of_scales: object) -> object:
+    return lambda parts: torch.cat([of_weights(parts[:, :6]), of_scales(parts[:, 6:])], 1)  # type: ignore[operator]
+
+
+# By pair the posteriors and priors that are tried, with the prior's log density from its definition.
+RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
+    (Gaussian, LogUniform): [(GAUSSIAN, LogUniform(exact=True), log_uniform)],
+    (Gaussian, Normal): [(GAUSSIAN, Normal(std=0.5), normal)],
+    (Gaussian, Spikes): [
+        (GAUSSIAN, Spikes(LEVELS, exact=True), spikes),
+        (GAUSSIAN, Spikes(LEVELS, torch.tensor(0.7).double(), exact=True), lambda w: spikes(w, 0.7)),
+    ],
+    (Multiplicative, LogUniform): [(MULTIPLICATIVE, LogUniform(exact=True), log_uniform)],
+    (Multiplicative, Normal): [(MULTIPLICATIVE, Normal(std=0.5), normal)],
+    (Multiplicative, Spikes): [(MULTIPLICATIVE, Spikes(LEVELS, exact=True), spikes)],
+    (Scaled, ScaleMixture): [
+        (SCALED, ScaleMixture(Normal(std=0.5), Normal(std=0.5)), normal),
+        (SCALED, ScaleMixture(LogUniform(exact=True), LogUniform(exact=True)), log_uniform),
+        (SCALED, ScaleMixture(Spikes(LEVELS, exact=True), Normal(std=0.5)), factors(spikes, normal)),
+        (SCALED_BY_DROPOUT, ScaleMixture(Normal(std=0.5), Normal(std=0.5)), normal),
+    ],
+}
+REFUSED = {
+    (Gaussian, ScaleMixture): (GAUSSIAN, ScaleMixture()),
+    (Multiplicative, ScaleMixture): (MULTIPLICATIVE, ScaleMixture()),
+    (Scaled, LogUniform): (SCALED, LogUniform()),
+    (Scaled, Normal): (SCALED, Normal()),
+    (Scaled, Spikes): (SCALED, Spikes(LEVELS)),
+}
+
+
+def test_the_table_is_complete() -> None:
+    shipped = [getattr(laconic.bayes, name) for name in laconic.bayes.__all__]
+    kinds = [k for k in shipped if isinstance(k, type)]
+    posteriors = [k for k in kinds if issubclass(k, Posterior) and k is not Posterior]
+    priors = [k for k in kinds if "improper" in dir(k) and k is not Prior]
+    assert {q for q, _ in RULES} == set(posteriors)
+    assert {*RULES, *REFUSED} == {(q, p) for q in posteriors for p in priors}
+    own = {pair for pair in TABLE.pairs() if all(k.__module__.startswith("laconic.") for k in pair)}
+    assert own == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("q", "p", "log_prior"),
+    [pytest.param(*case, id=f"{q.__name__}-{p.__name__}") for (q, p), some in RULES.items() for case in some],
+)
+def test_a_rule_passes_the_public_check(q: Posterior, p: Prior, log_prior: object) -> None:
+    check_kl(q, p, log_prior, draws=4000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pair", REFUSED, ids=lambda pair: "-".join(k.__name__ for k in pair))
+def test_a_pair_without_a_rule_names_those_that_work(pair: tuple[type, type]) -> None:
+    q, p = pair
+    priors = ", ".join(b.__name__ for a, b in TABLE.pairs() if a is q)
+    posteriors = ", ".join(a.__name__ for a, b in TABLE.pairs() if b is p)
+    with pytest.raises(NoKLRuleError) as caught:
+        kl_divergence(*REFUSED[pair])
+    text = str(caught.value)
+    assert f"no rule for KL({q.__name__} || {p.__name__})" in text
+    assert f"{q.__name__} has rules with the priors: {priors};" in text
+    assert f"{p.__name__} with the posteriors: {posteriors}. Cure: one of these pairs, or" in text
