@@ -212,12 +212,17 @@ def step(net: nn.Module, terms: int | None = None) -> None:
 def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
     """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
 
-    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What
-    stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes, and so is a schedule that is
-    not at its end.
+    ``net`` stays trainable. What stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes,
+    and so is a schedule that is not at its end.
+
+    An average of a prepared network (``torch.optim.swa_utils.AveragedModel``, its ``module``, or a deep copy
+    whose parameters a loop averages) is converted with the averaged weights and with the schedules of the
+    network that was averaged, at its present step. A deep copy that is only kept, as the best network so far,
+    is converted with the schedules of the step at which it was copied. ``AveragedModel`` copies the buffers,
+    as pruning masks, at each update; leave its ``use_buffers`` at False, since a mask has no average.
 
     Args:
-        net: A prepared network.
+        net: A prepared network, or an average of one.
         judge: Scores candidates on the validation split; without one the finest settings are taken.
         keep: Further parameters, or modules, that stay as they were trained (see :func:`prepare`).
 
