@@ -118,7 +118,8 @@ class Regression(Task):
         """
         known = _check(outputs, target)
         out = likelihoods.full_precision(outputs)
-        residuals = out - target.to(out.dtype)
+        # A float64 target is not rounded first: far from zero, float32 lacks the digits of the residual.
+        residuals = (out - target).to(out.dtype)
         if self.noise != "learnt":
             log_std = out.new_tensor(self._log_noise(outputs.shape))
         elif "log_noise" in learnt:
@@ -128,25 +129,41 @@ class Regression(Task):
         return likelihoods.gaussian_nll(residuals, log_std, known)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
-        """(4, D): for each output, the number of terms and the sums of r^2, y and y^2."""
+        """(4, D): for each output the number of terms n, the sum of r^2, the mean of y, the sum of (y - mean)^2."""
         checks.arrays_only(outputs, target)
         known = _check(outputs, target)
-        r, y = outputs.astype(np.float64) - target, np.where(known, target, 0).astype(np.float64)
-        r = np.where(known, r, 0)
+        y = np.where(known, target, 0).astype(np.float64)
+        r = np.where(known, outputs.astype(np.float64) - y, 0)
         checks.refuse_nan(int(np.isnan(r).sum()), r.size, "outputs", "number")
         axes = tuple(k for k in range(r.ndim) if k != 1)
-        return np.stack([np.atleast_1d(v.sum(axes)) for v in (known.astype(np.float64), r * r, y, y * y)])
+        n = known.sum(axes, dtype=np.float64, keepdims=True)
+        mean = y.sum(axes, keepdims=True) / np.maximum(n, 1)
+        mean += np.where(known, y - mean, 0).sum(axes, keepdims=True) / np.maximum(n, 1)  # its rounding
+        spread = np.where(known, y - mean, 0) ** 2
+        sums = n, (r * r).sum(axes, keepdims=True), mean, spread.sum(axes, keepdims=True)
+        return np.stack([v.reshape(-1) for v in sums])
+
+    def add(self, sums: Sums, more: Sums) -> Sums:
+        """The statistics of both; sums of y^2 would lose the spread of targets that are far from zero.
+
+        Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983).
+        """
+        (n, squares, mean, spread), (m, more_squares, more_mean, more_spread) = sums, more
+        both = np.maximum(n + m, 1)
+        apart = more_mean - mean
+        spread = spread + more_spread + apart * apart * (n * m / both)
+        return np.stack([n + m, squares + more_squares, mean + apart * (m / both), spread])
 
     def value(self, sums: Sums) -> float:
         """RMSE, or R2."""
-        n, squares, y, y_squares = sums
+        n, squares, mean, spread = sums
         mean_square = super().value(np.array([squares.sum(), n.sum()]))
         if self.metric_name == RMSE:
             return math.sqrt(mean_square)
         used = n > 0
-        n, squares, y, y_squares = n[used], squares[used], y[used], y_squares[used]
-        spread = y_squares - y * y / n
-        if (spread <= 1e-14 * y_squares).any():
+        squares, spread = squares[used], spread[used]
+        rounding = n[used] * (4 * np.finfo(np.float64).eps * mean[used]) ** 2
+        if (spread <= rounding).any():
             raise DataError("R2 is not defined: all targets of an output are alike. Cure: metric_name='rmse'")
         return float((1 - squares / spread).mean())
 

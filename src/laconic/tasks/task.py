@@ -161,15 +161,24 @@ class Task(ABC):
 
     @abstractmethod
     def measure(self, outputs: Any, target: Any) -> Sums:
-        """Statistics of the metric on NumPy arrays: sums that may be added up over batches.
+        """Statistics of the metric on NumPy arrays; :meth:`add` joins those of two batches.
 
         Raises:
             DataError: Values that the metric cannot be computed from.
             InputError: Shapes that do not fit; the error names the axis.
         """
 
+    def add(self, sums: Sums, more: Sums) -> Sums:
+        """The statistics of two sets of terms as one: here, their sum.
+
+        Args:
+            sums: What :meth:`measure` or this method returned.
+            more: The same for other terms.
+        """
+        return sums + more
+
     def value(self, sums: Sums) -> float:
-        """The metric, from statistics summed over a set: here, the first entry by the second.
+        """The metric, from the statistics of a set: here, the first entry divided by the second.
 
         Raises:
             DataError: No term was measured.
