@@ -138,16 +138,16 @@ def test_a_learnt_noise_is_in_no_file() -> None:
 @pytest.mark.parametrize(
     ("outputs", "target", "message"),
     [
-        ((4, 1), (4,), "axis 1 is of size 1 in the outputs, missing in the targets"),
-        ((4,), (4, 1), "axis 1 is missing in the outputs, of size 1 in the targets"),
-        ((4, 2), (4, 3), "axis 1 is of size 2 in the outputs, of size 3 in the targets"),
-        ((4, 2), (5, 2), "axis 0 is of size 4 in the outputs, of size 5 in the targets"),
+        ((4, 1), (4,), r"1 in the outputs, missing in the targets. Cure: targets\[:, None\]$"),
+        ((4,), (4, 1), r"missing in the outputs, of size 1 in the targets. Cure: outputs\[:, None\]$"),
+        ((4, 2), (4, 3), "axis 1 is of size 2 in the outputs, of size 3 in the targets. Cure: outputs and"),
+        ((4, 2), (5, 2), "axis 0 is of size 4 in the outputs, of size 5 in the targets. Cure: outputs and"),
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(
     outputs: tuple[int, ...], target: tuple[int, ...], message: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{message}. Cure: outputs and targets of one shape"):
+    with pytest.raises(InputError, match=message):
         Regression(1.0).nll(torch.zeros(outputs), torch.zeros(target))
 
 

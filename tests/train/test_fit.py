@@ -290,14 +290,14 @@ def test_a_loader_without_batches_is_refused() -> None:
         fit(net, [], FitConfig(epochs=1), Hooks.plain(net))
 
 
-def test_a_loader_that_runs_dry_is_refused_in_the_second_epoch() -> None:
+def test_a_loader_that_can_be_read_only_once_is_refused_in_the_second_epoch() -> None:
     x, y = digits()
 
     def once() -> Iterator[tuple[Tensor, Tensor]]:
         yield x[:8], y[:8]
 
     net = _tiny()
-    with pytest.raises(DataError, match="gave no batch"):
+    with pytest.raises(DataError, match=r"no batch in epoch 2, and some .*: it can be read only once\. Cure"):
         fit(net, once(), FitConfig(epochs=2), Hooks.plain(net))
 
 

@@ -129,7 +129,9 @@ class Regression(Task):
         return likelihoods.gaussian_nll(residuals, log_std, known)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
-        """(4, D): for each output the number of terms n, the sum of r^2, the mean of y, the sum of (y - mean)^2."""
+        """(4, D): for each output the number of terms, the sum of r^2, the mean of y, and the sum of
+        (y - mean)^2.
+        """
         checks.arrays_only(outputs, target)
         known = _check(outputs, target)
         y = np.where(known, target, 0).astype(np.float64)

@@ -5,7 +5,7 @@ record.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,20 @@ from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
-from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of
+from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of, weights_told
+from laconic.train.loaders import check_reread, length_of
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.results import told, write_results
 from laconic.train.rewind import Snapshots
 from laconic.train.run_folder import CHECKPOINT, RunFolder, open_run
-from laconic.train.start import check_size, check_start, count_terms, count_weights, frozen, score_original
+from laconic.train.start import (
+    check_size,
+    check_start,
+    count_terms,
+    count_weights,
+    frozen,
+    score_original,
+)
 
 Loader = Iterable[Any]
 
@@ -77,10 +85,11 @@ def compress(
         The compressed network.
 
     Raises:
-        DataError: An empty loader, labels that cannot be.
+        DataError: An empty loader, one that can be read only once, labels that cannot be.
         ModelError, InputError: A network, an input, a task or a stage that does not fit.
         ScaleError: A ``data_size`` that is not the loader's, a loss that is not in nats where it must be.
-        RunFolderError, NonFiniteError, WriteError: The folder, the training, the disk.
+        RunFolderError: A folder that is in use, or that holds a run with other settings or starting weights.
+        NonFiniteError, WriteError: The training, the disk.
 
     >>> import torch, laconic
     >>> from laconic.methods import MagnitudePruning
@@ -130,19 +139,26 @@ def run_job(
     folder: RunFolder | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
-    """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
+    """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage.
+
+    Raises what :func:`compress` raises.
+    """
     show = progress or StepsProgress()
     for name, loader in (("train", train), ("validate", validate)):
         with at(f"compress: {name}"):
             reread(loader)
     again, _ = reread(train), reread(validate)
     model, folded = plain_network(model, "compress")
+    if folder is not None:
+        folder.check_start(weights_told(model))
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
     size = data_size if data_size is not None else count_terms(train, job.task)
     check_size(size, train, job.task)
     learnt = likelihood_start(model, job.task, again)
+    check_reread(train, "train")
     original = score_original(model, validate, job.task, learnt)
+    check_reread(validate, "validate")
     show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
     notes = (*folded, *frozen(model, job.keep))
     for note in notes:
@@ -164,7 +180,8 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
     if several:
         run.show.say(label)
     start = model if previous is None else run.snapshots.start(previous, stage, number)
-    steps = stage.fit.epochs * len(run.train) if isinstance(run.train, Sized) else None
+    length = length_of(run.train)
+    steps = None if length is None else stage.fit.epochs * length
     net = api.prepare(
         start,
         stage.method,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from laconic.schedules import LinearDecay
 from laconic.tasks import Batch, Classification, Task
 from laconic.train.checkpoint import save_checkpoint
 from laconic.train.layout import laid_out
+from laconic.train.loaders import length_of
 from laconic.train.optimizers import Adam, OptimizerFactory, ScheduleFactory
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise, seeded
@@ -167,14 +168,14 @@ def fit(
         label: What the work is called on the way.
 
     Raises:
-        DataError: An empty loader, labels that cannot be.
+        DataError: An empty loader, one that can be read only once, labels that cannot be.
         NonFiniteError: A loss that is no number.
         RunFolderError: A checkpoint of another network.
     """
     fabric = _fabric(config)
     fabric.launch()
     optimizer = config.optimizer(hooks.param_groups(config.lr))
-    length = len(loader) if isinstance(loader, Sized) else None
+    length = length_of(loader)
     schedule = config.schedule(optimizer, config.epochs * (length or 1))
     _check_steps(optimizer, schedule)
     state = Trained(net, optimizer, schedule, hooks.get_state, hooks.set_state)
@@ -186,7 +187,7 @@ def fit(
     ):
         epochs = _Epochs(fabric, net, model, wrapped, schedule, hooks, task, lay_out, length)
         for epoch in range(first, config.epochs):
-            mean_loss = epochs.run(seeded(loader, config.seed, epoch), config.seed, epoch)
+            mean_loss = epochs.run(seeded(loader, config.seed, epoch), config.seed, epoch, epoch > first)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, state.state_dict(epoch))
             tick(f"loss {mean_loss:.4f}{on_epoch(epoch, mean_loss)}")
@@ -231,8 +232,11 @@ class _Epochs:
     lay_out: Callable[[Any], Any]
     length: int | None
 
-    def run(self, batches: Iterable[Any], seed: int, epoch: int) -> float:
-        """One pass over the data; returns the mean objective, in nats per term."""
+    def run(self, batches: Iterable[Any], seed: int, epoch: int, again: bool) -> float:
+        """One pass over the data; returns the mean objective, in nats per term.
+
+        ``again`` says that the batches were read in an earlier epoch.
+        """
         total, seen, usual = 0.0, 0, None
         train_mode(self.net)
         with global_noise(seed, epoch):
@@ -256,6 +260,11 @@ class _Epochs:
                 terms = counted(self.task, batch)
                 total += value * terms
                 seen += terms
+        if seen == 0 and again:
+            raise DataError(
+                f"fit: the training loader gave no batch in epoch {epoch + 1}, and some in the epoch before: "
+                "it can be read only once. Cure: list(...) of it, or a data set whose __iter__ begins anew"
+            )
         if seen == 0:
             raise DataError(
                 "fit: the training loader gave no batch. Cure: check its data set, batch size and drop_last"

@@ -165,12 +165,24 @@ def plain_settings(value: Any) -> Any:
             **plain_settings(value.keywords),
         }
     if isinstance(value, nn.Module) and value.state_dict():
-        return f"{_name(value)} {_digest(value)}"
+        return f"{_name(value)} {_checksum(value)}"
     return _name(value)
 
 
-def _digest(module: nn.Module) -> str:
-    """What tells a network's weights from others, as a teacher's or a loss's."""
+def weights_told(module: nn.Module) -> str:
+    """What tells a network's parameters and buffers from those of another one, as text.
+
+    >>> with torch.no_grad():
+    ...     weights_told(nn.Linear(2, 1).requires_grad_(False).apply(lambda m: m.weight.fill_(0)))[:24]
+    '3 numbers in 2 tensors, '
+    """
+    tensors = [value for value in module.state_dict().values() if isinstance(value, Tensor)]
+    count = sum(value.numel() for value in tensors)
+    return f"{count} numbers in {len(tensors)} tensors, checksum {_checksum(module)}"
+
+
+def _checksum(module: nn.Module) -> str:
+    """BLAKE2b over the names and bytes of a network's parameters and buffers, 8 bytes in hexadecimal."""
     found = hashlib.blake2b(digest_size=8)
     for name, value in module.state_dict().items():
         found.update(name.encode())

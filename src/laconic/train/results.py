@@ -16,6 +16,9 @@ from laconic.train.run_folder import MODEL_FILE, RECORD_FILE, RunFolder
 TARGET_MISSED = "target missed: "
 """How the note on a target that was not reached begins."""
 
+OUTCOME = "outcome"
+"""The fact that says in one sentence whether the target was met."""
+
 UNASKED = 10.0
 """A loss that is told although nobody set a target, in multiples of what the metric tolerates."""
 
@@ -46,7 +49,7 @@ def write_results(
         file_bytes=length,
         bytes_before=4 * _weights_before(small, data),
         notes=notes,
-        facts={**small.facts, "stages": list(small.stages)},
+        facts={**small.facts, OUTCOME: outcome(job, small, length), "stages": list(small.stages)},
     )
     if final:
         folder.write_json(RECORD_FILE, to_json(record))
@@ -71,8 +74,32 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     return (*notes, *_drop(job, small))
 
 
+def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
+    """Whether the target was met, with the numbers it is about, in one sentence.
+
+    Args:
+        job: What was asked for.
+        small: The result.
+        file_bytes: Length of the file; looked at only where the target has a length.
+    """
+    metric, target = job.task.metric, job.target
+    after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
+    parts = []
+    if target.max_bytes is not None:
+        parts.append(f"the file has {file_bytes} bytes of at most {target.max_bytes}")
+    if after is not None and before is not None:
+        went = f"the validation {metric.name} went from {metric.show(before)} to {metric.show(after)}"
+        parts.append(
+            went if target.max_drop is None else f"{went} and may get worse by {metric.show(target.max_drop)}"
+        )
+    if target.max_bytes is None and target.max_drop is None:
+        return "; ".join(["no target was set", *parts])
+    lost = any(note.startswith(TARGET_MISSED) for note in missed(job, small, file_bytes))
+    return (TARGET_MISSED if lost else "target met: ") + "; ".join(parts)
+
+
 def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compressed:
-    """The result, with a note in its facts where it misses the target.
+    """The result, with its outcome in its facts, and a note where it misses the target.
 
     Where no file was written, a warning tells it as well, and the length is that of the file encoded in
     memory.
@@ -93,7 +120,8 @@ def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compress
     for note in notes if file_bytes is None else ():
         warnings.warn(note, stacklevel=3)
     every = [*small.facts.get("notes", ()), *notes]
-    return replace(small, facts={**small.facts, "notes": every}) if notes else small
+    facts = {**small.facts, OUTCOME: outcome(job, small, length)}
+    return replace(small, facts={**facts, "notes": every} if notes else facts)
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from laconic.prepared import counted
 from laconic.tasks import Task
 from laconic.train.evaluate import as_arrays, evaluate
 from laconic.train.layout import plain, run
+from laconic.train.loaders import length_of
 
 Loader = Iterable[Any]
 
@@ -141,7 +142,8 @@ def check_size(data_size: int, loader: Loader, task: Task) -> None:
     known = known_terms(loader, task)
     if known is None or not isinstance(data_size, int):
         return  # what is no whole number is refused with the other numbers that cannot be
-    batch = math.ceil(known / max(1, len(loader))) if isinstance(loader, Sized) else 1
+    length = length_of(loader)
+    batch = 1 if length is None else math.ceil(known / max(1, length))
     if abs(data_size - known) >= max(1, batch):
         raise ScaleError(
             f"compress: data_size={data_size}, but the training loader draws from {known} examples. "
