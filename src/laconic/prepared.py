@@ -9,6 +9,7 @@ removed).
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from laconic.bayes.prepare import means_only, posteriors_of
+from laconic.epoch_terms import EpochTerms
 from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
-from laconic.tasks import Batch, Task
+from laconic.tasks import Batch, Task, length_of
 
 ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, terms], int64.
@@ -52,7 +54,10 @@ class Prepared:
         self._source: Prepared | None = None
         self.converted_at: int | None = None
         self.pending_terms: int | None = None
+        self.pending_examples: int | None = None
         self.penalised = False
+        length = None if context.batches is None else length_of(context.batches())
+        self._epoch_terms = EpochTerms(context.data_size, length)
 
     @property
     def context(self) -> Context:
@@ -119,7 +124,11 @@ class Prepared:
                 "or tokens)"
             )
         self.check_terms(counted)
-        self.pending_terms = None
+        examples = self.pending_examples if terms is None else None
+        note = self._epoch_terms.see(counted if examples is None else examples, counted)
+        if note is not None:
+            warnings.warn(note, stacklevel=4)
+        self.pending_terms = self.pending_examples = None
         self.go_to(self._context.step + 1, self._context.terms + counted)
 
     def check_terms(self, terms: int) -> None:
@@ -185,7 +194,17 @@ def likelihood_start(
     if first is None:
         return start
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    batch = Batch(*to_device(task.split(first), device))
+    return likelihood_at(net, task, Batch(*to_device(task.split(first), device)))
+
+
+def likelihood_at(net: nn.Module, task: Task, batch: Batch) -> dict[str, Tensor]:
+    """What the task's likelihood starts with, from a batch on the network's device and the network's outputs.
+
+    Args:
+        net: A network, plain or prepared.
+        task: What the network is for.
+        batch: Inputs and target.
+    """
     with means_only(net), torch.no_grad():
         return dict(task.learnt(batch.target, call(net, batch.inputs)))
 

@@ -166,7 +166,8 @@ def _cure(module: nn.Module, x: Tensor | None) -> str:
     axes = next((axes for kind, axes in kinds if isinstance(module, kind)), None)
     if axes is None:
         return ""
-    size = getattr(module, "in_channels", None) or module.num_features
+    sizes = (getattr(module, name, None) for name in ("in_channels", "num_features"))
+    size = next(size for size in sizes if isinstance(size, int))
     if x.ndim == axes + 1 and x.shape[0] == size and not (x.ndim == 2 and x.shape[1] == size):
         return "add the axis of the batch, x[None]"
     if x.ndim == axes + 1 and size == 1:

@@ -7,7 +7,7 @@ torch can score a file.
 from laconic.tasks.batches import Batch
 from laconic.tasks.binary import BinaryClassification
 from laconic.tasks.classification import Classification
-from laconic.tasks.given import Loss, as_task, reread
+from laconic.tasks.given import Loss, as_task, length_of, reread
 from laconic.tasks.language_modelling import LanguageModelling
 from laconic.tasks.multilabel import MultiLabel
 from laconic.tasks.plain_loss import PlainLoss, check_scale
@@ -35,6 +35,7 @@ __all__ = [
     "as_task",
     "check_scale",
     "find_task",
+    "length_of",
     "make_task",
     "reread",
     "task_entries",

@@ -4,7 +4,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 from laconic.errors import DataError, InputError
@@ -36,6 +36,24 @@ def as_task(given: Task | Loss) -> Task:
     raise InputError(
         f"task: {given!r} is no task. Cure: one of laconic.tasks, as Classification(), or a loss function"
     )
+
+
+def length_of(loader: Iterable[Any]) -> int | None:
+    """Number of batches in an epoch.
+
+    Args:
+        loader: Training batches.
+
+    Returns:
+        The number; None where the loader does not know it, as a DataLoader over an ``IterableDataset``.
+
+    >>> length_of([1, 2]), length_of(iter([1, 2]))
+    (2, None)
+    """
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader has the method, but asks its data set, which may have none
+        return None
 
 
 def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:

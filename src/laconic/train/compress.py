@@ -20,12 +20,12 @@ from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.networks.modules import plain_network
 from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, likelihood_start, prepared
-from laconic.tasks import Classification, Loss, Task, as_task, reread
+from laconic.tasks import Classification, Loss, Task, as_task, length_of, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
 from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of, weights_told
-from laconic.train.loaders import check_reread, length_of
+from laconic.train.loaders import check_reread
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.results import told, write_results
 from laconic.train.rewind import Snapshots

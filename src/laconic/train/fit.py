@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ from laconic.bayes.guard import check_loss
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
 from laconic.networks.policy import NORMALISATIONS
-from laconic.prepared import counted, prepared
+from laconic.prepared import counted, likelihood_at, prepared
 from laconic.schedules import LinearDecay
-from laconic.tasks import Batch, Classification, Task
+from laconic.tasks import Batch, Classification, Task, length_of
 from laconic.train.checkpoint import save_checkpoint
 from laconic.train.layout import laid_out
-from laconic.train.loaders import length_of
 from laconic.train.optimizers import Adam, OptimizerFactory, ScheduleFactory
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise, seeded
@@ -105,24 +104,33 @@ class Hooks:
 
     @classmethod
     def plain(cls, net: nn.Module, task: Task = Classification()) -> Hooks:  # noqa: B008 - frozen
-        """Ordinary training of all parameters, by the mean likelihood alone."""
+        """Ordinary training of all parameters, by the mean likelihood alone.
+
+        The likelihood's own parameters start from the first batch and the network before it is trained, as
+        :func:`laconic.prepare` starts them where it is given batches.
+        """
         learnt = {name: nn.Parameter(value) for name, value in task.learnt(None).items()}
+        started = not learnt
+
+        def start(values: Mapping[str, Tensor]) -> None:
+            nonlocal started
+            started = True
+            for name, parameter in learnt.items():
+                parameter.data.copy_(values[name])
 
         def objective(batch: Batch, outputs: Any) -> Tensor:
+            if not started:
+                start(likelihood_at(net, task, batch))
             device = next(net.parameters()).device
             own = {name: p.to(device) for name, p in learnt.items()}
             return task.nll(outputs, batch.target, **own) / counted(task, batch)
-
-        def load(state: dict[str, Any]) -> None:
-            for name, parameter in learnt.items():
-                parameter.data.copy_(state[name])
 
         parameters = [*net.parameters(), *learnt.values()]
         return cls(
             lambda lr: [{"params": parameters, "lr": lr}],
             objective,
             get_state=lambda: {name: p.detach().clone() for name, p in learnt.items()},
-            set_state=load,
+            set_state=start,
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a loader says of itself: its number of batches, and whether it can be read again."""
+"""Whether a loader can be read again."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from laconic.errors import DataError
-
-
-def length_of(loader: Iterable[Any]) -> int | None:
-    """Batches of a loader; None where it does not know, as a DataLoader over an ``IterableDataset``.
-
-    >>> length_of([1, 2]), length_of(iter([1, 2]))
-    (2, None)
-    """
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:  # a DataLoader has the method, but asks its data set, which may have none
-        return None
 
 
 def check_reread(loader: Iterable[Any], name: str) -> None:

@@ -17,10 +17,9 @@ from laconic.networks import to_device, with_tensors
 from laconic.networks.policy import Policy
 from laconic.networks.probe import check_model
 from laconic.prepared import counted
-from laconic.tasks import Task
+from laconic.tasks import Task, length_of
 from laconic.train.evaluate import as_arrays, evaluate
 from laconic.train.layout import plain, run
-from laconic.train.loaders import length_of
 
 Loader = Iterable[Any]
 
