@@ -1,7 +1,7 @@
-"""The public verbs of training: prepare, objective, penalty, param_groups, step, convert.
+"""The public functions of training: prepare, objective, penalty, param_groups, step, convert.
 
-They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a
-user's loop needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that
+They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own functions what
+a user's loop needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that
 name the place and the cure.
 """
 
@@ -173,11 +173,24 @@ def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:
 def penalty(net: nn.Module) -> torch.Tensor:
     """The method's penalty in nats per likelihood term: add it to the mean loss of a batch.
 
-    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. For a loop that computes its
-    loss itself; :func:`objective` is both in one.
+    ``KL weight * warm-up * KL(q || p) / data_size``. For a loop that computes its loss itself;
+    :func:`objective` is the sum of both.
+
+    Args:
+        net: A prepared network.
+
+    Returns:
+        A differentiable scalar; zero for methods without a KL.
 
     Raises:
         NotPreparedError: A plain network.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> loss = torch.nn.functional.cross_entropy(net(torch.zeros(3, 4)), torch.tensor([0, 1, 1]))
+    >>> (loss + laconic.penalty(net)).shape
+    torch.Size([])
     """
     net = unwrapped(net)
     state = prepared(net, "penalty")
@@ -186,7 +199,24 @@ def penalty(net: nn.Module) -> torch.Tensor:
 
 
 def param_groups(net: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """Parameter groups for any torch optimiser, with the method's ratios of learning rates."""
+    """Parameter groups for any torch optimiser, with the method's ratios of learning rates.
+
+    Args:
+        net: A prepared network.
+        lr: Learning rate of the weights.
+
+    Returns:
+        Dictionaries of ``params``, ``lr`` and what else the method sets, as ``weight_decay``.
+
+    Raises:
+        NotPreparedError: A plain network.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> [group["lr"] for group in laconic.param_groups(net, lr=0.01)]
+    [0.01, 0.1]
+    """
     net = unwrapped(net)
     return prepared(net, "param_groups").method.param_groups(net, lr)
 
@@ -203,6 +233,18 @@ def step(net: nn.Module, terms: int | None = None) -> None:
         NotPreparedError: A plain network.
         InputError: The number of terms is not known.
         ScaleError: A batch with more terms than the data set.
+
+    Warns where an epoch of the loop turns out to have several times ``data_size`` terms.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.01))
+    >>> laconic.objective(net, (torch.ones(3, 4), torch.tensor([0, 1, 1]))).backward()
+    >>> optimizer.step()
+    >>> laconic.step(net)
+    >>> net.state_dict()["laconic_progress"].tolist()  # steps, likelihood terms
+    [1, 3]
     """
     net = unwrapped(net)
     state = prepared(net, "step")
@@ -235,6 +277,16 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
         NotPreparedError: A plain (or already converted) network.
         ModelError: A network that has not been trained since it was last converted.
         InputError: A name in ``keep`` that is none.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # it was not trained, so that the warm-up is not over
+    ...     small = laconic.convert(net)
+    >>> type(small.module).__name__, sorted(small.tensors)
+    ('Linear', ['bias', 'weight'])
     """
     small = decide(net, judge, keep=keep)
     _warn(unfinished_of(unwrapped(net)))

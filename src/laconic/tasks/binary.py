@@ -27,6 +27,11 @@ class BinaryClassification(Task):
     Each example is one term. The prediction is 1 where the logit is above 0; the true class is 1 where the
     target is above one half.
 
+    Args:
+        target: Where the targets stand in a batch (see :class:`laconic.tasks.Task`).
+        inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
+
     >>> task = BinaryClassification()
     >>> logits, targets = np.array([[2.0], [-1.0]]), np.array([1, 1])
     >>> task.value(task.measure(logits, targets)), round(task.nats(logits, targets), 4)

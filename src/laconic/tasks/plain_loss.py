@@ -36,6 +36,7 @@ class PlainLoss(Task):
         name: What reports call it (empty: the function's name).
         target: Where the target stands in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     Raises:
         InputError: ``function`` cannot be called, or ``terms_of`` is something else.

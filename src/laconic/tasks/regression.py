@@ -40,6 +40,7 @@ class Regression(Task):
         unit: The target's unit, for reports.
         target: Where the target stands in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     Raises:
         InputError: A noise that is not positive and finite, or another metric's name.

@@ -1,4 +1,4 @@
-r"""What every task says: inputs and target of a batch, negative log-likelihood, number of terms, metric.
+r"""The interface of tasks: inputs and target of a batch, negative log-likelihood, number of terms, metric.
 
 The likelihood of a data set is a product over *terms*: one for each example of a classifier, one for each
 pixel of a segmentation, one for each token of a language model. Ignored labels are no terms. The description
@@ -81,6 +81,9 @@ class Score:
         metric: The task's metric in its unit.
         nll: Negative log-likelihood, nats per term (NaN where it was not computed).
         terms: Number of likelihood terms that ``nll`` is over.
+
+    >>> Score(metric=0.8, nll=0.02, terms=10_000).metric
+    0.8
     """
 
     metric: float
