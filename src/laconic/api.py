@@ -71,15 +71,15 @@ def prepare(
         example: One input batch: a tensor, a tuple of inputs, or a dictionary of keyword inputs.
         data_size: Number of likelihood terms in the training data: its examples, or its labelled pixels or
             tokens where each of these is a term. The KL is divided by it.
-        task: What the network is for, or a plain loss function (outputs, target) that averages over the
+        task: The task, or a plain loss function (outputs, target) that averages over the
             batch.
-        seed: The source of all noise.
+        seed: Seed of all noise.
         total_steps: Planned optimiser steps; without it schedules count epochs of ``data_size`` terms.
-        keep: Parameters, or modules with all of theirs, that end up in the file exactly as they are: neither
-            pruned nor put on a grid.
+        keep: Parameters, or modules with all of theirs, that are stored exactly as they are: neither pruned
+            nor put on a grid.
         weights: Parameters that are to be treated as weights although they scale channels or are biases.
         batches: The training batches, which can be read again and again, for methods that look at data.
-        previous: What the stage before made, in a job of several stages: its zeros stay zero.
+        previous: The result of the stage before, in a job of several stages: its zeros stay zero.
         original: The network that the job began with, for methods that learn from it (None: ``model``).
 
     Returns:
@@ -87,9 +87,9 @@ def prepare(
 
     Raises:
         ModelError: NaN weights, no parameters, already prepared, a scripted or sharded network.
-        InputError: An example of the wrong shape, a name in ``keep`` that is none, something that is no
+        InputError: An example of the wrong shape, an unknown name in ``keep``, something that is not a
             method.
-        ScaleError: A data size that cannot be.
+        ScaleError: A data size that is not a positive whole number.
 
     >>> import torch, laconic
     >>> from laconic.methods import SparseVD
@@ -128,8 +128,7 @@ def prepare(
 
 
 def objective(net: nn.Module, batch: Any) -> torch.Tensor:
-    r"""What a step of training minimises on a batch, in nats per likelihood term: run, differentiate, then
-    ``step``.
+    r"""The objective of a training step on a batch, in nats per likelihood term.
 
     :math:`-\frac1M \sum_{m} \log p(y_m | x_m, w) + \frac1N KL(q \| p)` unless the method has an objective of
     its own.
@@ -276,7 +275,7 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     Raises:
         NotPreparedError: A plain (or already converted) network.
         ModelError: A network that has not been trained since it was last converted.
-        InputError: A name in ``keep`` that is none.
+        InputError: An unknown name in ``keep``.
 
     >>> import torch, laconic
     >>> from laconic.methods import SparseVD

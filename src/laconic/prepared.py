@@ -186,7 +186,7 @@ def likelihood_start(
 
     Args:
         net: A network, plain or prepared.
-        task: What the network is for.
+        task: The task.
         batches: A function that gives the training batches; None where there are none.
     """
     start = dict(task.learnt(None))
@@ -202,7 +202,7 @@ def likelihood_at(net: nn.Module, task: Task, batch: Batch) -> dict[str, Tensor]
 
     Args:
         net: A network, plain or prepared.
-        task: What the network is for.
+        task: The task.
         batch: Inputs and target.
     """
     with means_only(net), torch.no_grad():
@@ -250,13 +250,13 @@ def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
 
 
 def unfinished_of(net: nn.Module) -> tuple[str, ...]:
-    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
+    """Notes on schedules that are not at their end, and on functions that the user's loop did not call."""
     state = prepared(net, "convert")
     return (*state.method.unfinished(state.context), *_never_called(net))
 
 
 def _never_called(net: nn.Module) -> tuple[str, ...]:
-    """A note on a loop that trained the network without the verbs that the method needs."""
+    """A note on a loop that trained the network without the functions that the method needs."""
     state = prepared(net, "convert")
     trained = any(parameter.grad is not None for parameter in net.parameters())
     if not trained or (state.context.step and (state.penalised or not state.method.in_nats)):

@@ -35,8 +35,8 @@ def save(
     The file is written to a sibling first, then renamed.
 
     Args:
-        small: What :func:`convert` returned. A plain module is taken, too: it is stored exactly as it is, with
-            its graph where there is an ``example``, and a warning says how to make it smaller.
+        small: What :func:`convert` returned. A plain module is taken, too: it is stored exactly as it is,
+            with its graph where there is an ``example``, and a warning says how to make it smaller.
         path: Where the file is written.
         example: One input batch, as for :func:`prepare`, that the graph is captured with (None: the one that
             the network was prepared with).

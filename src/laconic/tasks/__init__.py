@@ -1,4 +1,4 @@
-"""What a network is for: how a batch becomes inputs and targets, its likelihood in nats, and its metric.
+"""Tasks: how a batch becomes inputs and targets, the likelihood in nats, and the metric.
 
 One file per task. Nothing here imports torch before a likelihood is computed, so that a process without
 torch can score a file.

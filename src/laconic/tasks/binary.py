@@ -19,7 +19,7 @@ TAKES = "outputs (N,) or (N, 1) and targets (N,) or (N, 1) in {0, 1}"
 
 @dataclass(frozen=True)
 class BinaryClassification(Task):
-    r"""Yes or no for each example, from one logit; metric: error in %.
+    r"""One of two classes for each example, from one logit; metric: error in %.
 
     .. math:: \sum_n -y_n \log\sigma(z_n) - (1 - y_n) \log\sigma(-z_n)
 

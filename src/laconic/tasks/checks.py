@@ -1,4 +1,4 @@
-"""What tasks refuse, in one wording: shapes that do not fit, labels out of range, outputs that are NaN.
+"""Checks that tasks share: shapes that do not fit, labels out of range, outputs that are NaN.
 
 Each function takes torch tensors and NumPy arrays alike, unless it says otherwise.
 """

@@ -82,7 +82,7 @@ class Regression(Task):
         """``{"log_noise": log s}``, a scalar; none where the noise is given.
 
         It starts at the root mean square of the network's residuals, or where its outputs are not known at
-        the standard deviation of the targets, which is the noise around a network that knows nothing but
+        the standard deviation of the targets, which is the noise of a network that always predicts
         their mean. So the first residuals are about one s large, whatever the target's unit and however good
         the network is, and neither the likelihood nor the KL outweighs the other from the start.
 
@@ -104,9 +104,9 @@ class Regression(Task):
         if outputs is not None:
             _check(outputs, target)
             residual = float((outputs.detach()[known].cpu().double() - values).square().mean().sqrt())
-            # Residuals that are all zero, or no numbers, tell nothing of the noise.
+            # Residuals that are all zero, or not finite, give no estimate of the noise.
             scale = residual if math.isfinite(residual) and residual > 0 else scale
-        # Targets that are all alike (a batch of one, say) tell nothing either.
+        # Neither do targets that are all equal, as those of a batch of one.
         return {"log_noise": target.new_tensor(math.log(scale) if scale > 0 else 0.0, dtype=_float32())}
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ __all__ = ["Batch", "Metric", "Score", "Sums", "Target", "Task"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good a network is, with its unit and its direction.
+    """The measure of a network's quality, with its unit and its direction.
 
     Args:
         name: What reports call it, as "error" or "mean IoU".
@@ -93,10 +93,10 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """What a network is for; a task of one's own is a frozen dataclass with this base.
+    """Base class of tasks; a task of a user's own is a frozen dataclass with this base.
 
-    A task says how a batch is split, how its terms are counted, their likelihood, and a metric. ``measure``,
-    ``value`` and ``nats`` work on NumPy arrays, so that a file can be scored without torch.
+    A task defines how a batch is split, how its terms are counted, their likelihood, and a metric.
+    ``measure``, ``value`` and ``nats`` work on NumPy arrays, so that a file can be scored without torch.
 
     Args:
         target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the
@@ -134,7 +134,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def metric(self) -> Metric:
-        """The metric that targets, reports and records speak of."""
+        """The metric of targets, reports and records."""
 
     def split(self, batch: Any) -> Batch:
         """The network's inputs and the target of a batch.
@@ -200,7 +200,9 @@ class Task(ABC):
         """
 
     def learnt(self, target: Any, outputs: Any = None) -> Mapping[str, Tensor]:
-        """Initial values of the likelihood's own parameters, which are trained with the network; mostly none.
+        """Initial values of the likelihood's own parameters, which are trained with the network.
+
+        By default there are none.
 
         Args:
             target: The target of a training batch; None where none is known.

@@ -69,16 +69,16 @@ def compress(
         validate: Batches that settings are chosen on; never the test set.
         stages: A method, or several in order, each with its own training (see
             :class:`~laconic.train.job.Stage`). What a stage has removed stays removed.
-        target: What may be lost on ``validate``, or how long the file may be.
-        task: What the network is for, or a plain loss function (outputs, target) that averages over the
+        target: Allowed loss of the metric on ``validate``, or largest length of the file in bytes.
+        task: The task, or a plain loss function (outputs, target) that averages over the
             batch.
-        fit: How long and how fast, for stages that do not say.
+        fit: Training settings of stages that have none of their own.
         seed: The source of all noise.
         data_size: Number of likelihood terms in the training data (counted if not given).
         keep: Parameters, or modules, that end up in the file as they are (see ``laconic.prepare``).
         out: A run folder: ``model.lac``, ``record.json``, a log and checkpoints.
-        resume: Whether to go on after a kill; the file is the same.
-        progress: Where it is shown how far the work is.
+        resume: Whether to continue a run that was interrupted; the file is the same as of one that was not.
+        progress: Shows the progress (None: one line, on a terminal).
         dynamic: The axes that are free in the file (see ``laconic.save``).
 
     Returns:
@@ -116,7 +116,7 @@ def compress(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What all stages of a job share."""
+    """The arguments that all stages of a job share."""
 
     job: Job
     train: Loader
@@ -224,16 +224,17 @@ def _score(run: _Run, learnt: dict[str, Tensor], network: nn.Module) -> Score:
 
 
 def _unfinished(net: nn.Module, stage: Stage, steps: int | None) -> tuple[str, ...]:
-    """What the method's schedule will still have to do when training ends, in words."""
+    """Notes on schedules of the method that will not be at their end when training ends."""
     state = prepared(net, "compress")
     end = replace(state.context, step=steps or 1, terms=stage.fit.epochs * state.context.data_size)
     return stage.method.unfinished(end)
 
 
 def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], str]:
-    """What is told of an epoch: a line in the run's log, a row of its history, a snapshot to rewind to.
+    """The function to call after each epoch, with its number from 0 and its mean objective.
 
-    It returns what is shown behind the loss: the penalty's part of it, and the share of zeros.
+    It writes a line of the run's log, a row of its history and a snapshot to rewind to. It returns the text
+    that is shown after the loss: the penalty's part of it, and the share of zeros.
     """
     folder, stage = run.folder, run.job.stages[number]
     add: Callable[[int, float], None] | None = None
@@ -246,7 +247,7 @@ def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], s
         if folder is None:
             return words
         folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}{words}")
-        if add is None:  # the first epoch after a resumption tells how many stand
+        if add is None:  # the first epoch after a resumption says how many rows are kept
             score = partial(_score, run, likelihood_of(net))
             add = recorder(net, stage.method, score, folder, epoch, number + 1)
         add(epoch, value)

@@ -32,7 +32,7 @@ def evaluate(
     Args:
         module: A network, plain or prepared.
         batches: Batches as the task splits them.
-        task: What the network is for.
+        task: The task.
         learnt: The likelihood's own parameters by name (see ``Task.learnt``); where the task has some and
             they are not given, the score's ``nll`` is NaN.
 

@@ -1,6 +1,6 @@
 """The fit loop: any network, prepared or plain, on any device that Lightning Fabric knows.
 
-The same loop trains reference networks and runs every method: what a method adds comes in through
+The same loop trains reference networks and runs every method; the parts that differ are passed as
 :class:`Hooks`. Everything random in an epoch depends on (seed, epoch) alone, so a run that was killed
 continues from its last checkpoint to the very same weights.
 """
@@ -41,7 +41,7 @@ _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # ours -> Lightn
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how fast a network is trained.
+    """Settings of a training run.
 
     Args:
         epochs: Passes over the training data.
@@ -52,8 +52,9 @@ class FitConfig:
         seed: Seed of the data's order.
         precision: "bfloat16" computes matrix products and convolutions in 16 bits while the weights stay
             float32, which is up to twice as fast where the processor has such instructions.
-        channels_last: Lays 4-d inputs and weights out by pixel while training, which halves a step on CPUs;
-            a network that cannot run so (it flattens with ``.view``) is trained in the plain layout.
+        channels_last: Whether 4-d inputs and weights have torch's ``channels_last`` memory format during
+            training, which halves the time of a step on CPUs; a network that does not run so (it flattens
+            with ``.view``) is trained in the contiguous format.
         accelerator: Lightning Fabric's name of the device.
         devices: Number of devices; one so far.
     """
@@ -86,7 +87,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a method adds to a plain loop.
+    """The parts of the training loop that depend on the method.
 
     Args:
         param_groups: Parameter groups for a learning rate.
@@ -166,14 +167,14 @@ def fit(
     Args:
         net: Any network, prepared or plain.
         loader: Training batches, which can be read again in every epoch.
-        config: How long and how fast.
-        hooks: What the method adds.
+        config: The training settings.
+        hooks: The parts that depend on the method.
         task: How a batch is split.
-        checkpoint: Where the state is kept.
-        progress: Where it is shown how far training is.
-        on_epoch: Told of each finished epoch, from 0, and its mean objective in nats per term; what it
-            returns is shown behind the loss.
-        label: What the work is called on the way.
+        checkpoint: The checkpoint file (None: none is kept).
+        progress: Shows the progress (None: one line, on a terminal).
+        on_epoch: Called with the number of each finished epoch, from 0, and its mean objective in nats per
+            term; returns text that is shown after the loss.
+        label: The name of the work in the progress line.
 
     Raises:
         DataError: An empty loader, one that can be read only once, labels that cannot be.
@@ -228,7 +229,7 @@ def _fabric(config: FitConfig) -> Fabric:
 
 @dataclass(frozen=True, eq=False)
 class _Epochs:
-    """All that one pass over the data needs."""
+    """The objects that every pass over the data uses."""
 
     fabric: Fabric
     net: nn.Module
@@ -313,7 +314,7 @@ def _shapes(inputs: Any) -> list[torch.Size]:
 
 
 def _check_batch(shapes: list[torch.Size], usual: list[torch.Size], index: int, error: Exception) -> None:
-    """Raises DataError where a batch that failed is unlike the first one, or too small for its statistics."""
+    """Raises DataError where a batch that failed has another shape than the first, or one example only."""
     if "more than 1 value per channel" in str(error):  # torch's words in a normalisation layer
         raise DataError(
             f"fit: batch {index} has one example, and a normalisation over the batch cannot train on it: "

@@ -1,4 +1,4 @@
-"""What a finished run leaves: the file, its record, and what was asked for and not reached."""
+"""The results of a run: the file, its record, and whether the target was met."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TARGET_MISSED = "target missed: "
 OUTCOME = "outcome"
 """The fact that says in one sentence whether the target was met."""
 
-UNASKED = 10.0
-"""A loss that is told although nobody set a target, in multiples of what the metric tolerates."""
+NOTED_LOSS = 10.0
+"""Without a target, a loss of the metric above this multiple of its tolerance is noted."""
 
 
 def write_results(
@@ -63,7 +63,7 @@ def _weights_before(small: Compressed, data: bytes) -> int:
 
 
 def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
-    """What was asked for and not reached, in words: a target is met as well as the training allows."""
+    """Notes on a missed target: the method comes as close to it as training allows."""
     notes = []
     target = job.target
     if target.max_bytes is not None and file_bytes > target.max_bytes:
@@ -78,9 +78,9 @@ def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
     """Whether the target was met, with the numbers it is about, in one sentence.
 
     Args:
-        job: What was asked for.
+        job: The settings of the run.
         small: The result.
-        file_bytes: Length of the file; looked at only where the target has a length.
+        file_bytes: Length of the file in bytes; used only where the target has a length.
     """
     metric, target = job.task.metric, job.target
     after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
@@ -105,7 +105,7 @@ def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compress
     memory.
 
     Args:
-        job: What was asked for.
+        job: The settings of the run.
         small: The result.
         file_bytes: Length of the file in bytes; None where none was written.
 
@@ -125,9 +125,7 @@ def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compress
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
-    """What the metric lost beyond what was allowed, or beyond what is usual where nobody set a target, in
-    words.
-    """
+    """A note where the metric lost more than the target allows or, without a target, more than is usual."""
     metric, target = job.task.metric, job.target
     after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
     if after is None or before is None:
@@ -140,6 +138,6 @@ def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
             return ()
         allowed = metric.show(target.max_drop)
         return (f"{TARGET_MISSED}{told}; it may get worse by {allowed}. Cure: {knob}",)
-    if drop > UNASKED * metric.allowance(before):
+    if drop > NOTED_LOSS * metric.allowance(before):
         return (f"{told}, and no target was given. Cure: Target(max_drop=...), {knob}",)
     return ()

@@ -89,7 +89,7 @@ class RunFolder:
             self.write_json(SETTINGS, {**settings, START: weights})
 
     def work(self) -> list[str]:
-        """The files in the folder that runs leave: what a resumed run would go on from."""
+        """The files in the folder that runs write, from which a resumed run continues."""
         stages = (path.name for kind in _STAGES for path in sorted(self.root.glob(kind)))
         return [*(name for name in _WORK if os.path.lexists(self.path(name))), *stages]
 
@@ -108,7 +108,7 @@ def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -
 
     A new folder gets ``settings.json``. If the run fails before it left anything else, what was made here is
     removed again, so that a mistyped name leaves nothing behind; if it is interrupted later, the interruption
-    carries the note that ``--resume`` goes on. A run that was killed before it left anything is no run.
+    has the note that ``--resume`` continues it. A run that was killed before it wrote anything is ignored.
     Raises RunFolderError if another process is in it, if it holds a run and ``resume`` is off, or if that run
     had other settings (the first difference is named).
     """
