@@ -1,8 +1,8 @@
 """Progress of long work: one line on standard error, once the work has lasted two seconds.
 
 On a terminal the line is rewritten in place and erased in the end. Elsewhere (a pipe, a log file, a notebook)
-nothing is printed unless it is asked for: by ``LACONIC_PROGRESS=1`` in the environment, which ``LACONIC_PROGRESS=0``
-turns off on terminals too, or by :func:`show` for a block of code.
+nothing is printed unless it is asked for: by ``LACONIC_PROGRESS=1`` in the environment, or by :func:`show`
+for a block of code. ``LACONIC_PROGRESS=0`` turns the line off on terminals, too.
 """
 
 from __future__ import annotations
