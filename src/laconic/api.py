@@ -1,7 +1,7 @@
-"""The public verbs of training: prepare, objective, penalty, param_groups, step, convert.
+"""The public functions of training: prepare, objective, penalty, param_groups, step, convert.
 
-They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own verbs what a
-user's loop needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that
+They follow the flow of PyTorch's quantisation (prepare, convert), and add to the methods' own functions what
+a user's loop needs: the units (nats per likelihood term), the bookkeeping of steps and terms, and errors that
 name the place and the cure.
 """
 
@@ -71,15 +71,15 @@ def prepare(
         example: One input batch: a tensor, a tuple of inputs, or a dictionary of keyword inputs.
         data_size: Number of likelihood terms in the training data: its examples, or its labelled pixels or
             tokens where each of these is a term. The KL is divided by it.
-        task: What the network is for, or a plain loss function (outputs, target) that averages over the
+        task: The task, or a plain loss function (outputs, target) that averages over the
             batch.
-        seed: The source of all noise.
+        seed: Seed of all noise.
         total_steps: Planned optimiser steps; without it schedules count epochs of ``data_size`` terms.
-        keep: Parameters, or modules with all of theirs, that end up in the file exactly as they are: neither
-            pruned nor put on a grid.
+        keep: Parameters, or modules with all of theirs, that are stored exactly as they are: neither pruned
+            nor put on a grid.
         weights: Parameters that are to be treated as weights although they scale channels or are biases.
         batches: The training batches, which can be read again and again, for methods that look at data.
-        previous: What the stage before made, in a job of several stages: its zeros stay zero.
+        previous: The result of the stage before, in a job of several stages: its zeros stay zero.
         original: The network that the job began with, for methods that learn from it (None: ``model``).
 
     Returns:
@@ -87,9 +87,9 @@ def prepare(
 
     Raises:
         ModelError: NaN weights, no parameters, already prepared, a scripted or sharded network.
-        InputError: An example of the wrong shape, a name in ``keep`` that is none, something that is no
+        InputError: An example of the wrong shape, an unknown name in ``keep``, something that is not a
             method.
-        ScaleError: A data size that cannot be.
+        ScaleError: A data size that is not a positive whole number.
 
     >>> import torch, laconic
     >>> from laconic.methods import SparseVD
@@ -128,8 +128,7 @@ def prepare(
 
 
 def objective(net: nn.Module, batch: Any) -> torch.Tensor:
-    r"""What a step of training minimises on a batch, in nats per likelihood term: run, differentiate, then
-    ``step``.
+    r"""The objective of a training step on a batch, in nats per likelihood term.
 
     :math:`-\frac1M \sum_{m} \log p(y_m | x_m, w) + \frac1N KL(q \| p)` unless the method has an objective of
     its own.
@@ -165,17 +164,32 @@ def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:
     nll, terms = mean_nll(plain, batch, outputs)
     value = state.method.objective(plain, batch, outputs, nll, state.context)
     state.pending_terms, state.penalised = terms, True
+    shape = getattr(batch.target, "shape", None)
+    state.pending_examples = int(shape[0]) if shape else None
     return value
 
 
 def penalty(net: nn.Module) -> torch.Tensor:
     """The method's penalty in nats per likelihood term: add it to the mean loss of a batch.
 
-    ``KL weight * warm-up * KL(q || p) / data_size``, a differentiable scalar. For a loop that computes its
-    loss itself; :func:`objective` is both in one.
+    ``KL weight * warm-up * KL(q || p) / data_size``. For a loop that computes its loss itself;
+    :func:`objective` is the sum of both.
+
+    Args:
+        net: A prepared network.
+
+    Returns:
+        A differentiable scalar; zero for methods without a KL.
 
     Raises:
         NotPreparedError: A plain network.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> loss = torch.nn.functional.cross_entropy(net(torch.zeros(3, 4)), torch.tensor([0, 1, 1]))
+    >>> (loss + laconic.penalty(net)).shape
+    torch.Size([])
     """
     net = unwrapped(net)
     state = prepared(net, "penalty")
@@ -184,7 +198,24 @@ def penalty(net: nn.Module) -> torch.Tensor:
 
 
 def param_groups(net: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """Parameter groups for any torch optimiser, with the method's ratios of learning rates."""
+    """Parameter groups for any torch optimiser, with the method's ratios of learning rates.
+
+    Args:
+        net: A prepared network.
+        lr: Learning rate of the weights.
+
+    Returns:
+        Dictionaries of ``params``, ``lr`` and what else the method sets, as ``weight_decay``.
+
+    Raises:
+        NotPreparedError: A plain network.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> [group["lr"] for group in laconic.param_groups(net, lr=0.01)]
+    [0.01, 0.1]
+    """
     net = unwrapped(net)
     return prepared(net, "param_groups").method.param_groups(net, lr)
 
@@ -201,6 +232,18 @@ def step(net: nn.Module, terms: int | None = None) -> None:
         NotPreparedError: A plain network.
         InputError: The number of terms is not known.
         ScaleError: A batch with more terms than the data set.
+
+    Warns where an epoch of the loop turns out to have several times ``data_size`` terms.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.01))
+    >>> laconic.objective(net, (torch.ones(3, 4), torch.tensor([0, 1, 1]))).backward()
+    >>> optimizer.step()
+    >>> laconic.step(net)
+    >>> net.state_dict()["laconic_progress"].tolist()  # steps, likelihood terms
+    [1, 3]
     """
     net = unwrapped(net)
     state = prepared(net, "step")
@@ -212,12 +255,17 @@ def step(net: nn.Module, terms: int | None = None) -> None:
 def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[str] = ()) -> Compressed:
     """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
 
-    ``net`` stays trainable; an average of it (``AveragedModel``) is converted like the network itself. What
-    stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes, and so is a schedule that is
-    not at its end.
+    ``net`` stays trainable. What stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes,
+    and so is a schedule that is not at its end.
+
+    An average of a prepared network (``torch.optim.swa_utils.AveragedModel``, its ``module``, or a deep copy
+    whose parameters a loop averages) is converted with the averaged weights and with the schedules of the
+    network that was averaged, at its present step. A deep copy that is only kept, as the best network so far,
+    is converted with the schedules of the step at which it was copied. ``AveragedModel`` copies the buffers,
+    as pruning masks, at each update; leave its ``use_buffers`` at False, since a mask has no average.
 
     Args:
-        net: A prepared network.
+        net: A prepared network, or an average of one.
         judge: Scores candidates on the validation split; without one the finest settings are taken.
         keep: Further parameters, or modules, that stay as they were trained (see :func:`prepare`).
 
@@ -227,7 +275,17 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     Raises:
         NotPreparedError: A plain (or already converted) network.
         ModelError: A network that has not been trained since it was last converted.
-        InputError: A name in ``keep`` that is none.
+        InputError: An unknown name in ``keep``.
+
+    >>> import torch, laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(torch.nn.Linear(4, 2), SparseVD(), torch.zeros(1, 4), data_size=100)
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # it was not trained, so that the warm-up is not over
+    ...     small = laconic.convert(net)
+    >>> type(small.module).__name__, sorted(small.tensors)
+    ('Linear', ['bias', 'weight'])
     """
     small = decide(net, judge, keep=keep)
     _warn(unfinished_of(unwrapped(net)))

@@ -1,7 +1,7 @@
-"""Every exception a user can meet.
+"""The exceptions of the library.
 
-Two levels. Inside the rooms a short fact is raised where it is found; at the public door
-:func:`at` adds the stage, the layer and the usual cure. All classes derive from
+An error is raised with a short fact where it is found; the public functions add the stage, the layer and the
+usual cure by :func:`at`. All classes derive from
 :class:`LaconicError`, so ``except laconic.errors.LaconicError`` catches what the library
 itself refuses and nothing else.
 """
@@ -24,7 +24,7 @@ class ModelError(LaconicError):
 
 
 class NotPreparedError(ModelError):
-    """A verb that needs a prepared network met a plain one."""
+    """A function that needs a prepared network was given a plain one."""
 
 
 class InputError(LaconicError, ValueError):
@@ -75,7 +75,7 @@ class EngineError(LaconicError):
 
 
 class IsolatedError(LaconicError):
-    """The child process of an isolated network ended, took too long, or sent what is no answer."""
+    """The child process of an isolated network ended, took too long, or sent an invalid answer."""
 
 
 # --- what is wrong with a .lac file ---------------------------------------------------------
@@ -102,7 +102,7 @@ class ChecksumError(FileFormatError):
 
 
 class CorruptFileError(FileFormatError):
-    """A field holds a value that no writer produces (a bad code, a bad order, a bad count)."""
+    """A field holds an invalid value (a code, an order or a count that no writer produces)."""
 
 
 class LimitError(FileFormatError):

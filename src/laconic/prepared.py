@@ -1,8 +1,7 @@
-"""What rides along with a prepared network: its method, where training stands, what its likelihood has
-learnt.
+"""The bookkeeping of a prepared network: its method, the steps done, the parameters of its likelihood.
 
-The bookkeeping lies in ``__dict__``, and in tensors on the network's root, so that a state dict, a deep copy
-and a checkpoint carry it: ``laconic_progress`` (steps and terms), ``laconic_likelihood_*`` (the likelihood's
+It lies in ``__dict__``, and in tensors on the network's root, so that state dicts, deep copies and
+checkpoints hold it: ``laconic_progress`` (steps and terms), ``laconic_likelihood_*`` (the likelihood's
 own parameters, as a regression's noise scale), ``laconic_zeros_*`` (which weights an earlier stage has
 removed).
 """
@@ -10,6 +9,7 @@ removed).
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from laconic.bayes.prepare import means_only, posteriors_of
+from laconic.epoch_terms import EpochTerms
 from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
-from laconic.tasks import Batch, Task
+from laconic.tasks import Batch, Task, length_of
 
 ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, terms], int64.
@@ -33,24 +34,66 @@ _ZERO_NAMES = "_laconic_zeros"
 
 
 class Prepared:
-    """The method of a prepared network, the context, and what the user's loop has called so far."""
+    """The method of a prepared network, the context, and what the user's loop has called so far.
 
-    def __init__(self, method: Method, context: Context) -> None:
+    A copy of a network whose weights are averages of it (``AveragedModel``, or an average of the user's own)
+    is at the network's own step: schedules and decisions are then those of the weights that were averaged.
+    A copy counts as an average while its parameters are written to and it is not trained itself; a copy that
+    is only kept (the best network so far) stays at the step at which it was copied.
+
+    Args:
+        method: The method.
+        context: Where training begins.
+        weight: One of the network's parameters. A deep copy of the network holds the copy of it.
+    """
+
+    def __init__(self, method: Method, context: Context, weight: Tensor | None = None) -> None:
         self.method = method
-        self.context = context
+        self._context = context
+        self._weight = weight
+        self._source: Prepared | None = None
         self.converted_at: int | None = None
         self.pending_terms: int | None = None
+        self.pending_examples: int | None = None
         self.penalised = False
+        length = None if context.batches is None else length_of(context.batches())
+        self._epoch_terms = EpochTerms(context.data_size, length)
+
+    @property
+    def context(self) -> Context:
+        """What the method is told; of an average, with the steps and terms of the averaged network."""
+        if self._source is None or not self._is_average():
+            return self._context
+        source = self._source.context
+        return replace(self._context, step=source.step, terms=source.terms)
+
+    def go_to(self, step: int, terms: int) -> None:
+        """Set where the training of this network stands, whatever it was copied from."""
+        self._source = None
+        self._context = replace(self._context, step=step, terms=terms)
+
+    def _is_average(self) -> bool:
+        """Whether the parameters were written to since the copy was made, and not by training."""
+        weight = self._weight
+        written = weight is not None and not weight.is_inference() and weight._version > 0
+        return written and weight is not None and weight.grad is None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Prepared:
         """For copies of the network: only the noise, which moves on, is copied with it.
 
         The earlier stage's result and the original network, which are as large as the network, are shared.
         """
-        copied = Prepared(self.method, replace(self.context, noise=copy.deepcopy(self.context.noise, memo)))
+        now = self.context
+        weight = copy.deepcopy(self._weight, memo)  # the copied network's own: ``memo`` holds it
+        copied = Prepared(self.method, replace(now, noise=copy.deepcopy(now.noise, memo)), weight)
+        copied._source = self
         copied.converted_at, copied.pending_terms = self.converted_at, self.pending_terms
         copied.penalised = self.penalised
         return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles: an average is kept at the step that it has now."""
+        return {**self.__dict__, "_context": self.context, "_source": None}
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""
@@ -65,8 +108,8 @@ class Prepared:
         step, terms = state["step"], state["terms"]
         if any(type(count) is not int or count < 0 for count in (step, terms)):
             raise InputError(f"training cannot stand at step {step!r}, after {terms!r} likelihood terms")
-        self.context.noise.set_state(state["noise"])
-        self.context = replace(self.context, step=step, terms=terms)
+        self._context.noise.set_state(state["noise"])
+        self.go_to(step, terms)
 
     def advance(self, terms: int | None) -> None:
         """Count a step of training over ``terms`` likelihood terms; raises InputError where nobody said how
@@ -81,8 +124,12 @@ class Prepared:
                 "or tokens)"
             )
         self.check_terms(counted)
-        self.pending_terms = None
-        self.context = replace(self.context, step=self.context.step + 1, terms=self.context.terms + counted)
+        examples = self.pending_examples if terms is None else None
+        note = self._epoch_terms.see(counted if examples is None else examples, counted)
+        if note is not None:
+            warnings.warn(note, stacklevel=4)
+        self.pending_terms = self.pending_examples = None
+        self.go_to(self._context.step + 1, self._context.terms + counted)
 
     def check_terms(self, terms: int) -> None:
         """Raises ScaleError for a batch without terms, or with more than the data set has."""
@@ -99,7 +146,7 @@ class Prepared:
 
 def attach(net: nn.Module, method: Method, context: Context) -> None:
     """Make ``net``, which the method has prepared, a prepared network."""
-    net.__dict__[ATTACHED] = Prepared(method, context)
+    net.__dict__[ATTACHED] = Prepared(method, context, next(net.parameters(), None))
     add_likelihood(net, context)
     hold_zeros(net, context.removed)
     net.register_state_dict_post_hook(_add_progress)  # type: ignore[no-untyped-call]
@@ -139,7 +186,7 @@ def likelihood_start(
 
     Args:
         net: A network, plain or prepared.
-        task: What the network is for.
+        task: The task.
         batches: A function that gives the training batches; None where there are none.
     """
     start = dict(task.learnt(None))
@@ -147,7 +194,17 @@ def likelihood_start(
     if first is None:
         return start
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    batch = Batch(*to_device(task.split(first), device))
+    return likelihood_at(net, task, Batch(*to_device(task.split(first), device)))
+
+
+def likelihood_at(net: nn.Module, task: Task, batch: Batch) -> dict[str, Tensor]:
+    """What the task's likelihood starts with, from a batch on the network's device and the network's outputs.
+
+    Args:
+        net: A network, plain or prepared.
+        task: The task.
+        batch: Inputs and target.
+    """
     with means_only(net), torch.no_grad():
         return dict(task.learnt(batch.target, call(net, batch.inputs)))
 
@@ -193,13 +250,13 @@ def mean_nll(net: nn.Module, batch: Batch, outputs: Any) -> tuple[Tensor, int]:
 
 
 def unfinished_of(net: nn.Module) -> tuple[str, ...]:
-    """What the method's schedule still had to do, and what the user's loop forgot, in words."""
+    """Notes on schedules that are not at their end, and on functions that the user's loop did not call."""
     state = prepared(net, "convert")
     return (*state.method.unfinished(state.context), *_never_called(net))
 
 
 def _never_called(net: nn.Module) -> tuple[str, ...]:
-    """A note on a loop that trained the network without the verbs that the method needs."""
+    """A note on a loop that trained the network without the functions that the method needs."""
     state = prepared(net, "convert")
     trained = any(parameter.grad is not None for parameter in net.parameters())
     if not trained or (state.context.step and (state.penalised or not state.method.in_nats)):
@@ -288,4 +345,4 @@ def _take_progress(module: nn.Module, state: dict[str, Any], prefix: str, *_: An
     if found is not None:
         attached = prepared(module, "load_state_dict")
         step, terms = (int(n) for n in found)
-        attached.context = replace(attached.context, step=step, terms=terms)
+        attached.go_to(step, terms)

@@ -1,8 +1,8 @@
 """Progress of long work: one line on standard error, once the work has lasted two seconds.
 
 On a terminal the line is rewritten in place and erased in the end. Elsewhere (a pipe, a log file, a notebook)
-nothing is said unless asked for: by ``LACONIC_PROGRESS=1`` in the environment, which ``LACONIC_PROGRESS=0``
-turns off on terminals too, or by :func:`show` for a block of code.
+nothing is printed unless it is asked for: by ``LACONIC_PROGRESS=1`` in the environment, or by :func:`show`
+for a block of code. ``LACONIC_PROGRESS=0`` turns the line off on terminals, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from laconic.errors import InputError
 
 PROGRESS_VARIABLE = "LACONIC_PROGRESS"
 QUIET_SECONDS = 2.0
-"""Work that ends sooner says nothing."""
+"""Nothing is shown for work that ends sooner."""
 LIVE_SECONDS = 0.25
 """Between two states of the line on a terminal."""
 LOG_SECONDS = 10.0
@@ -39,14 +39,14 @@ class Advance(Protocol):
 
 @contextmanager
 def steps(label: str, total: int | None = None, text: str = "") -> Iterator[Advance]:
-    """Say how far the block is: ``label``, the steps done of ``total``, time elapsed and time left.
+    """Show the progress of the block: ``label``, steps done of ``total``, time elapsed and time left.
 
     Blocks inside blocks share the line: the outer label stands before the inner one. Nothing is printed by
     the caller's thread, so a step costs well under a microsecond.
 
     Args:
-        label: What is being done ("finding groups").
-        total: How many steps there are; None where nobody knows (no time left is told then).
+        label: The name of the work ("finding groups").
+        total: Number of steps; None where it is not known, and then no time left is shown.
         text: A few words on the first step; ``advance`` changes them.
 
     Raises ``InputError`` for a LACONIC_PROGRESS that is neither 0 nor 1.
@@ -113,7 +113,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class _Part:
-    """One ``steps`` block: what it is called and how far it is."""
+    """One ``steps`` block: its label and the steps done."""
 
     label: str
     total: int | None
@@ -129,7 +129,7 @@ class _Part:
 class _Line:
     """The blocks that are open, and the thread that prints them.
 
-    Only that thread prints: a step that takes half a minute is told of while it lasts.
+    Only that thread prints, so that a step of half a minute is shown while it lasts.
     """
 
     def __init__(self, stream: TextIO, live: bool) -> None:
@@ -159,7 +159,7 @@ class _Line:
     def _print(self) -> None:
         if self._ended.wait(QUIET_SECONDS):
             return
-        with suppress(OSError, ValueError):  # standard error was closed: there is nobody to tell
+        with suppress(OSError, ValueError):  # standard error was closed
             while True:
                 self._write(describe(tuple(self._parts), time.monotonic()))
                 if self._ended.wait(LIVE_SECONDS if self._live else LOG_SECONDS):

@@ -1,4 +1,4 @@
-"""The public verbs of a finished network: quantize_activations and save."""
+"""The public functions of a finished network: quantize_activations and save."""
 
 from __future__ import annotations
 
@@ -29,26 +29,34 @@ def save(
     calibrate: Iterable[Any] | None = None,
     dynamic: Any = None,
 ) -> int:
-    """Write one self-contained .lac file and return its length in bytes.
+    """Write one self-contained .lac file.
 
-    ``small`` is what :func:`convert` returned. A plain module is taken, too: it is stored as it is, exactly,
-    with its graph if an ``example`` input is given (as for :func:`prepare`), and a warning says how to make
-    it smaller.
+    A network whose graph cannot be captured is packed weights-only, with a warning that says how to load it.
+    The file is written to a sibling first, then renamed.
 
-    ``dynamic`` says which axes of the inputs are free when the file runs, in ``torch.export``'s form:
-    ``{"x": {0: "batch", 1: "time"}}``, by the names of ``forward``'s parameters (or one entry for each input,
-    in order). A name is a text or a ``torch.export.Dim``; axes of one name have one size; all that it does
-    not name have the example's size. Without it the batch is free, where the network allows it.
+    Args:
+        small: What :func:`convert` returned. A plain module is taken, too: it is stored exactly as it is,
+            with its graph where there is an ``example``, and a warning says how to make it smaller.
+        path: Where the file is written.
+        example: One input batch, as for :func:`prepare`, that the graph is captured with (None: the one that
+            the network was prepared with).
+        calibrate: Batches of training data (see :func:`quantize_activations`): the file then also holds the
+            activation ranges, and ``laconic.runtime.load`` runs it in int8 where that is faster. The network
+            runs in int8 before it is written; where it cannot, or computes other numbers than integer
+            arithmetic does, the file is written for float32 alone, with a warning that says why.
+        dynamic: The axes of the inputs that are free when the file runs, in ``torch.export``'s form:
+            ``{"x": {0: "batch", 1: "time"}}``, by the names of ``forward``'s parameters, or one entry for
+            each input, in order. A name is a text or a ``torch.export.Dim``; axes of one name have one size;
+            all other axes have the example's size. None: the batch is free, where the network allows it.
 
-    With ``calibrate``, batches of training data (see :func:`quantize_activations`), the file also says how
-    its activations become int8, and ``laconic.runtime.load`` runs it in int8 where that is faster. The
-    calibrated network runs in int8 before it is written; where it cannot, or computes other numbers than
-    integer arithmetic does, the file is written for float32 alone, with a warning that says why.
+    Returns:
+        Length of the file in bytes.
 
-    A network whose graph cannot be captured is packed weights-only, with a warning that says how to
-    load it. The file is written to a sibling first, then renamed. Raises WriteError (disk full), ModelError
-    (a network that is still prepared, or that has no parameters), InputError (a ``dynamic`` that does not fit
-    the example, or not the one that the network was calibrated with).
+    Raises:
+        WriteError: The disk is full, or the folder may not be written to; an old file still stands.
+        ModelError: A network that is still prepared, or that has no parameters.
+        InputError: A ``dynamic`` that does not fit the example, or not the one that the network was
+            calibrated with.
 
     >>> import tempfile, torch, warnings
     >>> from laconic.runtime import load
@@ -85,21 +93,29 @@ def quantize_activations(
     examples: int = 1024,
     dynamic: Any = None,
 ) -> Compressed:
-    """The network with int8 ranges of its activations, taken from ``batches``; ``small`` is left as it was.
+    """The network with int8 ranges of its activations; ``small`` is left as it was.
 
-    ``batches`` give inputs (a tensor, or a tuple whose first entries are the network's inputs: labels
-    behind them are not looked at), training data that the network will see alike; the first ``examples``
-    examples are used. ``choice`` says where ranges end: by default, of several ways to choose them the one
-    that changes the network's outputs least (``laconic.runtime.LeastOutputError()``); or ``MinMax()``,
-    ``Percentile(99.99)`` or ``LeastError(2.0)`` (least squares), which run nothing in int8 and are quicker.
     Each tensor that enters or leaves a linear layer or convolution gets one scale and zero point. Weights
     stay as they are: int8 weights are derived from them, row by row, when a file is loaded. What stays in
-    float32 (recurrent layers, layers without a range) is told in ``facts["notes"]``. A plain module is taken
-    too; its weights are then stored as raw float32. ``dynamic`` are the free axes of the file (see
-    :func:`save`).
+    float32 (recurrent layers, layers without a range) is told in ``facts["notes"]``.
 
-    Raises DataError (no batches), CaptureError (a network whose graph cannot be captured), InputError
-    (inputs that do not fit, a network without a linear layer or convolution).
+    Args:
+        small: What :func:`convert` returned, or a plain module, whose weights are then stored as raw float32.
+        batches: Inputs as in training: a tensor each, or a tuple whose first entries are the network's
+            inputs; labels behind them are not read.
+        choice: How ranges are chosen. ``LeastOutputError()`` takes of several ways the one that changes the
+            network's outputs least. ``MinMax()``, ``Percentile(99.99)`` and ``LeastError(2.0)`` (least
+            squares), all of ``laconic.runtime``, run nothing in int8 and are quicker.
+        examples: Number of examples that are used, the first of ``batches``.
+        dynamic: The free axes of the file (see :func:`save`).
+
+    Returns:
+        The network, with its ranges.
+
+    Raises:
+        DataError: No batches.
+        CaptureError: A network whose graph cannot be captured.
+        InputError: Inputs that do not fit, or a network without a linear layer or convolution.
 
     >>> import torch, laconic
     >>> small = laconic.quantize_activations(torch.nn.Linear(4, 2), [torch.eye(4)])

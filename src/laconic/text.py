@@ -1,4 +1,4 @@
-"""Words for tables: names that fit a column, sizes in bytes. No torch."""
+"""Text for tables: names shortened to a column, sizes in bytes. No torch."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_summed_over_an_epoch_it_is_the_elbo():
 
 @pytest.mark.parametrize("size", [0, -5, 2.5, 60000.0, True, "60000"])
 def test_data_size_is_a_count(size):
-    with pytest.raises(ScaleError, match="number of training examples"):
+    with pytest.raises(ScaleError, match="number of likelihood terms"):
         Objective(size)
 
 

@@ -184,3 +184,11 @@ def test_a_network_says_what_it_is() -> None:
     assert repr(network) == (
         "<Network (input: float32 (any, 3)) -> 1 output, fp32, engine auto, 24 bytes of weights>"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "cure"), [(3, r"add the batch dimension: x\[None\]"), (5, "reshape the array")]
+)
+def test_an_axis_is_offered_only_where_it_helps(size: int, cure: str) -> None:
+    with pytest.raises(InputError, match=f"Cure: {cure}"):
+        load(pack.encode(mlp()))(np.zeros(size, np.float32))

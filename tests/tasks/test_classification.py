@@ -78,7 +78,7 @@ def test_unsigned_bytes_are_not_ignored_by_a_negative_marker() -> None:
         (zeros(2), whole(2), "outputs have 1 axes.*Cure: the task BinaryClassification"),
         (zeros(2, 3), whole(2, 3), "must be floating-point.*Cure: the task MultiLabel"),
         (zeros(2, 1), zeros(2, 1), "size 1. Cure: the task Regression, or MultiLabel"),
-        (zeros(2, 3), zeros(2), "labels on axis 0 alone must be integers, and are float. Cure: outputs"),
+        (zeros(2, 3), zeros(2), "labels on axis 0 alone must be integers, and are float. Cure: labels"),
         (zeros(2, 3), whole(2).bool(), "must be integers, and are bool"),
         (zeros(2, 3), whole(4), "axis 0, the examples, is 2 in the outputs and 4 in the targets"),
         (zeros(2, 3), whole(), "axis 0, the examples, is 2 in the outputs and none in the targets"),

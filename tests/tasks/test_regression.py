@@ -20,7 +20,7 @@ OUT, TO = G.normal(size=(30, 3)) * [1, 5, 20], G.normal(size=(30, 3)) * [1, 5, 2
 
 def test_rmse_is_scikit_learns_over_all_entries() -> None:
     task = Regression(unit="mg/dl")
-    value = task.value(task.measure(OUT[:, 0], TO[:, 0]) + task.measure(OUT[:, 1], TO[:, 1]))
+    value = task.value(task.add(*(task.measure(OUT[:, k], TO[:, k]) for k in (0, 1))))
     assert value == pytest.approx(root_mean_squared_error(TO[:, :2].ravel(), OUT[:, :2].ravel()))
     assert task.metric.show(2.5) == "2.5 mg/dl" and not task.metric.higher_is_better
     assert task.metric.allowance(50.0) == pytest.approx(0.5)
@@ -28,7 +28,7 @@ def test_rmse_is_scikit_learns_over_all_entries() -> None:
 
 def test_r2_is_scikit_learns_from_batches() -> None:
     task = Regression(metric_name="r2")
-    sums = task.measure(OUT[:11], TO[:11]) + task.measure(OUT[11:], TO[11:])
+    sums = task.add(task.measure(OUT[:11], TO[:11]), task.measure(OUT[11:], TO[11:]))
     assert task.value(sums) == pytest.approx(r2_score(TO, OUT))
     assert task.metric.higher_is_better and task.metric.drop(0.9, 0.8) == pytest.approx(0.1)
 
@@ -37,6 +37,35 @@ def test_r2_of_constant_targets_is_not_defined() -> None:
     task = Regression(metric_name="r2")
     with pytest.raises(DataError, match="R2 is not defined.*Cure: metric_name='rmse'"):
         task.value(task.measure(np.array([1.0, 2.0]), np.array([0.1, 0.1])))
+
+
+def test_r2_of_targets_far_from_zero_is_as_good_as_that_of_targets_around_it() -> None:
+    task = Regression(metric_name="r2")
+    near = np.ldexp(np.round(np.ldexp(TO / 1e4, 30)), -30)  # so that adding the offset rounds nothing away
+    out = np.ldexp(np.round(np.ldexp(OUT / 1e4, 30)), -30)
+    parts = [slice(0, 1), slice(1, 11), slice(11, 30)]
+    far = [task.measure(out[part] + 1e6, near[part] + 1e6) for part in parts]
+    value = task.value(task.add(task.add(far[0], far[1]), far[2]))
+    assert value == pytest.approx(r2_score(near, out), rel=1e-6)
+    with pytest.raises(DataError, match="R2 is not defined"):
+        constant = task.measure(out[:7] + 1e6, np.full((7, 3), 1e6 + 0.1))
+        task.value(task.add(constant, task.measure(out[7:9], np.full((2, 3), 1e6 + 0.1))))
+
+
+def test_an_entry_that_is_nowhere_known_in_a_batch_adds_nothing() -> None:
+    task = Regression(metric_name="r2")
+    target = TO.copy()
+    target[:5, 1] = np.nan
+    sums = task.add(task.measure(OUT[:5], target[:5]), task.measure(OUT[5:], target[5:]))
+    by_output = [r2_score(TO[k:, j], OUT[k:, j]) for j, k in ((0, 0), (1, 5), (2, 0))]
+    assert task.value(sums) == pytest.approx(np.mean(by_output))
+
+
+def test_residuals_of_float64_targets_far_from_zero_keep_their_digits() -> None:
+    outputs = torch.full((4,), 1e6, dtype=torch.float32)
+    target = torch.tensor([1e6 + 0.01, 1e6 - 0.01, 1e6 + 0.02, 1e6], dtype=torch.float64)
+    by_scipy = -scipy.stats.norm(0, 0.01).logpdf([0.01, 0.01, 0.02, 0.0]).sum()
+    assert Regression(0.01).nll(outputs, target).item() == pytest.approx(by_scipy, rel=1e-4)
 
 
 def test_nan_targets_are_no_terms() -> None:
@@ -109,16 +138,16 @@ def test_a_learnt_noise_is_in_no_file() -> None:
 @pytest.mark.parametrize(
     ("outputs", "target", "message"),
     [
-        ((4, 1), (4,), "axis 1 is of size 1 in the outputs, missing in the targets"),
-        ((4,), (4, 1), "axis 1 is missing in the outputs, of size 1 in the targets"),
-        ((4, 2), (4, 3), "axis 1 is of size 2 in the outputs, of size 3 in the targets"),
-        ((4, 2), (5, 2), "axis 0 is of size 4 in the outputs, of size 5 in the targets"),
+        ((4, 1), (4,), r"1 in the outputs, missing in the targets. Cure: targets\[:, None\]$"),
+        ((4,), (4, 1), r"missing in the outputs, of size 1 in the targets. Cure: outputs\[:, None\]$"),
+        ((4, 2), (4, 3), "axis 1 is of size 2 in the outputs, of size 3 in the targets. Cure: outputs and"),
+        ((4, 2), (5, 2), "axis 0 is of size 4 in the outputs, of size 5 in the targets. Cure: outputs and"),
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(
     outputs: tuple[int, ...], target: tuple[int, ...], message: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{message}. Cure: outputs and targets of one shape"):
+    with pytest.raises(InputError, match=message):
         Regression(1.0).nll(torch.zeros(outputs), torch.zeros(target))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import laconic
 from laconic.errors import (
@@ -188,8 +190,21 @@ class TestCompress:
     def test_resuming_with_another_network_is_refused(self, tmp_path: Path) -> None:
         laconic.compress(_mlp(), *_batches(), SparseVD(), fit=self.fit, out=tmp_path)
         other = DigitsMLP(hidden=13, generator=torch.Generator().manual_seed(3))
-        with pytest.raises(RunFolderError, match=r"checkpoint\.pt does not fit .*fc1\.weight.*Cure"):
+        with pytest.raises(RunFolderError, match=r"began with other weights: 910 .*, not 985 .*Cure"):
             laconic.compress(other, *_batches(), SparseVD(), fit=self.fit, out=tmp_path, resume=True)
+
+    def test_resuming_with_other_weights_is_refused(self, tmp_path: Path) -> None:
+        laconic.compress(_mlp(), *_batches(), SparseVD(), fit=self.fit, out=tmp_path)
+        before = (tmp_path / "model.lac").read_bytes()
+        other = _mlp()
+        with torch.no_grad():
+            other.fc2.bias[3] += 1e-6
+        with pytest.raises(
+            RunFolderError, match=r"began with other weights: .*Cure: resume with the network"
+        ):
+            laconic.compress(other, *_batches(), SparseVD(), fit=self.fit, out=tmp_path, resume=True)
+        assert (tmp_path / "model.lac").read_bytes() == before
+        laconic.compress(_mlp(), *_batches(), SparseVD(), fit=self.fit, out=tmp_path, resume=True)
 
     def test_a_schedule_beyond_the_last_epoch_and_frozen_parameters_are_told(self, tmp_path: Path) -> None:
         model, stream = _mlp(), io.StringIO()
@@ -255,3 +270,46 @@ def test_a_schedule_is_unfinished_when_training_ends_before_it(
     notes = method.unfinished(where)
     assert len(notes) == count
     assert all("Cure: " in note for note in notes)
+
+
+class Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
+    """Examples that go on where the last reader stopped, or that begin anew."""
+
+    def __init__(self, anew: bool) -> None:
+        self.anew = anew
+        self.left = self._examples()
+
+    def _examples(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = digits()
+        return zip(x[:64], y[:64], strict=True)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._examples() if self.anew else self.left
+
+
+class Source:
+    """No iterator itself, but it hands out the same one each time."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.left = iter(batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.left
+
+
+def test_batches_that_can_be_read_only_once_are_refused_by_name() -> None:
+    train, validate = _batches()
+    fit = FitConfig(epochs=1)
+    stream = DataLoader(Stream(anew=False), batch_size=16)
+    for loaders, said in (
+        ((stream, validate), "train: the batches come from a DataLoader over a Stream, which gave some"),
+        ((Source(train), validate), "train: the batches come from a Source, which gave some and then none"),
+        (
+            (train, Source(validate)),
+            "validate: the batches come from a Source, .*can be read only once.*Cure",
+        ),
+    ):
+        with pytest.raises(DataError, match=said):
+            laconic.compress(_mlp(), *loaders, MagnitudePruning(0.5), fit=fit)
+    anew = DataLoader(Stream(anew=True), batch_size=16)
+    assert laconic.compress(_mlp(), anew, anew, MagnitudePruning(0.5), fit=fit).facts["data_size"] == 64

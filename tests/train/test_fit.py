@@ -27,7 +27,7 @@ from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError, NonFiniteError, RunFolderError
 from laconic.methods import VNQ, MagnitudePruning, Method, SparseVD
 from laconic.schedules import LinearDecay, WarmUp
-from laconic.tasks import Batch, Classification
+from laconic.tasks import Batch, Classification, Regression
 from laconic.train.checkpoint import load_checkpoint
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.optimizers import SGD, Adam, OptimizerFactory, ScheduleFactory
@@ -290,14 +290,14 @@ def test_a_loader_without_batches_is_refused() -> None:
         fit(net, [], FitConfig(epochs=1), Hooks.plain(net))
 
 
-def test_a_loader_that_runs_dry_is_refused_in_the_second_epoch() -> None:
+def test_a_loader_that_can_be_read_only_once_is_refused_in_the_second_epoch() -> None:
     x, y = digits()
 
     def once() -> Iterator[tuple[Tensor, Tensor]]:
         yield x[:8], y[:8]
 
     net = _tiny()
-    with pytest.raises(DataError, match="gave no batch"):
+    with pytest.raises(DataError, match=r"no batch in epoch 2, and some .*: it can be read only once\. Cure"):
         fit(net, once(), FitConfig(epochs=2), Hooks.plain(net))
 
 
@@ -470,3 +470,24 @@ def test_a_batch_whose_labels_are_all_ignored_is_refused() -> None:
     batches = [(x[:8], y[:8]), (x[8:16], torch.full((8,), -1))]
     with pytest.raises(DataError, match=r"a batch has no likelihood term: all of its labels.*Cure"):
         fit(net, batches, FitConfig(epochs=1), Hooks.plain(net, task), task=task)
+
+
+def test_plain_training_starts_the_noise_where_prepared_training_does() -> None:
+    x, _ = digits()
+    flat = x[:64].flatten(1)
+    y = 1000.0 * flat[:, :1]
+    task, batches = Regression(), [(flat[:32], y[:32]), (flat[32:], y[32:])]
+    plain, rate = nn.Linear(64, 1), FitConfig(epochs=1, lr=1e-12)
+    net = laconic.prepare(plain, MagnitudePruning(0.0), flat[:2], data_size=64, task=task, batches=batches)
+    hooks = Hooks.plain(plain, task)
+    objective = hooks.objective(Batch(*batches[0]), plain(batches[0][0]))
+    assert objective.item() == pytest.approx(laconic.objective(net, batches[0]).item(), rel=1e-6)
+    fit(plain, batches, rate, hooks, task=task)
+    noise = hooks.get_state()["log_noise"].exp().item()
+    assert noise == pytest.approx(
+        float((plain(flat[:32]) - y[:32]).square().mean().sqrt().detach()), rel=1e-4
+    )
+    again = Hooks.plain(plain, task)  # what a checkpoint holds is not started anew
+    again.set_state({"log_noise": torch.tensor(2.5)})
+    again.objective(Batch(*batches[0]), plain(batches[0][0]))
+    assert again.get_state()["log_noise"].item() == 2.5

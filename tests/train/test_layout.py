@@ -16,10 +16,10 @@ from laconic.errors import DataError
 from laconic.methods import Method, SparseVD
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
-from laconic.train.layout import laid_out, plain, run
+from laconic.train.layout import contiguous, laid_out, run
 from tests.helpers.method_suite import assert_same_state, digits
 
-BY_PIXEL = torch.channels_last
+CHANNELS_LAST = torch.channels_last
 
 
 class Viewing(nn.Module):
@@ -85,14 +85,14 @@ def test_a_network_that_can_is_trained_by_pixel() -> None:
     seen: list[bool] = []
     net = _made(Flattening)
     net.conv2.register_forward_pre_hook(  # type: ignore[union-attr]
-        lambda module, args: seen.append(module.weight.is_contiguous(memory_format=BY_PIXEL))
+        lambda module, args: seen.append(module.weight.is_contiguous(memory_format=CHANNELS_LAST))
     )
     fit(net, _loader(False), FitConfig(epochs=1), Hooks.plain(net))
     assert len(seen) == 4, "three batches, and one on a copy beforehand"
     assert all(seen)
 
 
-@pytest.mark.parametrize("before", [torch.contiguous_format, BY_PIXEL])
+@pytest.mark.parametrize("before", [torch.contiguous_format, CHANNELS_LAST])
 def test_weights_come_back_in_the_layout_they_had(before: torch.memory_format) -> None:
     net = _made(Flattening)
     net.conv2.weight.data = net.conv2.weight.data.contiguous(memory_format=before)  # type: ignore[union-attr, operator]
@@ -102,13 +102,13 @@ def test_weights_come_back_in_the_layout_they_had(before: torch.memory_format) -
     state = net.state_dict()
     first = state.pop("conv1.weight")  # with one channel it is in both layouts, whatever its strides
     assert first.is_contiguous()
-    assert first.is_contiguous(memory_format=BY_PIXEL)
+    assert first.is_contiguous(memory_format=CHANNELS_LAST)
     assert {n: t.stride() for n, t in state.items()} == {n: strides[n] for n in state}
 
 
 def test_weights_come_back_also_after_an_error() -> None:
     net = _made(Flattening)
-    with pytest.raises(ZeroDivisionError), laid_out(net, by_pixel=True) as lay_out:
+    with pytest.raises(ZeroDivisionError), laid_out(net, channels_last=True) as lay_out:
         lay_out(digits()[0][:4])
         assert not net.conv2.weight.is_contiguous()  # type: ignore[union-attr, operator]
         1 / 0  # noqa: B018
@@ -125,7 +125,7 @@ def test_trying_a_layout_moves_nothing(method: Method | None) -> None:
     before = {n: t.clone() for n, t in net.state_dict().items()}
     counted = Hooks.prepared(net).get_state() if method is not None else {}
     state = torch.get_rng_state()
-    with laid_out(net, by_pixel=True) as lay_out:
+    with laid_out(net, channels_last=True) as lay_out:
         lay_out(x)
     assert torch.equal(torch.get_rng_state(), state)
     assert_same_state(net.state_dict(), before, "moved")
@@ -166,7 +166,7 @@ def test_what_no_layout_helps_is_raised() -> None:
 def test_one_channel_is_laid_out_plainly_too() -> None:
     x = torch.zeros(2, 1, 3, 4).as_strided((2, 1, 3, 4), (12, 1, 4, 1))
     assert x.contiguous().stride() == (12, 1, 4, 1), "torch takes it for plain"
-    assert plain(x).stride() == (12, 12, 4, 1)
+    assert contiguous(x).stride() == (12, 12, 4, 1)
 
 
 def test_a_network_that_views_is_compressed_from_a_loader_by_pixel(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +51,28 @@ def test_a_missed_target_is_told(target: Target, told: str) -> None:
     with pytest.warns(UserWarning, match=f"target missed: .*{told}"):
         small = laconic.compress(_trained(), [(X, Y)], [(X, Y)], method, target, fit=FIT)
     assert any(told in note for note in small.facts["notes"])
+    assert small.facts["outcome"].startswith("target missed: ") and small.record["outcome"]
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (
+            Target(max_drop=100.0, max_bytes=9000),
+            r"target met: the file has \d+ bytes of at most 9000; the validation error went .* by 100\.00 %",
+        ),
+        (Target(), r"no target was set; the validation error went from 0\.00 % to \d+\.\d\d %"),
+    ],
+)
+def test_the_outcome_stands_in_facts_and_record(target: Target, told: str, tmp_path: Path) -> None:
+    data = [(X, Y)]
+    for out in (None, tmp_path):
+        small = laconic.compress(_trained(), data, data, MagnitudePruning(0.5), target, fit=FIT, out=out)
+        assert (
+            re.fullmatch(told, small.facts["outcome"]) and small.record["outcome"] == small.facts["outcome"]
+        )
+    written = json.loads((tmp_path / "record.json").read_text())
+    assert written["facts"]["outcome"] == small.facts["outcome"]
 
 
 def test_a_length_without_its_unit_is_no_loss(capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ def score_batches(
         inputs, target = as_arrays(batch.inputs), as_arrays(batch.target)
         outputs = _outputs(net, inputs)
         found = task.measure(outputs, target)
-        sums = found if sums is None else sums + found
+        sums = found if sums is None else task.add(sums, found)
         more = task.nats(outputs, target)
         nats = None if nats is None or more is None else nats + more
         terms += task.terms(target)

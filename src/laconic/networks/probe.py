@@ -136,16 +136,56 @@ def _misfit(layers: _Layers, args: tuple[Any, ...], kwargs: dict[str, Any], erro
         return f"the example holds no tensor, got {kinds or 'nothing'}. Cure: torch.as_tensor"
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
-    where = "the network"
+    where, cure = "the network", ""
     if layers.running:
         name, module, inputs = layers.running[-1]
         owned = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
         where = f"layer {name!r} ({type(module).__name__}; {owned or 'no parameters'})" if name else where
         where += f" met an input of shape {_shapes(_tensors(inputs)) or given}"
+        cure = _cure(module, next(iter(_tensors(inputs)), None))
     return (
         f"the example of shape {given} does not fit: {where}: {reason}. "
-        "Cure: pass one batch as the training loader gives it (a tensor, or a tuple of inputs)"
+        f"Cure: {cure or 'inputs of the shapes and types that forward takes, as in training'}"
     )
+
+
+def _cure(module: nn.Module, x: Tensor | None) -> str:
+    """What makes an input fit a layer of a known kind, by the shapes of both; empty where it is not known."""
+    weight = getattr(module, "weight", None)
+    if x is None or not isinstance(weight, Tensor):
+        return ""
+    if isinstance(module, nn.Linear):
+        return _cure_of_size(x, module.in_features, x.ndim - 1, "features")
+    if isinstance(module, nn.Embedding):
+        return "" if x.dtype in (torch.int64, torch.int32) else "token indices, x.long()"
+    kinds: tuple[tuple[type, int], ...] = (
+        *((kind, 1) for kind in (nn.Conv1d, nn.BatchNorm1d)),
+        *((kind, 2) for kind in (nn.Conv2d, nn.BatchNorm2d)),
+        *((kind, 3) for kind in (nn.Conv3d, nn.BatchNorm3d)),
+    )
+    axes = next((axes for kind, axes in kinds if isinstance(module, kind)), None)
+    if axes is None:
+        return ""
+    sizes = (getattr(module, name, None) for name in ("in_channels", "num_features"))
+    size = next(size for size in sizes if isinstance(size, int))
+    if x.ndim == axes + 1 and x.shape[0] == size and not (x.ndim == 2 and x.shape[1] == size):
+        return "add the axis of the batch, x[None]"
+    if x.ndim == axes + 1 and size == 1:
+        return "add the axis of the channels, x[:, None]"
+    return _cure_of_size(x, size, 1, "channels") if x.ndim == axes + 2 else ""
+
+
+def _cure_of_size(x: Tensor, size: int, axis: int, what: str) -> str:
+    """What makes ``size`` the length of an axis of ``x``, or another type where the length is right."""
+    if x.ndim == 0:
+        return ""
+    if x.shape[axis] == size:
+        return "" if x.dtype == torch.float32 else "float32, x.float()"
+    if what == "features" and x.ndim > 2 and x[0].numel() == size:
+        return "one row for each example, x.flatten(1)"
+    if what == "channels" and x.shape[-1] == size:
+        return f"channels before the other axes, x.movedim(-1, {axis})"
+    return f"an input with {size} {what} on axis {axis} at this layer, not {x.shape[axis]}"
 
 
 def _shapes(tensors: list[Tensor]) -> str:

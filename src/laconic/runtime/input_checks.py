@@ -64,7 +64,8 @@ def shape_text(spec: ValueSpec) -> str:
 
 
 def _cure(expected: tuple[int | None, ...], got: tuple[int, ...]) -> str:
-    if len(got) == len(expected) - 1 and expected[:1] == (None,):
+    rest = zip(expected[1:], got, strict=False)
+    if len(got) == len(expected) - 1 and expected[:1] == (None,) and all(e in (None, g) for e, g in rest):
         return "add the batch dimension: x[None]"
     if expected.count(None) > 0 and len(got) == len(expected):
         return "give arrays of the sizes the network was captured with, and one size for each free axis"

@@ -1,4 +1,4 @@
-"""What a network is for: how a batch becomes inputs and targets, its likelihood in nats, and its metric.
+"""Tasks: how a batch becomes inputs and targets, the likelihood in nats, and the metric.
 
 One file per task. Nothing here imports torch before a likelihood is computed, so that a process without
 torch can score a file.
@@ -7,7 +7,7 @@ torch can score a file.
 from laconic.tasks.batches import Batch
 from laconic.tasks.binary import BinaryClassification
 from laconic.tasks.classification import Classification
-from laconic.tasks.given import Loss, as_task, reread
+from laconic.tasks.given import Loss, as_task, length_of, reread
 from laconic.tasks.language_modelling import LanguageModelling
 from laconic.tasks.multilabel import MultiLabel
 from laconic.tasks.plain_loss import PlainLoss, check_scale
@@ -35,6 +35,7 @@ __all__ = [
     "as_task",
     "check_scale",
     "find_task",
+    "length_of",
     "make_task",
     "reread",
     "task_entries",

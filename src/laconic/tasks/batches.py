@@ -17,6 +17,9 @@ class Batch(NamedTuple):
         inputs: What the network is called with: one tensor, a tuple of positional arguments, or a dictionary
             of keyword arguments.
         target: What its outputs are compared with.
+
+    >>> Batch(inputs="image", target="label").target
+    'label'
     """
 
     inputs: Any

@@ -19,13 +19,18 @@ TAKES = "outputs (N,) or (N, 1) and targets (N,) or (N, 1) in {0, 1}"
 
 @dataclass(frozen=True)
 class BinaryClassification(Task):
-    r"""Yes or no for each example, from one logit; metric: error in %.
+    r"""One of two classes for each example, from one logit; metric: error in %.
 
     .. math:: \sum_n -y_n \log\sigma(z_n) - (1 - y_n) \log\sigma(-z_n)
 
     Outputs are logits (N,) or (N, 1), targets (N,) or (N, 1): 0 or 1 of any type, or the probability of 1.
     Each example is one term. The prediction is 1 where the logit is above 0; the true class is 1 where the
     target is above one half.
+
+    Args:
+        target: Where the targets stand in a batch (see :class:`laconic.tasks.Task`).
+        inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     >>> task = BinaryClassification()
     >>> logits, targets = np.array([[2.0], [-1.0]]), np.array([1, 1])

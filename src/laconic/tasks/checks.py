@@ -1,4 +1,4 @@
-"""What tasks refuse, in one wording: shapes that do not fit, labels out of range, outputs that are NaN.
+"""Checks that tasks share: shapes that do not fit, labels out of range, outputs that are NaN.
 
 Each function takes torch tensors and NumPy arrays alike, unless it says otherwise.
 """
@@ -57,11 +57,40 @@ def has_shape(outputs: Any, target: Any) -> None:
 def misfit(task: str, takes: str, outputs: Any, target: Any, fact: str) -> InputError:
     """The error of outputs and targets that a task does not take, with the task that does."""
     other = task_that_fits(outputs, target)
-    cure = f"the task {other}" if other and other != task else takes
+    cure = _reshaped(task, outputs, target) or (f"the task {other}" if other and other != task else takes)
     return InputError(
         f"{task} takes {takes}, but outputs are {tuple(outputs.shape)} and targets {tuple(target.shape)} "
         f"{_dtype(target)}: {fact}. Cure: {cure}"
     )
+
+
+def _reshaped(task: str, outputs: Any, target: Any) -> str:
+    """How the target is made to fit the outputs where one axis or its type is wrong; empty where not so."""
+    out, to, kind = tuple(outputs.shape), tuple(target.shape), kind_of(target)
+    if task == "Regression":
+        if out == (*to, 1):
+            binary = kind in ("int", "bool") and _all(target, (target == 0) | (target == 1))
+            return "targets[:, None]" + (", or the task BinaryClassification" if binary else "")
+        return "outputs[:, None]" if to == (*out, 1) else ""
+    axis = len(out) - 1 if task in ("SequenceLabelling", "LanguageModelling") else 1
+    wanted = (*out[:axis], *out[axis + 1 :])
+    if task not in _OF_CLASSES or len(out) < 2 or out[axis] < 2:
+        return ""
+    lone = next((k for k in range(1, len(to)) if to[k] == 1 and (*to[:k], *to[k + 1 :]) == wanted), None)
+    if to != wanted and lone is None:
+        return ""
+    if kind not in ("float", "int") or (kind == "float" and not _all(target, target == target.round())):
+        return ""
+    whole = ".astype(int)" if isinstance(target, np.ndarray) else ".long()"
+    change = ("" if lone is None else f".squeeze({lone})") + (whole if kind == "float" else "")
+    return f"labels{change}" if change else ""
+
+
+_OF_CLASSES = ("Classification", "Segmentation", "SequenceLabelling", "LanguageModelling")
+
+
+def _all(values: Any, which: Any) -> bool:
+    return math.prod(values.shape) > 0 and bool(which.all())
 
 
 def task_that_fits(outputs: Any, target: Any) -> str:
@@ -166,6 +195,7 @@ def check_data_size(data_size: int) -> None:
     """Raises ScaleError unless ``data_size`` is a positive whole number."""
     if isinstance(data_size, bool) or not isinstance(data_size, int) or data_size < 1:
         raise ScaleError(
-            f"data_size must be the number of training examples, a positive integer, got {data_size!r}. "
-            "Cure: len(train_set), not a fraction and not the number of batches"
+            "data_size must be the number of likelihood terms in the training data, a positive integer, got "
+            f"{data_size!r}. Cure: len(train_set), or the number of its labelled pixels or tokens where each "
+            "is a term; not a fraction, and not the number of batches"
         )

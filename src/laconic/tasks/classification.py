@@ -30,6 +30,7 @@ class Classification(Task):
         ignore: The label of examples that are no terms (None: no such label).
         target: Where the labels stand in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     >>> import numpy as np
     >>> task = Classification(ignore=-1)

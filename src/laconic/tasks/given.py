@@ -1,10 +1,8 @@
-"""What a user hands in, made into what the library works with: a task or a loss function, batches to be read
-again.
-"""
+"""Arguments of the public functions as the library works with them: a task or a loss function, batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 from laconic.errors import DataError, InputError
@@ -17,6 +15,12 @@ Loss = Callable[[Any, Any], Any]
 
 def as_task(given: Task | Loss) -> Task:
     """A task as it is; a plain loss function as a task whose metric is the loss itself.
+
+    Args:
+        given: A task, or a function (outputs, target) that returns the mean over a batch.
+
+    Returns:
+        The task.
 
     Raises:
         InputError: Anything else.
@@ -38,12 +42,36 @@ def as_task(given: Task | Loss) -> Task:
     )
 
 
+def length_of(loader: Iterable[Any]) -> int | None:
+    """Number of batches in an epoch.
+
+    Args:
+        loader: Training batches.
+
+    Returns:
+        The number; None where the loader does not know it, as a DataLoader over an ``IterableDataset``.
+
+    >>> length_of([1, 2]), length_of(iter([1, 2]))
+    (2, None)
+    """
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader has the method, but asks its data set, which may have none
+        return None
+
+
 def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:
     """A function that gives the batches anew at each call.
 
+    Args:
+        batches: A list of batches, or a loader.
+
+    Returns:
+        A function without arguments that returns an iterable over all batches.
+
     Raises:
         DataError: A generator, which can be read only once.
-        InputError: What gives no batches.
+        InputError: An object that cannot be iterated over.
 
     >>> again = reread([1, 2])
     >>> list(again()), list(again())

@@ -36,6 +36,7 @@ class LanguageModelling(Task):
         ignore: The token that is no term, as padding (None: no such token).
         target: Where the next tokens stand in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     >>> task = LanguageModelling()
     >>> task.split(np.array([[5, 6, 7]]))

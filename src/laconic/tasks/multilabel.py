@@ -30,6 +30,7 @@ class MultiLabel(Task):
         ignore: The target of labels that are not known (None: NaN alone).
         target: Where the labels stand in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     >>> task = MultiLabel(ignore=-1)
     >>> logits, targets = np.array([[2.0, -1.0, 5.0]]), np.array([[1, 1, -1]])

@@ -1,4 +1,4 @@
-"""A loss function of the user's, where no task fits."""
+"""The task of a user's own loss function."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlainLoss(Task):
     .. math:: nll = loss(outputs, target) \cdot terms
 
     The function is one of torch tensors, so that measuring it needs torch. Where a task of this folder fits,
-    it is the better choice: its metric is one that people read, and it needs no torch to measure a file.
+    it is the better choice: its metric is in common use, and it needs no torch to measure a file.
 
     Args:
         function: ``function(outputs, target)`` -> a scalar, the mean over the batch's terms.
@@ -36,6 +36,7 @@ class PlainLoss(Task):
         name: What reports call it (empty: the function's name).
         target: Where the target stands in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     Raises:
         InputError: ``function`` cannot be called, or ``terms_of`` is something else.
@@ -133,9 +134,9 @@ def check_scale(loss: Loss, outputs: Any, target: Any) -> None:
     """Refuse a loss that cannot be nats per term, before time is lost.
 
     A squared or absolute error has the target's unit, not nats: beside the KL, its weight would be that of a
-    Gaussian or Laplace likelihood whose noise nobody chose. Such a loss is known by its value, whatever it
-    is wrapped in. A loss that doubles when the batch is repeated is a sum over it, and the KL would be
-    divided by N, but not the loss.
+    Gaussian or Laplace likelihood with an arbitrary noise scale. Such a loss is recognised by its value,
+    also inside another function. A loss that doubles when the batch is repeated is a sum over it, and the
+    KL would be divided by N, but not the loss.
 
     Args:
         loss: ``loss(outputs, target)`` -> a scalar.

@@ -39,6 +39,9 @@ class TaskEntry(Entry):
 def task_names() -> tuple[str, ...]:
     """All registered names, in order. Imports no user's package.
 
+    Returns:
+        The names of a run file and of the command line.
+
     Raises:
         InputError: A name that is taken twice.
 
@@ -51,8 +54,14 @@ def task_names() -> tuple[str, ...]:
 def task_entries() -> Mapping[str, TaskEntry]:
     """All registered tasks by name.
 
+    Returns:
+        Each task's row.
+
     Raises:
         InputError: A name that is taken twice, or a package whose task cannot be imported.
+
+    >>> task_entries()["segmentation"].kind.__name__
+    'Segmentation'
     """
     return {name: find_task(name) for name in task_names()}
 
@@ -62,6 +71,9 @@ def find_task(text: str) -> TaskEntry:
 
     Args:
         text: A registered name, or a module, a colon and a class that is a :class:`laconic.tasks.Task`.
+
+    Returns:
+        The task's row.
 
     Raises:
         InputError: No such task, with the name that may have been meant.
@@ -82,6 +94,9 @@ def make_task(text: str, settings: Mapping[str, Any] | None = None) -> Task:
     Args:
         text: As in :func:`find_task`.
         settings: Values of its fields, by name.
+
+    Returns:
+        The task.
 
     Raises:
         InputError: No such task, or no such setting.

@@ -40,6 +40,7 @@ class Regression(Task):
         unit: The target's unit, for reports.
         target: Where the target stands in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     Raises:
         InputError: A noise that is not positive and finite, or another metric's name.
@@ -85,7 +86,7 @@ class Regression(Task):
         """``{"log_noise": log s}``, a scalar; none where the noise is given.
 
         It starts at the root mean square of the network's residuals, or where its outputs are not known at
-        the standard deviation of the targets, which is the noise around a network that knows nothing but
+        the standard deviation of the targets, which is the noise of a network that always predicts
         their mean. So the first residuals are about one s large, whatever the target's unit and however good
         the network is, and neither the likelihood nor the KL outweighs the other from the start.
 
@@ -107,9 +108,9 @@ class Regression(Task):
         if outputs is not None:
             _check(outputs, target)
             residual = float((outputs.detach()[known].cpu().double() - values).square().mean().sqrt())
-            # Residuals that are all zero, or no numbers, tell nothing of the noise.
+            # Residuals that are all zero, or not finite, give no estimate of the noise.
             scale = residual if math.isfinite(residual) and residual > 0 else scale
-        # Targets that are all alike (a batch of one, say) tell nothing either.
+        # Neither do targets that are all equal, as those of a batch of one.
         return {"log_noise": target.new_tensor(math.log(scale) if scale > 0 else 0.0, dtype=_float32())}
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
@@ -122,7 +123,8 @@ class Regression(Task):
         """
         known = _check(outputs, target)
         out = likelihoods.full_precision(outputs)
-        residuals = out - target.to(out.dtype)
+        # A float64 target is not rounded first: far from zero, float32 lacks the digits of the residual.
+        residuals = (out - target).to(out.dtype)
         if self.noise != "learnt":
             log_std = out.new_tensor(self._log_noise(outputs.shape))
         elif "log_noise" in learnt:
@@ -132,25 +134,43 @@ class Regression(Task):
         return likelihoods.gaussian_nll(residuals, log_std, known)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
-        """(4, D): for each output, the number of terms and the sums of r^2, y and y^2."""
+        """(4, D): for each output the number of terms, the sum of r^2, the mean of y, and the sum of
+        (y - mean)^2.
+        """
         checks.arrays_only(outputs, target)
         known = _check(outputs, target)
-        r, y = outputs.astype(np.float64) - target, np.where(known, target, 0).astype(np.float64)
-        r = np.where(known, r, 0)
+        y = np.where(known, target, 0).astype(np.float64)
+        r = np.where(known, outputs.astype(np.float64) - y, 0)
         checks.refuse_nan(int(np.isnan(r).sum()), r.size, "outputs", "number")
         axes = tuple(k for k in range(r.ndim) if k != 1)
-        return np.stack([np.atleast_1d(v.sum(axes)) for v in (known.astype(np.float64), r * r, y, y * y)])
+        n = known.sum(axes, dtype=np.float64, keepdims=True)
+        mean = y.sum(axes, keepdims=True) / np.maximum(n, 1)
+        mean += np.where(known, y - mean, 0).sum(axes, keepdims=True) / np.maximum(n, 1)  # its rounding
+        spread = np.where(known, y - mean, 0) ** 2
+        sums = n, (r * r).sum(axes, keepdims=True), mean, spread.sum(axes, keepdims=True)
+        return np.stack([v.reshape(-1) for v in sums])
+
+    def add(self, sums: Sums, more: Sums) -> Sums:
+        """The statistics of both; sums of y^2 would lose the spread of targets that are far from zero.
+
+        Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983).
+        """
+        (n, squares, mean, spread), (m, more_squares, more_mean, more_spread) = sums, more
+        both = np.maximum(n + m, 1)
+        apart = more_mean - mean
+        spread = spread + more_spread + apart * apart * (n * m / both)
+        return np.stack([n + m, squares + more_squares, mean + apart * (m / both), spread])
 
     def value(self, sums: Sums) -> float:
         """RMSE, or R2."""
-        n, squares, y, y_squares = sums
+        n, squares, mean, spread = sums
         mean_square = super().value(np.array([squares.sum(), n.sum()]))
         if self.metric_name == RMSE:
             return math.sqrt(mean_square)
         used = n > 0
-        n, squares, y, y_squares = n[used], squares[used], y[used], y_squares[used]
-        spread = y_squares - y * y / n
-        if (spread <= 1e-14 * y_squares).any():
+        squares, spread = squares[used], spread[used]
+        rounding = n[used] * (4 * np.finfo(np.float64).eps * mean[used]) ** 2
+        if (spread <= rounding).any():
             raise DataError("R2 is not defined: all targets of an output are alike. Cure: metric_name='rmse'")
         return float((1 - squares / spread).mean())
 

@@ -35,6 +35,7 @@ class Segmentation(Task):
         metric_name: "mean_iou" or "accuracy".
         target: Where the labels stand in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     Raises:
         InputError: Fewer than two classes, or another metric's name.

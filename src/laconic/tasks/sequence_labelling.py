@@ -30,6 +30,7 @@ class SequenceLabelling(Task):
         ignore: The label of tokens that are no terms, as padding (None: no such label).
         target: Where the labels stand in a batch (see :class:`laconic.tasks.Task`).
         inputs: Which keys of a batch are inputs.
+        batch_axis: The axis of the inputs along which examples are stacked.
 
     >>> task = SequenceLabelling()
     >>> logits, labels = np.zeros((1, 3, 2)), np.array([[0, 1, -100]])

@@ -1,4 +1,4 @@
-r"""What every task says: inputs and target of a batch, negative log-likelihood, number of terms, metric.
+r"""The interface of tasks: inputs and target of a batch, negative log-likelihood, number of terms, metric.
 
 The likelihood of a data set is a product over *terms*: one for each example of a classifier, one for each
 pixel of a segmentation, one for each token of a language model. Ignored labels are no terms. The description
@@ -34,7 +34,7 @@ __all__ = ["Batch", "Metric", "Score", "Sums", "Target", "Task"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good a network is, with its unit and its direction.
+    """The measure of a network's quality, with its unit and its direction.
 
     Args:
         name: What reports call it, as "error" or "mean IoU".
@@ -81,6 +81,9 @@ class Score:
         metric: The task's metric in its unit.
         nll: Negative log-likelihood, nats per term (NaN where it was not computed).
         terms: Number of likelihood terms that ``nll`` is over.
+
+    >>> Score(metric=0.8, nll=0.02, terms=10_000).metric
+    0.8
     """
 
     metric: float
@@ -90,10 +93,10 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """What a network is for; a task of one's own is a frozen dataclass with this base.
+    """Base class of tasks; a task of a user's own is a frozen dataclass with this base.
 
-    A task says how a batch is split, how its terms are counted, their likelihood, and a metric. ``measure``,
-    ``value`` and ``nats`` work on NumPy arrays, so that a file can be scored without torch.
+    A task defines how a batch is split, how its terms are counted, their likelihood, and a metric.
+    ``measure``, ``value`` and ``nats`` work on NumPy arrays, so that a file can be scored without torch.
 
     Args:
         target: Where the target stands in a batch: a key of a dictionary, or a position of a tuple (None: the
@@ -131,7 +134,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def metric(self) -> Metric:
-        """The metric that targets, reports and records speak of."""
+        """The metric of targets, reports and records."""
 
     def split(self, batch: Any) -> Batch:
         """The network's inputs and the target of a batch.
@@ -174,15 +177,24 @@ class Task(ABC):
 
     @abstractmethod
     def measure(self, outputs: Any, target: Any) -> Sums:
-        """Statistics of the metric on NumPy arrays: sums that may be added up over batches.
+        """Statistics of the metric on NumPy arrays; :meth:`add` joins those of two batches.
 
         Raises:
             DataError: Values that the metric cannot be computed from.
             InputError: Shapes that do not fit; the error names the axis.
         """
 
+    def add(self, sums: Sums, more: Sums) -> Sums:
+        """The statistics of two sets of terms as one: here, their sum.
+
+        Args:
+            sums: What :meth:`measure` or this method returned.
+            more: The same for other terms.
+        """
+        return sums + more
+
     def value(self, sums: Sums) -> float:
-        """The metric, from statistics summed over a set: here, the first entry by the second.
+        """The metric, from the statistics of a set: here, the first entry divided by the second.
 
         Raises:
             DataError: No term was measured.
@@ -201,7 +213,9 @@ class Task(ABC):
         """
 
     def learnt(self, target: Any, outputs: Any = None) -> Mapping[str, Tensor]:
-        """Initial values of the likelihood's own parameters, which are trained with the network; mostly none.
+        """Initial values of the likelihood's own parameters, which are trained with the network.
+
+        By default there are none.
 
         Args:
             target: The target of a training batch; None where none is known.

@@ -105,7 +105,7 @@ def _check_metric(task: Task, outputs: Tensor, target: Tensor) -> None:
     parts = [
         task.measure(o.numpy(), t.numpy()) for o, t in zip(_halves(outputs), _halves(target), strict=True)
     ]
-    together = task.value(parts[0] + parts[1])
+    together = task.value(task.add(*parts))
     promise(_close(value, together), f"statistics add up over batches ({value} of both, {together} summed)")
 
 

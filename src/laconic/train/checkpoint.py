@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment cannot spoil, and whose damage is found: whole, with a checksum.
+"""Checkpoints with a checksum, replaced as a whole: an interruption at any moment leaves the old or the new.
 
 A checkpoint is what ``torch.save`` writes, then 16 bytes of BLAKE2b over that, then ``laconic1``.
 ``torch.load`` does not look at the checksums in its own archive: most flipped bits would come back as other

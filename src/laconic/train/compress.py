@@ -5,7 +5,7 @@ record.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,24 @@ from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.networks.modules import plain_network
 from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, likelihood_start, prepared
-from laconic.tasks import Classification, Loss, Task, as_task, reread
+from laconic.tasks import Classification, Loss, Task, as_task, length_of, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
-from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of
+from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of, weights_told
+from laconic.train.loaders import check_reread
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.results import told, write_results
 from laconic.train.rewind import Snapshots
 from laconic.train.run_folder import CHECKPOINT, RunFolder, open_run
-from laconic.train.start import check_size, check_start, count_terms, count_weights, frozen, score_original
+from laconic.train.start import (
+    check_size,
+    check_start,
+    count_terms,
+    count_weights,
+    frozen,
+    score_original,
+)
 
 Loader = Iterable[Any]
 
@@ -61,26 +69,27 @@ def compress(
         validate: Batches that settings are chosen on; never the test set.
         stages: A method, or several in order, each with its own training (see
             :class:`~laconic.train.job.Stage`). What a stage has removed stays removed.
-        target: What may be lost on ``validate``, or how long the file may be.
-        task: What the network is for, or a plain loss function (outputs, target) that averages over the
+        target: Allowed loss of the metric on ``validate``, or largest length of the file in bytes.
+        task: The task, or a plain loss function (outputs, target) that averages over the
             batch.
-        fit: How long and how fast, for stages that do not say.
+        fit: Training settings of stages that have none of their own.
         seed: The source of all noise.
         data_size: Number of likelihood terms in the training data (counted if not given).
         keep: Parameters, or modules, that end up in the file as they are (see ``laconic.prepare``).
         out: A run folder: ``model.lac``, ``record.json``, a log and checkpoints.
-        resume: Whether to go on after a kill; the file is the same.
-        progress: Where it is shown how far the work is.
+        resume: Whether to continue a run that was interrupted; the file is the same as of one that was not.
+        progress: Shows the progress (None: one line, on a terminal).
         dynamic: The axes that are free in the file (see ``laconic.save``).
 
     Returns:
         The compressed network.
 
     Raises:
-        DataError: An empty loader, labels that cannot be.
+        DataError: An empty loader, one that can be read only once, labels that cannot be.
         ModelError, InputError: A network, an input, a task or a stage that does not fit.
         ScaleError: A ``data_size`` that is not the loader's, a loss that is not in nats where it must be.
-        RunFolderError, NonFiniteError, WriteError: The folder, the training, the disk.
+        RunFolderError: A folder that is in use, or that holds a run with other settings or starting weights.
+        NonFiniteError, WriteError: The training, the disk.
 
     >>> import torch, laconic
     >>> from laconic.methods import MagnitudePruning
@@ -107,7 +116,7 @@ def compress(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What all stages of a job share."""
+    """The arguments that all stages of a job share."""
 
     job: Job
     train: Loader
@@ -130,19 +139,26 @@ def run_job(
     folder: RunFolder | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
-    """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage."""
+    """Prepare, fit (from the folder's checkpoints if there are any) and convert, stage by stage.
+
+    Raises what :func:`compress` raises.
+    """
     show = progress or StepsProgress()
     for name, loader in (("train", train), ("validate", validate)):
         with at(f"compress: {name}"):
             reread(loader)
     again, _ = reread(train), reread(validate)
     model, folded = plain_network(model, "compress")
+    if folder is not None:
+        folder.check_start(weights_told(model))
     in_nats = any(stage.method.in_nats for stage in job.stages)
     example = check_start(model, train, job.task, in_nats=in_nats)
     size = data_size if data_size is not None else count_terms(train, job.task)
     check_size(size, train, job.task)
     learnt = likelihood_start(model, job.task, again)
+    check_reread(train, "train")
     original = score_original(model, validate, job.task, learnt)
+    check_reread(validate, "validate")
     show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
     notes = (*folded, *frozen(model, job.keep))
     for note in notes:
@@ -164,7 +180,8 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
     if several:
         run.show.say(label)
     start = model if previous is None else run.snapshots.start(previous, stage, number)
-    steps = stage.fit.epochs * len(run.train) if isinstance(run.train, Sized) else None
+    length = length_of(run.train)
+    steps = None if length is None else stage.fit.epochs * length
     net = api.prepare(
         start,
         stage.method,
@@ -207,16 +224,17 @@ def _score(run: _Run, learnt: dict[str, Tensor], network: nn.Module) -> Score:
 
 
 def _unfinished(net: nn.Module, stage: Stage, steps: int | None) -> tuple[str, ...]:
-    """What the method's schedule will still have to do when training ends, in words."""
+    """Notes on schedules of the method that will not be at their end when training ends."""
     state = prepared(net, "compress")
     end = replace(state.context, step=steps or 1, terms=stage.fit.epochs * state.context.data_size)
     return stage.method.unfinished(end)
 
 
 def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], str]:
-    """What is told of an epoch: a line in the run's log, a row of its history, a snapshot to rewind to.
+    """The function to call after each epoch, with its number from 0 and its mean objective.
 
-    It returns what is shown behind the loss: the penalty's part of it, and the share of zeros.
+    It writes a line of the run's log, a row of its history and a snapshot to rewind to. It returns the text
+    that is shown after the loss: the penalty's part of it, and the share of zeros.
     """
     folder, stage = run.folder, run.job.stages[number]
     add: Callable[[int, float], None] | None = None
@@ -229,7 +247,7 @@ def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], s
         if folder is None:
             return words
         folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}{words}")
-        if add is None:  # the first epoch after a resumption tells how many stand
+        if add is None:  # the first epoch after a resumption says how many rows are kept
             score = partial(_score, run, likelihood_of(net))
             add = recorder(net, stage.method, score, folder, epoch, number + 1)
         add(epoch, value)

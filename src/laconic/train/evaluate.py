@@ -32,7 +32,7 @@ def evaluate(
     Args:
         module: A network, plain or prepared.
         batches: Batches as the task splits them.
-        task: What the network is for.
+        task: The task.
         learnt: The likelihood's own parameters by name (see ``Task.learnt``); where the task has some and
             they are not given, the score's ``nll`` is NaN.
 
@@ -55,7 +55,7 @@ def evaluate(
             nats += float(task.nll(outputs, batch.target, **own)) if known else math.nan
             terms += task.terms(batch.target)
             found = task.measure(*as_arrays((outputs, batch.target)))
-            sums = found if sums is None else sums + found
+            sums = found if sums is None else task.add(sums, found)
     if sums is None:
         raise DataError("evaluate: the loader gave no batch. Cure: check its data set and drop_last")
     if not terms:

@@ -1,6 +1,6 @@
 """The fit loop: any network, prepared or plain, on any device that Lightning Fabric knows.
 
-The same loop trains reference networks and runs every method: what a method adds comes in through
+The same loop trains reference networks and runs every method; the parts that differ are passed as
 :class:`Hooks`. Everything random in an epoch depends on (seed, epoch) alone, so a run that was killed
 continues from its last checkpoint to the very same weights.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from laconic.bayes.non_finite import check_loss
 from laconic.errors import DataError, InputError
 from laconic.networks import call, to_device
 from laconic.networks.policy import NORMALISATIONS
-from laconic.prepared import counted, prepared
+from laconic.prepared import counted, likelihood_at, prepared
 from laconic.schedules import LinearDecay
-from laconic.tasks import Batch, Classification, Task
+from laconic.tasks import Batch, Classification, Task, length_of
 from laconic.train.checkpoint import save_checkpoint
 from laconic.train.layout import laid_out
 from laconic.train.optimizers import Adam, OptimizerFactory, ScheduleFactory
@@ -41,7 +41,7 @@ _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # ours -> Lightn
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how fast a network is trained.
+    """Settings of a training run.
 
     Args:
         epochs: Passes over the training data.
@@ -52,8 +52,9 @@ class FitConfig:
         seed: Seed of the data's order.
         precision: "bfloat16" computes matrix products and convolutions in 16 bits while the weights stay
             float32, which is up to twice as fast where the processor has such instructions.
-        channels_last: Lays 4-d inputs and weights out by pixel while training, which halves a step on CPUs;
-            a network that cannot run so (it flattens with ``.view``) is trained in the plain layout.
+        channels_last: Whether 4-d inputs and weights have torch's ``channels_last`` memory format during
+            training, which halves the time of a step on CPUs; a network that does not run so (it flattens
+            with ``.view``) is trained in the contiguous format.
         accelerator: Lightning Fabric's name of the device.
         devices: Number of devices; one so far.
     """
@@ -86,7 +87,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a method adds to a plain loop.
+    """The parts of the training loop that depend on the method.
 
     Args:
         param_groups: Parameter groups for a learning rate.
@@ -104,24 +105,33 @@ class Hooks:
 
     @classmethod
     def plain(cls, net: nn.Module, task: Task = Classification()) -> Hooks:  # noqa: B008 - frozen
-        """Ordinary training of all parameters, by the mean likelihood alone."""
+        """Ordinary training of all parameters, by the mean likelihood alone.
+
+        The likelihood's own parameters start from the first batch and the network before it is trained, as
+        :func:`laconic.prepare` starts them where it is given batches.
+        """
         learnt = {name: nn.Parameter(value) for name, value in task.learnt(None).items()}
+        started = not learnt
+
+        def start(values: Mapping[str, Tensor]) -> None:
+            nonlocal started
+            started = True
+            for name, parameter in learnt.items():
+                parameter.data.copy_(values[name])
 
         def objective(batch: Batch, outputs: Any) -> Tensor:
+            if not started:
+                start(likelihood_at(net, task, batch))
             device = next(net.parameters()).device
             own = {name: p.to(device) for name, p in learnt.items()}
             return task.nll(outputs, batch.target, **own) / counted(task, batch)
-
-        def load(state: dict[str, Any]) -> None:
-            for name, parameter in learnt.items():
-                parameter.data.copy_(state[name])
 
         parameters = [*net.parameters(), *learnt.values()]
         return cls(
             lambda lr: [{"params": parameters, "lr": lr}],
             objective,
             get_state=lambda: {name: p.detach().clone() for name, p in learnt.items()},
-            set_state=load,
+            set_state=start,
         )
 
     @classmethod
@@ -157,24 +167,24 @@ def fit(
     Args:
         net: Any network, prepared or plain.
         loader: Training batches, which can be read again in every epoch.
-        config: How long and how fast.
-        hooks: What the method adds.
+        config: The training settings.
+        hooks: The parts that depend on the method.
         task: How a batch is split.
-        checkpoint: Where the state is kept.
-        progress: Where it is shown how far training is.
-        on_epoch: Told of each finished epoch, from 0, and its mean objective in nats per term; what it
-            returns is shown behind the loss.
-        label: What the work is called on the way.
+        checkpoint: The checkpoint file (None: none is kept).
+        progress: Shows the progress (None: one line, on a terminal).
+        on_epoch: Called with the number of each finished epoch, from 0, and its mean objective in nats per
+            term; returns text that is shown after the loss.
+        label: The name of the work in the progress line.
 
     Raises:
-        DataError: An empty loader, labels that cannot be.
+        DataError: An empty loader, one that can be read only once, labels that cannot be.
         NonFiniteError: A loss that is no number.
         RunFolderError: A checkpoint of another network.
     """
     fabric = _fabric(config)
     fabric.launch()
     optimizer = config.optimizer(hooks.param_groups(config.lr))
-    length = len(loader) if isinstance(loader, Sized) else None
+    length = length_of(loader)
     schedule = config.schedule(optimizer, config.epochs * (length or 1))
     _check_steps(optimizer, schedule)
     state = Trained(net, optimizer, schedule, hooks.get_state, hooks.set_state)
@@ -186,7 +196,7 @@ def fit(
     ):
         epochs = _Epochs(fabric, net, model, wrapped, schedule, hooks, task, lay_out, length)
         for epoch in range(first, config.epochs):
-            mean_loss = epochs.run(seeded(loader, config.seed, epoch), config.seed, epoch)
+            mean_loss = epochs.run(seeded(loader, config.seed, epoch), config.seed, epoch, epoch > first)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, state.state_dict(epoch))
             tick(f"loss {mean_loss:.4f}{on_epoch(epoch, mean_loss)}")
@@ -219,7 +229,7 @@ def _fabric(config: FitConfig) -> Fabric:
 
 @dataclass(frozen=True, eq=False)
 class _Epochs:
-    """All that one pass over the data needs."""
+    """The objects that every pass over the data uses."""
 
     fabric: Fabric
     net: nn.Module
@@ -231,8 +241,11 @@ class _Epochs:
     lay_out: Callable[[Any], Any]
     length: int | None
 
-    def run(self, batches: Iterable[Any], seed: int, epoch: int) -> float:
-        """One pass over the data; returns the mean objective, in nats per term."""
+    def run(self, batches: Iterable[Any], seed: int, epoch: int, again: bool) -> float:
+        """One pass over the data; returns the mean objective, in nats per term.
+
+        ``again`` says that the batches were read in an earlier epoch.
+        """
         total, seen, usual = 0.0, 0, None
         train_mode(self.net)
         with global_noise(seed, epoch):
@@ -256,6 +269,11 @@ class _Epochs:
                 terms = counted(self.task, batch)
                 total += value * terms
                 seen += terms
+        if seen == 0 and again:
+            raise DataError(
+                f"fit: the training loader gave no batch in epoch {epoch + 1}, and some in the epoch before: "
+                "it can be read only once. Cure: list(...) of it, or a data set whose __iter__ begins anew"
+            )
         if seen == 0:
             raise DataError(
                 "fit: the training loader gave no batch. Cure: check its data set, batch size and drop_last"
@@ -296,7 +314,7 @@ def _shapes(inputs: Any) -> list[torch.Size]:
 
 
 def _check_batch(shapes: list[torch.Size], usual: list[torch.Size], index: int, error: Exception) -> None:
-    """Raises DataError where a batch that failed is unlike the first one, or too small for its statistics."""
+    """Raises DataError where a batch that failed has another shape than the first, or one example only."""
     if "more than 1 value per channel" in str(error):  # torch's words in a normalisation layer
         raise DataError(
             f"fit: batch {index} has one example, and a normalisation over the batch cannot train on it: "

@@ -1,4 +1,4 @@
-"""What each epoch came to, kept in the run folder so that a picture can be drawn without training again."""
+"""Results of each epoch, kept in the run folder, so that figures can be drawn without training again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from laconic.methods.contract import Method, Score
 from laconic.train.run_folder import HISTORY, RunFolder
 
 SNR_BINS = (-4.0, 4.0, 0.25)
-"""Where the signal-to-noise histogram begins and ends, and the width of a bin, in powers of ten."""
+"""First and last edge of the signal-to-noise histogram, and the width of a bin, as exponents of ten."""
 
 
 @dataclass(frozen=True)

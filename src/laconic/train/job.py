@@ -1,6 +1,4 @@
-"""What a compression is asked to do: an ordered list of stages, a target, a task. All of it goes into the
-run's record.
-"""
+"""The settings of a compression: an ordered list of stages, a target, a task. The run's record holds them."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ class Stage:
 
     Args:
         method: A method.
-        fit: How long and how fast.
+        fit: Its training settings.
         rewind_to: Start from the weights that the network had after so many epochs of the first stage (0:
             those that the job began with), as for lottery tickets. None: from where the stage before ended.
     """
@@ -46,14 +44,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """What one compression is asked to do.
+    """The settings of one compression.
 
     Args:
-        stages: What is done, in order.
-        target: What may be lost, or how long the file may be.
-        seed: The source of all noise.
-        keep: Parameters or modules that end up in the file as they are.
-        task: What the network is for.
+        stages: The stages in order.
+        target: Allowed loss of the metric, or largest length of the file in bytes.
+        seed: Seed of all noise.
+        keep: Parameters or modules that are stored in the file as they are.
+        task: The task.
     """
 
     stages: tuple[Stage, ...]
@@ -92,7 +90,7 @@ class Job:
 
 
 def stages_of(given: Method | Stage | Sequence[Method | Stage], fit: FitConfig) -> tuple[Stage, ...]:
-    """What a caller hands in as stages; a method alone is trained as ``fit`` says.
+    """The stages of a caller's argument; a method alone is trained with the settings ``fit``.
 
     >>> from laconic.methods import MagnitudePruning
     >>> [s.fit.epochs for s in stages_of([MagnitudePruning(0.5), MagnitudePruning(0.9)], FitConfig(epochs=3))]
@@ -131,7 +129,7 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 def resumable(job: Job) -> None:
     """Raises InputError for a job whose settings cannot be compared with those of an earlier run."""
-    for method in (part for stage in job.stages for part in _with_riders(stage.method)):
+    for method in (part for stage in job.stages for part in _with_inner_methods(stage.method)):
         if not is_dataclass(method):
             raise InputError(
                 f"resume: {type(method).__name__} is no dataclass, so its settings cannot be compared "
@@ -140,12 +138,12 @@ def resumable(job: Job) -> None:
             )
 
 
-def _with_riders(method: Method) -> list[Method]:
+def _with_inner_methods(method: Method) -> list[Method]:
     """A method, and those among its settings."""
     if not is_dataclass(method):
         return [method]
     inner = [getattr(method, f.name) for f in fields(method)]
-    return [method, *(part for one in inner if isinstance(one, Method) for part in _with_riders(one))]
+    return [method, *(part for one in inner if isinstance(one, Method) for part in _with_inner_methods(one))]
 
 
 def plain_settings(value: Any) -> Any:
@@ -165,12 +163,24 @@ def plain_settings(value: Any) -> Any:
             **plain_settings(value.keywords),
         }
     if isinstance(value, nn.Module) and value.state_dict():
-        return f"{_name(value)} {_digest(value)}"
+        return f"{_name(value)} {_checksum(value)}"
     return _name(value)
 
 
-def _digest(module: nn.Module) -> str:
-    """What tells a network's weights from others, as a teacher's or a loss's."""
+def weights_told(module: nn.Module) -> str:
+    """What tells a network's parameters and buffers from those of another one, as text.
+
+    >>> with torch.no_grad():
+    ...     weights_told(nn.Linear(2, 1).requires_grad_(False).apply(lambda m: m.weight.fill_(0)))[:24]
+    '3 numbers in 2 tensors, '
+    """
+    tensors = [value for value in module.state_dict().values() if isinstance(value, Tensor)]
+    count = sum(value.numel() for value in tensors)
+    return f"{count} numbers in {len(tensors)} tensors, checksum {_checksum(module)}"
+
+
+def _checksum(module: nn.Module) -> str:
+    """BLAKE2b over the names and bytes of a network's parameters and buffers, 8 bytes in hexadecimal."""
     found = hashlib.blake2b(digest_size=8)
     for name, value in module.state_dict().items():
         found.update(name.encode())

@@ -1,7 +1,7 @@
-"""Memory layouts: images by pixel (channels_last) where a network can run so, plain where it cannot.
+"""Memory formats: ``channels_last`` where a network runs with it, contiguous elsewhere.
 
-By pixel is faster on a CPU, but a network that flattens with ``.view`` refuses it. Which layout serves shows
-at the first batch, on a copy of the network: nothing of the network itself moves.
+``channels_last`` is faster on a CPU, but a network that flattens with ``.view`` refuses it. The format is
+chosen at the first batch by running a copy of the network; the network itself is left as it is.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from laconic.errors import ModelError
 from laconic.networks import call, duplicate, with_tensors
 from laconic.train.randomness import kept_generators
 
-BY_PIXEL, PLAIN, AS_GIVEN = torch.channels_last, torch.contiguous_format, torch.preserve_format
+CHANNELS_LAST, CONTIGUOUS, AS_GIVEN = torch.channels_last, torch.contiguous_format, torch.preserve_format
 
 
-def plain(x: Tensor) -> Tensor:
+def contiguous(x: Tensor) -> Tensor:
     """A copy of ``x`` in the order of its dimensions.
 
     ``x.contiguous()`` is not enough: it returns an image with one channel as it is, by pixel or not.
     """
-    return x.clone(memory_format=PLAIN)
+    return x.clone(memory_format=CONTIGUOUS)
 
 
 def run(module: nn.Module, inputs: Any) -> Any:
-    """The outputs of ``module``, computed a second time with inputs laid out plainly if it refuses their
-    layout.
+    """The outputs of ``module``, computed with contiguous inputs where it refuses their memory format.
 
     Args:
         module: Any network.
@@ -40,24 +39,25 @@ def run(module: nn.Module, inputs: Any) -> Any:
     try:
         return call(module, inputs)
     except RuntimeError:
-        if all(plain(x).stride() == x.stride() for x in tree_leaves(inputs) if isinstance(x, Tensor)):
+        if all(contiguous(x).stride() == x.stride() for x in tree_leaves(inputs) if isinstance(x, Tensor)):
             raise
-    return call(module, with_tensors(inputs, plain))
+    return call(module, with_tensors(inputs, contiguous))
 
 
 @contextmanager
-def laid_out(net: nn.Module, by_pixel: bool) -> Iterator[Callable[[Any], Any]]:
-    """A function that lays a batch out; at its first call the network follows, until the block ends.
+def laid_out(net: nn.Module, channels_last: bool) -> Iterator[Callable[[Any], Any]]:
+    """A function that gives a batch the chosen memory format; the network has it, too, until the block ends.
 
-    Without ``by_pixel`` batches stay as they are given, unless only plain ones fit the network.
+    Without ``channels_last`` batches keep the format that they have, unless the network takes only contiguous
+    ones.
     """
     chosen: list[torch.memory_format] = []
     moved: list[tuple[Tensor, torch.memory_format]] = []
 
     def lay_out(inputs: Any) -> Any:
         if not chosen:
-            wanted = BY_PIXEL if by_pixel else AS_GIVEN
-            chosen.append(wanted if _runs(net, inputs, wanted) else PLAIN)
+            wanted = CHANNELS_LAST if channels_last else AS_GIVEN
+            chosen.append(wanted if _runs(net, inputs, wanted) else CONTIGUOUS)
             moved.extend(_convert(net, chosen[0]))
         return with_tensors(inputs, lambda x: _batch(x, chosen[0]))
 
@@ -65,13 +65,13 @@ def laid_out(net: nn.Module, by_pixel: bool) -> Iterator[Callable[[Any], Any]]:
         yield lay_out
     finally:
         for tensor, before in moved:
-            # Weights of one channel are in both layouts at once, and stay as they lie: a convolution's last
-            # bits depend on it.
+            # Weights of one channel have both formats at once and keep their strides, on which the last bits
+            # of a convolution depend.
             tensor.data = tensor.data.contiguous(memory_format=before)
 
 
 def _runs(net: nn.Module, inputs: Any, layout: torch.memory_format) -> bool:
-    """Whether a copy of ``net``, in its present mode, takes these inputs in this layout."""
+    """Whether a copy of ``net``, in its present mode, takes these inputs in this memory format."""
     try:
         twin = duplicate(net)
     except ModelError:
@@ -88,20 +88,20 @@ def _runs(net: nn.Module, inputs: Any, layout: torch.memory_format) -> bool:
 def _batch(x: Tensor, layout: torch.memory_format) -> Tensor:
     if x.ndim != 4 or layout is AS_GIVEN:
         return x
-    return plain(x) if layout is PLAIN else x.contiguous(memory_format=layout)
+    return contiguous(x) if layout is CONTIGUOUS else x.contiguous(memory_format=layout)
 
 
 def _convert(net: nn.Module, layout: torch.memory_format) -> list[tuple[Tensor, torch.memory_format]]:
-    """Lay 4-d parameters and buffers out, in place; returns those that moved, each with its old layout.
+    """Change the memory format of 4-d parameters and buffers in place; returns them with their old format.
 
-    ``nn.Module.to`` would also touch 5-d ones, which have no layout by this name.
+    ``nn.Module.to`` would also change 5-d ones, for which torch has another format.
     """
     moved = []
     for tensor in (*net.parameters(), *net.buffers()) if layout is not AS_GIVEN else ():
         if tensor.ndim == 4:
-            new = plain(tensor.data) if layout is PLAIN else tensor.data.to(memory_format=layout)
+            new = contiguous(tensor.data) if layout is CONTIGUOUS else tensor.data.to(memory_format=layout)
             if new.stride() != tensor.stride():
-                pixels = tensor.is_contiguous(memory_format=BY_PIXEL) and not tensor.is_contiguous()
-                moved.append((tensor, BY_PIXEL if pixels else PLAIN))
+                last = tensor.is_contiguous(memory_format=CHANNELS_LAST) and not tensor.is_contiguous()
+                moved.append((tensor, CHANNELS_LAST if last else CONTIGUOUS))
                 tensor.data = new
     return moved

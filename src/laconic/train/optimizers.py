@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules as settings: frozen, so that a run's record holds them.
 
-Anything of torch's own kind may stand in their place: an optimiser is any function of parameter groups, a
+PyTorch's own may be used in their place: an optimiser is any function of parameter groups, a
 schedule any function of an optimiser and the number of steps that returns one of torch's schedulers.
 """
 
@@ -26,7 +26,7 @@ ScheduleFactory = Callable[[torch.optim.Optimizer, int], LRScheduler]
 class Adam:
     """Adam, or AdamW (whose decay stands apart from the gradients) where there is weight decay.
 
-    On a CPU it is torch's fused step: one pass over memory in place of ten.
+    On a CPU it is torch's fused step, which passes over memory once and not ten times.
 
     Args:
         weight_decay: Decoupled weight decay.

@@ -17,11 +17,11 @@ class Progress(Protocol):
     """Shows how far a piece of work is."""
 
     def task(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Tick]:
-        """Announce ``total`` ticks, ``done`` behind us; call the result after each with a short text."""
+        """Begin work of ``total`` steps, ``done`` of them finished; gives a function to call after each."""
         ...
 
     def say(self, text: str) -> None:
-        """One line for the reader."""
+        """Show one line of text."""
         ...
 
 
@@ -30,15 +30,15 @@ class SilentProgress:
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:
-        """Ticks into the void."""
+        """A function that does nothing."""
         yield lambda text: None
 
     def say(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 class StepsProgress(SilentProgress):
-    """What all long verbs show (see :mod:`laconic.progress`): a line where a terminal reads it."""
+    """The progress of all long functions (see :mod:`laconic.progress`): one line, on a terminal."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Tick]:

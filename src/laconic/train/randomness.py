@@ -12,7 +12,7 @@ import torch
 
 
 def seeded(loader: Any, seed: int, epoch: int) -> Any:
-    """The loader, its samplers included, told its epoch: its order then depends on (seed, epoch) alone."""
+    """The loader, the epoch set in it and its samplers: its order then depends on (seed, epoch) alone."""
     batches = getattr(loader, "batch_sampler", None)
     parts: tuple[Any, ...] = (loader, getattr(loader, "sampler", None), batches)
     for part in (*parts, getattr(batches, "sampler", None)):
@@ -40,7 +40,7 @@ def global_noise(seed: int, epoch: int) -> Iterator[None]:
 
 @contextmanager
 def kept_generators() -> Iterator[None]:
-    """Whatever the block draws, the global generators come out of it as they went in."""
+    """Put the global generators back after the block."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - to put it back
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""Run records: what a run did, written as JSON that can be drawn again in two years."""
+"""Run records as JSON, complete enough for figures to be drawn from them later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from laconic.records import LayerRecord, RunRecord, Tensor
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
+    """Versions of the packages that a run's numbers depend on."""
     names = ("laconic", "torch", "numpy", "onnx", "onnxruntime")
     found = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **found}

@@ -1,4 +1,4 @@
-"""What a finished run leaves: the file, its record, and what was asked for and not reached."""
+"""The results of a run: the file, its record, and whether the target was met."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from laconic.train.run_folder import MODEL_FILE, RECORD_FILE, RunFolder
 TARGET_MISSED = "target missed: "
 """How the note on a target that was not reached begins."""
 
-UNASKED = 10.0
-"""A loss that is told although nobody set a target, in multiples of what the metric tolerates."""
+OUTCOME = "outcome"
+"""The fact that says in one sentence whether the target was met."""
+
+NOTED_LOSS = 10.0
+"""Without a target, a loss of the metric above this multiple of its tolerance is noted."""
 
 
 def write_results(
@@ -46,7 +49,7 @@ def write_results(
         file_bytes=length,
         bytes_before=4 * _weights_before(small, data),
         notes=notes,
-        facts={**small.facts, "stages": list(small.stages)},
+        facts={**small.facts, OUTCOME: outcome(job, small, length), "stages": list(small.stages)},
     )
     if final:
         folder.write_json(RECORD_FILE, to_json(record))
@@ -60,7 +63,7 @@ def _weights_before(small: Compressed, data: bytes) -> int:
 
 
 def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
-    """What was asked for and not reached, in words: a target is met as well as the training allows."""
+    """Notes on a missed target: the method comes as close to it as training allows."""
     notes = []
     target = job.target
     if target.max_bytes is not None and file_bytes > target.max_bytes:
@@ -71,14 +74,38 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     return (*notes, *_drop(job, small))
 
 
+def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
+    """Whether the target was met, with the numbers it is about, in one sentence.
+
+    Args:
+        job: The settings of the run.
+        small: The result.
+        file_bytes: Length of the file in bytes; used only where the target has a length.
+    """
+    metric, target = job.task.metric, job.target
+    after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
+    parts = []
+    if target.max_bytes is not None:
+        parts.append(f"the file has {file_bytes} bytes of at most {target.max_bytes}")
+    if after is not None and before is not None:
+        went = f"the validation {metric.name} went from {metric.show(before)} to {metric.show(after)}"
+        parts.append(
+            went if target.max_drop is None else f"{went} and may get worse by {metric.show(target.max_drop)}"
+        )
+    if target.max_bytes is None and target.max_drop is None:
+        return "; ".join(["no target was set", *parts])
+    lost = any(note.startswith(TARGET_MISSED) for note in missed(job, small, file_bytes))
+    return (TARGET_MISSED if lost else "target met: ") + "; ".join(parts)
+
+
 def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compressed:
-    """The result, with a note in its facts where it misses the target.
+    """The result, with its outcome in its facts, and a note where it misses the target.
 
     Where no file was written, a warning tells it as well, and the length is that of the file encoded in
     memory.
 
     Args:
-        job: What was asked for.
+        job: The settings of the run.
         small: The result.
         file_bytes: Length of the file in bytes; None where none was written.
 
@@ -93,13 +120,12 @@ def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compress
     for note in notes if file_bytes is None else ():
         warnings.warn(note, stacklevel=3)
     every = [*small.facts.get("notes", ()), *notes]
-    return replace(small, facts={**small.facts, "notes": every}) if notes else small
+    facts = {**small.facts, OUTCOME: outcome(job, small, length)}
+    return replace(small, facts={**facts, "notes": every} if notes else facts)
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
-    """What the metric lost beyond what was allowed, or beyond what is usual where nobody set a target, in
-    words.
-    """
+    """A note where the metric lost more than the target allows or, without a target, more than is usual."""
     metric, target = job.task.metric, job.target
     after, before = small.facts.get("validation_metric"), small.facts.get("original_validation_metric")
     if after is None or before is None:
@@ -112,6 +138,6 @@ def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
             return ()
         allowed = metric.show(target.max_drop)
         return (f"{TARGET_MISSED}{told}; it may get worse by {allowed}. Cure: {knob}",)
-    if drop > UNASKED * metric.allowance(before):
+    if drop > NOTED_LOSS * metric.allowance(before):
         return (f"{told}, and no target was given. Cure: Target(max_drop=...), {knob}",)
     return ()

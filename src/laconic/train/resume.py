@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what it holds is checked before a step is trained with it."""
+"""Training is continued from a checkpoint, whose contents are checked first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DIVERGED = (
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """All that changes in training: a checkpoint holds its state."""
+    """The objects that change in training; a checkpoint holds their state."""
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
@@ -114,7 +114,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
 
 def _checked_schedule(own: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """The schedule's numbers; raises RunFolderError for a schedule of another kind, or for a rate that is
-    none.
+    not finite.
     """
     known = own.keys() - {"lr_lambdas"}
     if not isinstance(found, Mapping) or found.keys() != known:

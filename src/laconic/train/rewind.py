@@ -48,7 +48,7 @@ class Snapshots:
             save_checkpoint(self._folder.path(rewind_name(epoch)), found)
 
     def start(self, previous: Compressed, stage: Stage, number: int) -> nn.Module:
-        """The network that a stage starts with: the one before's, with the weights that it rewinds to.
+        """The network that a stage starts with: the previous stage's, with the weights that it rewinds to.
 
         Raises:
             ModelError: A layer of which the stage before has removed units.

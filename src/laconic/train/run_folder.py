@@ -26,6 +26,8 @@ HISTORY = "history.json"
 REPORT_FILE = "report.json"
 PICTURE_FILE = "report.png"
 _WORK = (LOG, CHECKPOINT, REFERENCE, REFERENCE_CHECKPOINT, MODEL_FILE, RECORD_FILE, HISTORY)
+START = "starting_weights"
+"""The entry of settings.json with the checksum of the network that the run began with."""
 _STAGES = ("checkpoint-*.pt", "rewind-*.pt")
 RESUME = "go on with --resume"
 
@@ -67,8 +69,27 @@ class RunFolder:
                 f"{path} is not JSON: {error}. Cure: remove the folder and start anew"
             ) from error
 
+    def check_start(self, weights: str) -> None:
+        """Keep what tells the starting weights from others, or compare it with that of an earlier run here.
+
+        Args:
+            weights: As :func:`laconic.train.job.weights_told` returns it.
+
+        Raises:
+            RunFolderError: The run in this folder began with other weights.
+        """
+        settings = self.read_json(SETTINGS) or {}
+        before = settings.get(START)
+        if before not in (None, weights):
+            raise RunFolderError(
+                f"{self.root} holds a run that began with other weights: {before}, not {weights}. "
+                "Cure: resume with the network that the run began with, or name another folder with --out"
+            )
+        if before is None:
+            self.write_json(SETTINGS, {**settings, START: weights})
+
     def work(self) -> list[str]:
-        """The files in the folder that runs leave: what a resumed run would go on from."""
+        """The files in the folder that runs write, from which a resumed run continues."""
         stages = (path.name for kind in _STAGES for path in sorted(self.root.glob(kind)))
         return [*(name for name in _WORK if os.path.lexists(self.path(name))), *stages]
 
@@ -87,7 +108,7 @@ def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -
 
     A new folder gets ``settings.json``. If the run fails before it left anything else, what was made here is
     removed again, so that a mistyped name leaves nothing behind; if it is interrupted later, the interruption
-    carries the note that ``--resume`` goes on. A run that was killed before it left anything is no run.
+    has the note that ``--resume`` continues it. A run that was killed before it wrote anything is ignored.
     Raises RunFolderError if another process is in it, if it holds a run and ``resume`` is off, or if that run
     had other settings (the first difference is named).
     """
@@ -192,7 +213,7 @@ def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -
             f"{folder.root} holds a run already. Cure: --resume to go on with it, "
             "or name another folder with --out"
         )
-    found = _difference(old, settings)
+    found = _difference({key: value for key, value in old.items() if key != START}, settings)
     if found is not None:
         key, before, now = found
         raise RunFolderError(

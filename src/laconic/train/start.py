@@ -1,4 +1,4 @@
-"""What is looked at before a compression trains: does the network fit the data, the task and the method?"""
+"""Checks before a compression trains: whether the network fits the data, the task and the method."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from laconic.networks import to_device, with_tensors
 from laconic.networks.policy import Policy
 from laconic.networks.probe import check_model
 from laconic.prepared import counted
-from laconic.tasks import Task
+from laconic.tasks import Task, length_of
 from laconic.train.evaluate import as_arrays, evaluate
-from laconic.train.layout import plain, run
+from laconic.train.layout import contiguous, run
 
 Loader = Iterable[Any]
 
@@ -32,7 +32,7 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
     Args:
         model: The network.
         train: Training batches.
-        task: What the network is for.
+        task: The task.
         in_nats: Whether the likelihood will be weighed against a penalty in nats.
 
     Returns:
@@ -63,12 +63,10 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
 
 
 def _example(model: nn.Module, inputs: Any, axis: int) -> Any:
-    """Two examples of a batch where the network takes so few, else the batch; laid out as the network takes
-    it.
-    """
+    """Two examples of a batch where the network takes so few, else the batch, in a format that it takes."""
     few = with_tensors(inputs, lambda x: x.narrow(axis, 0, min(2, x.shape[axis])) if x.ndim > axis else x)
     first: InputError | None = None
-    for candidate in (few, with_tensors(few, plain), inputs, with_tensors(inputs, plain)):
+    for candidate in (few, with_tensors(few, contiguous), inputs, with_tensors(inputs, contiguous)):
         try:
             check_model(model, candidate)
             return candidate
@@ -111,7 +109,7 @@ def count_weights(model: nn.Module) -> int:
 
 
 def count_terms(loader: Loader, task: Task) -> int:
-    """Likelihood terms behind a loader: what it knows of itself, or else one counting pass."""
+    """Likelihood terms of a loader: as it says itself, or else counted in one pass."""
     known = known_terms(loader, task)
     return known if known is not None else sum(task.terms(task.split(batch).target) for batch in loader)
 
@@ -141,7 +139,8 @@ def check_size(data_size: int, loader: Loader, task: Task) -> None:
     known = known_terms(loader, task)
     if known is None or not isinstance(data_size, int):
         return  # what is no whole number is refused with the other numbers that cannot be
-    batch = math.ceil(known / max(1, len(loader))) if isinstance(loader, Sized) else 1
+    length = length_of(loader)
+    batch = 1 if length is None else math.ceil(known / max(1, length))
     if abs(data_size - known) >= max(1, batch):
         raise ScaleError(
             f"compress: data_size={data_size}, but the training loader draws from {known} examples. "
