@@ -119,17 +119,24 @@ def test_every_preset_is_of_its_types(method: str, name: str, network: str | Non
     assert (make_reference(request) is None) == (network is None)
 
 
-@pytest.mark.parametrize("text", ["infkB", "nanB", "1e400B", "-infB", "infpt", "nanpt", "kB"])
+@pytest.mark.parametrize(
+    "text", ["infkB", "nanB", "1e400B", "-infB", "infpt", "nanpt", "kB", "5KiB", "5 k B", "%", "", "0,3%"]
+)
 def test_a_target_is_a_finite_number(text: str) -> None:
     with pytest.raises(InputError, match=r"is not understood\. Cure: 0\.3 \(in the metric's unit\)"):
         parse_target(text, Classification())
 
 
 def test_a_target_is_in_the_unit_of_the_metric() -> None:
-    assert parse_target("0.3", Classification()) == parse_target("0.3pt", Classification()) == Target(0.3)
+    for text in ("0.3", "0.3pt", "0.3%", "0.3 %", "0.3 pt", " 0.3 "):
+        assert parse_target(text, Classification()) == Target(0.3)
+    for text in ("5kB", "5KB", "5 kB", "5kb", "5000B", "5000 b", "0.005MB"):
+        assert parse_target(text, Classification()) == Target(max_bytes=5000)
     assert parse_target("0.02", Regression(metric_name="r2")) == Target(0.02)
     with pytest.raises(InputError, match="metric, R2, is no percentage. Cure: 0.02, in the metric"):
         parse_target("0.02pt", Regression(metric_name="r2"))
+    with pytest.raises(InputError, match="metric, R2, is no percentage. Cure: 0.02, in the metric"):
+        parse_target("0.02 %", Regression(metric_name="r2"))
 
 
 def test_the_limits_of_seeds_and_threads() -> None:

@@ -105,7 +105,7 @@ def run_verify(
     arithmetic: str | None = None,
     trusted: bool = False,
 ) -> int:
-    """Decode the file, score it on the whole test set, and say whether torch was anywhere near.
+    """Decode the file, score it on the whole test set, and say whether that needed PyTorch.
 
     ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
     """
@@ -120,11 +120,21 @@ def run_verify(
     print(
         f"{path}: {result['bytes']} bytes, {ratio_text(result['fp32_bytes'], result['bytes'])}\n"
         f"{chosen.name} {metric.name} {metric.show(result['value'])} over {result['terms']} terms{nats}\n"
-        f"torch imported: {'yes' if result['torch_imported'] else 'no'}"
+        f"torch imported: {_torch_line(bool(result['torch_imported']))}"
     )
     if arithmetic is not None:
         print(result["arithmetic"])
     return 0
+
+
+def _torch_line(imported: bool) -> str:
+    """What it means that this process has, or has not, imported PyTorch."""
+    if not imported:
+        return "no (the file was decoded and run without PyTorch)"
+    return (
+        "yes, by code of your own (--data, --task).\n"
+        "The file itself needs no PyTorch; a --data function that returns NumPy arrays shows it"
+    )
 
 
 def run_network(path: str, inputs: Sequence[str], out: str | None, *, trusted: bool = False) -> int:
