@@ -15,10 +15,17 @@ from laconic.errors import InputError, LaconicError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status.
+    """Run one command.
 
-    0; 2 for an error that it names; 3 for a target that was missed; 130 when interrupted; 143 when terminated
-    (128 and the signal's number); 141 when the reader of its output has gone.
+    Args:
+        argv: The words behind ``laconic``; None takes those of the process.
+
+    Returns:
+        The exit status: 0; 2 for an error, which is printed; 3 for a missed target; 130 when interrupted; 143
+        when terminated (128 and the signal's number); 141 when the reader of its output has gone.
+
+    >>> main(["tasks", "no-such-task"])
+    2
     """
     arguments = make_parser().parse_args(argv)
     try:

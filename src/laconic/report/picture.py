@@ -39,9 +39,26 @@ _STYLE: Any = {
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the picture as a PNG (PNG files of equal reports are equal up to matplotlib's version).
+    """Write the picture as a PNG; one version of matplotlib writes equal files of equal reports.
 
-    Raises ``InputError`` where matplotlib is not installed, ``WriteError`` where the file cannot be written.
+    Args:
+        report: What is shown.
+        path: Where the picture goes.
+
+    Raises:
+        InputError: matplotlib is not installed.
+        WriteError: The file cannot be written.
+
+    >>> import tempfile
+    >>> from laconic.records import RunRecord
+    >>> from laconic.report import gather
+    >>> from laconic.tasks import Classification
+    >>> record = RunRecord({}, 0, {}, (), {}, file_bytes=10, bytes_before=40)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "report.png"
+    ...     draw(gather("a network", record, {}, metric=Classification().metric), path)
+    ...     path.read_bytes()[1:4]
+    b'PNG'
     """
     try:
         import matplotlib

@@ -242,14 +242,25 @@ def _engine(
     Raises ``EngineError`` when none is left, or one was asked for by name.
     """
     if options.engine == "openvino":
-        return OpenVinoNetwork(model, options.threads, limits), None, ()
+        return OpenVinoNetwork(model, options.threads, limits), None, _int8_note(model, options)
     try:
         assembly = assemble(model, options, limits)
     except EngineError as error:
         if options.engine not in ("auto", "fastest") or not installed():
             raise
         return OpenVinoNetwork(model, options.threads, limits), None, (f"OpenVINO runs it: {error}",)
-    return None, assembly, assembly.notes
+    return None, assembly, (*assembly.notes, *_int8_note(model, options, assembly.layers))
+
+
+def _int8_note(
+    model: PackedModel, options: Options, in_float32: Sequence[LayerChoice] | None = None
+) -> tuple[str, ...]:
+    """What runs where int8 was asked for, so that nothing was measured."""
+    if options.faster or model.graph is None or not model.graph.ranges:
+        return ()
+    names = "" if in_float32 is None else ", ".join(layer.name for layer in in_float32) or "no layer"
+    left = f"; in float32: {names}" if names else ""
+    return (f"int8: as asked for, not measured against float32{left}",)
 
 
 def _known(spec: ValueSpec, got: tuple[int, ...], sizes: Mapping[str, tuple[int, str]]) -> str:
