@@ -238,9 +238,10 @@ def _swap(
 
 def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:
     """The posterior that a family gives a weight; raises InputError for something else."""
-    if isinstance(family, type) and issubclass(family, Posterior):
+    given: Any = family
+    if isinstance(given, type) and issubclass(given, Posterior):
         raise InputError(
-            f"posterior: {family.__name__} is a class of posteriors, not a family. Cure: a function (name, "
+            f"posterior: {given.__name__} is a class of posteriors, not a family. Cure: a function (name, "
             "weight) that returns one, as laconic.bayes.GaussianFamily()"
         )
     q = family(name, weight)

@@ -1,4 +1,4 @@
-"""What the words of a request stand for: a job's stages, its task and target, a reference's training.
+"""Objects of a request's names: a job's stages, its task and target, a reference's training.
 
 Names are registered in :mod:`laconic.registry`, and presets stand beside the methods. This imports torch.
 """

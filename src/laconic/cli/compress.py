@@ -1,4 +1,4 @@
-"""``laconic compress``: the whole way from a network to a scored file, in a run folder that resumes."""
+"""``laconic compress``: from a network to a scored file, in a run folder that can be resumed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
         torch.set_num_threads(request.threads)
     job = make_job(request)
     reference = make_reference(request)
-    # A user's own module may change the current folder; a mistyped name is told before there is a folder.
+    # A user's own module may change the current folder; a misspelt name is refused before a folder is made.
     root = request.out.absolute() if request.model is not None or ":" in request.data else request.out
     for text, flag in ((request.model, "--model"), (request.data, "--data")):
         if text is not None and ":" in text:
@@ -110,7 +110,7 @@ def _status(request: Request, job: Job, record: RunRecord) -> int:
 
 
 def _reached(job: Job, record: RunRecord) -> str:
-    """What the target's number became."""
+    """The target's quantity as it was reached."""
     if job.target.max_bytes is not None:
         return f"the file has {record.file_bytes} of at most {job.target.max_bytes} bytes"
     metric = job.task.metric
@@ -171,7 +171,7 @@ def load_reference(model: nn.Module, state: dict[str, Any], path: Path) -> None:
 def finish_run(
     request: Request, job: Job, folder: RunFolder, loaders: Loaders, model: nn.Module, small: Compressed
 ) -> RunRecord:
-    """Write the file and its record; the test set is looked at here, once, from the decoded file."""
+    """Write the file and its record; the test set is used here, once, on the decoded file."""
     metrics: dict[str, float] = {}
     path = folder.path(MODEL_FILE)
     for note in write_results(small, job, folder, metrics, final=False).notes:

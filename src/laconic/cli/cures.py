@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from laconic.errors import LaconicError
 
 Words = Sequence[tuple[str, str]]
-"""Pairs of a regular expression for what a message says and what replaces it."""
+"""Pairs of a regular expression and of the text that replaces it in a message."""
 
 COMPRESS: Words = (
     (r"Target\(max_drop=[^)]*\)", "--target 0.3"),

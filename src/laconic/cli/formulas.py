@@ -31,7 +31,7 @@ def _plain(line: str) -> str:
     line = re.sub(r"\\frac" + _ARGUMENT + _ARGUMENT, _quotient, line)
     for command, word in sorted(_WORDS.items(), key=lambda pair: -len(pair[0])):
         bounded = re.escape(command) + (r"(?![a-zA-Z])" if command[-1].isalpha() else "")
-        line = re.sub(bounded, lambda _, word=word: word, line)
+        line = re.sub(bounded, word, line)
     line = re.sub(r"(?<=[\w)}])\\([a-zA-Z]+)", r" \1 ", line)  # a Greek letter, a function, a sum
     line = re.sub(r"\\([a-zA-Z]+)", r"\1 ", line)
     while (inner := re.sub(r"([_^])" + _ARGUMENT, r"\1(\2)", line)) != line:

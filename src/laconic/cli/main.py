@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _signals_as_interruptions(), _any_text():
             status = COMMANDS[arguments.command](arguments)
-            if sys.stdout is not None:  # it was closed before we began
+            if sys.stdout is not None:  # None where it was closed before the process began
                 sys.stdout.flush()
         return status
     except LaconicError as error:
@@ -45,14 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:
         ended = error if isinstance(error, _Ended) else _Ended(signal.SIGINT)
-        # whoever was at work says what can be gone on with
+        # the interrupted work adds a note on how to resume
         print("; ".join([f"laconic: {ended}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return 128 + ended.number
 
 
 @contextmanager
 def _any_text() -> Iterator[None]:
-    """Print as escapes what the output's encoding does not have: names may hold any character."""
+    """Print characters that the output's encoding lacks as escapes: names may hold any character."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         yield
@@ -67,7 +67,7 @@ def _any_text() -> Iterator[None]:
 
 
 class _Ended(KeyboardInterrupt):
-    """A signal asked the process to end: like an interruption, everything is left in order."""
+    """A signal asked the process to end; files are closed and locks released as after an interruption."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -76,12 +76,12 @@ class _Ended(KeyboardInterrupt):
 
 @contextmanager
 def _signals_as_interruptions() -> Iterator[None]:
-    """SIGTERM and SIGHUP (the terminal closes) end the command as an interruption does, if nobody has
-    another use for them.
+    """SIGTERM and SIGHUP (the terminal closes) end the command as an interruption does, unless they have
+    another handler.
 
     A second signal ends it at once.
     """
-    import threading  # half of what --help would take
+    import threading  # not needed for a help text
 
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
@@ -102,7 +102,7 @@ def _signals_as_interruptions() -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """Let what is still buffered go nowhere, or the interpreter complains of the pipe when it ends."""
+    """Discard buffered output: the interpreter would report the broken pipe when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

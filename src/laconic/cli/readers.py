@@ -109,7 +109,7 @@ def run_verify(
 
     ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
     """
-    read_bytes(path)  # a mistyped name is told before a data set is fetched
+    read_bytes(path)  # a misspelt name is refused before a data set is downloaded
     chosen = test_set(data)
     result = {"set": chosen.name, **score_batches(path, chosen.batches, task, arithmetic, trusted)}
     if as_json:

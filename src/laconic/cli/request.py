@@ -1,6 +1,6 @@
 """What a compression was asked to do: flags over the run file over the defaults.
 
-No torch: what is wrong with the words is told before anything heavy is imported or written.
+No torch: wrong options are refused before anything heavy is imported or written.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from laconic.train.run_folder import REQUEST, SETTINGS
 
 
 def stored_options(arguments: argparse.Namespace) -> RunFile | None:
-    """The options of the run that is gone on with, in the form of a run file.
+    """The options of the run that is resumed, in the form of a run file.
 
     Settings that are given again win over them; a contradiction is refused later, by name, as the run's
     settings are compared. A run file that is named is read instead.
@@ -23,7 +23,7 @@ def stored_options(arguments: argparse.Namespace) -> RunFile | None:
         arguments: The command's arguments, of which ``resume``, ``out`` and ``config`` count.
 
     Returns:
-        The options; None where no run is gone on with, or its folder does not hold them.
+        The options; None where no run is resumed, or its folder does not hold them.
 
     Raises:
         RunFolderError: Another network, method, task ... than the run's.
@@ -36,7 +36,7 @@ def stored_options(arguments: argparse.Namespace) -> RunFile | None:
         options = {name: value for name, value in found["options"].items() if name in OPTIONS}
         file = RunFile(options, dict(found["settings"]), stages)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # what is wrong with the folder is told when the run is taken up
+        return None  # open_run refuses a damaged folder with its reason
     for name in ("network", "model", "data", "method", "task", "preset"):
         before, now = options.get(name), getattr(arguments, name, None)
         if before is not None and now is not None and before != now:

@@ -49,7 +49,7 @@ class RunFile:
 
 
 def read_run_file(path: str | None) -> RunFile:
-    """What a run file says; None is an empty one.
+    """The contents of a run file; None is an empty one.
 
     Raises InputError that names the file, the line's name and a cure.
     """

@@ -1,4 +1,4 @@
-"""What ``laconic compress --help`` says of run files. Text alone, so that a start pays nothing for it."""
+"""The part of ``laconic compress --help`` on run files. Text alone, so that it imports nothing."""
 
 HELP = """\
 a run file (TOML) holds options by their names, and in a [settings] table what

@@ -1,6 +1,6 @@
-"""Words become values: numbers, targets, and the fields of frozen dataclasses, each checked against its type.
+"""Texts to values: numbers, targets, and the fields of frozen dataclasses, each checked against its type.
 
-No torch: what is wrong with a setting is said before anything is trained.
+No torch: a wrong setting is refused before anything is trained.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def configure(
 def _made(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return kind(**arguments)
-    except TypeError as error:  # an abstract class, or arguments that nobody gave
+    except TypeError as error:  # an abstract class, or missing arguments
         raise InputError(f"{kind.__name__}: {error}. Cure: write all of its methods") from error
 
 
@@ -226,7 +226,7 @@ def _first_that_fits(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 
 def _name(kind: Any) -> str:
-    """An annotation in words: ``float or none``, ``numbers``."""
+    """An annotation as text: ``float or none``."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_name(k) for k in get_args(kind))
     if get_origin(kind) is Literal:

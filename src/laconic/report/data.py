@@ -1,4 +1,4 @@
-"""What the picture of a run shows, as plain numbers: a record and a history in, one frozen record out."""
+"""The data of a run's picture, gathered from its record and its history into one frozen record."""
 
 from __future__ import annotations
 
