@@ -1,8 +1,8 @@
 """Objects by name: those of this library, of installed packages, and ``package.module:name``. No torch.
 
-What the library brings is listed without importing it: names come from a row in each file of a room
+The library's own objects are listed without importing them: names come from a row in each file of a room
 (``METHOD = MethodEntry("sparse-vd", ...)``, its first argument a literal), or from a table. So a misspelt
-name is told before torch is imported. An installed package adds names in its pyproject.toml::
+name is refused before torch is imported. An installed package adds names in its pyproject.toml::
 
     [project.entry-points."laconic.methods"]
     my-pruning = "my_package.pruning:MyPruning"

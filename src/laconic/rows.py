@@ -1,7 +1,7 @@
 """Registered rows of this library's files, read without importing them: names, fields, literals. No torch.
 
 A row is an assignment at the end of a file, as ``METHOD = MethodEntry("sparse-vd", SparseVD, ...)``. Its
-first argument is a literal, its second the class. A room may need torch; reading its rows does not.
+first argument is a literal, its second the class. A package may need torch; reading its rows does not.
 """
 
 from __future__ import annotations

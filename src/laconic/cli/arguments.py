@@ -40,7 +40,7 @@ def _add_lists(commands: argparse._SubParsersAction[Any]) -> None:
         p = add_command(
             commands,
             name,
-            f"the {name} there are; with a name, its fields and their defaults",
+            f"the registered {name}; with a name, its fields and their defaults",
             f"examples:\n  laconic {name}\n  laconic {name} {example}",
         )
         p.add_argument("name", nargs="?", metavar="NAME|MODULE:CLASS", help="NAMES, or one of your own")
@@ -121,13 +121,13 @@ def _add_run_options(p: Parser) -> None:
         "--int8",
         action="store_true",
         default=None,
-        help="calibrate on training data, so that it runs in int8",
+        help="calibrate on training batches, so that the file runs in int8",
     )
     p.add_argument(
         "--shrink",
         action="store_true",
         default=None,
-        help="remove units that are left without a weight: a physically smaller network",
+        help="remove units without a non-zero weight: a physically smaller network",
     )
     p.add_argument(
         "--no-picture",
@@ -147,7 +147,7 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
     p = add_command(
         commands,
         "inspect",
-        "what is in a file and where each byte goes; runs nothing",
+        "the contents of a file, and the bytes of each part; runs nothing",
         "example:\n  laconic inspect model.lac",
     )
     p.add_argument("file")
@@ -192,7 +192,7 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("file")
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
-    p.add_argument("--out", metavar="OUTPUT.npy", help="where the output goes (default: printed)")
+    p.add_argument("--out", metavar="OUTPUT.npy", help="file for the output (default: it is printed)")
     add_trusted(p)
     p.set_defaults(command="run")
     _add_bench_and_export(commands)
@@ -202,7 +202,7 @@ def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
     p = add_command(
         commands,
         "bench",
-        "time loading and predicting: engines, and the original, side by side",
+        "time loading and predicting, by engine, beside the original network",
         "example:\n  laconic bench model.lac --batch 1 --original nets:trained",
     )
     p.add_argument("file")
@@ -255,7 +255,7 @@ def _add_cost(commands: argparse._SubParsersAction[Any]) -> None:
     p = add_command(
         commands,
         "cost",
-        "does it fit a device, how long, how much energy; runs nothing",
+        "memory, latency and energy on a device, estimated; runs nothing",
         COST_EXAMPLES,
     )
     p.add_argument("file")
@@ -275,8 +275,14 @@ def _add_cost(commands: argparse._SubParsersAction[Any]) -> None:
         default="auto",
         help="arithmetic that is counted (default: int8 where the file holds activation ranges)",
     )
-    p.add_argument("--against", metavar="OTHER.lac", help="a second file, side by side: what is left of it")
-    p.add_argument("--measure", type=int, default=0, metavar="RUNS", help="time so many calls here, too")
+    p.add_argument("--against", metavar="OTHER.lac", help="a second file to compare with, side by side")
+    p.add_argument(
+        "--measure",
+        type=int,
+        default=0,
+        metavar="RUNS",
+        help="also time this number of calls on this machine",
+    )
     p.add_argument("--threads", type=int, default=1, help="threads of the measured calls (default 1)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     add_trusted(p)

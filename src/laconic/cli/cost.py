@@ -1,4 +1,4 @@
-"""``laconic cost``: does a file's network fit a device, how long does it take, how much energy. No torch."""
+"""``laconic cost``: memory, latency and energy of a file's network on a device. No torch."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
 
 
 def format_doors(graph: Graph) -> str:
-    """What a network takes and what it returns, in order: names, types, and free axes by name."""
+    """Inputs and outputs in order: names, types, and free axes by name."""
     lines = [
         f"input   {shortened(name, 28):<28} {spec.dtype} ({', '.join(map(str, spec.sizes))})"
         for name, spec in zip(graph.input_names, graph.inputs, strict=True)
@@ -83,7 +83,7 @@ def format_doors(graph: Graph) -> str:
 
 
 def format_int8(data: bytes) -> str:
-    """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
+    """The matrices of a calibrated file that are multiplied in float32, and why."""
     from laconic.pack import decode
     from laconic.runtime.engines.float_choice import float_layers
     from laconic.runtime.onnx_model.plan import fitting
@@ -138,7 +138,7 @@ def _torch_line(imported: bool) -> str:
 
 
 def run_network(path: str, inputs: Sequence[str], out: str | None, *, trusted: bool = False) -> int:
-    """Run a file on .npy arrays and print or save what comes out."""
+    """Run a file on .npy arrays; print or save the outputs."""
     from laconic.runtime import load
 
     if out is not None and Path(out).suffix != ".npy":
