@@ -241,23 +241,21 @@ def _engine(
 
     Raises ``EngineError`` when none is left, or one was asked for by name.
     """
+    int8 = not options.faster and model.graph is not None and bool(model.graph.ranges)
     if options.engine == "openvino":
-        return OpenVinoNetwork(model, options.threads, limits), None, _int8_note(model, options)
+        return OpenVinoNetwork(model, options.threads, limits), None, _int8_note() if int8 else ()
     try:
         assembly = assemble(model, options, limits)
     except EngineError as error:
         if options.engine not in ("auto", "fastest") or not installed():
             raise
         return OpenVinoNetwork(model, options.threads, limits), None, (f"OpenVINO runs it: {error}",)
-    return None, assembly, (*assembly.notes, *_int8_note(model, options, assembly.layers))
+    notes = (*assembly.notes, *_int8_note(assembly.layers)) if int8 else assembly.notes
+    return None, assembly, notes
 
 
-def _int8_note(
-    model: PackedModel, options: Options, in_float32: Sequence[LayerChoice] | None = None
-) -> tuple[str, ...]:
+def _int8_note(in_float32: Sequence[LayerChoice] | None = None) -> tuple[str, ...]:
     """What runs where int8 was asked for, so that nothing was measured."""
-    if options.faster or model.graph is None or not model.graph.ranges:
-        return ()
     names = "" if in_float32 is None else ", ".join(layer.name for layer in in_float32) or "no layer"
     left = f"; in float32: {names}" if names else ""
     return (f"int8: as asked for, not measured against float32{left}",)
