@@ -1,4 +1,4 @@
-"""One of ten classes, in a loop of one's own: prepare, train, convert, save, verify."""
+"""One of ten classes, in a loop of your own: prepare, train, convert, save, verify."""
 
 from __future__ import annotations
 

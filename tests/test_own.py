@@ -35,7 +35,7 @@ def test_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("None.x", InputError, "importing own_bad raised AttributeError"),
         ("from laconic.errors import DataError; raise DataError('mine')", DataError, "^mine$"),
         ("y = 1", InputError, "own_bad has no x. Cure: one of y"),
-        ("_y = 1", InputError, "own_bad has no x. Cure: nothing is there to choose from"),
+        ("_y = 1", InputError, "own_bad has no x. Cure: no name is registered"),
     ],
 )
 def test_a_module_that_fails(

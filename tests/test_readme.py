@@ -30,6 +30,7 @@ train = TensorLoader(parts.train, 64)
 validate = TensorLoader(parts.validation, 200, shuffle=False)
 model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 fit(model, train, FitConfig(20, lr=3e-3), Hooks.plain(model))
+inputs = next(iter(validate))[0].numpy()
 """
 
 
@@ -63,17 +64,28 @@ def test_example_runs(tmp_path: Path) -> None:
     assert (tmp_path / "digits.lac").stat().st_size == int(found.group(2))
 
 
-def test_the_pretrained_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_code_of_the_readme_is_a_recipe_of_six_lines() -> None:
+    first = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]
+    lines = [line for line in first.splitlines() if line.strip()]
+    assert len(lines) <= 6
+    assert examples("pretrained").startswith(first)
+    assert all(f"laconic.{verb}" in first for verb in ("compress(", "save(", "runtime.load("))
+
+
+def test_the_pretrained_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(PRETRAINED + examples("pretrained"), names)
     score, model, small = names["score"], names["model"], names["small"]
+    assert names["outputs"].shape == (200, 10)
     whole = 4 * sum(p.numel() for p in model.parameters())
-    quantised, pruned = (tmp_path / name for name in ("quantised.lac", "pruned.lac"))
+    first, int8, quantised = (tmp_path / name for name in ("small.lac", "int8.lac", "quantised.lac"))
+    assert 12 * first.stat().st_size < whole
+    assert 12 * int8.stat().st_size < whole
     assert 4 * quantised.stat().st_size < whole
-    assert 8 * pruned.stat().st_size < whole
     assert score(small.module).metric <= score(model).metric + 0.5 + 1e-9
-    assert load(quantised, precision="int8")(names["example"].numpy()).shape == (64, 10)
+    for path in (int8, quantised):
+        assert load(path, precision="int8")(names["inputs"][:64]).shape == (64, 10)
 
 
 def test_the_table_of_methods_is_the_registrys() -> None:

@@ -48,7 +48,7 @@ def own_object(text: str, what: str) -> Any:
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """The cure of a misspelt name: the nearest known one, or all of them.
+    """The cure for a misspelt name: the nearest known one, or all of them.
 
     >>> did_you_mean("regresion", ["classification", "regression"]), did_you_mean("x", ["b", "a"])
     ('did you mean regression?', 'one of a, b')
@@ -59,4 +59,4 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(text, names, 1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"one of {', '.join(names)}" if names else "nothing is there to choose from"
+    return f"one of {', '.join(names)}" if names else "no name is registered"

@@ -1,8 +1,8 @@
 """Objects by name: those of this library, of installed packages, and ``package.module:name``. No torch.
 
-What the library brings is listed without importing it: names come from a row in each file of a room
+The library's own objects are listed without importing them: names come from a row in each file of a room
 (``METHOD = MethodEntry("sparse-vd", ...)``, its first argument a literal), or from a table. So a misspelt
-name is told before torch is imported. An installed package adds names in its pyproject.toml::
+name is refused before torch is imported. An installed package adds names in its pyproject.toml::
 
     [project.entry-points."laconic.methods"]
     my-pruning = "my_package.pruning:MyPruning"
@@ -59,6 +59,8 @@ class Registry:
             function of the right signature will do.
         factory: Whether a registered class or function is itself what is wanted (an optimiser's class, which
             is called with parameters later), so that it is not called without arguments.
+        mistaken: A class whose subclasses are refused, as ``module:name``, and what belongs there instead;
+            both empty where there is none.
 
     >>> NUMBERS = Registry("number", "laconic.numbers", lambda: {"circle": "math:pi"})
     >>> NUMBERS.find("circle")
@@ -74,6 +76,7 @@ class Registry:
     known: Callable[[], Mapping[str, str]] = field(repr=False)
     base: str = ""
     factory: bool = False
+    mistaken: tuple[str, str] = ("", "")
 
     def names(self) -> tuple[str, ...]:
         """All registered names, in order. Imports none of the objects.
@@ -116,6 +119,9 @@ class Registry:
 
     def _checked(self, found: Any, text: str) -> Any:
         kind = found.kind if isinstance(found, Entry) else found
+        wrong, cure = self.mistaken
+        if wrong and isinstance(kind, type) and issubclass(kind, own_object(wrong, self.what)):
+            raise InputError(f"{self.what} {text}: {kind.__name__} is no family of them. Cure: {cure}")
         if not self.base:
             return found
         base = own_object(self.base, self.what)
@@ -146,7 +152,18 @@ class Registry:
 
 
 def room(name: str, variable: str) -> Callable[[], Mapping[str, str]]:
-    """Where the registered objects of a room of this library are, as a registry's ``known``."""
+    """Where the registered objects of a room of this library are.
+
+    Args:
+        name: A package of this library, as "laconic.methods".
+        variable: What a row is called, as "METHOD".
+
+    Returns:
+        A registry's ``known``: a function that returns ``module:name`` by name.
+
+    >>> room("laconic.tasks", "TASK")()["regression"]
+    'laconic.tasks.regression:TASK'
+    """
 
     def known() -> Mapping[str, str]:
         from laconic.rows import rows_of  # it parses files, which not every start needs
@@ -158,6 +175,9 @@ def room(name: str, variable: str) -> Callable[[], Mapping[str, str]]:
 
 def table(**places: str) -> Callable[[], Mapping[str, str]]:
     """A registry's ``known`` from a table; names are written with underscores for hyphens.
+
+    Returns:
+        A function that returns ``module:name`` by name.
 
     >>> table(one_shot="laconic.schedules:OneShot")()
     {'one-shot': 'laconic.schedules:OneShot'}
@@ -188,6 +208,10 @@ POSTERIORS = Registry(
         gaussian="laconic.bayes.posteriors.gaussian:GaussianFamily",
         multiplicative="laconic.bayes.posteriors.multiplicative:MultiplicativeFamily",
         scaled="laconic.bayes.posteriors.scaled:ScaledFamily",
+    ),
+    mistaken=(
+        "laconic.bayes.posteriors.posterior:Posterior",
+        "a function (name, weight) that returns a posterior, as laconic.bayes:GaussianFamily",
     ),
 )
 SCHEDULES = Registry(

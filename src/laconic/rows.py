@@ -1,7 +1,7 @@
 """Registered rows of this library's files, read without importing them: names, fields, literals. No torch.
 
 A row is an assignment at the end of a file, as ``METHOD = MethodEntry("sparse-vd", SparseVD, ...)``. Its
-first argument is a literal, its second the class. A room may need torch; reading its rows does not.
+first argument is a literal, its second the class. A package may need torch; reading its rows does not.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ def described(place: str) -> str:
     Args:
         place: Where it is, or its row, as ``module:name``.
 
+    Returns:
+        The line, without markup.
+
     >>> described("laconic.tasks.regression:TASK")[:10]
     'Quantities'
     """
@@ -61,7 +64,18 @@ def described(place: str) -> str:
 
 
 def row_keyword(place: str, keyword: str) -> Any:
-    """A literal keyword argument of a row, read without importing its file; None where it is none."""
+    """A literal keyword argument of a row, read without importing its file.
+
+    Args:
+        place: The row, as ``module:name``.
+        keyword: The argument's name.
+
+    Returns:
+        The argument; None where the row does not have it, or it is no literal.
+
+    >>> row_keyword("laconic.zoo.digits_cnn:NETWORK", "data")
+    'digits'
+    """
     entry = _row_call(_source(place), place.partition(":")[2])
     for argument in entry.keywords if entry is not None else ():
         if argument.arg == keyword:

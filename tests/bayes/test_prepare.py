@@ -7,7 +7,7 @@ from torch import nn
 
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.layers import Variational
-from laconic.bayes.posteriors import GaussianFamily
+from laconic.bayes.posteriors import Gaussian, GaussianFamily
 from laconic.bayes.prepare import (
     deterministic_of,
     make_bayesian,
@@ -266,3 +266,13 @@ def test_training_lowers_the_elbo_and_raises_noise_where_weights_do_not_matter()
     log_alpha = posteriors_of(net)["weight"].log_alpha()
     assert (log_alpha[:, 0] < 1).all() and (log_alpha[:, 1:].max(0).values > 3).sum() >= 7
     assert (net.eval()(x).argmax(1) == y).float().mean() > 0.95
+
+
+def test_a_class_of_posteriors_is_no_family() -> None:
+    with pytest.raises(InputError, match="posterior: Gaussian is a class of posteriors, not a family. Cure"):
+        make_bayesian(
+            nn.Linear(4, 2),
+            example=torch.zeros(1, 4),
+            posterior=Gaussian,
+            noise=NoiseSource(0),  # type: ignore[arg-type]
+        )

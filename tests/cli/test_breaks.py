@@ -124,7 +124,7 @@ def test_resume_is_offered_where_there_is_something_to_resume(tmp_path: Path) ->
     assert found == (128 + signal.SIGTERM, "laconic: terminated")
     assert list(tmp_path.iterdir()) == []
     found = _signalled(words, "training 3/500", signal.SIGINT)
-    assert found == (128 + signal.SIGINT, "laconic: interrupted; go on with --resume")
+    assert found == (128 + signal.SIGINT, f"laconic: interrupted; go on with --resume --out {out}")
     assert (out / "reference-checkpoint.pt").exists()
     assert main(["compress", "digits-mlp", "--out", str(out), *QUICK]) == 2  # other settings
 

@@ -102,3 +102,15 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert "example" in out and f"  laconic {command}" in out
     assert "NAMES" not in out
+
+
+def test_formulas_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, registry in (("tasks", TASKS), ("priors", PRIORS), ("posteriors", POSTERIORS)):
+        for name in registry.names():
+            assert main([command, name]) == 0
+            out = capsys.readouterr().out
+            assert "\\" not in out and "math::" not in out, name
+    assert main(["tasks", "regression"]) == 0
+    out = capsys.readouterr().out
+    assert "  sum_n 1/2 log 2 pi s^2 + 1/2 ((f(x_n) - y_n) / s)^2\n" in out
+    assert "1 - sum_n r_n^2 / sum_n (y_n - y_bar)^2" in out

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from laconic.cli import main
+from laconic.cli.arguments import make_parser
 from laconic.cli.loaders import make_loaders
-from laconic.cli.main import command_parser
 from laconic.cli.own import call_own, own_function
 from laconic.cli.request import parse_request
 from laconic.errors import DownloadError, InputError
@@ -110,7 +110,7 @@ def test_a_loader_that_cannot_be_is_refused_before_training(
 def test_the_test_loader_may_be_none_or_left_out(own: str) -> None:
     for name in ("pair", "none"):
         words = ["compress", "digits-mlp", "--data", f"{own}:{name}"]
-        loaders = make_loaders(parse_request(command_parser().parse_args(words)), Classification())
+        loaders = make_loaders(parse_request(make_parser().parse_args(words)), Classification())
         assert loaders.test is None
         assert len(loaders.train) == len(loaders.validation) == 1  # type: ignore[arg-type]
 

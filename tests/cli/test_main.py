@@ -109,4 +109,59 @@ print([main(words) for words in {commands!r}])
     said = run_fresh(code, without_torch=True)
     assert said.endswith("[0, 0, 0, 0, 0]\n")
     assert "test error 0.00 % over 3 terms" in said
-    assert "torch imported: no" in said
+    assert "torch imported: no (the file was decoded and run without PyTorch)" in said
+
+
+def test_the_first_help_text_imports_little() -> None:
+    """Half of what it took went to modules that it does not need."""
+    code = """
+import contextlib, io, sys
+from laconic.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main(["--help"])
+avoided = {"dataclasses", "inspect", "shutil", "json", "threading", "laconic.registry"}
+print(sorted(avoided & set(sys.modules)))
+"""
+    assert run_fresh(code) == "[]\n"
+
+
+def test_a_help_text_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ("compress", "inspect", "verify", "run", "bench", "export", "cost", "methods"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80, command
+
+
+def test_the_help_of_cost_says_what_its_columns_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["cost", "--help"])
+    out = capsys.readouterr().out
+    for column in ("bits", "MACs", "non-zero", "other", "moved, B", "live, B", "path", "us, nJ"):
+        assert f"\n  {column} " in out
+
+
+@pytest.mark.parametrize(
+    ("setting", "cure"),
+    [
+        ("seed=3", "no setting 'seed' (from seed=3). Cure: --seed 3"),
+        ("target=0.3", "Cure: --target 0.3"),
+        ("int8=true", "Cure: --int8"),
+        ("network=lenet5", "Cure: laconic compress lenet5"),
+        ("fit=3", "setting fit=3 has parts. Cure: fit.epochs=3"),
+        ("reference=3", "setting reference=3 has parts. Cure: reference.epochs=3"),
+        ("lr=0.1", "Cure: fit.lr=0.1 for the training with the method"),
+        (
+            "stage2.fit.epochs=3",
+            "setting stage2.fit.epochs=3: this run has one stage. Cure: fit.epochs=3, or",
+        ),
+        ("stage1=3", "setting stage1=3 names no field. Cure: stage1.fit.epochs=3"),
+    ],
+)
+def test_a_setting_of_another_place_is_told_how_it_is_written(
+    setting: str, cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", "digits-mlp", "--out", "no-such-run", "--set", setting]) == 2
+    assert cure in capsys.readouterr().err

@@ -133,3 +133,10 @@ def test_what_ones_own_functions_must_return(own: str, capsys: pytest.CaptureFix
         err = capsys.readouterr().err
         assert complaint in err
         assert err.strip().splitlines()[-1].startswith("laconic: ")
+
+
+def test_a_class_of_posteriors_is_no_family(capsys: pytest.CaptureFixture[str]) -> None:
+    own = "posterior=laconic.bayes.posteriors:Gaussian"
+    assert main(["compress", "digits-mlp", "--out", "no-such-run", "--set", own]) == 2
+    told = "posterior laconic.bayes.posteriors:Gaussian: Gaussian is no family of them. Cure: a function"
+    assert told in capsys.readouterr().err

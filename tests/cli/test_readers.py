@@ -122,3 +122,18 @@ def test_every_reader_says_the_same_of_a_file_it_cannot_read(
     more = {"verify": ["--data", "digits"], "run": ["x.npy"], "export": ["m.onnx"]}
     assert main([command, name, *more.get(command, [])]) == 2
     assert capsys.readouterr().err == f"laconic: ReadError: cannot read {name}: {why}. Cure: check the path\n"
+
+
+def test_verify_says_why_torch_was_imported(
+    relu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torch_loaders.py").write_text(
+        "import torch\ndef loaders(): return [], [(torch.eye(3), torch.arange(3))]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["verify", relu, "--data", "torch_loaders:loaders"]) == 0
+    assert (
+        "torch imported: yes, by code of your own (--data, --task).\nThe file itself needs no PyTorch"
+        in capsys.readouterr().out
+    )

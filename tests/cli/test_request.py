@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from laconic.cli import main
+from laconic.cli.arguments import make_parser
 from laconic.cli.choices import make_job, make_reference
-from laconic.cli.main import command_parser
 from laconic.cli.request import Request, parse_request
 from laconic.cli.run_file_help import HELP
 from laconic.errors import InputError
@@ -20,7 +20,7 @@ from laconic.train.optimizers import SGD
 
 
 def request(*words: str) -> Request:
-    return parse_request(command_parser().parse_args(["compress", *words]))
+    return parse_request(make_parser().parse_args(["compress", *words]))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 
 from laconic.cli import main
 from laconic.cli.choices import make_job, make_reference, parse_target
+from laconic.cli.loaders import make_loaders
 from laconic.cli.request import Request, StageRequest
 from laconic.cli.settings import MAX_SEED, MAX_THREADS, check_seed, check_threads, configure, parse_value
 from laconic.errors import InputError
@@ -17,8 +18,10 @@ from laconic.methods import VNQ, Distillation, MagnitudePruning, SparseVD, Targe
 from laconic.methods.registry import method_names
 from laconic.schedules import LinearDecay
 from laconic.tasks import Classification, Regression
-from laconic.train.fit import FitConfig
+from laconic.train.compress import run_job
+from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.optimizers import SGD
+from laconic.zoo.registry import find_network
 
 
 @pytest.mark.parametrize(
@@ -119,17 +122,24 @@ def test_every_preset_is_of_its_types(method: str, name: str, network: str | Non
     assert (make_reference(request) is None) == (network is None)
 
 
-@pytest.mark.parametrize("text", ["infkB", "nanB", "1e400B", "-infB", "infpt", "nanpt", "kB"])
+@pytest.mark.parametrize(
+    "text", ["infkB", "nanB", "1e400B", "-infB", "infpt", "nanpt", "kB", "5KiB", "5 k B", "%", "", "0,3%"]
+)
 def test_a_target_is_a_finite_number(text: str) -> None:
     with pytest.raises(InputError, match=r"is not understood\. Cure: 0\.3 \(in the metric's unit\)"):
         parse_target(text, Classification())
 
 
 def test_a_target_is_in_the_unit_of_the_metric() -> None:
-    assert parse_target("0.3", Classification()) == parse_target("0.3pt", Classification()) == Target(0.3)
+    for text in ("0.3", "0.3pt", "0.3%", "0.3 %", "0.3 pt", " 0.3 "):
+        assert parse_target(text, Classification()) == Target(0.3)
+    for text in ("5kB", "5KB", "5 kB", "5kb", "5000B", "5000 b", "0.005MB"):
+        assert parse_target(text, Classification()) == Target(max_bytes=5000)
     assert parse_target("0.02", Regression(metric_name="r2")) == Target(0.02)
     with pytest.raises(InputError, match="metric, R2, is no percentage. Cure: 0.02, in the metric"):
         parse_target("0.02pt", Regression(metric_name="r2"))
+    with pytest.raises(InputError, match="metric, R2, is no percentage. Cure: 0.02, in the metric"):
+        parse_target("0.02 %", Regression(metric_name="r2"))
 
 
 def test_the_limits_of_seeds_and_threads() -> None:
@@ -167,6 +177,23 @@ def test_the_demo_starts_from_a_trained_network_on_the_digits() -> None:
         for network in ("digits-cnn", "digits-mlp"):
             reference = make_reference(asked(method, network, "demo"))
             assert reference is not None and reference.epochs == 30
+
+
+@pytest.mark.slow
+def test_the_demo_on_the_digits_loses_at_most_a_point_on_validation() -> None:
+    """About 12 s of one core each; 0.5 points were lost with seed 0, none with seed 1."""
+    torch.set_num_threads(1)
+    for seed in (0, 1):
+        stage = StageRequest("sparse-vd", {})
+        request = Request("digits-cnn", None, "digits", (stage,), None, seed, Path("run"), preset="demo")
+        job, reference = make_job(request), make_reference(request)
+        loaders = make_loaders(request, job.task)
+        model = find_network("digits-cnn").build(torch.Generator().manual_seed(seed))
+        assert reference is not None
+        fit(model, loaders.train, reference, Hooks.plain(model, job.task), task=job.task)
+        small = run_job(model, loaders.train, loaders.validation, job)
+        assert small.facts["original_validation_metric"] <= 5.0
+        assert small.facts["validation_metric"] <= small.facts["original_validation_metric"] + 1.0
 
 
 OWN = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 import laconic
 from laconic.cli import main
 from laconic.errors import DataError, InputError
-from laconic.methods import MagnitudePruning
+from laconic.methods import Distillation, GridChoice, MagnitudePruning, NoCompression, SparseVD, Target
+from laconic.train.fit import FitConfig
 from tests.helpers.commands import compress
 
 FEW = ["--set", "reference.epochs=2", "--set", "fit.epochs=2", "--no-picture"]
@@ -26,7 +28,8 @@ def test_a_missed_target_is_status_3_and_the_last_line(
         out = capsys.readouterr().out
         last = out.splitlines()[-1]
         assert last.startswith("target missed: the file has ")
-        assert last.endswith(f"50 were asked for. Cure: {knob}, coarser grid.steps, or longer training")
+        assert "the fewest that the listed grids reach; 50 were asked for" in last
+        assert last.endswith(f"Cure: {knob}, coarser grid.steps than 1.4, or longer training")
         assert out.count("target missed") == 1
         record = json.loads((tmp_path / method / "record.json").read_text())
         assert record["notes"][-1] == last
@@ -85,6 +88,8 @@ def test_settings_of_a_method_must_say_of_which_stage(
     two = 'network = "digits-mlp"\n[[stage]]\nmethod = "vnq"\n[[stage]]\nmethod = "magnitude"\n'
     for text, flags, said in (
         (two, ["--set", "sparsity=0.5"], "this run has several. Cure: stage1.sparsity"),
+        (two, ["--set", "stage3.sparsity=0.5"], "this run has 2 stages. Cure: stage2.sparsity=0.5"),
+        (two, ["--set", "seed=3"], "there is no setting 'seed' (from seed=3). Cure: --seed 3"),
         (two, ["--method", "taylor"], "a run has either a method or stages"),
         (two, ["--set", "stage2.sparsty=0.5"], "no setting 'sparsty'"),
         ('network = "digits-mlp"\nstage = 3', [], "stage must be a list of tables. Cure: a line [[stage]]"),
@@ -126,3 +131,52 @@ def test_a_generator_in_python_is_refused_before_it_is_read() -> None:
             laconic.compress(torch.nn.Linear(4, 4), train, validate, MagnitudePruning(0.5))
     with pytest.raises(InputError, match="compress: validate: batches come from a int, which gives none"):
         laconic.compress(torch.nn.Linear(4, 4), batches, 3, MagnitudePruning(0.5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("5KB", r"target 5KB met: the file has \d+ of at most 5000 bytes"),
+        ("90%", r"target 90% met: validation error \d+\.\d\d % before, \d+\.\d\d % after"),
+    ],
+)
+def test_a_met_target_is_the_last_line(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*compress("magnitude", tmp_path / "met"), *FEW, "--target", text]
+    assert main(words) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(told, last)
+    assert main([*words, "--resume"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def test_a_missed_size_names_the_fewest_bytes_and_the_method_s_own_setting() -> None:
+    batches = [(torch.eye(4), torch.arange(4))]
+    for method, cure in (
+        (SparseVD(), "a higher kl_weight, coarser grid.steps than 1.4, or longer training"),
+        (
+            NoCompression(grid=GridChoice()),
+            "a coarser grid (larger grid.steps), or another method, or longer",
+        ),
+        (
+            Distillation(method=MagnitudePruning(0.5, grid=GridChoice(steps=(0.5, 3.0)))),
+            "a higher sparsity, coarser grid.steps than 3, or longer training",
+        ),
+    ):
+        with pytest.warns(UserWarning, match="target missed") as caught:
+            small = laconic.compress(
+                torch.nn.Linear(4, 4), batches, batches, method, Target(max_bytes=20), fit=FitConfig(epochs=1)
+            )
+        (note,) = small.facts["notes"][-1:]
+        assert str(caught[-1].message) == note
+        assert re.match(
+            r"target missed: the file has \d+ bytes, the fewest that the listed grids reach; 20 were", note
+        )
+        assert f"Cure: {cure}" in note
+
+
+def test_without_a_target_the_cure_is_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*compress("magnitude", tmp_path / "run"), *FEW, "--set", "sparsity=0.99"]
+    assert main(words) == 0
+    assert "no target was given. Cure: --target 0.3, a lower sparsity" in capsys.readouterr().out

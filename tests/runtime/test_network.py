@@ -61,6 +61,9 @@ def test_files_and_bytes_are_loaded(tmp_path: Path) -> None:
         load(b"not a file")
     with pytest.raises(ReadError, match="cannot read .*: No such file or directory. Cure: check the path"):
         load(tmp_path / "none.lac")
+    for source in (3, None, bytearray(b"")):
+        with pytest.raises(InputError, match="load: .* is no .lac file. Cure: a path, or the file's bytes"):
+            load(source)  # type: ignore[call-overload]
 
 
 def test_limits_are_the_callers() -> None:

@@ -41,7 +41,7 @@ def test_a_method_keeps_its_promises(method: Method, network: Any, tmp_path: Pat
     assert any(t.nonzeros() for t in small.tensors.values())
 
 
-# --- the suite sees each broken promise ---------------------------------------------------------
+# --- the suite sees each property that fails ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,6 @@ class Unsummed(MagnitudePruning):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, MagnitudePruning) else "",
 )
-def test_the_suite_sees_a_broken_promise(method: Method, complaint: str, tmp_path: Path) -> None:
+def test_the_suite_sees_a_property_that_fails(method: Method, complaint: str, tmp_path: Path) -> None:
     with pytest.raises((AssertionError, RuntimeError), match=complaint):
         check_method(method, _seeded(DigitsMLP), tmp_path)

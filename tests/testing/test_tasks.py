@@ -177,5 +177,5 @@ def test_a_sound_task_of_a_users_own_passes() -> None:
     ],
 )
 def test_a_wrong_task_fails(wrong: Callable[[], Task], promise: str) -> None:
-    with pytest.raises(AssertionError, match=f"broken promise: {promise}|{promise}"):
+    with pytest.raises(AssertionError, match=f"^does not hold: .*{promise}"):
         check_task(wrong(), draws(7, 2), draws(7, 2, seed=2))

@@ -82,7 +82,10 @@ def test_a_missed_target_is_told() -> None:
 
     assert told(Target(max_bytes=100, max_drop=0.5)) == ()
     (note,) = told(Target(max_bytes=99))
-    assert "100 bytes, 99 were asked for. Cure: a higher kl_weight" in note
+    assert (
+        "100 bytes, the fewest that the listed grids reach; 99 were asked for. Cure: a higher kl_weight"
+        in note
+    )
     (note,) = told(Target(max_drop=0.4))
     assert "the validation error went from 2.00 % to 2.50 %; it may get worse by 0.40 %" in note
     assert "Cure: a lower kl_weight" in note

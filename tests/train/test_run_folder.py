@@ -249,7 +249,8 @@ def test_an_interruption_says_resume_only_where_there_is_something(worked: bool,
         if worked:
             folder.log("epoch 1")
         raise KeyboardInterrupt
-    assert getattr(caught.value, "__notes__", []) == (["go on with --resume"] if worked else [])
+    note = f"go on with --resume --out {tmp_path / 'run'}"
+    assert getattr(caught.value, "__notes__", []) == ([note] if worked else [])
     assert (tmp_path / "run").exists() == worked
 
 

@@ -313,6 +313,12 @@ def _swap(
 
 def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:
     """The posterior that a family gives a weight; raises InputError for something else."""
+    given: Any = family
+    if isinstance(given, type) and issubclass(given, Posterior):
+        raise InputError(
+            f"posterior: {given.__name__} is a class of posteriors, not a family. Cure: a function (name, "
+            "weight) that returns one, as laconic.bayes.GaussianFamily()"
+        )
     q = family(name, weight)
     told = f"the posterior of {name!r} by {family!r}"
     if not isinstance(q, Posterior):

@@ -1,4 +1,4 @@
-"""Names of arithmetics become networks here, for ``laconic verify --arithmetic``. No torch."""
+"""``laconic verify --arithmetic``: a file's network in an arithmetic that is given by name. No torch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NAMES = ("fp32", *EMULATED)
 
 
 def network_in(path: str | os.PathLike[str], name: str | None, trusted: bool = False) -> Network | Emulator:
-    """A file as it says (no name), in float32, or emulated in a device's integer arithmetic.
+    """A file's network: in float32, or emulated in a device's integer arithmetic.
 
-    A calibrated file says int8, also where ``load`` would take float32 for its speed: a score must not
-    depend on the machine's.
+    Without a name a calibrated file runs in int8, also where ``load`` would choose float32 because it is
+    faster: a score must not depend on the machine's speed.
     """
     limits = limits_of(trusted)
     if name is None:
@@ -40,7 +40,7 @@ def network_in(path: str | os.PathLike[str], name: str | None, trusted: bool = F
 
 
 def says(net: Network | Emulator, name: str) -> str:
-    """What was emulated and what was not, in words."""
+    """Text that lists what was emulated and what ran in float32."""
     if not isinstance(net, Emulator):
         return f"arithmetic: {name}, as the runtime computes it"
     lines = [f"arithmetic: {name}, emulated bit for bit"]

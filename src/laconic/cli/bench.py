@@ -1,4 +1,4 @@
-"""``laconic bench``: engines side by side, and the original beside them. No torch unless asked."""
+"""``laconic bench``: times of the engines and of the original network. No torch unless asked for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_bench(
     *,
     trusted: bool = False,
 ) -> int:
-    """Medians (and the 10th and 90th percentiles) of load and predict times, in milliseconds, and who won."""
+    """Print medians (and the 10th and 90th percentiles) of load and predict times, in milliseconds."""
     from laconic.runtime import load
 
     limits = limits_of(trusted)
@@ -54,7 +54,7 @@ def run_bench(
 
 
 def _engines(asked: Sequence[str]) -> list[Engine]:
-    """The engines to compare: those asked for, or all that are here, the dense float32 one first."""
+    """The engines to compare: those asked for, or all that are installed, the dense float32 one first."""
     from laconic.runtime.engines.openvino import installed
     from laconic.runtime.origin import ENGINES
 
@@ -68,7 +68,7 @@ def _engines(asked: Sequence[str]) -> list[Engine]:
 
 
 def _bench_batch(networks: Mapping[Engine, Network], peer: Callable[..., Call] | None, batch: int) -> None:
-    """One table: a line for each engine that runs anything of its own, the layers' ways, and the winner."""
+    """One table: a line for each engine whose layers differ, the layers' implementations, and the fastest."""
     first = next(iter(networks.values()))
     generator = np.random.default_rng(0)
     arrays = [_random_input(s.dtype, s.shape, batch, generator) for s in first.inputs]
@@ -99,7 +99,7 @@ def _all_dense(network: Network) -> bool:
 
 
 def _interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call; they take turns, so that other load falls on all alike."""
+    """Milliseconds of each call; the calls alternate, so that other load affects all of them alike."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -110,7 +110,7 @@ def _interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float
 
 
 def _verdict(times: Mapping[str, Sequence[float]]) -> str:
-    """Who won by medians, over each other; a winner whose spread meets the next one's median is no winner.
+    """The fastest by medians, with its ratios; none where its 90th percentile reaches the next median.
 
     >>> _verdict({"a": [1.0, 1.0, 1.1], "b": [3.0, 3.1, 3.0]})
     'a wins: 3.00x over b'
@@ -184,7 +184,7 @@ def _onnx_file(path: str, threads: int) -> Callable[[list[AnyArray]], Call]:
 
 
 def _checked(call: Call, text: str) -> Call:
-    """The call, after one try: the original must take what the file takes."""
+    """The call, after one trial: the original must accept the file's inputs."""
     try:
         call()
     except Exception as error:  # the network is the user's, so anything may come out of it

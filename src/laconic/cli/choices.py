@@ -1,4 +1,4 @@
-"""What the words of a request stand for: a job's stages, its task and target, a reference's training.
+"""Objects of a request's names: a job's stages, its task and target, a reference's training.
 
 Names are registered in :mod:`laconic.registry`, and presets stand beside the methods. This imports torch.
 """
@@ -27,7 +27,7 @@ def make_job(request: Request) -> Job:
     """The job that a request describes."""
     task = make_task(request.task, request.task_settings)
     stages = tuple(make_stage(stage, request) for stage in request.stages)
-    return Job(stages, parse_target(request.target, task), request.seed, task=task)
+    return Job(stages, parse_target(request.target, task), request.seed, request.keep, task)
 
 
 def make_stage(stage: StageRequest, request: Request) -> Stage:
@@ -79,12 +79,12 @@ def parse_target(text: str | None, task: Task) -> Target:
     if unit == "pt" and task.metric.unit != "%":
         raise InputError(
             f"target {text}: the metric, {task.metric.name}, is no percentage. "
-            f"Cure: {text.removesuffix('pt')}, in the metric's unit"
+            f"Cure: {number:g}, in the metric's unit"
         )
     if unit != "B" and task.metric.unit == "%" and number > 100:
         raise InputError(
             f"target {text}: the {task.metric.name} cannot lose more than 100 points. "
-            f"Cure: {text}B for a length in bytes"
+            f"Cure: {number:g}B for a length in bytes"
         )
     return Target(max_bytes=round(number)) if unit == "B" else Target(max_drop=number)
 

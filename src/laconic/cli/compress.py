@@ -1,4 +1,4 @@
-"""``laconic compress``: the whole way from a network to a scored file, in a run folder that resumes."""
+"""``laconic compress``: from a network to a scored file, in a run folder that can be resumed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from laconic import pack
 from laconic.cli.choices import make_job, make_reference
+from laconic.cli.cures import in_options, translated
 from laconic.cli.loaders import Loader, Loaders, make_loaders
 from laconic.cli.own import call_own, own_function
 from laconic.cli.picture import write_picture
@@ -64,22 +66,28 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
         torch.set_num_threads(request.threads)
     job = make_job(request)
     reference = make_reference(request)
-    # A user's own module may change the current folder; a mistyped name is told before there is a folder.
+    # A user's own module may change the current folder; a misspelt name is refused before a folder is made.
     root = request.out.absolute() if request.model is not None or ":" in request.data else request.out
     for text, flag in ((request.model, "--model"), (request.data, "--data")):
         if text is not None and ":" in text:
             own_function(text, flag)
     show = for_stream(sys.stderr)
-    with open_run(root, request.record(job, reference), resume=resume) as folder, show_by_default():
+    settings = request.record(job, reference)
+    with (
+        in_options(),
+        open_run(root, settings, resume=resume, request=request.asked) as folder,
+        show_by_default(),
+    ):
         if folder.path(RECORD_FILE).exists():
             show.say(f"{folder.root} is finished already")
             run_inspect(str(folder.path(MODEL_FILE)))
-            return _status(from_json(folder.read_json(RECORD_FILE) or {}))
+            return _status(request, job, from_json(folder.read_json(RECORD_FILE) or {}))
         if resume and not folder.work():
             show.say(f"{folder.root} holds nothing to go on with: a new run begins")
         loaders = make_loaders(request, job.task)
         model = trained_model(request, loaders, reference, job.task, folder, show)
         small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
+        small = replace(small, dynamic=request.dynamic)
         if request.shrink:
             show.say("removing dead units")
             small = remove_dead_units(small)
@@ -88,15 +96,26 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
             small = quantize_activations(small, loaders.train)
         show.say("packing")
         record = finish_run(request, job, folder, loaders, model, small)
-    return _status(record)
+    return _status(request, job, record)
 
 
-def _status(record: RunRecord) -> int:
-    """Whether the target was met, as an exit status; what was missed is the last line that is printed."""
+def _status(request: Request, job: Job, record: RunRecord) -> int:
+    """Whether the target was met, as an exit status; the last line that is printed says so."""
     missed = [note for note in record.notes if note.startswith(TARGET_MISSED)]
     for note in missed:
-        print(note)
+        print(translated(note))
+    if request.target is not None and not missed:
+        print(f"target {request.target} met: {_reached(job, record)}")
     return MISSED if missed else 0
+
+
+def _reached(job: Job, record: RunRecord) -> str:
+    """The target's quantity as it was reached."""
+    if job.target.max_bytes is not None:
+        return f"the file has {record.file_bytes} of at most {job.target.max_bytes} bytes"
+    metric = job.task.metric
+    before, after = (record.metrics[f"{when}validation_metric"] for when in ("original_", ""))
+    return f"validation {metric.name} {metric.show(before)} before, {metric.show(after)} after"
 
 
 def trained_model(
@@ -152,12 +171,12 @@ def load_reference(model: nn.Module, state: dict[str, Any], path: Path) -> None:
 def finish_run(
     request: Request, job: Job, folder: RunFolder, loaders: Loaders, model: nn.Module, small: Compressed
 ) -> RunRecord:
-    """Write the file and its record; the test set is looked at here, once, from the decoded file."""
+    """Write the file and its record; the test set is used here, once, on the decoded file."""
     metrics: dict[str, float] = {}
     path = folder.path(MODEL_FILE)
     for note in write_results(small, job, folder, metrics, final=False).notes:
         if not note.startswith(TARGET_MISSED):  # that comes last
-            print(f"note: {note}")
+            print(f"note: {translated(note)}")
     if loaders.test is not None:
         metrics["original_test_metric"] = tested(model, loaders.test, job.task, small)
         metrics.update(score_test(request, path, loaders.test, model, job.task, small))

@@ -1,15 +1,14 @@
-"""``laconic cost``: does a file's network fit a device, how long does it take, how much energy. No torch."""
+"""``laconic cost``: memory, latency and energy of a file's network on a device. No torch."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from laconic.cli.trust import add_trusted, limits_of
+from laconic.cli.cures import in_options
+from laconic.cli.trust import limits_of
 from laconic.errors import InputError, at
 
 if TYPE_CHECKING:
@@ -17,16 +16,16 @@ if TYPE_CHECKING:
     from laconic.runtime.precision import Precision
 
 
-_OPTIONS = {
-    "shapes=, a tuple for each input": "--input 1x28x28, once for each input",
-    "batch=": "--batch ",
-    "runs=": "--measure ",
-    "activation_bits=": "--activations ",
-    "precision=": "--precision ",
-    "device=": "--device ",
-    "threads=": "--threads ",
-}
-"""Arguments of ``cost_of`` as cures write them, and the options that stand for them."""
+_OPTIONS = (
+    ("shapes=, a tuple for each input", "--input 1x28x28, once for each input"),
+    ("batch=", "--batch "),
+    ("runs=", "--measure "),
+    ("activation_bits=", "--activations "),
+    ("precision=", "--precision "),
+    ("device=", "--device "),
+    ("threads=", "--threads "),
+)
+"""Arguments of ``cost_of`` as messages write them, and the options that stand for them."""
 
 
 @dataclass(frozen=True)
@@ -44,43 +43,6 @@ class CostRequest:
     threads: int
     as_json: bool
     trusted: bool = False
-
-
-def add_cost(commands: argparse._SubParsersAction[Any]) -> None:
-    """The command's arguments, on the parser of ``laconic``."""
-    p = commands.add_parser(
-        "cost",
-        help="does it fit a device, how long, how much energy; runs nothing",
-        epilog="example:\n  laconic cost model.lac --device cortex-m7 --against original.lac",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("file")
-    p.add_argument("--device", help="cortex-m4f, cortex-m7, cortex-a72, x86-server, gpu-a100, or FILE.toml")
-    p.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        metavar="1x28x28",
-        help="shape of an input, with or without the batch; once per input (default: the file's own)",
-    )
-    p.add_argument("--batch", type=int, default=1, help="size of the free dimension (default 1)")
-    p.add_argument("--activations", type=int, choices=(8, 16, 32), help="bits of activations on the device")
-    p.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "int8"),
-        default="auto",
-        help="arithmetic that is counted (default: int8 where the file holds activation ranges)",
-    )
-    p.add_argument("--against", metavar="OTHER.lac", help="a second file, side by side: what is left of it")
-    p.add_argument("--measure", type=int, default=0, metavar="RUNS", help="time so many calls here, too")
-    p.add_argument("--threads", type=int, default=1, help="threads of the measured calls (default 1)")
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    add_trusted(p)
-    p.set_defaults(command=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    return run_cost(request_of(arguments))
 
 
 def run_cost(request: CostRequest) -> int:
@@ -120,7 +82,7 @@ def _cost(request: CostRequest, file: str) -> Cost:
     if request.measure < 0:
         raise InputError(f"cost: --measure {request.measure} is no number of runs. Cure: --measure 50")
     data = read_bytes(file)
-    with _in_options(), at(f"cost of {file}"):
+    with in_options(_OPTIONS), at(f"cost of {file}"):
         return cost_of(
             data,
             device=request.device,
@@ -132,18 +94,6 @@ def _cost(request: CostRequest, file: str) -> Cost:
             threads=request.threads,
             limits=limits_of(request.trusted),
         )
-
-
-@contextmanager
-def _in_options() -> Iterator[None]:
-    """Cures name the command's options where the library's name its arguments."""
-    try:
-        yield
-    except InputError as error:
-        told, cure, way = str(error).partition("Cure: ")
-        for argument, option in _OPTIONS.items():
-            way = way.replace(argument, option)
-        raise type(error)(f"{told}{cure}{way}") from error
 
 
 def _shapes(data: bytes, request: CostRequest) -> list[tuple[int, ...]]:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from laconic import registry as registries
+from laconic.cli.formulas import plain_formulas
 from laconic.errors import InputError
 from laconic.registry import METHOD_CHOICES, Registry
 from laconic.rows import described, row_keyword
@@ -44,7 +45,7 @@ def one_of(registry: Registry, name: str) -> str:
             "Cure: pip install 'laconic[train]'"
         ) from error
     kind = getattr(found, "kind", found)
-    doc = plain_words((kind.__doc__ or "").partition(">>>")[0]).strip()
+    doc = plain_formulas(plain_words((kind.__doc__ or "").partition(">>>")[0])).strip()
     lines = [f"{name}: {kind.__module__}.{kind.__qualname__}"]
     paper = getattr(found, "paper", "")
     lines += [wrapped(paper)] if paper else []

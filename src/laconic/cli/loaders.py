@@ -60,7 +60,7 @@ def _own_loaders(data: str, task: Task) -> Loaders:
 
 
 def _check_loader(what: str, loader: Any, task: Task) -> None:
-    """Refuse what cannot be read again and again, and a first batch that the task cannot split."""
+    """Refuse a loader that can be read once only, and a first batch that the task cannot split."""
     try:
         iter(loader)
     except TypeError as error:

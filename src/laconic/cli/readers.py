@@ -73,7 +73,7 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
 
 
 def format_doors(graph: Graph) -> str:
-    """What a network takes and what it returns, in order: names, types, and free axes by name."""
+    """Inputs and outputs in order: names, types, and free axes by name."""
     lines = [
         f"input   {shortened(name, 28):<28} {spec.dtype} ({', '.join(map(str, spec.sizes))})"
         for name, spec in zip(graph.input_names, graph.inputs, strict=True)
@@ -83,7 +83,7 @@ def format_doors(graph: Graph) -> str:
 
 
 def format_int8(data: bytes) -> str:
-    """What a calibrated file multiplies by in float32 all the same, matrix by matrix, and why."""
+    """The matrices of a calibrated file that are multiplied in float32, and why."""
     from laconic.pack import decode
     from laconic.runtime.engines.float_choice import float_layers
     from laconic.runtime.onnx_model.plan import fitting
@@ -105,11 +105,11 @@ def run_verify(
     arithmetic: str | None = None,
     trusted: bool = False,
 ) -> int:
-    """Decode the file, score it on the whole test set, and say whether torch was anywhere near.
+    """Decode the file, score it on the whole test set, and say whether that needed PyTorch.
 
     ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
     """
-    read_bytes(path)  # a mistyped name is told before a data set is fetched
+    read_bytes(path)  # a misspelt name is refused before a data set is downloaded
     chosen = test_set(data)
     result = {"set": chosen.name, **score_batches(path, chosen.batches, task, arithmetic, trusted)}
     if as_json:
@@ -120,15 +120,25 @@ def run_verify(
     print(
         f"{path}: {result['bytes']} bytes, {ratio_text(result['fp32_bytes'], result['bytes'])}\n"
         f"{chosen.name} {metric.name} {metric.show(result['value'])} over {result['terms']} terms{nats}\n"
-        f"torch imported: {'yes' if result['torch_imported'] else 'no'}"
+        f"torch imported: {_torch_line(bool(result['torch_imported']))}"
     )
     if arithmetic is not None:
         print(result["arithmetic"])
     return 0
 
 
+def _torch_line(imported: bool) -> str:
+    """What it means that this process has, or has not, imported PyTorch."""
+    if not imported:
+        return "no (the file was decoded and run without PyTorch)"
+    return (
+        "yes, by code of your own (--data, --task).\n"
+        "The file itself needs no PyTorch; a --data function that returns NumPy arrays shows it"
+    )
+
+
 def run_network(path: str, inputs: Sequence[str], out: str | None, *, trusted: bool = False) -> int:
-    """Run a file on .npy arrays and print or save what comes out."""
+    """Run a file on .npy arrays; print or save the outputs."""
     from laconic.runtime import load
 
     if out is not None and Path(out).suffix != ".npy":

@@ -1,17 +1,20 @@
 """What a compression was asked to do: flags over the run file over the defaults.
 
-No torch: what is wrong with the words is told before anything heavy is imported or written.
+No torch: wrong options are refused before anything heavy is imported or written.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laconic.cli.free_axes import free_axes, parse_dynamic
 from laconic.cli.own import check_name
+from laconic.cli.resuming import as_data, no_network, stored_options
 from laconic.cli.run_file import OPTIONS, RunFile, StageTable, read_run_file
 from laconic.cli.settings import check_seed, check_threads, parse_size, parse_value
 from laconic.data import check_data_name
@@ -40,7 +43,9 @@ class StageRequest:
 class Request:
     """What was asked for, from the command line over the run file over the defaults.
 
-    ``settings`` are those of no stage: ``reference.*`` and ``data.*``.
+    ``settings`` are those of no stage: ``reference.*`` and ``data.*``. ``dynamic`` are the file's free axes
+    as ``laconic.save`` takes them. ``asked`` are the options as they were given, from which ``--resume``
+    begins again.
     """
 
     network: str | None
@@ -58,6 +63,9 @@ class Request:
     int8: bool = False
     shrink: bool = False
     picture: bool = True
+    keep: tuple[str, ...] = ()
+    dynamic: Any = None
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
         """What identifies the run: it must be the same on --resume.
@@ -70,19 +78,22 @@ class Request:
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else plain_settings(reference)
         # said only where asked, so that older run folders can be resumed
-        asked |= {name: True for name in ("int8", "shrink") if getattr(self, name)}
+        asked |= {name: getattr(self, name) for name in ("int8", "shrink", "dynamic") if getattr(self, name)}
         return {**asked, **data, **settings_of(job), "reference": trained}
 
 
 def parse_request(arguments: argparse.Namespace) -> Request:
-    """Merge flags, run file and defaults; unknown names in the run file are errors."""
-    file = read_run_file(arguments.config)
-    values = _merged(file.options, {k: getattr(arguments, k, None) for k in OPTIONS})
+    """Merge flags, run file and defaults; unknown names in the run file are errors.
+
+    With ``--resume --out FOLDER`` the options that the folder's run began with are the run file.
+    """
+    file = stored_options(arguments) or read_run_file(arguments.config)
+    flags = {k: getattr(arguments, k, None) for k in OPTIONS}
+    flags["dynamic"] = parse_dynamic(flags["dynamic"]) if flags["dynamic"] else None
+    values = _merged(file.options, flags)
     network, model = values.get("network"), values.get("model")
     if (network is None) == (model is None):
-        raise InputError(
-            "name one network: a built-in one (lenet5) or your own with --model package.module:function"
-        )
+        raise no_network(arguments)
     data = values.get("data") or (_usual_data(network) if network else None)
     if data is None:
         raise InputError("--model needs --data: mnist, fashion-mnist, digits or package.module:function")
@@ -115,7 +126,16 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         int8=bool(values.get("int8", False)),
         shrink=bool(values.get("shrink", False)),
         picture=bool(values.get("picture", True)),
+        keep=_keep(values.get("keep", ())),
+        dynamic=free_axes(values.get("dynamic")),
+        asked=as_data(values, asked, file),
     )
+
+
+def _keep(names: Any) -> tuple[str, ...]:
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f'keep: {names!r} are no names of layers. Cure: --keep head, or keep = ["head"]')
+    return tuple(names)
 
 
 def batch_size(settings: Mapping[str, Any], usual: int) -> int:
@@ -149,24 +169,50 @@ def _stages(values: Mapping[str, Any], file: RunFile, asked: Mapping[str, Any]) 
             "a run has either a method or stages. Cure: leave out --method, or the [[stage]] tables"
         )
     own = {k: v for k, v in asked.items() if not k.startswith(("reference.", "data.", "task."))}
+    for key, value in own.items():
+        _check_stage_number(key, value, len(tables))
     stages = []
     for number, table in enumerate(tables, 1):
         prefix = f"stage{number}."
         mine = {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
-        common = {k: v for k, v in own.items() if not _names_a_stage(k, len(tables))}
+        common = {k: v for k, v in own.items() if not _STAGE.match(k)}
         if len(tables) > 1:
             _only_training(common)
         stages.append(StageRequest(table.method, {**table.settings, **common, **mine}, table.rewind_to))
     return tuple(stages)
 
 
-def _names_a_stage(key: str, count: int) -> bool:
-    return key.partition(".")[0] in {f"stage{n}" for n in range(1, count + 1)}
+_STAGE = re.compile(r"stage(\d+)\b")
+
+
+def _check_stage_number(key: str, value: Any, count: int) -> None:
+    """Refuse a setting of a stage that there is not, or that names no field."""
+    found = _STAGE.match(key)
+    if found is None:
+        return
+    number, rest = int(found.group(1)), key.partition(".")[2]
+    if 1 <= number <= count and rest:
+        return
+    if 1 <= number <= count:
+        raise InputError(
+            f"setting {key}={value!r} names no field. Cure: {key}.fit.epochs=3, or a method's field"
+        )
+    kept = f"{rest or 'fit.epochs'}={value}"
+    if count == 1:
+        raise InputError(
+            f"setting {key}={value!r}: this run has one stage. Cure: {kept}, "
+            "or several [[stage]] tables in a run file"
+        )
+    raise InputError(f"setting {key}={value!r}: this run has {count} stages. Cure: stage{count}.{kept}")
 
 
 def _only_training(settings: Mapping[str, Any]) -> None:
-    for key in settings:
+    for key, value in settings.items():
         if not key.startswith("fit."):
+            if key in _NO_SETTINGS:
+                raise InputError(
+                    f"there is no setting {key!r} (from {key}={value!r}). Cure: {_option(key, value)}"
+                )
             raise InputError(
                 f"setting {key} belongs to a method, and this run has several. Cure: stage1.{key}"
             )
@@ -182,16 +228,50 @@ def _check_stage(stage: StageRequest, preset: str) -> None:
     training = settings_of("laconic.train.fit:FitConfig") or ()
     for key, value in stage.settings.items():
         head, _, rest = key.partition(".")
-        if head == "fit":
+        if head == "fit" and "fit" not in (fields or ()):
             _check_field(rest.partition(".")[0], training, key, value, "the training")
         elif fields is not None:
             _check_field(head, fields, key, value, f"method {stage.method}")
 
 
+_NO_SETTINGS = {
+    "network": "NETWORK",
+    **{name: f"--{name}" for name in OPTIONS if name not in ("network", "picture")},
+}
+"""Options that are no settings, and how they are given."""
+_GROUPS = {
+    "fit": "fit.epochs",
+    "reference": "reference.epochs",
+    "data": "data.batch_size",
+    "task": "task.ignore",
+}
+"""Settings that have parts, and one of the parts."""
+
+
+def _option(name: str, value: Any) -> str:
+    """How an option is written that was taken for a setting."""
+    if name in ("int8", "shrink"):
+        return _NO_SETTINGS[name]
+    return f"laconic compress {value}" if name == "network" else f"{_NO_SETTINGS[name]} {value}"
+
+
 def _check_field(name: str, known: tuple[str, ...], key: str, value: Any, of: str) -> None:
-    if name not in known:
+    """Refuse a setting that is not a field; the cure is its right spelling where there is one."""
+    if name in known:
+        return
+    training = settings_of("laconic.train.fit:FitConfig") or ()
+    if key in _GROUPS:
+        part = _GROUPS[key]
+        raise InputError(
+            f"setting {key}={value!r} has parts. Cure: {part}={value}, or another field of {key}"
+        )
+    if key in _NO_SETTINGS:
+        cure = _option(key, value)
+    elif name in training and "." not in key:
+        cure = f"fit.{key}={value} for the training with the method"
+    else:
         cure = did_you_mean(name, known)
-        raise InputError(f"{of} has no setting {name!r} (from {key}={value!r}). Cure: {cure}")
+    raise InputError(f"{of} has no setting {name!r} (from {key}={value!r}). Cure: {cure}")
 
 
 def _check_values(values: Mapping[str, Any]) -> None:
@@ -245,4 +325,4 @@ def _refuse_unused(asked: Mapping[str, Any], model: str | None, data: str) -> No
                     f"setting {key} is for training a built-in network; --model {model} is trained already. "
                     f"Cure: leave {key} out"
                 )
-            _check_field(key.split(".")[1], known, key, value, "the training")
+            _check_field(key.split(".")[1], known, key, value, "the training of the reference")

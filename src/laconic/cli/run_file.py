@@ -25,6 +25,8 @@ OPTIONS = (
     "int8",
     "shrink",
     "picture",
+    "keep",
+    "dynamic",
 )
 
 
@@ -47,7 +49,7 @@ class RunFile:
 
 
 def read_run_file(path: str | None) -> RunFile:
-    """What a run file says; None is an empty one.
+    """The contents of a run file; None is an empty one.
 
     Raises InputError that names the file, the line's name and a cure.
     """
@@ -110,7 +112,9 @@ def _check_options(path: str, tree: Mapping[str, Any]) -> None:
         raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: {cure}")
     for name, value in tree.items():
         flags = dict.fromkeys(("int8", "shrink", "picture"), (bool, "true"))
-        kinds = {"seed": (int, "3"), "threads": (int, "3"), **flags}
+        if name == "dynamic":
+            continue  # a tree, which laconic.cli.free_axes reads
+        kinds = {"seed": (int, "3"), "threads": (int, "3"), "keep": (list, '["head"]'), **flags}
         kind, example = kinds.get(name, (str, '"..."'))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
             raise InputError(

@@ -1,4 +1,4 @@
-"""A decoded file's score on a set, in the task's words, without torch: what all our figures are made of."""
+"""The task's metric of a decoded file on a set, without torch: the source of all published figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Batches = Iterable[Any]
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A file that cannot be opened is an InputError that names it, whatever reads it."""
+    """A file that cannot be opened becomes a ReadError that names it."""
     try:
         yield
     except LaconicError:
@@ -104,7 +104,7 @@ def score_batches(
     arithmetic: str | None = None,
     trusted: bool = False,
 ) -> dict[str, Any]:
-    """The task's metric of a decoded file on batches, and nats per term where the task can say them.
+    """The task's metric of a decoded file on batches, and nats per term where the task defines them.
 
     ``arithmetic`` as in :mod:`laconic.cli.arithmetic`. A ``trusted`` file may take any memory.
 

@@ -1,6 +1,6 @@
-"""Words become values: numbers, targets, and the fields of frozen dataclasses, each checked against its type.
+"""Texts to values: numbers, targets, and the fields of frozen dataclasses, each checked against its type.
 
-No torch: what is wrong with a setting is said before anything is trained.
+No torch: a wrong setting is refused before anything is trained.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import string
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -93,7 +94,7 @@ def configure(
 def _made(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return kind(**arguments)
-    except TypeError as error:  # an abstract class, or arguments that nobody gave
+    except TypeError as error:  # an abstract class, or missing arguments
         raise InputError(f"{kind.__name__}: {error}. Cure: write all of its methods") from error
 
 
@@ -225,7 +226,7 @@ def _first_that_fits(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 
 def _name(kind: Any) -> str:
-    """An annotation in words: ``float or none``, ``numbers``."""
+    """An annotation as text: ``float or none``."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_name(k) for k in get_args(kind))
     if get_origin(kind) is Literal:
@@ -272,25 +273,37 @@ def parse_value(text: str) -> Any:
     return text
 
 
+_UNITS = {
+    "": ("", 1.0),
+    "pt": ("pt", 1.0),
+    "%": ("pt", 1.0),
+    "b": ("B", 1.0),
+    "kb": ("B", 1e3),
+    "mb": ("B", 1e6),
+}
+"""Units of a target: what they are of, and by how much they count. A kB has 1000 bytes."""
+
+
 def parse_size(text: str) -> tuple[str, float]:
     """The unit and the finite number of a target: ``0.3`` in the metric's own unit (here an empty text),
-    ``0.3pt`` (points of a percentage), ``5kB``, ``5000B``.
+    ``0.3pt`` or ``0.3%`` (points of a percentage), ``5kB``, ``5 KB``, ``5000B``.
 
-    >>> parse_size("5kB"), parse_size("0.3pt"), parse_size("0.02")
-    (('B', 5000.0), ('pt', 0.3), ('', 0.02))
+    >>> parse_size("5kB"), parse_size("5 KB"), parse_size("0.3pt"), parse_size("0.3%"), parse_size("0.02")
+    (('B', 5000.0), ('B', 5000.0), ('pt', 0.3), ('pt', 0.3), ('', 0.02))
     """
-    for unit, factor in (("pt", 1.0), ("kB", 1e3), ("MB", 1e6), ("B", 1.0), ("", 1.0)):
-        if text.endswith(unit):
-            try:
-                number = float(text[: len(text) - len(unit)]) * factor
-            except ValueError:
-                break
-            if math.isfinite(number):
-                return ("B" if unit in ("kB", "MB") else unit), number
-            break
+    number = text.strip()
+    letters = len(number) - len(number.rstrip("%" + string.ascii_letters))
+    unit = number[len(number) - letters :]
+    number = number[: len(number) - letters].strip()
+    with suppress(ValueError):
+        if unit.lower() in _UNITS:
+            of, factor = _UNITS[unit.lower()]
+            value = float(number) * factor
+            if math.isfinite(value):
+                return of, value
     raise InputError(
         f"target {text!r} is not understood. Cure: 0.3 (in the metric's unit), "
-        "0.3pt (points of a percentage), 5kB or 5000B (file length)"
+        "0.3pt or 0.3% (points of a percentage), 5kB or 5000B (file length; a kB has 1000 bytes)"
     )
 
 

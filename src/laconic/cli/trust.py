@@ -1,4 +1,4 @@
-"""``--trusted``: what a file may take at the command line."""
+"""``--trusted``: a file's limits at the command line."""
 
 from __future__ import annotations
 

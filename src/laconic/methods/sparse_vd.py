@@ -256,7 +256,14 @@ _DEMO_MNIST = {
     "reference.schedule.warmup": 0.2,
 }
 # The digits have 19 batches an epoch, so that only many epochs are enough steps.
-_DEMO_DIGITS = {**_FULL, "fit.epochs": 40, "fit.lr": 0.003, "warm_up.end": 5.0, "hold_from": 24.0}
+_DEMO_DIGITS = {
+    **_FULL,
+    "kl_weight": 1.0,
+    "fit.epochs": 40,
+    "fit.lr": 0.003,
+    "warm_up.end": 5.0,
+    "hold_from": 24.0,
+}
 
 METHOD = MethodEntry(
     "sparse-vd",

@@ -1,4 +1,4 @@
-"""What a run did, as data that is kept and as a picture of it: no torch, and matplotlib on first use."""
+"""Results of a run as a record and as a picture. No torch; matplotlib is imported on first use."""
 
 from laconic.report.data import Curve, Report, from_json, gather, to_json
 from laconic.report.picture import draw

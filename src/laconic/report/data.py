@@ -1,4 +1,4 @@
-"""What the picture of a run shows, as plain numbers: a record and a history in, one frozen record out."""
+"""The data of a run's picture, gathered from its record and its history into one frozen record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ MOST_SIDE = 11
 
 @dataclass(frozen=True)
 class Curve:
-    """One number an epoch; ``epochs`` count from 1, over all stages of the run."""
+    """One number an epoch.
+
+    Attributes:
+        epochs: Numbers of the epochs, counted from 1 over all stages of the run.
+        values: One value for each.
+
+    >>> Curve((1, 2), (4.5, 3.5)).values[-1]
+    3.5
+    """
 
     epochs: tuple[int, ...]
     values: tuple[float, ...]
@@ -30,13 +38,29 @@ class Curve:
 class Report:
     """Everything that the picture of a run shows.
 
-    ``title``: the network, its data and the method. ``metric``: the task's, by name; ``unit`` its unit,
-    ``higher_is_better`` its direction. Metrics are (before, after) in the unit; the test's are None without
-    a test set. ``rows``: (tensor, weights, non-zeros, float32 bytes, bytes in the file); ``other_bytes``:
-    what the file holds beside tensors. ``metric_curve``: on the validation split. ``left``: by tensor, the
-    share of weights left after each epoch. ``snr``: a histogram of posterior signal-to-noise ratios for each
-    epoch, its bins ``snr_bins`` = (first, last, width) in powers of ten, with the ``cut`` below which a
-    weight is removed. ``filters``: the first convolution's kernels before and after, or None.
+    Attributes:
+        title: The network, its data and the method.
+        bytes_before: Bytes of all parameters in float32.
+        file_bytes: Length of the file.
+        metric: Name of the task's metric.
+        unit: Unit of the metric.
+        higher_is_better: Direction of the metric.
+        validation_metric: Before and after, in the metric's unit.
+        test_metric: The same on the test set; None without one.
+        rows: By tensor: name, weights, non-zero weights, bytes in float32, bytes in the file.
+        other_bytes: Bytes of the file that are not of tensors.
+        metric_curve: The metric on the validation split after each epoch.
+        left: By tensor, the share of its weights that was left after each epoch, in [0, 1].
+        snr: For each epoch a histogram of posterior signal-to-noise ratios: weights in each bin.
+        snr_bins: First edge, last edge and width of the bins, in powers of ten.
+        cut: The signal-to-noise ratio below which a weight is removed; None without one.
+        filters: Kernels (filters, height, width) of the first convolution before and after, or None.
+
+    >>> from laconic.tasks import Classification
+    >>> record = RunRecord({}, 0, {}, (), {}, file_bytes=10, bytes_before=40)
+    >>> report = gather("a network", record, {}, metric=Classification().metric)
+    >>> report.metric, report.bytes_before, report.file_bytes
+    ('error', 40, 10)
     """
 
     title: str
@@ -66,13 +90,24 @@ def gather(
     filters: tuple[AnyArray, AnyArray] | None = None,
     cut: float | None = None,
 ) -> Report:
-    """The report of a run from its record, its ``history.json`` and the first layer's kernels.
+    """The report of a run.
 
-    Curves are those of the last stage.
+    Args:
+        title: The network, its data and the method.
+        record: The run's record.
+        history: What ``history.json`` holds: by epoch the validation metric, weights left, histograms.
+        metric: The task's metric.
+        filters: Kernels of the first convolution before and after, each (filters, channels, height, width);
+            more than 64 filters, or larger ones than 11 pixels, are left out.
+        cut: The signal-to-noise ratio below which a weight is removed.
 
-    ``metric``: the task's. ``filters``: (before, after), each (filters, channels, height, width); more than
-    64 or larger than 11 pixels are left out. ``cut``: the signal-to-noise ratio below which a weight is
-    removed.
+    Returns:
+        What the picture shows.
+
+    >>> from laconic.tasks import Classification
+    >>> record = RunRecord({}, 0, {}, (), {}, file_bytes=10, bytes_before=40)
+    >>> gather("a network", record, {}, metric=Classification().metric).file_bytes
+    10
     """
     epochs: Sequence[Mapping[str, Any]] = history.get("epochs", ())
     number = tuple(range(1, len(epochs) + 1))  # each stage of a run counts its own from 1
@@ -136,12 +171,40 @@ def _filters(pair: tuple[AnyArray, AnyArray] | None) -> Any:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Plain JSON-able data."""
+    """A report as plain data.
+
+    Args:
+        report: The report.
+
+    Returns:
+        What ``json.dumps`` takes.
+
+    >>> from laconic.tasks import Classification
+    >>> record = RunRecord({}, 0, {}, (), {}, file_bytes=10, bytes_before=40)
+    >>> to_json(gather("a network", record, {}, metric=Classification().metric))["file_bytes"]
+    10
+    """
     return asdict(report)
 
 
 def from_json(data: Mapping[str, Any]) -> Report:
-    """The inverse of :func:`to_json`; raises RunFolderError on a field that is missing or unknown."""
+    """The inverse of :func:`to_json`.
+
+    Args:
+        data: What a run's ``report.json`` holds.
+
+    Returns:
+        The report.
+
+    Raises:
+        RunFolderError: A field that is missing or unknown.
+
+    >>> from laconic.tasks import Classification
+    >>> record = RunRecord({}, 0, {}, (), {}, file_bytes=10, bytes_before=40)
+    >>> report = gather("a network", record, {}, metric=Classification().metric)
+    >>> from_json(to_json(report)) == report
+    True
+    """
     try:
         curves = {name: _curve(curve) for name, curve in data["left"].items()}
         tuples = {key: _tuples(value) for key, value in data.items() if isinstance(value, list)}

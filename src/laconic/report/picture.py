@@ -1,4 +1,4 @@
-"""The picture of a run: where the bytes went, what training pruned, and what it cost."""
+"""The picture of a run: bytes by tensor, weights left, the metric, signal-to-noise ratios, filters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with every common colour blindness, and in grey.
+# Okabe and Ito's palette: distinct under the common kinds of colour blindness, and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, INK, CUT = "#9AA0A6", "#202124", "#D55E00"
 DPI = 130
@@ -39,9 +39,26 @@ _STYLE: Any = {
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the picture as a PNG (PNG files of equal reports are equal up to matplotlib's version).
+    """Write the picture as a PNG; one version of matplotlib writes equal files of equal reports.
 
-    Raises ``InputError`` where matplotlib is not installed, ``WriteError`` where the file cannot be written.
+    Args:
+        report: What is shown.
+        path: Where the picture goes.
+
+    Raises:
+        InputError: matplotlib is not installed.
+        WriteError: The file cannot be written.
+
+    >>> import tempfile
+    >>> from laconic.records import RunRecord
+    >>> from laconic.report import gather
+    >>> from laconic.tasks import Classification
+    >>> record = RunRecord({}, 0, {}, (), {}, file_bytes=10, bytes_before=40)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "report.png"
+    ...     draw(gather("a network", record, {}, metric=Classification().metric), path)
+    ...     path.read_bytes()[1:4]
+    b'PNG'
     """
     try:
         import matplotlib
@@ -156,7 +173,7 @@ def draw_metric(ax: Axes, report: Report) -> None:
 
 
 def _room_for_legend(ax: Axes, values: Sequence[float]) -> None:
-    """Limits that leave the upper third free, where the legend stands, and show zero for what is near it."""
+    """Limits that leave the upper third free for the legend and include zero where the values are near it."""
     low, high = min(values), max(values)
     low = 0.0 if 0 <= low <= 0.5 * high else low
     span = (high - low) or abs(high) or 1.0

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from laconic.errors import WeightsOnlyError
+from laconic.errors import InputError, WeightsOnlyError
 from laconic.files import read_input
 from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.file.needs import Needs, file_memory, of_kinds
@@ -55,8 +55,10 @@ def loading_note(path: str | os.PathLike[str]) -> str | None:
 def bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
     """The bytes of a file: of the one at a path, or those that were handed in.
 
-    Raises ``ReadError`` for a path that cannot be read.
+    Raises ``ReadError`` for a path that cannot be read, ``InputError`` for anything else.
     """
+    if not isinstance(source, str | os.PathLike | bytes):
+        raise InputError(f"load: {source!r} is no .lac file. Cure: a path, or the file's bytes")
     return source if isinstance(source, bytes) else read_input(source)
 
 

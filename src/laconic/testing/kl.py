@@ -15,7 +15,7 @@ from laconic.bayes.layers import NoiseSource
 from laconic.bayes.posteriors import Gaussian, Multiplicative, Scaled
 from laconic.bayes.priors import ScaleMixture
 from laconic.errors import InputError
-from laconic.testing.promises import promise
+from laconic.testing.requirements import require
 
 LogDensity = Callable[[Tensor], Tensor]
 REPLICAS = 16
@@ -77,12 +77,12 @@ def check_kl(
     """
     noise = NoiseSource(seed)
     rule = kl_divergence(q, p).detach()
-    promise(bool(torch.isfinite(rule).all()), f"the KL is finite (got {rule.tolist()})")
+    require(bool(torch.isfinite(rule).all()), f"the KL is finite (got {rule.tolist()})")
     with torch.no_grad():
         estimates = torch.stack(
             [_estimate(q, log_prior, log_posterior, draws, noise) for _ in range(REPLICAS)]
         )
-    promise(
+    require(
         estimates[0].shape == rule.shape,
         f"the KL has the shape of the log densities, {tuple(estimates[0].shape)} (got {tuple(rule.shape)})",
     )
@@ -181,14 +181,14 @@ def _compare(rule: Tensor, estimates: Tensor) -> None:
         f"{float(mean.flatten()[worst]):.6g} by Monte Carlo "
         f"(standard error {float(error.flatten()[worst]):.1g})"
     )
-    promise((gap <= allowed).all(), f"the rule agrees with Monte Carlo: {told}")
+    require((gap <= allowed).all(), f"the rule agrees with Monte Carlo: {told}")
 
 
 def _check_total(q: Any, p: Any) -> None:
     whole, total = kl_divergence(q, p).detach().sum(), kl_total(q, p).detach()
-    promise(total.ndim == 0, f"kl_total is one number (got shape {tuple(total.shape)})")
+    require(total.ndim == 0, f"kl_total is one number (got shape {tuple(total.shape)})")
     same = math.isclose(float(total), float(whole), rel_tol=1e-5, abs_tol=1e-6)
-    promise(same, f"kl_total is the sum over the weights ({float(total)} and {float(whole)})")
+    require(same, f"kl_total is the sum over the weights ({float(total)} and {float(whole)})")
 
 
 def _check_gradient(q: Any, p: Any) -> None:
@@ -216,7 +216,7 @@ def _check_gradient(q: Any, p: Any) -> None:
         got = torch.zeros_like(value) if gradient is None else gradient
         near = (got - slopes).abs() <= 1e-4 * (1 + slopes.abs())
         text = f"the gradient by {name} is {got.tolist()}, finite differences give {slopes.tolist()}"
-        promise(near.all(), text)
+        require(near.all(), text)
 
 
 def _tensors_of(q: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:

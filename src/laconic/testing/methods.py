@@ -1,4 +1,4 @@
-"""What every method promises, a user's own among them, tried on a few steps of training."""
+"""Properties of every method, a user's own included, checked in a few steps of training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from laconic import api, pack, saving
 from laconic.data import load, split
 from laconic.methods import Compressed, Method
 from laconic.runtime import load as load_runtime
-from laconic.testing.promises import promise
+from laconic.testing.requirements import require
 from laconic.zoo import DigitsMLP
 
 STEPS, BATCH, LR, TRAINING_SEED = 6, 32, 3e-3, 3
@@ -29,7 +29,7 @@ Build = Callable[[], nn.Module]
 def check_method(
     method: Method, build: Build | None = None, folder: str | os.PathLike[str] | None = None
 ) -> Compressed:
-    """Train a network for a few steps under a method, and try all promises.
+    """Train a network for a few steps under a method, and check all properties.
 
     That is: the network handed in stays as it was, and what ``prepare`` returns takes and gives the same. A
     deep copy and a state dict carry all that was learnt. ``convert`` returns a plain network that holds
@@ -47,7 +47,7 @@ def check_method(
         What the method made of the network.
 
     Raises:
-        AssertionError: A promise is broken; the message says which.
+        AssertionError: A property does not hold; the message names it.
 
     >>> from laconic.methods import MagnitudePruning
     >>> small = check_method(MagnitudePruning(0.8, every=2))
@@ -58,7 +58,7 @@ def check_method(
         with tempfile.TemporaryDirectory() as made:
             return check_method(method, build, made)
     build = build or _perceptron
-    promise(isinstance(method, Method), f"a method inherits laconic.methods.Method (got {type(method)})")
+    require(isinstance(method, Method), f"a method inherits laconic.methods.Method (got {type(method)})")
     model = build()
     before = copy.deepcopy(model)
     net = train(model, method)
@@ -71,7 +71,7 @@ def check_method(
     again = api.convert(train(build(), method))
     saving.save(again, Path(folder) / "second.lac")
     first, second = ((Path(folder) / name).read_bytes() for name in ("first.lac", "second.lac"))
-    promise(first == second, "the same seed gives the same file")
+    require(first == second, "the same seed gives the same file")
     return small
 
 
@@ -116,22 +116,22 @@ def _perceptron() -> nn.Module:
 def _check_model_untouched(model: nn.Module, before: nn.Module) -> None:
     """``prepare`` and training leave the input model as it was."""
     kinds = [[type(m) for m in network.modules()] for network in (model, before)]
-    promise(kinds[0] == kinds[1], "the input model keeps its layers")
-    promise(set(vars(model)) == set(vars(before)), "prepare leaves no attribute on the input model")
+    require(kinds[0] == kinds[1], "the input model keeps its layers")
+    require(set(vars(model)) == set(vars(before)), "prepare leaves no attribute on the input model")
     _check_same_state(model.state_dict(), before.state_dict(), "the input model keeps its values")
-    promise(all(p.grad is None for p in model.parameters()), "the input model gets no gradients")
-    promise(model.training == before.training, "the input model keeps its mode")
+    require(all(p.grad is None for p in model.parameters()), "the input model gets no gradients")
+    require(model.training == before.training, "the input model keeps its mode")
 
 
 def _check_forward(model: nn.Module, net: nn.Module) -> None:
     """The same forward signature and output shape; a penalty that is one finite number."""
     wanted, got = inspect.signature(model.forward), inspect.signature(net.forward)
-    promise(wanted == got, f"the forward signature stays {wanted} (got {got})")
+    require(wanted == got, f"the forward signature stays {wanted} (got {got})")
     x = digits()[0][:5]
-    promise(net(x).shape == model(x).shape, "the output keeps its shape")
+    require(net(x).shape == model(x).shape, "the output keeps its shape")
     penalty = api.penalty(net)
-    promise(penalty.ndim == 0, f"the penalty is one number (got shape {tuple(penalty.shape)})")
-    promise(torch.isfinite(penalty.detach()), f"the penalty is finite (got {float(penalty.detach())})")
+    require(penalty.ndim == 0, f"the penalty is one number (got shape {tuple(penalty.shape)})")
+    require(torch.isfinite(penalty.detach()), f"the penalty is finite (got {float(penalty.detach())})")
 
 
 def _check_copies(net: nn.Module, fresh: nn.Module) -> None:
@@ -142,7 +142,7 @@ def _check_copies(net: nn.Module, fresh: nn.Module) -> None:
     for kind, other in (("a deep copy", copy.deepcopy(net)), ("the state dict", fresh)):
         other.eval()
         with torch.no_grad():
-            promise(torch.equal(other(x), net(x)), f"{kind} carries the outputs")
+            require(torch.equal(other(x), net(x)), f"{kind} carries the outputs")
         wanted, got = api.convert(copy.deepcopy(net)), api.convert(other)
         _check_same_tensors(got, wanted, f"{kind} carries the decision")
 
@@ -152,21 +152,21 @@ def _check_plain(model: nn.Module, small: Compressed, method: Method) -> None:
     state = small.module.state_dict()
     if not method.changes_architecture:
         kinds = [[type(m) for m in network.modules()] for network in (small.module, model)]
-        promise(kinds[0] == kinds[1], "the converted module has the original classes")
-        promise(
+        require(kinds[0] == kinds[1], "the converted module has the original classes")
+        require(
             list(state) == list(model.state_dict()), "the converted module has the original state-dict keys"
         )
-        promise(not small.architecture_changed, "architecture_changed is False where changes_architecture is")
+        require(not small.architecture_changed, "architecture_changed is False where changes_architecture is")
     left = [name for name in state if name.startswith("laconic_")]
-    promise(not left, f"nothing of the training is left in the converted module (got {left})")
-    promise(not small.module.training, "the converted module is in evaluation mode")
+    require(not left, f"nothing of the training is left in the converted module (got {left})")
+    require(not small.module.training, "the converted module is in evaluation mode")
     for name, tensor in small.tensors.items():
         same = np.array_equal(tensor.values(), state[name].numpy())
-        promise(same, f"tensor {name!r} decodes to the converted module's values")
+        require(same, f"tensor {name!r} decodes to the converted module's values")
     try:
         json.dumps(dict(small.facts))
     except TypeError as error:
-        promise(False, f"facts are plain data for a JSON file ({error})")
+        require(False, f"facts are plain data for a JSON file ({error})")
 
 
 def _check_file(small: Compressed, path: Path) -> None:
@@ -175,22 +175,22 @@ def _check_file(small: Compressed, path: Path) -> None:
     state = small.module.state_dict()
     decoded = {t.name: t.values() for t in pack.read(path).tensors if not t.name.startswith("@")}
     for name, values in decoded.items():
-        promise(np.array_equal(values, state[name].numpy()), f"tensor {name!r} is the same in the file")
+        require(np.array_equal(values, state[name].numpy()), f"tensor {name!r} is the same in the file")
     x = digits()[0][:16]
     with torch.no_grad():
         wanted = small.module(x).numpy()
     worst = float(np.abs(load_runtime(path, threads=1)(x.numpy()) - wanted).max())
     near = worst <= 1e-5 * float(np.abs(wanted).max())
-    promise(near, f"outputs from the file are the converted module's (they differ by {worst:.2e})")
+    require(near, f"outputs from the file are the converted module's (they differ by {worst:.2e})")
 
 
 def _check_same_state(got: dict[str, Tensor], wanted: dict[str, Tensor], text: str) -> None:
-    promise(list(got) == list(wanted), f"{text} (other names)")
+    require(list(got) == list(wanted), f"{text} (other names)")
     for name, tensor in wanted.items():
-        promise(torch.equal(got[name], tensor), f"{text} ({name})")
+        require(torch.equal(got[name], tensor), f"{text} ({name})")
 
 
 def _check_same_tensors(got: Compressed, wanted: Compressed, text: str) -> None:
-    promise(list(got.tensors) == list(wanted.tensors), f"{text} (other names)")
+    require(list(got.tensors) == list(wanted.tensors), f"{text} (other names)")
     for name, tensor in wanted.tensors.items():
-        promise(np.array_equal(got.tensors[name].values(), tensor.values()), f"{text} ({name})")
+        require(np.array_equal(got.tensors[name].values(), tensor.values()), f"{text} ({name})")

@@ -1,4 +1,4 @@
-"""What every task promises, a user's own among them, tried on one batch."""
+"""Properties of every task, a user's own included, checked on one batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from laconic.errors import InputError
 from laconic.tasks import Metric, Task
-from laconic.testing.promises import promise
+from laconic.testing.requirements import require
 
 RELATIVE = 1e-5
 """Relative difference that is taken for equal: float32 against float64."""
 
 
 def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
-    """Try all promises of a task on a batch; nothing is drawn at random.
+    """Check all properties of a task on a batch; nothing is drawn at random.
 
     That is: the task is a frozen dataclass, equal to one made of the same settings. Terms, likelihood and
     metric add up over parts of a batch, so that batches of any size give one number. The likelihood is one
@@ -32,7 +32,7 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
         target: The batch's target, with the examples on axis 0.
 
     Raises:
-        AssertionError: A promise is broken; the message says which.
+        AssertionError: A property does not hold; the message names it.
         InputError: A batch of fewer than two examples.
 
     >>> from laconic.tasks import Classification
@@ -50,42 +50,42 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
 
 
 def _check_record(task: Task) -> None:
-    """The task is a value: equal to its copy, with a hash, and its metric says what it is."""
+    """The task is a value: equal to its copy, hashable, with a Metric."""
     copy = type(task)(**{f.name: getattr(task, f.name) for f in fields(task)})
-    promise(copy == task and hash(copy) == hash(task), "a task made of the same settings is equal")
-    promise(repr(copy) == repr(task), "a task made of the same settings reads the same")
-    promise(isinstance(task.metric, Metric), "metric is a laconic.tasks.Metric")
+    require(copy == task and hash(copy) == hash(task), "a task made of the same settings is equal")
+    require(repr(copy) == repr(task), "a task made of the same settings reads the same")
+    require(isinstance(task.metric, Metric), "metric is a laconic.tasks.Metric")
     try:
         task.target = None  # type: ignore[misc]
     except AttributeError:
         return
-    promise(False, "a task is a frozen dataclass")
+    require(False, "a task is a frozen dataclass")
 
 
 def _check_terms_add_up(task: Task, target: Tensor) -> None:
     """Terms of a batch: a whole number, the sum of its parts', and the same of a NumPy array."""
     terms = task.terms(target)
-    promise(type(terms) is int and terms > 0, f"terms are a positive int (got {terms!r})")
-    promise(terms == sum(task.terms(part) for part in _halves(target)), "terms add up over batches")
-    promise(terms == task.terms(target.numpy()), "terms of a tensor and of its NumPy array are equal")
+    require(type(terms) is int and terms > 0, f"terms are a positive int (got {terms!r})")
+    require(terms == sum(task.terms(part) for part in _halves(target)), "terms add up over batches")
+    require(terms == task.terms(target.numpy()), "terms of a tensor and of its NumPy array are equal")
     counted = task.counted(target)
     if counted is not None:
-        promise(int(counted.sum()) == terms, "counted is True for as many positions as there are terms")
+        require(int(counted.sum()) == terms, "counted is True for as many positions as there are terms")
 
 
 def _check_nll(task: Task, outputs: Tensor, target: Tensor) -> None:
     """The likelihood is one finite number, and a sum over the terms, not a mean."""
     learnt = task.learnt(target)
     whole = task.nll(outputs, target, **learnt)
-    promise(whole.numel() == 1, f"nll is one number (got shape {tuple(whole.shape)})")
-    promise(math.isfinite(float(whole)), f"nll is finite (got {float(whole)})")
+    require(whole.numel() == 1, f"nll is one number (got shape {tuple(whole.shape)})")
+    require(math.isfinite(float(whole)), f"nll is finite (got {float(whole)})")
     parts = zip(_halves(outputs), _halves(target), strict=True)
     total = sum(float(task.nll(o, t, **learnt)) for o, t in parts)
-    promise(
+    require(
         _close(float(whole), total), f"nll adds up over batches ({float(whole)} of both, {total} one by one)"
     )
     half = task.nll(outputs.bfloat16(), target, **learnt)
-    promise(half.dtype in (torch.float32, torch.float64), "nll of 16-bit outputs is computed in 32 bits")
+    require(half.dtype in (torch.float32, torch.float64), "nll of 16-bit outputs is computed in 32 bits")
 
 
 def _check_metric(task: Task, outputs: Tensor, target: Tensor) -> None:
@@ -93,20 +93,20 @@ def _check_metric(task: Task, outputs: Tensor, target: Tensor) -> None:
     arrays = outputs.numpy(), target.numpy()
     before = [a.copy() for a in arrays]
     sums = task.measure(*arrays)
-    promise(
+    require(
         isinstance(sums, np.ndarray) and sums.dtype == np.float64, "measure returns a float64 NumPy array"
     )
     same = all(
         np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(arrays, before, strict=True)
     )
-    promise(same, "measure leaves its arguments as they are")
+    require(same, "measure leaves its arguments as they are")
     value = task.value(sums)
-    promise(type(value) is float and math.isfinite(value), f"the metric is a finite float (got {value!r})")
+    require(type(value) is float and math.isfinite(value), f"the metric is a finite float (got {value!r})")
     parts = [
         task.measure(o.numpy(), t.numpy()) for o, t in zip(_halves(outputs), _halves(target), strict=True)
     ]
     together = task.value(task.add(*parts))
-    promise(_close(value, together), f"statistics add up over batches ({value} of both, {together} summed)")
+    require(_close(value, together), f"statistics add up over batches ({value} of both, {together} summed)")
 
 
 def _check_nats(task: Task, outputs: Tensor, target: Tensor) -> None:
@@ -114,9 +114,9 @@ def _check_nats(task: Task, outputs: Tensor, target: Tensor) -> None:
     nats = task.nats(outputs.numpy(), target.numpy())
     if nats is None:
         return
-    promise(not task.learnt(target), "nats is None where the likelihood has parameters that are learnt")
+    require(not task.learnt(target), "nats is None where the likelihood has parameters that are learnt")
     nll = float(task.nll(outputs, target))
-    promise(_close(nll, nats), f"nats equals nll ({nats} and {nll})")
+    require(_close(nll, nats), f"nats equals nll ({nats} and {nll})")
 
 
 def _check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
@@ -132,7 +132,7 @@ def _check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
     found = torch.autograd.grad(nll(*leaves), leaves, allow_unused=True)
     step = 1e-5
     for which, gradient in enumerate(found):
-        promise(gradient is not None, "nll is differentiable by the outputs and by what is learnt")
+        require(gradient is not None, "nll is differentiable by the outputs and by what is learnt")
         for place in range(0, variables[which].numel(), max(1, variables[which].numel() // 24)):
             sides = []
             for sign in (1, -1):
@@ -142,7 +142,7 @@ def _check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
             slope = (sides[0] - sides[1]) / (2 * step)
             along = float(gradient.reshape(-1)[place])
             text = f"the gradient of nll is {along}, finite differences give {slope}"
-            promise(abs(along - slope) <= 1e-4 * max(1.0, abs(slope)), text)
+            require(abs(along - slope) <= 1e-4 * max(1.0, abs(slope)), text)
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:

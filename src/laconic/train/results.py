@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from laconic import pack, saving
 from laconic.export.build import build_packed
-from laconic.methods.contract import Compressed
+from laconic.methods.common.grid_choice import GridChoice
+from laconic.methods.contract import Compressed, Method
 from laconic.records import RunRecord
 from laconic.train.job import Job, settings_of
 from laconic.train.record import layer_records, to_json, versions
@@ -67,9 +68,15 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     notes = []
     target = job.target
     if target.max_bytes is not None and file_bytes > target.max_bytes:
+        method = job.stages[-1].method
+        steps = _grid_steps(method)
+        fewest = ", the fewest that the listed grids reach" if steps and not small.ranges else ""
+        coarser = (
+            f", coarser grid.steps than {max(steps):g}" if steps and "grid" not in method.smaller else ""
+        )
         notes.append(
-            f"{TARGET_MISSED}the file has {file_bytes} bytes, {target.max_bytes} were asked for. "
-            f"Cure: a {job.stages[-1].method.smaller}, or longer training"
+            f"{TARGET_MISSED}the file has {file_bytes} bytes{fewest}; {target.max_bytes} were asked for. "
+            f"Cure: a {method.smaller}{coarser}, or longer training"
         )
     return (*notes, *_drop(job, small))
 
@@ -96,6 +103,15 @@ def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
         return "; ".join(["no target was set", *parts])
     lost = any(note.startswith(TARGET_MISSED) for note in missed(job, small, file_bytes))
     return (TARGET_MISSED if lost else "target met: ") + "; ".join(parts)
+
+
+def _grid_steps(method: Method) -> tuple[float, ...]:
+    """The grid steps that a method (or the one that rides along with it) tries; empty where it tries none."""
+    grid = getattr(method, "grid", None)
+    if isinstance(grid, GridChoice):
+        return grid.steps
+    inner = getattr(method, "method", None)
+    return _grid_steps(inner) if isinstance(inner, Method) else ()
 
 
 def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compressed:

@@ -15,6 +15,8 @@ from laconic.errors import RunFolderError
 from laconic.files import append_text, open_lock, read_file, remove_leftovers, write_text
 
 SETTINGS = "settings.json"
+REQUEST = "request"
+"""The entry of settings.json that holds the options as they were asked for; it is not compared."""
 LOCK = "lock"
 LOG = "log.txt"
 CHECKPOINT = "checkpoint.pt"
@@ -29,7 +31,6 @@ _WORK = (LOG, CHECKPOINT, REFERENCE, REFERENCE_CHECKPOINT, MODEL_FILE, RECORD_FI
 START = "starting_weights"
 """The entry of settings.json with the checksum of the network that the run began with."""
 _STAGES = ("checkpoint-*.pt", "rewind-*.pt")
-RESUME = "go on with --resume"
 
 
 class RunFolder:
@@ -103,14 +104,21 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -> Iterator[RunFolder]:
+def open_run(
+    root: Path,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    request: Mapping[str, Any] | None = None,
+) -> Iterator[RunFolder]:
     """Take a run folder for this process until the block ends (also if the process is killed).
 
     A new folder gets ``settings.json``. If the run fails before it left anything else, what was made here is
     removed again, so that a mistyped name leaves nothing behind; if it is interrupted later, the interruption
     has the note that ``--resume`` continues it. A run that was killed before it wrote anything is ignored.
     Raises RunFolderError if another process is in it, if it holds a run and ``resume`` is off, or if that run
-    had other settings (the first difference is named).
+    had other settings (the first difference is named). ``request`` holds the options as they were asked for,
+    from which a command line begins again.
     """
     made = _make(root)
     kept = False
@@ -118,7 +126,7 @@ def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -
         with _locked(root) as lock:
             folder = RunFolder(root, lock)
             remove_leftovers(root)
-            _check_settings(folder, json.loads(json.dumps(settings)), resume)
+            _check_settings(folder, json.loads(json.dumps(settings)), request, resume)
             try:
                 yield folder
                 kept = True
@@ -127,7 +135,7 @@ def open_run(root: Path, settings: Mapping[str, Any], *, resume: bool = False) -
                 if not kept:
                     _remove_files(folder)
                 elif isinstance(error, KeyboardInterrupt):
-                    error.add_note(RESUME)
+                    error.add_note(f"go on with --resume --out {root}")
                 raise
     finally:
         if not kept:
@@ -197,10 +205,12 @@ def _remove_files(folder: RunFolder) -> None:
             folder.path(name).unlink()
 
 
-def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -> None:
+def _check_settings(
+    folder: RunFolder, settings: dict[str, Any], request: Mapping[str, Any] | None, resume: bool
+) -> None:
     work = folder.work()
     if not work:  # a new folder, or a run that was killed before it had done anything
-        folder.write_json(SETTINGS, settings)
+        folder.write_json(SETTINGS, settings if request is None else {**settings, REQUEST: request})
         return
     old = folder.read_json(SETTINGS)
     if old is None:
@@ -210,10 +220,10 @@ def _check_settings(folder: RunFolder, settings: dict[str, Any], resume: bool) -
         )
     if not resume:
         raise RunFolderError(
-            f"{folder.root} holds a run already. Cure: --resume to go on with it, "
+            f"{folder.root} holds a run already. Cure: --resume --out {folder.root} to go on with it, "
             "or name another folder with --out"
         )
-    found = _difference({key: value for key, value in old.items() if key != START}, settings)
+    found = _difference({key: value for key, value in old.items() if key not in (START, REQUEST)}, settings)
     if found is not None:
         key, before, now = found
         raise RunFolderError(

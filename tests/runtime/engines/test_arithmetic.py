@@ -44,6 +44,9 @@ def slower(way: str) -> Callable[..., dict[str, float]]:
     return measured
 
 
+ASKED = "int8: as asked for, not measured against float32; in float32: no layer"
+
+
 @pytest.mark.parametrize(("way", "other"), [("int8", "fp32"), ("fp32", "int8")])
 def test_auto_takes_the_faster(way: Precision, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arithmetic, "_measured", slower(other))
@@ -53,7 +56,8 @@ def test_auto_takes_the_faster(way: Precision, other: str, monkeypatch: pytest.M
     assert network.notes == (f"{way}: measured, us: {', '.join(sorted(said))}",)
     assert network.notes[0] in network.describe()
     wanted = load(data, threads=1, precision=way)
-    assert np.array_equal(network(X), wanted(X)) and not wanted.notes
+    assert np.array_equal(network(X), wanted(X))
+    assert wanted.notes == (() if way == "fp32" else (ASKED,))
 
 
 def test_it_is_measured_once_for_each_structure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +114,7 @@ def test_work_of_convolutions_and_recurrent_layers() -> None:
 
 def test_from_packed_insists() -> None:
     """Records with ranges run in int8; ``load`` alone chooses."""
-    assert Network.from_packed(model(), 1).notes == ()
+    assert Network.from_packed(model(), 1).notes == (ASKED,)
     step = 0.1
     float_net = Network.from_packed(with_precision(model(), "fp32"), 1)
     assert 0 < np.abs(np.asarray(Network.from_packed(model(), 1)(X)) - float_net(X)).max() < step * 8

@@ -1,0 +1,69 @@
+"""Cures in a command's words: options where the library's messages name arguments of Python. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from laconic.errors import LaconicError
+
+Words = Sequence[tuple[str, str]]
+"""Pairs of a regular expression and of the text that replaces it in a message."""
+
+COMPRESS: Words = (
+    (r"Target\(max_drop=[^)]*\)", "--target 0.3"),
+    (r"Target\(max_bytes=[^)]*\)", "--target 5kB"),
+    (
+        r"fewer names in keep, a wider select, or weights=\[names\] for what is to count as a weight",
+        "fewer --keep",
+    ),
+    (r"keep=\[names\]", "--keep NAME"),
+    (r"dynamic=\{'?([^'{]*?)'?: \{(\w+): '(\w+)'\}\}", r"--dynamic \1=\2:\3"),
+    (r"\bdynamic (names|must)", r"--dynamic \1"),
+    (r"the task's (target|ignore)=", r"--set task.\1="),
+    (r"metric_name='(\w+)'", r"--set task.metric_name=\1"),
+    (r"accelerator='cpu'", "--set fit.accelerator=cpu"),
+    (r"laconic\.save\(\.\.\., calibrate=batches\)", "--int8"),
+    (r"rewind_to=None", "no rewind_to"),
+)
+"""Words of the messages that a compression may end with."""
+
+READING: Words = (
+    (
+        r"limits=laconic\.pack\.Limits\((?:memory|work)=\d+\), or Limits\.trusted\(\); --trusted[^.;]*",
+        "--trusted",
+    ),
+    (r"limits=laconic\.pack\.Limits\(call_memory=\d+\)", "--trusted"),
+)
+"""Words of the messages of the commands that read a file."""
+
+
+def translated(text: str, words: Words = COMPRESS) -> str:
+    """A message with options where it names arguments.
+
+    Args:
+        text: The message.
+        words: What is replaced.
+
+    Returns:
+        The message in the command's words.
+
+    >>> translated("no target was given. Cure: Target(max_drop=...), or longer training")
+    'no target was given. Cure: --target 0.3, or longer training'
+    """
+    for said, option in words:
+        text = re.sub(said, option, text)
+    return text
+
+
+@contextmanager
+def in_options(words: Words = COMPRESS) -> Iterator[None]:
+    """Errors within the block carry their messages in the command's words."""
+    try:
+        yield
+    except LaconicError as error:
+        told = translated(str(error), words)
+        if told != str(error):
+            error.args = (told, *error.args[1:])
+        raise
