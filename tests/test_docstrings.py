@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.helpers.docstring_rules import missing, public
+from tests.helpers.docstring_rules import missing, public, violations
 
 
 def complete(width: int) -> int:
@@ -71,3 +71,7 @@ def test_each_missing_part_is_named() -> None:
 def test_public_names_are_found_in_many_rooms() -> None:
     rooms = {thing.__module__.split(".")[1] for thing in public()}
     assert {"bayes", "methods", "pack", "runtime", "tasks"} <= rooms
+
+
+def test_every_public_name_is_documented() -> None:
+    assert violations() == []

@@ -51,6 +51,12 @@ class ValueSpec(Record):
 def tensor_index(ref: int) -> int:
     """Which tensor of a packed model a node reads by a negative reference (see :class:`Node`): -1 - ref.
 
+    Args:
+        ref: A reference below zero.
+
+    Returns:
+        The tensor's place in ``PackedModel.tensors``, from 0.
+
     >>> tensor_index(-1), tensor_index(-4)
     (0, 3)
     """
