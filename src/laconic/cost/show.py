@@ -80,7 +80,7 @@ def verdict(estimated: Estimate) -> str:
     lines.append("   (the program itself and its stack are not counted)")
     lines.append(f"latency, estimated: {1e3 * estimated.seconds:.3f} ms")
     lines.append(f"energy, estimated: {1e6 * estimated.device_joules:.3f} uJ as active power x latency")
-    lines.append(f"   {1e6 * estimated.table_joules:.3f} uJ for arithmetic and memory alone, published for 45 nm")
+    lines.append(f"   {1e6 * estimated.table_joules:.3f} uJ for arithmetic and memory alone, at 45 nm")
     return "\n".join(lines)
 
 
