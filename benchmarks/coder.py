@@ -1,15 +1,15 @@
-"""How fast are whole files written and read? ``encode`` and ``decode`` beside the bare coder, in one process.
+"""Speed of ``encode`` and ``decode`` of whole files, and of the entropy coder alone, in one process.
 
 One tensor of ternary (or 16-level) symbols goes through ``laconic.pack.encode`` and ``decode`` end to end:
-extremes, counts, table, coder, checksums, container. The bare coders get int32 symbols and the model: ours,
-and constriction (a package of the ``dev`` set-up), which writes the same words. Rounds are interleaved, so
-that other load falls on all alike; medians are compared. Times are the processor's.
-The goal at 10^7 ternary symbols with 90 % zeros: 60 million symbols per second each way on one core.
+extremes, counts, table, coder, checksums, container. The coders alone get int32 symbols and the model:
+laconic's coder, and constriction (a package of the ``dev`` extra), which writes the same words. Rounds are
+interleaved, so that other load affects all alike; medians are compared. Times are CPU time. The goal at 10^7
+ternary symbols with 90 % zeros: 60 million symbols per second each way on one core.
 
-Then whole files of the first source, the tensor in one piece and in chunks, as the encoder writes it, in one
-and in two threads. These times are by the clock, the best of the rounds: other load lowers these rates.
+Then whole files of the first source, with the tensor in one piece and in chunks, with one and two threads.
+These are wall-clock times, the best of the rounds; other load on the machine lowers these rates.
 
-Then the coder in Python and NumPy, for machines without a compiler, at a twenty-fifth of the symbols.
+Then the coder in Python and NumPy, for machines without a compiler, with 1/25 of the symbols.
 
     python benchmarks/coder.py [--symbols 10000000] [--rounds 9]
 """
@@ -38,7 +38,7 @@ SOURCES = ("ternary 90 %", "ternary 95 %", "ternary 99 %", "16 levels")
 
 
 def draw(source: str, n: int) -> IntArray:
-    """Independent symbols of a source, always the same."""
+    """Independent symbols of a source, from a fixed seed."""
     rng = np.random.default_rng(0)
     if source == "16 levels":
         return np.clip(np.round(rng.normal(0, 3, n)), -8, 7).astype(np.int32)
@@ -51,7 +51,7 @@ Calls = tuple[Callable[[], object], Callable[[], object]]
 
 
 def bare(symbols: IntArray, ans: Ans) -> Calls:
-    """A coder of ours alone: encode and decode of symbols whose model is known."""
+    """One of laconic's coders alone: encode and decode of symbols whose model is known."""
     shifted = np.ascontiguousarray(symbols - symbols.min(), dtype=np.int32)
     counts = np.bincount(shifted)
 
@@ -100,14 +100,14 @@ def whole_file(model: PackedModel, threads: int) -> Calls:
 
 
 def seconds(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
-    """The time of one call; by default the processor's."""
+    """The time of one call; by default CPU time."""
     start = clock()
     call()
     return clock() - start
 
 
 def chunk_lines(n: int, rounds: int) -> list[str]:
-    """The first source in one piece and in chunks, in one and two threads: best rates by the clock, bytes."""
+    """The first source in one piece and in chunks, with one and two threads: best wall-clock rates, bytes."""
     symbols = draw(SOURCES[0], n)
     # chunks are made of rows, so a matrix of one row stays in one piece
     forms = {"one piece": symbols.reshape(1, -1), "chunks": symbols}
@@ -134,7 +134,7 @@ def medians(calls: list[Callable[[], object]], n: int, rounds: int) -> list[floa
 
 
 def line(source: str, n: int, rounds: int) -> str:
-    """A source's row: whole files, our bare coder, constriction; bits over entropy in %."""
+    """A source's row: whole files, laconic's coder alone, constriction; bits above the entropy in %."""
     symbols = draw(source, n)
     model = PackedModel((IntTensor("weight", symbols, UniformGrid(0.5)),))
     data, other = encode(model, threads=1), peer(symbols)
@@ -160,11 +160,11 @@ def main() -> None:
     if peer(np.array([0, 1], np.int32)) is None:
         print("constriction is not installed: no peer in this table. Cure: pip install constriction")
     if compiled.coder() is compiled.plain_coder():
-        print("installed without a compiler: files and the bare coder run in Python and NumPy")
+        print("installed without a compiler: files and our coder run in Python and NumPy")
     print(f"{'source':<14}{'file':>14}{'our coder':>14}{'constriction':>14}  above H")
     for source in SOURCES:
         print(line(source, n, rounds), flush=True)
-    print(f"{SOURCES[0]}, files, best of {rounds} by the clock (write, read), {os.cpu_count()} processors:")
+    print(f"{SOURCES[0]}, files, wall clock, best of {rounds} (write, read), {os.cpu_count()} processors:")
     print(*chunk_lines(n, rounds), sep="\n")
     rates = medians(list(bare(draw(SOURCES[0], n // 25), compiled.plain_coder())), n // 25, 3)
     print(f"in Python and NumPy alone, {n // 25} symbols, {SOURCES[0]}: {rates[0]:.1f} and {rates[1]:.1f}")

@@ -1,13 +1,13 @@
-"""How fast does a decoded file predict? The runtime beside PyTorch eager on the same network, in one process.
+"""Inference time of a decoded file and of PyTorch eager on the same network, in one process.
 
-The compressed LeNet-5 (random weights of which a share is kept: dense arithmetic does not depend on
-their values) goes through a .lac file and ``laconic.runtime``; the peer is the converted module in torch
-eager mode. Rounds are interleaved, so that other load falls on both alike, and medians are compared. The
-largest difference of the two outputs is printed beside the ratio, relative to the largest output.
+The compressed LeNet-5 (random weights of which a share is kept: dense arithmetic does not depend on their
+values) goes through a .lac file and ``laconic.runtime``; the peer is the converted module in torch eager
+mode. Rounds are interleaved, so that other load affects both alike, and medians are compared. The largest
+difference between the two outputs, relative to the largest output, is printed after the ratio.
 
     python benchmarks/inference.py [--file model.lac] [--batch 1 64] [--rounds 300] [--threads 1]
 
-With ``--file`` it is that file of LeNet-5 that is timed.
+With ``--file`` the given file of a LeNet-5 is timed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from laconic.zoo import LeNet5
 
 
 def packed_lenet5(kept: float = 0.02) -> bytes:
-    """A file of LeNet-5 with a share ``kept`` of its weights, always the same."""
+    """A file of LeNet-5 with a share ``kept`` of its weights, from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     net = LeNet5(generator=generator).eval()
     with torch.no_grad():
@@ -53,8 +53,8 @@ def spread(times: list[float]) -> str:
 
 
 def main() -> None:
-    """Print one row a batch size, and what loading takes."""
-    parser = argparse.ArgumentParser(description="time of a prediction from a file over torch eager")
+    """Print the loading time, and one row per batch size."""
+    parser = argparse.ArgumentParser(description="inference time of a file and of torch eager")
     parser.add_argument("--file", type=Path)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=300)
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def fill_from(data: bytes, module: torch.nn.Module) -> None:
-    """The file's weights in a module that runs in evaluation mode."""
+    """Fill the module with the file's weights, and set evaluation mode."""
     fill(pack.decode(data), module)
     module.eval()
 

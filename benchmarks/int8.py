@@ -1,14 +1,14 @@
-"""What int8 buys: the same file in float32 and in int8, in one process, one thread, rounds interleaved.
+"""Inference time and error of the same file in float32 and in int8: one process and thread, interleaved.
 
 LeNet-5 and ResNet-20 with random weights (dense arithmetic does not depend on their values), calibrated on
 random images. Per batch size: medians with 10th and 90th percentiles, and the ratio of medians. With
-``--weights``, the state dict of a trained LeNet-5, the test error on MNIST follows: float32, the runtime's
-int8, and the arithmetics of devices, emulated.
+``--weights``, the state dict of a trained LeNet-5, the test error on MNIST follows: in float32, the runtime's
+int8, and emulated device arithmetic.
 
 With ``--file``, calibrated .lac files, and ``--data``, one .npz with inputs ``x`` and labels ``y`` for each,
 those are compared instead, without PyTorch: the error in float32, in int8 and in the integer emulation, how
-many decisions differ, times, and what ``load`` takes by itself. In an emulator of another processor
-``--rounds 0`` leaves the times out, which mean nothing there.
+many predictions differ, times, and the precision that ``load`` chooses. In an emulator of another processor
+``--rounds 0`` omits the times, which are meaningless there.
 
     python benchmarks/int8.py [--batch 1 64] [--rounds 200] [--weights lenet5.pt]
     python benchmarks/int8.py --file resnet20.lac dscnn.lac --data cifar10.npz speech.npz [--count 1000]
@@ -62,7 +62,7 @@ def spread(times: list[float]) -> str:
 
 
 def compare(name: str, module: nn.Module, shape: tuple[int, ...], batches: list[int], rounds: int) -> None:
-    """The module with random weights, on random images."""
+    """Time the module with random weights on random images."""
     images = np.random.default_rng(0).random((64, *shape), dtype=np.float32)
     plain, ready = calibrated(module, images)
     networks = [Network.from_packed(m, threads=1) for m in (plain, ready)]
@@ -71,7 +71,7 @@ def compare(name: str, module: nn.Module, shape: tuple[int, ...], batches: list[
 
 
 def times_of(networks: list[Network], shape: tuple[int, ...], batches: list[int], rounds: int) -> None:
-    """One row a batch size: float32, int8."""
+    """One row per batch size: float32, int8."""
     for batch in batches:
         x = np.random.default_rng(1).random((batch, *shape), dtype=np.float32)
         for net in networks:
@@ -118,7 +118,7 @@ def decisions(run: Runs, x: AnyArray) -> AnyArray:
 
 
 def compare_file(path: Path, data: Path, options: argparse.Namespace) -> None:
-    """Errors, differing decisions and times of one calibrated file."""
+    """Errors, differing predictions and times of one calibrated file."""
     with np.load(data) as held:
         x, y = held["x"][: options.count], held["y"][: options.count]
     ready = pack.read(path)
@@ -129,7 +129,7 @@ def compare_file(path: Path, data: Path, options: argparse.Namespace) -> None:
         wrong = int((found != y).sum())
         print(f"  {name:<15} {100 * wrong / len(y):.2f} % wrong ({wrong})")
     apart = [int((made[1] != other).sum()) for other in (made[0], made[2])]
-    print(f"  int8 decides otherwise than float32 on {apart[0]}, than the emulation on {apart[1]}")
+    print(f"  int8 predictions that differ from float32: {apart[0]}, from the emulation: {apart[1]}")
     if options.rounds:
         times_of(networks, x.shape[1:], options.batch, options.rounds)
         for batch in options.batch:
@@ -159,9 +159,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="state dict of a trained LeNet-5")
     parser.add_argument("--file", type=Path, nargs="+", default=[], help="calibrated .lac files")
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="a .npz (x, y) for each file")
-    parser.add_argument("--count", type=int, help="inputs of each file that are looked at")
+    parser.add_argument("--count", type=int, help="inputs of each data file that are used")
     options = parser.parse_args()
-    cut = "cut to 16 bits, so weights become uint8" if int8_saturates() else "exact"
+    cut = "saturated at 16 bits, so weights become uint8" if int8_saturates() else "exact"
     print(f"{processor()}; sums of int8 products are {cut}")
     if not options.file:
         compare_random(options)

@@ -1,9 +1,10 @@
-"""A 4096x4096 linear layer that is mostly zero, or ternary: our ways beside others, in one process.
+"""A 4096x4096 linear layer that is mostly zero, or ternary: laconic's kernels and others, in one process.
 
-Rows are interleaved in rounds, so that other load on the machine falls on all alike; medians are compared. In
-the cold rows each call takes another copy of the weights, as in a network whose layers follow each other: at
-least 320 MB of copies of each kind (fewer where memory is short; the table says so). Peers: torch dense
-float32, torch CSR with 32-bit indices (``W @ x``), ONNX Runtime dynamic int8, 4-bit and 2-bit MatMulNBits.
+Rows are interleaved in rounds, so that other load on the machine affects all alike; medians are compared. In
+the "cold" rows each call uses another copy of the weights, as in a network with many layers, so that they are
+not in the cache: at least 320 MB of copies of each kind (fewer where memory is short, as printed). Peers:
+torch dense float32, torch CSR with 32-bit indices (``W @ x``), ONNX Runtime dynamic int8, 4-bit and 2-bit
+MatMulNBits.
 
     python benchmarks/sparse_linear.py [--rounds 60] [--size 4096] [--only batch1|batch128|ternary]
 """
@@ -34,7 +35,7 @@ Call = Callable[[], object]
 
 @dataclass
 class Kind:
-    """One way to multiply: calls on copies of its weights that take turns, and the bytes of one copy."""
+    """One implementation: calls on copies of its weights, used in turn, and the bytes of one copy."""
 
     calls: list[Call]
     nbytes: int
@@ -44,14 +45,14 @@ class Kind:
 
 
 def weights(size: int, zeros: float) -> IntTensor:
-    """A ternary matrix whose zeros fall by chance, always the same."""
+    """A ternary matrix with zeros at random positions, from a fixed seed."""
     rng = np.random.default_rng(int(1000 * zeros))
     q = rng.choice([-1, 1], (size, size)) * (rng.random((size, size)) >= zeros)
     return IntTensor("w", q.astype(np.int32), UniformGrid(0.0078125))
 
 
 def copies(make: Callable[[], tuple[Call, int]], cold: bool) -> Kind:
-    """Enough copies for the cold rows, else one; memory bounds them."""
+    """Enough copies for the cold rows, as far as memory allows; else one."""
     call, nbytes = make()
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     wanted = -(-COLD_BYTES // nbytes) if cold else 1
@@ -67,7 +68,7 @@ def torch_dense(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
 
 
 def torch_csr(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
-    """``W @ x`` with the samples as columns: the layout that MKL is fast in."""
+    """``W @ x`` with the samples as columns, the layout that is fastest in MKL."""
     rows, columns = np.nonzero(w.integers)
     pointer = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(w.integers)))])
     parts = [torch.from_numpy(a.astype(np.int32)) for a in (pointer, columns)]
@@ -82,7 +83,7 @@ def onnxruntime(way: Way) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]
 
 
 def ours(tensor: Tensor) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
-    """Our kernel on one compact form, of which every copy is made."""
+    """Laconic's kernel on copies of one compact form."""
     form = compact(tensor)
 
     def make(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
@@ -93,7 +94,7 @@ def ours(tensor: Tensor) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
 
 
 def own_two_bits(w: IntTensor) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
-    """Our two-bit kernel, which rounds activations to 8 bits."""
+    """Laconic's two-bit kernel, which rounds activations to 8 bits."""
     form = two_bits(w.integers, w.grid.step)
 
     def make(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
@@ -160,7 +161,7 @@ def gather(w: IntTensor, x: FloatArray, cold: bool, *own: str) -> dict[str, Kind
 
 
 def check(w: IntTensor, x: FloatArray, kinds: dict[str, Kind]) -> None:
-    """Every kind must compute the product, within what 8-bit activations allow."""
+    """Every kind must compute the product, within the rounding error of 8-bit activations."""
     right = x.astype(np.float64) @ w.values().T.astype(np.float64)
     for name, kind in kinds.items():
         found = kind.calls[0]()
@@ -213,7 +214,7 @@ def _inputs(batch: int, size: int) -> FloatArray:
 
 
 def main() -> None:
-    """Print the tables that were asked for."""
+    """Print the requested tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,18 +1,19 @@
-"""How long does a fresh process take to import the library, and to predict from a file?
+"""Time of a fresh process to import the library, and to predict from a file.
 
-Each row is a process of its own, started again for every round; rows are interleaved, so that other load on
-the machine falls on all alike. Beside the library stand the empty interpreter and the imports that it
-cannot do without. The goals: importing brings in no torch and takes at most 0.5 s; from nothing to the first
-prediction of a file (LeNet-5's is meant) takes at most 0.4 s, of which our own code at most 50 ms.
+Each row is a separate process, started again in every round; rows are interleaved, so that other load on the
+machine affects all alike. For comparison, the empty interpreter and the required imports are timed, too. The
+goals: importing the library does not import torch and takes at most 0.5 s; a new process makes its first
+prediction from a file (of LeNet-5) in at most 0.4 s, of which laconic's own code takes at most 50 ms.
 
-The own part is measured inside the process. NumPy and ONNX Runtime are imported first; then it is the time of
-importing ours with all that it pulls in, reading the file, building the graph, choosing how each layer runs,
-and the call, less what ONNX Runtime (making sessions, running them) takes meanwhile. Wall time and the
-processor's time stand side by side: on a busy machine they differ.
+The own part is measured inside the process, after the import of NumPy and ONNX Runtime. It is the time of
+importing laconic with its dependencies, reading the file, building the graph, choosing how each layer runs,
+and the call, minus the time in ONNX Runtime (making sessions, running them). Wall time and CPU time are both
+printed: on a busy machine they differ.
 
 Byte code is kept between rounds, as pip does when it installs, whatever PYTHONDONTWRITEBYTECODE says. A
-network with a large layer is measured at its first load on a machine, and what was found is kept (see
-``laconic.runtime.load``): that happens before the rounds, and in all of them for the rows that say so.
+network with a large layer is measured at its first load on a machine, and the result is cached (see
+``laconic.runtime.load``): that happens before the rounds, and in every round of the rows "nothing measured
+before".
 
     python benchmarks/startup.py [--rounds 15] [--file model.lac ...]
 """
@@ -69,13 +70,13 @@ print(*(b - a for a, b in zip(start, middle)), *(b - a - c for a, b, c in zip(mi
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The variables of this process, but byte code is kept and there is one thread."""
+    """The environment of this process, with byte code kept and one thread."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "OMP_NUM_THREADS": "1", **changes}
 
 
 def rows() -> dict[str, str]:
-    """What each fresh process runs, by name."""
+    """The program of each fresh process, by name."""
     return {
         "nothing": "",
         "numpy": "import numpy",
@@ -86,7 +87,7 @@ def rows() -> dict[str, str]:
 
 
 def run(program: str, env: Mapping[str, str]) -> tuple[float, float, str]:
-    """Wall and processor time of a fresh interpreter that runs ``program`` to its end, and what it prints."""
+    """Wall and CPU time of a fresh interpreter that runs ``program``, and its output."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, env=env, capture_output=True, text=True
@@ -113,7 +114,7 @@ def imports(rounds: int) -> None:
 
 
 def one_load(path: str, env: Mapping[str, str]) -> list[float]:
-    """Two fresh processes: the whole of one in both times, then the own part of the other in four."""
+    """Two fresh processes: the two times of the whole process, and the four times of the own part."""
     wall, processor, _ = run(PREDICT.format(path=path) + NO_TORCH, env)
     return [wall, processor, *(float(word) for word in run(OWN.format(path=path), env)[2].split())]
 
@@ -125,15 +126,15 @@ def predictions(path: str, rounds: int) -> None:
         for _ in range(rounds + 1):
             known.append(one_load(path, environment(LACONIC_CACHE=kept)))
             with tempfile.TemporaryDirectory() as empty:
-                missing = os.path.join(empty, "file")  # a folder that cannot be: nothing is kept
+                missing = os.path.join(empty, "file")  # a folder that cannot exist: nothing is cached
                 Path(missing).touch()
                 unknown.append(one_load(path, environment(LACONIC_CACHE=missing)))
     print(f"{path} ({os.path.getsize(path)} bytes): load and predict once")
     wall, processor, our_imports, _, rest, _ = zip(*known[1:], strict=True)
     print(line("  whole process", wall, GOAL_WHOLE))
-    print(line("  whole process, processor", processor))
+    print(line("  whole process, CPU", processor))
     print(line("  own part", [times[2] + times[4] for times in known[1:]], GOAL_OWN, 4))
-    print(line("  own part, processor", [times[3] + times[5] for times in known[1:]], None, 4))
+    print(line("  own part, CPU", [times[3] + times[5] for times in known[1:]], None, 4))
     print(line("    imports of our modules", our_imports, None, 4))
     print(line("    decode, build, choose, call", rest, None, 4))
     print(line("  nothing measured before: whole", [times[0] for times in unknown[1:]]))
@@ -141,7 +142,7 @@ def predictions(path: str, rounds: int) -> None:
 
 
 def main() -> None:
-    """Print medians with their spread; the interpreter's own start is in every whole process."""
+    """Print medians with their spread; every whole process includes the interpreter's start."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

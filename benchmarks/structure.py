@@ -1,11 +1,11 @@
-"""How much faster is a network that was made smaller? LeNet-5's file beside its original, in one process.
+"""Speed of a physically pruned LeNet-5, from its file, over the original network, in one process.
 
     python benchmarks/structure.py --file runs/lenet5-taylor/model.lac [--batch 1 64] [--threads 1]
 
 Peers, all of the *original* LeNet-5-Caffe: torch eager float32; ONNX Runtime int8 (static quantisation, QDQ,
 a scale for each output channel, by onnxruntime.quantization); OpenVINO int8 from the same model, where
-openvino is installed. Random weights and inputs do for them: none of these kernels looks at values. Rounds
-are interleaved, so that other load falls on all alike, and medians are compared.
+openvino is installed. They have random weights and inputs: the time of these kernels does not depend on
+values. Rounds are interleaved, so that other load affects all alike, and medians are compared.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def measure(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="time of a shrunk LeNet-5 over its original's")
+    parser = argparse.ArgumentParser(description="inference time of a pruned LeNet-5 and of the original")
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=300)
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def calls_of(original: Any, ours: Any, path: Path, batch: int, threads: int) -> dict[str, Call]:
-    """Everything that is timed at one batch size."""
+    """All calls that are timed at one batch size."""
     x = np.random.default_rng(0).random((batch, 1, 28, 28), dtype=np.float32)
     image = torch.from_numpy(x)
     calls: dict[str, Call] = {
@@ -128,7 +128,7 @@ def calls_of(original: Any, ours: Any, path: Path, batch: int, threads: int) -> 
 
 
 def report(batch: int, calls: dict[str, Call], rounds: int) -> None:
-    """One line a peer, and the two ratios that are asked for."""
+    """One line per peer, and the two ratios that have a goal."""
     times = measure(calls, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     mine = medians["shrunk, our file"]

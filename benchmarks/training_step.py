@@ -1,15 +1,15 @@
-"""How much does a variational training step cost? Its time over a plain step's, in one process.
+"""Time of a variational training step over that of a plain step, in one process.
 
 A variational step is forward with local reparameterisation, the KL, backward and Adam on means and log
 variances; a plain step is forward, backward and Adam. Rounds of all variants are interleaved, so that other
-load on the machine falls on each alike; medians and minima are compared. The goal is a ratio of at most 2.5
-against the *faster* memory layout of the plain step; arithmetic says 2, for twice the multiplications.
-"mixed" draws a convolution's weights once a step in place of its pre-activations, "weights" all layers'.
-Both steps of a ratio have the same Adam: torch's fused one, which the fit loop takes, or torch's default.
+load on the machine affects all alike; medians and minima are compared. The goal is a ratio of at most 2.5
+against the *faster* memory layout of the plain step; twice the multiplications would give a ratio of 2.
+"mixed" draws a convolution's weights once per step in place of its pre-activations, "weights" those of all
+layers. Both steps of a ratio have the same Adam: torch's fused one, as the fit loop uses, or torch's default.
 
-The last two go through the public verbs: a loop that computes its loss itself and adds
+The last two variants use the public functions: a loop that computes its loss itself and adds
 ``laconic.penalty``, and one that calls ``laconic.objective``, which also splits the batch, checks it and
-counts its terms. The goal is 1.01 times the first.
+counts its terms. The goal for the second is 1.01 times the first.
 
     python benchmarks/training_step.py [--rounds 15] [--threads 1] [--batch 128] [--adam fused|default]
 """
@@ -54,7 +54,7 @@ def make_step(
     prior: Prior | None,
     fused: bool,
 ) -> Step:
-    """One training step as a function of nothing; ``prior`` None makes it a plain one."""
+    """One training step as a function without arguments; a plain step if ``prior`` is None."""
     net = net.to(memory_format=layout).train()  # type: ignore[call-overload]
     x = x.contiguous(memory_format=layout)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused or None)
@@ -76,7 +76,7 @@ def make_step(
 def by_verbs(
     make: Callable[[], nn.Module], x: torch.Tensor, y: torch.Tensor, fused: bool, *, objective: bool
 ) -> Step:
-    """One training step under Sparse VD by the public verbs."""
+    """One training step of Sparse VD with the public functions."""
     net = laconic.prepare(make(), SparseVD(), x[:2], data_size=DATA_SIZE)
     net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     x = x.contiguous(memory_format=torch.channels_last)
@@ -138,7 +138,7 @@ def measure(steps: dict[str, Step], rounds: int) -> dict[str, tuple[float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="time of a variational step over a plain step")
+    parser = argparse.ArgumentParser(description="time of a variational step over that of a plain step")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=128)

@@ -1,4 +1,4 @@
-"""What several studies need: published weights from a file, and latencies side by side."""
+"""Functions that several studies share: reading published weights, and interleaved latency measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def interleaved(networks: dict[str, Network], x: Any, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, in rounds over all networks, after twenty to warm up."""
+    """Milliseconds of each call, in rounds over all networks, after twenty warm-up rounds."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     for index in range(rounds + 20):
         for name, network in networks.items():

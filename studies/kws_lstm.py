@@ -1,17 +1,17 @@
-"""A keyword spotter's LSTM made physically smaller: hidden units that are removed, not zeroed.
+"""Hidden units of a keyword spotter's LSTM are removed physically, not set to zero.
 
     python studies/kws_lstm.py --weights lstm_M.safetensors --features mfcc49x10_f16.npz [--macs 0.45]
 
 The network is ARM's pretrained "Basic LSTM" for Speech Commands (Zhang, Suda, Lai & Chandra, Hello Edge,
-2017, arXiv 1711.07128; Apache-2.0): 49 frames of 10 MFCCs, one LSTM layer, 12 classes. The features are
-those of the Speech Commands v0.02 test set (CC BY 4.0). No training set is at hand, so the first half of
-each class calibrates (a sixth of it is the validation split), and the second half is scored once, from the
+2017, arXiv 1711.07128; Apache-2.0): 49 frames of 10 MFCCs, one LSTM layer, 12 classes. The features are those
+of the Speech Commands v0.02 test set (CC BY 4.0). The training set is not used: the first half of each class
+is for fine-tuning (a sixth of it is the validation split), and the second half is scored once, from the
 decoded files.
 
-``TaylorPruning`` removes hidden units while the network is fine-tuned on the calibration half. Printed and
-kept in studies/results/kws_lstm/: accuracy, weights, bytes and latency of both networks, each from its .lac
-file in ONNX Runtime, one thread, interleaved. A network that was fine-tuned without pruning is scored
-beside them, since fine-tuning alone changes the accuracy.
+``TaylorPruning`` removes hidden units while the network is fine-tuned on the first half. Printed and written
+to studies/results/kws_lstm/: accuracy, weights, bytes and latency of both networks, each from its .lac file
+in ONNX Runtime, one thread, interleaved. A network that was fine-tuned without pruning is scored, too, since
+fine-tuning alone changes the accuracy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class BasicLSTM(nn.Module):
 
 
 def halves(features: Path) -> tuple[TensorPair, TensorPair, TensorPair]:
-    """Training and validation parts of each class' first half, and the second halves."""
+    """Training and validation parts of the first half of each class, and the second halves."""
     archive = np.load(features)
     x, y = torch.from_numpy(archive["x"].astype(np.float32)), torch.from_numpy(archive["y"].astype(np.int64))
     train, validate, test = [], [], []
@@ -69,7 +69,7 @@ def halves(features: Path) -> tuple[TensorPair, TensorPair, TensorPair]:
 
 
 def accuracy(network: Network, data: TensorPair) -> float:
-    """Per cent of a split that a decoded file gets right."""
+    """Accuracy of a decoded file on a split, in per cent."""
     return 100.0 * float((network(data.inputs.numpy()).argmax(1) == data.labels.numpy()).mean())
 
 
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, wholes: dict[str, nn.Module], small: Any, test: TensorPair) -> None:
-    """Write all files, then score and time what is decoded from them."""
+    """Write all files, then score and time the decoded networks."""
     example = torch.zeros(1, 49, 10)
     paths = {name: options.run / f"{name.replace(', ', '-')}.lac" for name in (*wholes, "shrunk")}
     for name, module in wholes.items():
@@ -140,7 +140,7 @@ def report(options: argparse.Namespace, wholes: dict[str, nn.Module], small: Any
 
 
 def as_text(rows: dict[str, dict[str, float]]) -> str:
-    """The table, and the three ratios that were asked for."""
+    """The table, and the three ratios that have a goal."""
     lines = [f"{'network':20} {'accuracy %':>10} {'weights':>9} {'bytes':>8} {'ms':>16}"]
     for name, r in rows.items():
         ms = (

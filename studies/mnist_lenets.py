@@ -1,10 +1,10 @@
-"""Bytes against error on MNIST: every method at its full default on LeNet-5-Caffe and LeNet-300-100.
+"""Bytes and error on MNIST: each method with its full preset on LeNet-5-Caffe and LeNet-300-100.
 
     python studies/mnist_lenets.py [--runs runs] [--only lenet5-sparse-vd ...] [--threads 2]
 
-Each row is one ``laconic compress`` command; its error is that of the decoded file on the whole test set,
-in a process that never imports torch. Runs that were killed go on, finished ones are only read. The table and
-the run records go to studies/results/mnist_lenets/.
+Each row is one ``laconic compress`` command; its error is that of the decoded file on the whole test set, in
+a process that never imports torch. Interrupted runs are resumed, finished ones are only read. The table and
+the run records are written to studies/results/mnist_lenets/.
 
 Published, for comparison (bytes derived from printed ratios; see each paper for what it counts): LeNet-5
 MIRACLE 1.52 kB at 0.96 % and 3.03 kB at 0.69 % (Havasi et al. 2019), BC-GHS 2.23 kB at 1.0 % (Louizos et al.
@@ -32,7 +32,7 @@ ROWS = {
 
 
 def main() -> None:
-    """Run what is not there yet, then write the table."""
+    """Run the missing runs, then write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def make_table(records: dict[str, dict[str, Any]]) -> str:
-    """One Markdown row a run."""
+    """One Markdown row per run."""
     lines = [
         "| run | epochs | test error before % | after % | non-zero weights | bytes | smaller by |",
         "|---|---|---|---|---|---|---|",

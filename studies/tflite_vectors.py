@@ -1,6 +1,6 @@
 """Writes ``tests/runtime/emulation/tflite_vectors.npz``: integers that TensorFlow Lite's kernels compute.
 
-Not part of the library. Run it from the repository in an environment of its own:
+Not part of the library. Run it from the repository in a separate environment:
 
     pip install ai-edge-litert==2.3.0
     pip install --no-deps tflite-micro==0.dev20261023182759
@@ -9,8 +9,8 @@ Not part of the library. Run it from the repository in an environment of its own
 Each case is one operator with random weights and encodings. Its flatbuffer is made here and run by TensorFlow
 Lite for Microcontrollers (its reference kernels, portable C++): these integers are stored. LiteRT, the later
 name of TensorFlow Lite, runs it too (``OpResolverType.BUILTIN_REF``: its reference kernels, no XNNPACK, no
-delegate); ``litert`` says how many of its integers are others. Arrays are stored as TensorFlow Lite has them
-(NHWC); ``tests/runtime/emulation/test_tflite_vectors.py`` turns them about.
+delegate); ``litert`` is the number of its integers that differ. Arrays are stored in the layout of TensorFlow
+Lite (NHWC); ``tests/runtime/emulation/test_tflite_vectors.py`` transposes them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ACTIVATIONS = {
 
 @dataclass
 class Model:
-    """A flatbuffer in the making: tensors, their data, operators in order."""
+    """A flatbuffer under construction: tensors, their data, operators in order."""
 
     tensors: list[Any] = field(default_factory=list)
     buffers: list[bytes] = field(default_factory=lambda: [b""])
@@ -244,7 +244,7 @@ def mean(found: Vectors, bits: int, x_shape: Sequence[int]) -> None:
 
 
 def add(found: Vectors, bits: int, fused: str) -> None:
-    """A sum of two activations with encodings of their own."""
+    """A sum of two activations with different encodings."""
     shape = (1, 16, 16, 4)
     a, b = integers(bits, *shape), integers(bits, *shape)
     one, two, out = activation(bits), activation(bits), activation(bits, 0.1, 0.2)
@@ -277,7 +277,7 @@ def concatenation(found: Vectors, bits: int) -> None:
 
 
 def quantise(found: Vectors, bits: int) -> None:
-    """Real numbers as integers, ties among them."""
+    """Real numbers to integers, ties included."""
     encoding = activation(bits)
     x = RNG.normal(0, encoding[0] * 2 ** (bits - 2), 600).astype(np.float32)
     x[:200] = np.float32((np.arange(200) - 100 + 0.5) * encoding[0])

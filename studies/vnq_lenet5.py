@@ -1,10 +1,10 @@
-"""Variational network quantisation of LeNet-5 on MNIST: the table and the pictures of Achterhold et al. 2018.
+"""Variational network quantisation of LeNet-5 on MNIST: the table and the figures of Achterhold et al. 2018.
 
     python studies/vnq_lenet5.py --run runs/vnq-lenet5 [--set fit.epochs=60] [--threads 2]
 
 Ternary weights in all layers, first and last included, no fine-tuning after pruning and quantising. The run
-folder is that of ``laconic compress lenet5 --data mnist --method vnq``; a run that was killed goes on, a
-finished one is only drawn again. Results are written to studies/results/vnq_lenet5/.
+folder is that of ``laconic compress lenet5 --data mnist --method vnq``; an interrupted run is resumed; of a
+finished one only the figures are drawn again. Results are written to studies/results/vnq_lenet5/.
 
 Source: Achterhold, Koehler, Schmeink & Genewein, Variational Network Quantization, ICLR 2018, section 4.1,
 table 1 and figures 2-4. Published errors: 0.83 % at 24.5 % non-zero (submission), 0.73 % at 28.3 % (final).
@@ -44,7 +44,7 @@ PUBLISHED = (
 
 
 def main() -> None:
-    """Run (or go on with) the experiment, then write its table and figures."""
+    """Run or resume the experiment, then write its table and figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def compress(arguments: argparse.Namespace) -> None:
-    """The command a user would type."""
+    """Run the command line's ``compress``."""
     words = ["compress", "lenet5", "--data", "mnist", "--method", "vnq", "--out", str(arguments.run)]
     words += [w for text in arguments.set for w in ("--set", text)]
     words += ["--threads", str(arguments.threads)] if arguments.threads else []
@@ -115,7 +115,7 @@ def mean_error(state: dict[str, Any], seed: int) -> float:
 def figures(
     reference: dict[str, Any], state: dict[str, Any], decoded: Mapping[str, AnyArray]
 ) -> dict[str, Figure]:
-    """All pictures by file name; ``decoded`` holds what model.lac says, by tensor."""
+    """All figures by file name; ``decoded`` holds the tensors of model.lac by name."""
     scales = [float(state[f"laconic_scale_{i}"]) for i in range(len(LAYERS))]
     return {
         "posteriors": draw_posteriors(state, decoded, scales),

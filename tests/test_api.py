@@ -326,7 +326,7 @@ def test_on_a_full_disk_the_old_file_stands(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr(os, moment, full)
             with pytest.raises(
-                WriteError, match=r"model\.lac.*No space left.*still stands.*Cure: free space"
+                WriteError, match=r"model\.lac.*No space left.*is unchanged.*Cure: free space"
             ):
                 laconic.save(small, path)
         assert path.read_bytes() == before

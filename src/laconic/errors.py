@@ -1,9 +1,9 @@
-"""The exceptions of the library.
+"""All exceptions that the library raises.
 
-An error is raised with a short fact where it is found; the public functions add the stage, the layer and the
-usual cure by :func:`at`. All classes derive from
-:class:`LaconicError`, so ``except laconic.errors.LaconicError`` catches what the library
-itself refuses and nothing else.
+Messages are built at two levels. Internal code raises a short message where it finds the fault; public
+functions add the stage, the layer and the usual cure with :func:`at`. All classes derive from
+:class:`LaconicError`, so ``except laconic.errors.LaconicError`` catches the library's own errors and nothing
+else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class LaconicError(Exception):
     """Base of all errors that the library raises on purpose."""
 
 
-# --- what the caller handed in ------------------------------------------------------------
+# --- arguments of the caller --------------------------------------------------------------
 
 
 class ModelError(LaconicError):
@@ -24,7 +24,7 @@ class ModelError(LaconicError):
 
 
 class NotPreparedError(ModelError):
-    """A function that needs a prepared network was given a plain one."""
+    """A function that needs a prepared network was called with a plain one."""
 
 
 class InputError(LaconicError, ValueError):
@@ -36,7 +36,7 @@ class DataError(LaconicError):
 
 
 class DownloadError(DataError):
-    """A data set is in no cache and could not be fetched."""
+    """A data set is not cached and could not be downloaded."""
 
 
 class ScaleError(InputError):
@@ -48,10 +48,10 @@ class NoKLRuleError(LaconicError, NotImplementedError):
 
 
 class CaptureError(LaconicError):
-    """The graph of a network cannot be captured; its weights can still be packed alone."""
+    """The graph of a network cannot be captured; a file of weights alone is still possible."""
 
 
-# --- what happened while working ------------------------------------------------------------
+# --- faults while running -------------------------------------------------------------------
 
 
 class NonFiniteError(LaconicError, ArithmeticError):
@@ -63,26 +63,26 @@ class RunFolderError(LaconicError):
 
 
 class ReadError(InputError, OSError):
-    """A file that cannot be read: it is not there, or may not be opened."""
+    """A file cannot be read: it does not exist, or opening it is not permitted."""
 
 
 class WriteError(LaconicError, OSError):
-    """A file could not be written (disk full, no permission); the old file still stands."""
+    """A file could not be written (disk full, no permission); an existing file is unchanged."""
 
 
 class EngineError(LaconicError):
-    """An engine does not run a network whose file is right: names the engine, its option, the processor."""
+    """An engine cannot run a network of a valid file: names the engine, its option, the processor."""
 
 
 class IsolatedError(LaconicError):
-    """The child process of an isolated network ended, took too long, or sent an invalid answer."""
+    """The child process of an isolated network ended, took too long, or sent an invalid reply."""
 
 
-# --- what is wrong with a .lac file ---------------------------------------------------------
+# --- faults of a .lac file ------------------------------------------------------------------
 
 
 class FileFormatError(LaconicError):
-    """Base of every way in which a .lac file can be wrong."""
+    """Base of all faults of a .lac file."""
 
 
 class NotALaconicFileError(FileFormatError):
@@ -114,12 +114,12 @@ class WeightsOnlyError(LaconicError):
 
 
 class RestoreError(LaconicError):
-    """The file's tensors do not fit the module they are to be restored into."""
+    """The file's tensors do not fit the module that they are restored into."""
 
 
 @contextmanager
 def at(place: str, cure: str = "") -> Iterator[None]:
-    """Add the place (stage, layer, field) and the usual cure to a library error on its way out.
+    """Add the place (stage, layer, field) and the usual cure to a library error that leaves the block.
 
     The error keeps its class, so callers can still tell kinds apart.
 

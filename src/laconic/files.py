@@ -1,9 +1,9 @@
-"""Files that are whole or untouched: the one place where the library writes to a disk.
+"""Atomic file writes: the only module of the library that writes to a disk.
 
-Bytes go to a sibling of the target, reach the disk, and the sibling is renamed over the target. The sibling
-has a name that nobody can guess and is made anew (O_EXCL), so a symbolic link that someone has laid in the
-folder is neither followed nor written through. What is written in place (a log, a lock) is opened with
-O_NOFOLLOW.
+Bytes are written to a temporary file beside the target and synchronised to the disk; then it is renamed to
+the target. The temporary file has a random name and must not exist before (O_EXCL), so a symbolic link that
+another user placed in the folder is not followed. Files that are written in place (a log, a lock) are opened
+with O_NOFOLLOW.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 
 
 def write_bytes(path: AnyPath, data: bytes | memoryview, *, again: str = "run again") -> int:
-    """Write a whole file, or leave what was there.
+    """Write a file atomically: either all bytes are written, or an existing file is unchanged.
 
-    A process that is killed half-way may leave a temporary file ``.<name>.*.part`` beside it, never half of
-    the file. A symbolic link under ``path`` is replaced, not followed.
+    A process that is killed while writing may leave a temporary file ``.<name>.*.part`` beside it, never a
+    part of the file. A symbolic link at ``path`` is replaced, not followed.
 
     Args:
-        path: The file; one that is there is replaced.
+        path: The file; an existing one is replaced.
         data: All bytes of it.
-        again: What to do once the cause is removed; ends the cure in the error.
+        again: The last step of the cure in the error, once the cause is removed.
 
     Returns:
         The number of bytes written.
 
     Raises:
-        WriteError: The disk is full, or the place may not be written; the temporary file is removed.
+        WriteError: The disk is full, or writing is not permitted; the temporary file is removed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -76,13 +76,13 @@ def write_text(path: AnyPath, text: str, *, again: str = "run again") -> int:
 
 @contextmanager
 def replacing(path: AnyPath, *, again: str = "run again") -> Iterator[BinaryIO]:
-    """:func:`write_bytes` for what comes in pieces: a stream; an exception in the block changes nothing."""
+    """:func:`write_bytes` as a stream; after an exception in the block an existing file is unchanged."""
     with _sibling(path, again) as handle, os.fdopen(handle, "wb", closefd=False) as stream:
         yield stream
 
 
 def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
-    """Add to the end of a file, which is made if it is not there. Raises WriteError (also for a link)."""
+    """Append to a file, which is created if needed. Raises WriteError (also for a symbolic link)."""
     try:
         handle = os.open(path, _FRESH & ~os.O_EXCL | os.O_APPEND | os.O_NONBLOCK, 0o666)
         try:
@@ -96,7 +96,7 @@ def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
 
 
 def read_file(path: AnyPath) -> bytes:
-    """All bytes of a file. Raises OSError, also for what is no file (reading a pipe would wait for ever)."""
+    """All bytes of a file. Raises OSError, also for a pipe or a device (reading a pipe could block)."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as stream:
         check_is_file(stream)
@@ -107,7 +107,7 @@ def read_input(path: AnyPath) -> bytes:
     """All bytes of a file that a user named.
 
     Raises:
-        ReadError: It is not there, or may not be opened; it names the path.
+        ReadError: It does not exist, or opening it is not permitted; the message names the path.
 
     >>> read_input("absent.lac")
     Traceback (most recent call last):
@@ -130,12 +130,12 @@ def check_is_file(stream: io.IOBase | BinaryIO) -> None:
 
 
 def open_lock(path: AnyPath) -> int:
-    """A handle on a file to lock, made if it is not there. Raises OSError, also for a symbolic link."""
+    """A handle on a lock file, which is created if needed. Raises OSError, also for a symbolic link."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the siblings that killed processes left; nobody else may be writing in ``folder``."""
+    """Remove temporary files of killed processes; no other process may be writing in ``folder``."""
     for entry in folder.iterdir():
         if is_leftover(entry.name):
             with suppress(OSError):
@@ -143,7 +143,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file's name is that of a sibling.
+    """Whether a file's name is that of a temporary file.
 
     >>> is_leftover(".model.lac.0123456789abcdef.part"), is_leftover("model.lac")
     (True, False)
@@ -152,9 +152,9 @@ def is_leftover(name: str) -> bool:
 
 
 def user_cache() -> str | None:
-    """The user's folder for caches of this library; None where the user has no home (caches are then off)."""
+    """The user's cache folder for this library; None where the user has no home (caches are then off)."""
     home = os.path.expanduser("~")
-    # no HOME, and a user number that the system knows no name of
+    # no HOME, and a user id without an account
     return None if home.startswith("~") else os.path.join(home, ".cache", "laconic")
 
 
@@ -163,11 +163,11 @@ _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def _sibling(path: AnyPath, again: str) -> Iterator[int]:
-    """A handle on a new file beside ``path``, which takes its place when the block ends well."""
-    from pathlib import Path  # who only reads does without
+    """A handle on a new temporary file, which is renamed to ``path`` if the block ends without exception."""
+    from pathlib import Path  # not needed for reading
 
     target = Path(path)
-    # A name of 255 bytes, the most there is, leaves no room for a longer one beside it.
+    # A name of 255 bytes, the longest one allowed, leaves no room for a longer temporary name.
     sibling = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
     made = False
     try:
@@ -191,7 +191,7 @@ def _sibling(path: AnyPath, again: str) -> Iterator[int]:
 
 
 def _check_target(target: Path) -> None:
-    """Refuse to put a file in the place of a folder, a device or a pipe (root could)."""
+    """Refuse to replace a folder, a device or a pipe by a file (root could)."""
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
@@ -215,6 +215,6 @@ def _sync_folder(folder: Path) -> None:
 def _write_error(target: AnyPath, error: OSError, again: str) -> WriteError:
     cure = _CURES.get(error.errno or 0, _OTHER)
     return WriteError(
-        f"could not write {os.fspath(target)!r}: {error.strerror or error}; what was there before still "
-        f"stands. Cure: {cure}, then {again}"
+        f"could not write {os.fspath(target)!r}: {error.strerror or error}; an existing file is "
+        f"unchanged. Cure: {cure}, then {again}"
     )

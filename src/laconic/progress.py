@@ -1,8 +1,8 @@
 """Progress of long work: one line on standard error, once the work has lasted two seconds.
 
 On a terminal the line is rewritten in place and erased in the end. Elsewhere (a pipe, a log file, a notebook)
-nothing is printed unless it is asked for: by ``LACONIC_PROGRESS=1`` in the environment, or by :func:`show`
-for a block of code. ``LACONIC_PROGRESS=0`` turns the line off on terminals, too.
+nothing is printed unless requested: by ``LACONIC_PROGRESS=1`` in the environment, or by :func:`show` for a
+block of code. ``LACONIC_PROGRESS=0`` turns progress off, also on terminals.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from laconic.errors import InputError
 
 PROGRESS_VARIABLE = "LACONIC_PROGRESS"
 QUIET_SECONDS = 2.0
-"""Nothing is shown for work that ends sooner."""
+"""Shorter work prints no progress."""
 LIVE_SECONDS = 0.25
-"""Between two states of the line on a terminal."""
+"""Seconds between two updates of the line on a terminal."""
 LOG_SECONDS = 10.0
-"""Between two lines elsewhere."""
+"""Seconds between two lines elsewhere."""
 
 
 class Advance(Protocol):
-    """Call it after each step, with a few words on the one that comes next."""
+    """Call it after each step, with a short description of the next step."""
 
     def __call__(self, text: str = "", /) -> None:
-        """One step is done; ``text`` is about the next."""
+        """One step is done; ``text`` describes the next."""
         ...
 
 
 @contextmanager
 def steps(label: str, total: int | None = None, text: str = "") -> Iterator[Advance]:
-    """Show the progress of the block: ``label``, steps done of ``total``, time elapsed and time left.
+    """Show the progress of the block: ``label``, the steps done of ``total``, time elapsed and time left.
 
-    Blocks inside blocks share the line: the outer label stands before the inner one. Nothing is printed by
-    the caller's thread, so a step costs well under a microsecond.
+    Nested blocks share the line, the outer label first. A separate thread prints, so a step costs well under
+    a microsecond.
 
     Args:
-        label: The name of the work ("finding groups").
-        total: Number of steps; None where it is not known, and then no time left is shown.
-        text: A few words on the first step; ``advance`` changes them.
+        label: What is being done ("finding groups").
+        total: Number of steps; None if unknown (no time left is shown then).
+        text: A short description of the first step; ``advance`` changes it.
 
     Raises ``InputError`` for a LACONIC_PROGRESS that is neither 0 nor 1.
 
@@ -113,7 +113,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class _Part:
-    """One ``steps`` block: its label and the steps done."""
+    """One ``steps`` block: its label and its progress."""
 
     label: str
     total: int | None
@@ -129,7 +129,7 @@ class _Part:
 class _Line:
     """The blocks that are open, and the thread that prints them.
 
-    Only that thread prints, so that a step of half a minute is shown while it lasts.
+    Only that thread prints, so that the elapsed time is updated during a long step.
     """
 
     def __init__(self, stream: TextIO, live: bool) -> None:
@@ -197,7 +197,7 @@ def describe(parts: Sequence[_Part], now: float) -> str:
 
 
 def _wanted(stream: TextIO | None) -> bool | None:
-    """Whether the line is live (a terminal) or logged (asked for elsewhere); None: nothing is shown."""
+    """Whether the line is live (a terminal) or logged (requested elsewhere); None: nothing is shown."""
     asked = _SHOWN.get()
     if asked is None:
         asked = _from_environment()

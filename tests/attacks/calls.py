@@ -1,6 +1,6 @@
-"""Files that load and then hurt when they are called: with a batch of nothing, or with values from outside.
+"""Files that load and then do harm when they are called: on an empty batch, or on values of the caller.
 
-Every attempt of this folder that loads is called, too: on 0, 1 and 3 samples, and with extreme entries.
+Every attack of this folder that loads is also called: on 0, 1 and 3 samples, and with extreme entries.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def lstm_over_an_empty_batch() -> bytes:
 
 
 def gru_over_an_empty_batch() -> bytes:
-    """The same kernel's sister."""
+    """The same fault in the GRU's kernel."""
     return file_of([(None, 5, 3)], [node("gru", (0, None, -1, -2, -3, -4))], _GRU, outputs=(1,))
 
 
@@ -31,7 +31,7 @@ def lstm_over_no_steps() -> bytes:
 
 
 def lstm_over_nothing_that_is_summed() -> bytes:
-    """The output has a fixed size, so it is not empty: there is nothing to return it from."""
+    """The output has a fixed size, so it is not empty, although its input is."""
     lstm = node("lstm", (0, None, None, -1, -2, -3, -4))
     return file_of([(None, 5, 3)], [lstm, node("sum", (1,), dims=(0,))], _LSTM)
 
@@ -43,7 +43,7 @@ def lstm_over_a_slice_that_leaves_nothing() -> bytes:
 
 
 def everything_over_an_empty_batch() -> bytes:
-    """Kernels that look at a first entry, or divide by a count."""
+    """Kernels that read the first entry, or divide by a count."""
     nodes = [
         node("conv", (0, -1), padding=(1,)),
         node("max_pool", (1,)),
@@ -58,7 +58,7 @@ def everything_over_an_empty_batch() -> bytes:
 
 
 def maximum_over_the_batch() -> bytes:
-    """There is no largest of no entries."""
+    """An empty axis has no maximum."""
     return file_of([(None, 4)], [node("amax", (0,), dims=(0,))])
 
 
@@ -73,7 +73,7 @@ def call_that_fills_the_memory() -> bytes:
 
 
 def call_whose_windows_fill_the_memory() -> bytes:
-    """The output is small; the windows that a convolution copies out are not."""
+    """The output is small; the copied windows of the convolution (im2col) are not."""
     wide = node("conv_transpose", (0, -1), stride=(1,))
     return file_of([(1, 1, 600, 600)], [wide, node("mean", (1,), dims=())], [constant("w", 1, 64, 40, 40)])
 
@@ -85,7 +85,7 @@ def call_whose_scores_fill_the_memory() -> bytes:
 
 
 def call_whose_product_fills_the_memory() -> bytes:
-    """Operands join from the left: the first two have no letter in common."""
+    """Operands are contracted from the left; the first two have no index in common."""
     return file_of([(None, 2**16)], [node("einsum", (0, 0, 0, 0), equation="ab,cd,ad,cb->a")])
 
 
@@ -107,7 +107,7 @@ def casts_of_extreme_values() -> bytes:
 
 
 def quotients_of_integers_from_outside() -> bytes:
-    """-2^63 / -1 from the caller's values: the file asks for the hardware's exception."""
+    """-2^63 / -1 from the caller's values: a hardware exception."""
     return file_of([(None, 4), (None, 4)], [node("div", (0, 1))], dtype="int64")
 
 
@@ -122,12 +122,12 @@ def free_axis_that_must_be_one() -> bytes:
 
 
 def free_axis_that_must_be_long() -> bytes:
-    """A kernel of 100 finds no place in one sample."""
+    """A kernel of 100 does not fit in one sample."""
     nodes = [node("conv", (0, -1))]
     return file_of([(1, 1, None)], nodes, [raw("w", np.ones((1, 1, 100)))])
 
 
 def nothing_of_a_huge_width() -> bytes:
-    """An empty output whose other size alone is more than NumPy counts."""
+    """An empty output whose other size exceeds what NumPy can represent."""
     nodes = [node("slice", (0,), axis=0, end=0), node("expand", (1,), shape=(1, 2**61))]
     return file_of([(None, 1)], nodes)

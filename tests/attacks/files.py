@@ -1,4 +1,4 @@
-"""What attempts are made of: files whose checksums are right, from graphs that no writer puts together."""
+"""Helpers to build attacks: files with valid checksums, from graphs that no writer produces."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def varint(value: int) -> bytes:
 
 
 def with_graph(graph: bytes, tensors: bytes = b"\0\0", stream: bytes = b"\0\0\0\x80") -> bytes:
-    """A file made by hand: a graph section, what is behind it (no tensor, no alias), and a stream."""
+    """A hand-made file: a graph section, the fields after it (no tensor, no alias), and a stream."""
     body = varint(len(graph)) + graph + tensors + stream
     data = MAGIC + b"\1" + varint(len(body) + 4) + body
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
-def attempts(module: ModuleType) -> dict[str, Callable[[], bytes]]:
-    """The attempts of a module: its public functions that return bytes, by name."""
+def attacks(module: ModuleType) -> dict[str, Callable[[], bytes]]:
+    """The attacks of a module: its public functions that return bytes, by name."""
     found = inspect.getmembers(module, inspect.isfunction)
     return {
         name: function

@@ -1,4 +1,4 @@
-"""Activation ranges where there is nothing to run in int8: what derives int8 weights trusts no shape."""
+"""Activation ranges where nothing can run in int8: deriving int8 weights must not trust any shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.attacks.files import constant, file_of, raw
 
 
 def range_at_a_convolution_whose_weight_is_a_vector() -> bytes:
-    """Its channels were read from the second dimension: IndexError."""
+    """Its channels were read from a second dimension: IndexError."""
     return file_of([(None, 3, 8, 8)], [node("conv", (0, -1))], [raw("w", np.ones(3))], ranges=(0, 1))
 
 
@@ -44,7 +44,7 @@ def range_at_a_bias_of_another_width() -> bytes:
 
 
 def range_at_integers() -> bytes:
-    """Weights that are whole numbers, and an input that is."""
+    """Integer weights, and an integer input."""
     return file_of(
         [(None, 4)], [node("linear", (0, -1))], [raw("w", np.ones((4, 4)), "int64")], ranges=(0, 1)
     )
@@ -56,7 +56,7 @@ def range_at_weights_that_are_no_numbers() -> bytes:
 
 
 def range_at_a_pad_of_channels_below_zero() -> bytes:
-    """Channels that are filled up, and cut again by a pad."""
+    """Channels that are padded, and cut again by a negative pad."""
     nodes = [node("pad", (0,), pads=(0, 0, 0, 0, -2, 0)), node("conv", (1, -1))]
     return file_of([(None, 3, 8, 8)], nodes, [raw("w", np.ones((5, 1, 3, 3)))], ranges=(0, 2))
 

@@ -1,4 +1,4 @@
-"""Tensors that are made from less: a few bytes that claim many entries, or long sums."""
+"""Tensors of other kinds: a few bytes that claim many entries, or long sums."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hashed_from_one_bucket() -> bytes:
 
 
 def hashed_as_large_as_memory_allows() -> bytes:
-    """A million weights are little memory; each is made anew whenever values are asked for."""
+    """A million weights need little memory, but their values are computed again at each use."""
     return _linear(HashedTensor("w", (2**10, 2**10), 1, RawTensor("", np.ones(1, np.float32))), 2**10)
 
 
@@ -51,7 +51,7 @@ def product_of_thin_factors() -> bytes:
 
 
 def one_long_codebook_for_many_tensors() -> bytes:
-    """Each tensor takes one byte to name it, and its table of 65 536 levels has to be made for each."""
+    """Each tensor refers to it in one byte, and the table of 65 536 levels is built for each."""
     book = Codebook(tuple(float(k) for k in range(2**16)))
     tensors = [IntTensor(f"w{k}", np.zeros((2, 2), np.int32), book) for k in range(1000)]
     return file_of([(None, 2)], [node("linear", (0, -1))], tensors)

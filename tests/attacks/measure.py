@@ -1,7 +1,8 @@
-"""What loading a file costs: time and memory of a fresh process that has done nothing but import the library.
+"""Time and memory of loading a file in a fresh process that has only imported the library.
 
 Run with file names, it imports what loading needs and then forks once for each file, so that each starts from
-the same memory; what ends a process ends the fork. ``measured`` is the other side: it starts this, and reads.
+the same memory; a crash ends the fork only. ``measured`` starts this module as a process and reads its
+output.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def load_trusted(path: str) -> Callable[[], None]:
 
 
 def look(path: str) -> Callable[[], None]:
-    """Where the bytes of a file went, as ``laconic inspect`` asks, with the default limits."""
+    """The layout of a file, as for ``laconic inspect``, with the default limits."""
     from laconic.pack import layout
 
     layout(Path(path).read_bytes())
@@ -109,7 +110,7 @@ def _filled(shape: tuple[int, ...], dtype: str, entry: int) -> AnyArray:
 
 
 def hog(path: str) -> Callable[[], None]:
-    """A known cost, 300 MiB and half a second: what this module must be able to see."""
+    """A known cost, 300 MiB and half a second, which this module must measure."""
     import time
 
     start = time.process_time()
@@ -120,7 +121,7 @@ def hog(path: str) -> Callable[[], None]:
 
 
 def abort(path: str) -> Callable[[], None]:
-    """The end of the process."""
+    """End the process."""
     os.abort()
 
 
@@ -164,7 +165,7 @@ def _cost(call: str, path: str) -> Cost:
         after = globals()[call](path)
     except LaconicError as error:
         outcome, message = type(error).__name__, str(error)[:500]
-    except Exception as error:  # noqa: BLE001 - whatever else is told by its name
+    except Exception as error:  # noqa: BLE001 - any other exception is reported by its name
         outcome, message = f"foreign {type(error).__name__}", str(error)[:500]
     seconds, peak = time.process_time() - start, _peak() - before
     try:
@@ -175,11 +176,11 @@ def _cost(call: str, path: str) -> Cost:
 
 
 def _in_a_fork(call: str, path: str) -> Cost:
-    """The cost of one file, told by a fork of this process; or what ended it."""
+    """The cost of one file, reported by a fork of this process; or the signal that ended it."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.environ["LACONIC_CACHE"] = f"{path}.cache"  # nothing is known of this machine yet
+        os.environ["LACONIC_CACHE"] = f"{path}.cache"  # no cached measurements
         os.write(writer, json.dumps(_cost(call, path)._asdict()).encode())
         os._exit(0)
     os.close(writer)

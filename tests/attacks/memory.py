@@ -1,8 +1,8 @@
-"""A few bytes that claim much memory: each must be refused before it is allocated, or cost little.
+"""A few bytes that claim much memory: each file must be refused before allocation, or need little.
 
-The default limits allow 64 MiB and 16 bytes for each byte of the file. What counts is all that a file makes
-the process hold while it is loaded: decoded tensors, what emitters derive, what the runtime folds, packs and
-copies.
+The default limits allow 64 MiB and 16 bytes for each byte of the file. All memory that the process holds
+while it loads the file counts: decoded tensors, tensors derived by emitters, and the runtime's folded, packed
+and copied ones.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def one_wide_matrix_of_zeros() -> bytes:
 
 
 def one_wide_tensor_that_nothing_reads() -> bytes:
-    """Decoded all the same."""
+    """It is decoded nevertheless."""
     return file_of([(None, 4)], [node("relu", (0,))], [constant("w", 2**25)])
 
 
 def convolution_of_a_wide_kernel() -> bytes:
-    """What convolutions hold of a kernel is several times its size."""
+    """Convolutions hold several copies of a kernel."""
     return file_of([(1, 512, 8, 8)], [node("conv", (0, -1))], [constant("w", 1024, 512, 4, 4)])
 
 
 def sparse_matrix_of_few_bytes() -> bytes:
-    """Integers that take next to no bits, though they are not all equal."""
+    """Integers that take almost no bits, although they are not all equal."""
     integers = np.zeros((3000, 3000), np.int32)
     integers[::500, ::500] = 1
     return file_of([(None, 3000)], [node("linear", (0, -1))], [IntTensor("w", integers, UniformGrid(1.0))])
@@ -88,7 +88,7 @@ def constants_that_double() -> bytes:
 
 
 def constants_that_double_slowly() -> bytes:
-    """Copies of 2^20 entries, none too large for itself, all held while constants are folded."""
+    """Copies of 2^20 entries, each within the limits, all held while constants are folded."""
     nodes = [node("tile", (-1,), repeats=(2**8,))]
     nodes += [node("add", (1,), scalar=float(k)) for k in range(1, 100)]
     nodes += [

@@ -1,4 +1,4 @@
-"""Names that are repeated, long or odd: once in the file, in the runtime's model per reference."""
+"""Names that are repeated, long or odd: in the file once, in the runtime's model once per reference."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def aliases_without_end() -> bytes:
 
 
 def tensor_without_a_name() -> bytes:
-    """To ONNX an empty name is an absent input: the bias would be left out without a word."""
+    """In ONNX an empty name is an absent input: the bias would be left out silently."""
     tensors = [raw("w", np.ones((4, 4))), raw("", np.ones(4))]
     return file_of([(None, 4)], [node("linear", (0, -1, -2))], tensors)

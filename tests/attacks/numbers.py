@@ -1,4 +1,4 @@
-"""Sizes that a call tells, and arithmetic on them; operations that count, search, scatter and fold."""
+"""Sizes known at run time, and arithmetic on them; operations that count, search, scatter and fold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ranges_to_the_longest() -> bytes:
 
 
 def range_times_itself() -> bytes:
-    """The outer product of a range and itself is made of nothing but a fixed size: 2^34 entries."""
+    """The outer product of a range with itself follows from a fixed size alone: 2^34 entries."""
     nodes = [
         node("size", (0,), axis=0),
         node("arange", (1,)),
@@ -45,7 +45,7 @@ def expand_to_a_computed_size() -> bytes:
 
 
 def size_that_leaves_64_bits() -> bytes:
-    """Squared again and again, a size wraps to any number that is wanted."""
+    """A size that is squared repeatedly wraps around to any number."""
     nodes = [node("size", (0,), axis=0), *(node("mul", (k, k)) for k in range(1, 80))]
     return file_of([(None, 4)], [*nodes, node("expand", (0, 80), shape=(-2, 4))])
 
@@ -68,7 +68,7 @@ def slice_to_a_negative_size_before_a_slice() -> bytes:
 
 
 def reversed_difference_of_sizes() -> bytes:
-    """``reverse`` turns a difference around: who follows it the other way sees a good size."""
+    """``reverse`` swaps the operands of a difference: without it the size would be valid."""
     nodes = [
         node("size", (0,), axis=0),
         node("sub", (1, -1), reverse=True),
@@ -93,13 +93,13 @@ def lstm_over_a_computed_empty_batch() -> bytes:
 
 
 def size_from_the_callers_numbers() -> bytes:
-    """A size that is no size of an input, but an entry of one: 2^62 in a call."""
+    """A size that is an entry of an input, not the size of one: 2^62 in a call."""
     entry = [node("select", (0,), axis=0), node("expand", (0, 1), shape=(-2,))]
     return file_of([(1,)], entry, dtype="int64")
 
 
 def range_to_the_callers_number() -> bytes:
-    """The same number, counted to."""
+    """A range up to the same number."""
     return file_of([(1,)], [node("select", (0,), axis=0), node("arange", (1,))], dtype="int64")
 
 
@@ -143,7 +143,7 @@ def fold_to_a_huge_image() -> bytes:
 
 
 def fold_of_more_windows_than_there_are() -> bytes:
-    """The kernel reads a place for each window that it counts itself."""
+    """The kernel reads an entry for each window, whose number it computes itself."""
     return file_of([(None, 4, 2)], [node("fold", (0,), size=(9, 9), kernel=(2, 2))])
 
 
@@ -178,7 +178,7 @@ def grid_of_a_huge_image() -> bytes:
 
 
 def grids_of_extreme_places() -> bytes:
-    """Infinite, huge and undefined places, by every way of filling in what lies outside."""
+    """Infinite, huge and NaN positions, in every padding mode."""
     places = raw("grid", [[[[np.nan, np.inf], [-np.inf, 1e30], [-3e38, 3e9], [1e7, -1e18]]]])
     nodes = [
         node("grid_sample", (0, -1), mode=mode, padding=padding, align=align)
@@ -205,7 +205,7 @@ def projected_lstm_of_many_units() -> bytes:
 
 
 def projected_lstm_with_a_state() -> bytes:
-    """A hidden state is as wide as the projection, the runtime's as the units."""
+    """The hidden state has the width of the projection; the runtime's has that of the units."""
     tensors = [raw("w", np.ones((8, 3))), raw("r", np.ones((8, 1))), raw("p", np.ones((1, 2)))]
     lstm = node("lstm", (0, -4, -5, -1, -2, -3), no_bias=True, projected=True)
     states = [raw("h", np.ones((1, 2, 1))), raw("c", np.ones((1, 2, 2)))]

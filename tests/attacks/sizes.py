@@ -1,8 +1,9 @@
 """Sizes that contradict themselves: below zero, zero, beyond 64 bits, or other than what an operation takes.
 
-Shape inference and many kernels of the libraries under us are written for models that a framework exported.
-They abort, divide by zero or read past an end where a size is one that no framework writes. Nothing of theirs
-may therefore see a graph whose shapes our own rules (``laconic.runtime.graph.shapes``) have not followed.
+Shape inference and many kernels of the libraries that laconic uses are written for models exported by a
+framework. They abort, divide by zero or read past an end where a size is one that no framework writes.
+Therefore they must not get a graph before laconic's own rules (``laconic.runtime.graph.shapes``) have checked
+its shapes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MOST = 2**63 - 1
 
 
 def expand_to_a_negative_size() -> bytes:
-    """onnx.shape_inference took -5 for a size, and ended the process when a slice asked for a part of it."""
+    """onnx.shape_inference accepted -5 as a size, and ended the process at a slice of it."""
     return file_of([(None, 4)], [node("expand", (0,), shape=(-5, 4)), node("slice", (1,), axis=0, end=2)])
 
 
@@ -31,7 +32,7 @@ def pad_cuts_more_than_there_is_and_adds_it_again() -> bytes:
 
 
 def reflect_pads_beyond_the_value() -> bytes:
-    """A mirror of four entries that is nine wide reads past both ends."""
+    """A reflection of four entries by nine reads past both ends."""
     return file_of([(1, 2, 4)], [node("pad", (0,), pads=(9, 9), mode="reflect")])
 
 
@@ -147,7 +148,7 @@ def resized_from_nothing() -> bytes:
 
 
 def resized_to_a_negative_size() -> bytes:
-    """A size that is never asked for by a framework."""
+    """A size that no framework writes."""
     return file_of([(1, 4, 8, 8)], [node("resize", (0,), size=(-4, 4), mode="linear")])
 
 
@@ -157,7 +158,7 @@ def reshaped_around_nothing() -> bytes:
 
 
 def tile_that_overflows() -> bytes:
-    """2^32 times 2^32 entries are none in 64 bits."""
+    """2^32 times 2^32 entries overflow to 0 in 64 bits."""
     return file_of([(1, 4)], [node("tile", (0,), repeats=(2**32, 2**30))])
 
 
@@ -167,7 +168,7 @@ def tile_by_a_negative_number() -> bytes:
 
 
 def slice_with_step_0() -> bytes:
-    """A step that goes nowhere."""
+    """A step of 0 never reaches the end."""
     return file_of([(1, 4)], [node("slice", (0,), step=0)])
 
 
@@ -189,7 +190,7 @@ def axis_far_outside() -> bytes:
 
 
 def permutation_that_repeats_an_axis() -> bytes:
-    """No order of the axes at all."""
+    """Not a permutation."""
     return file_of([(2, 3, 4)], [node("permute", (0,), perm=(0, 0, 1))])
 
 
@@ -204,7 +205,7 @@ def reduction_of_an_axis_twice() -> bytes:
 
 
 def maximum_of_nothing() -> bytes:
-    """There is no largest of no entries."""
+    """An empty axis has no maximum."""
     return file_of([(2, 3)], [node("slice", (0,), axis=0, end=0), node("amax", (1,), dims=())])
 
 
@@ -254,11 +255,11 @@ def quotient_by_integer_zero() -> bytes:
 
 
 def input_of_2_to_the_48() -> bytes:
-    """A fixed size that no memory holds: the value is a claim of eight bytes."""
+    """A fixed size beyond all memory, claimed in eight bytes."""
     return file_of([(2**48, 2**14)], [node("relu", (0,))])
 
 
 def tensors_of_no_entries_everywhere() -> bytes:
-    """Layers whose weights hold nothing."""
+    """Layers with empty weights."""
     nodes = [node("linear", (0, -1)), node("matmul", (1, -2)), node("einsum", (2, -2), equation="ij,jk->ik")]
     return file_of([(None, 4)], nodes, [constant("a", 0, 4), constant("b", 0, 0)])

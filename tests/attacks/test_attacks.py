@@ -1,4 +1,4 @@
-"""Every attempt, run: none ends the process, takes too long or too much, or raises an error not ours."""
+"""Runs every attack: none may end the process, take too much time or memory, or raise a foreign error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from laconic.pack import Limits
 from tests.attacks import calls, integers, kinds, memory, names, numbers, sizes, work
-from tests.attacks.files import attempts
+from tests.attacks.files import attacks
 from tests.attacks.measure import Cost, measured
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and forks")
@@ -18,20 +18,20 @@ SECONDS = 1.0
 ATTEMPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": make
     for module in (sizes, memory, work, names, integers, calls, numbers, kinds)
-    for name, make in attempts(module).items()
+    for name, make in attacks(module).items()
 }
 
 
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, Cost]]:
-    """The length of each attempt, and what loading and calling it cost."""
+    """The length of each attack, and the cost of loading and calling it."""
     files = [make() for make in ATTEMPTS.values()]
     found = measured(tmp_path_factory.mktemp("attacks"), files)
     return dict(zip(ATTEMPTS, zip(map(len, files), found, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_an_attempt_is_refused_by_name_or_costs_little(name: str, costs: dict[str, tuple[int, Cost]]) -> None:
+def test_an_attack_is_refused_by_name_or_costs_little(name: str, costs: dict[str, tuple[int, Cost]]) -> None:
     length, cost = costs[name]
     assert not cost.outcome.startswith(("killed", "foreign")), cost
     assert cost.seconds <= SECONDS, cost
@@ -79,14 +79,14 @@ def test_an_attempt_is_refused_by_name_or_costs_little(name: str, costs: dict[st
     ],
 )
 def test_what_came_of_it(name: str, outcome: str, costs: dict[str, tuple[int, Cost]]) -> None:
-    """Files that were seen to hurt: a wrong one is called corrupt, a large one beyond a limit, others run."""
+    """Files that did harm before: an invalid one is corrupt, a large one beyond a limit, others run."""
     assert costs[name][1].outcome == outcome, costs[name]
 
 
 @pytest.mark.parametrize("door", ["look", "export"])
-def test_other_doors_cost_little_too(door: str, tmp_path: Path) -> None:
-    """What claims memory or work, at the doors that do not run a file."""
-    files = {name: make() for module in (memory, work) for name, make in attempts(module).items()}
+def test_other_functions_cost_little(door: str, tmp_path: Path) -> None:
+    """Attacks on memory or work, through functions that do not run a file."""
+    files = {name: make() for module in (memory, work) for name, make in attacks(module).items()}
     for (name, data), cost in zip(files.items(), measured(tmp_path, list(files.values()), door), strict=True):
         assert not cost.outcome.startswith(("killed", "foreign")), (name, cost)
         assert cost.seconds <= SECONDS, (name, cost)
@@ -96,7 +96,7 @@ def test_other_doors_cost_little_too(door: str, tmp_path: Path) -> None:
 
 
 def test_costs_are_seen(tmp_path: Path) -> None:
-    """300 MiB and half a second are measured as such; a process that dies is told."""
+    """300 MiB and half a second are measured as such; a process that ends is reported."""
     (hog,) = measured(tmp_path, [b""], "hog")
     assert 300 * 2**20 <= hog.peak_bytes < 330 * 2**20
     assert 0.5 <= hog.seconds < 1.5

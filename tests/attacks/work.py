@@ -1,4 +1,4 @@
-"""A few bytes that claim much time: what depends on tensors alone is computed while a file is loaded.
+"""A few bytes that claim much time: values that depend on tensors alone are computed while a file is loaded.
 
 The default limit is 2^30 steps of about a nanosecond. Multiply-accumulates of constants, entries that are
 decoded or packed, and nodes all count.
@@ -20,7 +20,7 @@ def convolution_of_two_constants() -> bytes:
 
 
 def convolution_of_two_small_constants() -> bytes:
-    """600^2 by 300^2 fits every limit of memory: 8 x 10^9."""
+    """600^2 by 300^2 is within all limits of memory: 8 x 10^9 multiply-accumulates."""
     nodes = [node("conv", (-1, -2)), node("mean", (1,), dims=()), node("add", (0, 2))]
     return file_of([(None, 4)], nodes, [constant("a", 1, 1, 600, 600), constant("b", 1, 1, 300, 300)])
 
@@ -102,26 +102,26 @@ def powers_of_a_constant() -> bytes:
 
 
 def linear_layer_at_a_claimed_size() -> bytes:
-    """An input that claims 2^17 x 512: the engine measured its ways at that size, 1.1 GB and minutes."""
+    """An input that claims 2^17 x 512: the engine timed its kernels at that size, 1.1 GB and minutes."""
     rng = np.random.default_rng(0)
     weight = IntTensor("w", (rng.random((512, 512)) < 0.01).astype(np.int32), UniformGrid(1.0))
     return file_of([(2**17, 512)], [node("linear", (0, -1))], [weight])
 
 
 def many_linear_layers_to_measure() -> bytes:
-    """Layers of distinct shapes, each just large enough that the engine measures which way is fastest."""
+    """Layers of distinct shapes, each just large enough that the engine times its kernels."""
     sizes = [364 + k for k in range(12)]
     tensors = [constant(f"w{k}", sizes[k + 1], sizes[k]) for k in range(11)]
     return file_of([(None, sizes[0])], [node("linear", (k, -1 - k)) for k in range(11)], tensors)
 
 
 def free_sizes_tried_in_vain() -> bytes:
-    """A graph of 5,000 nodes that fits no free size, which shows only at its end."""
+    """A graph of 5,000 nodes that is valid for no free size, which only its end shows."""
     nodes = [node("relu", (k,)) for k in range(5000)] + [node("squeeze", (5000,), dims=(1,))]
     return file_of([(None, 4)], nodes)
 
 
 def equation_that_is_ambiguous_to_a_pattern() -> bytes:
-    """A text on which a careless regular expression would try all splits."""
+    """A text on which a regular expression with backtracking would try all splits."""
     nodes = [node("einsum", (0, 0), equation="a" * 400 + "..." + "a" * 400 + ",b")]
     return file_of([(None, 4)], nodes)

@@ -139,7 +139,7 @@ def test_inputs_and_outputs_that_cannot_be(
         (["run", model, wrong], "must have shape"),
         (
             ["run", model, good, "--out", str(tmp_path / "no" / "y.npy")],
-            "y.npy': No such file or directory; what was there before still stands. Cure: make the folder",
+            "y.npy': No such file or directory; an existing file is unchanged. Cure: make the folder",
         ),
         (["export", model, str(tmp_path / "m.txt")], "should end in .onnx"),
         (["export", model, str(tmp_path / "no" / "m.onnx")], "could not write"),

@@ -107,7 +107,7 @@ def test_every_field_is_needed(index: int, board: Path) -> None:
         ("fj_per_mac = 100", "fj_per_max = 100", "fj_per_max is unknown. Cure: did you mean fj_per_mac?"),
         ("[[arithmetic]]", "[arithmetic]", "arithmetic must be a list of tables. Cure: at least one table"),
         ("[[arithmetic]]", "[[memory]]", "memory[1].weight_bits is unknown"),
-        ("clock_hz = 1e6", "clock_hz = ", "is no TOML"),
+        ("clock_hz = 1e6", "clock_hz = ", "is not valid TOML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_field(old: str, new: str, complaint: str, board: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_file_without_memories(board: Path) -> None:
 
 def test_bytes_that_are_no_text(board: Path) -> None:
     board.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="is no TOML"):
+    with pytest.raises(InputError, match="is not valid TOML"):
         read_device(board)
 
 

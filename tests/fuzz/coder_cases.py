@@ -1,4 +1,4 @@
-"""Random and malformed calls of the pack room's compiled modules, built with sanitizers.
+"""Random and malformed calls of the compiled modules of ``laconic.pack``, built with sanitizers.
 
     python -m tests.fuzz.coder_cases [--cases 1000000] [--seed 0] [--compiler clang]
 
@@ -29,7 +29,7 @@ Case = tuple[str, list[Any]]
 
 
 def state(rng: Rng) -> int:
-    """64 bits of any length; now and then none."""
+    """A state of up to 64 bits; sometimes 0."""
     if rng.random() < 0.01:
         return int(rng.choice([-1, -(2**60)])) if rng.random() < 0.5 else 2**64
     return int.from_bytes(rng.bytes(8)) >> int(rng.integers(64))
@@ -57,7 +57,7 @@ def head(rng: Rng) -> list[Any]:
 
 
 def few(rng: Rng) -> int:
-    """How many symbols; some more than a table of draws is searched for."""
+    """Number of symbols; sometimes above the limit at which draws use a look-up table."""
     return int(rng.integers(0, 40)) if rng.random() < 0.95 else int(rng.integers(200, 600))
 
 
@@ -166,13 +166,13 @@ def made(seed: int, n: int) -> Iterator[tuple[str, str, list[Any]]]:
 
 
 def outcome(function: Callable[..., tuple[int, int]], arguments: list[Any]) -> Any:
-    """What a call says; any other exception than those is a fault and goes through."""
+    """The result of a call or its expected exception; any other exception is a fault and is not caught."""
     try:
         words, end = function(*arguments)
     except ValueError:
         return ValueError
     if not 0 <= words <= len(memoryview(arguments[0]).cast("B")) // 4 or not 0 <= end < 2**64:
-        raise RuntimeError(f"impossible answer {words}, {end}")
+        raise RuntimeError(f"impossible result {words}, {end}")
     return words, end
 
 
@@ -187,16 +187,16 @@ def check(coder: Any, plain: Any, name: str, arguments: list[Any], compare: bool
         model = arguments[2]
         back = read(arguments[0], said[0], said[1], model, found)
         if (back[0], back[1]) != (0, arguments[1]) and arguments[1] >= 1 << 32:
-            raise RuntimeError(f"{name}: reading does not end where writing began")
+            raise RuntimeError(f"{name}: reading does not end at the start of writing")
         if found.tobytes() != arguments[3].tobytes():
-            raise RuntimeError(f"{name}: something else was read than written")
+            raise RuntimeError(f"{name}: the symbols read differ from those written")
     if (
         compare
         and isinstance(said, tuple)
         and hasattr(plain, name)
         and outcome(getattr(plain, name), copies) != said
     ):
-        raise RuntimeError(f"{name}: Python's coder says something else")
+        raise RuntimeError(f"{name}: the coder in Python has another result")
     return isinstance(said, tuple)
 
 

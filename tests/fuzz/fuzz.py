@@ -1,13 +1,13 @@
 """A coverage-guided fuzzer of the reader: ``make fuzz`` runs it on a sanitizer build of the compiled code.
 
 ``decode`` reads a file and follows its graph's shapes (``laconic.pack``, ``laconic.runtime.graph.shapes``),
-``load`` also builds and calls the network (ONNX Runtime). Input is the content of a file, what stands between
-its length and its checksum: both are written around it, so that mutations reach what lies behind them. Found
-is: the end of the process, an exception that is no ``LaconicError``, a sanitizer's report, half a minute, or
-4 GiB.
+``load`` also builds and calls the network (ONNX Runtime). The input is the content of a file, the bytes
+between its length and its checksum; both are added, so that mutated files pass these checks. A finding is:
+the end of the process, an exception that is no ``LaconicError``, a sanitizer's report, a case of half a
+minute, or 4 GiB.
 
     python tests/fuzz/fuzz.py decode|load CORPUS... [libFuzzer's options]
-    python tests/fuzz/fuzz.py seeds FOLDER      writes the attempts of tests/attacks there
+    python tests/fuzz/fuzz.py seeds FOLDER      writes the attacks of tests/attacks there
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import zlib
 from contextlib import nullcontext
 from pathlib import Path
 
-# pytest collects this file, too, where there is no fuzzer
+# pytest also collects this file, and atheris may not be installed
 atheris = importlib.import_module("atheris") if __name__ == "__main__" else None
 instrumented = atheris.instrument_imports if atheris else lambda include: nullcontext()
 
@@ -34,7 +34,7 @@ from tests.attacks.measure import exercise  # noqa: E402
 
 SEED_BYTES = 2000
 FEW = Limits(elements=100_000)
-"""So that a case takes milliseconds; what larger claims cost is what ``tests/attacks`` measure."""
+"""Small limits, so that a case takes milliseconds; ``tests/attacks`` measure the cost of larger claims."""
 
 
 def framed(content: bytes) -> bytes:
@@ -55,7 +55,7 @@ def content_of(data: bytes) -> bytes:
 
 
 def decode(content: bytes) -> None:
-    """Everything up to the point where a library of others would see the graph."""
+    """All of decoding, up to the point where other libraries get the graph."""
     data = framed(content)
     for read in (reading.read_model, pack.layout):
         try:
@@ -71,13 +71,13 @@ def load(content: bytes) -> None:
             exercise(network.load(framed(content), threads=1, precision=precision))  # type: ignore[arg-type]
         except LaconicError:
             return
-        except Exception:  # written down, since the runtime's own words on standard error are shut off
+        except Exception:  # printed, since the runtime's messages on standard error are suppressed
             Path("trace.txt").write_text(traceback.format_exc())
             raise
 
 
 def write_seeds(folder: Path) -> None:
-    """The attempts' contents as files, unless they are long."""
+    """Write the contents of the attacks as files, except long ones."""
     from tests.attacks.test_attacks import ATTEMPTS
 
     folder.mkdir(parents=True, exist_ok=True)

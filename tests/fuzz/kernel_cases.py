@@ -11,8 +11,8 @@ in one argument: another type or length, not aligned, not contiguous, read-only,
 gives (sparse: within the rounding of float32; two bits: the same numbers). Some matrices are multiplied by
 the library's classes, with 1 and 2 threads. A sanitizer ends the process at the first fault.
 
-Each block of weights is one of malloc's, so that its end is seen; with ``--pages`` they are cut from large
-pages as Linux runs them (memory.h), and only what calls pass is watched.
+Each block of weights is allocated by malloc, so that the sanitizer checks its end; with ``--pages`` blocks
+are parts of large pages as on Linux (memory.h), and only the arguments of calls are checked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Oracle = Callable[["Product"], tuple[Any, Any] | None]
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """What a call computes: y (batch, rows) before it, and the rest as float32; ``rows`` of y are filled."""
+    """A call's product: y (batch, rows) before it, and its arguments as float32; ``rows`` of y are filled."""
 
     x: Any
     y: Any
@@ -69,7 +69,7 @@ class Case:
 
 
 def reals(rng: Rng, *shape: int) -> Any:
-    """Float32 numbers, in one draw of four with special ones among them."""
+    """Float32 numbers; one array in four has special values among them."""
     x = rng.standard_normal(shape).astype(np.float32)
     if rng.random() < 0.25 and x.size:
         places = rng.integers(0, x.size, int(rng.integers(1, 4)))
@@ -90,12 +90,12 @@ def read_only(x: Any) -> Any:
 
 
 def misplaced(x: Any) -> Any:
-    """The same bytes where no float32 may begin."""
+    """The same bytes at an address that is not aligned for float32."""
     return np.frombuffer(bytearray(b"\0" + x.tobytes()), np.uint8)[1:]
 
 
 def wrong(rng: Rng, value: Any) -> Any:
-    """Something else in an argument's place."""
+    """A wrong value for an argument."""
     if isinstance(value, np.ndarray) and rng.random() < 0.85:
         changes: list[Callable[[Any], Any]] = [
             strided,
@@ -131,7 +131,7 @@ def spoiled(rng: Rng, arguments: list[Any]) -> list[Any]:
 
 
 def tensor(rng: Rng) -> Tensor:
-    """A matrix of any form; some have several panels, some hold what no writer writes."""
+    """A matrix of any form; some have several panels, some hold values that no writer produces."""
     cols = int(rng.choice([0, 1, 3, 9, 17, 40, 90, 700], p=[0.02, 0.1, 0.2, 0.2, 0.2, 0.17, 0.1, 0.01]))
     rows = int(rng.integers(0, 14)) if rng.random() < 0.99 else int(rng.integers(PANEL - 2, 2 * PANEL + 3))
     there = rng.random((rows, cols)) < rng.choice([0.02, 0.2, 0.7, 1.0])
@@ -184,7 +184,7 @@ def sparse_oracle(packed: list[Any]) -> Oracle:
         x = product.x[:, first : first + cols].astype(np.float64)
         if np.isfinite(x).all() and np.isfinite(weights).all():
             sums = x @ weights.T
-        elif count.max(initial=0) > 1:  # infinities of two entries at one place may meet
+        elif count.max(initial=0) > 1:  # infinities of two entries at one position may cancel to NaN
             return None
         else:
             sums = np.where(count > 0, weights * x[:, None, :], 0).sum(axis=2)
@@ -200,7 +200,7 @@ def sparse_oracle(packed: list[Any]) -> Oracle:
 
 
 def _finished(sums: Any, product: Product) -> tuple[Any, Any]:
-    """What follows the sums, and the size of what it adds."""
+    """The output after bias, addition and ReLU, and the magnitude of the added terms."""
     more = np.zeros_like(sums)
     parts = ([product.y] if product.add else []) + ([product.bias[None]] if product.bias is not None else [])
     for part in parts:
@@ -263,7 +263,7 @@ def compare(case: Case, product: Product, got: Any) -> None:
     rest = np.ones(got.shape[-1], bool)
     rest[product.rows] = False
     if got[:, rest].tobytes() != product.y[:, rest].tobytes():
-        raise RuntimeError("rows were written that nobody asked for")
+        raise RuntimeError("rows outside the requested range were written")
     with np.errstate(all="ignore"):
         found = case.oracle(product)
         if found is None:
@@ -273,7 +273,7 @@ def compare(case: Case, product: Product, got: Any) -> None:
         fits = (got == wanted) | (np.isnan(got) & np.isnan(wanted)) | (np.abs(got - wanted) <= room)
         fits |= np.isinf(room)
     if not fits.all():
-        raise RuntimeError(f"NumPy says {wanted[~fits]}, the kernel {got[~fits]} (within {room[~fits]})")
+        raise RuntimeError(f"NumPy gives {wanted[~fits]}, the kernel {got[~fits]} (within {room[~fits]})")
 
 
 def multiply(module: Any, case: Case, arguments: list[Any]) -> bool:
@@ -284,7 +284,7 @@ def multiply(module: Any, case: Case, arguments: list[Any]) -> bool:
         module.multiply(*arguments)
     except REFUSALS:
         if before is not None and before.tobytes() != y.tobytes():
-            raise RuntimeError("a refused call has written") from None
+            raise RuntimeError("a refused call has written to y") from None
         return False
     _, x, width, batch, _, bias, relu, add, row0, row1, _ = arguments
     if case.rows == 0 or width == 0:  # nothing is written, or nothing read, for 2^31 rows of x as for one
@@ -298,7 +298,7 @@ def multiply(module: Any, case: Case, arguments: list[Any]) -> bool:
 
 
 def bad_empties(rng: Rng) -> Callable[..., Any]:
-    """``numpy.empty``, or something that does not do what it does."""
+    """``numpy.empty``, or a function that behaves differently."""
     others: list[Callable[..., Any]] = [
         lambda shape, dtype: np.empty(shape, np.float64),
         lambda shape, dtype: np.empty((*shape[:-1], shape[-1] + 1), dtype),
@@ -358,7 +358,7 @@ def by_classes(rng: Rng, pool: ThreadPoolExecutor) -> None:
         one = make(what)(x, bias, True)  # type: ignore[operator]
         two = make(what, threads=2, pool=pool)(x, bias, True)  # type: ignore[operator]
         if not np.array_equal(one, two, equal_nan=True):
-            raise RuntimeError("two threads say something else than one")
+            raise RuntimeError("two threads give another result than one")
 
 
 def calls(rng: Rng, module: Any, make: Callable[[Rng], Case], unit: int) -> Iterator[bool]:

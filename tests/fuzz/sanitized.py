@@ -1,4 +1,4 @@
-"""What the harnesses of compiled modules share: a build with sanitizers, a process on it, wrong arguments."""
+"""Shared by the harnesses of compiled modules: a build with sanitizers, its process, wrong arguments."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def options(words: str | None) -> argparse.ArgumentParser:
 
 
 def again(module: str, compiler: str, make: Callable[[Path], None], arguments: Sequence[str]) -> int:
-    """What a harness returns when it runs in a process of its own, on what ``make`` built in a folder."""
+    """The exit status of a harness that runs in a separate process, on the modules that ``make`` built."""
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
         env = {
             **os.environ,
             "LD_PRELOAD": library(compiler),
             "PYTHONPATH": os.pathsep.join([folder, str(ROOT / "src"), str(ROOT)]),
-            "PYTHONMALLOC": "malloc",  # every object in a block of its own, so that its end is seen
-            # The interpreter leaves its own memory behind; a block of a gigabyte is a fault of the harness.
+            "PYTHONMALLOC": "malloc",  # a separate block for each object, so that its end is checked
+            # The interpreter does not free all its memory; a block of a gigabyte is a fault of the harness.
             "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=64:max_allocation_size_mb=1000",
         }
         command = [sys.executable, "-m", module, "--built", *arguments]
@@ -69,7 +69,7 @@ def again(module: str, compiler: str, make: Callable[[Path], None], arguments: S
 
 
 def array(rng: Rng, values: Any, dtype: Any) -> Any:
-    """An array, now and then one that does not lie where its type wants it, or is too long or too short."""
+    """An array, sometimes one that is not aligned, too long or too short."""
     whole: Any = np.array(values, dtype)
     fate = rng.random()
     if fate < 0.01:

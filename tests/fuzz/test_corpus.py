@@ -1,4 +1,4 @@
-"""What the fuzzer kept: contents that reached code of their own are read, or refused by name."""
+"""The fuzzer's corpus: each content is decoded, or refused with a LaconicError."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 
 
 def test_every_content_is_read_or_refused() -> None:
-    """In this process: nothing of other libraries sees a graph here."""
+    """In this process: no other library gets a graph here."""
     seen = set()
     for path in CORPUS:
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The harness of the kernels on the modules as installed: it finds nothing, and sees a wrong product."""
+"""The kernels' harness on the installed modules: it finds no fault, and detects a wrong product."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_calls_are_refused_or_right(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_wrong_product_is_seen(name: str) -> None:
-    """An oracle that says one more than it should stands for a kernel that does."""
+    """An oracle that is off by one replaces a kernel that is."""
 
     def other(rng: Any) -> kernel_cases.Case:
         case = kernel_cases.MAKERS[name][0](rng)

@@ -1,4 +1,4 @@
-"""The harness of the training's modules on those installed: it finds nothing, and sees a wrong draw."""
+"""The training modules' harness on the installed modules: it finds no fault, and detects a wrong draw."""
 
 from __future__ import annotations
 

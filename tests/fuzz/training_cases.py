@@ -1,12 +1,12 @@
-"""Random and malformed calls of the training's compiled modules, built with sanitizers.
+"""Random and malformed calls of the compiled modules for training, built with sanitizers.
 
     python -m tests.fuzz.training_cases [--cases 1000000] [--seed 0] [--compiler clang]
 
-A case is one call of ``_noise.draw`` or ``_sweep.sweep``: weights of any size and any bits, now and then an
-array that is too short, too long or not aligned, or a range, level or code path that cannot be. A call must
-raise ValueError, or do what its formula says: noise is compared with NumPy; all code paths of a sweep must
-give the same bits, write nothing outside their range, and return the sums of what they wrote. A sanitizer
-ends the process at the first fault.
+A case is one call of ``_noise.draw`` or ``_sweep.sweep``: weights of any size and any bits, sometimes an
+array that is too short, too long or not aligned, or an invalid range, level or code path. A call must raise
+ValueError, or compute its formula: noise is compared with NumPy; all code paths of a sweep must give the same
+bits, write nothing outside their range, and return the sums of what they wrote. A sanitizer ends the process
+at the first fault.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ F32 = np.float32
 
 
 def weights(rng: Rng, n: int) -> Any:
-    """Weights such as training meets, with numbers of any bits among them now and then."""
+    """Weights as in training, sometimes with numbers of any bits among them."""
     values = rng.normal(0, float(rng.choice([1e-3, 0.1, 1.0, 30.0])), n).astype(F32)
     if n and rng.random() < 0.2:
         values[rng.integers(n, size=1 + n // 7)] = rng.choice(SPECIAL)
@@ -66,7 +66,7 @@ def _compare_noise(before: list[Any], after: tuple[Any, Any], bits: Any, table: 
         close = np.isclose(after[0], drawn, rtol=1e-5, atol=1e-6 * np.sqrt(v) + 1e-30) | ~np.isfinite(drawn)
         close |= np.abs(drawn) > 1e30
     if not close.all():
-        raise RuntimeError("draw: NumPy says something else")
+        raise RuntimeError("draw: NumPy has another result")
 
 
 def _log_variances(rng: Rng, n: int) -> Any:

@@ -1,7 +1,7 @@
 /* Noise on pre-activations in one pass over memory (bayes/reparameterisation.py has the formula).
  *
- * The numbers come from a table of 2^16 quantiles by 16 random bits each, which the caller draws. Look-ups take
- * most of the time, so there is no code for wider vectors: AVX2 and AVX-512 gain nothing.
+ * The noise is looked up in a table of 2^16 quantiles by 16 random bits each, drawn by the caller. Look-ups take
+ * most of the time, so there are no AVX2 or AVX-512 code paths: they are not faster.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -11,18 +11,18 @@
 
 #define QUANTILES 65536
 
-/* mean += sqrt(max(variance, floor)) * noise; variance becomes the slope, noise / (2 sqrt(max(variance, floor))) */
+/* mean += sqrt(max(variance, floor)) * noise; variance = the derivative noise / (2 sqrt(max(variance, floor))) */
 static void draw_all(float *restrict mean, float *restrict variance, const int16_t *restrict bits,
                      const float *restrict table, float least, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        float v = variance[i] < least ? least : variance[i]; /* a NaN stays */
+        float v = variance[i] < least ? least : variance[i]; /* NaN is kept */
         float slope = 1.0f / sqrtf(v) * table[bits[i] + QUANTILES / 2];
         mean[i] = mean[i] + v * slope;
         variance[i] = 0.5f * slope;
     }
 }
 
-/* ---- Python's side ------------------------------------------------------------------------------------------- */
+/* ---- Python interface ---------------------------------------------------------------------------------------- */
 
 static PyObject *draw(PyObject *self, PyObject *args) {
     Py_buffer mean, variance, bits, table;

@@ -1,4 +1,4 @@
-"""Latency by the clock: the median of many calls, with its spread."""
+"""Measured latency: the median of many calls, with its spread."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def measure(
 ) -> Cost:
     """The same cost with its ``measured`` field filled: ``call`` is one run of the network on this machine.
 
-    Three calls go before, then each of ``runs`` calls is timed by itself.
+    After three warm-up calls, each of ``runs`` calls is timed separately.
 
     Args:
-        cost: What was counted.
+        cost: The counted cost.
         call: Runs the network once.
         threads: Threads that ``call`` uses; recorded as they are.
         runs: Calls that are timed, at least 1.

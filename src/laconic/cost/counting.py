@@ -16,7 +16,7 @@ ACTIVATION_BITS = (8, 16, 32)
 def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
     """Bytes, MACs, traffic and peak activation memory of a network at one input shape.
 
-    Views and what is computed when the network is loaded cost nothing.
+    Views, and operations that are computed when the network is loaded, cost nothing.
 
     Args:
         facts: The network's operations, values and tensors at that shape.

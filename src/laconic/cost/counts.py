@@ -1,11 +1,11 @@
 """Multiply-accumulates and all other arithmetic of one operation, from its shapes.
 
 A multiply-accumulate (MAC) is one product added to a sum. Padding is counted as if its zeros were multiplied,
-as the literature does; biases start the sum and cost nothing. What is left (activations, pooling,
+as the literature does; biases start the sum and cost nothing. All other arithmetic (activations, pooling,
 normalisation, softmax, gates) is counted in *other operations* of about one MAC each: an addition, a
-comparison, a product, or a look-up of exp, tanh and the like. In int8 each number that is brought to another
-scale (a layer's sum, the operands of a sum, what is rounded from float32 or goes back) is one of them; a ReLU
-that saturates a sum is none.
+comparison, a product, or a look-up of exp, tanh and similar functions. In int8 each number that is rescaled
+(a layer's sum, the operands of a sum, a conversion from or to float32) counts as one; a ReLU that saturates a
+sum counts as none.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def count_macs(facts: NetworkFacts, op: OpFacts, activation_bits: int | None) ->
     if not weights:  # two activations
         return Macs(dense, dense, op_bits(facts, op, activation_bits))
     entries = max(1, sum(w.entries for w in weights))
-    # each weight is used equally often, so this division leaves no rest
+    # each weight is used equally often, so this division has no remainder
     nonzero = dense * sum(w.nonzeros for w in weights) // entries
     return Macs(dense, nonzero, max(w.value_bits for w in weights))
 
@@ -115,7 +115,7 @@ def _dense_macs(facts: NetworkFacts, op: OpFacts) -> int:
 
 
 def score_entries(facts: NetworkFacts, op: OpFacts) -> int:
-    """Entries of an attention's score matrix, all heads together: what its softmax runs over."""
+    """Entries of an attention's score matrix, all heads together: the inputs of its softmax."""
     queries, keys = shape_of(facts, op.inputs[0]), shape_of(facts, op.inputs[1])
     return math.prod(queries[:-1]) * keys[-2]
 
@@ -251,7 +251,7 @@ def _log_sums(facts: NetworkFacts, op: OpFacts) -> int:
 
 BESIDE: Mapping[str, Callable[[NetworkFacts, OpFacts], int]] = {
     **dict.fromkeys(("view", "partial", "move", "weighted", "transposed", "matmul", "einsum"), _none),
-    "conversion": _none,  # what it rescales is counted by the facts
+    "conversion": _none,  # its rescaling is counted by OpFacts.rescaled
     "pointwise": _made,
     "reduction": _read,
     "recurrent": _gated,
@@ -265,7 +265,7 @@ BESIDE: Mapping[str, Callable[[NetworkFacts, OpFacts], int]] = {
     "sampling": _sampled,
     "scatter": _scattered,
 }
-"""What each kind computes beside MACs. An operation of another kind is refused, not counted as free."""
+"""Operations of each kind beside MACs. An operation of another kind is refused, not counted as free."""
 
 
 def _window(op: OpFacts) -> int:

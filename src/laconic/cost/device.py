@@ -1,4 +1,4 @@
-"""What a device is, as far as cost goes: clock, memories, rates and prices of arithmetic."""
+"""The description of a device for cost estimates: clock, memories, rates and energies of arithmetic."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Device files: small TOML files, every field with its unit, checked one by one.
+"""Device files: small TOML files; every field has a unit and is checked.
 
-A file has five numbers of its own, at least one ``[[memory]]`` and one ``[[arithmetic]]``. Each of these
-parts says where its numbers come from in ``source``.
+A file has five numbers, at least one ``[[memory]]`` and one ``[[arithmetic]]``. Each of these tables states
+the source of its numbers in ``source``.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _parsed(data: bytes, file: str) -> Device:
         parsed = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"device file {file} is no TOML: {error}. Cure: compare it with a shipped one"
+            f"device file {file} is not valid TOML: {error}. Cure: compare it with a shipped one"
         ) from error
     top = _Table(file, "", parsed)
     top.only({"name", "source", "memory", "arithmetic", *_DEVICE})
@@ -156,7 +156,7 @@ def _arithmetic(table: _Table) -> Arithmetic:
 
 @dataclass(frozen=True)
 class _Table:
-    """One table of a device file; every complaint says the file and the field."""
+    """One table of a device file; every error names the file and the field."""
 
     file: str
     place: str
@@ -167,7 +167,7 @@ class _Table:
         return InputError(f"device file {self.file}: field {self.place}{field} {fact}. Cure: {cure}")
 
     def only(self, known: set[str]) -> None:
-        """Refuse fields that nobody reads: a slip of the pen would go unnoticed."""
+        """Refuse unknown fields, which may be misspelt."""
         for field in self.content:
             if field not in known:
                 near = difflib.get_close_matches(field, sorted(known), 1)

@@ -1,4 +1,4 @@
-"""The kinds of operations that cost tells apart; whoever hands facts over says which one an operation is.
+"""The kinds of operations that are counted differently; ``OpFacts.kind`` is one of them.
 
 =============== ============================================================================================
 view            the same values in the same order under another shape: no copy, no memory

@@ -1,8 +1,8 @@
-"""Which values are alive when: peak activation memory by lifetime analysis of the graph.
+"""Peak activation memory by lifetime analysis of the graph.
 
 Operations run in the file's order. A value needs memory from the operation that makes it to the last one
-that reads it; inputs from the start to their last reader, outputs to the end. Inputs count: they lie in the
-same memory. Three rules share memory:
+that reads it; inputs from the start to their last reader, outputs to the end. Inputs count: they are in the
+same memory. Three rules reduce the memory:
 
 - a view (reshape, flatten, ...) is its input under another shape;
 - a value-by-value operation writes over an operand of the same size in bytes that nobody reads afterwards;

@@ -2,13 +2,13 @@
 
 An operation takes the longer of its arithmetic and its memory traffic (S. Williams, A. Waterman,
 D. Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM 52(4),
-2009), and the overhead of a call. Energy is MACs times the price of a MAC plus bytes times the price of a
-byte at the memory where they lie (M. Horowitz, "Computing's energy problem (and what we can do about it)",
-ISSCC 2014, figure 1.1.9; the device files say which numbers are his).
+2009), and the overhead of a call. Energy is MACs times the energy of a MAC plus bytes times the energy of a
+byte of the memory that holds them (M. Horowitz, "Computing's energy problem (and what we can do about it)",
+ISSCC 2014, figure 1.1.9; the device files mark the numbers taken from it).
 
-Where things lie: weights in the smallest memory that holds all of them, together with the activations' peak
-if it may hold both (they stay there between calls); the activations of an operation in the smallest memory
-that holds what it reads and writes, its weights included if it may hold both.
+Placement: weights are in the smallest memory that holds all of them, together with the activations' peak if
+it may hold both (they stay there between calls); the activations of an operation are in the smallest memory
+that holds all that it reads and writes, its weights included if it may hold both.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from laconic.text import shortened
 def layer_table(cost: Cost) -> str:
     """One row per operation that costs anything, the sums below (memory: the peak), in 80 columns.
 
-    Arithmetic stands in the first table, memory in the second. With a device, seconds and energy stand there,
-    and what is moved is that of the path which it takes.
+    The first table shows arithmetic, the second memory. With a device, the second also shows microseconds and
+    nanojoules, and its traffic is that of the path (dense or sparse) that the device takes.
     """
     costly = [
         k
@@ -69,7 +69,7 @@ def _fixed(value: float, width: int = 9) -> str:
 
 
 def verdict(estimated: Estimate) -> str:
-    """Does it fit, how long, how much energy."""
+    """Lines on memory fit, latency and energy."""
     lines = []
     for fit in estimated.fits:
         room = f"{fit.spare_bytes} bytes to spare" if fit.fits else f"{-fit.spare_bytes} bytes too many"
@@ -80,12 +80,12 @@ def verdict(estimated: Estimate) -> str:
     lines.append("   (the program itself and its stack are not counted)")
     lines.append(f"latency, estimated: {1e3 * estimated.seconds:.3f} ms")
     lines.append(f"energy, estimated: {1e6 * estimated.device_joules:.3f} uJ as active power x latency")
-    lines.append(f"   {1e6 * estimated.table_joules:.3f} uJ for arithmetic and memory alone, priced at 45 nm")
+    lines.append(f"   {1e6 * estimated.table_joules:.3f} uJ for arithmetic and memory alone, at 45 nm")
     return "\n".join(lines)
 
 
 def side_by_side(before: Cost, after: Cost) -> str:
-    """Two costs in two columns, and what is left of each figure.
+    """Two costs in two columns, and the ratio after / before of each figure.
 
     >>> from laconic.cost.tables import Cost
     >>> print(side_by_side(Cost((), (), 80, 10, 10, 40, 40, 40), Cost((), (), 20, 5, 5, 20, 20, 20)))

@@ -1,4 +1,4 @@
-"""The records that say what a network costs. What was counted, estimated and measured are different fields.
+"""The records of a network's cost. Counted, estimated and measured figures are different fields.
 
 *Counted* is exact arithmetic on the graph and needs no device. *Estimated* is counted times a device file's
 rates. *Measured* is a clock on this machine.
@@ -173,7 +173,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """Latency of one call by the clock.
+    """Measured latency of one call.
 
     Attributes:
         seconds: The median, in seconds.

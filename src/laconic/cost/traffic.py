@@ -1,12 +1,12 @@
 """Bytes that one operation moves: its compulsory traffic, each operand once.
 
-Every operand is read once and every result written once, from and to the memory where it lives; what is
-reused in between is taken to sit in registers or the nearest memory. Exceptions: a recurrent layer reads its
-matrices once per time step, an attention writes and reads its score matrix, a slice or look-up reads what it
-keeps, a view moves nothing.
+Every operand is read once and every result written once, from and to the memory that holds it; values that
+are reused in between are assumed to be in registers or the nearest memory. Exceptions: a recurrent layer
+reads its matrices once per time step, an attention writes and reads its score matrix, a slice or look-up
+reads the entries that it keeps, a view moves nothing.
 
-A value-by-value operation *fuses* with the operation just before it when it alone reads what that one made:
-it works on the values as they come, so that only its other operands are traffic.
+A pointwise operation is *fused* with the operation just before it when it is the only reader of that result:
+it is computed while the values are in registers, so that only its other operands are traffic.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def count_traffic(facts: NetworkFacts, activation_bits: int | None) -> tuple[Tra
     root = view_roots(facts)
     readers = _reader_counts(facts, root)
     found: list[Traffic] = []
-    before: frozenset[int] = frozenset()  # what the last pass made, under its roots
+    before: frozenset[int] = frozenset()  # the roots of the results of the last pass
     for op in facts.ops:
         if op.folded or op.kind == "view":
             found.append(Traffic())
@@ -77,7 +77,7 @@ def _fused_operand(
     readers: list[int],
     activation_bits: int | None,
 ) -> int | None:
-    """The operand that the operation before hands over without a trip through memory."""
+    """The operand that the operation before passes on in registers."""
     if op.kind != "pointwise":
         return None
     size = value_bytes(facts, op.outputs[0], activation_bits)

@@ -9,7 +9,7 @@ _NARROW_COLUMNS = 2**16
 
 
 def dense_bytes(tensor: TensorFacts) -> int:
-    """Float32 (wider types as they are): what the network takes before anything is done to it.
+    """Bytes in float32 (wider types in their own width): the uncompressed tensor.
 
     >>> dense_bytes(TensorFacts("w", (3, 5), 4, 2, 2, 4))
     60
@@ -18,7 +18,7 @@ def dense_bytes(tensor: TensorFacts) -> int:
 
 
 def few_bit_bytes(tensor: TensorFacts) -> int:
-    """All codes side by side, ``bits`` each, and the grid's table.
+    """Bytes of all codes, packed at ``bits`` each, and of the grid's table.
 
     >>> few_bit_bytes(TensorFacts("w", (3, 5), 4, 2, 2, 4))  # 30 bits, and a step
     8
@@ -27,7 +27,7 @@ def few_bit_bytes(tensor: TensorFacts) -> int:
 
 
 def sparse_bytes(tensor: TensorFacts) -> int | None:
-    """Compressed rows: a column index and a code per non-zero, a pointer per row; None for a vector.
+    """Bytes in compressed sparse rows: index and code per non-zero, pointer per row; None for a vector.
 
     Indices take 16 bits up to 65,536 columns, else 32.
 
@@ -44,7 +44,7 @@ def sparse_bytes(tensor: TensorFacts) -> int | None:
 
 
 def stored_bytes(tensor: TensorFacts) -> int:
-    """The smaller of the few-bit and the sparse form: memory that computes, not the entropy-coded file."""
+    """The smaller of the few-bit and the sparse form: bytes in memory, not in the entropy-coded file."""
     sparse = sparse_bytes(tensor)
     few = few_bit_bytes(tensor)
     return few if sparse is None else min(few, sparse)

@@ -112,8 +112,8 @@ def save(
 
     Args:
         module: The network.
-        tensors: State-dict names with what is stored of them, as for :func:`build_packed`.
-        path: The file; one that is there is replaced.
+        tensors: State-dict names with the stored tensors, as for :func:`build_packed`.
+        path: The file; an existing one is replaced.
         example: One call's inputs; None for a file of weights alone.
         ranges: Activation ranges of the same module, for int8; they are left out where the network does not
             run in int8 on this machine.
@@ -125,7 +125,7 @@ def save(
     Raises:
         ModelError: As :func:`build_packed`.
         InputError: As :func:`build_packed`.
-        WriteError: The file cannot be written; an old one still stands.
+        WriteError: The file cannot be written; an existing one is unchanged.
 
     >>> import tempfile, torch
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What to do about what cannot be captured: a cure for each kind, and words for what PyTorch cannot trace."""
+"""Error messages for networks that cannot be captured: a cure per operation, and PyTorch's trace errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PACKED = (
 
 
 def cure_for(operation: str) -> str:
-    """What to write instead of an operation that has no rule.
+    """The cure for an operation that has no rule: what to use in its place.
 
     >>> cure_for("pdist")
     'Cure: torch.cdist(x, x), or pack the weights alone and load them with laconic.restore'
@@ -66,9 +66,9 @@ _ITEM = re.compile(r"^  - ", re.MULTILINE)
 
 
 def cannot_be_free(error: Exception, places: Mapping[str, str]) -> str | None:
-    """Which of the user's free axes the network fixes, and what to do; None for an error of another kind.
+    """The message for free axes that the network fixes, with a cure; None for an error of another kind.
 
-    ``places`` says where each named axis is.
+    ``places``: for each named axis, the input and the dimension.
 
     >>> said = "You marked t as dynamic but your code specialized it to be a constant (7). If you're using .."
     >>> error = ValueError(f"Constraints violated (t)!\\n  - {said}\\nSuggested fixes:\\n  t = 7")
@@ -83,7 +83,7 @@ def cannot_be_free(error: Exception, places: Mapping[str, str]) -> str | None:
 
 
 def _one_axis(said: str, places: Mapping[str, str]) -> str:
-    """What PyTorch says of one axis, in the user's names."""
+    """PyTorch's message about one axis, with the user's names."""
     fixed, equal, guard = _MARKED.search(said), _EQUAL.search(said), _GUARD.search(said)
     if fixed:
         name, size = fixed.groups()
@@ -110,14 +110,14 @@ def _named(name: str, places: Mapping[str, str]) -> str:
 
 
 def _frames(error: BaseException | None) -> Iterator[FrameType]:
-    """The calls that led to an error, and to those that it came from; the innermost last."""
+    """The frames of an error and of the errors that caused it; the innermost last."""
     while error is not None:
         yield from (frame for frame, _ in traceback.walk_tb(error.__traceback__))
         error = error.__cause__ or error.__context__
 
 
 def _place(frames: list[FrameType]) -> str:
-    """The innermost ``forward`` that is neither PyTorch's nor ours: a file and a line."""
+    """File and line of the innermost ``forward`` that is neither in PyTorch nor in laconic."""
     libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
     for frame in reversed(frames):
         file, name = Path(frame.f_code.co_filename), frame.f_code.co_name
@@ -127,5 +127,5 @@ def _place(frames: list[FrameType]) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """What an error says, without PyTorch's advice on its own tools."""
+    """The message of an error up to PyTorch's advice on its own tools."""
     return re.split(r"(?<=[.!]) (?:For more information|Suggested|The following|To fix)", text)[0][:200]

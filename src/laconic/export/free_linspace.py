@@ -1,4 +1,4 @@
-"""``torch.linspace`` over a free size: PyTorch's own takes a plain int and would fix the axis."""
+"""``torch.linspace`` over a free size: PyTorch's own requires an int and would fix the axis."""
 
 from __future__ import annotations
 

@@ -19,36 +19,36 @@ from laconic.export.program import (
     Example,
     as_arguments,
     by_position,
+    decomposable,
     decomposed,
     evaluation_copy,
     flat,
     run_example,
-    taken_apart,
     traces,
 )
 from laconic.export.rules import RULES
 from laconic.export.signature import Dynamic, described, free_axes, input_names
 from laconic.records import Graph, Node, RawTensor
 
-# Arguments that no rule needs to look at: they show in the result's shape and type, or say where and how
-# tensors lie in memory, or matter in training only.
+# Arguments that rules may ignore: they are visible in the result's shape and type, or concern the device and
+# the memory layout, or have an effect in training only.
 _SEEN_IN_RESULT = (
     "size", "shape", "sizes", "output_size", "start_dim", "end_dim", "dtype", "other_dtype",
     "layout", "device", "pin_memory", "memory_format", "non_blocking", "copy", "implicit",
     "momentum", "cudnn_enabled", "cudnn_enable", "scale_grad_by_freq", "sparse", "generator",
 )  # fmt: skip
-# A lone input of one of these names says nothing by it: the file calls it "input", which takes no bytes.
+# A single input with one of these generic names is stored without it: its name is then "input", in no bytes.
 _USUAL_NAMES = (("x",), ("input",))
 _SILENT = ("_assert", "sym_constrain_range", "_guards_fn", "assert_tensor_metadata")
 
 
 @dataclass(frozen=True)
 class CapturedGraph:
-    """A network's arithmetic and the tensors it speaks of.
+    """A network's arithmetic and the tensors that it reads.
 
     ``tensor_names`` are state-dict names followed by the reserved names ('@0', '@1', ...) of
     ``constants``; tensor k of the graph is ``tensor_names[k]``. ``aliases`` maps names of shared
-    weights to the name that stands for them. ``notes`` are for the user.
+    weights to the name under which they are stored. ``notes`` are for the user.
     """
 
     graph: Graph
@@ -115,7 +115,7 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
             results = _lower(_without_unknown(program), low, names)
         except _NoRule:
             raise
-        except CaptureError as error:  # perhaps only the free dimension was in the way
+        except CaptureError as error:  # the next trace, with other free dimensions, may succeed
             failure = failure or error
             continue
         captured = _finish(low, results, copied, names, notes)
@@ -125,7 +125,7 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
 
 
 def _without_unknown(program: ExportedProgram) -> ExportedProgram:
-    """Let PyTorch take apart what has no rule; what remains is refused during lowering."""
+    """Let PyTorch decompose operations without a rule; the rest is refused during lowering."""
     for _ in range(3):
         unknown = {n.target for n in _calls(program) if not _known(n.target)}
         _refuse_early(program, unknown)
@@ -141,8 +141,10 @@ class _NoRule(CaptureError):
 
 
 def _refuse_early(program: ExportedProgram, unknown: set[Any]) -> None:
-    """Name an operation on run-time values without rule or recipe before anything is taken apart."""
-    final = {target for target in unknown if isinstance(target, torch._ops.OpOverload)} - taken_apart(unknown)
+    """Refuse, before decomposing any, an operation on run-time values without a rule or a decomposition."""
+    final = {target for target in unknown if isinstance(target, torch._ops.OpOverload)} - decomposable(
+        unknown
+    )
     specs = program.graph_signature.input_specs
     inputs = {spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT}
     running: set[torch.fx.Node] = set()
@@ -175,7 +177,7 @@ def _lower(program: ExportedProgram, low: Lowering, names: Mapping[str, str]) ->
             known[node] = _lower_call(node, known, low)
         elif node.op == "output":
             kinds = [spec.kind for spec in program.graph_signature.output_specs]
-            pairs = zip(node.args[0], kinds, strict=True)  # writes back into inputs or buffers do not leave
+            pairs = zip(node.args[0], kinds, strict=True)  # writes to inputs or buffers are no outputs
             leaving = [n for n, kind in pairs if kind is OutputKind.USER_OUTPUT]
             results = [known[n] for n in leaving if isinstance(n, torch.fx.Node)]
             return [_as_output(low, value) for value in results if value is not None]
@@ -237,13 +239,13 @@ def _lower_call(node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], low: Lo
         return _typed(low, _apply_rule(target, low, args, result), result)
     except CaptureError as error:
         raise CaptureError(_where(node, error)) from error
-    except Exception as error:  # a rule met what it was not written for
+    except Exception as error:  # a call that the rule does not handle
         reason = CaptureError(f"its rule fails ({type(error).__name__}: {error})")
         raise CaptureError(_where(node, reason)) from error
 
 
 def _apply_rule(target: Any, low: Lowering, args: Mapping[str, Any], result: Any) -> Any:
-    """The value that a rule gives; what the rule has not looked at must have no effect."""
+    """The value that a rule returns; an argument that the rule did not read must have no effect."""
     rule = RULES.get(target.overloadpacket)
     if rule is None:
         raise _without_rule(target)

@@ -1,4 +1,4 @@
-"""In-place operations of a traced program as the operations that they stand for, without tracing again."""
+"""Replaces in-place operations of a traced program by their functional forms, without tracing again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FRESH = frozenset({
     "conv1d", "conv2d", "conv3d", "linear", "matmul", "batch_norm", "layer_norm", "group_norm",
     "relu6", "selu", "celu",
 })  # fmt: skip
-"""Composite operations that always make a tensor of their own."""
+"""Composite operations that always return a new tensor."""
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
@@ -22,10 +22,10 @@ def mutates(target: Any) -> bool:
 
 
 def without_in_place(program: ExportedProgram) -> bool:
-    """Replace ``x.relu_()`` by ``x.relu()`` and let all that follows read the result; whether none is left.
+    """Replace ``x.relu_()`` by ``x.relu()`` and its later uses by the result; True if none is left.
 
-    A write is replaced where nothing else shares the tensor's memory: it is what an operation made, and no
-    view was taken of it before. The rest (writes into views, inputs and buffers) is PyTorch's to take apart.
+    A write is replaced where nothing else shares the memory of the tensor: an operation made it, and no
+    view was taken of it before. The rest (writes into views, inputs and buffers) is left to PyTorch.
     """
     order = {node: place for place, node in enumerate(program.graph.nodes)}
     left = False
@@ -41,7 +41,7 @@ def without_in_place(program: ExportedProgram) -> bool:
 
 
 def _plain(node: torch.fx.Node) -> torch._ops.OpOverload | None:
-    """The operation that computes the same without writing; None where there is none that surely does."""
+    """The functional operation that computes the same; None where there is no unique one."""
     target: Any = node.target
     arguments = target._schema.arguments
     written = [a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write]
@@ -61,7 +61,7 @@ def _dtype(node: torch.fx.Node) -> object:
 
 
 def _owned(node: torch.fx.Node, order: dict[torch.fx.Node, int]) -> bool:
-    """Whether the tensor that is written to shares its memory with nothing that was read before."""
+    """Whether no value that was read before shares memory with the tensor that is written to."""
     source = node.args[0]
     if not isinstance(source, torch.fx.Node) or not _makes(source):
         return False
@@ -70,7 +70,7 @@ def _owned(node: torch.fx.Node, order: dict[torch.fx.Node, int]) -> bool:
 
 
 def _makes(node: torch.fx.Node) -> bool:
-    """Whether a node's result is a tensor of its own, which is no view of an argument."""
+    """Whether a node's result is a new tensor, not a view of an argument."""
     target: Any = node.target
     if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
         return False

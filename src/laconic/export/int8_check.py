@@ -1,4 +1,4 @@
-"""Does a calibrated network run in int8 here, and to the right numbers? Asked before its file is written."""
+"""Checks, before a file is written, that a calibrated network runs in int8 here, with right results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from laconic.runtime.engines.float_choice import float_layers, float_products
 SHARE, STEPS = 0.1, 4.0
 """Largest difference from the emulation: a share of the largest output, and steps of the output's range.
 
-Roundings of many layers stay below; products that a processor cuts short lie at 15 to 60 steps.
+Rounding differences over many layers stay below; products that a processor saturates give 15 to 60 steps.
 """
 
 
@@ -31,9 +31,9 @@ _PRODUCTS = "(as in attention) stay in float32: int8 is for products with weight
 def checked_ranges(
     module: nn.Module, model: PackedModel, ranges: tuple[ActivationRange, ...], example: Example
 ) -> tuple[PackedModel, str | None]:
-    """The model with its activation ranges, or without them and a note on what int8 does wrong here.
+    """The model with its activation ranges; or without them, and a note on the problem of int8 here.
 
-    The example's first two rows run in int8, and in the integer emulation, which says what is right.
+    The example's first two rows run in int8, and in the integer emulation, which is the reference.
     """
     graph = model.graph
     if graph is None:
@@ -51,7 +51,7 @@ def checked_ranges(
 
 
 def stays_float(model: PackedModel) -> tuple[str, ...]:
-    """Notes on the matrices that a calibrated network multiplies by in float32: which, and why."""
+    """Notes on the matrices whose products a calibrated network computes in float32, with the reason."""
     by_reason: dict[str, list[str]] = {}
     for layer in float_layers(model, 1):
         by_reason.setdefault(layer.reason.removeprefix("float32: "), []).append(layer.name)
@@ -67,9 +67,9 @@ def stays_float(model: PackedModel) -> tuple[str, ...]:
 
 
 def int8_problem(model: PackedModel, inputs: Sequence[AnyArray]) -> str | None:
-    """What int8 does wrong on this machine, in words.
+    """Description of a wrong int8 result on this machine; None if int8 is right.
 
-    An output that leaves in float32 is not cut at its range by an engine, as a device cuts it: here it is.
+    Engines do not clip float32 outputs to their ranges as devices do; they are clipped here before comparing.
     """
     graph = model.graph or Graph((), (), ())
     ranges = {entry.value: entry for entry in graph.ranges}
@@ -80,7 +80,7 @@ def int8_problem(model: PackedModel, inputs: Sequence[AnyArray]) -> str | None:
     try:
         wanted = emulate(model, limits=Limits.trusted()).run(tuple(inputs))
     except InputError:
-        return None  # beyond what a device's accumulators hold, and so beyond what can be compared
+        return None  # the accumulators of a device would overflow: there is no reference
     for ref, a, b in zip(graph.outputs, got, wanted, strict=True):
         if not np.issubdtype(a.dtype, np.floating):
             continue

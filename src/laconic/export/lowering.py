@@ -1,8 +1,8 @@
 """From a ``torch.export`` program to graph nodes: values, calls, and the state of one lowering.
 
 A rule sees a :class:`Call` (arguments by their schema names) and a :class:`Lowering` (where nodes
-are added). Values are either :class:`Ref` (known at run time, or a tensor of the file) or real
-tensors (constants, folded as long as nothing at run time touches them).
+are added). Values are either :class:`Ref` (known at run time, or a tensor of the file) or torch
+tensors (constants, folded until they are combined with a run-time value).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_free(size: object) -> bool:
 
 
 def any_free(arguments: object) -> bool:
-    """Whether a number that is only known at run time stands somewhere in nested arguments."""
+    """Whether nested arguments contain a number that is only known at run time."""
     if isinstance(arguments, Mapping):
         return any(map(any_free, arguments.values()))
     return any(map(any_free, arguments)) if isinstance(arguments, (list, tuple)) else is_free(arguments)
@@ -103,7 +103,7 @@ class Lowering:
         return made
 
     def note_sizes(self, value: Ref) -> None:
-        """Remember where the free sizes of a value can be read."""
+        """Record from which value and axis each free size can be read."""
         if 0 <= value.id < self._n_values:
             for axis, size in enumerate(value.shape):
                 if is_free(size):
@@ -204,7 +204,7 @@ class Call:
     _read: set[str] = field(default_factory=set, repr=False)
 
     def unread(self, *known: str) -> list[str]:
-        """Arguments that the rule has not looked at, but for the ``known`` ones."""
+        """Arguments that the rule has not read, except the ``known`` ones."""
         return [name for name in self.args if name not in self._read and name not in known]
 
     def __contains__(self, name: str) -> bool:
@@ -216,18 +216,18 @@ class Call:
         return self.args.get(name, default)
 
     def ignore(self, *names: str) -> None:
-        """Say of arguments that they do not matter to the result."""
+        """Mark arguments as having no effect on the result."""
         self._read.update(names)
 
     def value(self, name: str) -> Value:
-        """A tensor argument that must be there."""
+        """A required tensor argument."""
         value = self.get(name)
         if not isinstance(value, (Ref, torch.Tensor)):
             raise CaptureError(f"argument {name!r} must be a tensor, got {value!r}")
         return value
 
     def maybe(self, name: str) -> Value | None:
-        """A tensor argument that may be absent."""
+        """An optional tensor argument."""
         return None if self.get(name) is None else self.value(name)
 
     def integer(self, name: str) -> int:

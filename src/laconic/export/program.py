@@ -76,7 +76,7 @@ def evaluation_copy(module: nn.Module) -> nn.Module:
 
 
 def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
-    """The module's answer to the example; a refusal is the example's fault and says the shapes."""
+    """The module's output for the example. Raises ``InputError`` with the shapes if the module fails."""
     try:
         with torch.no_grad():
             return module(*example)
@@ -122,7 +122,7 @@ def traces(
 
 
 def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes) -> ExportedProgram:
-    """The program with the user's free axes; what PyTorch cannot prove of sizes is left to each call."""
+    """The program with the user's free axes; unproven conditions on sizes are left to run time."""
     sizes = free.sizes(example)
     # 0 and 1 are constants to torch.export, so an axis of one entry is given more, each name its own number
     wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(sizes.items())}
@@ -151,7 +151,7 @@ def _export(
     dims: tuple[Mapping[int, Any], ...] | None,
     deferred: bool = False,
 ) -> ExportedProgram:
-    fresh = tuple(x.clone() for x in example)  # torch.export leaves its marks of free axes on the tensors
+    fresh = tuple(x.clone() for x in example)  # torch.export stores the free axes on the tensors
     shapes = None if dims is None else (tuple(dict(spec) for spec in dims),)  # all inputs are one *values
     with _quiet(), inference(), one_operation_each(), _masks_unread(), FreeLinspace():
         return torch.export.export(
@@ -165,7 +165,7 @@ def _export(
 
 @contextmanager
 def _masks_unread() -> Iterator[None]:
-    """nn.Transformer looks whether a mask is causal, for speed alone: a trace has no values to see."""
+    """Skips nn.Transformer's test whether a mask is causal: it only selects a fast path, and reads values."""
     before = transformer._detect_is_causal_mask
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
     try:
@@ -200,12 +200,12 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
     return functional
 
 
-def taken_apart(operations: set[Any]) -> set[Any]:
-    """Those of these operations that PyTorch has a recipe for."""
-    return set(_recipes(operations))
+def decomposable(operations: set[Any]) -> set[Any]:
+    """Those of these operations that PyTorch has a decomposition for."""
+    return set(_decompositions(operations))
 
 
-def _recipes(operations: set[Any]) -> dict[Any, Any]:
+def _decompositions(operations: set[Any]) -> dict[Any, Any]:
     if not operations:
         return {}
     known = torch.export.default_decompositions()
@@ -215,21 +215,21 @@ def _recipes(operations: set[Any]) -> dict[Any, Any]:
 
 
 def decomposed(program: ExportedProgram, operations: set[Any]) -> ExportedProgram | None:
-    """The program with these operations taken apart by PyTorch, or None where it has no recipe."""
-    table = _recipes(operations)
+    """The program with these operations decomposed by PyTorch, or None where it has no decomposition."""
+    table = _decompositions(operations)
     if not table:
         return None
     try:
         with _quiet():
             simpler: ExportedProgram = program.run_decompositions(table)
             return simpler
-    except Exception:  # noqa: BLE001 - the operation is then refused by its own name, which says more
+    except Exception:  # noqa: BLE001 - the operation is then refused by its own name
         return None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and no trace logs: what failed is said once, in our own error."""
+    """No warnings and no trace logs: a failure is reported once, in laconic's own error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

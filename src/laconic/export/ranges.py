@@ -30,7 +30,7 @@ def activation_ranges(
 ) -> tuple[tuple[ActivationRange, ...], tuple[str, ...]]:
     """The ranges that ``examples`` examples of ``batches`` give (see ``laconic.quantize_activations``).
 
-    With them notes on what stays in float32.
+    Returns them, and notes on what stays in float32.
     """
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
         raise InputError(f"examples must be a positive whole number, got {examples!r}. Cure: 1024")

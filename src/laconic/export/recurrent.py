@@ -1,8 +1,8 @@
 """Recurrent layers as one operation each while a network is traced.
 
-``torch.export`` has no shape rule for an LSTM: it goes through the layer step by step to learn what comes
-out, which takes long and fixes the number of steps. So ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` call
-operations of ours meanwhile, whose results have their shapes by rule.
+``torch.export`` has no shape rule for an LSTM: it traces every time step to find the shape of the result,
+which is slow and fixes the number of steps. While tracing, ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` therefore
+call custom operations that have shape rules.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def _output(input: Tensor, state: Tensor, bidirectional: bool, batch_first: bool
 
 
 def _lstm_shapes(input: Tensor, hx: Sequence[Tensor], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """What an LSTM leaves, without its numbers."""
+    """Empty results of an LSTM, for their shapes."""
     h, c = hx
     return _output(input, h, *rest[-2:]), torch.empty_like(h), torch.empty_like(c)
 
 
 def _shapes(input: Tensor, hx: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """What a GRU or a plain RNN leaves, without its numbers."""
+    """Empty results of a GRU or a plain RNN, for their shapes."""
     return _output(input, hx, *rest[-2:]), torch.empty_like(hx)
 
 
@@ -50,10 +50,10 @@ for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
 
 
 class _Layers:
-    """What ``torch.nn.modules.rnn`` calls for its layers: ours, all else as it was."""
+    """Stands in for ``torch._VF`` in ``nn.modules.rnn``: custom operations for layers, else as before."""
 
     def __getattr__(self, name: str) -> Any:
-        """Ours for the layers over a padded batch; packed sequences go to PyTorch's own."""
+        """Custom operations for layers over a padded batch; PyTorch's own for packed sequences."""
         own = getattr(_VF, name)
         if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
             return own

@@ -28,7 +28,7 @@ _AS_SAVED = (
 
 
 _KNOWN_BYTES, _KNOWN_STEPS = 32, 32
-"""Of memory and work, for each entry of the module that is filled: it is that large already."""
+"""Bytes and steps that are allowed in addition for each entry of the target module, which exists already."""
 
 
 def restore(
@@ -50,16 +50,16 @@ def restore(
         path: A .lac file.
         into: A module of the architecture that was saved.
         strict: Whether the file and the module must have the same names.
-        limits: What the file may claim, and the memory and work that decoding may take; what tensors of the
-            module's own size take is allowed in addition.
+        limits: Limits on the file's claims and on the memory and work of decoding; the resources for tensors
+            of the module's own size are allowed in addition.
 
     Returns:
         ``into``.
 
     Raises:
         RestoreError: A name or a shape does not fit; it names the tensor and both shapes.
-        FileFormatError: The file is wrong.
-        LimitError: It takes more than the limits allow.
+        FileFormatError: The file is invalid.
+        LimitError: It needs more than the limits allow.
 
     >>> import tempfile
     >>> from laconic.export import save
@@ -117,7 +117,7 @@ def _fill(model: PackedModel, into: nn.Module, strict: bool) -> None:
         for name in common:
             value = taken_back(values[name], state[name])
             prefix, _, last = name.rpartition(".")
-            if last == EXTRA_STATE:  # what the state dict shows need not be what the module holds
+            if last == EXTRA_STATE:  # the state dict may hold a copy of the module's extra state
                 into.get_submodule(prefix).set_extra_state(value.to(state[name]))
             else:
                 state[name].copy_(value)
@@ -173,7 +173,7 @@ def _check_one(name: str, values: AnyArray, tensor: torch.Tensor) -> None:
 
 
 def _check_shared(values: dict[str, AnyArray], state: State) -> None:
-    """A module that shares weights which the file keeps apart would get the last one written."""
+    """Refuse different values for weights that the module shares: the last one written would remain."""
     first: dict[tuple[int, tuple[int, ...]], str] = {}
     for name, array in values.items():
         if not state[name].numel():

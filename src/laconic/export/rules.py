@@ -1,4 +1,4 @@
-"""All lowering rules: which operation of PyTorch becomes what. A later table stands before an earlier one."""
+"""All lowering rules: PyTorch operation -> graph nodes. A later table overrides an earlier one."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ RULES: Mapping[object, Rule] = {
     **SCATTER_RULES,
     **WINDOW_RULES,
 }
-"""``aten`` operation -> rule. What is missing is decomposed by PyTorch first, then refused."""
+"""``aten`` operation -> rule. Operations without one are decomposed by PyTorch, or else refused."""

@@ -1,4 +1,4 @@
-"""Lowering rules for functions that are a few covered operations: trigonometry, logarithms, tests, norms."""
+"""Lowering rules for compositions of graph operations: trigonometry, logarithms, predicates, norms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FLOAT = torch.float32
 
 
 class Formula:
-    """A value with arithmetic: what is written with it becomes nodes."""
+    """A value with overloaded operators: each operator adds a node."""
 
     def __init__(self, low: Lowering, value: Value) -> None:
         self.low, self.value = low, value
@@ -66,7 +66,7 @@ class Formula:
         return Ref(self.low.ref(found).id, self.value.shape, torch.bool)
 
     def where(self, condition: Ref, other: Formula | float) -> Formula:
-        """Itself where the condition holds, the other elsewhere."""
+        """The value where the condition holds, the other elsewhere."""
         right = other.value if isinstance(other, Formula) else torch.tensor(float(other))
         return Formula(self.low, self.low.emit("where", condition, self.value, right))
 
@@ -78,7 +78,7 @@ def _log1p(x: Formula) -> Formula:
 
 
 def _expm1(x: Formula) -> Formula:
-    """(u - 1) x / log(u) with u = exp(x) (Kahan); x where u is 1, -1 where it vanishes."""
+    """(u - 1) x / log(u) with u = exp(x) (Kahan); x where u is 1, -1 where u is 0."""
     u = x.of("exp")
     ratio = (u - 1.0) * (x / u.of("log"))
     far = (u - 1.0).where(x.of("abs").test("gt", 10.0), ratio)
@@ -180,7 +180,7 @@ def _sided(x: Formula) -> Formula:
 
 
 def _atan2(low: Lowering, call: Call) -> Value:
-    """The angle of abs(x) and abs(y), mirrored to where x and y lie; zeros have signs."""
+    """The angle of (abs(x), abs(y)), mirrored to the quadrant of (x, y); zeros have signs."""
     y, x = _pair(low, call)
     high, wide = y.of("abs"), x.of("abs")
     alike = Formula(low, torch.tensor(0.0)).where(high.test("eq", 0.0), math.pi / 4)  # 0 / 0, and inf / inf
@@ -199,7 +199,7 @@ def _copysign(low: Lowering, call: Call) -> Value:
 
 
 def _division(low: Lowering, call: Call) -> Value:
-    """Division rounded towards zero, by composition; all else as ever."""
+    """Division rounded towards zero, by composition; other cases as in ``rules_math``."""
     if call.get("rounding_mode") != "trunc" or call.dtype != _FLOAT:
         found: Value = MATH_RULES[aten.div](low, call)
         return found
@@ -214,7 +214,7 @@ def _xor(low: Lowering, call: Call) -> Ref:
 
 
 def _any_or_all(op: str) -> Rule:
-    """Over the given axes, or over all: the largest (smallest) of zeros and ones."""
+    """Any and all, over the given axes, or over all: the largest (smallest) of zeros and ones."""
 
     def rule(low: Lowering, call: Call) -> Value:
         x = cast(low, cast(low, call.value("self"), torch.bool), _FLOAT)
@@ -239,7 +239,7 @@ def _nan_to_num(low: Lowering, call: Call) -> Value:
 
 
 def _clamp_integers(low: Lowering, call: Call) -> Value:
-    """Integers are clamped by minimum and maximum; all else as ever."""
+    """Integers are clamped by minimum and maximum; other types as in ``rules_math``."""
     bounds = [call.get(k) for k in ("min", "max")]
     if call.dtype not in (torch.int64, torch.int32) or any(
         isinstance(b, (Ref, torch.Tensor)) for b in bounds
@@ -253,7 +253,7 @@ def _clamp_integers(low: Lowering, call: Call) -> Value:
 
 
 def _norm(low: Lowering, call: Call) -> Value:
-    """Orders 1 and 2 as ever; infinite ones are extrema, others a power, a sum and a root."""
+    """Orders 1 and 2 as in ``rules_math``; infinite orders are extrema, others a power, a sum and a root."""
     order = call.get("ord", call.get("p", 2))
     order = 2 if order is None or order == "fro" else float(order)
     if order in (1, 2):
@@ -318,7 +318,7 @@ def _sum_of_products(low: Lowering, call: Call) -> Value:
 
 
 def _pad(low: Lowering, call: Call) -> Value:
-    """Negative pads take entries away; the rest pads as ever."""
+    """Negative pads remove entries by slices; the others as in ``rules_shapes``."""
     pads = call.integers("pad")
     if min(pads, default=0) >= 0:
         found: Value = SHAPE_RULES[getattr(aten, call.name)](low, call)
@@ -337,7 +337,7 @@ def _pad(low: Lowering, call: Call) -> Value:
 
 
 def _attention(low: Lowering, call: Call) -> Value:
-    """Grouped queries: each head of key and value serves several heads of the query."""
+    """Grouped-query attention: several heads of the query use one head of key and value."""
     rule = LAYER_RULES[aten.scaled_dot_product_attention]
     if not call.get("enable_gqa"):
         plain: Value = rule(low, call)

@@ -16,15 +16,15 @@ aten = torch.ops.aten
 
 
 def _index(low: Lowering, call: Call) -> Ref:
-    """x[:, i, j]: fixed masks, and tensors of integers for axes that stand side by side."""
+    """x[:, i, j]: fixed masks, and tensors of integers for adjacent axes."""
     x, indices = call.value("self"), _without_masks(call.get("indices"))
     given = [k for k, index in enumerate(indices) if index is not None]
     if any(index is not None and index.dtype not in (torch.int64, torch.int32) for index in indices):
         raise CaptureError(
-            "x[mask] with a computed mask has as many entries as the data says. Cure: torch.where(mask, x, 0)"
+            "x[mask] with a computed mask has a size that depends on the data. Cure: torch.where(mask, x, 0)"
         )
     if not given or given != list(range(given[0], given[-1] + 1)):
-        raise CaptureError("indexing several axes is understood for neighbours. Cure: gather")
+        raise CaptureError("indexing several axes is supported for adjacent axes only. Cure: gather")
     first, last = given[0], given[-1]
     if first == last:
         return low.emit("take", x, indices[first], axis=first)
@@ -38,7 +38,7 @@ def _index(low: Lowering, call: Call) -> Ref:
 
 
 def _without_masks(indices: Sequence[Any]) -> list[Any]:
-    """Fixed masks as the integers that they stand for."""
+    """Fixed masks converted to indices."""
     found: list[Any] = []
     for index in indices:
         if isinstance(index, torch.Tensor) and index.dtype == torch.bool:
@@ -49,7 +49,7 @@ def _without_masks(indices: Sequence[Any]) -> list[Any]:
 
 
 def _from_the_front(low: Lowering, index: Value, size: Size) -> Value:
-    """Indices that may count from the end, counted from the front."""
+    """Indices with negative ones converted to positive ones."""
     index = cast(low, index, torch.int64)
     if isinstance(index, torch.Tensor) and not is_free(size):
         return index % int(size)

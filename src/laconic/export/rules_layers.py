@@ -19,7 +19,7 @@ def _linear(low: Lowering, call: Call) -> Ref:
 
 
 def _window(call: Call, weight: Value) -> dict[str, tuple[int, ...]]:
-    """Stride, padding and dilation; a computed weight hides the number of axes, so all are written out."""
+    """Stride, padding and dilation; with a computed weight, whose rank is unknown, one entry per axis."""
     n = len(weight.shape) - 2
     shrink = tight if isinstance(weight, torch.Tensor) or weight.id < 0 else tuple
 
@@ -33,7 +33,7 @@ def _window(call: Call, weight: Value) -> dict[str, tuple[int, ...]]:
 
 
 def _check_batch(x: Value, rank: int) -> None:
-    """Layers over images are written for a batch of them."""
+    """Refuse an input without a batch dimension."""
     if len(x.shape) != rank + 2:
         raise CaptureError(f"an input of {len(x.shape)} dimensions has no batch. Cure: add one, x[None]")
 
@@ -48,7 +48,7 @@ def _conv(low: Lowering, call: Call) -> Ref:
         total = [d * (int(k) - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         begin, end = [t // 2 for t in total], [t - t // 2 for t in total]
         if begin != end and isinstance(weight, Ref) and weight.id >= 0:
-            # beside a computed weight, begins and ends would read as one value per axis
+            # with a computed weight, begins and ends would be read as one value per axis
             pads = [n for pair in zip(reversed(begin), reversed(end), strict=True) for n in pair]
             x = low.emit("pad", x, pads=tuple(pads))
         else:
@@ -143,7 +143,7 @@ def _prelu(low: Lowering, call: Call) -> Ref:
 
 
 def _rrelu(low: Lowering, call: Call) -> Ref:
-    """In evaluation the random slope is the middle of its range."""
+    """In evaluation mode the slope is the middle of its range."""
     slope = (float(call.get("lower")) + float(call.get("upper"))) / 2
     return low.emit("leaky_relu", call.value("self"), slope=float32(slope))
 
@@ -182,7 +182,7 @@ def _avg_pool(rank: int) -> Rule:
 
 
 def _adaptive(rank: int, kind: str) -> Rule:
-    """Output size 1 pools everything; a size that divides the input's is a plain pool."""
+    """Output size 1 is global pooling; a size that divides the input's is a plain pool."""
 
     def rule(low: Lowering, call: Call) -> Any:
         x, both = call.value("self"), isinstance(call.result, (tuple, list))
@@ -194,7 +194,7 @@ def _adaptive(rank: int, kind: str) -> Rule:
             y = low.emit(f"global_{kind}_pool", x)
         elif any(map(is_free, (*sizes, *wanted))):
             raise CaptureError(
-                "adaptive pooling of a free axis is understood for the output size 1 alone. "
+                "adaptive pooling of a free axis is supported for the output size 1 only. "
                 "Cure: leave that axis out of dynamic, or pool to size 1"
             )
         elif all(int(s) % int(w) == 0 for s, w in zip(sizes, wanted, strict=True)):
@@ -208,7 +208,7 @@ def _adaptive(rank: int, kind: str) -> Rule:
 
 
 def _embedding(low: Lowering, call: Call) -> Ref:
-    call.ignore("padding_idx")  # it stops a gradient, the row is looked up like any other
+    call.ignore("padding_idx")  # affects the gradient only
     return low.emit("embedding", call.value("indices"), call.value("weight"))
 
 
@@ -220,7 +220,7 @@ def _embedding_bag(low: Lowering, call: Call) -> Any:
     ignores_an_index = padding is not None and padding >= 0
     odd = call.get("per_sample_weights") is not None or call.get("include_last_offset")
     if bag is None or odd or ignores_an_index:
-        raise CaptureError("embedding_bag is understood for a matrix of indices without weights or padding")
+        raise CaptureError("embedding_bag is supported for a matrix of indices without weights or padding")
     rows = low.emit("reshape", indices, shape=(-1, bag))
     looked_up = low.emit("embedding", rows, call.value("weight"))
     y = low.emit(("sum", "mean", "amax")[call.integer("mode")], looked_up, dims=(1,))
@@ -243,7 +243,7 @@ def _recurrent(op: str, **extra: bool) -> Rule:
         if call.get("params") is None or "batch_sizes" in call:
             raise CaptureError("packed sequences have no rule. Cure: pad the batch")
         if not call.get("batch_first") and not low.axis_names and is_free(call.value("input").shape[0]):
-            raise CaptureError("dimension 0 is time, and what stays free by itself is the batch")
+            raise CaptureError("dimension 0 is time; by default only the batch dimension is free")
         if not call.get("train"):
             call.ignore("dropout")
         directions = 2 if call.get("bidirectional") else 1

@@ -84,7 +84,7 @@ def _arithmetic(op: str) -> Rule:
             numeric = not isinstance(right, (Ref, torch.Tensor)) and not any_free((right, alpha))
             right = right * alpha if numeric else binary(low, "mul", right, alpha, call.dtype)
         pairs = ((left, right), (right, left)) if op == "add" else ((left, right),) if op == "sub" else ()
-        for value, other in pairs:  # a branch that is removed adds zeros
+        for value, other in pairs:  # a removed branch adds zeros
             if isinstance(value, Ref) and _is_zero(other) and _stays(call, value):
                 return value
         if op == "mul" and call.dtype == torch.bool:
@@ -265,7 +265,7 @@ def _leaky_relu(low: Lowering, call: Call) -> Ref:
 
 
 def _softplus(low: Lowering, call: Call) -> Ref:
-    """Above the threshold PyTorch returns x; from beta x = 20 on that is so in float32 anyway."""
+    """Above the threshold PyTorch returns x; from beta x = 20 on softplus equals x in float32."""
     x, beta, threshold = call.value("self"), float32(call.get("beta")), float32(call.get("threshold"))
     soft = low.emit("softplus", x, beta=beta)
     if threshold >= 20:
@@ -307,7 +307,7 @@ def _threshold(low: Lowering, call: Call) -> Ref:
 
 
 def _shrink(low: Lowering, call: Call) -> Ref:
-    """softshrink: x moved towards zero by lambda, stopping there."""
+    """softshrink: x moved towards zero by lambda, at most to zero."""
     x, bound = call.value("self"), float32(call.get("lambd"))
     return low.emit("sub", x, low.emit("clamp", x, low=-bound, high=bound))
 

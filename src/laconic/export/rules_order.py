@@ -1,4 +1,4 @@
-"""Lowering rules for order: the largest entries, sorting, medians, places among sorted numbers."""
+"""Lowering rules for order: the largest entries, sorting, medians, search in sorted numbers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _length(x: Value, axis: int, what: str) -> int:
 
 def _topk(low: Lowering, call: Call) -> list[Ref]:
     x, axis = call.value("self"), call.axis("dim")
-    call.ignore("sorted")  # sorted is one of the orders that an unsorted call may give
+    call.ignore("sorted")  # an unsorted call may return any order, so also the sorted one
     smallest = not call.get("largest")
     return list(low.emit_all("topk", x, k=call.integer("k"), axis=axis, smallest=smallest))
 
 
 def _sorted(low: Lowering, call: Call) -> list[Ref]:
-    """All entries as the largest (or smallest) ones; equal ones keep their order."""
+    """All entries by topk; equal entries keep their order."""
     x, axis = call.value("self"), call.axis("dim")
     call.ignore("stable")
     smallest = not call.get("descending")
@@ -40,7 +40,7 @@ def _argsort(low: Lowering, call: Call) -> Ref:
 
 
 def _nth(low: Lowering, x: Value, axis: int, n: int, keep: bool) -> list[Ref]:
-    """The entry that ``n`` smaller ones precede, and its index."""
+    """The entry of rank ``n`` (0: the smallest) and its index."""
     found = low.emit_all("topk", x, k=n + 1, axis=axis, smallest=True)
     if keep:
         return [low.emit("slice", y, axis=axis, start=n) for y in found]
@@ -66,12 +66,12 @@ def _kth(low: Lowering, call: Call) -> list[Ref]:
 
 
 def _bucket(low: Lowering, call: Call) -> Value:
-    """How many of the sorted boundaries lie below each number (or, with ``right``, are no larger)."""
+    """For each number, how many of the sorted boundaries are below it (with ``right``: not above it)."""
     sorted_ones = call.get("boundaries", call.get("sorted_sequence"))
     right = bool(call.get("right")) or call.get("side") == "right"
     call.ignore("out_int32")
     if len(sorted_ones.shape) != 1:
-        raise CaptureError("searchsorted is understood for one line of sorted numbers")
+        raise CaptureError("searchsorted is supported for a vector of sorted numbers only")
     x = low.emit("unsqueeze", call.value("self"), dims=(len(call.shape),))
     below = low.emit("le" if right else "lt", *_both_float(low, sorted_ones, x))
     return low.emit("sum", cast(low, Ref(below.id, (), torch.bool), call.dtype), dims=(-1,))

@@ -18,7 +18,7 @@ _KINDS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": 
 
 
 def _scatter(low: Lowering, call: Call) -> Ref:
-    """Entries written, or added, at the places that an index names along an axis."""
+    """Entries written, or combined, at the positions along an axis that an index gives."""
     x, index = call.value("self"), call.value("index")
     source = call.get("src", call.get("value"))
     kind = call.get("reduce")
@@ -38,7 +38,7 @@ def _scatter(low: Lowering, call: Call) -> Ref:
 
 
 def _neutral(kind: str, dtype: torch.dtype) -> torch.Tensor:
-    """What leaves the other operand of a reduction as it is."""
+    """The identity element of a reduction."""
     if kind in ("add", "mul"):
         return torch.tensor(int(kind == "mul"), dtype=dtype)
     lowest: float = -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
@@ -47,7 +47,7 @@ def _neutral(kind: str, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _as_large(low: Lowering, source: Value, index: Value) -> Value:
-    """PyTorch lets a source be larger than the index; what lies beyond is not read."""
+    """The source cut to the index's shape: PyTorch allows a larger source and ignores the rest."""
     for axis, (have, want) in enumerate(zip(source.shape, index.shape, strict=True)):
         if not is_free(have) and not is_free(want) and int(have) > int(want):
             source = low.emit("slice", source, axis=axis, end=int(want))
@@ -55,14 +55,14 @@ def _as_large(low: Lowering, source: Value, index: Value) -> Value:
 
 
 def _spread(low: Lowering, number: Value, index: Value) -> Ref:
-    """A number as large as the index."""
+    """A number expanded to the shape of the index."""
     nothing = low.emit("mul", index, torch.zeros((), dtype=index.dtype))
     zeros = cast(low, Ref(nothing.id, index.shape, index.dtype), number.dtype)
     return Ref(low.emit("add", zeros, number).id, index.shape, number.dtype)
 
 
 def _copied(low: Lowering, call: Call) -> Value:
-    """A value written over all of another one: it takes that one's shape and type."""
+    """copy: a value converted to the shape and type of the one that it overwrites."""
     x, source = call.value("self"), cast(low, call.value("src"), call.dtype)
     if same_shape(source.shape, x.shape):
         return source
@@ -74,7 +74,7 @@ def _always(x: Value) -> torch.Tensor:
 
 
 def _slice_scatter(low: Lowering, call: Call) -> Value:
-    """A slice that is replaced: what lies before, the new part, what lies behind."""
+    """A replaced slice: the concatenation of the entries before, the new part, and the entries after."""
     x, axis = call.value("self"), call.axis("dim")
     part = cast(low, call.value("src"), call.dtype)
     size = x.shape[axis]
@@ -158,7 +158,7 @@ def _kept(size: Any) -> int:
 
 
 def _repeated(low: Lowering, call: Call) -> Value:
-    """repeat_interleave with fixed repeats: a look-up of the places they name."""
+    """repeat_interleave with fixed repeats: a look-up at constant indices."""
     repeats, dim = call.get("repeats"), call.get("dim")
     if isinstance(repeats, int) and dim is not None:
         return low.ref(SHAPE_RULES[aten.repeat_interleave](low, call))

@@ -1,4 +1,4 @@
-"""Lowering rules for what moves values: views, slices, joins, padding, look-ups, matrix products."""
+"""Lowering rules for views, slices, concatenation, padding, look-ups and matrix products."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _to(low: Lowering, call: Call) -> Value:
 
 
 def _reshape(low: Lowering, call: Call) -> Value:
-    """Every view whose result is known by its shape; chains of them collapse into one."""
+    """All views that are determined by the result's shape; consecutive ones become one reshape."""
     call.ignore("dim")  # of unflatten
     x = low.ref(call.value("self"))
     if x.dtype != call.dtype:
@@ -135,7 +135,7 @@ def _select(low: Lowering, call: Call) -> Ref:
 
 
 def _pieces(low: Lowering, call: Call) -> list[Value]:
-    """split, chunk, tensor_split: consecutive slices of the result's sizes."""
+    """split, chunk, tensor_split: consecutive slices with the sizes of the results."""
     x, axis = call.value("self"), call.axis("dim")
     call.ignore("chunks", "split_size", "split_sizes", "sections", "indices", "tensor_indices_or_sections")
     sizes = [piece.shape[axis] for piece in call.result]
@@ -182,7 +182,7 @@ def _repeat(low: Lowering, call: Call) -> Value:
 
 
 def _tile(low: Lowering, x: Value, repeats: Sequence[Size], shape: Sequence[Size]) -> Ref:
-    """Repeats by free numbers: an axis of copies before each axis, then both merged."""
+    """Repeats by free numbers: a new axis of copies before each axis, then both are merged."""
     apart = [size for s in x.shape for size in (1, s)]
     wide = [size for pair in zip(repeats, x.shape, strict=True) for size in pair]
     spread = low.emit("unsqueeze", x, dims=tuple(range(0, len(apart), 2)))
@@ -190,9 +190,9 @@ def _tile(low: Lowering, x: Value, repeats: Sequence[Size], shape: Sequence[Size
 
 
 def _repeat_interleave(low: Lowering, call: Call) -> Value:
-    """Each entry n times in a row: a new axis of size n behind the old one, then both merged."""
+    """Each entry n times in a row: a new axis of size n after the old one, then both are merged."""
     if not isinstance(call.get("repeats"), int) or call.get("dim") is None:
-        raise CaptureError("repeat_interleave is understood for one number of repeats and a given axis")
+        raise CaptureError("repeat_interleave is supported for one number of repeats and a given axis only")
     x, axis, times = call.value("self"), call.axis("dim"), call.integer("repeats")
     apart = low.emit("unsqueeze", x, dims=(axis + 1,))
     wide = low.emit("expand", apart, shape=(1,) * (axis + 1) + (times,) + (1,) * (len(x.shape) - axis - 1))
@@ -237,7 +237,7 @@ def _roll(low: Lowering, call: Call) -> Value:
 
 def _take(low: Lowering, call: Call) -> Ref:
     index = call.value("index")
-    if not index.shape:  # index_select keeps the axis for a single index, too
+    if not index.shape:  # index_select keeps the axis also for a single index
         index = (
             index.reshape(1) if isinstance(index, torch.Tensor) else low.emit("unsqueeze", index, dims=(0,))
         )
@@ -267,9 +267,9 @@ def _factor(new: Size, old: Size) -> int | None:
 
 
 def _nearest(low: Lowering, x: Value, sizes: Sequence[Size], scales: Sequence[float | None]) -> Ref:
-    """Nearest neighbours by any factor: one look-up per axis, at the places that PyTorch itself chooses."""
+    """Nearest neighbours by any factor: one look-up per axis, at the indices that PyTorch chooses."""
     if any(map(is_free, (*sizes, *x.shape[2:]))):
-        raise CaptureError("nearest neighbours of a free axis are understood for whole factors alone")
+        raise CaptureError("nearest neighbours of a free axis are supported for whole factors only")
     for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True), start=2):
         places = torch.arange(int(x.shape[axis]), dtype=torch.float32)[None, None]  # the type decides, too
         chosen = aten.upsample_nearest1d(places, [int(size)], scale)[0, 0].long()

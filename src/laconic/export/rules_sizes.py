@@ -1,4 +1,4 @@
-"""Lowering rules for what is made of sizes: constants of a free shape, ranges of positions, causal masks."""
+"""Lowering rules for values that depend on sizes: filled constants, position ranges, causal masks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _arange(low: Lowering, call: Call) -> Ref:
 
 
 def _positions(low: Lowering, size: Size, rank: int, axis: int) -> Value:
-    """0, 1, .., size - 1 along one axis of a value with so many."""
+    """0, 1, .., size - 1 along one axis of a value of rank ``rank``."""
     shape: list[Size] = [1] * rank
     shape[axis] = size
     if not is_free(size):
@@ -53,7 +53,7 @@ def _positions(low: Lowering, size: Size, rank: int, axis: int) -> Value:
 
 
 def _triangle(keep: str) -> Rule:
-    """Tril and triu of the last two axes: what lies on the other side of a diagonal becomes zero."""
+    """Tril and triu of the last two axes: entries on the other side of a diagonal become zero."""
 
     def rule(low: Lowering, call: Call) -> Ref:
         x, diagonal = call.value("self"), call.get("diagonal", 0)
@@ -78,7 +78,7 @@ def _whole(op: str) -> Rule:
 
     def rule(low: Lowering, call: Call) -> Ref:
         if call.dtype != torch.int64 or not is_count(call.get("other")):
-            raise CaptureError(f"{op} is understood for int64 values and a positive whole divisor")
+            raise CaptureError(f"{op} is supported for int64 values and a positive whole divisor only")
         return binary(low, op, call.get("self"), call.get("other"), torch.int64)
 
     return rule

@@ -20,7 +20,7 @@ Places = npt.NDArray[np.int64]
 
 
 class Taps(NamedTuple):
-    """What each output of an axis reads: entries (outputs, most) and their weights; unused ones weigh 0."""
+    """The inputs of each output along an axis: entries (outputs, most) and their weights, 0 if unused."""
 
     places: Places
     weights: npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ def _average_taps(size: int, wanted: int) -> Taps:
 
 
 def _taps_of(matrix: torch.Tensor) -> Taps:
-    """The non-zero entries of a matrix (inputs, outputs), as many for each output."""
+    """The non-zero entries of a matrix (inputs, outputs), padded to the same number for each output."""
     found = [torch.nonzero(column).flatten().tolist() or [0] for column in matrix.T]
     most = max(map(len, found))
     places = np.array([[f[min(k, len(f) - 1)] for k in range(most)] for f in found], np.int64)
@@ -52,7 +52,7 @@ def _taps_of(matrix: torch.Tensor) -> Taps:
 
 
 def _weighted(low: Lowering, x: Value, axis: int, taps: Taps, rank: int) -> Ref:
-    """Along one axis: for each output the weighted sum of what it reads."""
+    """Along one axis: for each output the weighted sum of its inputs."""
     if taps.places.shape[1] == 1 and (taps.weights == 1).all():
         return low.emit("take", x, torch.from_numpy(taps.places[:, 0].copy()), axis=axis)
     read = low.emit("take", x, torch.from_numpy(taps.places), axis=axis)
@@ -69,7 +69,7 @@ def _fixed(sizes: Sequence[Size], what: str) -> list[int]:
 
 
 def _adaptive(rank: int, kind: str) -> Rule:
-    """Windows that divide evenly are the plain pools of ``rules_layers``; others are read axis by axis."""
+    """Windows that divide evenly are the plain pools of ``rules_layers``; others are pooled axis by axis."""
     plain = LAYER_RULES[getattr(aten, f"adaptive_{kind}_pool{rank}d")]
 
     def rule(low: Lowering, call: Call) -> Any:
@@ -94,7 +94,7 @@ def _adaptive(rank: int, kind: str) -> Rule:
 
 
 def _interpolated(mode: str) -> Rule:
-    """Interpolation by any scale: along each axis the sums that PyTorch takes of a unit at each place."""
+    """Interpolation by any scale: along each axis a product with the matrix of interpolation weights."""
     plain = {
         "linear": SHAPE_RULES[aten.upsample_linear1d],
         "cubic": SHAPE_RULES[aten.upsample_bicubic2d],
@@ -120,7 +120,7 @@ def _interpolated(mode: str) -> Rule:
 
 
 def _interpolation_matrix(mode: str, old: int, new: int, align: bool, scale: float | None) -> torch.Tensor:
-    """(old, new): what one axis of ``old`` entries says about each of ``new``."""
+    """(old, new): the weight of each of ``old`` entries of an axis in each of ``new``."""
     units = torch.eye(old)
     found: torch.Tensor
     if mode == "linear":
@@ -138,7 +138,7 @@ def _interpolation_matrix(mode: str, old: int, new: int, align: bool, scale: flo
 
 
 def _framed(low: Lowering, call: Call) -> Ref:
-    """Tensor.unfold: windows along one axis, their entries along a new last one."""
+    """Tensor.unfold: windows along one axis, with their entries along a new last axis."""
     x, axis = call.value("self"), call.axis("dimension")
     size, step = call.integer("size"), call.integer("step")
     (length,) = _fixed(x.shape[axis : axis + 1], "unfold")
@@ -197,7 +197,7 @@ def _fold(low: Lowering, call: Call) -> Ref:
 
 
 def _average_by(rank: int) -> Rule:
-    """Average pooling with a divisor of its own: the plain pool times the window's size over it."""
+    """Average pooling with divisor_override: the plain pool times window size / divisor."""
     plain = LAYER_RULES[getattr(aten, f"avg_pool{rank}d")]
 
     def rule(low: Lowering, call: Call) -> Value:

@@ -1,4 +1,4 @@
-"""What a network is called with and what it returns: names, order, and which axes are free."""
+"""Inputs and outputs of a network: names, order, and which axes are free."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Result(NamedTuple):
 
 
 def input_names(module: nn.Module, example: Any) -> tuple[str, ...]:
-    """What ``forward`` calls the tensors of an example, in order.
+    """The names in ``forward`` of an example's tensors, in order.
 
     >>> input_names(torch.nn.Bilinear(2, 2, 2), (torch.zeros(1, 2), torch.zeros(1, 2)))
     ('input1', 'input2')
@@ -153,7 +153,7 @@ _NESTED = (tuple, list, Mapping)
 
 
 def _leaf_axes(spec: Any, part: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-    """The axes of each tensor in a part of an example that ``spec`` says them of."""
+    """The axes that ``spec`` gives for each tensor in a part of an example."""
     if spec is None:
         return
     if isinstance(part, torch.Tensor):
@@ -189,7 +189,7 @@ def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Te
     ``torch.export.Dim``, or ``Dim.AUTO`` and ``Dim.DYNAMIC`` (named after input and axis); ``Dim.STATIC`` and
     None are fixed.
 
-    Raises ``InputError`` for inputs or axes that there are not, and names that cannot be.
+    Raises ``InputError`` for inputs or axes that do not exist, and for invalid names.
     """
     named: dict[tuple[int, int], str] = {}
     dims: list[dict[int, Any]] = [{} for _ in tensors]
@@ -265,7 +265,7 @@ def _check_equal(
 
 
 def of_size(x: torch.Tensor, sizes: Mapping[int, int]) -> torch.Tensor:
-    """The tensor with so many entries along some axes: its own entries over again, or the first ones."""
+    """The tensor with these sizes along some axes: its entries repeated or cut."""
     for axis, size in sizes.items():
         x = x.index_select(axis, torch.arange(size) % max(1, x.shape[axis]))
     return x

@@ -1,6 +1,6 @@
-"""Sizes that only a call tells, as values of the graph: what torch.export writes as expressions of symbols.
+"""Sizes known only at run time, as values of the graph; torch.export writes them as symbolic expressions.
 
-Most are the size of some value's axis, which the graph can ask for (``size``). What is left is arithmetic on
+Most are the size of some value's axis, which the operation ``size`` returns. The others are arithmetic on
 those: a product of two, a half, one more.
 """
 
@@ -35,7 +35,7 @@ class Ref:
 
 
 class Lowering(Protocol):
-    """What is read of the graph under construction: ``places`` where a size can be read, ``sizes`` made."""
+    """The part of ``Lowering`` used here: ``places`` where a size can be read, ``sizes`` already computed."""
 
     places: dict[Any, tuple[Ref, int]]
     sizes: dict[Any, Ref]
@@ -83,7 +83,7 @@ def real_value(low: Lowering, expr: Any) -> Ref:
 
 
 def _computed(low: Lowering, expr: Any) -> Ref:
-    """Integer arithmetic, for an expression that is no value's size."""
+    """Integer arithmetic, for an expression that is not the size of a value."""
     kind = type(expr).__name__
     if expr.is_Integer:
         return low.ref(torch.tensor(int(expr)))
@@ -119,7 +119,7 @@ _WHOLE = {
 
 
 def _quotient(low: Lowering, expr: Any) -> tuple[Any, Any]:
-    """The two sides of the division that a rounding is of: int(n / 2), ceil(n / 2)."""
+    """Dividend and divisor of a rounded division: int(n / 2), ceil(n / 2)."""
     inner = expr.args[0]
     if type(inner).__name__ != "IntTrueDiv":
         raise CaptureError(f"the size {expr} is computed from free sizes in a way that has no rule")

@@ -1,4 +1,4 @@
-"""A tensor as a file's raw element types have it, and back."""
+"""Converts a tensor to the raw element types of a file, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the file compute what the module computes? Both run before a graph is written."""
+"""Checks, before a graph is written, that it computes what the module computes, by running both."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ TOLERANCE = 1e-4
 """Largest difference over the largest output. Rounding stays far below, a wrong rule far above."""
 
 _BY_SIZE = (
-    ": the network computes otherwise at other sizes (a branch on a shape, a number made of one). "
+    ": the network computes differently at other sizes (a branch on a shape, a number made of one). "
     "Cure: leave that axis out of dynamic, or write one formula for all sizes"
 )
-_ROUNDING = 1e-6  # what float32 leaves of outputs that cancel to nothing
+_ROUNDING = 1e-6  # rounding error of float32 sums that cancel to zero
 
 
 def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str | None:
-    """What the file's graph does otherwise than the module, in words; None when they agree.
+    """Description of a difference between the file's graph and the module; None when they agree.
 
-    Both compute the example, and then disturbed ones of other sizes along the free axes, each axis its own.
+    Both compute the example, and then perturbed examples with other sizes along the free axes.
     The module is left as it was.
     """
     try:
         network = Network.from_packed(as_read(model), threads=torch.get_num_threads())
-    except Exception as error:  # noqa: BLE001 - whatever keeps the file from running is told to the user
+    except Exception as error:  # noqa: BLE001 - whatever keeps the file from running is reported to the user
         return f"the captured graph does not run ({_first_line(error)})"
     view, example = by_position(module, example)
     for inputs, is_example in _trials(as_arguments(example), network.inputs):
@@ -63,10 +63,10 @@ def as_read(model: PackedModel) -> PackedModel:
 def _trials(
     example: tuple[torch.Tensor, ...], specs: tuple[ValueSpec, ...]
 ) -> Iterator[tuple[tuple[torch.Tensor, ...], bool]]:
-    """The example itself, then disturbed ones with other sizes along the free axes.
+    """The example itself, then perturbed ones with other sizes along the free axes.
 
-    Networks of images often take every second or fourth size alone, so one trial doubles the axes. One has
-    fewer entries, where an axis was named: what the example's size decided shows there.
+    Image networks often accept multiples of 2 or 4 only, so one trial doubles the axes. Where an axis was
+    named, one trial has fewer entries: it finds constants that depend on the example's size.
     """
     yield example, True
     draws = torch.Generator().manual_seed(0)
@@ -93,7 +93,7 @@ def _varied(
 
 
 def padded_otherwise(module: nn.Module, example: Example) -> str | None:
-    """A note if PyTorch's fast path gives other numbers than the layers one by one; None for most networks.
+    """A note if PyTorch's fast path and the separate layers give different results; None for most networks.
 
     ``nn.TransformerEncoder`` takes a padded batch apart in evaluation mode without gradients; its outputs at
     the padded positions are then zeros.
@@ -104,7 +104,7 @@ def padded_otherwise(module: nn.Module, example: Example) -> str | None:
     inputs = as_arguments(example)
     wanted = _answer(view, inputs)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nested tensors warn that they are new
+        warnings.simplefilter("ignore")  # PyTorch warns that nested tensors are a prototype
         got = described(evaluation_copy(view)(*inputs)).tensors
     if compare([x.detach().numpy() for x in got], wanted or []) is None:
         return None
@@ -127,7 +127,7 @@ def _answer(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[AnyArra
 
 
 def compare(got: list[AnyArray], wanted: list[AnyArray]) -> str | None:
-    """How two lists of outputs differ, in words; None where rounding explains it.
+    """Description of how two lists of outputs differ; None where rounding explains it.
 
     >>> compare([np.float32([1, 2])], [np.float32([1, 3])])
     'other numbers than the module (largest difference 1, largest output 3)'

@@ -1,6 +1,6 @@
 """Integers to bytes and back: the .lac file (FORMAT.md is normative). No torch.
 
-What a process that only reads does not need is imported on first use.
+Modules that reading does not need are imported on first use.
 """
 
 from __future__ import annotations

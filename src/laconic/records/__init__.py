@@ -1,8 +1,8 @@
-"""Frozen records that the rooms hand to each other (no torch, no behaviour beyond arithmetic).
+"""Frozen records that the packages exchange (no torch, no behaviour beyond arithmetic).
 
-``WeightStats`` carries a posterior to a decision; grids and tensors carry a decision to the file; ``Graph``
-carries a network's arithmetic; ``PackedModel`` is everything a .lac file says; ``NetworkFacts`` what it comes
-to at one input shape; ``RunRecord`` is what a run did.
+``WeightStats`` holds a posterior's moments; grids and tensors hold quantised weights; ``Graph`` a network's
+arithmetic; ``PackedModel`` the content of a .lac file; ``NetworkFacts`` its shapes, types and operations at
+one input shape; ``RunRecord`` the settings and results of a run.
 """
 
 from laconic.records.base import AnyArray, Attr, FloatArray, IntArray, Record, record

@@ -1,4 +1,4 @@
-"""What all records share: how they are made, shown and compared, and the names of their arrays' types."""
+"""The base of all records (constructor, repr, comparison), and the types of their arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Class = TypeVar("Class", bound=type)
 
 
 class _RecordSignature:
-    """What ``inspect.signature`` and ``help`` say of a record: its fields instead of ``*values, **named``."""
+    """The signature that ``inspect`` and ``help`` show for a record: its fields, not ``*values, **named``."""
 
     def __get__(self, record: object, kind: type[Record]) -> Signature:
         from inspect import Parameter, Signature
@@ -42,7 +42,7 @@ class _RecordSignature:
 
 
 class Record:
-    """Base of all records: constructor, text, comparison and protection, field by field (see :func:`record`).
+    """Base of all records: constructor, repr, comparison and immutability by fields (see :func:`record`).
 
     >>> from laconic.records import UniformGrid
     >>> UniformGrid(0.5) == UniformGrid(step=0.5, axis=None)
@@ -71,7 +71,7 @@ class Record:
             self.__post_init__()
 
     def __post_init__(self) -> None:
-        """Check the fields; a record that has a rule overrides this."""
+        """Check the fields; a record with conditions on its fields overrides this."""
 
     def _values(self) -> tuple[Any, ...]:
         return tuple([getattr(self, one.name) for one in fields(self)])
@@ -98,7 +98,7 @@ class Record:
 
 
 def _refuse_arguments(kind: type[Record], values: tuple[object, ...], named: dict[str, object]) -> None:
-    """Raise the TypeError of a call with too many arguments, one twice, an unknown one, or too few."""
+    """Raise the TypeError of a call with too many, repeated, unknown or missing arguments."""
     call, names = f"{kind.__qualname__}()", list(kind._fields)
     optional = {name for name, _, _ in kind._defaults}
     if len(values) > len(names):
@@ -116,8 +116,8 @@ def _refuse_arguments(kind: type[Record], values: tuple[object, ...], named: dic
 def record(cls: Class) -> Class:
     """A frozen dataclass, its base being :class:`Record`.
 
-    ``dataclass(frozen=True)`` compiles a constructor, a text, a comparison and a protection for each class,
-    several tenths of a millisecond of each start. :class:`Record` has them once.
+    ``dataclass(frozen=True)`` compiles a constructor, a repr, a comparison and a ``__setattr__`` for each
+    class, which takes several tenths of a millisecond at each start. :class:`Record` has them once.
 
     Args:
         cls: A class with annotated fields and the base :class:`Record`.

@@ -1,4 +1,4 @@
-"""What a network and its tensors come to at one input shape."""
+"""Shapes, types and operations of a network at one input shape, as cost estimates need them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ValueFacts(Record):
 
 @record
 class TensorFacts(Record):
-    """What a stored tensor costs to keep and to multiply by.
+    """Bits and bytes of a stored tensor in memory and in products.
 
     Attributes:
         name: The tensor's name.
@@ -66,9 +66,9 @@ class OpFacts(Record):
 
     Attributes:
         op: Its name in FORMAT.md's table.
-        inputs: What it reads, as in :class:`Node`.
-        outputs: Ids of the values that it gives.
-        attrs: All of its attributes, those that the node leaves out with their defaults.
+        inputs: References to its inputs, as in :class:`Node`.
+        outputs: Ids of its outputs.
+        attrs: All of its attributes, with defaults for those that the node leaves out.
         folded: Whether it depends on stored tensors alone, so that it runs once, when the network is loaded.
         rescaled: Numbers that integer arithmetic brings to another scale, by a multiplication and a shift.
         kind: How it is counted: one of ``laconic.cost``'s kinds.

@@ -1,7 +1,7 @@
-"""Tensors whose values are computed from less: hashed weights, random codes, a product of two factors.
+"""Tensors whose values are computed from less data: hashed weights, random codes, products of two factors.
 
-Their values are made by integer arithmetic, table look-ups and single IEEE operations, so that they are the
-same bits on every machine. Engines that know nothing of them multiply by those values in float32.
+Their values are computed by integer arithmetic, table look-ups and single IEEE operations, so that they have
+the same bits on every machine. Engines without support for them multiply by these values in float32.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _bytes_of(part: IntTensor | RawTensor) -> int:
 
 
 def _pieces(size: int) -> Iterator[slice]:
-    """0..size in pieces that stay in the cache."""
+    """0..size in pieces that fit in the cache."""
     return (slice(start, min(size, start + _PIECE)) for start in range(0, size, _PIECE))
 
 
@@ -204,8 +204,8 @@ class ProductTensor(Tensor):
     Raises:
         InputError: Factors of another type or rank, or whose inner dimensions differ.
 
-    Where speed counts, two layers with the factors as weights are smaller and faster: this one multiplies by
-    the whole matrix.
+    Two layers with the factors as weights are smaller and faster at run time: a layer with this tensor
+    multiplies by the whole matrix.
 
     >>> left = RawTensor("", np.array([[1.0], [2.0]], np.float32))
     >>> ProductTensor("w", left, RawTensor("", np.array([[0.5, -1.0]], np.float32))).values().tolist()

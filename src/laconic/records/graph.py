@@ -1,4 +1,4 @@
-"""A network's arithmetic, its inputs and its int8 ranges; and everything that one file says."""
+"""A network's arithmetic, its inputs and its int8 ranges; and the content of one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from laconic.records.tensors import Tensor
 
 T = TypeVar("T")
 BATCH = "batch"
-"""What the free axis is called that every input shares where nobody named it."""
+"""The default name of the free axis that all inputs share."""
 
 
 @record
@@ -49,7 +49,7 @@ class ValueSpec(Record):
 
 
 def tensor_index(ref: int) -> int:
-    """Which tensor of a packed model a node reads by a negative reference (see :class:`Node`): -1 - ref.
+    """The index of the tensor of a packed model for a negative reference (see :class:`Node`): -1 - ref.
 
     Args:
         ref: A reference below zero.
@@ -72,7 +72,7 @@ class Node(Record):
         inputs: Value ids: 0..n-1 are the graph's inputs, then one id per node output in order; -1-k is tensor
             k of the packed model; None an absent optional input.
         attrs: The operation's constants by name.
-        n_outputs: Number of values that it gives.
+        n_outputs: Number of its outputs.
 
     >>> Node("linear", (0, -1, -2)).read(["x"], ["weight", "bias"])
     ('x', 'weight', 'bias')
@@ -84,7 +84,7 @@ class Node(Record):
     n_outputs: int = 1
 
     def read(self, values: Sequence[T], tensors: Sequence[T]) -> tuple[T | None, ...]:
-        """What the node reads: entries of ``values`` and ``tensors``, None for an absent input.
+        """The node's inputs: entries of ``values`` and ``tensors``, None for an absent input.
 
         >>> Node("linear", (1, -1, None)).read(["x", "relu"], ["weight"])
         ('relu', 'weight', None)
@@ -126,7 +126,7 @@ class ActivationRange(Record):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest real number that the range can say."""
+        """The smallest and the largest real number that the range can represent."""
         return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
 
 
@@ -139,7 +139,7 @@ class Graph(Record):
         nodes: Its operations.
         outputs: Value ids of its outputs.
         ranges: Values that are int8 when the network runs in int8, in rising order of their ids; without any
-            it runs in float32 alone.
+            it runs in float32 only.
         output_names: One name for each output, or none at all.
         keyed: Whether the network returns a dictionary with these names as keys.
 
@@ -156,7 +156,7 @@ class Graph(Record):
     keyed: bool = False
 
     def numbered(self) -> Iterator[tuple[Node, range]]:
-        """Each node with the ids of the values that it makes; the inputs have the first ids.
+        """Each node with the ids of its outputs; the inputs have the first ids.
 
         >>> nodes = (Node("relu", (0,)), Node("topk", (1,), {}, 2))
         >>> graph = Graph((ValueSpec("float32", (None, 3)),), nodes, (2,))
@@ -171,14 +171,14 @@ class Graph(Record):
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What the inputs are called: ``input``, or ``input_0`` ... of several, where nobody said."""
+        """The names of the inputs; by default ``input``, or ``input_0`` ... of several."""
         return tuple(
             spec.name or default_name("input", k, len(self.inputs)) for k, spec in enumerate(self.inputs)
         )
 
     @property
     def result_names(self) -> tuple[str, ...]:
-        """What the outputs are called: ``output``, or ``output_0`` ... of several, where nobody said."""
+        """The names of the outputs; by default ``output``, or ``output_0`` ... of several."""
         count = len(self.outputs)
         if len(self.output_names) == count:
             return self.output_names
@@ -227,5 +227,5 @@ class PackedModel(Record):
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def tensor(self, ref: int) -> Tensor:
-        """The tensor that a negative value id of the graph stands for."""
+        """The tensor that a negative reference of the graph refers to."""
         return self.tensors[tensor_index(ref)]

@@ -1,4 +1,4 @@
-"""What integers stand for: multiples of a step or levels of a codebook, per tensor or per channel."""
+"""Grids map integers to values: multiples of a step or levels of a codebook, per tensor or per channel."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Affine(NamedTuple):
 
 
 class Grid(ABC):
-    """What the integers of a tensor stand for.
+    """Maps the integers of a tensor to values.
 
-    ``axis``: the dimension along which each index (channel) has numbers of its own; None: one grid for the
-    whole tensor.
+    ``axis``: the dimension along which each index (channel) has its own step or codebook; None: one grid for
+    the whole tensor.
     """
 
     axis: int | None
@@ -62,7 +62,7 @@ class Grid(ABC):
 
     @abstractmethod
     def problem(self, integers: IntArray, lowest: int, highest: int) -> str | None:
-        """What is wrong with integers within these extremes; None when all have a finite value."""
+        """An error message for integers within these extremes; None when all have a finite value."""
 
     @abstractmethod
     def nonzeros(self, integers: IntArray) -> int:
@@ -70,18 +70,18 @@ class Grid(ABC):
 
     @abstractmethod
     def bits(self, lowest: int, highest: int) -> tuple[int, int]:
-        """Bits of a stored code within these extremes, and of the number that it is in a product."""
+        """Bits of a stored code within these extremes, and of its value in a product."""
 
     @abstractmethod
     def take(self, axis: int, index: AnyArray) -> Grid:
-        """The grid of a tensor of which these indices of an axis are taken."""
+        """The grid of the tensor that keeps these indices of an axis."""
 
     def affine(self) -> Affine | None:
-        """The grid as steps times shifted integers; None when it is no such grid."""
+        """The grid as steps times shifted integers; None when it has no such form."""
         return None
 
     def unfit(self, shape: tuple[int, ...]) -> str | None:
-        """Why the grid fits no tensor of this shape; None when it does."""
+        """Why the grid does not fit a tensor of this shape; None when it does."""
         if self.axis is None:
             return None
         if self.axis >= len(shape):
@@ -173,7 +173,7 @@ class UniformGrid(Record, Grid):
         return values
 
     def problem(self, integers: IntArray, lowest: int, highest: int) -> str | None:
-        """A product beyond float32."""
+        """A message if a product exceeds float32's range."""
         largest = max(self.numbers, default=0.0)
         if max(-lowest, highest) * largest <= _LARGEST:
             return None
@@ -193,13 +193,13 @@ class UniformGrid(Record, Grid):
         return bits, bits
 
     def take(self, axis: int, index: AnyArray) -> UniformGrid:
-        """The steps of the channels that stay."""
+        """The steps of the kept channels."""
         if axis != self.axis:
             return self
         return UniformGrid(tuple(self.numbers[k] for k in index.tolist()), axis)
 
     def affine(self) -> Affine:
-        """The steps, around 0."""
+        """The steps, with integer 0 as zero."""
         return Affine(0, self.numbers, self.axis)
 
 
@@ -254,7 +254,7 @@ class Codebook(Record, Grid):
         """Integers -> float32 values, one look-up each."""
         self._checked(integers)
         if self._outside(integers):
-            raise InputError(f"a codebook of {self._said()} levels met an index outside it")
+            raise InputError(f"an index is outside its codebook of {self._level_counts()} levels")
         table = np.array(self.numbers, np.float32)
         if self.axis is None:
             return np.asarray(table[integers])
@@ -262,12 +262,12 @@ class Codebook(Record, Grid):
         return np.asarray(table[integers + _along(starts, self.axis, integers.ndim)])
 
     def problem(self, integers: IntArray, lowest: int, highest: int) -> str | None:
-        """An index outside its codebook."""
+        """A message if an index is outside its codebook."""
         if lowest >= 0 and highest < min(map(len, self.books), default=2**31):
             return None
         if self.axis is not None and not self._outside(integers):
             return None
-        return f"indices {lowest}..{highest} leave a codebook of {self._said()} levels"
+        return f"indices {lowest}..{highest} leave a codebook of {self._level_counts()} levels"
 
     def nonzeros(self, integers: IntArray) -> int:
         """Number of indices whose level is not 0."""
@@ -279,7 +279,7 @@ class Codebook(Record, Grid):
         return max(1, (most - 1).bit_length()), 32
 
     def take(self, axis: int, index: AnyArray) -> Codebook:
-        """The codebooks of the channels that stay."""
+        """The codebooks of the kept channels."""
         if axis != self.axis:
             return self
         return Codebook(tuple(self.books[k] for k in index.tolist()), axis)
@@ -293,13 +293,13 @@ class Codebook(Record, Grid):
         return None
 
     def _outside(self, integers: IntArray) -> bool:
-        """Whether an index leaves its channel's codebook."""
+        """Whether an index is outside its channel's codebook."""
         counts = np.array([len(book) for book in self.books], np.int64)
         if self.axis is not None:
             counts = _along(counts, self.axis, integers.ndim)
         return bool((integers < 0).any() or (integers >= counts).any())
 
-    def _said(self) -> str:
+    def _level_counts(self) -> str:
         """The number of levels, for messages."""
         sizes = sorted({len(book) for book in self.books})
         return "..".join(str(n) for n in dict.fromkeys((sizes[0], sizes[-1])))

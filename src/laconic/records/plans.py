@@ -1,4 +1,4 @@
-"""What a method knows of its weights, and what it decides to keep."""
+"""Posterior moments of weights, and plans of the units that pruning keeps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WeightStats(Record):
     name: str
     mean: FloatArray
     variance: FloatArray
-    __eq__ = object.__eq__  # arrays have no one answer
+    __eq__ = object.__eq__  # comparing arrays gives no single bool
     __hash__ = object.__hash__
 
 
@@ -62,6 +62,6 @@ class KeepPlan(Record):
                 )
 
     def removed(self, name: str) -> tuple[int, ...]:
-        """The units of a group that go."""
+        """The units of a group that are removed."""
         stay = set(self.kept[name])
         return tuple(k for k in range(self.sizes[name]) if k not in stay)

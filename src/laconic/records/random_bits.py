@@ -1,7 +1,7 @@
 """Random numbers that are the same on every machine: integers of a counter, and normal quantiles of integers.
 
 The generator is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
-2014), read by position: number c of a seed is a function of both, so that any part can be made alone.
+2014), indexed by position: number c of a seed is a function of both, so that any part can be computed alone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def normal_quantiles() -> FloatArray:
     upper = [NormalDist().inv_cdf((k + 0.5) / n) for k in range(n // 2, n)]
     half = np.array(upper, np.float64).astype("<f4")
     table = np.concatenate([-half[::-1], half])
-    if zlib.crc32(table.tobytes()) != _QUANTILES_CRC:  # pragma: no cover - a broken logarithm
+    if zlib.crc32(table.tobytes()) != _QUANTILES_CRC:  # pragma: no cover - a faulty logarithm
         raise ArithmeticError("this machine's logarithm is wrong: its normal quantiles are not the format's")
     table = table.astype(np.float32)
     table.setflags(write=False)

@@ -1,4 +1,4 @@
-"""Where a file's bytes went, and what a run did."""
+"""Sections of a file with their bytes, and the record of a run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LayerRecord(Record):
 
 @record
 class RunRecord(Record):
-    """What a run did, as data that JSON can hold (``laconic.train.record`` reads and writes it).
+    """Settings and results of a run, as JSON-able data (``laconic.train.record`` reads and writes it).
 
     Attributes:
         settings: The run's settings, by name.

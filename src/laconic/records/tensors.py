@@ -1,4 +1,4 @@
-"""What a file stores of one tensor: integers on a grid, raw elements, or another kind (generated.py)."""
+"""A stored tensor: integers on a grid, raw elements, or another kind (generated.py)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Self = TypeVar("Self", bound="Tensor")
 
 
 class Coded(NamedTuple):
-    """Integers that stand for values by one grid for the whole tensor.
+    """Integers with one grid for the whole tensor.
 
     Attributes:
         integers: Int32, in the tensor's shape.
-        grid: What they stand for.
+        grid: Maps the integers to values.
 
     >>> from laconic.records import UniformGrid
     >>> IntTensor("w", np.array([1, -2], np.int32), UniformGrid(0.5)).coded().grid
@@ -51,15 +51,15 @@ class Multiples(NamedTuple):
 
 
 class Tensor(Record, ABC):
-    """A stored tensor: a name, and what gives its values, the same bits on every machine.
+    """A stored tensor: a name, and values that have the same bits on every machine.
 
-    What a subclass must say is ``name``, ``shape`` and ``values``; how a file holds it is said by its kind
-    (``laconic.pack.kinds``). The other methods have answers that are right for every tensor, and that a
-    subclass overrides where it knows more.
+    A subclass must have ``name``, ``shape`` and ``values``; its kind (``laconic.pack.kinds``) defines how a
+    file stores it. The other methods have defaults that are correct for every tensor; a subclass overrides
+    them where it can do better.
     """
 
     name: str
-    __eq__ = object.__eq__  # arrays have no one answer
+    __eq__ = object.__eq__  # comparing arrays gives no single bool
     __hash__ = object.__hash__
 
     if TYPE_CHECKING:  # a field or a property of the subclass; a property here would be a field's default
@@ -70,7 +70,7 @@ class Tensor(Record, ABC):
 
     @abstractmethod
     def values(self) -> AnyArray:
-        """Its values; every decoder reproduces them bit for bit."""
+        """Its values; every decoder computes the same bits."""
 
     @property
     def dtype(self) -> str:
@@ -79,7 +79,7 @@ class Tensor(Record, ABC):
 
     @property
     def layout(self) -> str:
-        """How it is stored, in a word or two."""
+        """A short name of how it is stored."""
         return type(self).__name__
 
     @property
@@ -96,7 +96,7 @@ class Tensor(Record, ABC):
         return 0
 
     def coded(self) -> Coded | None:
-        """Its integers and the one grid of all; None when it is not stored so."""
+        """Its integers and their common grid; None when it is not stored so."""
         return None
 
     def multiples(self) -> Multiples | None:
@@ -112,7 +112,7 @@ class Tensor(Record, ABC):
         return RawTensor(self.name, self.values()).take(axis, index)
 
     def cost(self) -> TensorFacts:
-        """What it costs to keep and to multiply by; without a better answer, that of its values."""
+        """Its cost in memory and in products; by default that of its float32 values."""
         bits = 1 if self.dtype == "bool" else 8 * np.dtype(self.dtype).itemsize
         return _facts(self, bits, bits, 0)
 
@@ -130,7 +130,7 @@ class IntTensor(Tensor):
     Args:
         name: The tensor's name.
         integers: Int32, C-contiguous, of any shape.
-        grid: What the integers stand for.
+        grid: Maps the integers to values.
 
     >>> from laconic.records import UniformGrid
     >>> IntTensor("w", np.array([[1, 0], [0, -2]], np.int32), UniformGrid(0.5)).values().tolist()
@@ -154,7 +154,7 @@ class IntTensor(Tensor):
         )
 
     def values(self) -> FloatArray:
-        """The float32 values that every decoder reproduces bit for bit."""
+        """The float32 values; every decoder computes the same bits."""
         return self.grid.dequantize(self.integers)
 
     def nonzeros(self) -> int:
@@ -172,7 +172,7 @@ class IntTensor(Tensor):
         return len(np.unique(self.integers))
 
     def coded(self) -> Coded | None:
-        """Integers and grid, unless each channel has numbers of its own."""
+        """Integers and grid, unless the grid is per channel."""
         return Coded(self.integers, self.grid) if self.grid.axis is None else None
 
     def multiples(self) -> Multiples | None:
@@ -181,7 +181,7 @@ class IntTensor(Tensor):
         return None if affine is None else Multiples(self.integers, affine)
 
     def take(self, axis: int, index: AnyArray) -> IntTensor:
-        """Those integers, on the grid of the channels that stay."""
+        """Those integers, on the grid of the kept channels."""
         part = np.ascontiguousarray(np.take(self.integers, index, axis=axis))
         return IntTensor(self.name, part, self.grid.take(axis, index))
 

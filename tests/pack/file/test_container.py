@@ -67,7 +67,7 @@ def test_decoded_arrays_can_be_written_to() -> None:
     ("model", "message"),
     [
         (PackedModel((IntTensor("w", WEIGHTS, UniformGrid(1.0)),) * 2), "two tensors are called 'w'"),
-        (PackedModel((), aliases={"a": "b"}), "stands for 'b'"),
+        (PackedModel((), aliases={"a": "b"}), "refers to 'b'"),
         (
             PackedModel((IntTensor("w", WEIGHTS, UniformGrid(1.0)),), aliases={"w": "w"}),
             "also the name of a tensor",

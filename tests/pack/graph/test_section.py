@@ -153,7 +153,7 @@ def test_ranges_golden_bytes() -> None:
 @pytest.mark.parametrize(
     ("tail", "text"),
     [
-        ("00", "which are no names"),
+        ("00", "these are no names"),
         ("01", "no 1 activation ranges"),
         ("ffffffff0f", "activation ranges"),
         ("01" + "020000003f00", "is of value 2 of 2"),

@@ -133,8 +133,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a channel's step infinite": (constant(0, 1, grid=varints(0) + floats(INF), bits=64), "grid value"),
     "a channel's step 0": (constant(0, 1, grid=varints(0) + b"\0\0", bits=64 | 4), "step"),
     "a channel's step negative": (constant(0, 1, grid=varints(0) + b"\x80\xbf", bits=64 | 4), "step"),
-    "a channel without levels": (constant(0, 1, grid=varints(0, 0), bits=64 | 8 | 4), "levels do not rise"),
-    "levels that fall": (constant(0, 1, grid=varints(0, 2) + b"\x80\x3f\0\0", bits=76), "do not rise"),
+    "a channel without levels": (constant(0, 1, grid=varints(0, 0), bits=64 | 8 | 4), "strictly increasing"),
+    "levels that fall": (constant(0, 1, grid=varints(0, 2) + b"\x80\x3f\0\0", bits=76), "increasing"),
     "an index beyond a channel's levels": (
         constant(1, 2, grid=varints(0, 2) + b"\0\0\x80\x3f" + varints(1) + b"\0\0", bits=76), "codebook"
     ),

@@ -1,8 +1,8 @@
-/* VNQ's windowed KL and its slopes for many weights (bayes/kl/spikes_sweep.py has the formulas), in one pass.
+/* VNQ's windowed KL and its derivatives for many weights (formulas: bayes/kl/spikes_sweep.py), in one pass.
  *
- * What a weight needs stays in registers and in a core's first cache; memory is read once and written once. The
- * log-uniform prior is the codebook whose only level is zero. All variants of the code do the same operations in
- * the same order, none fused, and give the same bits.
+ * Intermediate values stay in registers and in the L1 cache; memory is read once and written once. The log-uniform
+ * prior is the codebook whose only level is zero. All code paths do the same operations in the same order, without
+ * fused multiply-add, and give the same bits.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -31,7 +31,7 @@ enum { BASELINE, AVX2, AVX512, VARIANTS };
 
 typedef struct {
     size_t levels;
-    int zero; /* the first level is zero and takes what the other windows leave */
+    int zero; /* the first level is zero; its window has the rest of the other windows' weight */
     float inverse_scale, twice_log_scale;
     const float *level, *pull; /* c_k, -1 / tau_k^2 */
 } Code;
@@ -46,12 +46,12 @@ typedef struct {
     double value, mean_times_slope, log_var_slope;
 } Sums;
 
-/* One block: F = KL of a level, and its derivatives. */
+/* One block: F (the KL of a level) and its derivatives. */
 typedef struct {
     float theta[BLOCK], log_var[BLOCK], variance[BLOCK];
     float square[BLOCK], sum[BLOCK], t[BLOCK];
-    float f[BLOCK], f_theta[BLOCK], f_log_var[BLOCK];           /* of the present level */
-    float base[BLOCK], base_theta[BLOCK], base_log_var[BLOCK];  /* of the level zero */
+    float f[BLOCK], f_theta[BLOCK], f_log_var[BLOCK];           /* of the current level */
+    float base[BLOCK], base_theta[BLOCK], base_log_var[BLOCK];  /* of the zero level */
     float value[BLOCK], to_theta[BLOCK], to_log_var[BLOCK];
     float most[BLOCK], total[BLOCK], pull[BLOCK], pulled[BLOCK];
 } Block;
@@ -68,7 +68,7 @@ INLINE int32_t bits_of(float x) {
     return bits;
 }
 
-/* e^x, x cut to [-87, 88], within 1e-7; a NaN stays. Cephes' polynomial (S. Moshier, 1989: expf). */
+/* e^x, x clipped to [-87, 88], within 1e-7; NaN gives NaN. Polynomial of Cephes (S. Moshier, 1989: expf). */
 INLINE float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
@@ -106,7 +106,7 @@ INLINE float logarithm(float x) {
     return f + y + 0.693359375f * e + (x - x);
 }
 
-/* F of the log-uniform prior around level c. Short loops: a core then works on many weights at once. */
+/* F of the log-uniform prior around level c. The loops are short, so that they are vectorised. */
 INLINE void fit(Block *b, float c, float *value, float *theta, float *log_var) {
     for (int i = 0; i < BLOCK; i++) {
         float offset = b->theta[i] - c;
@@ -177,7 +177,7 @@ INLINE void without_zero(Block *b, const Code *code) {
     }
 }
 
-/* The sum of a block, which is overwritten. */
+/* The sum of a block; the block is overwritten. */
 INLINE double sum_of(float *x) {
     for (int half = BLOCK / 2; half >= 8; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
@@ -254,9 +254,9 @@ static Sums sweep_by(int variant, const Weights *w, const Code *code) {
     return sweep_baseline(w, code);
 }
 
-/* ---- Python's side ------------------------------------------------------------------------------------------- */
+/* ---- Python interface ---------------------------------------------------------------------------------------- */
 
-/* What is wrong with a call, or NULL. */
+/* The error message for a call's arguments, or NULL. */
 static const char *misfit(const Py_buffer *arrays, const Py_buffer *value, const Py_buffer *code, Py_ssize_t start,
                           Py_ssize_t end, int zero) {
     const Py_ssize_t bytes = arrays[0].len;

@@ -1,12 +1,12 @@
-/* The adaptive codec's reading half: lines, cells, signs and magnitudes straight off the symbol stream.
+/* The decoder of the adaptive codec: lines, cells, signs and magnitudes from the symbol stream.
  *
- * What is computed, and in which order, is said in FORMAT.md ("Symbol stream" and "Codec 2"); lines.py, cells.py and
- * sizes.py say the same in NumPy, serve encoders and measure, and read where this file was not compiled. There a
- * diagonal of cells costs some forty calls of NumPy, here a cell costs some thirty nanoseconds.
+ * FORMAT.md ("Symbol stream" and "Codec 2") specifies the computation and its order. lines.py, cells.py and sizes.py
+ * implement the same in NumPy, for encoding, for measuring, and for decoding where this file was not compiled. They
+ * take about forty NumPy calls per diagonal of cells; this code takes about thirty nanoseconds per cell.
  *
- * Each function is given the stream's words, how many of them are left and the coder's state, and returns the last
- * two as they are afterwards, so that reading goes on with any other decoder of the stream. A stream that runs dry
- * is the caller's to see (its state is below 2^31 then); here it ends the loops early and reads no word too many.
+ * Each function takes the stream's words, the number of words left and the coder's state, and returns the new number
+ * and state, so that any other decoder of the stream can continue. The caller must detect an exhausted stream (its
+ * state is below 2^31); here an exhausted stream ends the loops early, and no word beyond the end is read.
  */
 #include "ans.h"
 
@@ -51,8 +51,8 @@ static void read_lines(Stream *s, size_t n, const uint8_t *hints, size_t width, 
 
 typedef struct {
     size_t rows, columns, inner, groups;
-    const int64_t *column_at;              /* a kept column's number in the matrix */
-    const int64_t *left, *above, *corner[2]; /* the columns of neighbours; `columns`: unknown, one more: zero */
+    const int64_t *column_at;              /* the matrix column of each kept column */
+    const int64_t *left, *above, *corner[2]; /* columns of neighbours; `columns`: unknown; `columns` + 1: zero */
     uint32_t strength[FACTORS], base;
     int8_t *states; /* [rows][columns + 2] */
 } Cells;
@@ -111,7 +111,7 @@ static unsigned sign_context(const Cells *m, const Cell *cell) {
     return 3 * (left > ZERO ? left - ZERO : 0) + (above > ZERO ? above - ZERO : 0);
 }
 
-/* One batch: what it reads follows from the batches before alone, so counts and states wait for its end. */
+/* One batch: its probabilities depend on earlier batches only, so counts and states are updated at its end. */
 static void read_batch(Stream *s, const Cells *m, Count *const *counts, Count *signs, Cell *cells, size_t n) {
     for (Cell *cell = cells; cell < cells + n; cell++) cell->flag = (uint8_t)flag(s, probability(m, counts, cell));
     for (Cell *cell = cells; cell < cells + n; cell++) {
@@ -173,7 +173,7 @@ static size_t draw(Stream *s, const uint32_t *starts, size_t classes) {
     return drawn;
 }
 
-/* One group of magnitudes; `counts` go on from group to group. */
+/* One group of magnitudes; `counts` are carried over from group to group. */
 static void read_group(Stream *s, size_t n, size_t classes, int64_t *counts, uint32_t *starts, int32_t *out) {
     for (size_t c = 0; c < classes; c++) counts[c] = 1 + (counts[c] >> 4);
     for (size_t start = 0, end; start < n && !dry(s); start = end) {
@@ -184,7 +184,7 @@ static void read_group(Stream *s, size_t n, size_t classes, int64_t *counts, uin
     }
 }
 
-/* ---- Python's side ----------------------------------------------------------------------------------------- */
+/* ---- Python interface -------------------------------------------------------------------------------------- */
 
 static PyObject *lines(PyObject *self, PyObject *args) {
     Py_buffer words, hints, out;
@@ -260,7 +260,7 @@ static PyObject *sizes(PyObject *self, PyObject *args) {
     return told(s.left, s.state, wrong);
 }
 
-/* What is wrong with the description of the cells, or NULL; `tables` are column_at and the four neighbours. */
+/* The error message for the description of the cells, or NULL; `tables`: column_at and the four neighbours. */
 static const char *misfit(Cells *m, const Py_buffer *tables, const Py_buffer *strengths, const Py_buffer *states) {
     const size_t r = m->rows, c = m->columns;
     if (r < 2 || c < 2 || r + c > MOST_LINES || r * c > MOST_CELLS) return "wrong sizes";
@@ -294,7 +294,7 @@ static const char *run_cells(Stream *s, Cells *m) {
         size_t n = contexts(m, f);
         if (n && !(counts[f] = calloc(n, sizeof(Count)))) ready = 0;
     }
-    for (size_t i = 0; i < m->rows; i++) { /* the two columns behind the kept ones */
+    for (size_t i = 0; i < m->rows; i++) { /* the two columns after the kept ones */
         int8_t *row = m->states + i * (m->columns + 2);
         memset(row, UNKNOWN, m->columns + 1);
         row[m->columns + 1] = ZERO;

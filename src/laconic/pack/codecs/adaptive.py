@@ -1,8 +1,8 @@
 """The adaptive model (FORMAT.md, "Codec 2"): which entries are not background, their signs, their sizes.
 
-A tensor is seen as a matrix. Rows and columns without any non-background entry are named first
-(``lines.py``), then the zeros and signs of what is left (``cells.py``), then magnitudes (``sizes.py``).
-All arithmetic is on integers, and every probability follows from what was coded before.
+A tensor is coded as a matrix. Flags for the rows and columns that hold a non-background entry come first
+(``lines.py``), then the zeros and signs of the other cells (``cells.py``), then magnitudes (``sizes.py``).
+All arithmetic is on integers, and every probability is computed from what was coded before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Levels = Counts
 
 
 class Entries(NamedTuple):
-    """The entries of a matrix that are not background, in C order: where they are, and their values."""
+    """The entries of a matrix that are not background, in C order: their indices and values."""
 
     rows: Index
     columns: Index
@@ -40,7 +40,7 @@ def code_matrix(
 ) -> Entries:
     """Code (or decode) a matrix of integers relative to the background: 0 is background.
 
-    ``hint``, one flag per column, is what earlier tensors tell about columns (None: nothing).
+    ``hint``: one flag per column, predicted from earlier tensors (None: no prediction).
     ``known``: the matrix when encoding or measuring.
     """
     rows, columns = shape

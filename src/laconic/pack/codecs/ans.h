@@ -1,8 +1,8 @@
-/* The symbol stream's coder as coder.c and adaptive.c share it (FORMAT.md, "Symbol stream"): an asymmetric numeral
- * system with 32-bit words, a 64-bit state and 24-bit probabilities. Below it, what both ask of Python.
+/* The symbol stream's coder, shared by coder.c and adaptive.c (FORMAT.md, "Symbol stream"): an asymmetric numeral
+ * system with 32-bit words, a 64-bit state and 24-bit probabilities. At the end, their common Python interface.
  *
- * All arithmetic is on integers, but for one division and one multiplication of doubles in a draw's table. Nothing is
- * added to that product, so no compiler can fuse it; it must be rounded to a double, which the x87 unit does not do.
+ * All arithmetic is on integers, except one division and one multiplication of doubles in a draw's table. Nothing is
+ * added to that product, so compilers cannot fuse it; it must be rounded to a double, which the x87 unit does not do.
  */
 #ifndef LACONIC_ANS_H
 #define LACONIC_ANS_H
@@ -31,13 +31,13 @@ typedef struct {
 
 static inline int dry(const Stream *s) { return s->left == 0 && s->state < (1u << 31); }
 
-/* The symbol's slots begin at `start` and are `width` many. */
+/* The symbol has `width` slots from `start` on. */
 static inline void drop(Stream *s, uint32_t start, uint32_t width) {
     s->state = (s->state >> 24) * width + (s->state & (SLOTS - 1)) - start;
     if (s->state < ((uint64_t)1 << 32) && s->left) s->state = s->state << 32 | s->words[--s->left];
 }
 
-/* Where the slots of a flag's 1 begin; `probability` is the probability of 1 in units of 2^-15. */
+/* The first slot of a flag's symbol 1; `probability`: of 1, in units of 2^-15. */
 static inline uint32_t flag_start(uint32_t probability) {
     return (uint32_t)((uint64_t)(ONE - probability) * (SLOTS - 2) / ONE) + 1;
 }
@@ -49,7 +49,7 @@ static inline unsigned flag(Stream *s, uint32_t probability) {
     return yes;
 }
 
-/* Where each class' slots start, by its counts; starts[classes] is SLOTS. */
+/* The first slot of each class, from the counts; starts[classes] is SLOTS. */
 static inline void tabulate(const int64_t *counts, size_t classes, uint32_t *starts) {
     int64_t sum = 0, before = 0;
     for (size_t c = 0; c < classes; c++) sum += counts[c];
@@ -62,7 +62,7 @@ static inline void tabulate(const int64_t *counts, size_t classes, uint32_t *sta
     starts[classes] = SLOTS;
 }
 
-/* The class whose slots hold `slot`: starts[class] <= slot < starts[class + 1]. */
+/* The class of `slot`: starts[class] <= slot < starts[class + 1]. */
 static inline size_t search(const uint32_t *starts, size_t classes, uint32_t slot) {
     size_t low = 0, high = classes;
     while (high - low > 1) {
@@ -73,12 +73,12 @@ static inline size_t search(const uint32_t *starts, size_t classes, uint32_t slo
     return low;
 }
 
-/* ---- Python's side ----------------------------------------------------------------------------------------- */
+/* ---- Python interface -------------------------------------------------------------------------------------- */
 
 static const char NO_MEMORY[] = "no memory";
 
-/* Converters for "O&". A size beyond all sizes becomes the largest, which no function takes; a state that no 64 bits
- * hold is a ValueError here. */
+/* Converters for "O&". A size that overflows becomes the largest size, which every function refuses; a state that does
+ * not fit 64 bits is a ValueError here. */
 static int to_size(PyObject *object, void *size) {
     *(Py_ssize_t *)size = PyNumber_AsSsize_t(object, NULL);
     return *(Py_ssize_t *)size != -1 || !PyErr_Occurred();
@@ -99,14 +99,14 @@ static inline int overlap(const Py_buffer *a, const Py_buffer *b) {
     return from < other + (size_t)b->len && other < from + (size_t)a->len;
 }
 
-/* What every function that reads starts with: the words, how many are left, the state. */
+/* The start of every decoding function: the words, the number left, the state. */
 static inline const char *opened(Stream *s, const Py_buffer *words, Py_ssize_t left, uint64_t state) {
     if (left < 0 || !holds(words, 4) || left > words->len / 4) return "wrong words";
     *s = (Stream){words->buf, (size_t)left, state};
     return NULL;
 }
 
-/* And what it ends with: the words and the state as they are now, or an exception. */
+/* The end of every decoding function: the new number of words and state, or an exception. */
 static inline PyObject *told(size_t words, uint64_t state, const char *wrong) {
     if (wrong == NO_MEMORY) return PyErr_NoMemory();
     if (!wrong) return Py_BuildValue("nK", (Py_ssize_t)words, (unsigned long long)state);

@@ -1,13 +1,13 @@
-"""The symbol stream's coder where ``coder.c`` was not compiled: the same arguments, the same answers.
+"""The symbol stream's coder in Python and NumPy, used without ``coder.c``: same interface and results.
 
 An asymmetric numeral system (J. Duda, arXiv:1311.2540) with 32-bit words, a 64-bit state and 24-bit
 probabilities; FORMAT.md, "Symbol stream", says every step. A symbol's slots depend on its model alone, so
 NumPy finds them for many symbols at once. The state depends on all symbols before, so it is a Python integer
 in a plain loop, which takes a fraction of a microsecond a symbol.
 
-A reader is given the words, how many are left and the state, and returns the last two as they are afterwards.
-A writer goes from the last symbol to the first, fills ``room`` and returns how many words it wrote and the
-state. What cannot be (a probability, count, width or symbol out of range) is a ValueError.
+A read function takes the words, the number of words left and the state, and returns the new number and state.
+A write function encodes from the last symbol to the first, fills ``room`` and returns the number of words
+written and the state. A probability, count, width or symbol out of range raises a ValueError.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SWEEP = 1 << 16
 
 
 def table(counts: Counts) -> Counts:
-    """Where each class' slots start, by its counts; the last entry is 2^24.
+    """The first slot of each class, from the counts; the last entry is 2^24.
 
     >>> table(np.array([1, 2, 1])).tolist()
     [0, 4194304, 12582911, 16777216]
     """
     if not 2 <= len(counts) <= _MOST_CLASSES:
         raise ValueError("wrong classes")
-    total = sum(counts.tolist())  # Python's integers: no sum is too large to be seen
+    total = sum(counts.tolist())  # Python's integers do not overflow
     if int(counts.min()) < 0 or not 0 < total <= 2**53:
         raise ValueError("wrong counts")
     scale = np.float64(_SLOTS - len(counts)) / np.float64(total)
@@ -52,14 +52,14 @@ def table(counts: Counts) -> Counts:
 
 
 def _flag_starts(probabilities: Counts) -> Counts:
-    """Where the slots of each flag's 1 begin."""
+    """The first slot of symbol 1, for each flag."""
     if probabilities.size and not 0 < int(probabilities.min()) <= int(probabilities.max()) < ONE:
         raise ValueError("wrong probability")
     return (ONE - probabilities) * (_SLOTS - 2) // ONE + 1
 
 
 def _parts(width: int) -> list[tuple[int, int]]:
-    """A width as pieces that one symbol carries each: (shift, bits)."""
+    """A width split into parts of one symbol each: (shift, bits)."""
     if not 0 <= width <= 31:
         raise ValueError("wrong width")
     return [(shift, min(_PART, width - shift)) for shift in range(0, width, _PART)]
@@ -87,7 +87,7 @@ def flags(words: Words, left: int, state: int, probabilities: Counts, out: IntAr
 
 
 def draws(words: Words, left: int, state: int, counts: Counts, out: IntArray) -> Taken:
-    """Classes drawn by their counts."""
+    """Classes, each with a probability proportional to its count."""
     slots = table(counts)
     starts, widths = slots.tolist(), np.diff(slots).tolist()
     for first in range(0, len(out), _SWEEP):
@@ -125,7 +125,7 @@ def bits(words: Words, left: int, state: int, width: int, out: IntArray) -> Take
 
 
 def put_flags(room: Words, state: int, probabilities: Counts, symbols: IntArray) -> Taken:
-    """What :func:`flags` reads."""
+    """The inverse of :func:`flags`."""
     _check(symbols, 2)
     yes = _flag_starts(probabilities)
     starts = np.where(symbols == 1, yes, 0)
@@ -133,7 +133,7 @@ def put_flags(room: Words, state: int, probabilities: Counts, symbols: IntArray)
 
 
 def put_draws(room: Words, state: int, counts: Counts, symbols: IntArray) -> Taken:
-    """What :func:`draws` reads."""
+    """The inverse of :func:`draws`."""
     slots = table(counts)
     widths = np.diff(slots)
     _check(symbols, len(counts))
@@ -144,7 +144,7 @@ def put_draws(room: Words, state: int, counts: Counts, symbols: IntArray) -> Tak
 
 
 def put_bits(room: Words, state: int, width: int, symbols: IntArray) -> Taken:
-    """What :func:`bits` reads."""
+    """The inverse of :func:`bits`."""
     parts = _parts(width)
     _check(symbols, 1 << width)
     used = 0
@@ -161,13 +161,13 @@ def _check(symbols: IntArray, end: int) -> None:
 
 
 def _backwards(symbols: IntArray) -> Iterator[IntArray]:
-    """Pieces of the symbols, the last first: their slots as lists of Python's integers take memory."""
+    """Pieces of the symbols, the last piece first; pieces bound the memory of lists of Python's integers."""
     for end in range(len(symbols), 0, -_SWEEP):
         yield symbols[max(0, end - _SWEEP) : end]
 
 
 def _put(room: Words, used: int, state: int, starts: Counts | IntArray, widths: Counts) -> Taken:
-    """Take symbols into the state, the last first; words go to ``room[used:]``."""
+    """Encode symbols into the state, the last first; words are written to ``room[used:]``."""
     words = []
     for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
         if state >> 40 >= width:

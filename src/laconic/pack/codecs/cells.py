@@ -1,8 +1,8 @@
 """Zeros and signs of the active submatrix, along diagonals (FORMAT.md, "Codec 2").
 
 All cells of a batch lie in different rows and columns (in tensors of up to MAX_BATCHES columns), so
-each batch knows all that earlier ones said about its rows, its columns and its neighbours to the left.
-Here they are read batch by batch; a matrix that is known is coded all at once (``known_cells.py``).
+the probabilities of a batch follow from all earlier batches: counts of its rows and columns, and the cells to
+the left. Decoding goes batch by batch; a known matrix is encoded all at once (``known_cells.py``).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _SIGN_OF: Levels = np.array([0, 0, -1, 1])
 
 
 class _Odds:
-    """Counts of hits by context, and what they say relative to the base probability.
+    """Counts of hits per context, and the probabilities that follow from them and the base probability.
 
-    ``apart`` says that no two cells of a batch share a context.
+    ``apart``: no two cells of a batch share a context.
     """
 
     def __init__(self, size: int, strength: int, base: int, apart: bool) -> None:
@@ -61,7 +61,7 @@ class _Odds:
 
 
 def _take_in(hits: Counts, total: Counts, at: Index, flags: IntArray, apart: bool) -> None:
-    """Add flags to their contexts' counts, by the quickest of three ways to the same sums."""
+    """Add flags to the counts of their contexts, by the fastest of three equivalent operations."""
     if apart:
         hits[at] += flags
         total[at] += 1
@@ -74,12 +74,12 @@ def _take_in(hits: Counts, total: Counts, at: Index, flags: IntArray, apart: boo
 
 
 class _Cells:
-    """What is known about each cell's surroundings, and the contexts that follow from it."""
+    """States of the cells coded so far, and the contexts that follow from them."""
 
     def __init__(self, rows: int, column_at: Index, settings: Settings, geometry: Geometry) -> None:
         columns = len(column_at)
         self.state = np.zeros((rows, columns + 2), np.int8)
-        self.state[:, columns + 1] = ZERO  # the column that stands for all that are not kept
+        self.state[:, columns + 1] = ZERO  # one column for all that are not kept
         self._around = neighbours(column_at, geometry)
         apart = max(rows, columns) <= MAX_BATCHES  # a batch is one diagonal: all its rows and columns differ
         strong = strengths(settings)
@@ -113,7 +113,7 @@ def code_signs(
 ) -> Levels:
     """Code -1, 0 or 1 for every cell of the rows ``row_at`` and columns ``column_at``.
 
-    A single row or column holds no background (else it would not be listed), so only signs are coded.
+    A single row or column holds no background (else its line would not be kept), so only signs are coded.
     """
     rows, columns = len(row_at), len(column_at)
     if min(rows, columns) < 2:
@@ -121,7 +121,7 @@ def code_signs(
     if isinstance(coder, StreamReader) and coder.code is not None:
         return _read_signs(coder, coder.code, rows, column_at, settings, geometry)
     if known is not None:
-        from laconic.pack.codecs.known_cells import KnownCells  # readers do without
+        from laconic.pack.codecs.known_cells import KnownCells  # not needed by readers
 
         KnownCells(column_at, known).code(coder, settings, geometry)
         return np.sign(known)
@@ -146,7 +146,7 @@ def code_signs(
 
 
 def _batches(batch: Index) -> Iterator[tuple[int, int]]:
-    """Where each batch starts and stops; ``batch`` rises."""
+    """Start and end of each batch; ``batch`` is in ascending order."""
     edges = np.searchsorted(batch, np.arange(int(batch[-1]) + 2)).tolist()
     return zip(edges, edges[1:], strict=False)
 

@@ -1,11 +1,11 @@
-/* The symbol stream's three kinds of symbols, read and written (FORMAT.md, "Symbol stream"). ans.py does the same
- * in Python where this file was not compiled, with the same arguments and the same answers.
+/* Decodes and encodes the symbol stream's three kinds of symbols (FORMAT.md, "Symbol stream"). ans.py does the same
+ * in Python where this file was not compiled, with the same arguments and results.
  *
- * A reader is given the stream's words, how many of them are left and the state, and returns the last two as they are
- * afterwards. A stream that runs dry is the caller's to see (no words and a state below 2^31).
- * A writer goes through its symbols from the last to the first. It is given room for one word per symbol (two for
- * integers of more than 16 bits; no symbol has less than one slot, so none takes more) and the state, and returns how
- * many words it wrote and the state.
+ * A decoding function takes the stream's words, the number of words left and the state, and returns the new number and
+ * state. The caller must detect an exhausted stream (no words left and a state below 2^31).
+ * An encoding function goes from the last symbol to the first. It takes room for one word per symbol (two for integers
+ * of more than 16 bits; a symbol has at least one slot, so none takes more) and the state, and returns the number of
+ * words written and the state.
  */
 #include "ans.h"
 
@@ -17,7 +17,7 @@
 #define BUCKETS (1u << BUCKET_BITS)
 #define PART 16 /* bits that one symbol carries at most */
 
-/* ---- reading ------------------------------------------------------------------------------------------------- */
+/* ---- decoding ------------------------------------------------------------------------------------------------ */
 
 static const char *read_flags(Stream *s, const int64_t *probabilities, size_t n, int32_t *out) {
     for (size_t k = 0; k < n; k++) {
@@ -27,13 +27,13 @@ static const char *read_flags(Stream *s, const int64_t *probabilities, size_t n,
     return NULL;
 }
 
-/* A table for many draws: `first` gives the class at the start of each 2^-BUCKET_BITS of all slots. The class
- * `likely` is tried before: where it has three quarters of the slots, the branch costs less than the look-up. */
+/* A table for many draws: `first` is the class at the start of each of 2^BUCKET_BITS equal ranges of slots. The class
+ * `likely` is tested first: if it has three quarters of the slots, the branch costs less than the look-up. */
 typedef struct {
     uint32_t starts[MOST_CLASSES + 1];
     uint16_t first[BUCKETS];
     size_t classes, likely;
-    uint32_t likely_width; /* 0: none is */
+    uint32_t likely_width; /* 0: there is no such class */
 } Table;
 
 static void prepare(Table *t, const int64_t *counts, size_t classes, size_t n) {
@@ -44,7 +44,7 @@ static void prepare(Table *t, const int64_t *counts, size_t classes, size_t n) {
         if (t->starts[c + 1] - t->starts[c] > t->starts[t->likely + 1] - t->starts[t->likely]) t->likely = c;
     t->likely_width = t->starts[t->likely + 1] - t->starts[t->likely];
     if (t->likely_width < SLOTS / 4 * 3) t->likely_width = 0;
-    if (n < BUCKETS / 8) return; /* few draws are searched for */
+    if (n < BUCKETS / 8) return; /* few draws use a search */
     for (uint32_t b = 0, c = 0; b < BUCKETS; b++) {
         while (t->starts[c + 1] <= b * (SLOTS / BUCKETS)) c++;
         t->first[b] = (uint16_t)c;
@@ -82,7 +82,7 @@ static void read_bits(Stream *s, int width, size_t n, int32_t *out) {
     }
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------- */
+/* ---- encoding ------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     uint32_t *words;
@@ -90,7 +90,7 @@ typedef struct {
     uint64_t state;
 } Pile;
 
-/* Keeps the state below 2^64 when a symbol of `width` slots comes. */
+/* Keeps the state below 2^64 when a symbol of `width` slots is encoded. */
 static inline void make_room(Pile *p, uint32_t width) {
     if (p->state >> 40 < width) return;
     p->words[p->used++] = (uint32_t)p->state;
@@ -112,7 +112,7 @@ static const char *write_flags(Pile *p, const int64_t *probabilities, const int3
     return NULL;
 }
 
-/* The upper half of a product. */
+/* The upper 64 bits of a product. */
 static inline uint64_t high(uint64_t a, uint64_t b) {
 #if defined(__SIZEOF_INT128__)
     return (uint64_t)((unsigned __int128)a * b >> 64);
@@ -130,7 +130,7 @@ typedef struct {
     uint32_t start, width;
 } Class;
 
-/* `put` without a division: state * inverse / 2^64 is the quotient, or less than one below it. */
+/* `put` without a division: state * inverse / 2^64 is the quotient or at most 1 less. */
 static inline void put_class(Pile *p, const Class *c) {
     const uint32_t width = c->width;
     make_room(p, width);
@@ -161,7 +161,7 @@ static const char *write_draws(Pile *pile, const Class *table, size_t classes, c
 static const char *write_bits(Pile *p, int width, const int32_t *symbols, size_t n) {
     for (size_t k = 0; k < n; k++)
         if (symbols[k] < 0 || (int64_t)symbols[k] >> width) return "wrong symbol";
-    for (int shift = width > PART ? PART : 0; shift >= 0; shift -= PART) { /* the upper part is read last */
+    for (int shift = width > PART ? PART : 0; shift >= 0; shift -= PART) { /* the upper part is decoded last */
         const int part = width - shift < PART ? width - shift : PART;
         for (size_t k = n; part && k-- > 0;) {
             const uint32_t piece = (uint32_t)symbols[k] >> shift & ((1u << part) - 1);
@@ -171,9 +171,9 @@ static const char *write_bits(Pile *p, int width, const int32_t *symbols, size_t
     return NULL;
 }
 
-/* ---- Python's side ----------------------------------------------------------------------------------------- */
+/* ---- Python interface -------------------------------------------------------------------------------------- */
 
-/* What is wrong with a table's counts, or NULL. */
+/* The error message for a table's counts, or NULL. */
 static const char *miscounted(const Py_buffer *counts) {
     const int64_t *count = counts->buf;
     const size_t classes = (size_t)counts->len / sizeof *count;
@@ -217,7 +217,7 @@ static PyObject *draws(PyObject *self, PyObject *args) {
     Table *table = wrong ? NULL : malloc(sizeof *table);
     if (!wrong && !table) wrong = NO_MEMORY;
     if (!wrong) {
-        prepare(table, counts.buf, (size_t)counts.len / 8, (size_t)out.len / 4); /* nobody changes them meanwhile */
+        prepare(table, counts.buf, (size_t)counts.len / 8, (size_t)out.len / 4); /* under the GIL */
         Py_BEGIN_ALLOW_THREADS
         read_draws(&s, table, (size_t)out.len / 4, out.buf);
         Py_END_ALLOW_THREADS
@@ -249,7 +249,7 @@ static PyObject *bits(PyObject *self, PyObject *args) {
     return told(s.left, s.state, wrong);
 }
 
-/* What is wrong with the room and the symbols of a writer, or NULL. */
+/* The error message for the room and the symbols of an encoding function, or NULL. */
 static const char *piled(Pile *p, const Py_buffer *room, uint64_t state, const Py_buffer *symbols, int parts) {
     *p = (Pile){room->buf, 0, state};
     if (!holds(room, 4) || !holds(symbols, 4)) return "wrong sizes";
@@ -286,7 +286,7 @@ static PyObject *put_draws(PyObject *self, PyObject *args) {
     Class *table = wrong ? NULL : malloc(classes * sizeof *table);
     if (!wrong && !(starts && table)) wrong = NO_MEMORY;
     if (!wrong) {
-        classify(counts.buf, classes, starts, table); /* nobody changes the counts meanwhile */
+        classify(counts.buf, classes, starts, table); /* under the GIL */
         Py_BEGIN_ALLOW_THREADS
         wrong = write_draws(&p, table, classes, symbols.buf, (size_t)symbols.len / 4);
         Py_END_ALLOW_THREADS

@@ -1,4 +1,4 @@
-"""What is compiled of this room (``coder.c``, ``adaptive.c``): whether it is here, and how it is called."""
+"""The compiled modules of this package (``coder.c``, ``adaptive.c``): availability and interfaces."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 Taken = tuple[int, int]
-"""Words that are left (or were written), and the coder's state."""
+"""Number of words that are left (or were written), and the coder's state."""
 
 
 class Ans(Protocol):
-    """The coder of the three kinds of symbols: ``coder.c``, or ``ans.py`` with the same answers."""
+    """The coder of the three kinds of symbols: ``coder.c``, or ``ans.py`` with the same results."""
 
     flags: Callable[..., Taken]
     draws: Callable[..., Taken]
@@ -21,9 +21,9 @@ class Ans(Protocol):
 
 
 class Extension(Protocol):
-    """The reading half of the adaptive codec (``adaptive.c``), each function on from where the stream stands.
+    """The decoder of the adaptive codec (``adaptive.c``); each function continues at the stream's position.
 
-    It gives the integers that ``lines.py``, ``cells.py`` and ``sizes.py`` give, many times as fast.
+    It returns the same integers as ``lines.py``, ``cells.py`` and ``sizes.py``, many times faster.
     """
 
     lines: Callable[..., Taken]

@@ -1,6 +1,6 @@
-"""The adaptive codec's order of cells and what their contexts are (FORMAT.md, "Codec 2").
+"""The order of cells in the adaptive codec, and their contexts (FORMAT.md, "Codec 2").
 
-``cells.py`` walks them batch by batch while it reads; ``known_cells.py`` takes them all at once.
+``cells.py`` visits the cells batch by batch while decoding; ``known_cells.py`` handles all at once.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def line_contexts(rows: int, column_at: Index, geometry: Geometry) -> tuple[tupl
 
 
 def strengths(settings: Settings) -> tuple[int, ...]:
-    """How strongly row, column, channel, pixel and neighbourhood hold to the base; 0 where one is off."""
+    """Weight of the base in the factors row, column, channel, pixel and neighbourhood; 0: factor off."""
     lines = tuple(LINE_STRENGTHS[k] for k in (settings.row, settings.column))
     return lines + tuple(PAIR_STRENGTHS[k] for k in (settings.channel, settings.pixel, settings.near))
 
 
 def neighbours(column_at: Index, geometry: Geometry) -> list[Index]:
-    """Places of the pixels to the left, above, above left and above right."""
+    """Columns of the pixels to the left, above, above left and above right."""
     return [geometry.neighbours(column_at, *step) for step in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]
 
 

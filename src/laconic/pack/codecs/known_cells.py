@@ -1,7 +1,7 @@
 """Zeros and signs of a matrix that is known: all probabilities at once, for encoding and for measuring.
 
-What a batch of cells knows are counts of the batches before it. Those counts follow from the matrix and the
-geometry alone, so they are taken once; each choice of strengths is then a few operations on whole arrays.
+The probabilities of a batch follow from counts over the batches before it. Those counts depend on the matrix
+and the geometry alone, so they are computed once; each choice of strengths is a few array operations.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class KnownCells:
         return combine(settings.base, said, len(self.flags))
 
     def signs(self, geometry: Geometry) -> Signs:
-        """Which of the cells that are not background are positive; no setting matters to that."""
+        """Signs of the cells that are not background; they do not depend on the settings."""
         if geometry not in self._signs:
             batch = self._batch[self._hit]
             left, above = neighbours(self._column_at, geometry)[:2]
@@ -85,14 +85,14 @@ class KnownCells:
         return self._signs[geometry]
 
     def code(self, coder: Coder, settings: Settings, geometry: Geometry) -> None:
-        """Hand everything to a coder: batch after batch the flags, then the signs of its hits."""
+        """Encode all batches in order: the flags of each, then the signs of its non-zero cells."""
         signs = self.signs(geometry)
         order = np.argsort(np.concatenate([2 * self._batch, 2 * signs.batch + 1]), kind="stable")
         probability = np.concatenate([self.probabilities(settings, geometry), signs.probability])
         coder.flags(probability[order], np.concatenate([self.flags, signs.positive])[order])
 
     def _counts(self, factor: int, geometry: Geometry) -> Before:
-        """What a factor's contexts have counted; rows and columns are the same in every geometry."""
+        """Counts of a factor's contexts; those of rows and columns do not depend on the geometry."""
         key = (factor, Geometry() if factor < 2 else geometry)
         if key not in self._before:
             self._before[key] = counts_before(self._contexts(factor, geometry), self._batch, self.flags)
@@ -106,5 +106,5 @@ class KnownCells:
         return near_context(*(self._seen(self._i, place[self._j], self._batch) for place in around))
 
     def _seen(self, i: Index, j: Index, batch: Index) -> States:
-        """States of cells as a batch sees them: unknown unless an earlier batch has said them."""
+        """States of cells at the start of a batch: unknown unless an earlier batch has coded them."""
         return np.where(self._when[i, j] < batch, self._state[i, j], np.int8(UNKNOWN))

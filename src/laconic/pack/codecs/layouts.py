@@ -24,9 +24,9 @@ class Geometry(NamedTuple):
     width: int = 0
 
     def neighbours(self, columns: Index, down: int, right: int) -> Index:
-        """For each kept column the place among ``columns`` of the pixel that lies so far down and right.
+        """For each kept column the index in ``columns`` of the pixel at the offset (down, right).
 
-        ``len(columns)`` stands for "outside the image", one more for "a column that is not kept".
+        ``len(columns)`` means "outside the image", one more means "a column that is not kept".
 
         >>> Geometry(4, 2).neighbours(np.array([0, 1, 3]), 0, -1)
         array([3, 0, 4])
@@ -72,10 +72,10 @@ def geometries(shape: tuple[int, ...], rows_before: int | None) -> tuple[Geometr
 
 
 class Trail(NamedTuple):
-    """What the last matrix of the file tells about the next tensors: which of its rows hold anything.
+    """Context from the last matrix of the file for the next tensors: which of its rows are not all zero.
 
-    A row of zeros is a neuron that says nothing, so the next layer's columns that read it, and this
-    layer's own bias, are likely zero too. ``used`` is None when the matrix is too large to be asked.
+    A row of zeros is a unit that computes nothing, so the next layer's columns for this unit, and this
+    layer's own bias, are likely zero too. ``used`` is None when the matrix is too large to be scanned.
     """
 
     rows: int | None = None
@@ -88,7 +88,7 @@ class Trail(NamedTuple):
         return np.repeat(self.used, columns // self.rows)
 
     def after(self, integers: npt.NDArray[np.int32], zero: int) -> Trail:
-        """The trail once this tensor is known; ``zero`` is the integer that stands for nothing."""
+        """The trail after this tensor; ``zero`` is the integer whose value is zero."""
         if integers.ndim < 2:
             return self
         if integers.size > _TRAIL_ENTRIES or integers.size == 0:

@@ -1,4 +1,4 @@
-"""Adaptive flags one by one, and the pieces in which longer runs adapt."""
+"""Adaptive flags coded one by one, and the pieces after which longer runs update their counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from laconic.records import IntArray
 
 
 def code_lines(coder: Coder, n: int, hint: Flags | None, width: int, known: Flags | None) -> Flags:
-    """Code which of ``n`` rows or columns hold anything.
+    """Code which of ``n`` rows or columns hold a non-background entry.
 
     One flag at a time, in the context of the hint (absent, no, yes), of the flag one image row above
     (``width`` back; 0 for none) and of the flag before; each context has its own counts.
@@ -56,7 +56,7 @@ def _contexts(flags: IntArray, hint: Flags | None, width: int) -> Index:
 
 
 def kt_probability(hits: int, total: int) -> int:
-    """The Krichevsky-Trofimov estimate (2 hits + 1) / (2 total + 2) in units of 2^-15, kept off 0 and 1."""
+    """The Krichevsky-Trofimov estimate (2 hits + 1) / (2 total + 2) in units of 2^-15, never 0 or 1."""
     return min(ONE - 1, max(1, (2 * hits + 1) * ONE // (2 * total + 2)))
 
 
@@ -97,7 +97,7 @@ def kt_probabilities(hits: Counts, total: Counts) -> Counts:
 
 
 def clipped(probabilities: Counts) -> Counts:
-    """Probabilities moved off 0 and 1."""
+    """Probabilities clipped to exclude 0 and 1."""
     return np.minimum(np.maximum(probabilities, 1), ONE - 1)
 
 

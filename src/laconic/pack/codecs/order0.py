@@ -1,7 +1,7 @@
 """The static model: one table of integer counts for the whole tensor (FORMAT.md, "Codec 1").
 
-Built for tensors of millions of entries: every pass is one vectorised sweep, and the symbols are
-coded in one call. A constant tensor is a table of one class and costs no bits at all.
+Designed for tensors of millions of entries: every pass is vectorised, and the symbols are coded in one call.
+A constant tensor is a table of one class and costs no bits.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def write(coder: Coder, table: Table, integers: IntArray, symbols: IntArray) -> 
 
 
 def read(coder: Coder, table: Table, n: int, bits_left: int) -> IntArray:
-    """Decode ``n`` integers. ``bits_left``: what the stream holds; a claim beyond it is refused."""
+    """Decode ``n`` integers. ``bits_left``: bits in the stream; more entries than it can hold are refused."""
     if n * table.bits_per_symbol() > bits_left + 64:
         raise LimitError(f"{n} entries of {table.bits_per_symbol():.3g} bits or more in {bits_left} bits")
     if len(table.counts) == 1 and table.low_bits == 0:

@@ -1,4 +1,4 @@
-"""What the file says about one adaptively coded tensor, and the limits of that codec."""
+"""The settings of one adaptively coded tensor, as stored in the file, and the limits of that codec."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PAIR_STRENGTHS = (0, 4, 10, 25)
 
 
 class Settings(NamedTuple):
-    """Base density, magnitudes, background, and how strongly each factor's counts hold to the base.
+    """Base density, magnitudes, background, and the weight of the base in each factor's probability.
 
     ``density``: see :attr:`base`. ``classes``, ``low_bits``: magnitudes are 1 + (class << low_bits) + low.
-    ``background``: the integer that most entries are. ``row``, ``column``, ``channel``, ``pixel``,
+    ``background``: the most frequent integer. ``row``, ``column``, ``channel``, ``pixel``,
     ``near``: 0 (factor off) to 3, an index into LINE_STRENGTHS or PAIR_STRENGTHS.
-    ``sizes_near``: whether magnitudes are coded apart by how crowded their neighbourhood is.
+    ``sizes_near``: whether magnitudes have separate counts by the number of non-zero neighbours.
     """
 
     density: int

@@ -16,7 +16,7 @@ _INHERITED = 4  # a context starts with a sixteenth of the counts of the one bef
 
 
 def code_sizes(coder: Coder, contexts: Index, settings: Settings, known: Levels | None) -> Levels:
-    """Magnitudes 1 + (class << low_bits) + low: adaptive classes, each context apart, then plain low bits."""
+    """Magnitudes 1 + (class << low_bits) + low: adaptive classes, one context after another, low bits."""
     low, n = settings.low_bits, len(contexts)
     truth = None if known is None else ((known - 1) >> low).astype(np.int32)
     if isinstance(coder, StreamReader) and coder.code is not None and settings.classes > 1:
@@ -64,7 +64,7 @@ def size_bits(contexts: Index, settings: Settings, known: Levels) -> float:
 
 
 def _read_classes(coder: StreamReader, code: Extension, contexts: Index, classes: int) -> Levels:
-    """The compiled code reads context after context; here each class goes to its entry."""
+    """Compiled code reads one context after another; the classes are then put in the order of the entries."""
     read = np.zeros(len(contexts), np.int32)
     coder.lend(code.sizes, classes, np.bincount(contexts), read)
     out = np.zeros(len(contexts), np.int64)

@@ -27,11 +27,11 @@ PROBABILITY_BITS = 15
 ONE = 1 << PROBABILITY_BITS
 _WORD = np.dtype("<u4")
 _TOP_BIT = 1 << 31
-_DRY = "the symbol stream ends before the symbols that the headers announce"
+_EXHAUSTED = "the symbol stream ends before the symbols that the headers announce"
 
 
 class Coder(Protocol):
-    """What a model may ask for. ``known`` holds the symbols when they are known, else it is ignored."""
+    """What a model calls. ``known``: the symbols for a writer or a meter; a reader ignores it."""
 
     def flags(self, probabilities: Counts, known: IntArray | None) -> IntArray:
         """One 0/1 symbol per entry; ``probabilities``: probability of 1 in units of 2^-15, in 1..2^15-1."""
@@ -63,7 +63,7 @@ class _Batch(NamedTuple):
 class StreamWriter:
     """Collects batches in reading order; :meth:`finish` encodes them last to first.
 
-    ``ans`` is what it encodes with; None is Python and NumPy.
+    ``ans``: the coder; None: the one in Python and NumPy.
     """
 
     def __init__(self, ans: Ans | None = None) -> None:
@@ -96,7 +96,7 @@ class StreamWriter:
         puts = {"flags": self._ans.put_flags, "draws": self._ans.put_draws, "bits": self._ans.put_bits}
         state, parts = checksum | _TOP_BIT, []
         for kind, model, symbols in self._backwards():
-            # One word per coded symbol is always enough; what is not written takes no memory.
+            # One word per coded symbol is always enough; pages that are not written take no memory.
             room = np.empty(symbols.size * (2 if kind == "bits" else 1), np.uint32)
             used, state = puts[kind](room, state, model, symbols)
             parts.append(room[:used].astype(_WORD).tobytes())
@@ -115,8 +115,8 @@ class StreamWriter:
 class StreamReader:
     """Decodes what :class:`StreamWriter` wrote.
 
-    ``code`` is what the adaptive models read with (see :meth:`lend`), ``ans`` what all others read with.
-    None is Python and NumPy.
+    ``code``: the compiled decoder of the adaptive models (see :meth:`lend`). ``ans``: the coder of all other
+    symbols. None: Python and NumPy.
     """
 
     def __init__(self, data: bytes, code: Extension | None = None, ans: Ans | None = None) -> None:
@@ -132,7 +132,7 @@ class StreamReader:
         self._check_left()
 
     def lend(self, take: Callable[..., Taken], *arguments: object) -> None:
-        """Let ``take`` read symbols off the stream, told where it stands and telling where it ends."""
+        """Call ``take`` with the stream's position; it reads symbols and returns the new position."""
         self._left, self._state = take(self._words, self._left, self._state, *arguments)
         self._check_left()
 
@@ -163,9 +163,9 @@ class StreamReader:
         return 32 * self._left + self._state.bit_length()
 
     def _check_left(self) -> None:
-        """Encoding never shrinks the coder's state, so a state below the first word has run dry."""
+        """Encoding never shrinks the state: a state below the first word means an exhausted stream."""
         if self.left_bits() < 32:
-            raise ChecksumError(_DRY)
+            raise ChecksumError(_EXHAUSTED)
 
     def finish(self, checksum: int) -> None:
         """Check that exactly the first word is left and that it is the integers' checksum."""

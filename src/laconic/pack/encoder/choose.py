@@ -1,7 +1,7 @@
 """The encoder's decisions: which model, which settings. Nothing here is part of the format.
 
-Large tensors get the static table at once; small ones are measured under a handful of settings. Ties
-go to the first candidate, so the same tensor always gets the same bytes.
+Large tensors get the static table without a search; small ones are measured under several settings. On a tie
+the first candidate is taken, so the same tensor always gets the same bytes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from laconic.pack.wire.varint import Writer
 from laconic.records import IntArray, IntTensor
 
 CHUNKED_ABOVE = 1 << 22
-"""Larger tensors are coded in chunks. It is the most that the adaptive model takes, and that leaves hints."""
+"""Tensors with more entries are coded in chunks; the adaptive model and the hints have the same limit."""
 CHUNK_ENTRIES = 1 << 19
 CHUNK_BYTES = 4096
-"""A chunk has at least so many entries, and about so many bytes: it costs 8 or 9 bytes, 0.22 % of these."""
-_CHUNK_COST = 8 * 9  # bits of a chunk: its length, its checksum, what is left of its last word
+"""Least entries and approximate bytes of a chunk, whose overhead is 8 or 9 bytes, 0.22 % of these."""
+_CHUNK_COST = 8 * 9  # bits of overhead of a chunk: its length, its checksum, the unused rest of its last word
 MAX_CELLS = 1 << 20
 MAX_HITS = 1 << 18
 _MAX_DICTIONARY = 4096
 
 
 class Plan(NamedTuple):
-    """A header and the integers to code under it. ``symbols``: codec 1's; ``bits``: what the stream takes.
+    """A header and the integers to code under it. ``symbols``: codec 1's; ``bits``: the size in the stream.
 
     ``chunk_rows``: indices of the first dimension in a chunk; 0 where there are no chunks.
     """
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
 
 
 def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
-    """The cheapest header for a tensor; ``trail`` is what earlier tensors left."""
+    """The header of fewest bits for a tensor; ``trail``: context from earlier tensors."""
     values = tensor.integers
     lowest, highest = (int(values.min()), int(values.max())) if values.size else (0, 0)
     plans = [_plan_one(tensor, values, (), lowest, highest, trail)]
@@ -66,7 +66,7 @@ def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
 
 
 def _in_chunks(plan: Plan) -> Plan:
-    """The plan, in chunks if the tensor is large and they cost next to nothing."""
+    """The plan, in chunks if the tensor is large and their overhead is small."""
     header = plan.header
     if header.size <= CHUNKED_ABOVE or isinstance(header.model, Settings) or not header.shape:
         return plan
@@ -115,7 +115,7 @@ def _background(values: IntArray, fit: order0.Fit) -> int:
 
 
 def _is_small(levels: Levels) -> bool:
-    """Whether the adaptive model may and should code this."""
+    """Whether the adaptive model is allowed, and fast enough, for this matrix."""
     if levels.size > MAX_ENTRIES or sum(levels.shape) > MAX_LINES:
         return False
     hit = levels != 0
@@ -124,7 +124,7 @@ def _is_small(levels: Levels) -> bool:
 
 
 class _Search:
-    """What the three parts of the adaptive model cost; they add up, so each is measured apart."""
+    """Bits of the three parts of the adaptive model; the total is their sum, so each has its own measure."""
 
     def __init__(self, levels: Levels, options: tuple[Geometry, ...], hint: Flags | None) -> None:
         self._options, self._hint = options, hint
@@ -168,7 +168,7 @@ class _Search:
         return size_bits(self._crowd(settings, geometry), settings, self.sizes)
 
     def _crowd(self, settings: Settings, geometry: int) -> Index:
-        """How many neighbours each non-background entry has, where that matters; else one context."""
+        """Number of neighbours of each non-background entry if the settings use it; else one context."""
         if not settings.sizes_near:
             return np.zeros(self.sizes.size, np.int64)
         option = self._options[geometry]
@@ -214,7 +214,7 @@ def _starts(base: Settings, options: tuple[Geometry, ...]) -> Iterator[tuple[int
 
 
 def _changes(geometry: Geometry) -> Iterator[dict[str, Any]]:
-    """Single changes, tried one after another on whatever has won so far."""
+    """Single changes, each tried on the best settings so far."""
     if geometry.inner > 1:
         yield from ({"channel": 3}, {"pixel": 2}, {"channel": 2}, {"channel": 0})
     yield from ({"row": 2}, {"column": 2}, {"column": 1})

@@ -1,1 +1,1 @@
-"""The file as a whole: sections, tensors, checksums; on disk, in numbers, and what decoding it takes."""
+"""The whole file: sections, tensors, checksums; reading and writing; byte counts; resources for decoding."""

@@ -1,8 +1,8 @@
-"""Independent chunks of an integer tensor into bytes and back, in as many threads as there are processors.
+"""Encodes and decodes independent chunks of an integer tensor, with one thread per processor.
 
-Each chunk is a symbol stream of its own, which starts from the header alone: adaptive counts start anew and
-nothing is known of other tensors. So chunks are coded in any order, and one is read without the others. The
-compiled coder runs without the interpreter's lock.
+Each chunk is a separate symbol stream that depends on the header alone: adaptive counts are reset, and no
+context of other tensors is used. So chunks are coded in any order, and one is read without the others. The
+compiled coder releases the interpreter's lock (GIL).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def processors() -> int:
 def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) -> list[T]:
     """``work`` of each number, in order; in ``threads`` threads (None: as many as there are processors).
 
-    The first number whose work fails gives the error, whatever the threads' order was.
+    If several fail, the error of the smallest number is raised, independent of the threads' order.
     """
     workers = min(len(numbers), processors() if threads is None else threads)
     if workers < 2:
@@ -88,9 +88,9 @@ class Decoded(NamedTuple):
 
 
 def decode_chunks(header: Header, chunks: Chunks, numbers: range, threads: int | None) -> Decoded:
-    """The integers of consecutive chunks (at least one), one below the other.
+    """The integers of consecutive chunks (at least one), concatenated along the first dimension.
 
-    Raises a ``FileFormatError`` that names the first chunk that is wrong.
+    Raises a ``FileFormatError`` that names the first invalid chunk.
     """
     streams = chunks.streams()
     first = numbers.start * chunks.rows

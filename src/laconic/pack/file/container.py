@@ -1,4 +1,4 @@
-"""The file as a whole: magic, version, length, graph, names, tensors, checksums (FORMAT.md)."""
+"""The whole file: magic, version, length, graph, names, tensors, checksums (FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
 
     Args:
         model: Tensors, aliases, and a graph or None.
-        threads: Threads that code the chunks of large tensors (None: one a processor); same bytes.
+        threads: Threads that code the chunks of large tensors (None: one per processor); same bytes.
 
     Returns:
         The whole file.
@@ -68,7 +68,7 @@ def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
 
 
 def _framed(body: bytes) -> bytes:
-    """Magic, version and length in front, the checksum behind."""
+    """The body with magic, version and length before it and the checksum after it."""
     head = Writer()
     head.raw(MAGIC)
     head.byte(VERSION)
@@ -84,7 +84,7 @@ def _check_names(names: list[str], aliases: list[tuple[str, str]]) -> None:
         raise InputError(f"two tensors are called {twice!r}")
     for alias, target in aliases:
         if target not in known:
-            raise InputError(f"alias {alias!r} stands for {target!r}, which is no tensor of the model")
+            raise InputError(f"alias {alias!r} refers to {target!r}, which is not a tensor of the model")
         if alias in known:
             raise InputError(f"alias {alias!r} is also the name of a tensor")
 
@@ -99,7 +99,7 @@ def _graph_bytes(graph: Graph | None) -> bytes:
 
 
 class Parts(NamedTuple):
-    """A file taken apart but not yet decoded; the byte counts are those of ``layout``'s rows."""
+    """A parsed file whose symbols are not yet decoded; the byte counts are those of ``layout``'s rows."""
 
     head_bytes: int
     graph: bytes
@@ -113,7 +113,7 @@ class Parts(NamedTuple):
 
 
 def take_apart(data: bytes, limits: Limits) -> Parts:
-    """Check magic, version, length and checksum, then read everything in front of the stream."""
+    """Check magic, version, length and checksum, then read everything before the stream."""
     body, head_bytes = _body(data)
     source = Reader(body, "the file")
     graph = source.block("graph bytes")
@@ -124,7 +124,7 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
     at_aliases = source.at
     targets = [source.varint() for _ in range(n_aliases)]
     if any(t >= n_tensors for t in targets) or list(names[n_tensors:]) != sorted(names[n_tensors:]):
-        raise CorruptFileError("an alias stands for no tensor, or aliases are out of order")
+        raise CorruptFileError("an alias refers to no tensor, or aliases are out of order")
     at_tensors = source.at
     headers = read_headers(source, names[:n_tensors], limits)
     check_density((item for item, _ in headers), source.left, limits)
@@ -142,7 +142,7 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
 
 
 def _body(data: bytes) -> tuple[memoryview, int]:
-    """What lies between the length and the checksum, and the size of what is in front of it."""
+    """The bytes between length and checksum, and the number of bytes before them."""
     if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
         raise NotALaconicFileError("the file does not start with the bytes of a .lac file")
     source = Reader(data, "the file")
@@ -173,13 +173,13 @@ def decode(data: bytes, *, limits: Limits = DEFAULT, threads: int | None = None)
     Args:
         data: The whole file.
         limits: What the file may claim, and the memory and work that decoding may take.
-        threads: Threads that decode chunks of large tensors (None: one a processor); the result is the same.
+        threads: Threads that decode chunks of large tensors (None: one per processor); same result.
 
     Returns:
         The model: the same integers, grids and graph as were encoded.
 
     Raises:
-        FileFormatError: The file is wrong; a subclass says how, the message where.
+        FileFormatError: The file is invalid; the subclass is the kind of fault, the message says where.
         LimitError: It takes more than the limits allow; raised before anything large is allocated.
 
     >>> import numpy as np
@@ -196,7 +196,7 @@ def decode(data: bytes, *, limits: Limits = DEFAULT, threads: int | None = None)
 def decode_tensors(
     parts: Parts, limits: Limits, file_bytes: int, threads: int | None = None
 ) -> list[Decoded]:
-    """All tensors of a file of this length, checked; chunks in this many threads (None: one a processor).
+    """All tensors of a file of this length, checked; chunks in this many threads (None: one per processor).
 
     Raises ``LimitError`` for tensors that take more memory or work than the limits allow.
     """

@@ -1,4 +1,4 @@
-"""Sizes for a rate-distortion search: exact and estimated."""
+"""Exact and estimated coded sizes, for a rate-distortion search."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from laconic.records import IntArray, IntTensor, UniformGrid
 def coded_bytes(tensor: IntTensor) -> int:
     """Bytes of one tensor alone: header and symbols as the encoder writes them, whole bytes.
 
-    In a file, tensors share one stream and models use what earlier tensors tell, so the sum over tensors is a
-    close upper bound.
+    In a file, tensors share one stream and models use context from earlier tensors, so the sum over tensors
+    is a close upper bound.
 
     Args:
         tensor: Integers of any shape on a grid.

@@ -15,15 +15,15 @@ def write(path: str | os.PathLike[str], model: PackedModel) -> int:
     """Write a model as a .lac file, whole or not at all (see :func:`laconic.files.write_bytes`).
 
     Args:
-        path: The file; one that is there is replaced.
-        model: What :func:`laconic.pack.encode` takes.
+        path: The file; an existing one is replaced.
+        model: As for :func:`laconic.pack.encode`.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
         InputError: The format cannot hold the model.
-        WriteError: The file cannot be written; an old one still stands.
+        WriteError: The file cannot be written; an existing one is unchanged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,8 +46,8 @@ def read(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> PackedMod
 
     Raises:
         ReadError: The file cannot be opened.
-        FileFormatError: It is wrong; the message names the path.
-        LimitError: It takes more than the limits allow.
+        FileFormatError: It is invalid; the message names the path.
+        LimitError: It needs more than the limits allow.
 
     >>> read("absent.lac")
     Traceback (most recent call last):

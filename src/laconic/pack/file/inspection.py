@@ -1,4 +1,4 @@
-"""Where the bytes of a file went."""
+"""The bytes of each section of a file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from laconic.records import SectionRow
 def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
     """The sections of a .lac file in order; their ``bytes`` add up to ``len(data)``.
 
-    Nothing is run. A tensor's bytes are its header, its chunks, and its share of the common symbol stream,
-    rounded so that the shares add up; the note says the codec and how many bytes the header takes.
+    The network is not run. A tensor's bytes are its header, its chunks, and its share of the common symbol
+    stream, rounded so that the shares add up; the note gives the codec and the bytes of the header.
 
     Args:
         data: The whole file.
@@ -26,7 +26,7 @@ def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
         One row per section and per tensor, sizes in bytes.
 
     Raises:
-        FileFormatError: The file is wrong; see ``decode``.
+        FileFormatError: The file is invalid; see ``decode``.
 
     >>> from laconic.pack import encode
     >>> from laconic.records import IntTensor, PackedModel, UniformGrid
@@ -69,7 +69,7 @@ def _codec(header: Header | KindHeader) -> str:
 
 
 def _chunk_bytes(header: Header | KindHeader) -> int:
-    """Bytes of chunks, which stand behind the headers of a tensor and of its parts."""
+    """Bytes of chunks, which follow the headers of a tensor and of its parts."""
     if isinstance(header, KindHeader):
         return sum(_chunk_bytes(part) for part in header.parts if isinstance(part, Header))
     return 0 if header.chunks is None else len(header.chunks.data)

@@ -1,4 +1,4 @@
-"""What decoding a file's tensors takes, known before any is decoded: estimates from above."""
+"""Upper bounds on the memory and work of decoding a file's tensors, computed before any is decoded."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ SCRATCH_BYTES = 16  # of an entry of the largest tensor, while it is decoded
 TENSOR_BYTES = 4_000  # records, header and initialiser of one tensor
 ENTRY_STEPS = 15  # of an entry that is decoded, copied or packed
 CHUNK_STEPS = 200_000  # of a chunk, however small: a coder and a thread's task are made
-FILE_COPIES = 6  # of the file's bytes, while it is taken apart and decoded
+FILE_COPIES = 6  # of the file's bytes, while it is parsed and decoded
 VALUE_READS = 3  # times that loading computes the values of a tensor of another kind
 LETTER_BYTES = 8  # of a name: text in up to four bytes a letter, and its encoded form
 
 
 class Needs(NamedTuple):
-    """Bytes of memory and steps of work, from above (see ``Limits``)."""
+    """Upper bounds: bytes of memory and steps of work (see ``Limits``)."""
 
     memory: int
     work: int
 
 
 def file_memory(parts: Parts, file_bytes: int) -> int:
-    """Bytes of what a file of this length holds besides tensors: copies of it, and names."""
+    """Bytes held for a file of this length besides its tensors: copies of the file, and names."""
     return FILE_COPIES * file_bytes + LETTER_BYTES * sum(map(len, (*parts.names, *parts.aliases)))
 
 
 def decoding(parts: Parts, file_bytes: int) -> Needs:
-    """What it takes to decode all tensors and hold their integers and values at once.
+    """Memory and work to decode all tensors and hold their integers and values at once.
 
     >>> import numpy as np
     >>> from laconic.pack.file.container import encode, take_apart
@@ -53,9 +53,9 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
 
 
 def of_kinds(items: Iterable[Item]) -> Needs:
-    """What other tensors than integers and raw elements take beside these.
+    """Additional memory and work of chunks, and of tensors that are neither integers nor raw elements.
 
-    Parts, and values as often as they are asked for; a chunk takes work, however small it is.
+    Parts count, and values as often as loading computes them; each chunk has a constant overhead.
     """
     every = list(all_items(items))
     made = [item for item in every if isinstance(item, KindHeader)]

@@ -24,14 +24,14 @@ def decode_rows(
 ) -> Tensor:
     """Some indices of one tensor's first dimension, as ``decode`` and ``Tensor.take`` give them.
 
-    Of a tensor in chunks (FORMAT.md, "Chunks") only those chunks are decoded that hold such rows. For another
+    Of a tensor in chunks (FORMAT.md, "Chunks") only the chunks that hold these rows are decoded. For another
     tensor the whole file is decoded.
 
     Args:
         data: The bytes of a .lac file.
         name: The tensor's name, or an alias.
         first: The first row, from 0.
-        last: The row behind the last one, at most the first dimension.
+        last: The index after the last row, at most the first dimension.
         limits: What the file may claim, and the memory and work that decoding the rows may take.
         threads: Threads that decode chunks; None: as many as there are processors.
 
@@ -40,8 +40,8 @@ def decode_rows(
 
     Raises:
         InputError: The file has no such tensor, or the tensor no such rows.
-        FileFormatError: The file is wrong; see ``decode``.
-        LimitError: The rows take more than the limits allow.
+        FileFormatError: The file is invalid; see ``decode``.
+        LimitError: The rows need more than the limits allow.
 
     Example:
         >>> from laconic.pack import encode

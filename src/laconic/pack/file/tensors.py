@@ -1,4 +1,4 @@
-"""Tensors into the stream and out of it: header, model, checksum of the integers."""
+"""Encodes and decodes tensors: header, model, checksum of the integers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TensorWriter:
         self._sum = 0
 
     def add(self, tensor: Tensor) -> None:
-        """Append one tensor; raises ``InputError`` for what the format cannot say."""
+        """Append one tensor; raises ``InputError`` for what the format cannot represent."""
         with at(f"packing tensor {tensor.name!r}"):
             self._add(tensor)
 
@@ -81,7 +81,7 @@ class TensorWriter:
 
     def _add_integers(self, tensor: IntTensor) -> None:
         check_integers(tensor)
-        from laconic.pack.encoder.choose import plan_tensor  # readers do without
+        from laconic.pack.encoder.choose import plan_tensor  # not needed by readers
 
         plan, before = plan_tensor(tensor, self._trail), self._trail.rows
         if plan.chunk_rows:
@@ -161,14 +161,14 @@ class Decoded(NamedTuple):
 
 
 class _Claims:
-    """What headers claim so far, held against the limits one by one."""
+    """Totals that the headers claim so far, checked against the limits after each header."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.elements = self.total = self.constants = self.lines = self.levels = 0
 
     def add(self, item: Item) -> None:
-        """Take in a header; raises ``LimitError`` beyond the limits."""
+        """Add a header; raises ``LimitError`` beyond the limits."""
         limits = self._limits
         self.elements += item.size
         self.total += item.nbytes if isinstance(item, np.ndarray) else 4 * item.size
@@ -186,7 +186,7 @@ class _Claims:
 
 
 class _HeaderReader:
-    """Reads headers one after the other: each may refer to what those before it said."""
+    """Reads headers one after the other: each may refer to earlier ones."""
 
     def __init__(self, source: Reader, limits: Limits) -> None:
         self._source, self._limits = source, limits
@@ -226,13 +226,13 @@ def read_headers(source: Reader, names: tuple[str, ...], limits: Limits) -> list
             start = source.at
             item = headers.next()
             found.append((item, source.at - start))
-    except FileFormatError as error:  # ``at`` for each of many tensors would take longer than reading them
+    except FileFormatError as error:  # ``at`` for each tensor would take longer than reading it
         raise type(error)(f"tensor {names[len(found)]!r}: {error}") from error
     return found
 
 
 def all_items(items: Iterable[Item]) -> Iterator[Item]:
-    """Each header, and behind it those of its parts."""
+    """Each header, followed by those of its parts."""
     for item in items:
         yield item
         if isinstance(item, KindHeader):
@@ -240,7 +240,7 @@ def all_items(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> None:
-    """Entries that can take next to no bits are as cheap to claim as constants, so they share their limit."""
+    """Entries that take almost no bits count against the limit of constants, which are as cheap to claim."""
     coded = [item for item in all_items(items) if not isinstance(item, np.ndarray)]
     chunks = [item.chunks for item in coded if isinstance(item, Header) and item.chunks is not None]
     stream_bytes += sum(len(own.data) for own in chunks)
@@ -249,7 +249,7 @@ def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> N
 
 
 def _lines_of(header: Header) -> int:
-    """Rows and columns that the adaptive codec visits; a shape that no writer gives it is refused."""
+    """Rows and columns that the adaptive codec visits; a shape outside the codec's limits is refused."""
     if not isinstance(header.model, Settings):
         return 0
     shape, count = header.shape, 1
@@ -264,7 +264,7 @@ def _lines_of(header: Header) -> int:
 
 
 class _TensorReader:
-    """Decodes tensors one after the other, and sums up their integers."""
+    """Decodes tensors one after the other, and computes the checksum of their integers."""
 
     def __init__(self, stream: StreamReader, threads: int | None = None) -> None:
         self._stream, self._threads = stream, threads

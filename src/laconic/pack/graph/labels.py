@@ -1,7 +1,7 @@
 """Names of axes, inputs and outputs in the graph section (FORMAT.md, "Names").
 
-They stand between the outputs and the activation ranges, and begin with a zero where a list of ranges has its
-count, which is never zero: a graph without names has not a byte of them.
+They are between the outputs and the activation ranges, and begin with a zero where a list of ranges has its
+count, which is never zero. A graph without names stores no byte for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AXES, _INPUTS, _OUTPUTS, _KEYED = 1, 2, 4, 8
 
 
 def put_labels(out: Writer, graph: Graph) -> None:
-    """A zero, flags, then what the flags say; nothing for a graph in which nothing is named.
+    """A zero, flags, then the fields that the flags announce; nothing for a graph without names.
 
     Raises ``InputError`` for names that are empty, too long, not printable, or given twice.
     """
@@ -77,7 +77,7 @@ def get_labels(source: Reader, graph: Graph, limits: Limits = DEFAULT) -> Graph:
     source.byte()
     flags = source.byte() if source.left else 0
     if not 0 < flags < 16:
-        raise CorruptFileError(f"graph section: a zero and flags {flags} follow its end, which are no names")
+        raise CorruptFileError(f"graph section: a zero and flags {flags} follow its end; these are no names")
     inputs = _get_axes(source, graph.inputs, limits) if flags & _AXES else graph.inputs
     if flags & _INPUTS:
         names = _get_names(source, len(inputs), "inputs")

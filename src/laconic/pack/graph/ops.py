@@ -2,7 +2,7 @@
 
 This table is part of the file format (FORMAT.md, "Graph section"): a code is never reused and a
 default never changes, new operations are appended. What an operation *computes* is PyTorch's
-function of the same name in float32; the runtime holds one small emitter per row.
+function of the same name in float32; the runtime has one emitter function per row.
 
 Default inputs are written as one letter per input: ``x`` the previous value, ``t`` the next
 tensor of the file, ``-`` an absent optional input.
@@ -19,7 +19,7 @@ from laconic.records import Attr, Node
 Kind = Literal["int", "flag", "float", "ints", "choice", "text"]
 
 SLICE_END = 2**63 - 1
-"""``slice``'s default end: the axis' own end, whatever its length."""
+"""``slice``'s default end: the end of the axis."""
 
 
 class AttrSpec(NamedTuple):
@@ -45,7 +45,7 @@ class OpSpec(NamedTuple):
     n_outputs: int = 1
 
     def default_of(self, attr: str) -> Attr | None:
-        """The value that an absent attribute stands for."""
+        """The default value of an attribute."""
         for spec in self.attrs:
             if spec.name == attr:
                 return spec.default
@@ -146,10 +146,10 @@ _SHAPES = (
 )
 
 SIZED = ("reshape", "expand", "slice", "resize")
-"""Operations whose inputs behind the first are sizes: int64 numbers that a call tells."""
+"""Operations whose inputs after the first are sizes: int64 scalars that are known at run time."""
 
 GIVEN = -2
-"""An entry of a shape that stands for the next of the sizes among the inputs."""
+"""An entry of a shape that is replaced by the next size among the inputs."""
 
 _SIZES = (
     _op(39, "size", "x", 1, 1, _int("axis", 1)),
@@ -275,7 +275,7 @@ def ints_of(node: Node, name: str) -> tuple[int, ...]:
 
 
 def float_of(node: Node, name: str) -> float:
-    """A float attribute that must be there, by itself or by default."""
+    """A float attribute that must have a value, given or default."""
     value = attr(node, name)
     if isinstance(value, (int, float)):
         return float(value)

@@ -1,6 +1,6 @@
 """Activation ranges in the graph section: how values become int8 (FORMAT.md, "Activation ranges").
 
-They are the section's optional end: a graph without ranges has not a byte of them.
+They are the optional end of the section: a graph without ranges stores no byte for them.
 """
 
 from __future__ import annotations

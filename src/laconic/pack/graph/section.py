@@ -1,7 +1,7 @@
 """The graph section: a network's arithmetic in a few bytes (FORMAT.md, "Graph section").
 
 Most nodes take the previous value and the next tensors of the file, with default attributes:
-such a node is one byte. Everything else is said by a bit mask of what differs. All counts are
+such a node is one byte. Other nodes have a bit mask of the fields that differ. All counts are
 checked against the bytes that are left before anything is allocated.
 """
 
@@ -31,7 +31,7 @@ _PATTERN, _SHORT, _LISTED, _LONG = range(4)  # the four forms in which a node's 
 
 
 class _Cursor:
-    """What "previous value" and "next tensor" mean at one point of the node list."""
+    """The "previous value" and the "next tensor" at one position of the node list."""
 
     def __init__(self, values: int) -> None:
         self.values = values
@@ -47,7 +47,7 @@ class _Cursor:
         self.values += n_outputs
 
     def expand(self, pattern: str) -> tuple[int | None, ...]:
-        """Default inputs in numbers: x, t and - as this point of the list reads them."""
+        """Default inputs as references: x, t and - resolved at this position of the node list."""
         refs: list[int | None] = []
         tensor = self.tensor
         for letter in pattern:

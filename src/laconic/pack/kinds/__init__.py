@@ -1,12 +1,12 @@
 """Kinds of stored tensors beside integers and raw elements: one file each (FORMAT.md, "Other kinds").
 
-A file of this folder is found by its ``KIND``. A package of a user's own registers its kinds in its
-pyproject.toml, under the name that its files then carry::
+A module of this folder is found by its ``KIND``. A user's package registers its kinds in its pyproject.toml,
+under the name that is then written in files::
 
     [project.entry-points."laconic.kinds"]
     lattice = "my_package.lattice:KIND"
 
-Nothing here is imported before a tensor of such a kind is met.
+These modules are imported when the first tensor of such a kind is read or written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Shape = tuple[int, ...]
 class Kind(ABC):
     """How a file holds one kind of stored tensor: fields, then parts, which are integer or raw tensors.
 
-    A kind of a user's own leaves ``code`` at :data:`NAMED`; its name is the one that it is registered under.
+    A user's kind leaves ``code`` at :data:`NAMED`; its name is the one that it is registered under.
     The package that writes a file and the one that reads it must both have the kind.
     """
 
@@ -53,15 +53,15 @@ class Kind(ABC):
 
     @abstractmethod
     def parts(self, tensor: Any) -> tuple[Part, ...]:
-        """The tensors that it is made from, in the order of ``part_names``."""
+        """The tensors that it is computed from, in the order of ``part_names``."""
 
     @abstractmethod
     def steps(self, shape: Shape, fields: tuple[Any, ...], parts: tuple[Shape, ...]) -> int:
-        """Steps of about a nanosecond that its values take, from above, known before anything is decoded."""
+        """Upper bound on the steps (about a nanosecond each) of its values, known before decoding."""
 
     @abstractmethod
     def build(self, name: str, shape: Shape, fields: tuple[Any, ...], parts: tuple[Part, ...]) -> Tensor:
-        """The tensor. Raises ``InputError`` for fields and parts that do not go together."""
+        """The tensor. Raises ``InputError`` for fields and parts that do not fit each other."""
 
 
 class Kinds:
@@ -75,7 +75,7 @@ class Kinds:
         """The kind whose tensors are of this class.
 
         Raises:
-            InputError: No registered kind has them, with how to register one.
+            InputError: No registered kind has them; the message says how to register one.
         """
         if record not in self._by_record:
             self._by_record[record] = kind_of(record)
@@ -112,11 +112,11 @@ def put_kind(out: Writer, kind: Kind) -> None:
 
 
 def get_kind(source: Reader, kinds: Kinds) -> Kind:
-    """The kind that a first byte, whose two low bits are set, stands for.
+    """The kind of a first byte whose two low bits are set.
 
     Raises:
-        UnsupportedVersionError: A kind of a later version, or of a user's own that is not installed here.
-        CorruptFileError: A name that is no name.
+        UnsupportedVersionError: A kind of a later version, or a user's kind that is not installed.
+        CorruptFileError: An invalid name.
     """
     code = source.byte() >> 2
     if code == NAMED:

@@ -9,11 +9,11 @@ from laconic.pack.kinds import Kind, Part, Shape
 from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import HashedTensor
 
-_STEPS = 60  # of an entry: two multiplications of 64 bits, and a look-up far away
+_STEPS = 60  # of an entry: two multiplications of 64 bits, and a random memory access
 
 
 class Hashed(Kind):
-    """The seed is eight bytes; the only part are the buckets."""
+    """Fields: the seed (eight bytes). The only part: the buckets."""
 
     code = 0
     name = "hashed"

@@ -10,7 +10,7 @@ from laconic.pack.kinds import Kind, Part, Shape
 from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import ProductTensor
 
-_SUM_STEPS = 5_000  # of a column of the left factor, however short
+_SUM_STEPS = 5_000  # of a column of the left factor, whatever its length
 _STEPS = 8  # of a product: multiplied, written, read and added
 
 
@@ -23,10 +23,10 @@ class Product(Kind):
     part_names = ("left factor", "right factor")
 
     def put(self, out: Writer, tensor: ProductTensor) -> None:
-        """Nothing: the factors say all."""
+        """A product has no fields."""
 
     def get(self, source: Reader, shape: Shape) -> tuple[object, ...]:
-        """Nothing."""
+        """A product has no fields."""
         return ()
 
     def parts(self, tensor: ProductTensor) -> tuple[Part, ...]:

@@ -1,4 +1,4 @@
-"""Independent chunks of an integer tensor: how many, how long, their bytes (FORMAT.md, "Chunks")."""
+"""Independent chunks of an integer tensor: number, lengths, bytes (FORMAT.md, "Chunks")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids in a tensor's header: spelled out, per channel, or that of an earlier tensor (FORMAT.md, "Grids")."""
+"""Grids in a tensor's header: written in full, or that of an earlier tensor (FORMAT.md, "Grids")."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from laconic.pack.wire.varint import Reader, Writer, fits_bfloat16, get_float, p
 from laconic.records import Codebook, Grid, UniformGrid
 
 SHORT_FLOATS, CODEBOOK, PER_CHANNEL, SHARED = 4, 8, 64, 128
-"""Bits of a header's first byte that say how its grid is written."""
+"""Bits of a header's first byte for the form of its grid."""
 
 
 class Grids:
-    """The grids that headers have spelled out, in order, so that later headers can name them."""
+    """The grids that headers have written in full, in order, so that later headers can refer to them."""
 
     def __init__(self) -> None:
         self._all: list[Grid] = []
         self._places: dict[tuple[object, ...], int] = {}
 
     def add(self, grid: Grid) -> None:
-        """Take in a grid that was spelled out."""
+        """Add a grid that was written in full."""
         self._places[_bits_of(grid)] = len(self._all)
         self._all.append(grid)
 
     def distance(self, grid: Grid) -> int | None:
-        """How many grids were spelled out after this one; None for one that was not."""
+        """How many grids were written in full after this one; None for one that was not."""
         place = self._places.get(_bits_of(grid))
         return None if place is None else len(self._all) - 1 - place
 
@@ -44,7 +44,7 @@ def _bits_of(grid: Grid) -> tuple[object, ...]:
 
 
 def grid_bits(grid: Grid, grids: Grids) -> int:
-    """The bits of the first byte for the shorter spelling."""
+    """The bits of the first byte for the shorter form."""
     distance = grids.distance(grid)
     if distance is not None and _varint_bytes(distance) < spelled_bytes(grid):
         return SHARED
@@ -69,7 +69,7 @@ def put_grid(out: Writer, grid: Grid, bits: int, grids: Grids) -> None:
 
 
 def get_grid(source: Reader, bits: int, shape: tuple[int, ...], limits: Limits, grids: Grids) -> Grid:
-    """The grid of a tensor of this shape; one that is spelled out joins ``grids``."""
+    """The grid of a tensor of this shape; one that is written in full is added to ``grids``."""
     if bits & SHARED:
         if bits & (SHORT_FLOATS | CODEBOOK | PER_CHANNEL):
             raise CorruptFileError("a tensor both takes an earlier grid and describes its own")
@@ -108,7 +108,7 @@ def _spelled(source: Reader, bits: int, shape: tuple[int, ...], limits: Limits) 
 def _levels(source: Reader, short: bool) -> tuple[float, ...]:
     levels = tuple(get_float(source, short) for _ in range(source.count("levels")))
     if not levels or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
-        raise CorruptFileError("codebook levels do not rise")
+        raise CorruptFileError("codebook levels are not strictly increasing")
     return levels
 
 

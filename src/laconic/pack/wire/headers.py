@@ -1,4 +1,4 @@
-"""The bytes in front of a tensor: codec, shape, grid, table or settings (FORMAT.md, "Tensor header")."""
+"""The header of a tensor: codec, shape, grid, table or settings (FORMAT.md, "Tensor header")."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _GRID = SHORT_FLOATS | CODEBOOK | PER_CHANNEL | SHARED
 
 
 class Header(NamedTuple):
-    """What precedes an integer tensor's symbols. ``model``: a table (codec 1) or settings (codec 2).
+    """The header of an integer tensor. ``model``: a table (codec 1) or settings (codec 2).
 
     ``dictionary``: the values that the coded integers index, rising; empty when they are the values.
     ``geometry``: number of the geometry in use (codec 2). ``chunks``: those that hold the symbols; None where
@@ -58,7 +58,7 @@ class Header(NamedTuple):
 
 
 class KindHeader(NamedTuple):
-    """What a tensor of another kind is made from: its shape, its fields, and its parts' headers."""
+    """The header of a tensor of another kind: its shape, its fields, and its parts' headers."""
 
     kind: Kind
     shape: tuple[int, ...]
@@ -72,7 +72,7 @@ class KindHeader(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of about a nanosecond that its values take, from above."""
+        """Upper bound on the steps (about a nanosecond each) to compute its values."""
         return self.kind.steps(self.shape, self.fields, tuple(part.shape for part in self.parts))
 
 
@@ -83,7 +83,7 @@ Item = Header | KindHeader | AnyArray
 def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> None:
     """``rows``: first dimension of the last matrix; a vector of that length needs no shape.
 
-    ``grids``: those that earlier headers spell out.
+    ``grids``: those that earlier headers wrote in full.
     """
     if header.chunks is not None:
         out.byte(CHUNKED)

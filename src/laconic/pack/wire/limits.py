@@ -1,4 +1,4 @@
-"""What a reader is willing to spend on a file that it does not trust, and to believe of its claims."""
+"""Limits on what an untrusted file may claim, and on the memory and work that a reader spends on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNBOUNDED = 2**62
 class Limits(Record):
     """Limits that a file's claims are checked against before anything is allocated.
 
-    Memory and work are estimates from above, made before anything is decoded or run. A small file of a large
+    Memory and work are upper bounds, computed before anything is decoded or run. A small file of a large
     network needs more memory than the default: raise that limit. Lift all limits for a trusted file:
 
     Args:

@@ -41,7 +41,7 @@ def _joined(path: str, last: str) -> str:
 
 
 def _token(names: Sequence[str], path: str) -> int:
-    """The longest group of the table that the next names are; 0 when none fits."""
+    """The token of the longest group of the table that matches the next names; 0 when none does."""
     fits = [
         k + 1
         for k, group in enumerate(GROUPS)

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: base-128 integers, counted text, and a reader that never runs past the end."""
+"""Writer and reader of fields: base-128 integers, blocks of bytes, and bounds checks on every read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Writer:
         self.data.append(value)
 
     def varint(self, value: int) -> None:
-        """Unsigned, seven bits per byte, low bits first, the top bit says that more follow."""
+        """Unsigned, seven bits per byte, low bits first; the top bit is set on all bytes but the last."""
         if not 0 <= value < 2**64:
             raise InputError(f"{value} does not fit a 64-bit field of the file")
         while value >= 0x80:
@@ -76,7 +76,7 @@ class Reader:
         return bytes(self._data[self.at - count : self.at])
 
     def view(self, count: int) -> memoryview:
-        """The next ``count`` bytes where they are, not copied."""
+        """The next ``count`` bytes as a view, not copied."""
         if count > self.left:
             raise TruncatedFileError(f"{self._section} ends {count - self.left} bytes early")
         self.at += count
@@ -89,13 +89,13 @@ class Reader:
         return value
 
     def peek(self) -> int:
-        """The next byte, which stays to be read."""
+        """The next byte, without advancing."""
         if self.at >= len(self._data):
             raise TruncatedFileError(f"{self._section} ends 1 bytes early")
         return self._data[self.at]
 
     def varint(self) -> int:
-        """An unsigned integer; forms longer than needed are refused, so each value has one spelling."""
+        """An unsigned integer; forms longer than needed are refused, so each value has one encoding."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -104,7 +104,7 @@ class Reader:
                 break
             shift += 7
             if shift > 63:
-                raise CorruptFileError(f"{self._section}: an integer runs over 10 bytes")
+                raise CorruptFileError(f"{self._section}: an integer is longer than 10 bytes")
         if value >= 2**64 or (shift and byte == 0):
             raise CorruptFileError(f"{self._section}: an integer is not in its shortest form")
         return value

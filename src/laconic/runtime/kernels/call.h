@@ -1,11 +1,11 @@
-/* Calls of a matrix from Python: what all kernels check and hand over.
+/* Calls of a matrix from Python: argument checks and buffers, shared by all kernels.
  *
- * The usual call has as little of Python in it as there can be.
- * In a network the weights and activations of other layers push the interpreter out of the caches between two
- * calls; each attribute that is looked up, each tuple, each small object then waits for main memory. All that
- * took 45 us of a call of 100 us. So one function of C reads x where it lies, asks NumPy for y and multiplies.
- * What is unusual in any way (strides, other types, wrong shapes, many rows for several threads) gets the answer
- * None: the caller then goes the long way, which copies what must be copied and says what is wrong.
+ * The common case runs as little Python code as possible.
+ * In a network the weights and activations of other layers evict the interpreter's data from the caches between two
+ * calls; each attribute look-up, tuple and small object then waits for main memory. Together they took 45 us of a call
+ * of 100 us. So one C function reads x in place, gets y from NumPy and multiplies. In all other cases (strides, other
+ * types, wrong shapes, many rows for several threads) it returns None; the caller then takes the general path, which
+ * copies arrays where needed and raises errors.
  */
 #ifndef LACONIC_CALL_H
 #define LACONIC_CALL_H
@@ -38,10 +38,10 @@ typedef struct {
     size_t rows, cols, first; /* columns `first`.. of x are multiplied */
 } Shape;
 
-/* What a kernel brings. */
+/* The functions and constants of a kernel. */
 typedef struct {
     const char *capsule;
-    size_t unit; /* ranges of rows begin at a multiple */
+    size_t unit; /* ranges of rows begin at a multiple of it */
     int variants;
     const char *const *names;
     int (*runs)(int variant);
@@ -54,7 +54,7 @@ typedef struct {
     PyObject *owner, *empty, *dtype; /* the matrix's capsule, numpy.empty, float32 */
     const void *matrix;
     size_t rows, cols;
-    size_t most; /* rows of x; with more, several threads share the work */
+    size_t most; /* rows of x; more are shared by several threads */
     int variant;
 } Quick;
 
@@ -64,7 +64,7 @@ static int is_float(const Py_buffer *b) {
            (uintptr_t)b->buf % sizeof(float) == 0;
 }
 
-/* A buffer of float32, one after the other; 0 if it is none, and then nothing is held. */
+/* Get a contiguous float32 buffer; returns 0, and holds no buffer, if it is not one. */
 static int floats_of(PyObject *object, Py_buffer *b) {
     if (PyObject_GetBuffer(object, b, PyBUF_ND | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
         PyErr_Clear();
@@ -87,10 +87,10 @@ static PyObject *new_y(const Quick *q, const Py_buffer *x) {
     return y;
 }
 
-/* y for an x that fits, or None, or NULL with an exception. */
+/* y for a suitable x, or None, or NULL with an exception. */
 static PyObject *quick_product(const Quick *q, const Py_buffer *x, const float *bias, int relu) {
     size_t batch = 1;
-    for (int k = 0; k + 1 < x->ndim; k++) batch *= x->shape[k]; /* their product is known not to overflow */
+    for (int k = 0; k + 1 < x->ndim; k++) batch *= x->shape[k]; /* the product of a buffer's sizes does not overflow */
     if (x->ndim < 1 || (size_t)x->shape[x->ndim - 1] != q->cols || batch > q->most || batch > INT32_MAX)
         Py_RETURN_NONE;
     if (batch == 1)
@@ -148,7 +148,7 @@ static int runs_here(const Kernel *kernel, int variant) {
     return variant >= 0 && variant < kernel->variants && kernel->runs(variant);
 }
 
-/* quick(matrix, numpy.empty, dtype, most, variant): the function for a matrix; what it needs lives as long. */
+/* quick(matrix, numpy.empty, dtype, most, variant): the function for a matrix; it owns references to these. */
 static PyObject *new_quick(const Kernel *kernel, PyObject *args) {
     Quick asked = {.kernel = kernel};
     Py_ssize_t most;
@@ -178,9 +178,9 @@ static PyObject *new_quick(const Kernel *kernel, PyObject *args) {
     return function;
 }
 
-/* ---- the long way --------------------------------------------------------------------------------------- */
+/* ---- the general path ----------------------------------------------------------------------------------- */
 
-/* What is wrong with the arrays of a call, or NULL. */
+/* The error message for the arrays of a call, or NULL. */
 static const char *misfit(const Kernel *kernel, Shape m, const Call *call, const Py_buffer *x, const Py_buffer *y,
                           const Py_buffer *bias) {
     if (call->batch > INT32_MAX || call->width > INT32_MAX) return "x is too large";
@@ -232,13 +232,13 @@ static PyObject *variants_of(const Kernel *kernel) {
     return found;
 }
 
-/* One sample's rows r0 .. r0 + n of y, from sums that lie `stride` apart. */
+/* One sample's rows r0 .. r0 + n of y, from sums at a distance of `stride`. */
 INLINE void finish(const Call *call, const float *sum, size_t stride, size_t r0, size_t n, float *y) {
     for (size_t r = 0; r < n; r++) {
         float total = sum[r * stride];
         if (call->add) total += y[r];
         if (call->bias) total += call->bias[r0 + r];
-        y[r] = call->relu && total <= 0.0f ? 0.0f : total; /* a NaN stays */
+        y[r] = call->relu && total <= 0.0f ? 0.0f : total; /* NaN is kept */
     }
 }
 #endif

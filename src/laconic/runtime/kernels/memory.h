@@ -1,13 +1,14 @@
-/* Memory for weights, cut from large pieces that Linux may back with pages of 2 MiB.
+/* Memory for weights, allocated from large pieces that Linux may back with pages of 2 MiB.
  *
- * A matrix that is read once a call comes from main memory. In pages of 4 KiB the processor stops reading ahead
- * at every page's end and looks up an address for each: that costs a tenth of the whole product at 95 % zeros, a
- * twentieth at 99 %. A page of 2 MiB for each matrix would waste what the matrix does not fill, so all matrices of a process are cut from the same
- * pieces, one after the other; what is never touched is never there, and at most one page is partly filled.
- * Freed memory goes back to the system at once, but for the pages that neighbours share. A small matrix stays in a
- * core's own cache, and the system takes up to 4 ms to clear the first large page: such a one comes from malloc.
+ * A matrix that is read once per call is read from main memory. With pages of 4 KiB the hardware prefetcher stops at
+ * the end of every page, and each page needs a TLB entry: that takes a tenth of the product's time at 95 % zeros, a
+ * twentieth at 99 %. Separate pages of 2 MiB for each matrix would waste the unused part, so all matrices of a process
+ * are allocated from the same pieces, one after the other; pages that are never touched take no memory, and at most
+ * one page is partly filled. Freed memory is returned to the system at once, except pages that are shared with
+ * neighbours. A small matrix stays in a core's cache, and the system takes up to 4 ms to clear the first large page:
+ * small matrices are allocated by malloc.
  *
- * Elsewhere this is malloc. Call with the interpreter's lock held.
+ * On other systems this is malloc. Call with the GIL held.
  */
 #ifndef LACONIC_MEMORY_H
 #define LACONIC_MEMORY_H
@@ -18,7 +19,7 @@
 
 static inline size_t rounded(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
 
-/* `bytes` from malloc, aligned; `memory` is what to free. */
+/* `bytes` from malloc, aligned; `memory` is the pointer to free. */
 static inline void *aligned(size_t bytes, void **memory) {
     *memory = bytes > SIZE_MAX - ALIGN ? NULL : malloc(bytes + ALIGN);
     if (!*memory) return NULL;
@@ -29,8 +30,8 @@ static inline void *aligned(size_t bytes, void **memory) {
 #include <sys/mman.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
-#define PIECE ((size_t)64 << 20) /* addresses, not memory */
-#define LEAST ((size_t)128 << 10) /* bytes of a block that is cut from a piece */
+#define PIECE ((size_t)64 << 20) /* of address space; memory is used when touched */
+#define LEAST ((size_t)128 << 10) /* smallest block that is allocated from a piece */
 #define SMALL_PAGE ((size_t)4096)
 
 typedef struct Piece {
@@ -42,10 +43,10 @@ typedef struct {
     char *start;
     size_t bytes;
     Piece *piece;
-    void *memory; /* from malloc, where there is no piece */
+    void *memory; /* from malloc, if the block is in no piece */
 } Weights;
 
-static Piece *newest; /* from which blocks are cut */
+static Piece *newest; /* blocks are allocated from this one */
 
 static inline Piece *new_piece(size_t bytes) {
     size_t size = bytes > PIECE ? (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1) : PIECE;
@@ -58,7 +59,7 @@ static inline Piece *new_piece(size_t bytes) {
     char *start = (char *)(((uintptr_t)all + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
     if (start > all) munmap(all, start - all);
     if (all + HUGE_PAGE > start) munmap(start + size, all + HUGE_PAGE - start);
-    madvise(start, size, MADV_HUGEPAGE); /* a wish: refused, the pages are small */
+    madvise(start, size, MADV_HUGEPAGE); /* a hint: if it fails, pages are small */
     *piece = (Piece){start, start, start + size, 0};
     return piece;
 }
@@ -68,7 +69,7 @@ static inline void drop_piece(Piece *piece) {
     free(piece);
 }
 
-/* A block for weights; its `start` is NULL when there is no memory. */
+/* A block for weights; `start` is NULL if there is no memory. */
 static inline Weights take_weights(size_t bytes) {
     bytes = rounded(bytes ? bytes : 1);
     Weights block = {NULL, bytes, NULL, NULL};

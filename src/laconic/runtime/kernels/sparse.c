@@ -1,30 +1,30 @@
 /* Matrices that are mostly zero: y = W x from 16-bit column indices.
  *
- * A row of W is one list of entries, or one for each value that entries share. The rows fall into panels of 512,
- * and the lists of a panel are put in the order of their value and then of their length: a run of lists of one
- * length is a loop whose end the processor foresees, where lists in the order of rows cost a missed branch each
- * (twice the time at 99 % zeros). The compact form:
+ * A row of W is one list of entries, or one list per value that entries share. The rows are divided into panels of
+ * 512, and the lists of a panel are sorted by value and then by length: in a run of lists of one length the end of the
+ * inner loop is predicted, while lists in the order of rows cost a branch misprediction each (twice the time at 99 %
+ * zeros). The compact form:
  *   panels   uint16[panels]        how many runs each panel has
  *   runs     uint16[runs, 3]       lists, length of each, number of the value that they share
  *   rows     uint16[lists]         each list's row in its panel
  *   columns  uint16[entries]       the columns of the lists, one list after the other
  * and one of
  *   grouped: float[levels]         the values that lists share;
- *   coded:   float[levels]         one list a row; an entry's column is in its low `bits` bits, the number of its
+ *   coded:   float[levels]         one list per row; an entry's column is in its low `bits` bits, the index of its
  *                                  value in the others;
- *   valued:  float[entries]        one list a row, and a value of each entry.
- * A ternary matrix is grouped: its entries cost two bytes each and no multiplication.
+ *   valued:  float[entries]        one list per row, and a value per entry.
+ * A ternary matrix is grouped: its entries take two bytes each and no multiplication.
  *
- * pack() checks a form once, copies it into aligned memory of its own and returns a capsule; nothing that
- * Python still holds can change it, so multiply() needs to check no more than the sizes of x and y.
+ * pack() checks a form once, copies it into its own aligned memory and returns a capsule; Python code cannot change
+ * the copy, so multiply() checks only the sizes of x and y.
  *
- * One row of x: running sums of scalar loads, four indices to a load. Compilers like to gather those into
- * vectors, which makes them 1.5 times slower; setup.py forbids it (-fno-tree-slp-vectorize). Several rows of x:
- * the rows are the lanes of the vectors. A tile of up to 32 rows is turned so that one column's values lie side
- * by side, and each entry of W is one vector load and one addition, whatever W looks like.
+ * One row of x: running sums of scalar loads, four indices per load. Compilers tend to vectorise these loads, which
+ * is 1.5 times slower; setup.py disables it (-fno-tree-slp-vectorize). Several rows of x: the rows are the lanes of
+ * the vectors. A tile of up to 32 rows is transposed so that one column's values are adjacent, and each entry of W is
+ * one vector load and one addition, for every sparsity pattern.
  *
- * Sums have a fixed order and no fused multiply-add (-ffp-contract=off), so all variants of the code give the
- * same bits on every machine.
+ * Sums have a fixed order and no fused multiply-add (-ffp-contract=off), so all code paths give the same bits on
+ * every machine.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -37,8 +37,8 @@
 #include "memory.h"
 
 #define CAPSULE "laconic.runtime.kernels.Matrix"
-#define PANEL 512      /* rows that share their runs; ranges of rows begin at a panel */
-#define WIDE_COLUMNS 2048 /* up to here a tile has 32 lanes: 256 KiB */
+#define PANEL 512      /* rows of a panel; ranges of rows begin at a panel */
+#define WIDE_COLUMNS 2048 /* up to this width a tile has 32 lanes: 256 KiB */
 #define MOST_COLUMNS 65535  /* so that the length of a full row's list fits in 16 bits */
 
 enum { BASELINE, AVX2, AVX512, VARIANTS };
@@ -56,7 +56,7 @@ typedef struct {
     size_t rows, cols, first, panels, runs, lists, entries, n_reals, bytes;
     int form, bits;      /* bits of a column; 16 but for coded matrices */
     const float *reals;  /* levels or values */
-    const Place *starts; /* [panels + 1]: where each panel begins */
+    const Place *starts; /* [panels + 1]: the start of each panel */
     const Run *run;
     const uint16_t *row;
     const uint16_t *columns;
@@ -65,7 +65,7 @@ typedef struct {
 
 /* ---- one row of x ------------------------------------------------------------------------------------- */
 
-/* Four indices at once: loads are what this code waits for. */
+/* Four indices per load: this code is bound by loads. */
 INLINE uint64_t four(const uint16_t *c) {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t found;
@@ -76,8 +76,8 @@ INLINE uint64_t four(const uint16_t *c) {
 #endif
 }
 
-/* The next index moves to the low bits. Compilers turn two such shifts into shifts of copies, which are more
- * instructions, unless they cannot see what p holds in between. */
+/* Moves the next index to the low bits. Compilers turn two such shifts into shifts of copies, which are more
+ * instructions, unless the value of p in between is hidden from them. */
 #if defined(__GNUC__) || defined(__clang__)
 #define SHIFT(p)                                                                                             \
     do {                                                                                                     \
@@ -88,9 +88,9 @@ INLINE uint64_t four(const uint16_t *c) {
 #define SHIFT(p) (p >>= 16)
 #endif
 
-/* The processor reads ahead within a page of 4 KiB only, and not far. So what is needed AHEAD entries later is
- * asked for here, at 95 % zeros 0.4 us before its use: between calls of other code a product is 1.2 to 1.3 times
- * as fast. A distance of 512 entries is too short, from 1024 to 2048 makes no difference. */
+/* The hardware prefetcher works within a page of 4 KiB only. So the data AHEAD entries later is prefetched here, at
+ * 95 % zeros 0.4 us before its use: between calls of other code a product is 1.2 to 1.3 times as fast. A distance of
+ * 512 entries is too short; 1024 to 2048 are equally fast. */
 #define AHEAD 1536
 #define LINE 32 /* indices in a cache line */
 INLINE void ask(const void *now, size_t bytes) { FETCH((const char *)((uintptr_t)now + bytes)); }
@@ -127,8 +127,8 @@ INLINE void ask_values(const float *v) {
         FOUR(BECOMES, TIMES, s4, s5, s6, s7);                                                                \
     } while (0)
 
-/* The sum over n entries, with TIMES saying what each is multiplied by. Sums that begin as loads save eight
- * additions a list, a tenth of the time at 99 % zeros. */
+/* The sum over n entries; TIMES is the factor of each. Sums that are initialised by loads save eight additions per
+ * list, a tenth of the time at 99 % zeros. */
 #define SCALAR_SUM(TIMES, ASK)                                                                               \
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;                                    \
     size_t i = 0;                                                                                            \
@@ -157,7 +157,7 @@ INLINE float sum_valued(const float *x, const uint16_t *c, const float *v, size_
     SCALAR_SUM(BY_VALUE, ASK_BOTH)
 }
 
-/* Two look-ups an entry leave no registers for more. */
+/* Two look-ups per entry leave no registers for more sums. */
 INLINE float sum_coded(const float *x, const uint16_t *c, const float *level, int bits, size_t n) {
     const unsigned mask = (1u << bits) - 1;
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
@@ -181,7 +181,7 @@ static void one_row(const Matrix *m, const Call *call) {
         const uint16_t *row = m->row + at->list, *c = m->columns + at->entry;
         float sums[PANEL];
         memset(sums, 0, n * sizeof(float));
-        for (size_t r = 0; r < n; r += 16) FETCH(call->y + r0 + r); /* a line each */
+        for (size_t r = 0; r < n; r += 16) FETCH(call->y + r0 + r); /* one cache line each */
         for (const Run *run = m->run + at->run; run < m->run + at[1].run; run++) {
             size_t length = run->length;
             ask(row, 256);
@@ -254,7 +254,7 @@ LIST_OF_TILE(list_8x4, lanes8, 4)
 LIST_OF_TILE(list_16x1, lanes16, 1)
 LIST_OF_TILE(list_16x2, lanes16, 2)
 
-/* `variant` and `lanes` are constants wherever this is inlined: one of the eight is left. */
+/* `variant` and `lanes` are constants where this is inlined, so that one of the eight calls remains. */
 INLINE void list_of_tile(const Matrix *m, int variant, size_t lanes, const float *tile, const Run *run,
                          const uint16_t *c, float *out) {
     if (variant == BASELINE) {
@@ -269,12 +269,12 @@ INLINE void list_of_tile(const Matrix *m, int variant, size_t lanes, const float
 }
 #endif
 
-/* A tile should leave room in a core's second-level cache, from which each entry of W reads a column. */
+/* A tile should fit in a core's L2 cache with room to spare, since each entry of W reads one of its columns. */
 static size_t lanes_for(const Matrix *m, size_t batch) {
     return batch > 16 && m->cols <= WIDE_COLUMNS ? 32 : batch > 8 ? 16 : 8;
 }
 
-/* Rows b0.. of x, turned: tile[c * lanes + b]; rows that are not there are zeros. */
+/* Rows b0.. of x, transposed: tile[c * lanes + b]; missing rows are zeros. */
 INLINE void turn(const Matrix *m, const Call *call, size_t b0, size_t used, size_t lanes, float *tile) {
     const float *x = call->x + b0 * call->width + m->first;
     if (used < lanes) memset(tile, 0, m->cols * lanes * sizeof(float));
@@ -285,7 +285,7 @@ INLINE void turn(const Matrix *m, const Call *call, size_t b0, size_t used, size
     }
 }
 
-/* A panel's sums stand aside, [PANEL][lanes], until its lists are done. */
+/* A panel's sums are in a buffer, [PANEL][lanes], until all its lists are added. */
 INLINE void multiply_tile(const Matrix *m, const Call *call, int variant, size_t b0, size_t used, size_t lanes,
                           const float *tile, float *sums) {
     for (size_t r0 = call->row0; r0 < call->row1; r0 += PANEL) {
@@ -332,7 +332,7 @@ __attribute__((target("avx512f,avx512vl"))) static void tiles_avx512(const Matri
 }
 #endif
 
-/* ---- which code this processor runs --------------------------------------------------------------------- */
+/* ---- code path for this processor ----------------------------------------------------------------------- */
 
 static const char *const NAMES[VARIANTS] = {"baseline", "avx2", "avx512f"};
 
@@ -369,7 +369,7 @@ static void run(const Matrix *m, const Call *call, int variant, float *tile) {
     tiles_baseline(m, call, tile);
 }
 
-/* ---- Python's side ----------------------------------------------------------------------------------------- */
+/* ---- Python interface -------------------------------------------------------------------------------------- */
 
 static void release(PyObject *capsule) {
     Matrix *m = PyCapsule_GetPointer(capsule, CAPSULE);
@@ -377,7 +377,7 @@ static void release(PyObject *capsule) {
     free(m);
 }
 
-/* The checks and the places of the panels; a text that says what is wrong, or NULL. */
+/* Checks the form and computes the starts of the panels; returns an error message, or NULL. */
 static const char *check(const Matrix *m, const uint16_t *panels, Place *starts) {
     Place at = {0, 0, 0};
     for (size_t p = 0; p < m->panels; p++) {
@@ -407,7 +407,7 @@ static const char *check(const Matrix *m, const uint16_t *panels, Place *starts)
 
 enum { PANELS, RUNS, ROWS, COLUMNS, REALS, ARRAYS };
 
-/* Copies of the arrays in one piece of memory, checked; NULL with an exception set. */
+/* Copies the arrays into one block of memory and checks them; NULL with an exception set. */
 static Matrix *build(Matrix shape, const Py_buffer *arrays) {
     size_t offset[ARRAYS], total = rounded((shape.panels + 1) * sizeof(Place));
     for (int k = RUNS; k < ARRAYS; k++) {
@@ -441,7 +441,7 @@ static Matrix *build(Matrix shape, const Py_buffer *arrays) {
     return NULL;
 }
 
-/* What is wrong with the sizes of a form, or NULL. */
+/* The error message for the sizes of a form, or NULL. */
 static const char *missized(const Matrix *m, const Py_buffer *arrays) {
     if (m->rows > INT32_MAX || m->first > INT32_MAX) return "impossible sizes";
     if (m->cols > MOST_COLUMNS) return "at most 65535 columns";
@@ -485,7 +485,7 @@ static int product(const void *matrix, const Call *call, int variant) {
     float *tile = NULL;
     size_t lanes = lanes_for(m, call->batch);
     if (HAVE_LANES && call->batch > 1) tile = aligned((m->cols + PANEL) * lanes * sizeof(float), &memory);
-    /* without room for a tile the rows of x go one by one */
+    /* without memory for a tile the rows of x are multiplied one by one */
     Py_BEGIN_ALLOW_THREADS
     run(m, call, variant, tile);
     Py_END_ALLOW_THREADS

@@ -1,16 +1,16 @@
 /* Matrices of two bits a weight: y = W x with W's weights among four consecutive integers times one step.
  *
  * x is rounded to 8 bits first: q = round(x / s) with s = max |x| / 127, one s for each row of x. The sums are of
- * integers and therefore exact, in any order: all variants of the code give the same bits.
+ * integers and therefore exact, in any order: all code paths give the same bits.
  *   y = step * s * (sum of code * q + lowest * sum of q),   weight = step * (lowest + code), code = 0 .. 3
- * Against float32 y is wrong by at most step * s / 2 * sum of |lowest + code|. A row of x with an infinity or a
- * NaN has no s: its y is NaN.
+ * The error of y, compared with float32, is at most step * s / 2 * sum of |lowest + code|. A row of x with an infinity
+ * or a NaN has no s: its y is NaN.
  *
- * Four rows of W lie interleaved, 256 columns of each in 64 bytes, so that memory is read from one end to the
- * other and x once for four rows: byte b of the 64 holds columns b, 64 + b, 128 + b and 192 + b from its lowest
- * bits upwards. One AND leaves the codes of 64 columns in place, times 1, 4, 16 or 64; vpdpbusd multiplies them
- * as they are, and what they are too large by is shifted out of the sums once a row. The last columns, fewer than
- * 256, take `tail` bytes a row (a multiple of 16): column k * tail + b is in byte b.
+ * Four rows of W are interleaved, 256 columns of each in 64 bytes, so that memory is read sequentially and x once for
+ * four rows: byte b of the 64 holds columns b, 64 + b, 128 + b and 192 + b from its lowest bits upwards. One AND
+ * leaves the codes of 64 columns in place, times 1, 4, 16 or 64; vpdpbusd multiplies them in this form, and the factor
+ * is removed from the sums by one shift per row. The last columns, fewer than 256, take `tail` bytes per row (a
+ * multiple of 16): column k * tail + b is in byte b.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -27,11 +27,11 @@
 #endif
 
 #define CAPSULE "laconic.runtime.kernels.TwoBits"
-#define GROUP 4           /* rows that lie interleaved */
+#define GROUP 4           /* rows that are interleaved */
 #define WIDE 256          /* columns of 64 bytes */
 #define MOST_COLUMNS (1 << 20) /* sums stay within 32 bits */
 #define AT_ONCE 64        /* rows of x that are rounded together */
-#define AHEAD 4096        /* bytes that are asked for before they are needed */
+#define AHEAD 4096        /* prefetch distance in bytes */
 
 enum { BASELINE, AVX2, VNNI, VARIANTS };
 
@@ -43,7 +43,7 @@ typedef struct {
     Weights memory;
 } Matrix;
 
-/* A row of x rounded: [chunks + 1][4][64], its own step and the sum of its integers. */
+/* A row of x rounded: [chunks + 1][4][64], its step and the sum of its integers. */
 typedef struct {
     float step;
     int32_t sum;
@@ -70,7 +70,7 @@ INLINE Rounded round_row(const Matrix *m, const float *x, int8_t *q) {
     float most;
     memcpy(&most, &largest, sizeof most);
     float times = 127.0f / most;
-    if (largest >= 0x7f800000 || bits_of(times) >= 0x7f800000) { /* not finite; or next to nothing, or zero */
+    if (largest >= 0x7f800000 || bits_of(times) >= 0x7f800000) { /* not finite; or tiny, or zero */
         memset(q, 0, wide + WIDE);
         return (Rounded){largest >= 0x7f800000 ? most - most : 0.0f, 0};
     }
@@ -91,7 +91,7 @@ INLINE Rounded round_row(const Matrix *m, const float *x, int8_t *q) {
 
 /* ---- a group of rows times a row of x ---------------------------------------------------------------------- */
 
-/* Steps of 64 bytes a row: the chunks, and the tail, whose bytes beyond its own meet zeros of x. */
+/* Steps of 64 bytes per row: the chunks, and the tail, whose further bytes are multiplied by zeros of x. */
 INLINE void group_baseline(const Matrix *m, const uint8_t *w, const int8_t *q, int32_t *out) {
     for (int r = 0; r < GROUP; r++) {
         int32_t sum = 0;
@@ -116,7 +116,7 @@ FOR_AVX2 __m128i sums_of_four(__m256i a, __m256i b, __m256i c, __m256i d) {
     return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
 }
 
-/* 32 bytes of one row: pairs of products fit in 16 bits, and so do four of them. */
+/* 32 bytes of one row: sums of two products fit in 16 bits, and so do four such sums. */
 FOR_AVX2 __m256i half_avx2(__m256i sum, const uint8_t *w, const int8_t *q) {
     const __m256i three = _mm256_set1_epi8(3);
     __m256i v = _mm256_loadu_si256((const __m256i *)w), pairs = _mm256_setzero_si256();
@@ -142,7 +142,7 @@ FOR_AVX2 void group_avx2(const Matrix *m, const uint8_t *w, const int8_t *q, int
     _mm_storeu_si128((__m128i *)out, sums_of_four(sum[0], sum[1], sum[2], sum[3]));
 }
 
-/* Four sums a row, of codes times 1, 4, 16 and 64. */
+/* Four sums per row, of codes times 1, 4, 16 and 64. */
 #define STEP_OF_VNNI(APART)                                                                                  \
     for (int r = 0; r < GROUP; r++) {                                                                        \
         __m512i v = _mm512_loadu_si512(at + r * (APART));                                                    \
@@ -179,7 +179,7 @@ FOR_VNNI void group_vnni(const Matrix *m, const uint8_t *w, const int8_t *q, int
 
 /* ---- rows of y ----------------------------------------------------------------------------------------------- */
 
-/* A group's weights meet all rounded rows of x while they are at hand. */
+/* A group's weights are multiplied by all rounded rows of x while they are in the cache. */
 #define MULTIPLY(NAME, TARGET, GROUP_SUMS)                                                                   \
     TARGET void NAME(const Matrix *m, const Call *call, size_t b0, size_t n, int8_t *q, Rounded *of) {       \
         const size_t stride = (m->chunks + 1) * WIDE;                                                        \
@@ -249,7 +249,7 @@ static int product(const void *matrix, const Call *call, int variant) {
     return 0;
 }
 
-/* ---- Python's side ------------------------------------------------------------------------------------------- */
+/* ---- Python interface ---------------------------------------------------------------------------------------- */
 
 static Shape shape_of(const void *matrix) {
     const Matrix *m = matrix;
@@ -264,7 +264,7 @@ static void release(PyObject *capsule) {
     free(m);
 }
 
-/* A copy of the codes; 64 bytes more, which the last tail reads and multiplies by zero. */
+/* A copy of the codes, and 64 more bytes, which the last tail reads and multiplies by zero. */
 static PyObject *build(Matrix shape, const Py_buffer *codes) {
     Matrix *m = malloc(sizeof *m);
     if (!m) return PyErr_NoMemory();
