@@ -157,11 +157,11 @@ def test_a_missed_size_names_the_fewest_bytes_and_the_method_s_own_setting() -> 
         (SparseVD(), "a higher kl_weight, coarser grid.steps than 1.4, or longer training"),
         (
             NoCompression(grid=GridChoice()),
-            "a coarser grid (larger grid.steps), or another method, or longer",
+            "a coarser grid.steps than 1.4, or longer training",
         ),
         (
             Distillation(method=MagnitudePruning(0.5, grid=GridChoice(steps=(0.5, 3.0)))),
-            "a higher sparsity, coarser grid.steps than 3, or longer training",
+            "a higher method.sparsity, coarser method.grid.steps than 3, or longer",
         ),
     ):
         with pytest.warns(UserWarning, match="target missed") as caught:

@@ -71,12 +71,13 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
         method = job.stages[-1].method
         steps = _grid_steps(method)
         fewest = ", the fewest that the listed grids reach" if steps and not small.ranges else ""
-        coarser = (
-            f", coarser grid.steps than {max(steps):g}" if steps and "grid" not in method.smaller else ""
-        )
+        smaller = method.smaller
+        for name in ("grid.steps", "method.grid.steps"):
+            if steps:
+                smaller = smaller.replace(f"coarser {name}", f"coarser {name} than {max(steps):g}")
         notes.append(
             f"{TARGET_MISSED}the file has {file_bytes} bytes{fewest}; {target.max_bytes} were asked for. "
-            f"Cure: a {method.smaller}{coarser}, or longer training"
+            f"Cure: a {smaller}, or longer training"
         )
     return (*notes, *_drop(job, small))
 
