@@ -290,7 +290,7 @@ def load(
 
     Args:
         source: A path, or the file's bytes.
-        threads: The most cores that a call takes; None for all.
+        threads: The most cores that reading the file and a call take; None for all.
         limits: What the file may claim, and the memory and work that loading and calling it may take: by
             default 64 MiB and 16 bytes for each byte of the file, and about a second. A small file of a large
             network needs more: the error says how much.
@@ -345,10 +345,10 @@ def load(
         return IsolatedNetwork(data, limits, **asked)
     data = bytes_of(source)
     if isinstance(source, bytes):
-        model = read_model(data, limits)
+        model = read_model(data, limits, threads)
     else:
         with at(f"reading {os.fspath(source)!r}"):
-            model = read_model(data, limits)
+            model = read_model(data, limits, threads)
     network = Network(with_precision(model, precision), options, limits)
     network._origin = Origin(data, precision, options, limits)
     return network

@@ -17,6 +17,7 @@ from laconic.records import (
     TensorFacts,
     ValueFacts,
     tensor_index,
+    tensor_ref,
 )
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import schedule_of
@@ -124,8 +125,8 @@ class _Rewrite:
     def _added(self, key: object, tensor: TensorFacts) -> int:
         """The reference of a tensor, which is held once however many operations read it."""
         if key not in self._known:
+            self._known[key] = tensor_ref(len(self.tensors))
             self.tensors.append(tensor)
-            self._known[key] = -len(self.tensors)
         return self._known[key]
 
     def _layer_tensors(self, step: Step, input_scale: float, op: OpFacts) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from laconic.pack.graph.ops import SIZED
-from laconic.records import AnyArray, Node, PackedModel, RawTensor, Tensor
+from laconic.records import AnyArray, Node, PackedModel, RawTensor, Tensor, tensor_ref
 from laconic.runtime.graph.shapes import input_shapes, walk
 from laconic.runtime.graph.sizes import form_of, numbers_of
 
@@ -31,8 +31,8 @@ def at_sizes(model: PackedModel) -> PackedModel:
         value = outputs[0]
         constant = _constant(node, value, found.numbers, found.shapes[value])
         if constant is not None:
+            node = Node("identity", (tensor_ref(len(tensors)),))
             tensors.append(RawTensor(f"size/{len(tensors)}", constant))
-            node = Node("identity", (-len(tensors),))
         elif node.op in SIZED:
             node = replace(node, inputs=node.inputs[:1])
         nodes.append(node)

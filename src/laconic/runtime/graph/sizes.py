@@ -17,7 +17,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.file.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, TENSOR_BYTES, VALUE_BYTES
 from laconic.pack.graph.ops import SIZED, flag_of, int_of, ints_of
 from laconic.pack.wire.limits import Limits
-from laconic.records import Graph, Node, PackedModel, Tensor
+from laconic.records import Graph, Node, PackedModel, Tensor, tensor_ref
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
 from laconic.runtime.ops.arithmetic import contraction
@@ -72,7 +72,7 @@ def form_of(tensor: Tensor) -> Form:
 
 def numbers_of(forms: Sequence[Form]) -> dict[int, int]:
     """Tensors that are one number, by their references: what sizes may be computed with."""
-    return {-1 - k: form.number for k, form in enumerate(forms) if form.number is not None}
+    return {tensor_ref(k): form.number for k, form in enumerate(forms) if form.number is not None}
 
 
 def read_as(dtype: str) -> str:
