@@ -1,4 +1,4 @@
-"""A 4096x4096 linear layer that is mostly zero, or ternary: our ways beside others, in one process.
+"""A 4096x4096 linear layer that is mostly zero, or ternary: our implementations and others, in one process.
 
 Rows are interleaved in rounds, so that other load on the machine falls on all alike; medians are compared. In
 the cold rows each call takes another copy of the weights, as in a network whose layers follow each other: at
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from laconic.records import AnyArray, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
-from laconic.runtime.engines.few_bits import Way
+from laconic.runtime.engines.few_bits import PackedImplementation
 from laconic.runtime.engines.measure import layer_call
 from laconic.runtime.kernels import SparseMatrix, TwoBitMatrix, compact, two_bits
 
@@ -34,7 +34,7 @@ Call = Callable[[], object]
 
 @dataclass
 class Kind:
-    """One way to multiply: calls on copies of its weights that take turns, and the bytes of one copy."""
+    """One implementation: calls on copies of its weights that take turns, and the bytes of one copy."""
 
     calls: list[Call]
     nbytes: int
@@ -77,8 +77,8 @@ def torch_csr(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
     return lambda: matrix @ given, sum(t.nbytes for t in (*parts, values))
 
 
-def onnxruntime(way: Way) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
-    return lambda w, x: layer_call(w, way, x, 1)
+def onnxruntime(implementation: PackedImplementation) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
+    return lambda w, x: layer_call(w, implementation, x, 1)
 
 
 def ours(tensor: Tensor) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:

@@ -102,14 +102,14 @@ def powers_of_a_constant() -> bytes:
 
 
 def linear_layer_at_a_claimed_size() -> bytes:
-    """An input that claims 2^17 x 512: the engine measured its ways at that size, 1.1 GB and minutes."""
+    """An input that claims 2^17 x 512: the engine measured layers at that size, 1.1 GB and minutes."""
     rng = np.random.default_rng(0)
     weight = IntTensor("w", (rng.random((512, 512)) < 0.01).astype(np.int32), UniformGrid(1.0))
     return file_of([(2**17, 512)], [node("linear", (0, -1))], [weight])
 
 
 def many_linear_layers_to_measure() -> bytes:
-    """Layers of distinct shapes, each just large enough that the engine measures which way is fastest."""
+    """Layers of distinct shapes, each just large enough that the engine measures it."""
     sizes = [364 + k for k in range(12)]
     tensors = [constant(f"w{k}", sizes[k + 1], sizes[k]) for k in range(11)]
     return file_of([(None, sizes[0])], [node("linear", (k, -1 - k)) for k in range(11)], tensors)

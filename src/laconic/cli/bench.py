@@ -68,7 +68,7 @@ def _engines(asked: Sequence[str]) -> list[Engine]:
 
 
 def _bench_batch(networks: Mapping[Engine, Network], peer: Callable[..., Call] | None, batch: int) -> None:
-    """One table: a line for each engine that runs anything of its own, the layers' ways, and the winner."""
+    """One table: a line for each engine that differs, each layer's implementation, and the fastest."""
     first = next(iter(networks.values()))
     generator = np.random.default_rng(0)
     arrays = [_random_input(s.dtype, s.shape, batch, generator) for s in first.inputs]
@@ -95,7 +95,7 @@ def _bench_batch(networks: Mapping[Engine, Network], peer: Callable[..., Call] |
 
 
 def _all_dense(network: Network) -> bool:
-    return all(layer.way == "dense" for layer in network.layers)
+    return all(layer.implementation == "dense" for layer in network.layers)
 
 
 def _interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:

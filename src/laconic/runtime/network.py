@@ -316,9 +316,9 @@ def load(
 
     The engines:
 
-    - ``auto``: ONNX Runtime, but each large linear layer takes the way that is fastest on this machine for
-      ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices. That is
-      measured once and kept in ``~/.cache/laconic`` (or the environment's LACONIC_CACHE). The
+    - ``auto``: ONNX Runtime, but each large linear layer takes the implementation that is fastest on this
+      machine for ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices.
+      That is measured once and kept in ``~/.cache/laconic`` (or the environment's LACONIC_CACHE). The
       outputs are the network's to float32 rounding.
     - ``fastest``: the same, and activations may be rounded to 8 bits before such a layer (0.5 to 1 % of the
       largest output each).

@@ -195,7 +195,7 @@ class Emulator:
         return values
 
     def _kept(self, value: int, result: Value) -> Value:
-        """A value as the rest of the network sees it: in integers where it has a range of its own."""
+        """A value as other steps read it: in integers where it has a range of its own."""
         if isinstance(result, Quantised) or value not in self._own:
             return result
         if result.dtype != np.float32:
@@ -317,7 +317,7 @@ def _sizes_among(node: Node, given: list[AnyArray]) -> dict[int, int]:
 
 
 def _sized(node: Node, batch: int) -> Node:
-    """A node that stretches to the inputs' free size, with that size said."""
+    """A node that expands to the inputs' free size, with that size filled in."""
     if node.op != "expand":
         return node
     shape = tuple(batch if size == -1 else size for size in ints_of(node, "shape"))
