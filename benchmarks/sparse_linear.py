@@ -1,4 +1,4 @@
-"""A 4096x4096 linear layer that is mostly zero, or ternary: laconic's kernels and others, in one process.
+"""A 4096x4096 linear layer that is mostly zero, or ternary: our implementations and others, in one process.
 
 Rows are interleaved in rounds, so that other load on the machine affects all alike; medians are compared. In
 the "cold" rows each call uses another copy of the weights, as in a network with many layers, so that they are
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from laconic.records import AnyArray, FloatArray, IntTensor, RawTensor, Tensor, UniformGrid
-from laconic.runtime.engines.few_bits import Way
+from laconic.runtime.engines.few_bits import PackedImplementation
 from laconic.runtime.engines.measure import layer_call
 from laconic.runtime.kernels import SparseMatrix, TwoBitMatrix, compact, two_bits
 
@@ -78,8 +78,8 @@ def torch_csr(w: IntTensor, x: FloatArray) -> tuple[Call, int]:
     return lambda: matrix @ given, sum(t.nbytes for t in (*parts, values))
 
 
-def onnxruntime(way: Way) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
-    return lambda w, x: layer_call(w, way, x, 1)
+def onnxruntime(implementation: PackedImplementation) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:
+    return lambda w, x: layer_call(w, implementation, x, 1)
 
 
 def ours(tensor: Tensor) -> Callable[[IntTensor, FloatArray], tuple[Call, int]]:

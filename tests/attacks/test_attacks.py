@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from laconic.pack import Limits
-from tests.attacks import calls, integers, kinds, memory, names, numbers, sizes, work
+from tests.attacks import calls, chunks, integers, kinds, memory, names, numbers, sizes, work
 from tests.attacks.files import attacks
 from tests.attacks.measure import Cost, measured
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, an
 SECONDS = 1.0
 ATTEMPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": make
-    for module in (sizes, memory, work, names, integers, calls, numbers, kinds)
+    for module in (sizes, memory, work, names, integers, calls, numbers, kinds, chunks)
     for name, make in attacks(module).items()
 }
 
@@ -76,6 +77,19 @@ def test_an_attack_is_refused_by_name_or_costs_little(name: str, costs: dict[str
         ("numbers.projected_lstm_of_many_units", "LimitError"),
         ("numbers.axes_counted_one_by_one", "LimitError"),
         ("numbers.grids_of_extreme_places", "loaded"),
+        ("chunks.as_they_should_be", "loaded"),
+        ("chunks.no_rows", "CorruptFileError"),
+        ("chunks.more_rows_than_there_are", "CorruptFileError"),
+        ("chunks.length_of_nearly_64_bits", "CorruptFileError"),
+        ("chunks.lengths_beyond_the_file", "CorruptFileError"),
+        ("chunks.chunks_that_overlap", "ChecksumError"),
+        ("chunks.last_chunk_cut_off", "ChecksumError"),
+        ("chunks.billions_of_chunks", "LimitError"),
+        ("chunks.more_chunks_than_bytes", "CorruptFileError"),
+        ("chunks.thousands_of_the_smallest_chunks", "LimitError"),
+        ("chunks.as_many_chunks_as_memory_allows", "loaded"),
+        ("chunks.wrong_checksum_in_the_last_of_many", "ChecksumError"),
+        ("chunks.graph_that_does_not_fit", "CorruptFileError"),
     ],
 )
 def test_what_came_of_it(name: str, outcome: str, costs: dict[str, tuple[int, Cost]]) -> None:
@@ -83,10 +97,27 @@ def test_what_came_of_it(name: str, outcome: str, costs: dict[str, tuple[int, Co
     assert costs[name][1].outcome == outcome, costs[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_rows", r"tensor 'w': .* has chunks of 0 rows"),
+        ("lengths_beyond_the_file", r"tensor 'w': chunks of \d+ bytes and more, 429\d+ in all"),
+        ("billions_of_chunks", r"tensor 'w': .* claims 17592186044416 elements in one tensor"),
+        ("last_chunk_cut_off", r"tensor 'w': chunk 1: the symbol stream ends"),
+        ("wrong_checksum_in_the_last_of_many", r"tensor 'w': chunk 127: .* checksum"),
+        ("graph_that_does_not_fit", r"operation 'linear' .* \(1, 33\) and \(32, 256\)"),
+    ],
+)
+def test_an_error_in_chunks_names_the_tensor(
+    name: str, message: str, costs: dict[str, tuple[int, Cost]]
+) -> None:
+    assert re.search(message, costs[f"chunks.{name}"][1].message), costs[f"chunks.{name}"]
+
+
 @pytest.mark.parametrize("door", ["look", "export"])
 def test_other_functions_cost_little(door: str, tmp_path: Path) -> None:
     """Attacks on memory or work, through functions that do not run a file."""
-    files = {name: make() for module in (memory, work) for name, make in attacks(module).items()}
+    files = {name: make() for module in (memory, work, chunks) for name, make in attacks(module).items()}
     for (name, data), cost in zip(files.items(), measured(tmp_path, list(files.values()), door), strict=True):
         assert not cost.outcome.startswith(("killed", "foreign")), (name, cost)
         assert cost.seconds <= SECONDS, (name, cost)

@@ -13,17 +13,19 @@ from laconic.pack.encoder.choose import plan_tensor
 from laconic.pack.file.chunks import encode_chunks
 from laconic.pack.file.integers import CHECKSUM_MASK, checksum, encode_integers
 from laconic.pack.file.tensors import zero_of
+from laconic.pack.graph.section import encode_graph
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import put_header
 from laconic.pack.wire.names import put_names
 from laconic.pack.wire.varint import Writer
-from laconic.records import IntTensor
+from laconic.records import Graph, IntTensor
 
 
-def chunked_file(tensors: Sequence[tuple[IntTensor, int]]) -> bytes:
+def chunked_file(tensors: Sequence[tuple[IntTensor, int]], graph: Graph | None = None) -> bytes:
     """A file of these tensors, each in chunks of so many rows, or in the file's own stream (0)."""
     body, grids, trail, stream, total = Writer(), Grids(), Trail(), StreamWriter(coder()), 0
-    body.raw(bytes([0, len(tensors), 0]))
+    body.block(b"" if graph is None else encode_graph(graph))
+    body.raw(bytes([len(tensors), 0]))
     put_names(body, [tensor.name for tensor, _ in tensors])
     for tensor, rows in tensors:
         if rows:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +14,12 @@ import pytest
 from laconic.errors import CorruptFileError, InputError, LimitError, WeightsOnlyError
 from laconic.pack import DEFAULT, Limits, decode, encode
 from laconic.pack.graph.ops import make_node as node
-from laconic.records import PackedModel, RawTensor
+from laconic.records import Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import emulate, export_onnx, load, to_onnx
 from laconic.runtime.reading import loading_note, needs
 from tests.attacks import integers, names, sizes, work
 from tests.attacks.files import constant, file_of
+from tests.pack.chunked import chunked_file
 
 LARGE = file_of([(None, 2000)], [node("linear", (0, -1))], [constant("w", 2000, 2000)])
 SMALL = file_of([(None, 20)], [node("linear", (0, -1))], [constant("w", 20, 20)])
@@ -37,6 +42,38 @@ def test_a_large_network_in_a_small_file_is_loaded_when_it_is_allowed(tmp_path: 
     assert "limits=laconic.pack.Limits.trusted()" in (loading_note(path) or "")
     path.write_bytes(SMALL)
     assert loading_note(path) is None
+
+
+def test_the_threads_of_load_decode_the_chunks_of_large_tensors(tmp_path: Path) -> None:
+    """One thread: nothing is started beside the caller's; more: as many as were asked for, at most."""
+    graph = Graph((ValueSpec("float32", (None, 64)),), (node("linear", (0, -1)),), (1,))
+    weight = IntTensor("w", np.arange(512 * 64, dtype=np.int32).reshape(512, 64) % 7, UniformGrid(0.5))
+    data = chunked_file([(weight, 64)], graph)
+    path = tmp_path / "net.lac"
+    path.write_bytes(data)
+    for source in (data, path):
+        networks = {}
+        for threads in (1, 3):
+            with threads_started() as started:
+                networks[threads] = load(source, threads=threads, engine="onnxruntime")
+            assert (len(started) == 0) if threads == 1 else (1 <= len(started) <= 3), started
+        x = np.eye(64, dtype=np.float32)
+        for network in networks.values():
+            np.testing.assert_array_equal(network(x), weight.values().T)
+        with threads_started() as started:
+            pickle.loads(pickle.dumps(networks[1]))
+        assert not started
+
+
+@contextmanager
+def threads_started() -> Iterator[set[int]]:
+    """The threads that Python code starts meanwhile."""
+    found: set[int] = set()
+    threading.setprofile(lambda frame, event, argument: found.add(threading.get_ident()))
+    try:
+        yield found
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]
 
 
 def test_a_file_of_weights_alone_is_refused_before_it_is_decoded() -> None:

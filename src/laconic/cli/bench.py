@@ -95,7 +95,7 @@ def _bench_batch(networks: Mapping[Engine, Network], peer: Callable[..., Call] |
 
 
 def _all_dense(network: Network) -> bool:
-    return all(layer.way == "dense" for layer in network.layers)
+    return all(layer.implementation == "dense" for layer in network.layers)
 
 
 def _interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ from laconic.cost.tables import Cost, LayerCost
 from laconic.cost.traffic import count_traffic
 from laconic.cost.weights import dense_bytes, few_bit_bytes, stored_bytes
 from laconic.errors import InputError
-from laconic.records import NetworkFacts, OpFacts
+from laconic.records import NetworkFacts, OpFacts, tensor_index
 
 ACTIVATION_BITS = (8, 16, 32)
 
@@ -78,6 +78,7 @@ def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
 def _name(facts: NetworkFacts, op: OpFacts) -> str:
     """The layer's name, from the first stored tensor that has one; else the operation's."""
     for ref in op.inputs:
-        if ref is not None and ref < 0 and not facts.tensors[-1 - ref].name.startswith("@"):
-            return facts.tensors[-1 - ref].name.rpartition(".")[0] or facts.tensors[-1 - ref].name
+        name = facts.tensors[tensor_index(ref)].name if ref is not None and ref < 0 else "@"
+        if not name.startswith("@"):
+            return name.rpartition(".")[0] or name
     return op.op

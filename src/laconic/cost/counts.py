@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from laconic.cost.kinds import STATES
 from laconic.errors import InputError
-from laconic.records import NetworkFacts, OpFacts, TensorFacts
+from laconic.records import NetworkFacts, OpFacts, TensorFacts, tensor_index
 
 _FLOATS = ("float32", "float16")
 _DTYPE_BITS = {"float32": 32, "int64": 64, "bool": 8, "int32": 32, "uint8": 8, "int8": 8, "float16": 16}
@@ -75,21 +75,21 @@ def mac_weights(facts: NetworkFacts, op: OpFacts) -> tuple[TensorFacts, ...]:
         return tuple(t for t in stored if len(t.shape) == 2)
     if op.kind in ("weighted", "transposed"):
         ref = op.inputs[1]
-        return (facts.tensors[-1 - ref],) if ref is not None and ref < 0 else ()
+        return (facts.tensors[tensor_index(ref)],) if ref is not None and ref < 0 else ()
     return stored_inputs(facts, op) if op.kind in ("matmul", "einsum") else ()
 
 
 def stored_inputs(facts: NetworkFacts, op: OpFacts) -> tuple[TensorFacts, ...]:
     """The stored tensors that an operation reads, each once."""
     refs = dict.fromkeys(r for r in op.inputs if r is not None and r < 0)
-    return tuple(facts.tensors[-1 - r] for r in refs)
+    return tuple(facts.tensors[tensor_index(r)] for r in refs)
 
 
 def shape_of(facts: NetworkFacts, ref: int | None) -> tuple[int, ...]:
     """Shape of a value or of a stored tensor."""
     if ref is None:
         return ()
-    return facts.values[ref].shape if ref >= 0 else facts.tensors[-1 - ref].shape
+    return facts.values[ref].shape if ref >= 0 else facts.tensors[tensor_index(ref)].shape
 
 
 def steps_of(facts: NetworkFacts, op: OpFacts) -> int:

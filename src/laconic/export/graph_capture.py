@@ -28,7 +28,7 @@ from laconic.export.program import (
 )
 from laconic.export.rules import RULES
 from laconic.export.signature import Dynamic, described, free_axes, input_names
-from laconic.records import Graph, Node, RawTensor
+from laconic.records import Graph, Node, RawTensor, tensor_index, tensor_ref
 
 # Arguments that rules may ignore: they are visible in the result's shape and type, or concern the device and
 # the memory layout, or have an effect in training only.
@@ -351,7 +351,9 @@ def _finish(
 ) -> CapturedGraph:
     """Drop what no output needs, then number tensors as the file will hold them."""
     nodes, outputs = _live(low, [r.id for r in results])
-    used = {low.tensor_names[-1 - r] for node in nodes for r in node.inputs if r is not None and r < 0}
+    used = {
+        low.tensor_names[tensor_index(r)] for node in nodes for r in node.inputs if r is not None and r < 0
+    }
     state = module.state_dict()
     kept = [
         name
@@ -360,7 +362,9 @@ def _finish(
     ]
     constants = tuple(RawTensor(name, array) for name, array in low.constants.items() if name in used)
     order = {name: k for k, name in enumerate([*kept, *(c.name for c in constants)])}
-    place = {-1 - k: -1 - order[name] for k, name in enumerate(low.tensor_names) if name in order}
+    place = {
+        tensor_ref(k): tensor_ref(order[name]) for k, name in enumerate(low.tensor_names) if name in order
+    }
     nodes = [
         replace(node, inputs=tuple(place.get(r, r) if r is not None else None for r in node.inputs))
         for node in nodes

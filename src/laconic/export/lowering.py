@@ -21,7 +21,7 @@ from laconic.export.sizes import Shape as Shape
 from laconic.export.sizes import Size as Size
 from laconic.export.sizes import real_value, size_value
 from laconic.pack.graph.ops import DTYPES, GIVEN, make_node
-from laconic.records import BATCH, AnyArray, Attr, Node, ValueSpec
+from laconic.records import BATCH, AnyArray, Attr, Node, ValueSpec, tensor_ref
 
 Value = Ref | torch.Tensor
 
@@ -118,7 +118,7 @@ class Lowering:
         """A tensor of the module's state dict."""
         if name not in self.tensor_names:
             self.tensor_names.append(name)
-        return Ref(-1 - self.tensor_names.index(name), tuple(tensor.shape), tensor.dtype)
+        return Ref(tensor_ref(self.tensor_names.index(name)), tuple(tensor.shape), tensor.dtype)
 
     def ref(self, value: Value | float) -> Ref:
         """The reference to a value; a constant becomes a tensor of the file at this moment."""

@@ -17,6 +17,7 @@ from laconic.records.graph import (
     ValueSpec,
     default_name,
     tensor_index,
+    tensor_ref,
 )
 from laconic.records.grids import Affine, Codebook, Grid, UniformGrid
 from laconic.records.plans import KeepPlan, WeightStats
@@ -59,4 +60,5 @@ __all__ = [
     "default_name",
     "record",
     "tensor_index",
+    "tensor_ref",
 ]

@@ -63,6 +63,21 @@ def tensor_index(ref: int) -> int:
     return -1 - ref
 
 
+def tensor_ref(index: int) -> int:
+    """The reference by which a node reads a tensor of a packed model: the inverse of :func:`tensor_index`.
+
+    Args:
+        index: The tensor's place in ``PackedModel.tensors``, from 0.
+
+    Returns:
+        -1 - index.
+
+    >>> tensor_ref(0), tensor_ref(3)
+    (-1, -4)
+    """
+    return -1 - index
+
+
 @record
 class Node(Record):
     """One operation of a graph.

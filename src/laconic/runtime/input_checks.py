@@ -45,12 +45,12 @@ def check(inputs: Sequence[ValueSpec], arrays: Sequence[AnyArray]) -> None:
 
 def _known(spec: ValueSpec, got: tuple[int, ...], sizes: Mapping[str, tuple[int, str]]) -> str:
     """The axes whose size another input says otherwise, in words."""
-    told = [
+    others = [
         f"{dim} is {sizes[dim][0]} in {sizes[dim][1]}"
         for dim, size in zip(spec.sizes, got, strict=False)
         if isinstance(dim, str) and sizes[dim][0] != size
     ]
-    return f" ({', '.join(told)})" if told else ""
+    return f" ({', '.join(others)})" if others else ""
 
 
 def shape_text(spec: ValueSpec) -> str:

@@ -299,7 +299,7 @@ def load(
 
     Args:
         source: A path, or the file's bytes.
-        threads: The most cores that a call takes; None for all.
+        threads: The most cores that reading the file and a call take; None for all.
         limits: What the file may claim, and the memory and work that loading and calling it may take: by
             default 64 MiB and 16 bytes for each byte of the file, and about a second. A small file of a large
             network needs more: the error says how much.
@@ -325,9 +325,9 @@ def load(
 
     The engines:
 
-    - ``auto``: ONNX Runtime, but each large linear layer takes the way that is fastest on this machine for
-      ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices. That is
-      measured once and kept in ``~/.cache/laconic`` (or the environment's LACONIC_CACHE). The
+    - ``auto``: ONNX Runtime, but each large linear layer takes the implementation that is fastest on this
+      machine for ``batch`` samples a call: dense, packed to 4 bits, or our kernel for mostly-zero matrices.
+      That is measured once and kept in ``~/.cache/laconic`` (or the environment's LACONIC_CACHE). The
       outputs are the network's to float32 rounding.
     - ``fastest``: the same, and activations may be rounded to 8 bits before such a layer (0.5 to 1 % of the
       largest output each).
@@ -354,10 +354,10 @@ def load(
         return IsolatedNetwork(data, limits, **asked)
     data = bytes_of(source)
     if isinstance(source, bytes):
-        model = read_model(data, limits)
+        model = read_model(data, limits, threads)
     else:
         with at(f"reading {os.fspath(source)!r}"):
-            model = read_model(data, limits)
+            model = read_model(data, limits, threads)
     network = Network(with_precision(model, precision), options, limits)
     network._origin = Origin(data, precision, options, limits)
     return network

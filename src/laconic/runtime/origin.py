@@ -20,7 +20,7 @@ class Options(Record):
 
     Args:
         engine: What runs it, as :func:`laconic.runtime.load` explains.
-        threads: The most cores that a call takes; None for all.
+        threads: The most cores that reading the file and a call take; None for all.
         batch: Samples of a usual call.
         faster: Whether a network that can run in int8 runs in float32 where that was measured to be faster.
 
@@ -57,7 +57,7 @@ class Origin(Record):
 
         model = self.source
         if isinstance(model, bytes):
-            model = pack.decode(model, limits=self.limits)
+            model = pack.decode(model, limits=self.limits, threads=self.options.threads)
         return with_precision(model, self.precision)
 
     def sendable(self) -> Origin:

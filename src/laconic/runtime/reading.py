@@ -62,11 +62,21 @@ def bytes_of(source: str | os.PathLike[str] | bytes) -> bytes:
     return source if isinstance(source, bytes) else read_input(source)
 
 
-def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
+def read_model(data: bytes, limits: Limits = DEFAULT, threads: int | None = None) -> PackedModel:
     """The model that a file's bytes hold.
 
-    Raises ``WeightsOnlyError`` for a file without a graph, ``FileFormatError`` for a wrong one,
-    ``LimitError`` for one that takes more memory or work than the limits allow.
+    Args:
+        data: The file.
+        limits: What it may claim, and the memory and work that loading it may take.
+        threads: The most threads that decode the chunks of large tensors (None: one a processor).
+
+    Returns:
+        The decoded tensors and the graph.
+
+    Raises:
+        WeightsOnlyError: For a file without a graph.
+        FileFormatError: For a wrong file.
+        LimitError: For one that takes more memory or work than the limits allow.
     """
     parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
@@ -74,7 +84,7 @@ def read_model(data: bytes, limits: Limits = DEFAULT) -> PackedModel:
         raise WeightsOnlyError(NO_GRAPH)
     limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
     return PackedModel(
-        tuple(d.tensor for d in decode_tensors(parts, limits, len(data))), graph, parts.aliases
+        tuple(d.tensor for d in decode_tensors(parts, limits, len(data), threads)), graph, parts.aliases
     )
 
 

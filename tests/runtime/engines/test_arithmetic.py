@@ -36,10 +36,10 @@ def model(width: int = 8, size: int | None = None) -> PackedModel:
 X = np.random.default_rng(1).normal(size=(4, 8)).astype(F32)
 
 
-def slower(way: str) -> Callable[..., dict[str, float]]:
+def slower(precision: str) -> Callable[..., dict[str, float]]:
     def measured(made: dict[str, Assembly], _: object) -> dict[str, float]:
         assert {name: one.precision for name, one in made.items()} == {"int8": "int8", "fp32": "fp32"}
-        return {name: 2e-6 if name == way else 1e-6 for name in made}
+        return {name: 2e-6 if name == precision else 1e-6 for name in made}
 
     return measured
 
@@ -47,17 +47,17 @@ def slower(way: str) -> Callable[..., dict[str, float]]:
 ASKED = "int8: as asked for, not measured against float32; in float32: no layer"
 
 
-@pytest.mark.parametrize(("way", "other"), [("int8", "fp32"), ("fp32", "int8")])
-def test_auto_takes_the_faster(way: Precision, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "other"), [("int8", "fp32"), ("fp32", "int8")])
+def test_auto_takes_the_faster(precision: Precision, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arithmetic, "_measured", slower(other))
     data = pack.encode(model())
     network = load(data, threads=1)
-    said = {"int8": "int8 1, fp32 2", "fp32": "int8 2, fp32 1"}[way].split(", ")
-    assert network.notes == (f"{way}: measured, us: {', '.join(sorted(said))}",)
+    said = {"int8": "int8 1, fp32 2", "fp32": "int8 2, fp32 1"}[precision].split(", ")
+    assert network.notes == (f"{precision}: measured, us: {', '.join(sorted(said))}",)
     assert network.notes[0] in network.describe()
-    wanted = load(data, threads=1, precision=way)
+    wanted = load(data, threads=1, precision=precision)
     assert np.array_equal(network(X), wanted(X))
-    assert wanted.notes == (() if way == "fp32" else (ASKED,))
+    assert wanted.notes == (() if precision == "fp32" else (ASKED,))
 
 
 def test_it_is_measured_once_for_each_structure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,12 +81,14 @@ def test_it_is_measured_once_for_each_structure(monkeypatch: pytest.MonkeyPatch)
     assert asked == [1, 3, 1]  # nothing to choose
 
 
-@pytest.mark.parametrize(("saturating", "way"), [(True, "fp32"), (False, "int8")])
-def test_a_long_call_is_not_measured(saturating: bool, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("saturating", "precision"), [(True, "fp32"), (False, "int8")])
+def test_a_long_call_is_not_measured(
+    saturating: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(arithmetic, "int8_saturates", lambda: saturating)
     monkeypatch.setattr(arithmetic, "_measured", lambda *_: pytest.fail("measured"))
     network = load(pack.encode(model(size=2**20)), threads=1)
-    assert network.notes[0].startswith(f"{way}: unmeasured, a call is too long")
+    assert network.notes[0].startswith(f"{precision}: unmeasured, a call is too long")
 
 
 def test_what_fails_on_made_up_values_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +96,7 @@ def test_what_fails_on_made_up_values_is_not_measured(monkeypatch: pytest.Monkey
         raise InputError("no noise")
 
     monkeypatch.setattr(Assembly, "run", fails)
-    assert "does not run on made-up values" in load(pack.encode(model()), threads=1).notes[0]
+    assert "does not run on example values" in load(pack.encode(model()), threads=1).notes[0]
 
 
 def test_work_of_convolutions_and_recurrent_layers() -> None:

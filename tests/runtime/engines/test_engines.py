@@ -25,7 +25,7 @@ from laconic.records import (
 )
 from laconic.runtime import Engine, Network, load
 from laconic.runtime.engines import cache, choice, few_bits, measure
-from laconic.runtime.engines.few_bits import Way, ways_for
+from laconic.runtime.engines.few_bits import PackedImplementation, implementations_for
 from laconic.runtime.engines.openvino import installed
 from laconic.runtime.engines.own import own_matrix
 from laconic.runtime.kernels import native, plain
@@ -124,7 +124,7 @@ def test_engines_agree(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatc
         x = np.random.default_rng(batch).standard_normal((batch, *shape)).astype(np.float32)
         same(network, dense, x)
     if engine == "sparse":
-        assert {layer.way for layer in network.layers} == {"sparse"}
+        assert {layer.implementation for layer in network.layers} == {"sparse"}
         assert network.nbytes < dense.nbytes / 4
 
 
@@ -148,29 +148,31 @@ def test_as_few_cuts_as_the_graph_allows() -> None:
 
 @pytest.mark.parametrize("most", [1, 7, 100])
 def test_few_bits_are_exact_where_they_must_be(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each way alone: the float32 one to rounding, the 8-bit ones within what 8 bits of activations allow."""
+    """Each alone: the float32 one to rounding, the 8-bit ones within the error of 8-bit activations."""
     packed = perceptron(0.3, most)
     x = np.random.default_rng(1).standard_normal((5, 1, 28, 28)).astype(np.float32)
     dense = Network.from_packed(packed, 1, engine="onnxruntime")
     monkeypatch.setattr(choice, "SMALL", 100)
-    monkeypatch.setattr(measure, "SECONDS_A_WAY", 0.0)
-    for way in ways_for(packed.tensors[0]):
-        _prefer(way, monkeypatch)
+    monkeypatch.setattr(measure, "SECONDS_EACH", 0.0)
+    for implementation in implementations_for(packed.tensors[0]):
+        _prefer(implementation, monkeypatch)
         network = Network.from_packed(packed, 1, engine="fastest")
-        assert network.layers[0].way == way
-        same(network, dense, x, 1e-5 if way == "4-bit" else 0.05)
-    expected: dict[int, tuple[Way, ...]] = {
+        assert network.layers[0].implementation == implementation
+        same(network, dense, x, 1e-5 if implementation == "4-bit" else 0.05)
+    expected: dict[int, tuple[PackedImplementation, ...]] = {
         1: ("2-bit-int8", "4-bit", "4-bit-int8", "8-bit-int8"),
         7: ("4-bit", "4-bit-int8", "8-bit-int8"),
         100: ("8-bit-int8",),
     }
-    assert ways_for(packed.tensors[0]) == expected[most]
+    assert implementations_for(packed.tensors[0]) == expected[most]
 
 
-def _prefer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measurements in which one way wins wherever it is open."""
+def _prefer(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements in which one implementation is the fastest wherever it is allowed."""
     monkeypatch.setattr(
-        measure, "fastest_calls", lambda calls: {name: 1e-6 if name == way else 1e-3 for name in calls}
+        measure,
+        "fastest_calls",
+        lambda calls: {name: 1e-6 if name == implementation else 1e-3 for name in calls},
     )
     monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
     Path(cache.cache_file()).unlink(missing_ok=True)
@@ -180,11 +182,11 @@ def _prefer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["perceptron", "branches", "shared"])
 def test_layers_run_in_our_own_two_bit_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "SMALL", 100)
-    monkeypatch.setattr(measure, "SECONDS_A_WAY", 0.0)
+    monkeypatch.setattr(measure, "SECONDS_EACH", 0.0)
     packed, shape = NETWORKS[name]
     _prefer("2-bit-kernel", monkeypatch)
     network = Network.from_packed(packed, 1, engine="fastest")
-    assert {layer.way for layer in network.layers} == {"2-bit-kernel"}
+    assert {layer.implementation for layer in network.layers} == {"2-bit-kernel"}
     dense = Network.from_packed(packed, 1, engine="onnxruntime")
     assert network.nbytes < dense.nbytes / 3
     for batch in (1, 5):
@@ -274,7 +276,11 @@ def test_the_choice_is_the_fastest_and_says_why(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(measure, "fastest_calls", lambda calls: {name: times[name] for name in calls})
     monkeypatch.setattr(measure, "cut_seconds", lambda: 8e-6)
     first, second, third = Network.from_packed(perceptron(), 1).layers
-    assert (first.way, second.way, third.way) == ("sparse", "sparse", "dense")
+    assert (first.implementation, second.implementation, third.implementation) == (
+        "sparse",
+        "sparse",
+        "dense",
+    )
     assert first.reason == "measured, us: dense 100, sparse 20, 4-bit 60"
     assert first.microseconds == pytest.approx({"dense": 100, "sparse": 20, "4-bit": 60})
     assert third.reason == "small: under 2000 weights"
@@ -283,11 +289,13 @@ def test_the_choice_is_the_fastest_and_says_why(monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setattr(measure, "cut_seconds", lambda: 35e-6)
     Path(cache.cache_file()).unlink()
-    assert Network.from_packed(perceptron(), 1).layers[0].way == "4-bit"  # two sessions more cost too much
+    assert (
+        Network.from_packed(perceptron(), 1).layers[0].implementation == "4-bit"
+    )  # two sessions more cost too much
     Path(cache.cache_file()).unlink()
     times.update({"sparse": 95e-6, "4-bit": 98e-6})
     monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
-    assert Network.from_packed(perceptron(), 1).layers[0].way == "dense"  # within noise
+    assert Network.from_packed(perceptron(), 1).layers[0].implementation == "dense"  # within noise
 
 
 def test_below_break_even_it_stays_dense_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,13 +303,13 @@ def test_below_break_even_it_stays_dense_and_says_so(monkeypatch: pytest.MonkeyP
     packed = perceptron(0.0, 100)
     for engine in ("auto", "sparse"):
         network = Network.from_packed(packed, 1, engine=engine)  # type: ignore[arg-type]
-        assert {layer.way for layer in network.layers} == {"dense"}
+        assert {layer.implementation for layer in network.layers} == {"dense"}
         assert "the sparse kernel's break-even is 50 %" in network.describe()
 
 
 def test_small_networks_are_not_measured(own_cache: Path) -> None:
     network = Network.from_packed(perceptron(), 1)
-    assert {layer.way for layer in network.layers} == {"dense"}
+    assert {layer.implementation for layer in network.layers} == {"dense"}
     assert not own_cache.exists()
 
 
@@ -326,9 +334,9 @@ def test_without_the_extension_the_outputs_are_the_same(
 
 def test_codebooks_that_are_ternary_count_as_such() -> None:
     q = np.array([[0, 1, 2]], np.int32)
-    assert "2-bit-int8" in ways_for(IntTensor("w", q, Codebook((-0.5, 0.0, 0.5))))
-    assert ways_for(IntTensor("w", q, Codebook((-0.5, 0.0, 0.25)))) == ()
-    assert ways_for(RawTensor("w", np.zeros((1, 3), np.float32))) == ()
+    assert "2-bit-int8" in implementations_for(IntTensor("w", q, Codebook((-0.5, 0.0, 0.5))))
+    assert implementations_for(IntTensor("w", q, Codebook((-0.5, 0.0, 0.25)))) == ()
+    assert implementations_for(RawTensor("w", np.zeros((1, 3), np.float32))) == ()
     with pytest.raises(InputError, match="no multiples"):
         few_bits.packed_nodes(RawTensor("w", np.zeros((1, 3), np.float32)), "x", "y", "4-bit", "s")
 

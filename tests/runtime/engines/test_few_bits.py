@@ -1,4 +1,4 @@
-"""Weights with a step for each row, in every way that keeps few bits, and in the sparse kernel."""
+"""Weights with a step for each row, in every implementation that keeps few bits, and in the sparse kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from laconic.records import Codebook, HashedTensor, IntTensor, RawTensor, Tensor, UniformGrid
 from laconic.runtime.engines import measure
-from laconic.runtime.engines.few_bits import Way, own_two_bits, scaled, ways_for
+from laconic.runtime.engines.few_bits import PackedImplementation, implementations_for, own_two_bits, scaled
 from laconic.runtime.engines.own import own_matrix
 
 RNG = np.random.default_rng(8)
@@ -21,7 +21,7 @@ def by_row(low: int, high: int) -> IntTensor:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "ways"),
+    ("low", "high", "implementations"),
     [
         (-2, 1, {"2-bit-int8", "4-bit", "4-bit-int8", "8-bit-int8"}),
         (-8, 7, {"4-bit", "4-bit-int8", "8-bit-int8"}),
@@ -29,14 +29,16 @@ def by_row(low: int, high: int) -> IntTensor:
         (-128, 127, set()),
     ],
 )
-def test_few_bits_with_a_step_for_each_row(low: int, high: int, ways: set[Way]) -> None:
+def test_few_bits_with_a_step_for_each_row(
+    low: int, high: int, implementations: set[PackedImplementation]
+) -> None:
     weight = by_row(low, high)
-    assert set(ways_for(weight)) == ways
+    assert set(implementations_for(weight)) == implementations
     right = X @ weight.values().T
-    for way in ways:
-        y = np.asarray(measure.layer_call(weight, way, X, 1)[0]()[0])
+    for implementation in implementations:
+        y = np.asarray(measure.layer_call(weight, implementation, X, 1)[0]()[0])
         share = np.abs(y - right).max(0) / np.abs(right).max(0)
-        assert share.max() < (1e-5 if way == "4-bit" else 0.03), way
+        assert share.max() < (1e-5 if implementation == "4-bit" else 0.03), implementation
 
 
 def test_our_two_bit_kernel_has_one_step() -> None:
@@ -54,7 +56,7 @@ def test_our_two_bit_kernel_has_one_step() -> None:
 )
 def test_what_is_no_multiple_by_row_has_no_way(weight: Tensor) -> None:
     assert scaled(weight) is None
-    assert ways_for(weight) == ()
+    assert implementations_for(weight) == ()
 
 
 @pytest.mark.parametrize("kind", ["steps by row", "steps by column", "codebooks", "hashed"])

@@ -39,7 +39,7 @@ def test_recurrent_layers(kind: type[nn.RNNBase], why: str) -> None:
     )
     network = Network.from_packed(model, 1)
     gates = {nn.LSTM: 4, nn.GRU: 3}[kind]
-    assert [(line.name, line.shape, line.way) for line in network.layers] == [
+    assert [(line.name, line.shape, line.implementation) for line in network.layers] == [
         ("cells.weight_ih_l0", (5 * gates, 6), "dense"),
         ("cells.weight_hh_l0", (5 * gates, 5), "dense"),
     ]

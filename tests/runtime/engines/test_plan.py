@@ -25,7 +25,7 @@ def sparse(name: str, rows: int, columns: int) -> IntTensor:
 def parts(model: PackedModel, x: AnyArray) -> list[SessionStep]:
     """The sessions of a cut network, which gives what the whole one gives."""
     cut, whole = (Network.from_packed(model, 1, engine=engine) for engine in ("sparse", "onnxruntime"))
-    assert [layer.way for layer in cut.layers] == ["sparse"] * len(cut.layers)
+    assert [layer.implementation for layer in cut.layers] == ["sparse"] * len(cut.layers)
     np.testing.assert_allclose(np.asarray(cut(x)), np.asarray(whole(x)), rtol=1e-5, atol=1e-6)
     assert cut._assembly is not None
     return [step for step in cut._assembly.steps if isinstance(step, SessionStep)]
@@ -106,7 +106,7 @@ def test_a_layer_takes_in_what_nobody_else_reads() -> None:
         for got, right in zip(cut.run((x,)), whole.run((x,)), strict=True):
             np.testing.assert_allclose(got, right, rtol=1e-5, atol=1e-6)
         layers = layers_of(model)
-        assert [layer.way for layer in cut.layers] == ["sparse"] * len(layers)
+        assert [layer.implementation for layer in cut.layers] == ["sparse"] * len(layers)
         return [(one.part.values, one.bias is not None, one.relu, one.part.plus) for one in layers]
 
     linear, relu = make_node("linear", (0, -1, -2)), make_node("relu", (1,))

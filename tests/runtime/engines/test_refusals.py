@@ -1,4 +1,4 @@
-"""An engine that refuses a good file is named, and the next way is tried; a wrong file stays a wrong file."""
+"""An engine that refuses a correct file is named and the next is tried; a wrong file gets a file error."""
 
 from __future__ import annotations
 

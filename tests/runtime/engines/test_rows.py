@@ -9,8 +9,12 @@ from laconic.pack.graph.ops import make_node
 from laconic.records import FloatArray, Graph, IntTensor, PackedModel, RawTensor, UniformGrid, ValueSpec
 from laconic.runtime import Network
 from laconic.runtime.engines import choice, measure
-from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
-from laconic.runtime.engines.own import OwnWay, own_matrix
+from laconic.runtime.engines.few_bits import (
+    EXACT_IMPLEMENTATIONS,
+    ROUNDING_IMPLEMENTATIONS,
+    PackedImplementation,
+)
+from laconic.runtime.engines.own import KernelImplementation, own_matrix
 
 F32 = np.float32
 STEP = float(F32(0.02))
@@ -22,8 +26,12 @@ def ternary(rows: int, columns: int) -> IntTensor:
 
 
 @pytest.mark.parametrize("extreme", [np.inf, -np.inf, 3.4e38, 0.0])
-@pytest.mark.parametrize("way", (*EXACT_WAYS, *ROUNDING_WAYS, "2-bit-kernel", "sparse"))
-def test_a_row_does_not_change_others(way: Way | OwnWay, extreme: float) -> None:
+@pytest.mark.parametrize(
+    "implementation", (*EXACT_IMPLEMENTATIONS, *ROUNDING_IMPLEMENTATIONS, "2-bit-kernel", "sparse")
+)
+def test_a_row_does_not_change_others(
+    implementation: PackedImplementation | KernelImplementation, extreme: float
+) -> None:
     weight = ternary(32, 128)
     x = np.random.default_rng(1).standard_normal((5, 128)).astype(F32)
     y = x.copy()
@@ -31,9 +39,9 @@ def test_a_row_does_not_change_others(way: Way | OwnWay, extreme: float) -> None
     y[2] = 0 if extreme == 0 else y[2]
 
     def run(x: FloatArray) -> FloatArray:
-        if way in ("2-bit-kernel", "sparse"):
-            return np.array(own_matrix(weight, way, 1, None)(x, None, False))
-        return np.asarray(measure.layer_call(weight, way, x, 1)[0]()[0])  # type: ignore[index]
+        if implementation in ("2-bit-kernel", "sparse"):
+            return np.array(own_matrix(weight, implementation, 1, None)(x, None, False))
+        return np.asarray(measure.layer_call(weight, implementation, x, 1)[0]()[0])  # type: ignore[index]
 
     with np.errstate(over="ignore", invalid="ignore"):
         before, after = run(x), run(y)
@@ -55,14 +63,16 @@ def test_a_bias_behind_an_8_bit_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "cut_seconds", lambda: 1e-9)
     only = "8-bit-int8"
     monkeypatch.setattr(
-        measure, "fastest_calls", lambda calls: {way: 1e-6 if way == only else 1e-3 for way in calls}
+        measure,
+        "fastest_calls",
+        lambda calls: {implementation: 1e-6 if implementation == only else 1e-3 for implementation in calls},
     )
     nodes = (make_node("linear", (0, -1, -2)), make_node("relu", (1,)))
     shift = RawTensor("b", np.linspace(-2, 2, 24, dtype=F32))
     graph = Graph((ValueSpec("float32", (None, 72)),), nodes, (2,))
     weight = ternary(24, 72)
     network = Network.from_packed(PackedModel((weight, shift), graph), 1, engine="fastest")
-    assert network.layers[0].way == only
+    assert network.layers[0].implementation == only
     x = np.random.default_rng(0).standard_normal((6, 72)).astype(F32) * F32([[1], [10], [1], [0], [3], [1]])
     right = np.maximum(x @ weight.values().T + shift.array, 0)
     largest = np.abs(right).max(1, keepdims=True)
@@ -91,6 +101,6 @@ def test_measuring_many_layers_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph((ValueSpec("float32", (None, 400)),), (make_node("linear", (0, -1)),), (1,))
     model = PackedModel((ternary(400, 400),), graph)
     layer = Network.from_packed(model, 1, engine="fastest").layers[0]
-    assert layer.way == "dense" and "not measured yet" in layer.reason
+    assert layer.implementation == "dense" and "not measured yet" in layer.reason
     monkeypatch.setattr(choice, "SECONDS", 100.0)
     assert "measured, us" in Network.from_packed(model, 1, engine="fastest").layers[0].reason

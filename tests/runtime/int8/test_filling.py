@@ -98,7 +98,7 @@ def test_the_same_numbers(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_the_doors_are_float32_in_onnx_runtime(tmp_path: Path) -> None:
-    """After ONNX Runtime's own passes: one rounding at the start, and no way back to float32 between."""
+    """After ONNX Runtime's own passes: one rounding at the start, and nothing in float32 between."""
     model, _ = calibrated(seeded(lambda: Odd(HEADS["pool"]())))
     options = ort.SessionOptions()
     options.log_severity_level = 3

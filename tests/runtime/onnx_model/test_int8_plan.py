@@ -129,7 +129,7 @@ def test_padding_between_int8_layers(pads: tuple[int, ...]) -> None:
 
 
 def test_padding_that_is_no_zeros_stays_what_it_is(tmp_path: Path) -> None:
-    """A reflected border beside a border of zeros: the first has no way through integers."""
+    """A reflected border beside a border of zeros: the first has no integer kernel."""
     layers = (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ReflectionPad2d(2), nn.ZeroPad2d(1), nn.Conv2d(8, 4, 3))
     torch.manual_seed(0)
     net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 10 * 10, 5)).eval()
@@ -146,7 +146,7 @@ def test_a_layer_without_a_range_is_named(digits: Digits) -> None:
     assert not [line for line in Network.from_packed(digits.ready, 1).layers if "range" in line.reason]
     fewer = replace(digits.ready, graph=replace(graph, ranges=graph.ranges[1:]))
     named = [line for line in Network.from_packed(fewer, 1).layers if "no activation range" in line.reason]
-    assert len(named) == 1 and named[0].way == "dense"
+    assert len(named) == 1 and named[0].implementation == "dense"
 
 
 @pytest.mark.parametrize("slopes", [[0.3], [0.25, -0.5, 0.0, 1.5]])

@@ -18,7 +18,7 @@ from laconic.pack.graph.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec
 from laconic.pack.graph.ranges import get_ranges, put_ranges
 from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.pack.wire.varint import Reader, Writer
-from laconic.records import Attr, Graph, Node, ValueSpec
+from laconic.records import Attr, Graph, Node, ValueSpec, tensor_index, tensor_ref
 
 MAX_INPUTS = 4096
 MAX_ALL_INPUTS = 2**18
@@ -40,7 +40,7 @@ class _Cursor:
     def follow(self, inputs: Sequence[int | None]) -> None:
         for ref in inputs:
             if ref is not None and ref < 0:
-                self.tensor = -ref
+                self.tensor = tensor_index(ref) + 1
 
     def advance(self, n_outputs: int) -> None:
         self.previous = self.values
@@ -52,8 +52,8 @@ class _Cursor:
         tensor = self.tensor
         for letter in pattern:
             if letter == "t":
+                refs.append(tensor_ref(tensor))
                 tensor += 1
-                refs.append(-tensor)
             else:
                 refs.append(self.previous if letter == "x" else None)
         return tuple(refs)
@@ -68,8 +68,9 @@ def _put_refs(out: Writer, inputs: Sequence[int | None], cursor: _Cursor) -> Non
         elif ref >= 0:
             out.varint(2 + 2 * (cursor.values - 1 - ref))
         else:
-            out.varint(1 if -ref == tensor + 1 else 3 + 2 * (-1 - ref))
-            tensor = -ref
+            index = tensor_index(ref)
+            out.varint(1 if index == tensor else 3 + 2 * index)
+            tensor = index + 1
 
 
 def _get_refs(source: Reader, count: int, cursor: _Cursor) -> tuple[int | None, ...]:
@@ -80,8 +81,9 @@ def _get_refs(source: Reader, count: int, cursor: _Cursor) -> tuple[int | None, 
         if code == 0:
             refs.append(None)
         elif code == 1 or code % 2:
-            tensor = tensor + 1 if code == 1 else (code - 3) // 2 + 1
-            refs.append(-tensor)
+            index = tensor if code == 1 else (code - 3) // 2
+            refs.append(tensor_ref(index))
+            tensor = index + 1
         else:
             back = (code - 2) // 2
             if back >= cursor.values:

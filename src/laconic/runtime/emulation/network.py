@@ -12,7 +12,7 @@ from laconic.errors import CorruptFileError, InputError, at
 from laconic.files import read_input
 from laconic.pack.graph.ops import SIZED, float_of, ints_of
 from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec
+from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec, tensor_ref
 from laconic.runtime.calls.door import Door
 from laconic.runtime.emulation import kernels
 from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Ternary
@@ -195,7 +195,7 @@ class Emulator:
         return values
 
     def _kept(self, value: int, result: Value) -> Value:
-        """A value as the rest of the network sees it: in integers where it has a range of its own."""
+        """A value as other steps read it: in integers where it has a range of its own."""
         if isinstance(result, Quantised) or value not in self._own:
             return result
         if result.dtype != np.float32:
@@ -278,7 +278,7 @@ class Emulator:
     def _alone(self, step: Step, given: list[AnyArray], batch: int, sizes: Mapping[int, int]) -> PackedModel:
         """A model of one step: its values become the inputs, sizes among them numbers, its tensors stay."""
         tensors = [RawTensor(f"size/{k}", np.asarray(size, np.int64)) for k, size in sizes.items()]
-        places = {k: -1 - len(self._model.tensors) - place for place, k in enumerate(sizes)}
+        places = {k: tensor_ref(len(self._model.tensors) + place) for place, k in enumerate(sizes)}
         nodes: list[Node] = []
         n, count = len(given), len(given)
         for node in (step.node, step.norm, step.activation):
@@ -317,7 +317,7 @@ def _sizes_among(node: Node, given: list[AnyArray]) -> dict[int, int]:
 
 
 def _sized(node: Node, batch: int) -> Node:
-    """A node that stretches to the inputs' free size, with that size said."""
+    """A node that expands to the inputs' free size, with that size filled in."""
     if node.op != "expand":
         return node
     shape = tuple(batch if size == -1 else size for size in ints_of(node, "shape"))

@@ -1,4 +1,4 @@
-"""Integers that stand for real numbers, and the way between the two."""
+"""Quantised values: integers, the real numbers that they represent, and the conversion between the two."""
 
 from __future__ import annotations
 

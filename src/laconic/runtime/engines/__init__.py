@@ -1,1 +1,1 @@
-"""What runs a network: ONNX Runtime, OpenVINO, and our kernels where they win, chosen by measurement."""
+"""The engines: ONNX Runtime, OpenVINO, and our kernels where they are measured to be faster."""

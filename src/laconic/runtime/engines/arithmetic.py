@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Arithmetic = Literal["int8", "fp32"]
 
 MOST_WORK = Work(products=2**32, entries=2**25, largest=2**22)
-"""What one call may come to when it is measured at load: 0.2 s on one core of 2013, 16 MB a value."""
+"""Bounds of a call that is measured at load: 0.2 s on one core of 2013, 16 MB a value."""
 
 SECONDS = 0.06
 """Rounds of measured calls end after this long, but not before the first."""
@@ -55,16 +55,16 @@ def faster_of(model: PackedModel, options: Options, assembled: Callable[[PackedM
             return _noted(next(iter(made.values())), refused)
         found = _measured(made, example_inputs(model.graph or Graph((), (), ()), options.batch))
         if found is None:
-            return _noted(made["int8"], "int8: unmeasured, since the network does not run on made-up values")
+            return _noted(made["int8"], "int8: unmeasured, since the network does not run on example values")
         cache.keep_choices(file, {key: found})
         times = found
-    way = "int8" if times["int8"] <= times["fp32"] else "fp32"
-    said = ", ".join(f"{name} {1e6 * seconds:.0f}" for name, seconds in sorted(times.items()))
-    return _noted(made.get(way) or assembled(models[way]), f"{way}: measured, us: {said}")
+    precision = "int8" if times["int8"] <= times["fp32"] else "fp32"
+    text = ", ".join(f"{name} {1e6 * seconds:.0f}" for name, seconds in sorted(times.items()))
+    return _noted(made.get(precision) or assembled(models[precision]), f"{precision}: measured, us: {text}")
 
 
 def example_inputs(graph: Graph, batch: int) -> list[AnyArray]:
-    """Waves for real inputs, zeros for others (indices, masks); free sizes are ``batch``."""
+    """A sine wave for float32 inputs, zeros for others (indices, masks); free sizes are ``batch``."""
     return [
         waves(_sizes(spec, batch)) if spec.dtype == "float32" else np.zeros(_sizes(spec, batch), spec.dtype)
         for spec in graph.inputs
@@ -80,17 +80,17 @@ def _is_short(model: PackedModel, batch: int) -> bool:
 def _both(
     models: Mapping[str, PackedModel], assembled: Callable[[PackedModel], Assembly]
 ) -> tuple[dict[str, Assembly], str]:
-    """Both networks, or the one that the engine runs and what it said of the other."""
+    """Both networks, or the one that the engine runs and its error for the other."""
     made: dict[str, Assembly] = {}
     refusals: dict[str, EngineError] = {}
-    for way, model in models.items():
+    for precision, model in models.items():
         try:
-            made[way] = assembled(model)
+            made[precision] = assembled(model)
         except EngineError as error:
-            refusals[way] = error
+            refusals[precision] = error
     if not made:
         raise refusals["fp32"]
-    return made, "; ".join(f"{way} was refused: {error}" for way, error in refusals.items())
+    return made, "; ".join(f"{precision} was refused: {error}" for precision, error in refusals.items())
 
 
 def _sizes(spec: ValueSpec, batch: int) -> tuple[int, ...]:
@@ -98,9 +98,12 @@ def _sizes(spec: ValueSpec, batch: int) -> tuple[int, ...]:
 
 
 def _unmeasured(models: Mapping[str, PackedModel], assembled: Callable[[PackedModel], Assembly]) -> Assembly:
-    way, why = ("fp32", "has no int8 instructions") if int8_saturates() else ("int8", "has int8 instructions")
+    precision, why = (
+        ("fp32", "has no int8 instructions") if int8_saturates() else ("int8", "has int8 instructions")
+    )
     return _noted(
-        assembled(models[way]), f"{way}: unmeasured, a call is too long for it; the processor {why}"
+        assembled(models[precision]),
+        f"{precision}: unmeasured, a call is too long for it; the processor {why}",
     )
 
 
@@ -113,19 +116,19 @@ def _measured(made: Mapping[str, Assembly], inputs: list[AnyArray]) -> dict[str,
 
     The first round, in which memory is touched, counts only where it alone took the time.
     """
-    times: dict[str, list[float]] = {way: [] for way in made}
+    times: dict[str, list[float]] = {precision: [] for precision in made}
     first = time.perf_counter()
     for number in range(MOST_ROUNDS):
-        for way, assembly in made.items():
+        for precision, assembly in made.items():
             start = time.perf_counter()
             try:
                 assembly.run(inputs)
             except InputError:
                 return None
-            times[way].append(time.perf_counter() - start)
+            times[precision].append(time.perf_counter() - start)
         if number and time.perf_counter() - first > SECONDS or time.perf_counter() - first > 4 * SECONDS:
             break
-    return {way: min(found[1:] or found) for way, found in times.items()}
+    return {precision: min(found[1:] or found) for precision, found in times.items()}
 
 
 def _structure(model: PackedModel) -> str:

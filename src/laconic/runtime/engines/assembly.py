@@ -1,4 +1,4 @@
-"""From a model to steps: the graph as ONNX, a way for each large linear layer, and the cuts between them."""
+"""Builds the steps that run a model: ONNX sessions, and our kernels for the linear layers given to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel, Record, record
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
-from laconic.runtime.engines.few_bits import Way
+from laconic.runtime.engines.few_bits import PackedImplementation
 from laconic.runtime.engines.layers import LinearLayer, find_layers, with_packed
 from laconic.runtime.engines.own import is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @record
 class Assembly(Record):
-    """What a network runs, and how that was chosen.
+    """The steps of a network, and how they were chosen.
 
     Attributes:
         steps: What is run, in order.
@@ -41,7 +41,7 @@ class Assembly(Record):
         nbytes: Bytes of the weights in the form that is multiplied.
         weights: The arrays that the sessions share, kept for as long as they are.
         precision: The arithmetic.
-        notes: What else was chosen: the arithmetic, and what an engine refused.
+        notes: Which arithmetic runs and why, and what an engine refused.
     """
 
     steps: tuple[Step, ...]
@@ -68,7 +68,7 @@ class Assembly(Record):
             try:
                 found: AnyArray = run(outputs, {name: x})[0]
                 return found
-            except Exception as error:  # only the values are left to blame
+            except Exception as error:  # types and shapes were checked: the values are wrong
                 raise wrong_values(error) from error
 
         return call
@@ -115,7 +115,7 @@ def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
 
 def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -> Assembly:
     """The graph in one session: as ONNX Runtime rewrites it or, where that fails, as it stands."""
-    inputs, outputs = _doors(graph)
+    inputs, outputs = _names_of_ends(graph)
     notes: tuple[str, ...] = ()
     try:
         session = open_session(graph, options.threads)
@@ -128,7 +128,7 @@ def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -
 
 
 def _chosen(model: PackedModel, layers: Sequence[LinearLayer], options: Options) -> Assembly:
-    """The graph with each layer in the way that is chosen for it."""
+    """The graph with the chosen implementation of each layer."""
     workers = options.threads or _cores()
     pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(
@@ -136,43 +136,45 @@ def _chosen(model: PackedModel, layers: Sequence[LinearLayer], options: Options)
     )
     choices = chooser.forced(layers) if options.engine == "sparse" else chooser.choose(layers)
     changed = [
-        (layer, choice.way) for layer, choice in zip(layers, choices, strict=True) if choice.way != "dense"
+        (layer, choice.implementation)
+        for layer, choice in zip(layers, choices, strict=True)
+        if choice.implementation != "dense"
     ]
     graph = build(model, [layer.part for layer, _ in changed])
     if not changed:
         return _whole(graph, choices, options)
-    packed: dict[int, tuple[LinearLayer, Way]] = {}
+    packed: dict[int, tuple[LinearLayer, PackedImplementation]] = {}
     own: dict[int, tuple[LinearLayer, KernelMatrix]] = {}
     matrices: dict[tuple[str, str], KernelMatrix] = {}  # layers that share a weight share its matrix
-    for part, (layer, way) in enumerate(changed):
-        if not is_own(way):
-            packed[part] = layer, way
+    for part, (layer, implementation) in enumerate(changed):
+        if not is_own(implementation):
+            packed[part] = layer, implementation
             continue
-        key = layer.name, way
+        key = layer.name, implementation
         if key not in matrices:
-            matrices[key] = own_matrix(layer.tensor, way, workers, pool)
+            matrices[key] = own_matrix(layer.tensor, implementation, workers, pool)
         own[part] = layer, matrices[key]
     graph = with_packed(graph, packed)
     steps = tuple(Cutter(graph, options.threads, own).steps())
-    return _gather(graph, steps, choices)
+    return _assembly_of(graph, steps, choices)
 
 
-def _gather(
+def _assembly_of(
     graph: OnnxGraph,
     steps: tuple[Step, ...],
     choices: Sequence[LayerChoice],
 ) -> Assembly:
-    """Only what some step reads is kept."""
+    """The assembly of these steps; initialisers that no step reads are dropped."""
     used = {name for step in steps if isinstance(step, SessionStep) for name in step.weights}
     kept = {name: array for name, array in graph.initialisers.items() if name in used}
     kernels = [step for step in steps if isinstance(step, KernelStep)]
     arrays = [*kept.values(), *(step.bias for step in kernels if step.bias is not None)]
     matrices = {id(step.matrix): step.matrix for step in kernels}
     nbytes = sum(array.nbytes for array in arrays) + sum(matrix.nbytes for matrix in matrices.values())
-    return Assembly(steps, *_doors(graph), tuple(choices), nbytes, kept)
+    return Assembly(steps, *_names_of_ends(graph), tuple(choices), nbytes, kept)
 
 
-def _doors(graph: OnnxGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _names_of_ends(graph: OnnxGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of a graph's inputs and outputs."""
     return tuple(value.name for value in graph.inputs), tuple(value.name for value in graph.outputs)
 

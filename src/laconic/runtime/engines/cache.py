@@ -1,6 +1,7 @@
-"""Measured choices are kept in a small file, so that a network is measured once on a machine.
+"""Keeps measured times in a small file, so that a network is measured once on a machine.
 
-A line is a key, a tab, and ``way=seconds`` for each way. (Importing json takes a millisecond of each start.)
+A line is a key, a tab, and ``name=seconds`` for each implementation. (Importing json takes a millisecond of
+each start.)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FORM = 1
 def cache_file() -> str | None:
     """``engines.txt`` in the environment's LACONIC_CACHE, else in ~/.cache/laconic.
 
-    None where that folder is in nobody's home: nothing is kept then, and each load measures.
+    None where there is no home folder: nothing is kept then, and each load measures.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     folder = os.path.expanduser(chosen) if chosen else user_cache()
@@ -37,7 +38,7 @@ def machine() -> str:
 
 
 def read_choices(path: str | os.PathLike[str] | None) -> dict[str, dict[str, float]]:
-    """Seconds by way for each key; an unreadable file counts as empty, as none does."""
+    """Seconds by implementation for each key; a missing or unreadable file counts as empty."""
     if path is None:
         return {}
     try:
@@ -48,17 +49,17 @@ def read_choices(path: str | os.PathLike[str] | None) -> dict[str, dict[str, flo
         return {}
     found = {}
     for line in lines:
-        key, _, said = line.partition("\t")
-        times = _times(said)
+        key, _, text = line.partition("\t")
+        times = _times(text)
         if times:
             found[key] = times
     return found
 
 
 def _times(text: str) -> dict[str, float] | None:
-    """The seconds of ``dense=4e-05 sparse=8e-06``; None for what is no such text."""
+    """The seconds of ``dense=4e-05 sparse=8e-06``; None for any other text."""
     try:
-        found = {way: float(seconds) for way, seconds in (word.split("=") for word in text.split(" "))}
+        found = {name: float(seconds) for name, seconds in (word.split("=") for word in text.split(" "))}
     except ValueError:
         return None
     return found if all(0 < seconds < float("inf") for seconds in found.values()) else None
@@ -70,7 +71,7 @@ def keep_choices(path: str | os.PathLike[str] | None, new: Mapping[str, Mapping[
         return
     merged = {**read_choices(path), **new}
     lines = [
-        f"{key}\t{' '.join(f'{way}={seconds!r}' for way, seconds in sorted(times.items()))}\n"
+        f"{key}\t{' '.join(f'{name}={seconds!r}' for name, seconds in sorted(times.items()))}\n"
         for key, times in sorted(merged.items())
     ]
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which way each linear layer takes on this machine: measured, cached, and said in words."""
+"""Chooses the implementation of each linear layer on this machine by measurement, and keeps the times."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Literal
 
 from laconic.records import Record, record
 from laconic.runtime.engines import cache
-from laconic.runtime.engines.few_bits import EXACT_WAYS, ROUNDING_WAYS, Way
+from laconic.runtime.engines.few_bits import (
+    EXACT_IMPLEMENTATIONS,
+    ROUNDING_IMPLEMENTATIONS,
+    PackedImplementation,
+)
 from laconic.runtime.engines.layers import LinearLayer
-from laconic.runtime.engines.own import OwnWay, is_own, own_matrix
+from laconic.runtime.engines.own import KernelImplementation, is_own, own_matrix
 
 if TYPE_CHECKING:
     from laconic.runtime.engines.workers import Workers
 
-LayerWay = Literal["dense"] | OwnWay | Way
+Implementation = Literal["dense"] | KernelImplementation | PackedImplementation
 
 SMALL = 2**17
-"""Weights below which a layer stays dense unmeasured: 512 KiB of float32 are read from a core's own cache."""
+"""Weights below which a layer stays dense unmeasured: 512 KiB of float32 fit a core's own cache."""
 
 MOST_NONZERO = 0.5
 """The sparse kernel's break-even lies at 50 to 60 % zeros; with fewer it is not tried."""
@@ -27,14 +31,15 @@ MOST_NONZERO = 0.5
 MOST_PRODUCTS, MOST_ENTRIES = 2**30, 2**20
 """Multiply-adds of one measured call, and entries of its input or output: longer inputs are cut to these.
 
-A file may claim any number of rows. From here on the ways' times are in proportion to them.
+A file may claim any number of rows. Above these bounds all times grow in proportion to the rows.
 """
 
 SECONDS = 1.0
-"""Measuring all layers of a network ends after this long; the next load goes on with those that are left."""
+"""Measuring the layers of a network ends after this long; the next load measures those that are left."""
 
 WORTH = 0.9
-"""A way is taken when it needs at most this share of the dense product's time; nearer is noise."""
+"""An implementation is chosen when it needs at most this share of the dense product's time; a smaller
+difference is noise."""
 
 
 @record
@@ -45,10 +50,10 @@ class LayerChoice(Record):
         name: The weight's name.
         shape: (outputs, inputs).
         nonzeros: Entries of the weight that are not zero.
-        way: "dense", a form of few bits that is multiplied by ONNX Runtime, or one of our own kernels.
-        reason: Why, in words.
+        implementation: "dense", a packed form of few bits in ONNX Runtime, or one of our kernels.
+        reason: Why it was chosen.
         batch: Rows of a usual call.
-        microseconds: Of one call of the layer alone on these rows, by way; empty where none was measured.
+        microseconds: Of one call of the layer alone on these rows, by implementation; empty if unmeasured.
 
     >>> choice = LayerChoice("fc", (10, 20), 50, "dense", "small: under 131072 weights", 1, {})
     >>> choice.zeros, str(choice)
@@ -58,7 +63,7 @@ class LayerChoice(Record):
     name: str
     shape: tuple[int, int]
     nonzeros: int
-    way: LayerWay
+    implementation: Implementation
     reason: str
     batch: int
     microseconds: Mapping[str, float]
@@ -70,12 +75,22 @@ class LayerChoice(Record):
 
     def __str__(self) -> str:
         rows, cols = self.shape
-        return f"{self.name} {rows}x{cols}, {100 * self.zeros:.0f} % zeros: {self.way} ({self.reason})"
+        zeros = f"{100 * self.zeros:.0f} % zeros"
+        return f"{self.name} {rows}x{cols}, {zeros}: {self.implementation} ({self.reason})"
 
 
 @record
 class Chooser(Record):
-    """What choices depend on: batch, threads, whether activations may be rounded, where times are kept."""
+    """Chooses implementations.
+
+    Args:
+        batch: Rows of a usual call.
+        threads: The most cores of a call; None for all.
+        rounding: Whether activations may be rounded to 8 bits.
+        file: Where times are kept; None for nowhere.
+        workers: Threads of our own kernels.
+        pool: These threads.
+    """
 
     batch: int
     threads: int | None
@@ -85,10 +100,7 @@ class Chooser(Record):
     pool: Workers | None = None
 
     def choose(self, layers: Sequence[LinearLayer]) -> list[LayerChoice]:
-        """The way of each layer.
-
-        What was measured before on this machine is not measured again.
-        """
+        """The implementation of each layer; times measured before on this machine are reused."""
         quick = [self._unmeasured(layer) for layer in layers]
         if None not in quick:
             return [choice for choice in quick if choice is not None]
@@ -101,7 +113,7 @@ class Chooser(Record):
                 continue
             key = f"{machine} | {self._key(layer)}"
             times = known.get(key) or new.get(key)
-            if times is None or set(times) - {"cut"} != set(self._ways(layer)):
+            if times is None or set(times) - {"cut"} != set(self._implementations(layer)):
                 if time.perf_counter() - start > SECONDS:
                     found.append(_choice(layer, "dense", _NO_TIME, self.batch * layer.rows))
                     continue
@@ -119,35 +131,35 @@ class Chooser(Record):
             for layer in layers
         ]
 
-    def _ways(self, layer: LinearLayer) -> list[LayerWay]:
-        ways: list[LayerWay] = ["dense"]
+    def _implementations(self, layer: LinearLayer) -> list[Implementation]:
+        implementations: list[Implementation] = ["dense"]
         if layer.nonzeros <= MOST_NONZERO * layer.tensor.size and _has_fast_code():
-            ways.append("sparse")
+            implementations.append("sparse")
         if self.rounding and _has_two_bit_code() and layer.two_bits:
-            ways.append("2-bit-kernel")
-        allowed = EXACT_WAYS + ROUNDING_WAYS if self.rounding else EXACT_WAYS
-        return ways + [way for way in allowed if way in layer.fitting]
+            implementations.append("2-bit-kernel")
+        allowed = EXACT_IMPLEMENTATIONS + ROUNDING_IMPLEMENTATIONS if self.rounding else EXACT_IMPLEMENTATIONS
+        return implementations + [one for one in allowed if one in layer.fitting]
 
     def _unmeasured(self, layer: LinearLayer) -> LayerChoice | None:
         size = layer.tensor.size
         if size < SMALL:
             return _choice(layer, "dense", f"small: under {SMALL} weights", self.batch * layer.rows)
-        if len(self._ways(layer)) == 1:
+        if len(self._implementations(layer)) == 1:
             return _choice(layer, "dense", _below_break_even(layer), self.batch * layer.rows)
         return None
 
     def _key(self, layer: LinearLayer) -> str:
-        """Layers that take as long share a key: non-zeros in percent, or tenths of it where they are few."""
+        """The key of the times: shape, non-zeros to 1 % (0.1 % below 5 %), implementations, rows, threads."""
         share = 100 * layer.nonzeros / layer.tensor.size
         outputs, inputs = layer.shape
-        ways = ",".join(self._ways(layer))
+        implementations = ",".join(self._implementations(layer))
         return (
-            f"{outputs}x{inputs}, {share:.{1 if share < 5 else 0}f} % non-zero, {ways}, "
+            f"{outputs}x{inputs}, {share:.{1 if share < 5 else 0}f} % non-zero, {implementations}, "
             f"batch {self._rows(layer)}, threads {self.threads}"
         )
 
     def _rows(self, layer: LinearLayer) -> int:
-        """The rows that are measured: the call's own, as far as that is bounded in time and memory."""
+        """The rows that are measured: those of a usual call, within the bounds on time and memory."""
         outputs, inputs = layer.shape
         most = min(MOST_PRODUCTS // max(1, outputs * inputs), MOST_ENTRIES // max(1, outputs, inputs))
         return min(self.batch * layer.rows, max(1, most))
@@ -157,39 +169,43 @@ class Chooser(Record):
 
         x = waves((self._rows(layer), layer.shape[1]))
         calls: dict[str, Callable[[], object]] = {}
-        for way in self._ways(layer):
-            if is_own(way):
-                matrix = own_matrix(layer.tensor, way, self.workers, self.pool)
-                calls[way] = lambda matrix=matrix: matrix(x)  # type: ignore[misc]
+        for implementation in self._implementations(layer):
+            if is_own(implementation):
+                matrix = own_matrix(layer.tensor, implementation, self.workers, self.pool)
+                calls[implementation] = lambda matrix=matrix: matrix(x)  # type: ignore[misc]
             else:
-                node_way = None if way == "dense" else way
-                calls[way] = layer_call(layer.tensor, node_way, x, self.threads)[0]
+                packed = None if implementation == "dense" else implementation
+                calls[implementation] = layer_call(layer.tensor, packed, x, self.threads)[0]
         return {**fastest_calls(calls), "cut": cut_seconds()}
 
     def _pick(self, layer: LinearLayer, times: Mapping[str, float]) -> LayerChoice:
-        """The shortest; our own kernels pay for the cut, and no other way for a session of its own."""
-        cost = {way: s + times["cut"] if is_own(way) else s - times["cut"] for way, s in times.items()}
-        ways = [way for way in self._ways(layer) if way in times]
-        best = min(ways, key=lambda way: cost[way])
+        """The fastest; one more session is counted for our own kernels, and none for the others."""
+        cost = {one: s + times["cut"] if is_own(one) else s - times["cut"] for one, s in times.items()}
+        implementations = [one for one in self._implementations(layer) if one in times]
+        best = min(implementations, key=lambda one: cost[one])
         if cost[best] > WORTH * cost["dense"]:
             best = "dense"
-        micro: dict[str, float] = {way: 1e6 * times[way] for way in ways}
-        said = ", ".join(f"{name} {value:.0f}" for name, value in micro.items())
+        micro: dict[str, float] = {one: 1e6 * times[one] for one in implementations}
+        text = ", ".join(f"{name} {value:.0f}" for name, value in micro.items())
         measured, own = self._rows(layer), self.batch * layer.rows
         at = f" at {measured} of {own} rows" if measured < own else ""
-        reason = f"measured{at}, us: {said}"
-        if "sparse" not in ways:
+        reason = f"measured{at}, us: {text}"
+        if "sparse" not in implementations:
             reason += f"; {_below_break_even(layer)}"
         return _choice(layer, best, reason, self.batch * layer.rows, micro)
 
 
-_NO_TIME = f"not measured yet: other layers took {SECONDS:.0f} s, the next load goes on"
+_NO_TIME = f"not measured yet: other layers took {SECONDS:.0f} s, the next load measures it"
 
 
 def _choice(
-    layer: LinearLayer, way: LayerWay, reason: str, batch: int, times: Mapping[str, float] | None = None
+    layer: LinearLayer,
+    implementation: Implementation,
+    reason: str,
+    batch: int,
+    times: Mapping[str, float] | None = None,
 ) -> LayerChoice:
-    return LayerChoice(layer.name, layer.shape, layer.nonzeros, way, reason, batch, times or {})
+    return LayerChoice(layer.name, layer.shape, layer.nonzeros, implementation, reason, batch, times or {})
 
 
 def _asked_for() -> str:

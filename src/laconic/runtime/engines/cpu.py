@@ -1,4 +1,4 @@
-"""The processor that runs us: its name, and what ONNX Runtime does to int8 products on it."""
+"""The processor: its name, and what ONNX Runtime does to int8 products on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def processor() -> str:
-    """The processor's model, as the system tells it."""
+    """The processor's model, as the system reports it."""
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.startswith("model name"):
@@ -20,7 +20,7 @@ def processor() -> str:
 
 @cache
 def int8_saturates() -> bool:
-    """Whether sums of two uint8 x int8 products are cut to 16 bits, as on x86 processors without VNNI.
+    """Whether sums of two uint8 x int8 products saturate at 16 bits, as on x86 processors without VNNI.
 
     ONNX Runtime multiplies there by ``vpmaddubsw``: 2 x 255 x 127 becomes 32,767. It is asked for such a
     product, since what an operating system says of a processor need not be what programs find (emulators,

@@ -1,13 +1,13 @@
 """Linear layers whose stored integers fit in few bits, as nodes of ONNX Runtime that keep them packed.
 
 ``MatMulNBits`` (com.microsoft) holds 4-bit or 2-bit integers and a scale for each block of a row. With
-``accuracy_level`` 4 it also rounds the activations to 8 bits, which is several times faster and no longer
-the network's own function (relative error about 0.5 % on noise); with level 0 it computes in float32.
-``MatMulInteger`` does the same for 8-bit integers, around nodes that round each row by itself. The weights
+``accuracy_level`` 4 it also rounds the activations to 8 bits, which is several times faster and changes the
+result (relative error about 0.5 % on noise); with level 0 it computes in float32.
+``MatMulInteger`` does the same for 8-bit integers; nodes before it round each row by itself. The weights
 are exact in all of them.
 
 A kernel of our own holds two bits a weight, without scales (``kernels/two_bit_forms.py``); it rounds
-activations too.
+activations to 8 bits, too.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 BLOCK = 128
 """Weights that share a scale: the one size for which ONNX Runtime's 2-bit code is fast."""
 
-Way = Literal["4-bit", "4-bit-int8", "2-bit-int8", "8-bit-int8"]
-EXACT_WAYS: tuple[Way, ...] = ("4-bit",)
-ROUNDING_WAYS: tuple[Way, ...] = ("2-bit-int8", "4-bit-int8", "8-bit-int8")
+PackedImplementation = Literal["4-bit", "4-bit-int8", "2-bit-int8", "8-bit-int8"]
+EXACT_IMPLEMENTATIONS: tuple[PackedImplementation, ...] = ("4-bit",)
+ROUNDING_IMPLEMENTATIONS: tuple[PackedImplementation, ...] = ("2-bit-int8", "4-bit-int8", "8-bit-int8")
 """These round activations to 8 bits."""
 
 
@@ -64,24 +64,24 @@ def scaled(tensor: Tensor) -> Scaled | None:
     return Scaled(found.integers - np.int32(zero) if zero else found.integers, steps)
 
 
-def ways_for(tensor: Tensor) -> tuple[Way, ...]:
-    """The ways in which a tensor's integers fit."""
+def implementations_for(tensor: Tensor) -> tuple[PackedImplementation, ...]:
+    """The packed implementations whose bits hold a tensor's integers."""
     found = scaled(tensor)
     if found is None or not found.integers.size:
         return ()
     lowest, highest = int(found.integers.min()), int(found.integers.max())
-    ways: list[Way] = []
+    implementations: list[PackedImplementation] = []
     if lowest >= -2 and highest <= 1:
-        ways.append("2-bit-int8")
+        implementations.append("2-bit-int8")
     if lowest >= -8 and highest <= 7:
-        ways += ["4-bit", "4-bit-int8"]
+        implementations += ["4-bit", "4-bit-int8"]
     if lowest >= -127 and highest <= 127:
-        ways.append("8-bit-int8")
-    return tuple(ways)
+        implementations.append("8-bit-int8")
+    return tuple(implementations)
 
 
 def own_two_bits(tensor: Tensor) -> TwoBits | None:
-    """The matrix as our own kernel takes it; None when its values do not fit in two bits."""
+    """The matrix in the form of our two-bit kernel; None when its values do not fit in two bits."""
     from laconic.runtime.kernels.two_bit_forms import fits_two_bits, two_bits
 
     found = scaled(tensor)
@@ -94,19 +94,19 @@ def own_two_bits(tensor: Tensor) -> TwoBits | None:
 
 
 def packed_nodes(
-    tensor: Tensor, x: str, y: str, way: Way, stem: str
+    tensor: Tensor, x: str, y: str, implementation: PackedImplementation, stem: str
 ) -> tuple[list[OnnxNode], dict[str, AnyArray]]:
-    """Nodes for ``y = x W^T`` in one of :func:`ways_for`'s ways, and the initialisers that they read.
+    """Nodes for ``y = x W^T`` in a packed implementation, and the initialisers that they read.
 
     ``stem`` begins the names of all new values.
     """
     found = scaled(tensor)
     if found is None:
         raise InputError(f"tensor {tensor.name!r} holds no multiples of small integers")
-    if way == "8-bit-int8":
+    if implementation == "8-bit-int8":
         return _integer_nodes(found, x, y, stem)
-    bits = 2 if way == "2-bit-int8" else 4
-    return _nbits_nodes(found, x, y, bits, 0 if way == "4-bit" else 4, stem)
+    bits = 2 if implementation == "2-bit-int8" else 4
+    return _nbits_nodes(found, x, y, bits, 0 if implementation == "4-bit" else 4, stem)
 
 
 def pack_bits(integers: IntArray, bits: int) -> AnyArray:
@@ -140,7 +140,7 @@ def _nbits_nodes(
 
 
 def _integer_nodes(found: Scaled, x: str, y: str, stem: str) -> tuple[list[OnnxNode], dict[str, AnyArray]]:
-    """Each row of x is rounded with its own largest magnitude over 127, so that no row sees another.
+    """Each row of x is rounded with its own largest magnitude over 127, so that rows are independent.
 
     ONNX' DynamicQuantizeLinear has one scale for all rows: an infinity in one would change the others.
     """
@@ -168,7 +168,7 @@ def _integer_nodes(found: Scaled, x: str, y: str, stem: str) -> tuple[list[OnnxN
         OnnxNode("Cast", (moved,), (q,), {"to": ONNX_TYPES["uint8"]}),
         OnnxNode("MatMulInteger", (q, kept["int8"], kept["zero"]), (sums,), {}),
         OnnxNode("Cast", (sums,), (real,), {"to": ONNX_TYPES["float32"]}),
-        # one after the other: a product of the two is fused into a kernel that knows no scale by row
+        # two products: ONNX Runtime fuses a single one into a kernel that takes no scale for each row
         OnnxNode("Mul", (real, kept["step"]), (stepped,), {}),
         OnnxNode("Mul", (stepped, scale), (y,), {}),
     ]

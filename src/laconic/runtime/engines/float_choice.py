@@ -1,4 +1,4 @@
-"""Which layers of an int8 network multiply in float32 all the same, and why."""
+"""Which layers of an int8 network multiply in float32, and why."""
 
 from __future__ import annotations
 

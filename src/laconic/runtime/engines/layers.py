@@ -1,4 +1,4 @@
-"""Which operations of a graph are linear layers on a stored matrix, and what each may take in behind it."""
+"""Finds the linear layers on stored matrices in a graph, each with the bias and the ReLU behind it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import numpy as np
 
 from laconic.pack.graph.ops import ints_of
 from laconic.records import FloatArray, Graph, Node, PackedModel, Tensor
-from laconic.runtime.engines.few_bits import Way, own_two_bits, packed_nodes, ways_for
+from laconic.runtime.engines.few_bits import (
+    PackedImplementation,
+    implementations_for,
+    own_two_bits,
+    packed_nodes,
+)
 from laconic.runtime.onnx_model.plan import Part, part_of
 from laconic.runtime.onnx_model.protos import OWN, OnnxGraph, OnnxNode
 from laconic.runtime.ops.shape_rules import Shape
@@ -51,9 +56,9 @@ class LinearLayer:
         return self.tensor.nonzeros()
 
     @cached_property
-    def fitting(self) -> tuple[Way, ...]:
-        """The ways of few bits that the matrix fits."""
-        return ways_for(self.tensor)
+    def fitting(self) -> tuple[PackedImplementation, ...]:
+        """The packed implementations that can hold the matrix."""
+        return implementations_for(self.tensor)
 
     @cached_property
     def two_bits(self) -> bool:
@@ -70,14 +75,14 @@ class LinearLayer:
 def find_layers(model: PackedModel, shapes: Sequence[Shape]) -> list[LinearLayer]:
     """The linear layers whose matrix is a tensor of the file, in the graph's order.
 
-    A product with a stored matrix that is transposed before, as of tied embeddings, is one of them.
+    A product with a stored matrix that is transposed first, as for tied embeddings, counts as one.
 
     Args:
         model: A model with a graph.
         shapes: The shape of every value, at any sizes of the free dimensions.
 
     Returns:
-        One layer for each; it takes in a stored bias and a ReLU where nobody else reads the value between.
+        One layer for each, with a stored bias and a ReLU where nothing else reads the value between.
 
     >>> from laconic.records import RawTensor, ValueSpec
     >>> nodes = (Node("linear", (0, -1)), Node("relu", (1,)))
@@ -109,12 +114,14 @@ def find_layers(model: PackedModel, shapes: Sequence[Shape]) -> list[LinearLayer
     return found
 
 
-def with_packed(graph: OnnxGraph, layers: Mapping[int, tuple[LinearLayer, Way]]) -> OnnxGraph:
+def with_packed(
+    graph: OnnxGraph, layers: Mapping[int, tuple[LinearLayer, PackedImplementation]]
+) -> OnnxGraph:
     """The graph with packed nodes, a bias and a ReLU in the places of these layers' nodes.
 
     Args:
         graph: Some of its nodes stand for parts.
-        layers: Layers and their ways, by the number of the part.
+        layers: Layers and their implementations, by the number of the part.
     """
     nodes, weights = list[OnnxNode](), dict(graph.initialisers)
     biases: dict[str, str] = {}  # layers may share one
@@ -122,10 +129,12 @@ def with_packed(graph: OnnxGraph, layers: Mapping[int, tuple[LinearLayer, Way]])
         if node.domain != OWN or part_of(node) not in layers:
             nodes.append(node)
             continue
-        layer, way = layers[part_of(node)]
+        layer, implementation = layers[part_of(node)]
         y = node.outputs[0]
         product = f"{y}/product" if layer.bias is not None or layer.relu else y
-        new, arrays = packed_nodes(layer.tensor, node.inputs[0], product, way, f"{y}/{way}")
+        new, arrays = packed_nodes(
+            layer.tensor, node.inputs[0], product, implementation, f"{y}/{implementation}"
+        )
         nodes += new
         weights.update(arrays)
         total = product
@@ -142,7 +151,7 @@ def with_packed(graph: OnnxGraph, layers: Mapping[int, tuple[LinearLayer, Way]])
 def _follow(
     model: PackedModel, node: Node, value: int, matrix: Tensor, readers: _Readers, rows: int
 ) -> LinearLayer:
-    """Take in the bias and the ReLU when nobody else reads what lies between."""
+    """A layer with the bias and the ReLU behind it, where nothing else reads the value between."""
     x, own = node.inputs[0] or 0, node.inputs[2] if len(node.inputs) > 2 else None
     bias = _vector(model, own, matrix.shape[0])
     if own is not None and bias is None:

@@ -1,4 +1,4 @@
-"""The ways of our own kernels, and the matrices that run them."""
+"""The implementations by our own kernels, and the matrices that run them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ if TYPE_CHECKING:
     from laconic.runtime.engines.workers import Workers
     from laconic.runtime.kernels import KernelMatrix
 
-OwnWay = Literal["sparse", "2-bit-kernel"]
+KernelImplementation = Literal["sparse", "2-bit-kernel"]
 """``2-bit-kernel`` rounds activations to 8 bits."""
 
 
-def is_own(way: str) -> TypeIs[OwnWay]:
-    """Whether a way is one of our own kernels.
+def is_own(implementation: str) -> TypeIs[KernelImplementation]:
+    """Whether an implementation is one of our own kernels.
 
     >>> is_own("sparse"), is_own("4-bit")
     (True, False)
     """
-    return way in ("sparse", "2-bit-kernel")
+    return implementation in ("sparse", "2-bit-kernel")
 
 
-def own_matrix(tensor: Tensor, way: OwnWay, threads: int, pool: Workers | None) -> KernelMatrix:
+def own_matrix(
+    tensor: Tensor, implementation: KernelImplementation, threads: int, pool: Workers | None
+) -> KernelMatrix:
     """The matrix of a layer in one of our kernels.
 
     Raises ``InputError`` when the tensor does not fit in two bits and that was asked for.
     """
     from laconic.runtime.kernels import SparseMatrix, TwoBitMatrix, compact
 
-    if way == "sparse":
+    if implementation == "sparse":
         return SparseMatrix(compact(tensor), threads=threads, pool=pool)
     form = own_two_bits(tensor)
     if form is None:

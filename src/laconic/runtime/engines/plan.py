@@ -1,8 +1,8 @@
-"""A network as steps: ONNX Runtime runs what lies between the layers that our own kernel multiplies.
+"""A network as steps: our kernels run the layers chosen for them, ONNX Runtime runs the nodes between.
 
 Values flow by name. A node belongs to the stage after the last kernel layer that its inputs need, so layers
-that read one value (a Transformer's queries, keys and values) share a cut, and there are as few sessions as
-the graph allows.
+that read one value (a Transformer's queries, keys and values) end the same stage, and there are as few
+sessions as the graph allows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from laconic.records import AnyArray, FloatArray, Record, record
 from laconic.runtime.engines.layers import LinearLayer
-from laconic.runtime.engines.session import open_session, run_session, type_told
+from laconic.runtime.engines.session import numpy_type, open_session, run_session
 from laconic.runtime.onnx_model.plan import part_of
 from laconic.runtime.onnx_model.protos import OWN, OnnxGraph, OnnxNode, OnnxValue
 
@@ -82,7 +82,7 @@ Stage = tuple[list[OnnxNode], list[OnnxNode]]
 def stages(graph: OnnxGraph) -> list[Stage]:
     """The graph's nodes by stage, and the layers that end each stage (:class:`~.onnx_model.plan.Part`).
 
-    A node whose outputs nobody reads is left out.
+    A node whose outputs nothing reads is left out.
     """
     ready: dict[str, int] = {}
     found: list[Stage] = []
@@ -97,22 +97,22 @@ def stages(graph: OnnxGraph) -> list[Stage]:
 
 
 def _without_unread(found: list[Stage], outputs: set[str]) -> list[Stage]:
-    """Drop nodes whose outputs nobody reads any more, from the end backwards."""
+    """Drop nodes whose outputs nothing reads, from the end backwards."""
     read = set(outputs)
     kept = []
     for nodes, layers in reversed(found):
         read.update(layer.inputs[0] for layer in layers)
-        alive = []
+        read_nodes = []
         for node in reversed(nodes):
             if read.intersection(node.outputs):
                 read.update(node.inputs)
-                alive.append(node)
-        kept.append((alive[::-1], layers))
+                read_nodes.append(node)
+        kept.append((read_nodes[::-1], layers))
     return kept[::-1]
 
 
 class Cutter:
-    """Makes the steps of a graph. What a session leaves is of the type that ONNX Runtime tells.
+    """Makes the steps of a graph. The types of a session's outputs are those that ONNX Runtime reports.
 
     Args:
         graph: Its nodes in the domain ``OWN`` are layers in our own kernels.
@@ -179,11 +179,11 @@ class Cutter:
         part = OnnxGraph(nodes, given, tuple(map(OnnxValue, outputs)), weights)
         session = open_session(part, self._threads)
         for value in session.get_outputs():
-            self._know(value.name, type_told(value.type), value.shape or None)  # none told: of any rank
+            self._know(value.name, numpy_type(value.type), value.shape or None)  # empty: the rank is unknown
         return SessionStep(session, inputs, outputs, tuple(weights))
 
     def _know(self, name: str, dtype: str | None, shape: Sequence[int | str | None] | None) -> None:
-        """Note a value's type and fixed sizes; what only a call tells is left open."""
+        """Note a value's type and fixed sizes; sizes known only at a call are None."""
         fixed = None if shape is None else tuple(n if isinstance(n, int) else None for n in shape)
         self._known[name] = OnnxValue(name, dtype, fixed)
 

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session on the CPU; its refusals, and a missing package, as errors of ours."""
+"""An ONNX Runtime session on the CPU; its errors, and a missing package, as Laconic's errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNNERS = ("onnx", "onnxruntime")
 
 @contextmanager
 def runners_needed() -> Iterator[None]:
-    """Say what to install when a network is to be run and ONNX or ONNX Runtime is not there.
+    """Raise an error that says what to install when ONNX or ONNX Runtime is missing.
 
     Raises ``EngineError``, which names the package and what goes without it.
 
@@ -67,9 +67,9 @@ def open_session(
         return _session(model, weights, threads, exact, rewritten)
     except ModuleNotFoundError:  # runners_needed says what to install
         raise
-    except Exception as error:  # ONNX Runtime raises a family of its own for a graph it refuses
+    except Exception as error:  # ONNX Runtime has its own exception classes
         runs_plain = rewritten and _runs_as_it_stands(model, weights, threads, exact)
-        if not runs_plain and not any(word in str(error) for word in _LACKING):
+        if not runs_plain and not any(word in str(error) for word in _UNSUPPORTED):
             raise CorruptFileError(f"the graph contradicts its tensors: {error}") from error
         option = ("as it stands", "rewritten")[rewritten] + (", session.x64quantprecision" if exact else "")
         raise EngineError(
@@ -78,8 +78,8 @@ def open_session(
         ) from error
 
 
-_LACKING = ("NOT_IMPLEMENTED", "ailed to allocate", "bad allocation", "bad_alloc")
-"""What a refusal says when it is not about the graph: no kernel for a type, no memory."""
+_UNSUPPORTED = ("NOT_IMPLEMENTED", "ailed to allocate", "bad allocation", "bad_alloc")
+"""Texts of errors that are not about the graph: no kernel for a type, no memory."""
 
 
 def _runs_as_it_stands(
@@ -101,7 +101,7 @@ def _session(
     options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if exact:  # int8 weights become uint8, which takes longer; else sums would be cut to 16 bits
+    if exact:  # int8 weights become uint8, which takes longer; else sums would saturate at 16 bits
         options.add_session_config_entry("session.x64quantprecision", "1")
     if not rewritten:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -117,19 +117,19 @@ def run_session(
     """The outputs (all, or those named) for these inputs."""
     try:
         return list(session.run(outputs, feed))
-    except Exception as error:  # e.g. an embedding index out of range: only the values are left to blame
+    except Exception as error:  # the values are wrong: an embedding index out of range, say
         raise wrong_values(error) from error
 
 
 def wrong_values(error: Exception) -> InputError:
-    """What a session's refusal of well-shaped inputs means."""
+    """The error for inputs of the right types and shapes that a session does not take."""
     return InputError(f"the network cannot run on these values: {error}")
 
 
-def type_told(text: str) -> str:
+def numpy_type(text: str) -> str:
     """The NumPy type that ONNX Runtime calls ``tensor(float)``, ``tensor(int64)``...
 
-    >>> type_told("tensor(float)"), type_told("tensor(bool)")
+    >>> numpy_type("tensor(float)"), numpy_type("tensor(bool)")
     ('float32', 'bool')
     """
     name = text.removeprefix("tensor(").removesuffix(")")

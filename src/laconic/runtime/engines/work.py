@@ -1,4 +1,4 @@
-"""What one call of a network comes to, from its graph alone: a bound on what may be measured at load."""
+"""The work of one call, from the graph alone: it decides whether a call may be measured at load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads that wait for work, started when the first work comes: most networks have none for them."""
+"""Threads that wait for work, started at the first work: most networks need none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Workers:
-    """``count`` threads behind the one verb of an executor that our kernels use.
+    """``count`` threads with the one method of an executor that our kernels use.
 
-    A process that was forked has threads of its own: those of its parent are not there.
+    After a fork new threads are started, since a child does not have its parent's.
     """
 
     def __init__(self, count: int) -> None:

@@ -1,1 +1,1 @@
-"""What a network comes to at one input shape, for ``laconic.cost``."""
+"""Facts of a network at one input shape (shapes, bits, zeros, operations), for ``laconic.cost``."""

@@ -1,4 +1,4 @@
-"""What a network comes to at one input shape: shapes of all values, bits and zeros of all tensors."""
+"""Facts of a network at one input shape: shapes of all values, bits and zeros of all tensors."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def network_facts(
 ) -> NetworkFacts:
     """Facts of a packed model whose free dimensions are ``batch``, or whose inputs have ``shapes``.
 
-    A model with activation ranges is taken as it runs in int8 (see :func:`integer_facts`). Shapes flow
-    as they do when a file is loaded (``runtime/graph/shapes.py``); nothing runs.
+    A model with activation ranges gets the facts of int8 (see :func:`integer_facts`). Shapes are derived
+    as when a file is loaded (``runtime/graph/shapes.py``); nothing runs.
 
     Raises ``WeightsOnlyError`` without a graph, ``InputError`` for shapes that the network does not take.
 

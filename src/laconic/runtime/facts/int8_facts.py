@@ -1,4 +1,4 @@
-"""What a calibrated network comes to when it runs in int8: its float32 facts, rewritten step by step."""
+"""Facts of a calibrated network in int8: its float32 facts, rewritten step by step."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from laconic.records import (
     TensorFacts,
     ValueFacts,
     tensor_index,
+    tensor_ref,
 )
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import schedule_of
@@ -28,9 +29,9 @@ def integer_facts(facts: NetworkFacts, model: PackedModel) -> NetworkFacts:
     """The facts of a model with activation ranges, in int8; ``facts`` are those in float32, same shapes.
 
     Steps that integer arithmetic runs read and write int8 values; normalisation and activation that are
-    folded into them are gone. Their weights are one byte and a float32 scale a row, their bias is int32. What
-    callers give and get is float32: ``quantize`` and ``dequantize`` stand where numbers change their form,
-    once for each value. All else stays float32.
+    folded into them are dropped. Weights take one byte each and a float32 scale a row, the bias is int32.
+    Inputs and outputs of the network are float32: ``quantize`` and ``dequantize`` convert a value, once each.
+    All other operations stay float32.
     """
     graph = model.graph or Graph((), (), ())
     schedule = schedule_of(graph)
@@ -71,7 +72,7 @@ class _Rewrite:
         self._reals = {k: k for k in range(self.facts.n_inputs)}
 
     def take(self, step: Step, kind: Int8, ops: Sequence[OpFacts]) -> None:
-        """One step, and the operations that it stands for."""
+        """Add one step; ``ops`` are the operations folded into it."""
         if kind == "float":
             for op in ops:
                 self._float(op)
@@ -87,7 +88,7 @@ class _Rewrite:
         self.ops.append(replace(ops[0], inputs=inputs, outputs=step.outputs, rescaled=rescaled))
 
     def real(self, value: int) -> int:
-        """The id of a value in float32 (or as the index that it is)."""
+        """The id of a value in float32 (or of its own integer type)."""
         if value not in self._reals:
             self._reals[value] = self._changed("dequantize", self._integers[value], "float32")
         return self._reals[value]
@@ -122,10 +123,10 @@ class _Rewrite:
         return self._added(index, self.facts.tensors[index])
 
     def _added(self, key: object, tensor: TensorFacts) -> int:
-        """The reference of a tensor, which is held once however many operations read it."""
+        """The reference of a tensor, which is kept once for all operations that read it."""
         if key not in self._known:
+            self._known[key] = tensor_ref(len(self.tensors))
             self.tensors.append(tensor)
-            self._known[key] = -len(self.tensors)
         return self._known[key]
 
     def _layer_tensors(self, step: Step, input_scale: float, op: OpFacts) -> tuple[int, int]:
@@ -143,7 +144,7 @@ class _Rewrite:
         )
 
     def _rescaled(self, step: Step, kind: Int8) -> int:
-        """Numbers that are multiplied: a layer's sums; operands and result of a sum; what is put together."""
+        """Numbers to rescale: a layer's sums; operands and result of a sum; parts of a concatenation."""
         made = self.values[step.outputs[0]].entries
         if kind == "layer":
             return made

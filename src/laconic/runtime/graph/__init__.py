@@ -1,1 +1,1 @@
-"""A graph as steps, and what follows from it alone: shapes, types, memory, work. Nothing is built or run."""
+"""A graph as steps, and what is derived from it without running it: shapes, types, memory, work."""

@@ -1,4 +1,4 @@
-"""A graph at one input shape: what it computes from its free sizes becomes numbers, before anything runs."""
+"""A graph at one input shape: operations on its free sizes become constants before anything runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from laconic.pack.graph.ops import SIZED
-from laconic.records import AnyArray, Node, PackedModel, RawTensor, Tensor
+from laconic.records import AnyArray, Node, PackedModel, RawTensor, Tensor, tensor_ref
 from laconic.runtime.graph.shapes import input_shapes, walk
 from laconic.runtime.graph.sizes import form_of, numbers_of
 
@@ -15,13 +15,13 @@ from laconic.runtime.graph.sizes import form_of, numbers_of
 def at_sizes(model: PackedModel) -> PackedModel:
     """The model, whose inputs have fixed shapes, without operations on sizes.
 
-    ``size``, ``arange`` and the arithmetic between become new tensors of the model, given on by ``identity``,
-    and sizes among inputs become attributes; every value keeps its number.
+    ``size``, ``arange`` and the arithmetic between become new tensors, read by ``identity`` nodes,
+    and sizes among inputs become attributes. Every value keeps its id.
 
-    Raises ``CorruptFileError`` for shapes that do not fit, or sizes that depend on what the network is fed.
+    Raises ``CorruptFileError`` for shapes that do not fit, or sizes that depend on the values of inputs.
     """
     graph = model.graph
-    if graph is None or not any(map(_open, graph.nodes)):
+    if graph is None or not any(map(_has_sizes, graph.nodes)):
         return model
     forms = [form_of(tensor) for tensor in model.tensors]
     found = walk(graph, [form.shape for form in forms], input_shapes(graph, 1), numbers_of(forms))
@@ -31,21 +31,21 @@ def at_sizes(model: PackedModel) -> PackedModel:
         value = outputs[0]
         constant = _constant(node, value, found.numbers, found.shapes[value])
         if constant is not None:
+            node = Node("identity", (tensor_ref(len(tensors)),))
             tensors.append(RawTensor(f"size/{len(tensors)}", constant))
-            node = Node("identity", (-len(tensors),))
         elif node.op in SIZED:
             node = replace(node, inputs=node.inputs[:1])
         nodes.append(node)
     return replace(model, tensors=tuple(tensors), graph=replace(graph, nodes=tuple(nodes)))
 
 
-def _open(node: Node) -> bool:
+def _has_sizes(node: Node) -> bool:
     """Whether a node still reads or computes with a size."""
     return node.op in ("size", "arange") or (node.op in SIZED and len(node.inputs) > 1)
 
 
 def _constant(node: Node, value: int, numbers: dict[int, int], shape: tuple[int, ...]) -> AnyArray | None:
-    """What a node counts or computes from sizes."""
+    """The constant that a node computes from sizes; None for any other node."""
     if node.op == "arange":
         return np.arange(shape[0], dtype=np.int64)
     if node.op == "identity" or value not in numbers:

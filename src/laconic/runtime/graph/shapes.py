@@ -15,7 +15,7 @@ from laconic.runtime.ops.table import row_of
 
 MOST_DIMENSIONS = 32
 MOST_ENTRIES = 2**62
-"""Beyond this a size times an entry's bytes leaves 64 bits, in which the runtime counts."""
+"""With more entries, a size in bytes would overflow the 64 bits in which the runtime counts."""
 
 _TRIED = (
     1, 64, 224, 2, 512, 4096, 16384, 8, 32, 96, 128, 256, 384, 1024, 16, 3, 7, 5, 9, 100, 320, 640, 1000,
@@ -63,7 +63,7 @@ def walk(
     """Shapes, and the arithmetic on sizes, when the inputs have these shapes.
 
     ``numbers`` are the values of tensors that are one int64 without dimensions, by their references. No
-    operation's result has a shape that depends on other numbers, so this says all.
+    operation's result has a shape that depends on other numbers, so this is complete.
 
     Raises ``CorruptFileError`` naming the operation whose inputs do not fit.
     """
@@ -107,7 +107,7 @@ def _free_size(graph: Graph, shapes: Sequence[Shape]) -> int | None:
 
 
 def _sized(graph: Graph, node: Node, free: int | None) -> Node:
-    """A node that stretches to the inputs' free size, with that size said."""
+    """A node that expands to the inputs' free size, with that size filled in."""
     if node.op != "expand" or -1 not in ints_of(node, "shape"):
         return node
     if free is None:
@@ -123,9 +123,9 @@ def input_shapes(graph: Graph, free: int) -> list[Shape]:
 
 
 def tried_inputs(graph: Graph) -> Iterator[list[Shape]]:
-    """Input shapes to try for what only a call tells; one when nothing is free.
+    """Input shapes to try where sizes are free; one when none is.
 
-    All free axes have one size; where they have several names, it is tried before with a batch of 1.
+    All free axes have one size; where they have several names, a batch of 1 is tried first.
     """
     axes = graph.free_axes
     for free in _TRIED if axes else (1,):

@@ -1,6 +1,6 @@
-"""What a graph will take, known before anything is decoded, built or run: memory, work, a call's memory.
+"""Estimates of what a graph takes before anything is decoded, built or run: memory, work, a call's memory.
 
-All figures are estimates from above. ``tests/attacks`` holds them against what processes really take.
+All figures are upper bounds. ``tests/attacks`` compares them with what processes really take.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from laconic.errors import CorruptFileError
 from laconic.pack.file.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, TENSOR_BYTES, VALUE_BYTES
 from laconic.pack.graph.ops import SIZED, flag_of, int_of, ints_of
 from laconic.pack.wire.limits import Limits
-from laconic.records import Graph, Node, PackedModel, Tensor
+from laconic.records import Graph, Node, PackedModel, Tensor, tensor_ref
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
 from laconic.runtime.ops.arithmetic import contraction
@@ -25,10 +25,10 @@ from laconic.runtime.ops.shape_rules import Shape
 from laconic.runtime.ops.windows import spread
 
 FIXED_BYTES = 12 * 2**20
-"""What the first session of a process takes besides: pools, pages of the libraries that are read first."""
+"""What the first session of a process takes in addition: memory pools, pages of the libraries."""
 
 NODE_STEPS = 100_000
-"""Steps of work of one ONNX node, in the passes of all who read it."""
+"""Steps of work of one ONNX node, in all passes over the graph."""
 
 _NODE_BYTES = 6_000  # of one ONNX node: the message, the runtime's copies
 _REF_BYTES = 500  # of one reference of a node to a value
@@ -41,9 +41,9 @@ _NODES = {
     "size": 4, "arange": 5, "floor_divide": 6, "remainder": 4, "topk": 3, "fold": 4,
 }  # fmt: skip
 _PACKED_BYTES = {"conv": 12, "conv_transpose": 12, "linear": 10, "lstm": 12, "gru": 12, "rnn": 12}
-"""Of an entry of a weight: turned, packed, reordered by the first node to read it (6 by other operations)."""
+"""Bytes an entry of a weight: transposed, packed, reordered for its first reader (6 for other operations)."""
 
-_SHARED_BYTES = 6  # of an entry of a weight, for each further node that reads it
+_SHARED_BYTES = 6  # an entry of a weight, for each further node that reads it
 
 
 class Form(NamedTuple):
@@ -71,8 +71,8 @@ def form_of(tensor: Tensor) -> Form:
 
 
 def numbers_of(forms: Sequence[Form]) -> dict[int, int]:
-    """Tensors that are one number, by their references: what sizes may be computed with."""
-    return {-1 - k: form.number for k, form in enumerate(forms) if form.number is not None}
+    """Tensors of one int64 without dimensions, by their references; sizes may be computed with them."""
+    return {tensor_ref(k): form.number for k, form in enumerate(forms) if form.number is not None}
 
 
 def read_as(dtype: str) -> str:
@@ -81,7 +81,7 @@ def read_as(dtype: str) -> str:
 
 
 def claims(graph: Graph, forms: Sequence[Form], limits: Limits) -> Claims:
-    """Follow all shapes and types; refuse what contradicts itself, or claims too much.
+    """Derive all shapes and types; refuse a graph that contradicts itself or claims too much.
 
     Raises ``CorruptFileError`` when shapes do not fit, or ``LimitError`` when one value has more than
     ``limits.elements`` entries or what depends on tensors alone ``limits.constants`` more than they.
@@ -99,7 +99,7 @@ def claims(graph: Graph, forms: Sequence[Form], limits: Limits) -> Claims:
 def claims_of(model: PackedModel, limits: Limits) -> Claims:
     """The claims of a model in memory, which are checked before its graph is built.
 
-    Some passes and kernels of the libraries that read ONNX end the process over sizes that no writer makes.
+    Some passes and kernels of libraries that read ONNX abort the process at sizes that no writer produces.
     """
     graph = model.graph or Graph((), (), ())
     return claims(graph, [form_of(tensor) for tensor in model.tensors], limits)
@@ -129,9 +129,9 @@ class _Cost:
         self._read: set[int] = set()
         self.memory = FIXED_BYTES + TENSOR_BYTES * len(forms)
         self.memory += (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
-        doors = len(graph.inputs) + len(graph.outputs)
-        self.memory += _NODE_BYTES * doors
-        self.work = ENTRY_STEPS * sum(sizes) + NODE_STEPS * doors
+        ends = len(graph.inputs) + len(graph.outputs)
+        self.memory += _NODE_BYTES * ends
+        self.work = ENTRY_STEPS * sum(sizes) + NODE_STEPS * ends
         if graph.ranges:
             self.memory += _INT8_SCRATCH_BYTES * max(sizes, default=0)
         fixed: set[int] = set()
@@ -154,7 +154,7 @@ class _Cost:
         times = _NODES.get(node.op, 2) * (int_of(node, "layers") if "layers" in node.attrs else 1)
         self.memory += _NODE_BYTES * times + _REF_BYTES * len(node.inputs)
         self.work += NODE_STEPS * times
-        if node.op in SIZED:  # each size among the inputs becomes a vector of one
+        if node.op in SIZED:  # each size among the inputs becomes a vector of one entry
             self.memory += _NODE_BYTES * 3 * (len(node.inputs) - 1)
         hidden = hidden_products(node, given)  # recurrent weights times a projection, made once
         if hidden:
@@ -190,7 +190,7 @@ def hidden_products(node: Node, given: Sequence[Shape | None]) -> HiddenProducts
 
 
 def _filled(shape: Shape) -> int:
-    """Entries of a weight whose channels are filled up for int8 kernels (``int8/filling.py``)."""
+    """Entries of a weight whose channels are padded for int8 kernels (``int8/filling.py``)."""
     if len(shape) < 2:
         return math.prod(shape)
     return max(16, shape[0] + 3) * (shape[1] + 3) * math.prod(shape[2:])
@@ -217,7 +217,7 @@ def multiplications(node: Node, given: Sequence[Shape | None], made: Sequence[Sh
 
 
 def products(node: Node, given: Sequence[Shape | None], outputs: int) -> int:
-    """Multiply-accumulates of one node; 0 for operations that only go through entries."""
+    """Multiply-accumulates of one node; 0 for pointwise operations and moves."""
     x, second = given[0] or (), (given[1] if len(given) > 1 else None) or ()
     match node.op:
         case "linear" | "matmul":
@@ -252,7 +252,7 @@ def _kernel(node: Node, axes: int) -> list[int]:
 
 
 def call_memory(graph: Graph, shapes: Sequence[Shape], types: Sequence[str], forms: Sequence[Form]) -> int:
-    """Bytes of the values that are alive at the worst node, and of what its kernel needs beside them.
+    """The most bytes over all nodes: values still needed, and the scratch memory of the node's kernel.
 
     >>> from laconic.records import ValueSpec
     >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)), Node("relu", (1,))), (2,))
@@ -262,15 +262,15 @@ def call_memory(graph: Graph, shapes: Sequence[Shape], types: Sequence[str], for
     left = Counter(ref for node in graph.nodes for ref in node.inputs if ref is not None and ref >= 0)
     left.update(graph.outputs)
     size = [math.prod(shape) * _bytes(kind) for shape, kind in zip(shapes, types, strict=True)]
-    alive = sum(size[: len(graph.inputs)])
-    worst, stored = alive, [form.shape for form in forms]
+    live = sum(size[: len(graph.inputs)])
+    worst, stored = live, [form.shape for form in forms]
     for node, outputs in graph.numbered():
-        alive += sum(size[k] for k in outputs)
+        live += sum(size[k] for k in outputs)
         given = node.read(shapes, stored)
-        worst = max(worst, alive + _scratch(node, given, [shapes[k] for k in outputs]))
+        worst = max(worst, live + _scratch(node, given, [shapes[k] for k in outputs]))
         left.subtract(ref for ref in node.inputs if ref is not None and ref >= 0)
         gone = {ref for ref in (*node.inputs, *outputs) if ref is not None and ref >= 0 and left[ref] <= 0}
-        alive -= sum(size[ref] for ref in gone)
+        live -= sum(size[ref] for ref in gone)
     return worst
 
 

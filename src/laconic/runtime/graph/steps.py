@@ -1,7 +1,7 @@
 """A graph as the steps that a device takes: layers with their normalisation and activation folded in.
 
-Integer arithmetic writes a layer's sum once, after batch normalisation and activation. So all that speaks of
-int8 speaks of steps, not of nodes (``int8/schedule.py``).
+Integer arithmetic rounds a layer's sum once, after batch normalisation and activation. So int8 code works on
+steps, not on nodes (``int8/schedule.py``).
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class Step(NamedTuple):
 
     @property
     def keeps_range(self) -> bool:
-        """Whether the output fits the input's range: it moves values, or averages them."""
+        """Whether the output has the input's range: the step moves values, or averages them."""
         return int8_of(self.node) in ("move", "average")
 
 
 def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
-    """The graph's steps in order. ``visible`` values are needed by themselves: nothing is folded over them.
+    """The graph's steps in order. ``visible`` values must stay: they are not folded away.
 
     Batch normalisation goes into a convolution (or a linear layer on a matrix), relu and clamp into layers
-    and sums, where nobody else reads the value between.
+    and sums, where nothing else reads the value between.
 
     >>> from laconic.records import ValueSpec
     >>> nodes = (Node("conv", (0, -1, -2)), Node("batch_norm", (1, -3, -4, -5, -6)), Node("relu", (2,)))
@@ -59,14 +59,14 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
     """
     readers = Counter(ref for node in graph.nodes for ref in node.inputs if ref is not None)
     rank = ranks(graph)
-    shut = {*visible, *graph.outputs}
+    kept = {*visible, *graph.outputs}
     steps: list[Step] = []
     for node, made in graph.numbered():
         outputs = tuple(made)
         before = steps[-1] if steps else None
         open_end = before and before.outputs == node.inputs[:1] and readers[before.outputs[0]] == 1
         folded = (
-            _folded(before, node, rank) if before and open_end and before.outputs[0] not in shut else None
+            _folded(before, node, rank) if before and open_end and before.outputs[0] not in kept else None
         )
         if folded is not None:
             steps[-1] = folded._replace(outputs=outputs)
@@ -81,7 +81,7 @@ def nodes_alone(graph: Graph) -> tuple[Step, ...]:
 
 
 def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
-    """The step with one more node in it; None where integer arithmetic could not do that."""
+    """The step with one more node folded in; None where integer arithmetic cannot fold it."""
     if step.activation is not None:
         return None
     folds = row_of(node.op).folds
@@ -95,7 +95,7 @@ def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
 
 
 def ranks(graph: Graph) -> dict[int, int]:
-    """The number of dimensions of each value, where the graph alone says it."""
+    """The number of dimensions of each value, where the graph alone determines it."""
     known = {k: len(spec.shape) for k, spec in enumerate(graph.inputs)}
     for node, outputs in graph.numbered():
         refs = [ref for ref in node.inputs if ref is not None and ref >= 0]

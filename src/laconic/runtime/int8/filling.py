@@ -1,9 +1,10 @@
-"""Channels filled up with zeros, so that an int8 network runs in the runtime's fast kernels.
+"""Pads channels with zeros, so that an int8 network runs in ONNX Runtime's fast kernels.
 
-ONNX Runtime has an int8 convolution that reads pixels where they lie; it takes input channels in fours, and
-output channels in fours from 16 on. For any other count windows are copied out first, which takes 1.2 to 1.8
-times as long (AVX-512 with VNNI, ONNX Runtime 1.32). Zero filters make channels of zeros, and what reads
-those multiplies them by zeros: all sums stay the very same integers. Pruned networks are full of odd counts.
+ONNX Runtime has an int8 convolution that reads the image in place. It needs input channels in multiples of 4,
+and output channels in multiples of 4 that are at least 16. For other counts ONNX Runtime copies the windows
+first (im2col), which takes 1.2 to 1.8 times as long (AVX-512 with VNNI, ONNX Runtime 1.32). A filter of zeros
+makes a channel of zeros, and the next layer multiplies that channel by zeros, so all sums stay the same
+integers. Pruned networks often have other counts.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from laconic.runtime.ops.row import Channels as Role
 from laconic.runtime.ops.row import Int8
 from laconic.runtime.ops.table import row_of
 
-_FOUR, _LEAST, _WORTH = 4, 16, 5
+_MULTIPLE, _MIN_CHANNELS = 4, 16
+_PADDED_FROM = 5  # channels; fewer are not padded to 16
 
 
 @dataclass(frozen=True)
 class Channels:
-    """A value's channels, and how many of them it is given."""
+    """A value's own number of channels, and the number with channels of zeros."""
 
     own: int
     filled: int
@@ -36,60 +38,60 @@ class Channels:
 
 
 def filled_channels(graph: Graph, schedule: Schedule, tensors: Sequence[Tensor]) -> Mapping[int, Channels]:
-    """The values of images (N, C, H, W), or flattened ones, whose channels are filled up.
+    """The values of images (N, C, H, W), or flattened ones, whose channels are padded with zeros.
 
-    Values that a step joins are filled together, or not at all where one of them is an output, or meets a
-    step that would see the zeros.
+    Values with the same channels (the operands of a sum, say) are padded alike. None of them is padded where
+    one is an output, or is read by a step whose result would depend on the zeros.
     """
     plan = _Groups({})
     for k, spec in enumerate(graph.inputs):
         channels = spec.shape[1] if len(spec.shape) == 4 else None
         if channels is not None and k in schedule.ranges:
             plan.channels[k] = channels
-    fed = set(plan.channels)
+    of_inputs = set(plan.channels)
     for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
         plan.take(step, kind, tensors)
-    plan.shut.update(graph.outputs)
+    plan.fixed.update(graph.outputs)
     groups: dict[int, list[int]] = {}
     for value in plan.channels:
         groups.setdefault(plan.root(value), []).append(value)
     found: dict[int, Channels] = {}
     for members in groups.values():
         own = plan.channels[members[0]]
-        filled = _target(own, not fed.isdisjoint(members))
-        if filled > own and plan.shut.isdisjoint(members):
+        filled = _target(own, not of_inputs.isdisjoint(members))
+        if filled > own and plan.fixed.isdisjoint(members):
             found.update((value, Channels(own, filled)) for value in members)
     return found
 
 
-def _target(own: int, is_fed: bool) -> int:
-    """To fours, and to 16 from 5 on: more arithmetic, in the faster kernel. A single input stays."""
-    if is_fed and own < 2:
+def _target(own: int, is_input: bool) -> int:
+    """A multiple of 4, and at least 16 from 5 channels on; of the network's inputs a multiple of 4 or one."""
+    if is_input and own < 2:
         return own
-    return max(-(-own // _FOUR) * _FOUR, _LEAST if own >= _WORTH and not is_fed else 0)
+    return max(-(-own // _MULTIPLE) * _MULTIPLE, _MIN_CHANNELS if own >= _PADDED_FROM and not is_input else 0)
 
 
 @dataclass
 class _Groups:
-    """Which values have the same channels (union-find), and which must stay as they are."""
+    """Which values have the same channels (union-find), and which must not be padded (``fixed``)."""
 
     channels: dict[int, int]
-    shut: set[int] = field(default_factory=set)
+    fixed: set[int] = field(default_factory=set)
     flat: set[int] = field(default_factory=set)
     _parents: dict[int, int] = field(default_factory=dict)
 
     def root(self, value: int) -> int:
-        """The value that stands for all that are joined with this one."""
+        """The representative of the values with the same channels as this one."""
         while value in self._parents:
             value = self._parents[value]
         return value
 
     def take(self, step: Step, kind: Int8, tensors: Sequence[Tensor]) -> None:
-        """Note what a step does to channels; what is not known to keep them apart shuts them."""
+        """Note what a step does to channels; its inputs are fixed unless it keeps channels apart."""
         refs = [ref for ref in step.node.inputs if ref is not None and ref >= 0]
         known = bool(refs) and all(ref in self.channels for ref in refs)
         if not (known and self._takes(step, kind, tensors, refs)):
-            self.shut.update(refs)
+            self.fixed.update(refs)
         if kind == "layer" and step.node.op == "conv" and int_of(step.node, "groups") == 1:
             weight = _weight(step.node, tensors)
             if len(weight.shape) == 4:
@@ -114,8 +116,8 @@ class _Groups:
             self.channels[out] = own + sum(around)
             return min(around) >= 0 and text_of(node, "mode") == "constant"
         if role == "averaged":
-            whole = not flat and set(ints_of(node, "dims")) in ({2, 3}, {-1, -2})
-            return whole and self._join(out, refs, flat=not flag_of(node, "keepdim"))
+            spatial = not flat and set(ints_of(node, "dims")) in ({2, 3}, {-1, -2})
+            return spatial and self._join(out, refs, flat=not flag_of(node, "keepdim"))
         if role == "flattened":
             return _flattens(node) and self._join(out, refs, flat=True)
         return (role == "kept" or not flat and _is_spatial(node, role)) and self._join(out, refs, flat)
@@ -136,14 +138,14 @@ def _weight(node: Node, tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _flattens(node: Node) -> bool:
-    """Whether channels and places become one axis behind the batch."""
+    """Whether channels and spatial axes become one axis behind the batch."""
     if "shape" in node.attrs:
         return ints_of(node, "shape") == (0, -1)
     return node.op == "flatten" and int_of(node, "axis") == 1
 
 
 def _is_spatial(node: Node, role: Role) -> bool:
-    """Whether only places are cut away or added."""
+    """Whether only spatial axes are cut or padded."""
     if role == "sliced":
         return int_of(node, "axis") in (2, 3, -1, -2)
     return role == "padded" and len(ints_of(node, "pads")) <= 4

@@ -1,7 +1,7 @@
-"""How a calibrated graph runs in integer arithmetic: its steps, what each is, and the range of each value.
+"""How a calibrated graph runs in integer arithmetic: its steps, their kinds, and the ranges of its values.
 
-What builds the int8 model, what says its cost, and what emulates devices all read one schedule. Calibration
-asks here, too, which values want a range.
+The int8 ONNX model, the cost facts and the device emulation use the same schedule. Calibration also gets from
+this module the values that need a range.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 
 class Schedule(NamedTuple):
-    """``kinds`` are one for each step; ``ranges`` of all values that have one, ``own`` those of the file."""
+    """The steps of a graph in integer arithmetic.
+
+    Attributes:
+        steps: The steps in order.
+        kinds: How each step runs.
+        ranges: The activation range of each value that has one, its own or its source's.
+        own: The values whose range is stored in the file.
+    """
 
     steps: tuple[Step, ...]
     kinds: tuple[Int8, ...]
@@ -29,7 +36,7 @@ class Schedule(NamedTuple):
 
     @property
     def kind_at(self) -> Mapping[int, Int8]:
-        """What each step is, by the first value that it gives."""
+        """The kind of each step, by its first output."""
         return {step.outputs[0]: kind for step, kind in zip(self.steps, self.kinds, strict=True)}
 
 
@@ -52,9 +59,10 @@ def schedule_of(graph: Graph) -> Schedule:
 def _kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Int8:
     """How a step runs in integer arithmetic; "float" if it does not.
 
-    ``known`` are the values that have a range, ``own`` those whose range the file says.
+    ``known`` are the values that have a range, ``own`` those whose range is stored in the file.
     """
-    inputs = step.node.inputs[:1] if step.node.op in SIZED else step.node.inputs  # sizes are no activations
+    # the other inputs of an operation that is given sizes are no activations
+    inputs = step.node.inputs[:1] if step.node.op in SIZED else step.node.inputs
     refs = [ref for ref in inputs if ref is not None and ref >= 0]
     if not refs or not all(ref in known for ref in refs):
         return "float"
@@ -64,17 +72,17 @@ def _kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Int8:
     if step.is_join:
         return "join" if has_own else "float"
     if has_own:
-        return "float"  # a range of its own where values only move: a rounding that no kernel has
+        return "float"  # a range of its own behind a move: no kernel rounds there
     if int8_of(step.node) == "average":
         return "float" if step.node.op == "avg_pool" and flag_of(step.node, "ceil") else "average"
     return "move" if step.moves and len(refs) == len(inputs) == 1 else "float"
 
 
 def to_calibrate(graph: Graph) -> tuple[int, ...]:
-    """The values that want a range of their own, in rising order.
+    """The values that need a range of their own, in rising order.
 
-    These are what a layer leaves, what feeds one (at the last place where it was computed), and sums and
-    concatenations of such values. All else is moved about, or stays float32.
+    These are the outputs of layers, their inputs (before reshapes and other moves), and sums and
+    concatenations of such values. Other values take the range of their source, or stay float32.
     """
     wanted: set[int] = set()
     roots: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""A transposed convolution as convolutions: what integer kernels, which know no other, can run.
+"""Rewrites a transposed convolution as a convolution, for which integer kernels exist.
 
 V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, chapter 4;
 W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arXiv:1609.07009, for the
@@ -26,9 +26,9 @@ WIDE_ENOUGH = 16
 
 
 def as_rows(weight: AnyArray, groups: int) -> AnyArray:
-    """(I, O / groups, k..) of a transposed convolution -> (O, I / groups, k..), the kernel turned about.
+    """(I, O / groups, k..) of a transposed convolution -> (O, I / groups, k..), the kernel flipped.
 
-    It is the weight of the convolution that takes the inputs with stride - 1 zeros between them.
+    It is the weight of the equal convolution over the inputs with stride - 1 zeros between them.
 
     >>> as_rows(np.arange(6).reshape(1, 2, 3), 1).tolist()
     [[[2, 1, 0]], [[5, 4, 3]]]
@@ -41,26 +41,26 @@ def as_rows(weight: AnyArray, groups: int) -> AnyArray:
 
 
 def as_columns(rows: AnyArray, groups: int) -> AnyArray:
-    """What :func:`as_rows` turned, turned back."""
+    """The inverse of :func:`as_rows`."""
     back = np.flip(rows, tuple(range(2, rows.ndim)))
     split = back.reshape(groups, len(rows) // groups, *rows.shape[1:]).swapaxes(1, 2)
     return split.reshape(groups * rows.shape[1], len(rows) // groups, *rows.shape[2:])
 
 
 def margins(node: Node, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Zeros before and after the spread inputs (negative: entries to drop), one for each axis."""
+    """Zeros before and after the inputs with zeros between (negative: entries to drop), for each axis."""
     n = len(kernel)
     pads, dilation = both_ends(ints_of(node, "padding"), n), spread(ints_of(node, "dilation"), n)
-    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    extent = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     extra = spread(ints_of(node, "output_padding"), n)
     return (
-        [r - p for r, p in zip(reach, pads[:n], strict=True)],
-        [r - p + e for r, p, e in zip(reach, pads[n:], extra, strict=True)],
+        [r - p for r, p in zip(extent, pads[:n], strict=True)],
+        [r - p + e for r, p, e in zip(extent, pads[n:], extra, strict=True)],
     )
 
 
 def as_convolution(node: Node, kernel: Sequence[int]) -> dict[str, OnnxAttr] | None:
-    """The attributes of the convolution that a transposed one of stride 1 is; None for any other."""
+    """The attributes of the convolution that equals a transposed one of stride 1; None for other strides."""
     before, after = margins(node, kernel)
     if set(spread(ints_of(node, "stride"), len(kernel))) != {1} or min(*before, *after) < 0:
         return None
@@ -81,7 +81,7 @@ def as_phases(node: Node, rows: AnyArray) -> Phases | None:
     """A transposed convolution of images that makes them ``stride`` times larger; None for any other.
 
     ``rows`` is what :func:`as_rows` gives. Output pixel (s m + r, s n + q) is channel (o, r, q) of pixel
-    (m, n), which ONNX' DepthToSpace (mode CRD) puts in its place.
+    (m, n), which ONNX' DepthToSpace (mode CRD) moves to that pixel.
     """
     kernel = rows.shape[2:]
     if len(kernel) != 2 or int_of(node, "groups") != 1 or set(spread(ints_of(node, "dilation"), 2)) != {1}:
@@ -92,7 +92,7 @@ def as_phases(node: Node, rows: AnyArray) -> Phases | None:
     grows = all(b + a + 2 - k == s for b, a, k in zip(before, after, kernel, strict=True))
     if s != strides[1] or not 2 <= s <= min(kernel) or not grows or min(before) < 0:
         return None
-    # phase r of axis 0 reads input m + j by tap r + p - j s of the kernel, which rows hold turned about
+    # phase r of axis 0 reads input m + j by tap r + p - j s of the kernel, which ``rows`` holds flipped
     taps = [_taps(k, s, k - 1 - b) for k, b in zip(kernel, before, strict=True)]
     (first, count), (left, width) = ((int(j.min()), int(j.max() - j.min()) + 1) for j, _ in taps)
     if first > 0 or left > 0:
@@ -107,7 +107,7 @@ def as_phases(node: Node, rows: AnyArray) -> Phases | None:
 
 
 def runs_in_float32(node: Node, rows: AnyArray, inside: bool) -> bool:
-    """Whether it stays a transposed convolution; ``inside``: int8 steps read what it makes."""
+    """Whether the layer stays a transposed convolution; ``inside``: int8 steps read its output."""
     phases = as_phases(node, rows)
     wide = phases is not None and len(phases.weight) >= WIDE_ENOUGH
     return not (inside and (wide or as_convolution(node, rows.shape[2:]) is not None))

@@ -17,7 +17,7 @@ from laconic.runtime.int8.transposed import as_rows
 Doubles = npt.NDArray[np.float64]
 LARGEST = 127
 _FLOATS = ("float32", "float16")
-_LARGE = 2.0**30  # leaves int32 room for the products that are added to a bias
+_LARGE = 2.0**30  # so that bias and products together fit int32
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
 
     A row's scale is, in this order: the one magnitude that its non-zero weights share; the row's step
     if the tensor's integers fit int8; the largest magnitude over 127. So ternary and few-bit weights stay
-    exact. It is raised where the bias would not fit int32, and rounded to float32; weights round
+    exact. The scale is raised where the bias would not fit int32, and rounded to float32; weights round
     half to even.
 
     Raises ``CorruptFileError`` for weights that are no finite numbers, or a bias or normalisation of

@@ -10,14 +10,14 @@ from laconic.errors import CorruptFileError
 from laconic.records import AnyArray, Tensor, ValueSpec, default_name
 from laconic.runtime.onnx_model.protos import ONNX_TYPES, OnnxAttr, OnnxNode
 
-_WHOLE = 256  # bytes up to which a constant is its own key; above it is known by its digest
+_WHOLE = 256  # bytes up to which a constant's bytes are its key; a larger one's key is a digest
 
 
 class Builder:
     """Collects the nodes and initialisers of one ONNX graph.
 
-    A tensor of the file becomes an initialiser under its own name at its first use, so what no
-    node reads (or what an emitter reads only through :meth:`array`) does not travel.
+    A tensor of the file becomes an initialiser under its own name at its first use, so a tensor
+    that no node reads (or that an emitter reads only through :meth:`array`) is not in the ONNX model.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Builder:
         self.initialisers: dict[str, AnyArray] = {}
         self.ranks: dict[str, int] = {}
         self.made: dict[tuple[str | int | bool, ...], tuple[str, ...]] = {}
-        """What emitters derived from tensors and need not derive again: their own keys -> names."""
+        """Initialisers and values that emitters derived from tensors, by the emitters' own keys."""
         self._arrays: dict[str, AnyArray] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._count = 0
@@ -39,7 +39,7 @@ class Builder:
         self._result_names = tuple([self._own(name) for name in results])
 
     def _own(self, name: str) -> str:
-        """A name that nothing else has: a tensor of the file keeps its own, an input comes before outputs."""
+        """An unused name: tensors of the file keep their names; inputs are named before outputs."""
         while name in self._taken:
             name += "_"
         self._taken.add(name)
@@ -48,12 +48,12 @@ class Builder:
     def input_name(self, index: int) -> str:
         """The name of a graph input: its own, else ``input``, or ``input_0``... when there are several.
 
-        A tensor of the file keeps its name, so an input that shares it gets underscores behind.
+        A tensor of the file keeps its name, so an input of the same name gets underscores at its end.
         """
         return self._input_names[index]
 
     def result(self, index: int, value: str) -> str:
-        """An output of the graph under its own name: a value that leaves by two doors has two."""
+        """An output of the graph under its own name; a value that is two outputs has two names."""
         self.nodes.append(OnnxNode("Identity", (value,), (self._result_names[index],), {}))
         return self._result_names[index]
 
@@ -74,7 +74,7 @@ class Builder:
         return self._arrays[name]
 
     def rank(self, name: str) -> int | None:
-        """Rank of a tensor of the file, or of a value that :attr:`ranks` tells of; else None."""
+        """Rank of a tensor of the file, or of a value in :attr:`ranks`; else None."""
         return self._arrays[name].ndim if name in self._arrays else self.ranks.get(name)
 
     def constant(self, array: AnyArray) -> str:
@@ -87,7 +87,7 @@ class Builder:
         return self._constants[key]
 
     def unshared(self, array: AnyArray) -> str:
-        """The name of an initialiser that is this caller's alone, however many others have these values."""
+        """The name of a new initialiser, even where another one has the same values."""
         name = self.fresh("const")
         self.initialisers[name] = array
         return name
@@ -130,8 +130,8 @@ class Builder:
         raise CorruptFileError("the graph reads a free dimension, but its inputs have none")
 
     def fresh(self, stem: str) -> str:
-        """A name for a value that nothing else has."""
-        # '/' keeps generated names apart from state-dict names such as 'conv1.weight'; a file may differ
+        """An unused name for a value."""
+        # '/' keeps generated names apart from state-dict names such as 'conv1.weight'; a file may have others
         self._count += 1
         while f"{stem}/{self._count}" in self._taken:
             self._count += 1
@@ -139,6 +139,6 @@ class Builder:
 
 
 def _digest(array: AnyArray) -> bytes:
-    from hashlib import sha256  # small networks do without
+    from hashlib import sha256  # small networks do not need it
 
     return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()

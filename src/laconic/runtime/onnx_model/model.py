@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_INLINE_BYTES = 2**31 - 2**20
-"""Protobuf's 2 GiB, less room for the graph itself."""
+"""Protobuf's limit of 2 GiB, minus 1 MiB for the graph itself."""
 
-MOST_LETTERS = 256
-"""Longer names of tensors are cut in exported models, where each reference repeats them."""
+MAX_NAME = 256
+"""Longer tensor names are cut in exported models, where each reference repeats the name."""
 
 
 def emit_graph(model: PackedModel, parts: Sequence[Part] = ()) -> tuple[Plan, tuple[str, ...]]:
-    """Run every step's emitters: the finished plan, and the outputs' names.
+    """Emit every step: the finished plan, and the outputs' names.
 
-    A graph with activation ranges becomes an int8 graph, whose outputs alone are not rounded to int8.
+    A graph with activation ranges becomes an int8 graph, whose outputs stay float32.
 
     Raises ``WeightsOnlyError`` when the model has no graph, ``CorruptFileError`` when the graph and
     its tensors contradict each other.
@@ -39,7 +39,7 @@ def emit_graph(model: PackedModel, parts: Sequence[Part] = ()) -> tuple[Plan, tu
         plan.put_input(k, plan.builder.input_name(k), spec.dtype)
     for step in plan.steps:
         plan.emit(step)
-    # a value that leaves by two doors, or that is an input, needs a name of its own
+    # a value that is two outputs, or an input as well, needs a name for each
     outputs = tuple(
         plan.builder.result(k, plan.exact.get(r) or plan.name(r)) for k, r in enumerate(graph.outputs)
     )
@@ -62,9 +62,9 @@ def _graph_of(model: PackedModel) -> Graph:
 
 
 class _Names:
-    """Short names for the runtime; those of the file, unless they are very long, for an exported model.
+    """Short names for the runtime; for an exported model the file's names, unless they are very long.
 
-    A name may have 32 kB, and 30 000 nodes may read it.
+    A name in a file may take 32 kB, and 30 000 nodes may refer to it.
     """
 
     def __init__(self, b: Builder, tensors: Sequence[Tensor], readable: bool) -> None:
@@ -72,8 +72,8 @@ class _Names:
         if readable:
             taken = {tensor.name for tensor in tensors}
             for k, tensor in enumerate(tensors):
-                if len(tensor.name) > MOST_LETTERS:
-                    self._found[tensor.name] = unused(f"{tensor.name[:MOST_LETTERS]}.{k}", taken)
+                if len(tensor.name) > MAX_NAME:
+                    self._found[tensor.name] = unused(f"{tensor.name[:MAX_NAME]}.{k}", taken)
             return
         self._found.update((tensor.name, f"t{k}") for k, tensor in enumerate(tensors))
         made = (name for node in b.nodes for name in node.outputs)
@@ -86,7 +86,7 @@ class _Names:
 
 
 def unused(name: str, taken: Collection[str]) -> str:
-    """The name, with underscores behind until it is not taken."""
+    """The name, with as many underscores at its end as make it unused."""
     while name in taken:
         name += "_"
     return name
@@ -97,8 +97,8 @@ def build(model: PackedModel, parts: Sequence[Part] = (), readable: bool = False
 
     Args:
         model: A model with a graph.
-        parts: What nodes of our own stand for, in a float32 graph.
-        readable: Whether values have their names of the file.
+        parts: The steps that nodes of our own replace, in a float32 graph.
+        readable: Whether values keep the names of the file.
     """
     graph = _graph_of(model)
     plan, outputs = emit_graph(model, parts)
@@ -159,7 +159,7 @@ def to_onnx(
     from onnx import ModelProto, shape_inference
 
     proto = ModelProto.FromString(model_bytes(build(model, readable=True), inline=True))
-    # a standard model states its outputs' ranks; ours are known once shapes have flowed through it
+    # a standard model states its outputs' ranks, which shape inference finds
     proto = shape_inference.infer_shapes(proto, data_prop=True)
     del proto.graph.value_info[:]
     return proto

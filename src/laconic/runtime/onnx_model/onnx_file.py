@@ -21,7 +21,7 @@ def export_onnx(
 ) -> None:
     """Write the network of a .lac file as standard ONNX (opset 20) that any runtime reads.
 
-    The file is written beside its target and then renamed, so an old file stands until the new one is whole.
+    The file is written beside its target and then renamed, so an old file stays until then.
 
     Args:
         lac_path: The file to read.
@@ -36,7 +36,7 @@ def export_onnx(
         FileFormatError: For a wrong file.
         LimitError: Beyond the limits.
         ReadError: Where there is no file.
-        WriteError: When the disk refuses.
+        WriteError: When the file cannot be written.
 
     >>> import tempfile
     >>> from laconic import pack

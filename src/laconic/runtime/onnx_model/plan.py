@@ -1,4 +1,4 @@
-"""A graph's steps as ONNX nodes, one after the other: what each value is called, and of which type."""
+"""Emits a graph's steps as ONNX nodes in order, and keeps the name and type of each value."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from laconic.runtime.ops.table import row_of
 
 @record
 class Part(Record):
-    """Steps of a graph that one ONNX node stands for, which an engine then replaces or computes by itself.
+    """Steps of a graph that one placeholder ONNX node represents; an engine replaces or computes that node.
 
     The k-th part of a plan becomes a node in the domain ``OWN`` whose attribute ``part`` is k.
 
     Attributes:
         x: The value that it reads, by its id.
         values: The ids of the float32 values that its steps make, in order; only the last is read elsewhere.
-        plus: A value or tensor (by its reference) that is added to what the node gives; None for nothing.
+        plus: A value or tensor (by its reference) that is added to the node's output; None for nothing.
     """
 
     x: int
@@ -32,7 +32,7 @@ class Part(Record):
 
 
 def part_of(node: OnnxNode) -> int:
-    """The number of the part that a node in the domain ``OWN`` stands for."""
+    """The number of the part that a node in the domain ``OWN`` represents."""
     number = node.attrs["part"]
     if not isinstance(number, int):
         raise InputError(f"the node of a part has no number: {node.attrs}")
@@ -59,7 +59,7 @@ class Plan:
         self.exact[value], self.types[value] = name, kind
 
     def name(self, value: int) -> str:
-        """What float32 nodes read."""
+        """The name that float32 nodes read."""
         return self.exact[value]
 
     def emit(self, step: Step) -> None:
@@ -92,7 +92,7 @@ class Plan:
         return self.name(ref) if ref >= 0 else self.builder.tensor(tensor_index(ref))
 
     def _plain(self, node: Node, first: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """A node in float32; ``first`` is its first input when that is folded away."""
+        """A node in float32; ``first`` is the name of its first input when that is a folded step."""
         b = self.builder
         refs = node.inputs if first is None else node.inputs[1:]
         given = tuple("" if r is None else self._read(r) for r in refs)
@@ -110,7 +110,7 @@ def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
 
 @contextmanager
 def fitting(op: str) -> Iterator[None]:
-    """Shapes that no writer puts together are a corrupt file."""
+    """Turn errors from shapes that no writer produces into ``CorruptFileError``."""
     try:
         yield
     except FileFormatError:

@@ -24,13 +24,13 @@ ONNX_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool
 """ONNX' numbers of the types that a graph may hold."""
 
 BESIDE_BYTES = 4096
-"""From this size on the runtime is handed a tensor's own memory instead of a copy in the model."""
+"""Tensors of this size or more are passed to the runtime as memory, not copied into the model."""
 
 MICROSOFT = "com.microsoft"
 """ONNX Runtime's own operators."""
 
 OWN = "laconic"
-"""Nodes that engines replace or compute before a graph is handed to a runtime (``onnx_model/plan.py``)."""
+"""The domain of nodes that engines replace before a runtime gets the graph (``onnx_model/plan.py``)."""
 
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
@@ -49,7 +49,7 @@ class OnnxNode(NamedTuple):
 class OnnxValue(Record):
     """An input or output: its name, NumPy type and shape, where they are known.
 
-    A size is a number, the name of a free one, or None for one that only a call tells.
+    A size is a number, the name of a free one, or None for one that is known only at a call.
     """
 
     name: str
@@ -70,8 +70,8 @@ class OnnxGraph(Record):
 def model_bytes(graph: OnnxGraph, inline: bool = False) -> bytes:
     """A graph as a serialised ``ModelProto``.
 
-    With ``inline`` it holds all initialisers. Else those from ``BESIDE_BYTES`` on only name themselves: the
-    session is handed their memory.
+    With ``inline`` it holds all initialisers. Else those of ``BESIDE_BYTES`` or more are
+    only named, and the session gets their memory.
 
     Raises ``CorruptFileError`` naming the tensor whose type, or the node whose attribute, ONNX cannot hold.
 
@@ -102,7 +102,7 @@ def model_bytes(graph: OnnxGraph, inline: bool = False) -> bytes:
 
 
 def _number(out: Writer, field: int, value: int) -> None:
-    """An int64, negative ones as their complement of two."""
+    """An int64, negative ones in two's complement."""
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"{value} does not fit 64 bits")
     out.varint(field << 3)
@@ -131,7 +131,7 @@ def _node(node: OnnxNode) -> Writer:
             _part(out, 5, _attribute(name, attr))
         if node.domain:
             _text(out, 7, node.domain)
-    except (ValueError, TypeError, OverflowError) as error:  # no integers where there must be some, or large
+    except (ValueError, TypeError, OverflowError) as error:  # a missing or too large integer
         raise CorruptFileError(f"a node of kind {node.kind} cannot be built: {error}") from error
     return out
 
@@ -161,7 +161,7 @@ def _attribute(name: str, value: OnnxAttr) -> Writer:
 
 
 def _tensor(name: str, array: AnyArray, inline: bool) -> Writer:
-    """The entries as they lie in memory, or the note that they are handed to the runtime."""
+    """The entries in little-endian order, or the note that the runtime gets their memory."""
     if str(array.dtype) not in ONNX_TYPES:
         raise CorruptFileError(f"tensor {name!r} has type {array.dtype}, which the graph cannot use")
     out = Writer()

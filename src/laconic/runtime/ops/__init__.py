@@ -1,1 +1,1 @@
-"""What the runtime knows of each operation: its ONNX form, its shape, its element types."""
+"""The table of operations: ONNX form, shape and element types of each."""

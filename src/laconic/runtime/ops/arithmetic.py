@@ -11,8 +11,8 @@ from laconic.runtime.ops.row import (
     Emitter,
     Op,
     Takes,
-    axes_said,
     booleans,
+    listed_axes,
     places,
     plain,
     rank_of_first,
@@ -91,7 +91,7 @@ def _silu_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _hardsigmoid_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    """relu6(x + 3) / 6; ONNX' own default slope is 0.2, so it is said here."""
+    """relu6(x + 3) / 6; ONNX' default slope is 0.2, so 1 / 6 is given."""
     return (b.op("HardSigmoid", x[0], alpha=1.0 / 6.0, beta=0.5),)
 
 
@@ -193,7 +193,7 @@ def _matmul_shape(node: Node, given: Given) -> tuple[Shape, ...]:
 
 
 class Contraction(NamedTuple):
-    """An einsum: the output's shape, the largest value on the way, and its multiply-accumulates."""
+    """An einsum: the output's shape, the largest intermediate value, and its multiply-accumulates."""
 
     output: Shape
     largest: int
@@ -201,7 +201,7 @@ class Contraction(NamedTuple):
 
 
 def contraction(node: Node, given: Given) -> Contraction:
-    """Operands join from the left; a letter stays until neither the output nor a later operand has it."""
+    """Contracts operands from the left; a letter stays while the output or a later operand has it."""
     shapes = [filled(present(given, k)) for k in range(len(given))]
     left, arrow, right = text_of(node, "equation").replace(" ", "").partition("->")
     terms = left.split(",")
@@ -275,7 +275,7 @@ def _rank_reduced(node: Node, given: Sequence[int | None]) -> int | None:
     first = rank_of_first(node, given)
     if first is None or flag_of(node, "keepdim"):
         return first
-    return first - (axes_said(node, "dims") or first)
+    return first - (listed_axes(node, "dims") or first)
 
 
 def pointwise(form: Emitter, takes: Takes = REALS) -> Op:

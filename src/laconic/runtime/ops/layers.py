@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from laconic.runtime.onnx_model.protos import OnnxAttr
 
 LARGEST = 2**31 - 1
-"""Strides, kernels, paddings and such: what the runtime's kernels count in 32 bits stays below this."""
+"""Strides, kernels, paddings and such: the runtime's kernels count these in 32 bits."""
 
 
 def _linear_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     """Y = x W^T + b for inputs of any rank; ONNX Runtime folds the transpose when it loads."""
-    key = ("turned", x[1])
+    key = ("transposed", x[1])
     if key not in b.made:  # layers that share a weight share its transpose
         b.made[key] = (b.op("Transpose", x[1], perm=(1, 0)),)
     product = b.op("MatMul", x[0], *b.made[key])
@@ -41,7 +41,7 @@ def _linear_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def window(node: Node, rank: int | None) -> dict[str, OnnxAttr]:
-    """Attributes that convolutions share; defaults are left to ONNX, which has the same ones."""
+    """Attributes that convolutions share; defaults are left out, since ONNX has the same ones."""
     attrs: dict[str, OnnxAttr] = {"group": int_of(node, "groups")}
     for ours, theirs, default in (
         ("stride", "strides", 1),
@@ -168,7 +168,7 @@ def _not_negative(values: list[int], what: str) -> list[int]:
 
 def _linear_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     weight, bias = filled(present(given, 1)), optional(given, 2)
-    require(len(weight) == 2, f"a weight of shape {weight} is no matrix")
+    require(len(weight) == 2, f"a weight of shape {weight} is not a matrix")
     y = product(filled(present(given, 0)), weight[::-1])
     return (y if bias is None else broadcast(y, bias),)
 
@@ -186,11 +186,11 @@ class _Window:
         self.dilation = _positive(spread(ints_of(node, "dilation"), n), "dilation")
         pads = _not_negative(both_ends(ints_of(node, "padding"), n), "padding")
         self.pads = [a + b for a, b in zip(pads[:n], pads[n:], strict=True)]
-        self.reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
+        self.extent = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
 
     def result(self, channels: int, sizes: list[int], bias: Shape | None) -> tuple[Shape, ...]:
-        """Batch, channels and sizes, once all are right."""
-        require(min(sizes) > 0, f"a kernel of shape {self.kernel} finds no place in {self.x}")
+        """The output's shape: batch, channels and sizes, all checked."""
+        require(min(sizes) > 0, f"a kernel of shape {self.kernel} does not fit in {self.x}")
         require(bias is None or bias == (channels,), f"a bias of shape {bias} is not for {channels} channels")
         return ((self.x[0], channels, *sizes),)
 
@@ -199,7 +199,7 @@ def _conv_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     w = _Window(node, given)
     fits = w.x[1] == w.weight[1] * w.groups and w.weight[0] % w.groups == 0
     require(fits, f"a weight of shape {w.weight} in {w.groups} groups is not for {w.x[1]} channels")
-    sizes = [(s + p - r) // t + 1 for s, p, r, t in zip(w.x[2:], w.pads, w.reach, w.stride, strict=True)]
+    sizes = [(s + p - r) // t + 1 for s, p, r, t in zip(w.x[2:], w.pads, w.extent, w.stride, strict=True)]
     return w.result(w.weight[0], sizes, optional(given, 2))
 
 
@@ -212,7 +212,7 @@ def _conv_transpose_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     require(fits, f"a weight of shape {w.weight} in {w.groups} groups is not for {w.x[1]} channels")
     sizes = [
         t * (s - 1) + r - p + e
-        for s, p, r, t, e in zip(w.x[2:], w.pads, w.reach, w.stride, extra, strict=True)
+        for s, p, r, t, e in zip(w.x[2:], w.pads, w.extent, w.stride, extra, strict=True)
     ]
     return w.result(w.weight[1] * w.groups, sizes, optional(given, 2))
 
@@ -247,7 +247,7 @@ def _group_norm_shape(node: Node, given: Given) -> tuple[Shape, ...]:
 
 
 def _pool_shape(node: Node, given: Given) -> tuple[Shape, ...]:
-    """Windows over the last axes; with ``ceil`` also one that ends outside, but none that begins there."""
+    """Windows over the last axes; with ``ceil`` also one that ends outside, but none that begins outside."""
     x, n = filled(present(given, 0)), int_of(node, "rank")
     require(len(x) == n + 2 and n < 4, f"a value of shape {x} has no {n} of one to three axes to pool")
     kernel = _positive(spread(ints_of(node, "kernel"), n), "kernel")
@@ -259,12 +259,14 @@ def _pool_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     sizes = []
     for axis, size in enumerate(x[2:]):
         before, after, step = pads[axis], pads[n + axis], stride[axis]
-        require(max(before, after) < kernel[axis], f"a padding of {pads} hides a kernel of {kernel}")
+        require(
+            max(before, after) < kernel[axis], f"a padding of {pads} is not smaller than a kernel of {kernel}"
+        )
         room = size + before + after - dilation[axis] * (kernel[axis] - 1) - 1
         count = (-(-room // step) if flag_of(node, "ceil") else room // step) + 1
         if flag_of(node, "ceil") and (count - 1) * step >= size + before:
             count -= 1
-        require(room >= 0 and count > 0, f"a kernel of {kernel} finds no place in {x}")
+        require(room >= 0 and count > 0, f"a kernel of {kernel} does not fit in {x}")
         sizes.append(count)
     return ((*x[:2], *sizes),)
 

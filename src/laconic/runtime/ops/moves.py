@@ -18,7 +18,7 @@ from laconic.runtime.ops.row import (
     Op,
     RankRule,
     Takes,
-    axes_said,
+    listed_axes,
     plain,
     rank_of_first,
     unknown_rank,
@@ -77,7 +77,8 @@ def _unsqueeze_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ..
 
 def _squeeze_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     dims = ints_of(node, "dims")
-    return (b.op("Squeeze", x[0], b.ints(dims)) if dims else b.op("Identity", x[0]),)  # ONNX: none is all
+    # in ONNX, no axes means all of size 1
+    return (b.op("Squeeze", x[0], b.ints(dims)) if dims else b.op("Identity", x[0]),)
 
 
 def _slice_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
@@ -181,7 +182,7 @@ def _reshape_shape(node: Node, given: Given) -> tuple[Shape, ...]:
         if size == 0:
             require(axis < len(x), f"axis {axis} of {x} cannot be copied")
             wanted[axis] = x[axis]
-    require(wanted.count(-1) <= 1 and min(wanted, default=0) >= -1, f"{tuple(wanted)} is no shape")
+    require(wanted.count(-1) <= 1 and min(wanted, default=0) >= -1, f"{tuple(wanted)} is not a shape")
     if -1 in wanted:
         rest = entries(tuple(size for size in wanted if size != -1))
         require(rest > 0 and entries(x) % rest == 0, f"{x} does not become {tuple(wanted)}")
@@ -213,7 +214,7 @@ def _squeeze_shape(node: Node, given: Given) -> tuple[Shape, ...]:
 def _slice_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     x = present(given, 0)
     axis, step = axis_at(int_of(node, "axis"), len(x)), int_of(node, "step")
-    require(step != 0, "a step of 0 goes nowhere")
+    require(step != 0, "the step of a slice is 0")
     size = x[axis]
     start, end = (at + size if at < 0 else at for at in (int_of(node, "start"), int_of(node, "end")))
     low, high = (
@@ -251,7 +252,7 @@ def _stack_shape(node: Node, given: Given) -> tuple[Shape, ...]:
 def _expand_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     """The free size is filled in before (see ``follow``)."""
     shape = ints_of(node, "shape")
-    require(min(shape, default=0) >= 0, f"{shape} is no shape")
+    require(min(shape, default=0) >= 0, f"{shape} is not a shape")
     return (broadcast(present(given, 0), shape),)
 
 
@@ -262,7 +263,7 @@ def _tile_shape(node: Node, given: Given) -> tuple[Shape, ...]:
 
 
 def _pad_shape(node: Node, given: Given) -> tuple[Shape, ...]:
-    """(begin, end) pairs from the last axis backwards; below 0 they cut, and must leave something."""
+    """(begin, end) pairs from the last axis backwards; negative ones cut and must leave an entry."""
     x, pads, mode = filled(present(given, 0)), ints_of(node, "pads"), text_of(node, "mode")
     require(len(pads) % 2 == 0 and len(pads) <= 2 * len(x), f"{pads} are no pairs for the axes of {x}")
     shape = list(x)
@@ -314,18 +315,18 @@ def _rank_two(node: Node, given: Sequence[int | None]) -> int | None:
     return 2
 
 
-def _rank_said(node: Node, given: Sequence[int | None]) -> int | None:
-    return axes_said(node, "shape")
+def _rank_listed(node: Node, given: Sequence[int | None]) -> int | None:
+    return listed_axes(node, "shape")
 
 
-def _one_less(node: Node, given: Sequence[int | None]) -> int | None:
+def _rank_minus_one(node: Node, given: Sequence[int | None]) -> int | None:
     first = rank_of_first(node, given)
     return None if first is None else first - 1
 
 
-def _some_more(node: Node, given: Sequence[int | None]) -> int | None:
+def _rank_plus_dims(node: Node, given: Sequence[int | None]) -> int | None:
     first = rank_of_first(node, given)
-    return None if first is None else first + axes_said(node, "dims")
+    return None if first is None else first + listed_axes(node, "dims")
 
 
 def _pad_int8(node: Node) -> Int8:
@@ -343,12 +344,12 @@ def _moved(form: Emitter, shape: Rule, cost: Cost = "move", rank: RankRule = unk
 
 ROWS: dict[str, Op] = {
     "flatten": _moved(_flatten_form, _flatten_shape, "view", _rank_two)._replace(channels="flattened"),
-    "reshape": _moved(_reshape_form, _reshape_shape, "view", _rank_said)._replace(channels="flattened"),
+    "reshape": _moved(_reshape_form, _reshape_shape, "view", _rank_listed)._replace(channels="flattened"),
     "permute": _moved(_permute_form, _permute_shape, rank=rank_of_first),
-    "unsqueeze": _moved(_unsqueeze_form, _unsqueeze_shape, "view", _some_more),
+    "unsqueeze": _moved(_unsqueeze_form, _unsqueeze_shape, "view", _rank_plus_dims),
     "squeeze": _moved(_squeeze_form, _squeeze_shape, "view"),
     "slice": _moved(_slice_form, _slice_shape, "partial", rank_of_first)._replace(channels="sliced"),
-    "select": _moved(_select_form, _select_shape, "partial", _one_less),
+    "select": _moved(_select_form, _select_shape, "partial", _rank_minus_one),
     "concat": plain(_concat_form, _concat_shape, Takes(alike=None), "move")._replace(
         rank=rank_of_first, int8="join"
     ),

@@ -1,4 +1,4 @@
-"""Whole numbers made of sizes: what ``size`` reads, arithmetic on it, and the shapes that take them."""
+"""Whole numbers computed from sizes: what ``size`` reads, arithmetic on it, and shapes given by them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 def number_of(node: Node, given: Given, known: Mapping[int, int]) -> int | None:
     """The node's value where it is one whole number made of sizes.
 
-    Raises ``CorruptFileError`` for a number that leaves 64 bits.
+    Raises ``CorruptFileError`` for a number that overflows 64 bits.
 
     >>> number_of(Node("mul", (0, -1)), ((), ()), {0: 3, -1: 5})
     15
@@ -56,7 +56,7 @@ def number_of(node: Node, given: Given, known: Mapping[int, int]) -> int | None:
 def with_sizes(node: Node, known: Mapping[int, int]) -> Node:
     """The node with the sizes among its inputs as attributes.
 
-    Raises ``CorruptFileError`` for a size that is no number made of sizes.
+    Raises ``CorruptFileError`` for a size that is not computed from sizes.
 
     >>> with_sizes(Node("reshape", (0, 1), {"shape": (-2, 4)}), {1: 3}).attrs["shape"]
     (3, 4)
@@ -68,13 +68,13 @@ def with_sizes(node: Node, known: Mapping[int, int]) -> Node:
     given = [None if ref is None else _number(ref, known) for ref in node.inputs[1:]]
     if node.op == "slice":
         ends = zip(("start", "end"), given, strict=False)
-        said = {key: number for key, number in ends if number is not None}
-        return replace(node, attrs={**node.attrs, **said})
+        sizes = {key: number for key, number in ends if number is not None}
+        return replace(node, attrs={**node.attrs, **sizes})
     name = "size" if node.op == "resize" else "shape"
     shape, numbers = ints_of(node, name), [number for number in given if number is not None]
     fits = len(numbers) == len(given) == shape.count(GIVEN)
     require(fits, f"the {name} {shape} is given {len(numbers)} sizes")
-    # a number may be anything, -1 and GIVEN too: it must not be read as one of the signs of a shape
+    # a computed number may be -1 or GIVEN; it must not be taken for these special values of a shape
     require(min(numbers, default=0) >= 0, f"a size of {min(numbers, default=0)} was computed")
     rest = iter(numbers)
     return replace(node, attrs={**node.attrs, name: tuple(next(rest) if n == GIVEN else n for n in shape)})
@@ -83,5 +83,5 @@ def with_sizes(node: Node, known: Mapping[int, int]) -> Node:
 def _number(ref: int | None, known: Mapping[int, int]) -> int:
     number = None if ref is None else known.get(ref)
     if number is None:
-        raise CorruptFileError("a size is no number that is made of the inputs' sizes")
+        raise CorruptFileError("a size is not computed from the inputs' sizes")
     return number

@@ -1,4 +1,4 @@
-"""A row of the table of operations: all that the runtime knows of one operation of the format."""
+"""A row of the table of operations: ONNX form, shape, types, int8, channels and cost of one operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ResultRule = Callable[[Node, Sequence[str]], tuple[str, ...]]
 """A node and its inputs' element types (float32 for an absent one) -> those of its outputs."""
 
 RankRule = Callable[[Node, Sequence[int | None]], int | None]
-"""A node and the ranks of the values that it reads -> its first output's; None where nothing says it."""
+"""A node and the ranks of the values that it reads -> its first output's; None where it is unknown."""
 
 Int8 = Literal["layer", "join", "average", "move", "float"]
 """How integer arithmetic runs an operation.
@@ -32,7 +32,7 @@ its input. "move": each result is one of the inputs, or zero. "float": in float3
 """
 
 Channels = Literal["made", "added", "kept", "padded", "flattened", "averaged", "sliced", "mixed"]
-"""What becomes of an image's channels of zeros (``int8/filling.py``); "mixed": they would be seen."""
+"""What becomes of an image's channels of zeros (``int8/filling.py``); "mixed": the result depends on them."""
 
 Folds = Literal["nothing", "norm", "activation"]
 """Whether integer arithmetic takes an operation into the layer before it."""
@@ -46,7 +46,7 @@ Cost = Literal[
 
 
 class Takes(NamedTuple):
-    """The element types that an operation takes: those of ONNX, so that no engine is asked for anything else.
+    """The element types that an operation takes: those of ONNX, so that engines get no others.
 
     ``first``: of the first input. ``bools``: how many of the first inputs are bool. ``places``: which input
     holds indices. ``alike``: the inputs that have one type (None: all). ``scalar``: a second operand may be
@@ -61,7 +61,7 @@ class Takes(NamedTuple):
 
 
 class Op(NamedTuple):
-    """One operation, a column for each part of the runtime that asks about it; no column has a default."""
+    """One operation, a column for each part of the runtime that uses it; no column has a default."""
 
     form: Emitter
     shape: Rule
@@ -103,11 +103,11 @@ def places(node: Node, inputs: Sequence[str]) -> tuple[str, ...]:
 
 
 # Which ranks are known decides what is folded into layers, and so which values a calibrated file holds ranges
-# for. So the rank of an operation that stands in the table with `unknown_rank` stays unknown.
+# for. So an operation with `unknown_rank` in the table must keep it.
 
 
 def unknown_rank(node: Node, given: Sequence[int | None]) -> int | None:
-    """The graph alone does not say."""
+    """The rank is not known from the graph alone."""
     return None
 
 
@@ -121,6 +121,6 @@ def wrong_type(node: Node, wanted: str, inputs: Sequence[str]) -> CorruptFileErr
     return CorruptFileError(f"operation {node.op!r} {wanted.format(kinds=' and '.join(inputs))}")
 
 
-def axes_said(node: Node, name: str) -> int:
+def listed_axes(node: Node, name: str) -> int:
     """How many axes an attribute lists."""
     return len(ints_of(node, name))

@@ -56,7 +56,7 @@ def _grid_sample_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     x, grid = filled(present(given, 0)), filled(present(given, 1))
     ranks = (4,) if text_of(node, "mode") == "cubic" else (4, 5)
     fits = len(x) in ranks and len(grid) == len(x) and grid[0] == x[0] and grid[-1] == len(x) - 2
-    require(fits, f"a grid of shape {grid} has no places in an image of shape {x}")
+    require(fits, f"a grid of shape {grid} does not fit an image of shape {x}")
     return ((*x[:2], *grid[1:-1]),)
 
 
@@ -83,7 +83,7 @@ def _fold_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     places = 1
     for size, kernel, dilation, stride, padding in zip(*lists, strict=True):
         room = size + 2 * padding - dilation * (kernel - 1) - 1
-        require(room >= 0, f"a kernel of {kernel} finds no place in {size}")
+        require(room >= 0, f"a kernel of {kernel} does not fit in {size}")
         places *= room // stride + 1
     window = lists[1][0] * lists[1][1]
     require(x[1] % window == 0 and x[2] == places, f"{x} is not {places} windows of {window} entries")

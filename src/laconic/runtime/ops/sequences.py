@@ -71,8 +71,8 @@ def _stacked(
     return b.constant(stacks[0]), b.constant(stacks[1]), bias
 
 
-def _taken_apart(names: Sequence[str], directions: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tensors of a layer without the projections, which stand last in each direction; and those."""
+def _without_projections(names: Sequence[str], directions: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A layer's tensors without the projections, and the projections, each direction's last tensor."""
     step = len(names) // directions
     ends = tuple(names[step - 1 :: step])
     return tuple(name for k, name in enumerate(names) if (k + 1) % step), ends
@@ -111,7 +111,7 @@ def _recurrent_form(kind: str, order: Sequence[int], n_states: int) -> Emitter:
         last: list[tuple[str, ...]] = []
         for layer in range(layers):
             own = tensors[layer * per_layer : (layer + 1) * per_layer]
-            own, projections = _taken_apart(own, directions) if projected else (own, own[:0])
+            own, projections = _without_projections(own, directions) if projected else (own, own[:0])
             w, r, bias = _weights(b, own, order, has_bias, projections)
             states = [_state(b, name, layer, directions, layers) for name in x[1 : 1 + n_states]]
             out = b.ops(kind, 1 + n_states, value, w, r, bias, "", *states, **attrs)
@@ -157,10 +157,10 @@ def _sdpa_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     if len(x) < 4 or not x[3]:
         return (b.op("MatMul", b.op("Softmax", scores, axis=-1), x[2]),)
     scores = b.op("Add", scores, x[3])
-    # a query whose keys are all masked attends to nothing: zeros, where a plain softmax would give NaN
+    # a query whose keys are all masked gives zeros; a plain softmax would give NaN
     best = b.op("ReduceMax", scores, b.ints((-1,)), keepdims=1)
-    closed = b.op("Equal", best, b.scalar(-math.inf))
-    shares = b.op("Where", closed, b.scalar(0.0), b.op("Softmax", scores, axis=-1))
+    masked = b.op("Equal", best, b.scalar(-math.inf))
+    shares = b.op("Where", masked, b.scalar(0.0), b.op("Softmax", scores, axis=-1))
     return (b.op("MatMul", shares, x[2]),)
 
 
@@ -168,7 +168,7 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def _recurrent_shape(node: Node, given: Given) -> tuple[Shape, ...]:
-    """Output, last states; no size may be 0, which ends the process in the runtime's kernels."""
+    """Output, last states; no size may be 0, at which the runtime's kernels abort the process."""
     x, gates, states = filled(present(given, 0)), GATES[node.op], 2 if node.op == "lstm" else 1
     require(len(x) == 3, f"a sequence has three dimensions, this value {x}")
     layers, directions = int_of(node, "layers"), 2 if flag_of(node, "bidirectional") else 1
@@ -178,7 +178,7 @@ def _recurrent_shape(node: Node, given: Given) -> tuple[Shape, ...]:
     require(len(given) == 1 + states + layers * directions * each, "the number of its tensors does not fit")
     batch = x[1] if flag_of(node, "time_major") else x[0]
     recurrent = filled(present(given, 2 + states))
-    require(len(recurrent) == 2, f"recurrent weights of shape {recurrent} are no matrix")
+    require(len(recurrent) == 2, f"recurrent weights of shape {recurrent} are not a matrix")
     width, out = x[2], recurrent[1]
     hidden = recurrent[0] // gates if projected else out
     last = ((layers * directions, batch, out), (layers * directions, batch, hidden))[:states]

@@ -1,4 +1,4 @@
-"""What the shape rules share: axes, broadcasting, windows, and the one way to say that shapes do not fit."""
+"""Functions that the shape rules share: axes, broadcasting, and the error for shapes that do not fit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Rule = Callable[[Node, Given], tuple[Shape, ...]]
 
 
 MISFITS = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, MemoryError)
-"""What rules and emitters raise for shapes that no writer puts together."""
+"""What rules and emitters raise for shapes that no writer produces."""
 
 
 def require(fits: bool, text: str) -> None:
-    """Refuse what does not fit, in words."""
+    """Raise ``CorruptFileError`` with this text unless ``fits``."""
     if not fits:
         raise CorruptFileError(text)
 
@@ -40,8 +40,8 @@ def optional(given: Given, index: int) -> Shape | None:
 
 
 def filled(shape: Shape) -> Shape:
-    """A shape that must hold something: many kernels divide by a size, or read a first entry."""
-    require(all(size > 0 for size in shape), f"a value of shape {shape} holds nothing to compute with")
+    """A shape, which must not be empty: many kernels divide by a size, or read the first entry."""
+    require(all(size > 0 for size in shape), f"a value of shape {shape} is empty")
     return shape
 
 

@@ -1,4 +1,4 @@
-"""Operations on sizes: what an axis comes to, counting, whole quotients and remainders."""
+"""Operations on sizes: the size of an axis, ranges, integer quotients and remainders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from laconic.runtime.onnx_model.builder import Builder
 
 LONGEST_RANGE = 2**22
-"""Entries of an ``arange`` at most: a number in a file must not fill the memory."""
+"""Entries of an ``arange`` at most: so that a number in a file cannot fill the memory."""
 
 
 def _shape_at(b: Builder, name: str, axis: int) -> str:
@@ -43,7 +43,7 @@ def _divisor(b: Builder, name: str) -> str:
 
 
 def _floor_divide_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    """ONNX' quotient of integers is cut towards zero, so the rest is taken off first."""
+    """ONNX' quotient of integers is truncated towards zero, so the remainder is subtracted first."""
     divisor = _divisor(b, x[1])
     return (b.op("Div", b.op("Sub", x[0], b.op("Mod", x[0], divisor)), divisor),)
 
@@ -58,10 +58,10 @@ def _size_shape(node: Node, given: Given) -> tuple[Shape, ...]:
 
 
 def _arange_shape(node: Node, given: Given) -> tuple[Shape, ...]:
-    """The number is filled in before (see ``numbers``)."""
+    """The count was filled in by ``numbers.with_sizes``."""
     count = node.attrs[COUNT]
     if present(given, 0) != () or not isinstance(count, int):
-        raise CorruptFileError("it counts to what is no number")
+        raise CorruptFileError("its count is not a number")
     return ((max(0, min(count, LONGEST_RANGE)),),)
 
 

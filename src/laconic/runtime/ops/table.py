@@ -1,7 +1,7 @@
-"""The one table of operations: for each of the format's, all that the runtime knows of it.
+"""The table of operations: one row for each operation of the format (``ops/row.py`` lists the columns).
 
 An operation is a row of the format's closed table (``pack/graph/ops.py``), a row here, and the rule by which
-``export`` captures it. A test holds both tables, and the cost of each kind, against each other.
+``export`` captures it. A test compares both tables and the cost of each kind.
 """
 
 from __future__ import annotations
