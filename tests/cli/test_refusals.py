@@ -28,7 +28,11 @@ from laconic.cli import main
             "no preset is called 'huge'. Cure: one of demo, full",
         ),
         (["compress", "digits-mlp", "--target", "0.3x"], "target '0.3x' is not understood. Cure: 0.3 (in"),
-        (["compress", "digits-mlp", "--target=-1pt"], "max_drop is in the metric's unit and must be >= 0"),
+        (["compress", "digits-mlp", "--target=-1pt"], "target '-1pt' is negative: it is how much worse"),
+        (["compress", "digits-mlp", "--target=-1"], "metric may become. Cure: 1, or 0 for no loss"),
+        (["compress", "digits-mlp", "--target=-5kB"], "target '-5kB' is no length of a file"),
+        (["compress", "digits-mlp", "--target", "0.4B"], "target '0.4B' is no length of a file"),
+        (["compress", "digits-mlp", "--target", "5e300kB"], "target '5e300kB' is no length of a file"),
         (["compress", "digits-mlp", "--target", "xkB"], "is not understood"),
         (
             ["compress", "digits-mlp", "--set", "fit.epoch=3"],

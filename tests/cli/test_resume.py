@@ -103,3 +103,24 @@ def test_a_folder_without_options_is_named(tmp_path: Path, capsys: pytest.Captur
         (out / "settings.json").write_text(text)
         assert _again(out) == 2
         assert "does not hold the options of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"target": 5}, "target must be str, got 5"),
+        ({"network": ["digits-mlp"]}, "network must be str, got ['digits-mlp']"),
+        ({"data": 5}, "data must be str, got 5"),
+        ({"seed": True}, "seed must be int, got True"),
+        ({"keep": "head"}, "keep must be list, got 'head'"),
+    ],
+)
+def test_an_option_of_another_type_in_the_folder_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
+) -> None:
+    request = {"options": {"network": "digits-mlp", **options}, "settings": {}, "stages": []}
+    (tmp_path / "settings.json").write_text(json.dumps({"request": request}))
+    assert _again(tmp_path) == 2
+    err = capsys.readouterr().err
+    assert f"settings.json: {said}. Cure: " in err
+    assert "Traceback" not in err

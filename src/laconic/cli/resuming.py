@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from laconic.cli.run_file import OPTIONS, RunFile, StageTable
+from laconic.cli.run_file import OPTIONS, RunFile, StageTable, wrong_option
 from laconic.errors import InputError, RunFolderError
 from laconic.train.run_folder import REQUEST, SETTINGS
 
@@ -26,7 +26,8 @@ def stored_options(arguments: argparse.Namespace) -> RunFile | None:
         The options; None where no run is resumed, or its folder does not hold them.
 
     Raises:
-        RunFolderError: Another network, method, task ... than the run's.
+        RunFolderError: Another network, method, task ... than the run's, or a stored option of another type
+            than its own.
     """
     if not arguments.resume or arguments.out is None or arguments.config is not None:
         return None
@@ -37,6 +38,7 @@ def stored_options(arguments: argparse.Namespace) -> RunFile | None:
         file = RunFile(options, dict(found["settings"]), stages)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # open_run refuses a damaged folder with its reason
+    _check_types(Path(arguments.out) / SETTINGS, file)
     for name in ("network", "model", "data", "method", "task", "preset"):
         before, now = options.get(name), getattr(arguments, name, None)
         if before is not None and now is not None and before != now:
@@ -45,6 +47,21 @@ def stored_options(arguments: argparse.Namespace) -> RunFile | None:
                 f"Cure: leave {name} out, or name another folder with --out"
             )
     return file
+
+
+def _check_types(path: Path, file: RunFile) -> None:
+    """Refuse what only an edited or damaged folder holds."""
+    problem = next(filter(None, (wrong_option(file.options), *map(_wrong_stage, file.stages))), None)
+    if problem is not None:
+        raise RunFolderError(
+            f"{path}: {problem[0]}. Cure: the options that the run began with, and another --out"
+        )
+
+
+def _wrong_stage(stage: StageTable) -> tuple[str, str] | None:
+    if stage.rewind_to is not None and (type(stage.rewind_to) is not int or stage.rewind_to < 0):
+        return f"rewind_to must be an epoch from 0, got {stage.rewind_to!r}", ""
+    return wrong_option({"method": stage.method})
 
 
 def as_data(options: Mapping[str, Any], settings: Mapping[str, Any], file: RunFile) -> dict[str, Any]:

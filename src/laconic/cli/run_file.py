@@ -110,16 +110,25 @@ def _check_options(path: str, tree: Mapping[str, Any]) -> None:
     if unknown:
         cure = did_you_mean(unknown[0], (*OPTIONS, "settings", "stage"))
         raise InputError(f"run file {path}: unknown name {unknown[0]!r}. Cure: {cure}")
-    for name, value in tree.items():
-        flags = dict.fromkeys(("int8", "shrink", "picture"), (bool, "true"))
+    if (problem := wrong_option(tree)) is not None:
+        raise InputError(f"run file {path}: {problem[0]}. Cure: {problem[1]}")
+
+
+def wrong_option(options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first option with a value of another type than its own, and a line that is right; None without one.
+
+    >>> wrong_option({"network": "lenet5", "seed": "x"})
+    ("seed must be int, got 'x'", 'seed = 3')
+    """
+    flags = dict.fromkeys(("int8", "shrink", "picture"), (bool, "true"))
+    kinds = {"seed": (int, "3"), "threads": (int, "3"), "keep": (list, '["head"]'), **flags}
+    for name, value in options.items():
         if name == "dynamic":
             continue  # a tree, which laconic.cli.free_axes reads
-        kinds = {"seed": (int, "3"), "threads": (int, "3"), "keep": (list, '["head"]'), **flags}
         kind, example = kinds.get(name, (str, '"..."'))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
-            raise InputError(
-                f"run file {path}: {name} must be {kind.__name__}, got {value!r}. Cure: {name} = {example}"
-            )
+            return f"{name} must be {kind.__name__}, got {value!r}", f"{name} = {example}"
+    return None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

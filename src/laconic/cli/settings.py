@@ -282,6 +282,8 @@ _UNITS = {
     "mb": ("B", 1e6),
 }
 """Units of a target: what they are of, and by how much they count. A kB has 1000 bytes."""
+_NO_LENGTH = 2.0**63
+"""Bytes of a file, counted beyond what a file system takes."""
 
 
 def parse_size(text: str) -> tuple[str, float]:
@@ -295,16 +297,28 @@ def parse_size(text: str) -> tuple[str, float]:
     letters = len(number) - len(number.rstrip("%" + string.ascii_letters))
     unit = number[len(number) - letters :]
     number = number[: len(number) - letters].strip()
+    of, factor = _UNITS.get(unit.lower(), ("", math.nan))
+    value = math.nan
     with suppress(ValueError):
-        if unit.lower() in _UNITS:
-            of, factor = _UNITS[unit.lower()]
-            value = float(number) * factor
-            if math.isfinite(value):
-                return of, value
+        value = float(number) * factor
+    if math.isfinite(value):
+        return of, _allowed(text, of, value)
     raise InputError(
         f"target {text!r} is not understood. Cure: 0.3 (in the metric's unit), "
         "0.3pt or 0.3% (points of a percentage), 5kB or 5000B (file length; a kB has 1000 bytes)"
     )
+
+
+def _allowed(text: str, of: str, value: float) -> float:
+    """Refuse a target that no file and no metric can have."""
+    if of == "B" and not 0.5 < value < _NO_LENGTH:
+        raise InputError(f"target {text!r} is no length of a file, from 1 byte. Cure: 5kB or 5000B")
+    if value < 0:
+        raise InputError(
+            f"target {text!r} is negative: it is how much worse the metric may become. Cure: {-value:g}{of}, "
+            "or 0 for no loss"
+        )
+    return value
 
 
 def check_seed(seed: int, name: str = "seed") -> None:

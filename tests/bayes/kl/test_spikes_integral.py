@@ -39,6 +39,22 @@ def test_it_vanishes_as_the_noise_swamps_the_codebook_and_is_log_k_at_a_level() 
     assert kl[1].item() == pytest.approx(math.log(3), abs=1e-6)  # of three spikes the weight is in one
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_deviations_below_the_spacing_of_numbers_about_the_mean(kind: torch.dtype) -> None:
+    """1 - 7 sigma and 1 + 7 sigma are both 1; at the level zero squared distances are none of float32."""
+    mean = torch.tensor([1.0, 0.0], dtype=kind, requires_grad=True)
+    log_var = torch.tensor([-40.0, -40.0], dtype=kind, requires_grad=True)
+    kl = kl_divergence(Gaussian(mean, log_var), Spikes((-0.5, 0.0, 0.5), exact=True))
+    density = sum(1 / abs(1.0 - c) for c in (-0.5, 0.0, 0.5)) / 3
+    far = 0.5 * (np.euler_gamma + math.log(2)) + 20.0 - math.log(density)
+    assert kl.dtype == kind
+    assert kl.tolist() == pytest.approx([far, math.log(3)], rel=1e-5 if kind == torch.float32 else 1e-2)
+    kl.sum().backward()
+    for found in (mean.grad, log_var.grad):
+        assert found is not None
+        assert bool(torch.isfinite(found).all())
+
+
 def test_far_from_all_levels_it_is_the_exact_log_uniform_kl() -> None:
     q = posterior([300.0, -500.0], [-4.0, 2.0])
     assert torch.allclose(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +159,13 @@ def test_rows_of_a_tensor_in_the_files_stream() -> None:
 def test_rows_that_are_not_there(name: str, first: int, last: int) -> None:
     with pytest.raises(InputError, match=f"{name}"):
         decode_rows(chunked_file([(small(), 128)]), name, first, last)
+
+
+@pytest.mark.parametrize("first", [1.0, "1", None])
+def test_rows_that_are_no_whole_numbers(first: Any) -> None:
+    data = encode(PackedModel((small(),)))
+    with pytest.raises(InputError, match=r"Cure: whole numbers 0 <= first < last <= 256"):
+        decode_rows(data, "w", first, 3)
 
 
 def test_the_first_failure_in_order_is_told() -> None:

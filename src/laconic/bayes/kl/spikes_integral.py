@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -55,36 +56,40 @@ def integrated_kl(mean: Tensor, log_var: Tensor, levels: Tensor) -> Tensor:
 
 
 def _piece(mean: Tensor, log_var: Tensor, levels: Tensor) -> Tensor:
-    """The KL of flat weights."""
-    std = (0.5 * log_var).exp()
-    expected = torch.zeros_like(mean)
-    for below in range(len(levels) + 1):
-        low, high = mean - _HALF_WIDTH * std, mean + _HALF_WIDTH * std
+    """The KL of flat weights, in their type.
+
+    In float64 and in standard deviations from the mean, where log sigma cancels: a deviation below the
+    spacing of numbers about the mean would leave nothing between mean - 7 sigma and mean + 7 sigma.
+    """
+    std = (0.5 * log_var.double()).exp()
+    places = [(level - mean.double()) / std for level in levels.double().unbind()]
+    expected = torch.zeros_like(std)
+    for below in range(len(places) + 1):
+        low, high = torch.full_like(std, -_HALF_WIDTH), torch.full_like(std, _HALF_WIDTH)
         if below:
-            low = torch.maximum(low, levels[below - 1])
-        if below < len(levels):
-            high = torch.minimum(high, levels[below])
-        expected = expected + _between(mean, std, levels, low, high, below)
-    kl: Tensor = _CONSTANT + math.log(len(levels)) - 0.5 * log_var - expected
-    return kl
+            low = torch.maximum(low, places[below - 1])
+        if below < len(places):
+            high = torch.minimum(high, places[below])
+        expected = expected + _between(places, low, high, below)
+    return (_CONSTANT + math.log(len(places)) - expected).to(mean)
 
 
-def _between(mean: Tensor, std: Tensor, levels: Tensor, low: Tensor, high: Tensor, below: int) -> Tensor:
-    r""":math:`\int_{low}^{high} N(w|\theta, \sigma^2)\log\sum_k 1/|w - c_k|\,dw` with no level inside.
+def _between(places: Sequence[Tensor], low: Tensor, high: Tensor, below: int) -> Tensor:
+    r""":math:`\int_{low}^{high} N(t|0, 1)\log\sum_k 1/|t - places_k|\,dt` with no level inside.
 
     ``below`` of the levels are at most ``low``, the others at least ``high``. 0 where ``low >= high``.
     """
     there = low < high
+    start = torch.where(there, low, 0.0).unsqueeze(-1)
     width = torch.where(there, high - low, 1.0).unsqueeze(-1)
-    from_low, from_high, slope = (t.to(mean) for t in _nodes())
+    from_low, from_high, slope = (t.to(low) for t in _nodes())
     left, right = width * from_low, width * from_high  # distances from the two ends
     total = torch.zeros_like(left)
-    for k, level in enumerate(levels.unbind()):
-        gap = (low - level if k < below else level - high).unsqueeze(-1)
+    for k, place in enumerate(places):
+        gap = torch.where(there, low - place if k < below else place - high, 1.0).unsqueeze(-1)
         total = total + 1.0 / (gap + (left if k < below else right))
-    place = ((low - mean).unsqueeze(-1) + left) / std.unsqueeze(-1)
-    density = (-0.5 * place.square()).exp() / math.sqrt(2 * math.pi)
-    integral: Tensor = (density * total.log() * slope).sum(-1) * (width.squeeze(-1) / std)
+    density = (-0.5 * (start + left).square()).exp() / math.sqrt(2 * math.pi)
+    integral: Tensor = (density * total.log() * slope).sum(-1) * width.squeeze(-1)
     return torch.where(there, integral, 0.0)
 
 

@@ -55,8 +55,12 @@ def decode_rows(
     if name not in parts.names:
         raise InputError(f"the file has no tensor {name!r}. Cure: one of {', '.join(parts.names[:20])}")
     item = parts.headers[parts.names.index(name)][0]
-    if not item.shape or not 0 <= first < last <= item.shape[0]:
-        raise InputError(f"tensor {name!r} of shape {item.shape} has no rows {first}..{last}")
+    whole_numbers = all(isinstance(n, int | np.integer) for n in (first, last))
+    if not item.shape or not whole_numbers or not 0 <= first < last <= item.shape[0]:
+        cure = f"whole numbers 0 <= first < last <= {item.shape[0]}" if item.shape else "decode"
+        raise InputError(
+            f"tensor {name!r} of shape {item.shape} has no rows {first!r}..{last!r}. Cure: {cure}"
+        )
     if isinstance(item, Header) and item.chunks is not None:
         return _from_chunks(parts, item, name, range(first, last), limits, len(data), threads)
     whole = {t.name: t for t in decode(data, limits=limits, threads=threads).tensors}[name]
