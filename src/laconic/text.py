@@ -65,3 +65,12 @@ def plain_words(text: str) -> str:
     'As Task, with memory.'
     """
     return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", text)
+
+
+def counted(number: float, noun: str) -> str:
+    """A number and its noun, which takes an s unless there is one of it.
+
+    >>> counted(1, "input"), counted(2, "input")
+    ('1 input', '2 inputs')
+    """
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"

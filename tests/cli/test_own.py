@@ -121,7 +121,7 @@ def test_a_network_without_a_graph_is_saved_and_the_user_is_told(
 
 def test_what_ones_own_functions_must_return(own: str, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [
-        ([f"{own}:nothing", f"{own}:data"], "returned a int, not an nn.Module"),
+        ([f"{own}:nothing", f"{own}:data"], "returned an object of type int. Cure: return a torch.nn.Module"),
         ([f"{own}:plain", f"{own}:one_loader"], "should return (train, validation)"),
         ([f"{own}:plain", f"{own}:absent"], "has no absent. Cure: one of "),
         (["no_such_module:plain", f"{own}:data"], "No module named 'no_such_module'"),

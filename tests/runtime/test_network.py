@@ -117,7 +117,7 @@ def test_results_never_share_the_callers_memory(nodes: tuple[Node, ...]) -> None
 
 
 def test_wrong_numbers_of_inputs_and_threads() -> None:
-    with pytest.raises(InputError, match="takes 1 inputs, got 2"):
+    with pytest.raises(InputError, match=r"takes 1 input \(input\), got 2. Cure"):
         Network.from_packed(mlp())(np.ones((1, 3), np.float32), np.ones((1, 3), np.float32))
     with pytest.raises(InputError, match="threads must be at least 1"):
         Network.from_packed(mlp(), threads=0)

@@ -222,7 +222,7 @@ class TestCompress:
         assert [line for line in stream.getvalue().splitlines() if "Cure" in line] == notes
         frozen, warm_up, hold = notes
         assert "ends after 2 epochs, before the KL's warm-up does (epoch 5)" in warm_up
-        assert "no pruned weight is ever held (hold_from=3)" in hold
+        assert "no pruned weight is held (hold_from=3)" in hold
         assert "2 parameters are frozen (requires_grad is False; the first is 'fc2.weight')" in frozen
 
     def test_labels_may_be_class_probabilities(self) -> None:

@@ -130,7 +130,10 @@ def trained_model(
     if request.model is not None:
         own = call_own(request.model, "--model")
         if not isinstance(own, nn.Module):
-            raise ModelError(f"--model {request.model} returned a {type(own).__name__}, not an nn.Module")
+            raise ModelError(
+                f"--model {request.model} returned an object of type {type(own).__name__}. "
+                "Cure: return a torch.nn.Module"
+            )
         return own
     network = find_network(request.network or "")
     model = network.build(torch.Generator().manual_seed(request.seed))

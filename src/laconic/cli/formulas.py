@@ -7,7 +7,8 @@ import re
 _WORDS = {
     r"\,": " ", r"\;": " ", r"\!": "", r"\quad": "  ", r"\|": "|", r"\_": "_",
     r"\cdot": "*", r"\times": "x", r"\sim": "~", r"\le": "<=", r"\ge": ">=", r"\neq": "!=",
-    r"\in": "in", r"\to": "->", r"\infty": "infinity", r"\left": "", r"\right": "",
+    r"\in": "in",
+    r"\propto": "proportional to", r"\to": "->", r"\infty": "infinity", r"\left": "", r"\right": "",
     r"\Big": "", r"\big": "", r"\odot": "*", r"\dots": "...", r"\ldots": "...", r"\{": "{", r"\}": "}",
 }  # fmt: skip
 _ARGUMENT = r"\{((?:[^{}]|\{[^{}]*\})*)\}"

@@ -28,7 +28,7 @@ def all_of(registry: Registry) -> str:
         place = known.get(name)
         told = described(place) if place is not None else f"of the package {registry.place(name)}"
         paper = row_keyword(place, "paper") if place is not None else None
-        lines += [name, wrapped(told, 4), *([wrapped(paper, 4)] if paper else [])]
+        lines += [name, wrapped(plain_formulas(told), 4), *([wrapped(paper, 4)] if paper else [])]
     lines.append(f"\nlaconic {registry.what}s NAME lists the fields of one of them, with their defaults")
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ from laconic.networks import flattened, is_nested
 from laconic.records import ActivationRange, AnyArray, Tensor
 from laconic.runtime import LeastOutputError, RangeChoice, calibrate
 from laconic.runtime.precision import NO_CALIBRATION
+from laconic.text import counted
 
 
 def activation_ranges(
@@ -86,7 +87,10 @@ def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[t
     for batch in batches:
         given = as_arguments(by_position(*flattened(module, _inputs_of(module, batch)))[1])
         if len(given) < count:
-            raise DataError(f"the network takes {count} inputs, a calibration batch has {len(given)}")
+            raise DataError(
+                f"the network takes {counted(count, 'input')}, a calibration batch has {len(given)}. "
+                "Cure: batches that begin with the network's inputs, in their order"
+            )
         yield given[:count]
 
 

@@ -21,6 +21,7 @@ from laconic.schedules import WarmUp
 from laconic.tasks import Batch, Classification, Metric, Task
 from laconic.tasks import Score as Score
 from laconic.tasks.checks import check_data_size
+from laconic.text import counted
 
 BoolArray = npt.NDArray[np.bool_]
 Evaluate = Callable[[nn.Module], Score]
@@ -290,7 +291,7 @@ def warm_up_left(warm_up: WarmUp, context: Context) -> tuple[str, ...]:
         return ()
     return (
         (
-            f"training ends after {context.epochs:g} epochs, before the KL's warm-up does (epoch "
+            f"training ends after {counted(context.epochs, 'epoch')}, before the KL's warm-up does (epoch "
             f"{warm_up.end:g}): it never "
             f"counts in full. Cure: more than {warm_up.end:g} epochs, or an earlier warm_up.end"
         ),

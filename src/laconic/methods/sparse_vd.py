@@ -41,6 +41,7 @@ from laconic.methods.registry import MethodEntry
 from laconic.records import WeightStats
 from laconic.schedules import WarmUp
 from laconic.sparsify.selection.threshold import check_threshold, keep_below
+from laconic.text import counted
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class SparseVD(Method):
             notes = (
                 *notes,
                 (
-                    f"training ends after {context.epochs:g} epochs, so no pruned weight is ever held "
+                    f"training ends after {counted(context.epochs, 'epoch')}, so no pruned weight is held "
                     f"(hold_from={self.hold_from:g}). Cure: more epochs, or an earlier hold_from"
                 ),
             )

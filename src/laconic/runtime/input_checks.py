@@ -11,6 +11,7 @@ import numpy as np
 
 from laconic.errors import InputError
 from laconic.records import AnyArray, ValueSpec, default_name
+from laconic.text import counted
 
 
 def check(inputs: Sequence[ValueSpec], arrays: Sequence[AnyArray]) -> None:
@@ -22,7 +23,11 @@ def check(inputs: Sequence[ValueSpec], arrays: Sequence[AnyArray]) -> None:
         InputError: It names the input, what was expected, what came, and the cure.
     """
     if len(arrays) != len(inputs):
-        raise InputError(f"the network takes {len(inputs)} inputs, got {len(arrays)}")
+        names = ", ".join(spec.name for spec in inputs)
+        raise InputError(
+            f"the network takes {counted(len(inputs), 'input')} ({names}), got {len(arrays)}. "
+            "Cure: all of them, in this order"
+        )
     sizes: dict[str, tuple[int, str]] = {}  # of each free axis, and the first input that has it
     for k, (spec, array) in enumerate(zip(inputs, arrays, strict=True)):
         named = spec.name != default_name("input", k, len(inputs))

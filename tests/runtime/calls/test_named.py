@@ -62,7 +62,7 @@ def test_a_network_that_is_not_keyed_returns_a_tuple() -> None:
         (lambda n, x, m: n(x, maks=m), "'maks' is no input; the network's inputs are, in order: ids, mask"),
         (lambda n, x, m: n(x, ids=m), "'ids' was given by position already"),
         (lambda n, x, m: n(ids=x), "input 'mask' is missing"),
-        (lambda n, x, m: n(x), "takes 2 inputs, got 1"),
+        (lambda n, x, m: n(x), r"takes 2 inputs \(ids, mask\), got 1"),
         (
             lambda n, x, m: n(x, m[:1]),
             r"shape \(batch, time, 1\).*batch is 2 in input 'ids'",

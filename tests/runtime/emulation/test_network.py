@@ -274,7 +274,7 @@ def test_wrong_inputs_are_refused_as_by_the_runtime(digits: Digits) -> None:
     net = emulate(pack.encode(digits.ready))
     with pytest.raises(InputError, match="must have shape"):
         net(digits.test[0])
-    with pytest.raises(InputError, match="takes 1 inputs, got 2"):
+    with pytest.raises(InputError, match=r"takes 1 input \(input\), got 2. Cure"):
         net(digits.test, digits.test)
 
 

@@ -63,7 +63,7 @@ def test_a_transposed_convolution_without_a_kernel() -> None:
         ("0.weight", (4, 54)),
         ("2.weight", (4, 64)),
     ]
-    assert all(line.reason == "float32: the runtime has no int8 kernel for it" for line in network.layers)
+    assert all(line.reason == "float32: the runtime has no int8 kernel for this" for line in network.layers)
 
 
 class Attention(nn.Module):

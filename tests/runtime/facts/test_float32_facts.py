@@ -221,7 +221,7 @@ def test_attributes_come_with_their_defaults() -> None:
         ([(1, 4)], "input 0 of the network has shape anyx5, got 1x4. Cure"),
         ([(5,)], "input 0 of the network has shape anyx5, got 5. Cure"),
         ([(0, 5)], "got 0x5. Cure"),
-        ([(1, 5), (1, 5)], "takes 1 inputs, got 2 shapes"),
+        ([(1, 5), (1, 5)], "takes 1 input, got 2 shapes"),
     ],
 )
 def test_other_shapes_are_refused(shapes: list[Shape], complaint: str) -> None:

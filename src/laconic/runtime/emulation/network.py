@@ -41,8 +41,8 @@ def emulate(
 ) -> Emulator:
     """A calibrated .lac file as a device with this arithmetic would run it.
 
-    Outputs are clipped to their calibrated range, as on a device; the int8 kernels of :func:`laconic.runtime.load`
-    return the outputs of a last layer in float32, unclipped.
+    Outputs are clipped to their calibrated range, as on a device. The int8 kernels of
+    :func:`laconic.runtime.load` return the outputs of a last layer in float32, unclipped.
 
     Args:
         source: The file's path, its bytes, or records that were read from it.

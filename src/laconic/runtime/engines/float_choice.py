@@ -12,7 +12,7 @@ from laconic.runtime.int8.transposed import runs_in_float32
 from laconic.runtime.int8.weights import integer_layer
 from laconic.runtime.ops.table import int8_of
 
-_NO_KERNEL = "float32: the runtime has no int8 kernel for it"
+_NO_KERNEL = "float32: the runtime has no int8 kernel for this"
 _BY_BATCH = "float32: the runtime's int8 kernel takes its ranges from each batch, not from the file"
 _NO_RANGE = "float32: its input or its output has no activation range"
 _PRODUCTS = ("matmul", "einsum", "sdpa")

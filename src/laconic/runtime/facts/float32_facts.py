@@ -21,6 +21,7 @@ from laconic.runtime.facts.int8_facts import integer_facts
 from laconic.runtime.graph.given_sizes import at_sizes
 from laconic.runtime.graph.sizes import claims, form_of
 from laconic.runtime.ops.table import row_of
+from laconic.text import counted
 
 Shape = tuple[int, ...]
 
@@ -82,7 +83,10 @@ def _input_shapes(graph: Graph, shapes: Sequence[Shape] | None, batch: int) -> t
             )
         return tuple(tuple(batch if d is None else d for d in spec.shape) for spec in specs)
     if len(shapes) != len(specs):
-        raise InputError(f"the network takes {len(specs)} inputs, got {len(shapes)} shapes")
+        raise InputError(
+            f"the network takes {counted(len(specs), 'input')}, got {counted(len(shapes), 'shape')}. "
+            "Cure: one shape for each input, in their order"
+        )
     free: dict[str, int] = {}
     for k, (spec, shape) in enumerate(zip(specs, shapes, strict=True)):
         for n, d in zip(shape, spec.sizes, strict=False):
