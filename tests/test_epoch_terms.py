@@ -88,3 +88,14 @@ def test_what_is_no_epoch_is_not_taken_for_one(sizes: list[int]) -> None:
 def test_a_data_size_that_is_larger_is_not_told() -> None:
     watched = EpochTerms(data_size=10**6)
     assert not any(watched.see(size, size) for size in ([32] * 9 + [7]) * 3)
+
+
+def test_steps_over_several_batches_are_not_taken_for_batches() -> None:
+    data = [(torch.zeros(12, 4), torch.zeros(12, dtype=torch.long))] * 40
+    net = laconic.prepare(nn.Linear(4, 2), SparseVD(), data[0][0], data_size=480, batches=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for k, batch in enumerate(data * 4, 1):
+            (laconic.objective(net, batch) / 4).backward()
+            if k % 4 == 0:
+                laconic.step(net, terms=48)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 import laconic
 from laconic import pack
@@ -175,3 +177,14 @@ def test_a_network_all_in_int8_says_nothing_more(
     laconic.save(small, tmp_path / "a.lac", calibrate=batches())
     assert main(["inspect", str(tmp_path / "a.lac")]) == 0
     assert "int8    calibrated\n" in capsys.readouterr().out
+
+
+def test_warnings_of_save_point_at_the_line_that_calls_it(tmp_path: Path) -> None:
+    layer, x = nn.Linear(4, 2), torch.ones(2, 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        laconic.save(layer, tmp_path / "weights.lac")  # without an example there is no graph
+        laconic.save(spectral_norm(layer), tmp_path / "folded.lac", example=x, calibrate=[x])
+    told = [str(w.message) for w in caught]
+    assert any("no example input" in text for text in told) and any("weight" in text for text in told)
+    assert {w.filename for w in caught} == {__file__}

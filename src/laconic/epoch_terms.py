@@ -16,7 +16,8 @@ _SHORTEST = 4
 class EpochTerms:
     """Estimates the terms of an epoch, once, and compares them with ``data_size``.
 
-    Where the number of batches in an epoch is known, the mean of the first ten counts. Elsewhere an epoch is
+    Where the number of batches in an epoch is known, and a step is one batch, the mean of the first ten
+    counts. Elsewhere an epoch is
     known by its end: its last batch has fewer examples than all others. Two epochs of four or more steps
     must agree, so that loops that alternate between loaders, or batches of many sizes, are not mistaken.
 
@@ -38,12 +39,14 @@ class EpochTerms:
         self._before: tuple[int, int] | None = None
         self._done = length == 0
 
-    def see(self, examples: int, terms: int) -> str | None:
+    def see(self, examples: int, terms: int, *, whole_batch: bool = True) -> str | None:
         """Count a step of training.
 
         Args:
             examples: Examples in its batch.
             terms: Likelihood terms in its batch.
+            whole_batch: Whether the step is known to be of one batch. A step over several (gradients are
+                added up) is not, and the number of batches says nothing of the number of steps.
 
         Returns:
             A note on a ``data_size`` that is too small, at most once.
@@ -52,6 +55,8 @@ class EpochTerms:
             return None
         self._steps += 1
         self._terms += terms
+        if not whole_batch:
+            self._length = None
         found = self._by_length() if self._length else self._by_end(examples)
         if found is None:
             return None

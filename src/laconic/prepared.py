@@ -125,7 +125,9 @@ class Prepared:
             )
         self.check_terms(counted)
         examples = self.pending_examples if terms is None else None
-        note = self._epoch_terms.see(counted if examples is None else examples, counted)
+        note = self._epoch_terms.see(
+            counted if examples is None else examples, counted, whole_batch=terms is None
+        )
         if note is not None:
             warnings.warn(note, stacklevel=4)
         self.pending_terms = self.pending_examples = None

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from laconic.errors import InputError, ModelError
-from laconic.export import save as _save
+from laconic.export.build import write
 from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.common.rest import mostly_raw
 from laconic.methods.contract import Compressed
@@ -80,8 +80,8 @@ def save(
             "Cure: quantize_activations(..., dynamic=...) with the same"
         )
     free = small.dynamic if dynamic is None else dynamic
-    length = _save(small.module, small.tensors, path, small.example, small.ranges, free)
-    _warn(mostly_raw(small.module, small.tensors, length))
+    length, notes = write(small.module, small.tensors, path, small.example, small.ranges, free)
+    _warn((*notes, *mostly_raw(small.module, small.tensors, length)))
     return length
 
 
@@ -141,10 +141,11 @@ def _as_it_is(model: Any, verb: str, example: Any) -> Compressed:
     plain, notes = plain_network(model, verb)
     if is_prepared(plain):
         raise ModelError(f"{verb}: this network is still prepared. Cure: laconic.convert(net)")
-    _warn(notes)
+    _warn(notes, above=2)
     return Compressed(plain, {}, {}, example)
 
 
-def _warn(notes: Iterable[str]) -> None:
+def _warn(notes: Iterable[str], above: int = 1) -> None:
+    """Warn at the user's line, which stands ``above`` functions over the one that calls this."""
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=2 + above)

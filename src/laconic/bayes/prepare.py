@@ -319,6 +319,11 @@ def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:
             f"posterior: {given.__name__} is a class of posteriors, not a family. Cure: a function (name, "
             "weight) that returns one, as laconic.bayes.GaussianFamily()"
         )
+    if not callable(given):
+        raise InputError(
+            f"posterior={given!r} is a {type(given).__name__}, not a family. Cure: a function (name, weight) "
+            "that returns a posterior, as laconic.bayes.GaussianFamily()"
+        )
     q = family(name, weight)
     told = f"the posterior of {name!r} by {family!r}"
     if not isinstance(q, Posterior):

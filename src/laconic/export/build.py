@@ -132,6 +132,36 @@ def save(
     ...     save(nn.Linear(3, 2), {}, f"{folder}/net.lac", torch.zeros(1, 3)) > 32
     True
     """
+    length, notes = write(module, tensors, path, example, ranges, dynamic)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return length
+
+
+def write(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    example: Example | None,
+    ranges: tuple[ActivationRange, ...] = (),
+    dynamic: Dynamic | None = None,
+) -> tuple[int, tuple[str, ...]]:
+    """:func:`save`, with the notes returned: who called is known to the caller alone.
+
+    Args:
+        module: As for :func:`save`.
+        tensors: As for :func:`save`.
+        path: As for :func:`save`.
+        example: As for :func:`save`.
+        ranges: As for :func:`save`.
+        dynamic: As for :func:`save`.
+
+    Returns:
+        The length of the file in bytes, and the notes for the user.
+
+    Raises:
+        ModelError, InputError, WriteError: As :func:`save`.
+    """
     with steps("saving"):
         model, notes = build_packed(module, tensors, example, dynamic)
         if ranges and example is not None:
@@ -139,14 +169,10 @@ def save(
 
             model, note = checked_ranges(module, model, ranges, example)
             notes = (*notes, note) if note else (*notes, *stays_float(model))
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
         with steps("encoding"):
             length = pack.write(path, model)
     large = loading_note(path)
-    if large is not None:
-        warnings.warn(large, stacklevel=2)
-    return length
+    return length, notes if large is None else (*notes, large)
 
 
 def _captured(

@@ -191,6 +191,7 @@ def test_what_a_family_must_return():
     layer = nn.Linear(3, 2)
     for family, words in (
         (lambda n, w: 3, r"'weight'.* is a int. Cure: .*laconic.bayes.Posterior"),
+        ("multiplicative", r"^posterior='multiplicative' is a str, not a family. Cure: .*GaussianFamily\(\)"),
         (lambda n, w: Gaussian(nn.Parameter(w.detach().clone()), nn.Parameter(w * 0)), "the weight itself"),
         (lambda n, w: Gaussian(w, w.detach() * 0), r"'_log_var' as a Tensor. Cure: nn.Parameter"),
         (lambda n, w: Flat(w), r"moments of shapes \(2, 3\) and \(\), the weight has \(2, 3\)"),

@@ -276,6 +276,9 @@ def test_wrong_inputs_are_refused_as_by_the_runtime(digits: Digits) -> None:
         net(digits.test[0])
     with pytest.raises(InputError, match=r"takes 1 input \(input\), got 2. Cure"):
         net(digits.test, digits.test)
+    with pytest.raises(InputError, match=r"input 'input' holds NaN, for which no integer stands. Cure"):
+        net(np.full_like(digits.test[:2], np.nan))
+    assert np.isfinite(net(np.full_like(digits.test[:2], np.inf))).all()  # clipped, as any large number
 
 
 def test_an_overflowing_accumulator_is_named() -> None:

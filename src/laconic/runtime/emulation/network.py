@@ -180,7 +180,12 @@ class Emulator:
     ) -> dict[int, Value]:
         """The values of the graph by id; those that no step reads after a step are dropped there."""
         values: dict[int, Value] = {}
-        for k, array in enumerate(arrays):
+        for k, (spec, array) in enumerate(zip(self.inputs, arrays, strict=True)):
+            if k in self._own and bool(np.isnan(array).any()):
+                raise InputError(
+                    f"input {spec.name or k!r} holds NaN, for which no integer stands. Cure: replace it "
+                    "before the call"
+                )
             values[k] = self._kept(k, array)
         free = (
             size
