@@ -226,7 +226,8 @@ def step(net: nn.Module, terms: int | None = None) -> None:
     Args:
         net: A prepared network.
         terms: Number of likelihood terms of the batch (its examples, or its labelled pixels or tokens). Not
-            needed where :func:`objective` was called, which counts them.
+            needed where :func:`objective` was called, which counts them. Where the gradients of several
+            batches are accumulated: the terms of all of them.
 
     Raises:
         NotPreparedError: A plain network.

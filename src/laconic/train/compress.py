@@ -20,7 +20,7 @@ from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.networks.modules import plain_network
 from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, likelihood_start, prepared
-from laconic.tasks import Classification, Loss, Task, as_task, length_of, reread
+from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
@@ -33,6 +33,7 @@ from laconic.train.run_folder import CHECKPOINT, RunFolder, open_run
 from laconic.train.start import (
     check_size,
     check_start,
+    count_batches,
     count_terms,
     count_weights,
     frozen,
@@ -123,6 +124,7 @@ class _Run:
     validate: Loader
     example: Any
     size: int
+    batches: int
     original: Score
     folder: RunFolder | None
     show: Progress
@@ -165,7 +167,7 @@ def run_job(
         show.say(note)
     needed = {stage.rewind_to for stage in job.stages if stage.rewind_to is not None}
     snapshots = Snapshots(model, needed, folder)
-    run = _Run(job, train, validate, example, size, original, folder, show, snapshots)
+    run = _Run(job, train, validate, example, size, count_batches(train), original, folder, show, snapshots)
     small: Compressed | None = None
     for number in range(len(job.stages)):
         small = _run_stage(run, model, number, small)
@@ -180,8 +182,7 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
     if several:
         run.show.say(label)
     start = model if previous is None else run.snapshots.start(previous, stage, number)
-    length = length_of(run.train)
-    steps = None if length is None else stage.fit.epochs * length
+    steps = stage.fit.epochs * run.batches
     net = api.prepare(
         start,
         stage.method,
@@ -223,10 +224,10 @@ def _score(run: _Run, learnt: dict[str, Tensor], network: nn.Module) -> Score:
     return evaluate(network, run.validate, run.job.task, learnt)
 
 
-def _unfinished(net: nn.Module, stage: Stage, steps: int | None) -> tuple[str, ...]:
+def _unfinished(net: nn.Module, stage: Stage, steps: int) -> tuple[str, ...]:
     """Notes on schedules of the method that will not be at their end when training ends."""
     state = prepared(net, "compress")
-    end = replace(state.context, step=steps or 1, terms=stage.fit.epochs * state.context.data_size)
+    end = replace(state.context, step=steps, terms=stage.fit.epochs * state.context.data_size)
     return stage.method.unfinished(end)
 
 

@@ -108,6 +108,16 @@ def count_weights(model: nn.Module) -> int:
     return sum(state[n].numel() for n, first in names.items() if n == first and state[n].is_floating_point())
 
 
+def count_batches(loader: Loader) -> int:
+    """Batches of an epoch, at least one: the loader's length, or else counted in one pass.
+
+    >>> count_batches([1, 2, 3])
+    3
+    """
+    length = length_of(loader)
+    return max(1, sum(1 for _ in loader) if length is None else length)
+
+
 def count_terms(loader: Loader, task: Task) -> int:
     """Likelihood terms of a loader: as it says itself, or else counted in one pass."""
     known = known_terms(loader, task)
