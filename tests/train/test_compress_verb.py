@@ -318,10 +318,5 @@ def test_batches_that_can_be_read_only_once_are_refused_by_name() -> None:
 def test_a_schedule_ends_with_training_where_the_loader_has_no_length() -> None:
     stream = DataLoader(Stream(anew=True), batch_size=16)
     small = laconic.compress(_mlp(), stream, stream, MagnitudePruning(0.5), fit=FitConfig(epochs=2))
-    listed = laconic.compress(
-        _mlp(), list(stream), list(stream), MagnitudePruning(0.5), fit=FitConfig(epochs=2)
-    )
-    for one, other in zip(small.module.parameters(), listed.module.parameters(), strict=True):
-        assert bool(torch.equal(one, other))
     zeros = sum(int((p == 0).sum()) for p in small.module.parameters() if p.ndim == 2)
     assert zeros >= 0.49 * sum(p.numel() for p in small.module.parameters() if p.ndim == 2)
