@@ -1,11 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.kl.dispatch import TABLE, KLTable
+from laconic.bayes.kl.dispatch import TABLE, KLTable, check_rules
 from laconic.bayes.posteriors import Gaussian, Multiplicative, Scaled
 from laconic.bayes.priors import LogUniform, Normal, ScaleMixture, Spikes
-from laconic.errors import NoKLRuleError
+from laconic.errors import InputError, NoKLRuleError
 
 
 class Q: ...
@@ -67,3 +69,10 @@ def test_the_shipped_pairs():
         (Multiplicative, Normal),
         (Scaled, ScaleMixture),
     }
+
+
+@pytest.mark.parametrize(("prior", "said"), [("normal", "'normal' is a name"), (Normal, "Normal is a class")])
+def test_a_name_or_a_class_as_prior_is_refused(prior: Any, said: str) -> None:
+    q = Gaussian(torch.ones(2), torch.zeros(2))
+    with pytest.raises(InputError, match=f"prior={said}, not a prior. Cure: an object"):
+        check_rules({"fc.weight": q}, prior)

@@ -142,12 +142,18 @@ def check_rules(posteriors: Mapping[str, Any], p: Any) -> None:
 
     Raises:
         NoKLRuleError: No rule for one of the pairs, or for a part of one.
-        InputError: A KL that is not finite; the message names the weight.
+        InputError: A prior that is a name or a class; a KL that is not finite (the message names the weight).
 
     >>> from laconic.bayes.posteriors import Gaussian
     >>> from laconic.bayes.priors import Normal
     >>> check_rules({"fc.weight": Gaussian(torch.ones(2), torch.zeros(2))}, Normal())
     """
+    if isinstance(p, str | type):
+        given = repr(p) if isinstance(p, str) else p.__name__
+        kind = "a name" if isinstance(p, str) else "a class"
+        raise InputError(
+            f"prior={given} is {kind}, not a prior. Cure: an object, as laconic.bayes.Normal(std=0.1)"
+        )
     with torch.no_grad():
         for name, q in posteriors.items():
             total = float(kl_total(q, p))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from laconic.errors import at
+from laconic.errors import InputError, at
 from laconic.pack.codecs.compiled import coder, extension
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
@@ -44,6 +44,10 @@ def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) ->
 
     If several fail, the error of the smallest number is raised, independent of the threads' order.
     """
+    if threads is not None and not isinstance(threads, int):
+        raise InputError(
+            f"threads={threads!r} is no whole number. Cure: None, for as many as there are processors"
+        )
     workers = min(len(numbers), processors() if threads is None else threads)
     if workers < 2:
         return [work(k) for k in numbers]
