@@ -17,9 +17,9 @@ class EpochTerms:
     """Estimates the terms of an epoch, once, and compares them with ``data_size``.
 
     Where the number of batches in an epoch is known, and a step is one batch, the mean of the first ten
-    counts. Elsewhere an epoch is
-    known by its end: its last batch has fewer examples than all others. Two epochs of four or more steps
-    must agree, so that loops that alternate between loaders, or batches of many sizes, are not mistaken.
+    counts. Elsewhere an epoch is known by its end: its last batch has fewer examples than all others. Two
+    epochs of four or more steps must agree, so that loops that alternate between loaders, or batches of many
+    sizes, are not mistaken.
 
     Args:
         data_size: Likelihood terms in the training data, as the user gave it.

@@ -70,14 +70,12 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     if target.max_bytes is not None and file_bytes > target.max_bytes:
         method = job.stages[-1].method
         steps = _grid_steps(method)
-        fewest = ", the fewest that the listed grids reach" if steps and not small.ranges else ""
-        smaller = method.smaller
-        for name in ("grid.steps", "method.grid.steps"):
-            if steps:
-                smaller = smaller.replace(f"coarser {name}", f"coarser {name} than {max(steps):g}")
+        fewest = ""
+        if steps and not small.ranges:
+            fewest = f", the fewest that the listed grids reach (steps up to {max(steps):g})"
         notes.append(
             f"{TARGET_MISSED}the file has {file_bytes} bytes{fewest}; {target.max_bytes} were asked for. "
-            f"Cure: a {smaller}, or longer training"
+            f"Cure: a {method.smaller}, or longer training"
         )
     return (*notes, *_drop(job, small))
 
