@@ -83,8 +83,8 @@ def test_a_missed_target_is_told() -> None:
     assert told(Target(max_bytes=100, max_drop=0.5)) == ()
     (note,) = told(Target(max_bytes=99))
     assert (
-        "100 bytes, the fewest that the listed grids reach; 99 were asked for. Cure: a higher kl_weight"
-        in note
+        "100 bytes, the fewest that the listed grids reach (steps up to 1.4); 99 were asked for. "
+        "Cure: a higher kl_weight" in note
     )
     (note,) = told(Target(max_drop=0.4))
     assert "the validation error went from 2.00 % to 2.50 %; it may get worse by 0.40 %" in note
