@@ -9,10 +9,9 @@ from laconic.pack import MAGIC
 from laconic.pack.codecs.compiled import coder
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamWriter
-from laconic.pack.encoder.choose import plan_tensor
+from laconic.pack.file.choose import plan_tensor
 from laconic.pack.file.chunks import encode_chunks
 from laconic.pack.file.integers import CHECKSUM_MASK, checksum, encode_integers
-from laconic.pack.file.tensors import zero_of
 from laconic.pack.graph.section import encode_graph
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import put_header
@@ -38,7 +37,7 @@ def chunked_file(tensors: Sequence[tuple[IntTensor, int]], graph: Graph | None =
         put_header(body, plan.header, trail.rows, grids)
         encode_integers(stream, plan, trail)
         total = checksum(tensor.integers, plan.lowest, plan.highest, total)
-        trail = trail.after(tensor.integers, zero_of(tensor.grid))
+        trail = trail.after(tensor.integers, tensor.grid.zero)
     body.raw(stream.finish(total & CHECKSUM_MASK))
     return framed(bytes(body.data))
 

@@ -15,7 +15,7 @@ from laconic.runtime.engines.workers import Workers
 from tests.helpers.fresh import run_fresh
 
 LATER = [
-    "laconic.pack.encoder.choose",
+    "laconic.pack.file.choose",
     "laconic.pack.file.inspection",
     "laconic.runtime.calibration.from_batches",
     "laconic.runtime.onnx_model.int8_layers",
@@ -50,8 +50,8 @@ def test_a_prediction_imports_no_more_than_it_needs() -> None:
 
 
 def test_the_look_would_see_a_module() -> None:
-    said = run_fresh("import laconic.pack.encoder.choose" + LOOK.format(data=a_file().hex(), later=LATER))
-    assert said == "[[1.5, -0.5]] ['laconic.pack.encoder.choose']\n"
+    said = run_fresh("import laconic.pack.file.choose" + LOOK.format(data=a_file().hex(), later=LATER))
+    assert said == "[[1.5, -0.5]] ['laconic.pack.file.choose']\n"
 
 
 @pytest.mark.parametrize("module", ["laconic.pack", "laconic.runtime"])

@@ -87,13 +87,14 @@ class Trail(NamedTuple):
             return None
         return np.repeat(self.used, columns // self.rows)
 
-    def after(self, integers: npt.NDArray[np.int32], zero: int) -> Trail:
-        """The trail after this tensor; ``zero`` is the integer whose value is zero."""
+    def after(self, integers: npt.NDArray[np.int32], zero: int | None) -> Trail:
+        """The trail after this tensor; ``zero`` is the integer whose value is zero (-1 if None)."""
         if integers.ndim < 2:
             return self
         if integers.size > _TRAIL_ENTRIES or integers.size == 0:
             return Trail(integers.shape[0])
-        return Trail(integers.shape[0], (integers.reshape(integers.shape[0], -1) != zero).any(1))
+        empty = -1 if zero is None else zero
+        return Trail(integers.shape[0], (integers.reshape(integers.shape[0], -1) != empty).any(1))
 
     def after_chunks(self, shape: tuple[int, ...]) -> Trail:
         """The trail after a tensor in chunks, which need not be decoded before what follows it."""

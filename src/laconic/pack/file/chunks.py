@@ -29,7 +29,7 @@ from laconic.pack.wire.headers import Header
 from laconic.records import IntArray
 
 if TYPE_CHECKING:
-    from laconic.pack.encoder.choose import Plan
+    from laconic.pack.file.choose import Plan
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from laconic.pack.wire.headers import Header
 from laconic.records import AnyArray, IntArray
 
 if TYPE_CHECKING:
-    from laconic.pack.encoder.choose import Plan
+    from laconic.pack.file.choose import Plan
 
 CHECKSUM_MASK = 2**31 - 1
 

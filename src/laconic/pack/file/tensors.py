@@ -9,9 +9,7 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError, at
 from laconic.pack.codecs.compiled import coder
-from laconic.pack.codecs.layouts import Trail, matrix_shape
-from laconic.pack.codecs.order0 import Table
-from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings
+from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.pack.file.chunks import decode_chunks, encode_chunks
 from laconic.pack.file.integers import (
@@ -22,6 +20,7 @@ from laconic.pack.file.integers import (
     extremes,
 )
 from laconic.pack.wire.chunks import CHUNKED
+from laconic.pack.wire.claims import Claims
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import (
     MAX_RANK,
@@ -38,17 +37,12 @@ from laconic.pack.wire.headers import (
 )
 from laconic.pack.wire.limits import Limits
 from laconic.pack.wire.varint import Reader, Writer
-from laconic.records import AnyArray, Grid, IntTensor, RawTensor, Tensor
+from laconic.records import AnyArray, IntTensor, RawTensor, Tensor
 
 if TYPE_CHECKING:
     from laconic.pack.kinds import Kinds
 
 ENTRIES_PER_BYTE = 2048
-
-
-def zero_of(grid: Grid) -> int:
-    """The integer whose value is zero, or -1 when the grid has none."""
-    return -1 if grid.zero is None else grid.zero
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -81,7 +75,7 @@ class TensorWriter:
 
     def _add_integers(self, tensor: IntTensor) -> None:
         check_integers(tensor)
-        from laconic.pack.encoder.choose import plan_tensor  # not needed by readers
+        from laconic.pack.file.choose import plan_tensor  # not needed by readers
 
         plan, before = plan_tensor(tensor, self._trail), self._trail.rows
         if plan.chunk_rows:
@@ -90,9 +84,9 @@ class TensorWriter:
             self._trail = self._trail.after_chunks(tensor.shape)
             return
         put_header(self._head, plan.header, before, self._grids)
-        encode_integers(self._stream, plan, self._trail)
         self._sum = checksum(tensor.integers, plan.lowest, plan.highest, self._sum)
-        self._trail = self._trail.after(tensor.integers, zero_of(tensor.grid))
+        encode_integers(self._stream, plan, self._trail)
+        self._trail = self._trail.after(tensor.integers, tensor.grid.zero)
 
     def _add_kind(self, tensor: Tensor) -> None:
         from laconic.pack.kinds import Kinds, put_kind  # few files hold one
@@ -140,7 +134,7 @@ def coded_bits(tensor: IntTensor) -> float:
     >>> coded_bits(IntTensor("w", np.zeros((500, 800), np.int32), UniformGrid(1.0)))
     80.0
     """
-    from laconic.pack.encoder.choose import header_bits, plan_tensor
+    from laconic.pack.file.choose import header_bits, plan_tensor
 
     with at(f"measuring tensor {tensor.name!r}"):
         check_integers(tensor)
@@ -160,37 +154,12 @@ class Decoded(NamedTuple):
     header: Item
 
 
-class _Claims:
-    """Totals that the headers claim so far, checked against the limits after each header."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.elements = self.total = self.constants = self.lines = self.levels = 0
-
-    def add(self, item: Item) -> None:
-        """Add a header; raises ``LimitError`` beyond the limits."""
-        limits = self._limits
-        self.elements += item.size
-        self.total += item.nbytes if isinstance(item, np.ndarray) else 4 * item.size
-        limits.check("elements", self.elements, limits.elements)
-        limits.check("decoded bytes", self.total, limits.decoded_bytes)
-        if not isinstance(item, Header):
-            return
-        if isinstance(item.model, Table) and len(item.model.counts) == 1:
-            self.constants += item.size
-            limits.check("elements of constant tensors", self.constants, limits.constants)
-        self.levels += len(item.dictionary) + len(item.grid.numbers)
-        limits.check("levels of codebooks and values of dictionaries", self.levels, limits.levels)
-        self.lines += _lines_of(item)
-        limits.check("rows and columns of adaptive tensors", self.lines, limits.lines)
-
-
 class _HeaderReader:
     """Reads headers one after the other: each may refer to earlier ones."""
 
     def __init__(self, source: Reader, limits: Limits) -> None:
         self._source, self._limits = source, limits
-        self._claims, self._grids = _Claims(limits), Grids()
+        self._claims, self._grids = Claims(limits), Grids()
         self._kinds: Kinds | None = None
         self._rows: int | None = None
 
@@ -248,21 +217,6 @@ def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> N
     limits.check("elements that take almost no bits", beyond, limits.constants)
 
 
-def _lines_of(header: Header) -> int:
-    """Rows and columns that the adaptive codec visits; a shape outside the codec's limits is refused."""
-    if not isinstance(header.model, Settings):
-        return 0
-    shape, count = header.shape, 1
-    if header.chunks is not None:  # each is a tensor of its own to the codec
-        shape, count = header.chunks.shape(0, shape), len(header.chunks.lengths)
-    rows, columns = matrix_shape(shape)
-    if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
-        raise CorruptFileError(f"an adaptive tensor has shape {shape}, too large for that codec")
-    if rows * columns == 0:
-        raise CorruptFileError(f"an adaptive tensor has shape {shape}, so it has nothing to code")
-    return count * (rows + columns)
-
-
 class _TensorReader:
     """Decodes tensors one after the other, and computes the checksum of their integers."""
 
@@ -292,7 +246,7 @@ class _TensorReader:
             self._trail = self._trail.after_chunks(header.shape)
         else:
             self.total = checksum(integers, lowest, highest, self.total)
-            self._trail = self._trail.after(integers, zero_of(header.grid))
+            self._trail = self._trail.after(integers, header.grid.zero)
         return IntTensor(name, integers, header.grid)
 
     def _kind(self, name: str, header: KindHeader) -> Tensor:

@@ -1,110 +1,30 @@
-"""The encoder's decisions: which model, which settings. Nothing here is part of the format.
+"""The settings of the adaptive model that take the fewest bits for one matrix. No part of the format.
 
-Large tensors get the static table without a search; small ones are measured under several settings. On a tie
-the first candidate is taken, so the same tensor always gets the same bytes.
+Each candidate is measured, not coded: the model's probabilities of what is known give its bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from laconic.pack.codecs import order0
 from laconic.pack.codecs.cells import code_signs
 from laconic.pack.codecs.known_cells import KnownCells
-from laconic.pack.codecs.layouts import Flags, Geometry, Index, Trail, geometries, matrix_shape
+from laconic.pack.codecs.layouts import Flags, Geometry, Index, Trail, geometries
 from laconic.pack.codecs.lines import code_lines
 from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings, density_code
 from laconic.pack.codecs.sizes import Levels, crowding, size_bits
 from laconic.pack.codecs.symbols import Meter
-from laconic.pack.wire.grids import Grids
-from laconic.pack.wire.headers import Header, put_header
-from laconic.pack.wire.varint import Writer
-from laconic.records import IntArray, IntTensor
+from laconic.records import IntArray
 
-CHUNKED_ABOVE = 1 << 22
-"""Tensors with more entries are coded in chunks; the adaptive model and the hints have the same limit."""
-CHUNK_ENTRIES = 1 << 19
-CHUNK_BYTES = 4096
-"""Least entries and approximate bytes of a chunk, whose overhead is 8 or 9 bytes, 0.22 % of these."""
-_CHUNK_COST = 8 * 9  # bits of overhead of a chunk: its length, its checksum, the unused rest of its last word
 MAX_CELLS = 1 << 20
 MAX_HITS = 1 << 18
-_MAX_DICTIONARY = 4096
 
 
-class Plan(NamedTuple):
-    """A header and the integers to code under it. ``symbols``: codec 1's; ``bits``: the size in the stream.
-
-    ``chunk_rows``: indices of the first dimension in a chunk; 0 where there are no chunks.
-    """
-
-    header: Header
-    integers: IntArray
-    symbols: IntArray | None
-    bits: float
-    lowest: int
-    highest: int
-    chunk_rows: int = 0
-
-
-def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
-    """The header of fewest bits for a tensor; ``trail``: context from earlier tensors."""
-    values = tensor.integers
-    lowest, highest = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    plans = [_plan_one(tensor, values, (), lowest, highest, trail)]
-    if values.size <= MAX_ENTRIES and highest - lowest >= 32:
-        distinct = np.unique(values)
-        if len(distinct) <= _MAX_DICTIONARY and 4 * len(distinct) <= highest - lowest:
-            ranks = np.searchsorted(distinct, values).astype(np.int32)
-            words = tuple(int(v) for v in distinct)
-            plans.append(_plan_one(tensor, ranks, words, 0, len(words) - 1, trail))
-    best = min(plans, key=lambda plan: header_bits(plan.header, trail) + plan.bits)
-    return _in_chunks(best._replace(lowest=lowest, highest=highest))
-
-
-def _in_chunks(plan: Plan) -> Plan:
-    """The plan, in chunks if the tensor is large and their overhead is small."""
-    header = plan.header
-    if header.size <= CHUNKED_ABOVE or isinstance(header.model, Settings) or not header.shape:
-        return plan
-    most = min(header.size // CHUNK_ENTRIES, int(plan.bits) // (8 * CHUNK_BYTES), header.shape[0])
-    if most < 2:
-        return plan
-    rows = -(-header.shape[0] // most)
-    return plan._replace(chunk_rows=rows, bits=plan.bits + _CHUNK_COST * -(-header.shape[0] // rows))
-
-
-def header_bits(header: Header, trail: Trail) -> int:
-    """Size of a header, in bits."""
-    out = Writer()
-    put_header(out, header, trail.rows, Grids())
-    return 8 * len(out.data)
-
-
-def _plan_one(
-    tensor: IntTensor, values: IntArray, dictionary: tuple[int, ...], lowest: int, highest: int, trail: Trail
-) -> Plan:
-    """The cheaper of the two models for integers within the given extremes."""
-    fit = order0.fit(values, lowest, highest)
-    header = Header(tensor.integers.shape, tensor.grid, fit.table, dictionary)
-    plan = Plan(header, values, fit.symbols, fit.bits, lowest, highest)
-    if lowest == highest or values.size > MAX_ENTRIES:
-        return plan
-    background = _background(values, fit)
-    levels = values.reshape(matrix_shape(values.shape)).astype(np.int64) - background
-    if not _is_small(levels):
-        return plan
-    cost, settings, geometry = _search(levels, values.shape, background, trail)
-    other = header._replace(model=settings, geometry=geometry)
-    if cost + header_bits(other, trail) < fit.bits + header_bits(header, trail):
-        return Plan(other, values, None, cost, lowest, highest)
-    return plan
-
-
-def _background(values: IntArray, fit: order0.Fit) -> int:
+def background_of(values: IntArray, fit: order0.Fit) -> int:
     """The most frequent integer, the one nearest zero on a tie."""
     if fit.table.low_bits:
         distinct, seen = np.unique(values, return_counts=True)
@@ -114,7 +34,7 @@ def _background(values: IntArray, fit: order0.Fit) -> int:
     return int(min(tied, key=lambda v: (abs(v), v)))
 
 
-def _is_small(levels: Levels) -> bool:
+def is_small(levels: Levels) -> bool:
     """Whether the adaptive model is allowed, and fast enough, for this matrix."""
     if levels.size > MAX_ENTRIES or sum(levels.shape) > MAX_LINES:
         return False
@@ -177,7 +97,7 @@ class _Search:
         return self._crowds[option]
 
 
-def _search(
+def best_settings(
     levels: Levels, shape: tuple[int, ...], background: int, trail: Trail
 ) -> tuple[float, Settings, int]:
     """Coordinate descent over geometry and factor strengths: (bits, settings, geometry)."""

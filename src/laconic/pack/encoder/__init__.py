@@ -1,1 +1,0 @@
-"""The encoder's decisions. Nothing here is part of the format."""
