@@ -2,8 +2,8 @@
 
 A reader opens each function once, when it is first called. Those functions in order, each as its room, make a
 walk: a *stay* is a run of functions in one room, a *return* a stay in a room that was left before. Rooms are
-the folders of ``laconic``; ``records`` and what stands beside the folders (``errors``, ``files``) are
-vocabulary.
+the folders of ``laconic``; ``records`` and what stands beside the folders (``errors``, ``files``,
+``varint``) are vocabulary.
 
     python tests/reading_order.py
 """

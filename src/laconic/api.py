@@ -105,8 +105,12 @@ def prepare(
             "prepare: this network is prepared already. Cure: prepare the plain network it came from"
         )
     _warn(notes)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     policy = Policy.of(keep, weights)
+    place = f"prepare ({type(method).__name__})"
+    with at(place):
+        policy.check(name for name, _ in model.named_parameters(remove_duplicate=False))
+        check_model(model, example)
+        _check_precision(model)
     context = Context(
         data_size,
         NoiseSource(seed),
@@ -118,10 +122,8 @@ def prepare(
         previous=previous,
         original=original,
     )
-    with at(f"prepare ({type(method).__name__})"):
-        policy.check(name for name, _ in model.named_parameters(remove_duplicate=False))
-        check_model(model, example)
-        _check_precision(model)
+    device = next(p.device for p in model.parameters())
+    with at(place):
         net = method.prepare(model, example, context).to(device)
         attach(net, method, context)
     return net

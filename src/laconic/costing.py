@@ -15,8 +15,8 @@ import numpy as np
 
 from laconic.cost import Cost, Device, count, estimate, measure, read_device
 from laconic.errors import InputError, at
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, NetworkFacts, PackedModel, RawTensor, Tensor
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.facts.float32_facts import network_facts
 from laconic.runtime.precision import Precision, with_precision
 
@@ -104,12 +104,12 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
     from torch import nn
 
     from laconic import pack
-    from laconic.export.graph_capture import capture, shared_names
-    from laconic.export.program import as_arguments, by_position
+    from laconic.export.graph_capture import captured_call
+    from laconic.export.signature import one_call
     from laconic.export.stored_tensors import stored
     from laconic.methods.contract import Compressed
     from laconic.networks import flattened
-    from laconic.networks.modules import plain_network
+    from laconic.networks.modules import plain_network, shared_names
 
     given: Mapping[str, Tensor] = {}
     if isinstance(source, Compressed):
@@ -125,7 +125,8 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
         )
     source, example = flattened(plain_network(source, "cost_of").module, example)
     with at("cost_of"):
-        captured = capture(source, example)
+        call = one_call(source, example)
+        captured = captured_call(call)
     names, state = shared_names(source), source.state_dict()
     known: dict[str, Tensor] = {constant.name: constant for constant in captured.constants}
     known |= {names.get(name, name): tensor for name, tensor in given.items()}
@@ -134,8 +135,7 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
         for name in captured.tensor_names
     )
     model = PackedModel(tensors, captured.graph, captured.aliases)
-    arguments = as_arguments(by_position(source, example)[1])
-    return model, len(pack.encode(model)), [tuple(x.shape) for x in arguments]
+    return model, len(pack.encode(model)), [tuple(x.shape) for x in call.tensors]
 
 
 def _timed(

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import means_only, posteriors_of
+from laconic.bayes.prepare import posteriors_of
 from laconic.epoch_terms import EpochTerms
 from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
+from laconic.networks.modes import means_only
 from laconic.tasks import Batch, Task, length_of
 
 ATTACHED = "_laconic"
@@ -255,6 +256,13 @@ def unfinished_of(net: nn.Module) -> tuple[str, ...]:
     """Notes on schedules that are not at their end, and on functions that the user's loop did not call."""
     state = prepared(net, "convert")
     return (*state.method.unfinished(state.context), *_never_called(net))
+
+
+def unfinished_after(net: nn.Module, steps: int, epochs: int) -> tuple[str, ...]:
+    """Notes on schedules that will not be at their end when so much training is over."""
+    state = prepared(net, "compress")
+    end = replace(state.context, step=steps, terms=epochs * state.context.data_size)
+    return state.method.unfinished(end)
 
 
 def _never_called(net: nn.Module) -> tuple[str, ...]:

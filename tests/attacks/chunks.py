@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from laconic.pack.codecs.integers import CHECKSUM_MASK
 from laconic.pack.codecs.order0 import Table
 from laconic.pack.codecs.symbols import StreamWriter
-from laconic.pack.file.integers import CHECKSUM_MASK
 from laconic.pack.graph.ops import make_node as node
 from laconic.pack.graph.section import encode_graph
 from laconic.pack.wire.chunks import Chunks
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import Header, put_header
 from laconic.pack.wire.names import put_names
-from laconic.pack.wire.varint import Writer
 from laconic.records import Graph, UniformGrid, ValueSpec
+from laconic.varint import Writer
 from tests.pack.chunked import framed
 
 ROWS, WIDTH = 128, 32

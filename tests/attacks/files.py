@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from laconic.pack import MAGIC, encode
-from laconic.pack.wire.varint import Writer
 from laconic.records import (
     ActivationRange,
     Graph,
@@ -23,6 +22,7 @@ from laconic.records import (
     UniformGrid,
     ValueSpec,
 )
+from laconic.varint import Writer
 
 Shape = tuple[int | None, ...]
 

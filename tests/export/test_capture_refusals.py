@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.errors import CaptureError, InputError
-from laconic.export.graph_capture import capture, shared_names
+from laconic.export.graph_capture import capture
 from laconic.export.rules import RULES
+from laconic.networks.modules import shared_names
 from tests.helpers.parity import Fn, assert_parity
 
 X = torch.randn(3, 4)

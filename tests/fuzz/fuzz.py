@@ -27,8 +27,8 @@ with instrumented(include=["laconic.pack", "laconic.runtime"]):
     from laconic import pack
     from laconic.pack import MAGIC, Limits
     from laconic.pack.file import inspection  # noqa: F401 - instrumented before it is used
-    from laconic.pack.wire.varint import Writer
     from laconic.runtime import network, reading
+    from laconic.varint import Writer
 from laconic.errors import LaconicError  # noqa: E402
 from tests.attacks.measure import exercise  # noqa: E402
 

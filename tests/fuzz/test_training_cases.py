@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from laconic.bayes.kl.native import extension
-from laconic.bayes.reparameterisation import compiled
+from laconic.bayes.layers.reparameterisation import compiled
 from tests.fuzz.training_cases import draw_case, sweep_case
 
 TABLE = np.random.default_rng(1).normal(size=2**16).astype(np.float32)

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from laconic.pack import MAGIC
 from laconic.pack.codecs.compiled import coder
+from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, encode_integers
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamWriter
 from laconic.pack.file.choose import plan_tensor
 from laconic.pack.file.chunks import encode_chunks
-from laconic.pack.file.integers import CHECKSUM_MASK, checksum, encode_integers
 from laconic.pack.graph.section import encode_graph
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import put_header
 from laconic.pack.wire.names import put_names
-from laconic.pack.wire.varint import Writer
 from laconic.records import Graph, IntTensor
+from laconic.varint import Writer
 
 
 def chunked_file(tensors: Sequence[tuple[IntTensor, int]], graph: Graph | None = None) -> bytes:

@@ -29,7 +29,6 @@ from laconic.pack.codecs.symbols import StreamWriter
 from laconic.pack.graph.ops import make_node
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import Header, put_header
-from laconic.pack.wire.varint import Writer
 from laconic.records import (
     Codebook,
     Graph,
@@ -39,6 +38,7 @@ from laconic.records import (
     UniformGrid,
     ValueSpec,
 )
+from laconic.varint import Writer
 
 
 def _model() -> PackedModel:

@@ -14,9 +14,10 @@ from laconic.data import TensorLoader
 from laconic.data.tensors import TensorPair
 from laconic.errors import DataError
 from laconic.methods import Method, SparseVD
+from laconic.networks.layout import contiguous, run
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
-from laconic.train.layout import contiguous, laid_out, run
+from laconic.train.layout import laid_out
 from tests.helpers.method_suite import assert_same_state, digits
 
 CHANNELS_LAST = torch.channels_last

@@ -1,4 +1,4 @@
-/* Noise on pre-activations in one pass over memory (bayes/reparameterisation.py has the formula).
+/* Noise on pre-activations in one pass over memory (bayes/layers/reparameterisation.py has the formula).
  *
  * The noise is looked up in a table of 2^16 quantiles by 16 random bits each, drawn by the caller. Look-ups take
  * most of the time, so there are no AVX2 or AVX-512 code paths: they are not faster.

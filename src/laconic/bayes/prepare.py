@@ -19,6 +19,7 @@ from laconic.bayes.layers.variational import Draws, Variational, become
 from laconic.bayes.posteriors import Family, Posterior
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
+from laconic.networks.modes import means_only
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy, Select, weights_by_module
 from laconic.networks.probe import Uses, check_model, observe
@@ -92,7 +93,6 @@ def make_bayesian(
     check_model(model, None)
     uses = observe(model, example)
     net = duplicate(model)
-    draws = Draws(noise)
     chosen = weights_by_module(net, select, policy)
     if not chosen:
         raise ModelError(
@@ -100,7 +100,8 @@ def make_bayesian(
             "Cure: requires_grad_(True) on a layer, fewer names in keep, a wider select, or weights=[names] "
             "for what is to count as a weight; MagnitudePruning quantises weights that are all frozen"
         )
-    _swap(net, chosen, uses, draws, posterior, local_layers(sampling))
+    made = _posteriors(chosen, posterior)
+    draws = _swap(net, chosen, made, uses, noise, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
     return net
 
@@ -249,32 +250,6 @@ def mute(net: nn.Module, muted: bool = True) -> None:
     _prepared(net).draws.muted = muted
 
 
-@contextmanager
-def means_only(net: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode within the block: posterior means, running statistics. Then each layer has its mode again.
-
-    Args:
-        net: Any network.
-
-    Returns:
-        A context manager that gives the network.
-
-    >>> net = nn.Dropout()
-    >>> with means_only(net):
-    ...     net.training
-    False
-    >>> net.training
-    True
-    """
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield net
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _prepared(net: nn.Module) -> _Prepared:
     state = net.__dict__.get(_PREPARED)
     if not isinstance(state, _Prepared):
@@ -284,20 +259,30 @@ def _prepared(net: nn.Module) -> _Prepared:
     return state
 
 
-def _swap(
-    net: nn.Module,
-    chosen: Mapping[nn.Module, tuple[str, Mapping[str, nn.Parameter]]],
-    uses: Uses,
-    draws: Draws,
-    family: Family,
-    local: Mapping[type[nn.Module], type[Variational]],
-) -> None:
-    """Make each chosen layer variational; tied parameters get one posterior, made once."""
+_Chosen = Mapping[nn.Module, tuple[str, Mapping[str, nn.Parameter]]]
+
+
+def _posteriors(chosen: _Chosen, family: Family) -> dict[int, Posterior]:
+    """The posterior of each weight, by the weight's id; tied parameters get one, made once."""
     made: dict[int, Posterior] = {}
-    for module, (prefix, weights) in chosen.items():
+    for prefix, weights in chosen.values():
         for name, weight in weights.items():
             if id(weight) not in made:
                 made[id(weight)] = _made(family, f"{prefix}.{name}" if prefix else name, weight)
+    return made
+
+
+def _swap(
+    net: nn.Module,
+    chosen: _Chosen,
+    made: Mapping[int, Posterior],
+    uses: Uses,
+    noise: NoiseSource,
+    local: Mapping[type[nn.Module], type[Variational]],
+) -> Draws:
+    """Make each chosen layer variational; returns the draws that all of them share."""
+    draws = Draws(noise)
+    for module, (prefix, weights) in chosen.items():
         posteriors = {name: made[id(weight)] for name, weight in weights.items()}
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
@@ -309,6 +294,7 @@ def _swap(
         become(module, kind, draws, posteriors)
     if net not in chosen:
         draws.watch(net)
+    return draws
 
 
 def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:

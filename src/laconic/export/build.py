@@ -12,13 +12,12 @@ from torch import nn
 
 from laconic import pack
 from laconic.errors import CaptureError, InputError, ModelError
-from laconic.export.graph_capture import CapturedGraph, capture, shared_names
-from laconic.export.program import Example
-from laconic.export.signature import Dynamic, spread
+from laconic.export.graph_capture import CapturedGraph, captured_call
+from laconic.export.signature import Dynamic, Example, OneCall, one_call, spread
 from laconic.export.stored_tensors import stored
 from laconic.export.verify import disagreement, padded_otherwise
 from laconic.networks import flattened
-from laconic.networks.modules import plain_network
+from laconic.networks.modules import plain_network, shared_names
 from laconic.progress import steps
 from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
 from laconic.runtime.reading import loading_note
@@ -65,14 +64,15 @@ def build_packed(
     before = (*folded, *_check_module(module))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
     with steps("capturing the graph"):
-        captured, notes = _captured(module, example, dynamic)
+        call = None if example is None else one_call(module, example)
+        captured, notes = _captured(call, dynamic)
     model = _model(module, names, given, captured)
-    if captured is not None and example is not None:
+    if captured is not None and call is not None:
         with steps("comparing the file with the module"):
-            problem = disagreement(module, model, example)
+            problem = disagreement(call, model)
         if problem is not None:
             return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
-        padded = padded_otherwise(module, example)
+        padded = padded_otherwise(call)
         notes = (*notes, padded) if padded else notes
     return model, (*before, *notes)
 
@@ -175,13 +175,11 @@ def write(
     return length, notes if large is None else (*notes, large)
 
 
-def _captured(
-    module: nn.Module, example: Example | None, dynamic: Dynamic | None
-) -> tuple[CapturedGraph | None, tuple[str, ...]]:
-    if example is None:
+def _captured(call: OneCall | None, dynamic: Dynamic | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:
+    if call is None:
         return None, (f"no example input was given: {_WEIGHTS_ONLY}",)
     try:
-        captured = capture(module, example, dynamic)
+        captured = captured_call(call, dynamic)
     except CaptureError as error:
         return None, (f"{error}. So {_WEIGHTS_ONLY}",)
     return captured, captured.notes

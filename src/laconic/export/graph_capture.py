@@ -16,9 +16,6 @@ from laconic.errors import CaptureError
 from laconic.export.cures import cure_for
 from laconic.export.lowering import Call, Lowering, Ref, any_free, is_free, tensors_in
 from laconic.export.program import (
-    Example,
-    as_arguments,
-    by_position,
     decomposable,
     decomposed,
     evaluation_copy,
@@ -27,7 +24,8 @@ from laconic.export.program import (
     traces,
 )
 from laconic.export.rules import RULES
-from laconic.export.signature import Dynamic, described, free_axes, input_names
+from laconic.export.signature import Dynamic, Example, OneCall, described, free_axes, one_call
+from laconic.networks.modules import shared_names
 from laconic.records import Graph, Node, RawTensor, tensor_index, tensor_ref
 
 # Arguments that rules may ignore: they are visible in the result's shape and type, or concern the device and
@@ -58,18 +56,6 @@ class CapturedGraph:
     notes: tuple[str, ...] = ()
 
 
-def shared_names(module: nn.Module) -> dict[str, str]:
-    """Every state-dict name -> the first name under which the same storage appears."""
-    first: dict[tuple[Any, ...], str] = {}
-    names: dict[str, str] = {}
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if not isinstance(tensor, torch.Tensor):
-            continue
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        names[name] = first.setdefault(key, name) if tensor.numel() else name
-    return names
-
-
 def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None) -> CapturedGraph:
     """Trace a module in evaluation mode into a graph of the closed operation table.
 
@@ -96,11 +82,14 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
     >>> free.name, free.sizes
     ('input', ('batch', 'time', 3))
     """
-    inputs = input_names(module, example)
-    module, example = by_position(module, example)
-    arguments = as_arguments(example)
+    return captured_call(one_call(module, example), dynamic)
+
+
+def captured_call(call: OneCall, dynamic: Dynamic | None = None) -> CapturedGraph:
+    """:func:`capture` of a call whose inputs are in order already."""
+    inputs, arguments = call.names, call.tensors
     free = None if dynamic is None else free_axes(dynamic, inputs, arguments)
-    copied = evaluation_copy(module)
+    copied = evaluation_copy(call.module)
     if any(p.device.type == "meta" for p in copied.parameters()):
         raise CaptureError("the network's weights are on the meta device, so they have no values")
     result = described(run_example(copied, arguments))

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from laconic.errors import InputError, LaconicError
-from laconic.export.program import Example, as_arguments, by_position
+from laconic.export.signature import Example, one_call
 from laconic.export.verify import as_read
 from laconic.networks import flattened
-from laconic.pack.wire.limits import Limits
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
+from laconic.records.limits import Limits
 from laconic.runtime import Network, emulate
 from laconic.runtime.engines.float_choice import float_layers, float_products
 
@@ -39,7 +39,7 @@ def checked_ranges(
     if graph is None:
         return model, None
     ready = replace(model, graph=replace(graph, ranges=ranges))
-    given = as_arguments(by_position(*flattened(module, example))[1])[: len(graph.inputs)]
+    given = one_call(*flattened(module, example)).tensors[: len(graph.inputs)]
     inputs = [_first_rows(x, spec.shape) for x, spec in zip(given, graph.inputs, strict=True)]
     problem = int8_problem(as_read(ready), inputs)
     if problem is None:

@@ -19,8 +19,8 @@ from laconic.export.cures import cannot_be_free, untraceable
 from laconic.export.free_linspace import FreeLinspace
 from laconic.export.in_place import mutates, without_in_place
 from laconic.export.recurrent import one_operation_each
-from laconic.export.signature import FreeAxes, described, of_size
-from laconic.networks import check_names, duplicate, inference, no_tensor, positional, with_forward
+from laconic.export.signature import FreeAxes, described
+from laconic.networks import duplicate, inference, with_forward
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (0, ()),
@@ -30,31 +30,6 @@ _FIXED_BATCH = (
     "the batch size is fixed to the example's: the network computes with it. Where another axis is the "
     "batch, say which are free: dynamic={input: {axis: 'batch'}}"
 )
-
-Example = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
-
-
-def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
-    """The example as a tuple of CPU tensors.
-
-    Raises ``InputError`` for anything that is not a tensor.
-    """
-    items: tuple[Any, ...] = tuple(example) if isinstance(example, (tuple, list)) else (example,)
-    for k, item in enumerate(items):
-        if not isinstance(item, torch.Tensor):
-            raise no_tensor(f"example input {k}", item)
-    return tuple(item.detach().cpu().clone() for item in items)  # a network may write into its input
-
-
-def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
-    """A view of ``module`` that takes an example's named tensors by position, in the order of ``forward``.
-
-    See :func:`laconic.networks.positional`; an example that has no names comes back as it is.
-    """
-    if not isinstance(example, Mapping):
-        return module, example
-    check_names(module, example)
-    return positional(module, example)
 
 
 def flat(module: nn.Module) -> nn.Module:
@@ -79,7 +54,7 @@ def run_example(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
     """The module's output for the example. Raises ``InputError`` with the shapes if the module fails."""
     try:
         with torch.no_grad():
-            return module(*example)
+            return module(*(x.clone() for x in example))  # a network may write into its input
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         shapes = ", ".join(f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in example)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -123,11 +98,7 @@ def traces(
 
 def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes) -> ExportedProgram:
     """The program with the user's free axes; unproven conditions on sizes are left to run time."""
-    sizes = free.sizes(example)
-    # 0 and 1 are constants to torch.export, so an axis of one entry is given more, each name its own number
-    wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(sizes.items())}
-    axes = [{a: wide[name] for (k, a), name in free.names.items() if k == i} for i in range(len(example))]
-    grown = tuple(of_size(x, at) for x, at in zip(example, axes, strict=True))
+    grown = free.grown(example)
     hints = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in free.dims)
     failure: Exception | None = None
     # a size with a bound (a table of positions) or a factor (a U-Net's halves) is free, but no plain Dim
@@ -140,9 +111,7 @@ def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: 
                 break
     failure = failure or RuntimeError("no example")
     network = type(module).__name__
-    raise CaptureError(
-        cannot_be_free(failure, free.places(sizes)) or untraceable(network, failure)
-    ) from failure
+    raise CaptureError(cannot_be_free(failure, free.places) or untraceable(network, failure)) from failure
 
 
 def _export(

@@ -12,7 +12,7 @@ from torch import nn
 from laconic.errors import CaptureError, DataError, InputError, at
 from laconic.export.build import build_packed
 from laconic.export.int8_check import stays_float
-from laconic.export.program import as_arguments, by_position
+from laconic.export.signature import as_arguments, one_call
 from laconic.networks import flattened, is_nested
 from laconic.records import ActivationRange, AnyArray, Tensor
 from laconic.runtime import LeastOutputError, RangeChoice, calibrate
@@ -85,7 +85,7 @@ def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[t
             f"calibration batches come as a {type(batches).__name__}. Cure: a list of batches, or a loader"
         )
     for batch in batches:
-        given = as_arguments(by_position(*flattened(module, _inputs_of(module, batch)))[1])
+        given = one_call(*flattened(module, _inputs_of(module, batch))).tensors
         if len(given) < count:
             raise DataError(
                 f"the network takes {counted(count, 'input')}, a calibration batch has {len(given)}. "

@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 from laconic.errors import CaptureError, InputError
-from laconic.networks import is_nested, place_name
+from laconic.networks import check_names, is_nested, no_tensor, place_name, positional
 
 Dynamic = Mapping[Any, Any] | Sequence[Any]
 """Free axes in ``torch.export``'s form: ``{"x": {0: "batch", 1: "time"}}``, or one entry for each input."""
@@ -24,6 +24,53 @@ class Result(NamedTuple):
     tensors: tuple[torch.Tensor, ...]
     names: tuple[str, ...]
     keyed: bool
+
+
+Example = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+
+
+class OneCall(NamedTuple):
+    """A module by position, and one call of it: the inputs' names in ``forward``, their values on the CPU."""
+
+    module: nn.Module
+    names: tuple[str, ...]
+    tensors: tuple[torch.Tensor, ...]
+
+
+def one_call(module: nn.Module, example: Any) -> OneCall:
+    """An example as one call, its named tensors by position, in the order of ``forward``.
+
+    Raises ``InputError`` for anything that is not a tensor, or a name that ``forward`` does not have.
+
+    >>> one_call(nn.Bilinear(2, 3, 1), {"input2": torch.ones(1, 3), "input1": torch.ones(1, 2)}).names
+    ('input1', 'input2')
+    """
+    names = input_names(module, example)
+    view, given = by_position(module, example)
+    return OneCall(view, names, as_arguments(given))
+
+
+def as_arguments(example: Example) -> tuple[torch.Tensor, ...]:
+    """The example as a tuple of CPU tensors.
+
+    Raises ``InputError`` for anything that is not a tensor.
+    """
+    items: tuple[Any, ...] = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    for k, item in enumerate(items):
+        if not isinstance(item, torch.Tensor):
+            raise no_tensor(f"example input {k}", item)
+    return tuple(item.detach().cpu().clone() for item in items)  # a network may write into its input
+
+
+def by_position(module: nn.Module, example: Any) -> tuple[nn.Module, Any]:
+    """A view of ``module`` that takes an example's named tensors by position, in the order of ``forward``.
+
+    See :func:`laconic.networks.positional`; an example that has no names comes back as it is.
+    """
+    if not isinstance(example, Mapping):
+        return module, example
+    check_names(module, example)
+    return positional(module, example)
 
 
 def input_names(module: nn.Module, example: Any) -> tuple[str, ...]:
@@ -102,22 +149,24 @@ def _leaves(value: object, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
 
 
 class FreeAxes(NamedTuple):
-    """The user's free axes: their names by (input, axis), and the same for ``torch.export``."""
+    """The user's free axes: their names by (input, axis), and the same for ``torch.export``.
+
+    ``sizes``: of each named axis in the example; ``places``: where it is, and that size, in words.
+    """
 
     names: Mapping[tuple[int, int], str]
     dims: tuple[Mapping[int, Any], ...]
-    inputs: tuple[str, ...]
+    sizes: Mapping[str, int]
+    places: Mapping[str, str]
 
-    def sizes(self, tensors: Sequence[torch.Tensor]) -> dict[str, int]:
-        """The size of each named axis in an example."""
-        return {name: tensors[k].shape[axis] for (k, axis), name in self.names.items()}
+    def grown(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The example with more entries along free axes of one.
 
-    def places(self, sizes: Mapping[str, int]) -> dict[str, str]:
-        """Where each named axis is, and its size in the example, in words."""
-        found: dict[str, list[str]] = {}
-        for (k, axis), name in self.names.items():
-            found.setdefault(name, []).append(f"axis {axis} of {self.inputs[k]!r}")
-        return {name: f"{' and '.join(at)}, {sizes[name]} in the example" for name, at in found.items()}
+        0 and 1 are constants to torch.export; each name gets its own number.
+        """
+        wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(self.sizes.items())}
+        axes = [{a: wide[n] for (k, a), n in self.names.items() if k == i} for i in range(len(tensors))]
+        return tuple(of_size(x, at) for x, at in zip(tensors, axes, strict=True))
 
 
 def spread(module: nn.Module, example: Any, dynamic: Dynamic) -> Dynamic:
@@ -203,7 +252,18 @@ def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Te
             dims[k][axis] = made.setdefault(name, dim if known else Dim(name))
             named[k, axis] = name
     _check_equal(named, names, tensors)
-    return FreeAxes(named, tuple(dims), tuple(names))
+    sizes = {name: tensors[k].shape[axis] for (k, axis), name in named.items()}
+    return FreeAxes(named, tuple(dims), sizes, _places(named, names, sizes))
+
+
+def _places(
+    named: Mapping[tuple[int, int], str], inputs: Sequence[str], sizes: Mapping[str, int]
+) -> dict[str, str]:
+    """Where each named axis is, and its size in the example, in words."""
+    found: dict[str, list[str]] = {}
+    for (k, axis), name in named.items():
+        found.setdefault(name, []).append(f"axis {axis} of {inputs[k]!r}")
+    return {name: f"{' and '.join(at)}, {sizes[name]} in the example" for name, at in found.items()}
 
 
 def _by_input(dynamic: Dynamic, names: Sequence[str]) -> dict[int, Any]:

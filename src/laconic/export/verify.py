@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.export.program import Example, as_arguments, by_position, evaluation_copy
-from laconic.export.signature import described, of_size
+from laconic.export.program import evaluation_copy
+from laconic.export.signature import OneCall, described, of_size
 from laconic.networks import inference
 from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, ValueSpec
@@ -27,7 +27,7 @@ _BY_SIZE = (
 _ROUNDING = 1e-6  # rounding error of float32 sums that cancel to zero
 
 
-def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str | None:
+def disagreement(call: OneCall, model: PackedModel) -> str | None:
     """Description of a difference between the file's graph and the module; None when they agree.
 
     Both compute the example, and then perturbed examples with other sizes along the free axes.
@@ -37,9 +37,8 @@ def disagreement(module: nn.Module, model: PackedModel, example: Example) -> str
         network = Network.from_packed(as_read(model), threads=torch.get_num_threads())
     except Exception as error:  # noqa: BLE001 - whatever keeps the file from running is reported to the user
         return f"the captured graph does not run ({_first_line(error)})"
-    view, example = by_position(module, example)
-    for inputs, is_example in _trials(as_arguments(example), network.inputs):
-        wanted = _answer(view, inputs)
+    for inputs, is_example in _trials(call.tensors, network.inputs):
+        wanted = _answer(call.module, inputs)
         if wanted is None and not is_example:
             continue  # the module itself refuses these sizes
         try:
@@ -92,20 +91,18 @@ def _varied(
     return x + 0.5 * torch.randn(x.shape, generator=draws) if x.is_floating_point() else x
 
 
-def padded_otherwise(module: nn.Module, example: Example) -> str | None:
+def padded_otherwise(call: OneCall) -> str | None:
     """A note if PyTorch's fast path and the separate layers give different results; None for most networks.
 
     ``nn.TransformerEncoder`` takes a padded batch apart in evaluation mode without gradients; its outputs at
     the padded positions are then zeros.
     """
-    if not any(getattr(part, "use_nested_tensor", False) is True for part in module.modules()):
+    if not any(getattr(part, "use_nested_tensor", False) is True for part in call.module.modules()):
         return None
-    view, example = by_position(module, example)
-    inputs = as_arguments(example)
-    wanted = _answer(view, inputs)
+    wanted = _answer(call.module, call.tensors)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns that nested tensors are a prototype
-        got = described(evaluation_copy(view)(*inputs)).tensors
+        got = described(evaluation_copy(call.module)(*call.tensors)).tensors
     if compare([x.detach().numpy() for x in got], wanted or []) is None:
         return None
     return (

@@ -107,19 +107,20 @@ class SparseVD(Method):
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a posterior centred on its present value."""
+        family = self.posterior or GaussianFamily(self.init_log_var)
         check_kl_weight(self.kl_weight, context.data_size)
         check_kl_weight(self.held_kl_weight, context.data_size)
         net = make_bayesian(
             model,
             example=example,
-            posterior=self.posterior or GaussianFamily(self.init_log_var),
+            posterior=family,
             noise=context.noise,
             sampling=self.sampling,
             policy=context.policy,
         )
-        check_rules(posteriors_of(net), self.prior)
-        parameters = dict(net.named_parameters())
-        add_weight_masks(net, {name: parameters[name] for name in posteriors_of(net)})
+        posteriors, parameters = posteriors_of(net), dict(net.named_parameters())
+        check_rules(posteriors, self.prior)
+        add_weight_masks(net, {name: parameters[name] for name in posteriors})
         if not self.hold_noise:
             net.register_load_state_dict_post_hook(_mute_if_held)  # type: ignore[no-untyped-call]
         return net
@@ -195,9 +196,10 @@ class SparseVD(Method):
         for name, zero in context.removed.items():
             if name in keeps:
                 keeps[name] &= ~zero
-        rest = rest_of(module, deterministic_of(module), policy)
+        deterministic, plain = deterministic_of(module), plain_copy(module)
+        rest = rest_of(module, deterministic, policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(plain_copy(module), stats, keeps, rest.beside, self.grid, judge, context.example)
+        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example)
 
     def _keep(self, stats: WeightStats) -> BoolArray:
         """The weights with log alpha below the threshold that are not held at zero.

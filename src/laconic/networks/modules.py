@@ -112,3 +112,22 @@ def overlapping(tensor: Tensor) -> str | None:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def shared_names(module: nn.Module) -> dict[str, str]:
+    """Every state-dict name -> the first name under which the same storage appears."""
+    first: dict[tuple[Any, ...], str] = {}
+    names: dict[str, str] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        names[name] = first.setdefault(key, name) if tensor.numel() else name
+    return names
+
+
+def count_weights(model: nn.Module) -> int:
+    """Numbers that its file would hold: floating-point parameters and buffers, shared ones once."""
+    names = shared_names(model)
+    state = model.state_dict()
+    return sum(state[n].numel() for n, first in names.items() if n == first and state[n].is_floating_point())

@@ -13,7 +13,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from laconic.errors import InputError, ModelError
 from laconic.networks.copies import duplicate
-from laconic.networks.inputs import arguments
+from laconic.networks.inputs import arguments, with_tensors
+from laconic.networks.layout import contiguous
 from laconic.networks.watching import Call, Watching
 
 # Reading one of these of a weight does not read its value.
@@ -85,6 +86,19 @@ def observe(model: nn.Module, example: Any) -> Uses:
     except _FAILURES as error:
         raise InputError(_misfit(layers, args, kwargs, error)) from error
     return Uses(dict(layers.calls), frozenset(layers.outside))
+
+
+def small_example(model: nn.Module, inputs: Any, axis: int) -> Any:
+    """Two examples of a batch where the network takes so few, else the batch, in a format that it takes."""
+    few = with_tensors(inputs, lambda x: x.narrow(axis, 0, min(2, x.shape[axis])) if x.ndim > axis else x)
+    first: InputError | None = None
+    for candidate in (few, with_tensors(few, contiguous), inputs, with_tensors(inputs, contiguous)):
+        try:
+            check_model(model, candidate)
+            return candidate
+        except InputError as error:
+            first = first or error
+    raise first or InputError("the first batch has no inputs")
 
 
 class _Layers:

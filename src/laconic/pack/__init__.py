@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from laconic.files import write_bytes
 from laconic.pack.file.container import MAGIC, VERSION, decode, encode
 from laconic.pack.file.files import read, write
-from laconic.pack.wire.limits import DEFAULT, Limits
+from laconic.records.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
     from laconic.pack.file.estimates import coded_bytes, estimate_bits, measure_bits

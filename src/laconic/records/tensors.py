@@ -228,3 +228,8 @@ class RawTensor(Tensor):
     def take(self, axis: int, index: AnyArray) -> RawTensor:
         """Those elements."""
         return RawTensor(self.name, np.ascontiguousarray(np.take(self.array, index, axis=axis)))
+
+
+def extremes(integers: IntArray) -> tuple[int, int]:
+    """Smallest and largest entry; (0, 0) of an empty array."""
+    return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)

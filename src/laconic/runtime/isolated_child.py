@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from laconic.errors import LaconicError
-from laconic.pack.wire.limits import Limits
+from laconic.records.limits import Limits
 from laconic.runtime.isolation import frames
 
 if TYPE_CHECKING:

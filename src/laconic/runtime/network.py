@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from laconic.errors import EngineError, InputError, at
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.calls.door import Door
 from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from laconic.errors import InputError
-from laconic.pack.wire.limits import Limits
 from laconic.records import PackedModel, Record, record
+from laconic.records.limits import Limits
 from laconic.runtime.precision import Precision, with_precision
 
 Engine = Literal["auto", "fastest", "onnxruntime", "sparse", "openvino"]

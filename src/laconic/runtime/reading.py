@@ -10,8 +10,8 @@ from laconic.errors import InputError, WeightsOnlyError
 from laconic.files import read_input
 from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.file.needs import Needs, file_memory, of_kinds
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, RawTensor
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.graph.sizes import NODE_STEPS, Form, claims, form_of
 
 NO_GRAPH = (

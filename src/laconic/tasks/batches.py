@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from laconic.errors import DataError
 
 Target = str | int | None
@@ -85,3 +87,29 @@ def _of_mapping(batch: Mapping[Any, Any], target: Target, inputs: tuple[str, ...
             raise DataError(f"a batch has no {key!r}. Cure: one of {keys}")
     chosen = inputs if inputs is not None else tuple(k for k in batch if k != target)
     return Batch({key: batch[key] for key in chosen}, batch[target])
+
+
+def as_arrays(tree: Any) -> Any:
+    """Tensors as NumPy arrays, in tuples, lists and dictionaries too; 16-bit floats become float32.
+
+    Args:
+        tree: Outputs, targets or a whole batch.
+
+    Returns:
+        The same structure; tuples and lists become tuples.
+
+    >>> import torch
+    >>> as_arrays({"x": torch.ones(2, dtype=torch.bfloat16)})["x"].dtype
+    dtype('float32')
+    """
+    import torch  # tasks that score arrays do without
+
+    if isinstance(tree, torch.Tensor):
+        value = tree.detach()
+        value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+        return np.asarray(value.cpu())
+    if isinstance(tree, Mapping):
+        return {key: as_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(as_arrays(value) for value in tree)
+    return tree

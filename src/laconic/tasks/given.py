@@ -60,6 +60,22 @@ def length_of(loader: Iterable[Any]) -> int | None:
         return None
 
 
+def count_batches(loader: Iterable[Any]) -> int:
+    """Batches of an epoch, at least one: the loader's length, or else counted in one pass.
+
+    Args:
+        loader: Training batches.
+
+    Returns:
+        The number.
+
+    >>> count_batches([1, 2, 3])
+    3
+    """
+    length = length_of(loader)
+    return max(1, sum(1 for _ in loader) if length is None else length)
+
+
 def reread(batches: Iterable[Any]) -> Callable[[], Iterable[Any]]:
     """A function that gives the batches anew at each call.
 

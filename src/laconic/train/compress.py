@@ -12,33 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from laconic import api
 from laconic.errors import at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
-from laconic.networks.modules import plain_network
+from laconic.networks.modules import count_weights, plain_network
 from laconic.networks.policy import Policy
-from laconic.prepared import likelihood_of, likelihood_start, prepared
+from laconic.prepared import likelihood_of, unfinished_after
 from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
 from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of, weights_told
-from laconic.train.loaders import check_reread
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.results import told, write_results
 from laconic.train.rewind import Snapshots
 from laconic.train.run_folder import CHECKPOINT, RunFolder, open_run
-from laconic.train.start import (
-    check_size,
-    check_start,
-    count_batches,
-    count_terms,
-    count_weights,
-    frozen,
-    score_original,
-)
+from laconic.train.start import Start, start_of
 
 Loader = Iterable[Any]
 
@@ -122,10 +113,8 @@ class _Run:
     job: Job
     train: Loader
     validate: Loader
-    example: Any
-    size: int
-    batches: int
-    original: Score
+    weights: int
+    start: Start
     folder: RunFolder | None
     show: Progress
     snapshots: Snapshots
@@ -149,29 +138,23 @@ def run_job(
     for name, loader in (("train", train), ("validate", validate)):
         with at(f"compress: {name}"):
             reread(loader)
-    again, _ = reread(train), reread(validate)
     model, folded = plain_network(model, "compress")
+    weights = count_weights(model)
     if folder is not None:
         folder.check_start(weights_told(model))
     in_nats = any(stage.method.in_nats for stage in job.stages)
-    example = check_start(model, train, job.task, in_nats=in_nats)
-    size = data_size if data_size is not None else count_terms(train, job.task)
-    check_size(size, train, job.task)
-    learnt = likelihood_start(model, job.task, again)
-    check_reread(train, "train")
-    original = score_original(model, validate, job.task, learnt)
-    check_reread(validate, "validate")
-    show.say(f"original: validation {job.task.metric.name} {job.task.metric.show(original.metric)}")
-    notes = (*folded, *frozen(model, job.keep))
+    start = start_of(model, train, validate, job.task, in_nats=in_nats, data_size=data_size, keep=job.keep)
+    metric = job.task.metric
+    show.say(f"original: validation {metric.name} {metric.show(start.original.metric)}")
+    notes = (*folded, *start.notes)
     for note in notes:
         show.say(note)
     needed = {stage.rewind_to for stage in job.stages if stage.rewind_to is not None}
-    snapshots = Snapshots(model, needed, folder)
-    run = _Run(job, train, validate, example, size, count_batches(train), original, folder, show, snapshots)
+    run = _Run(job, train, validate, weights, start, folder, show, Snapshots(model, needed, folder))
     small: Compressed | None = None
     for number in range(len(job.stages)):
         small = _run_stage(run, model, number, small)
-    return _with_facts(small, run, notes, count_weights(model))  # type: ignore[arg-type]
+    return _with_facts(small, run, notes)  # type: ignore[arg-type]
 
 
 def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | None) -> Compressed:
@@ -182,12 +165,12 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
     if several:
         run.show.say(label)
     start = model if previous is None else run.snapshots.start(previous, stage, number)
-    steps = stage.fit.epochs * run.batches
+    steps = stage.fit.epochs * run.start.batches
     net = api.prepare(
         start,
         stage.method,
-        run.example,
-        data_size=run.size,
+        run.start.example,
+        data_size=run.start.size,
         task=job.task,
         seed=job.seed + number,
         total_steps=steps,
@@ -196,7 +179,8 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         previous=previous,
         original=None if previous is None else model,
     )
-    for note in _unfinished(net, stage, steps):
+    score = partial(evaluate, batches=run.validate, task=job.task, learnt=likelihood_of(net))
+    for note in unfinished_after(net, steps, stage.fit.epochs):
         run.show.say(note)
     fit(
         net,
@@ -206,13 +190,12 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         task=job.task,
         checkpoint=run.folder.path(checkpoint_name(number)) if run.folder else None,
         progress=run.show,
-        on_epoch=_watcher(net, run, number),
+        on_epoch=_watcher(net, run, number, score),
         label=label if several else "training",
     )
     run.show.say("choosing the grid on the validation split")
     target = job.target if number + 1 == len(job.stages) else replace(job.target, max_bytes=None)
-    score = partial(_score, run, likelihood_of(net))
-    return api.decide(net, Judge(score, run.original, target, job.task.metric))
+    return api.decide(net, Judge(score, run.start.original, target, job.task.metric))
 
 
 def checkpoint_name(number: int) -> str:
@@ -220,18 +203,9 @@ def checkpoint_name(number: int) -> str:
     return CHECKPOINT if not number else CHECKPOINT.replace(".", f"-{number + 1}.")
 
 
-def _score(run: _Run, learnt: dict[str, Tensor], network: nn.Module) -> Score:
-    return evaluate(network, run.validate, run.job.task, learnt)
-
-
-def _unfinished(net: nn.Module, stage: Stage, steps: int) -> tuple[str, ...]:
-    """Notes on schedules of the method that will not be at their end when training ends."""
-    state = prepared(net, "compress")
-    end = replace(state.context, step=steps, terms=stage.fit.epochs * state.context.data_size)
-    return stage.method.unfinished(end)
-
-
-def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], str]:
+def _watcher(
+    net: nn.Module, run: _Run, number: int, score: Callable[[nn.Module], Score]
+) -> Callable[[int, float], str]:
     """The function to call after each epoch, with its number from 0 and its mean objective.
 
     It writes a line of the run's log, a row of its history and a snapshot to rewind to. It returns the text
@@ -249,7 +223,6 @@ def _watcher(net: nn.Module, run: _Run, number: int) -> Callable[[int, float], s
             return words
         folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}{words}")
         if add is None:  # the first epoch after a resumption says how many rows are kept
-            score = partial(_score, run, likelihood_of(net))
             add = recorder(net, stage.method, score, folder, epoch, number + 1)
         add(epoch, value)
         return words
@@ -274,15 +247,15 @@ def _penalty_and_zeros(net: nn.Module, method: Method) -> str:
     return f"{words}, {100 * zeros / weights:.1f} % zeros" if zeros and weights else words
 
 
-def _with_facts(small: Compressed, run: _Run, notes: tuple[str, ...], weights: int) -> Compressed:
+def _with_facts(small: Compressed, run: _Run, notes: tuple[str, ...]) -> Compressed:
     metric = run.job.task.metric
     facts = {
         **small.facts,
         "metric": {"name": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better},
-        "original_validation_metric": run.original.metric,
-        "original_validation_nll": run.original.nll,
-        "data_size": run.size,
-        "weights_before": weights,
+        "original_validation_metric": run.start.original.metric,
+        "original_validation_nll": run.start.original.nll,
+        "data_size": run.start.size,
+        "weights_before": run.weights,
     }
     every = list(dict.fromkeys([*notes, *small.facts.get("notes", ())]))
     return replace(small, facts={**facts, "notes": every} if every else facts)

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import means_only
 from laconic.errors import DataError
 from laconic.networks import to_device
+from laconic.networks.layout import run
+from laconic.networks.modes import means_only
 from laconic.tasks import Batch, Classification, Score, Task
-from laconic.train.layout import run
+from laconic.tasks.batches import as_arrays
 
 Batches = Iterable[Any]
 
@@ -63,23 +63,6 @@ def evaluate(
             "evaluate: every label is ignored, so there is nothing to score. Cure: check the labels"
         )
     return Score(metric=task.value(sums), nll=nats / terms, terms=terms)
-
-
-def as_arrays(tree: Any) -> Any:
-    """Tensors as NumPy arrays, in tuples, lists and dictionaries too; 16-bit floats become float32.
-
-    >>> as_arrays({"x": torch.ones(2, dtype=torch.bfloat16)})["x"].dtype
-    dtype('float32')
-    """
-    if isinstance(tree, Tensor):
-        value = tree.detach()
-        value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-        return np.asarray(value.cpu())
-    if isinstance(tree, Mapping):
-        return {key: as_arrays(value) for key, value in tree.items()}
-    if isinstance(tree, tuple | list):
-        return tuple(as_arrays(value) for value in tree)
-    return tree
 
 
 def _outputs(module: nn.Module, inputs: Any) -> Any:

@@ -4,24 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sized
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from laconic.bayes.prepare import means_only
-from laconic.errors import DataError, InputError, ModelError, ScaleError, at
-from laconic.export.graph_capture import shared_names
+from laconic.errors import DataError, ModelError, ScaleError, at
 from laconic.methods.contract import Score
-from laconic.networks import to_device, with_tensors
+from laconic.networks import to_device
+from laconic.networks.layout import run
+from laconic.networks.modes import means_only
 from laconic.networks.policy import Policy
-from laconic.networks.probe import check_model
-from laconic.prepared import counted
-from laconic.tasks import Task, length_of
-from laconic.train.evaluate import as_arrays, evaluate
-from laconic.train.layout import contiguous, run
+from laconic.networks.probe import small_example
+from laconic.prepared import counted, likelihood_start
+from laconic.tasks import Task, length_of, reread
+from laconic.tasks.batches import as_arrays
+from laconic.tasks.given import count_batches
+from laconic.train.evaluate import evaluate
+from laconic.train.loaders import check_reread
 
 Loader = Iterable[Any]
+
+
+class Start(NamedTuple):
+    """What is known of a network and its data before the first stage.
+
+    ``size``: likelihood terms of the training data; ``batches``: of an epoch; ``notes``: for the user.
+    """
+
+    example: Any
+    size: int
+    batches: int
+    original: Score
+    notes: tuple[str, ...]
+
+
+def start_of(
+    model: nn.Module,
+    train: Loader,
+    validate: Loader,
+    task: Task,
+    *,
+    in_nats: bool,
+    data_size: int | None,
+    keep: tuple[str, ...],
+) -> Start:
+    """What a job starts from, once it is sure that network, data and task fit each other.
+
+    Raises what :func:`laconic.train.compress.compress` raises for these.
+    """
+    example = check_start(model, train, task, in_nats=in_nats)
+    batches = count_batches(train)
+    size = data_size if data_size is not None else count_terms(train, task)
+    check_size(size, train, task)
+    notes = frozen(model, keep)
+    learnt = likelihood_start(model, task, reread(train))
+    check_reread(train, "train")
+    original = score_original(model, validate, task, learnt)
+    check_reread(validate, "validate")
+    return Start(example, size, batches, original, notes)
 
 
 def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = False) -> Any:
@@ -49,7 +90,7 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
     with at("compress: the first training batch"):
         batch = task.split(given)
-        example = _example(model, batch.inputs, task.batch_axis)
+        example = small_example(model, batch.inputs, task.batch_axis)
         device = next(model.parameters()).device
         inputs = to_device(batch.inputs, device)
         with means_only(model), torch.no_grad():
@@ -60,19 +101,6 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
             if in_nats:
                 task.check_scale(outputs, batch.target)
     return example
-
-
-def _example(model: nn.Module, inputs: Any, axis: int) -> Any:
-    """Two examples of a batch where the network takes so few, else the batch, in a format that it takes."""
-    few = with_tensors(inputs, lambda x: x.narrow(axis, 0, min(2, x.shape[axis])) if x.ndim > axis else x)
-    first: InputError | None = None
-    for candidate in (few, with_tensors(few, contiguous), inputs, with_tensors(inputs, contiguous)):
-        try:
-            check_model(model, candidate)
-            return candidate
-        except InputError as error:
-            first = first or error
-    raise first or InputError("the first batch has no inputs")
 
 
 def score_original(model: nn.Module, validate: Loader, task: Task, learnt: dict[str, Tensor]) -> Score:
@@ -99,23 +127,6 @@ def frozen(model: nn.Module, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
     count = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
     note = f"{count} frozen (requires_grad is False; the first is {names[0]!r}): neither trained nor pruned, "
     return (note + "but put on a grid. Cure: requires_grad_(True) to prune them, keep=[names] to leave them",)
-
-
-def count_weights(model: nn.Module) -> int:
-    """Numbers that its file would hold: floating-point parameters and buffers, shared ones once."""
-    names = shared_names(model)
-    state = model.state_dict()
-    return sum(state[n].numel() for n, first in names.items() if n == first and state[n].is_floating_point())
-
-
-def count_batches(loader: Loader) -> int:
-    """Batches of an epoch, at least one: the loader's length, or else counted in one pass.
-
-    >>> count_batches([1, 2, 3])
-    3
-    """
-    length = length_of(loader)
-    return max(1, sum(1 for _ in loader) if length is None else length)
 
 
 def count_terms(loader: Loader, task: Task) -> int:

@@ -1,15 +1,9 @@
 import pytest
 import torch
 
-from laconic.bayes import reparameterisation
-from laconic.bayes.reparameterisation import (
-    add_noise,
-    draw_preactivation,
-    draw_weight,
-    laid_like,
-    sample_preactivation,
-    variance_like,
-)
+from laconic.bayes.layers import reparameterisation
+from laconic.bayes.layers.reparameterisation import add_noise, draw_preactivation, sample_preactivation
+from laconic.bayes.posteriors.strides import draw_weight, laid_like, variance_like
 from laconic.networks.noise import quantiles
 
 LAST = torch.channels_last

@@ -18,8 +18,8 @@ from laconic.pack.file.chunks import in_threads
 from laconic.pack.wire.chunks import CHUNKED, Chunks
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import Header, put_header
-from laconic.pack.wire.varint import Writer
 from laconic.records import IntArray, IntTensor, PackedModel, RawTensor, UniformGrid
+from laconic.varint import Writer
 from tests.helpers.plain_decoder import plain_decode
 from tests.pack.chunked import chunked_file, framed
 

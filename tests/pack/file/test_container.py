@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from laconic.errors import InputError
 from laconic.pack import coded_bytes, decode, encode, estimate_bits, layout, measure_bits
 from laconic.pack.wire.names import get_names, put_names
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import Codebook, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
+from laconic.varint import Reader, Writer
 from tests.pack.strategies import assert_same, models
 
 WEIGHTS = np.array([[0, 1, 0], [0, -1, 2]], np.int32)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError
 from laconic.pack.graph.ops import make_node
 from laconic.pack.graph.section import decode_graph, encode_graph
-from laconic.pack.wire.limits import Limits
 from laconic.records import ActivationRange, Graph, ValueSpec
+from laconic.records.limits import Limits
 
 PLAIN = "0101" + "00" + "01" + "40" + "00"  # a vector, one relu, the default output; names follow
 RELU = (make_node("relu", (0,)),)

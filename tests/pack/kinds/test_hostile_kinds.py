@@ -15,7 +15,7 @@ import pytest
 from laconic.errors import FileFormatError, LaconicError
 from laconic.pack import DEFAULT, decode
 from laconic.pack.codecs.symbols import StreamWriter
-from laconic.pack.wire.varint import Writer
+from laconic.varint import Writer
 from tests.pack.chunked import framed
 
 SEED = bytes(range(8))

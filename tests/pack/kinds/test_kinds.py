@@ -14,7 +14,6 @@ from laconic import __version__
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError, UnsupportedVersionError
 from laconic.pack import MAGIC, Limits, decode, encode, layout
 from laconic.pack.codecs.symbols import StreamWriter
-from laconic.pack.wire.varint import Writer
 from laconic.records import (
     HashedTensor,
     IntTensor,
@@ -25,6 +24,7 @@ from laconic.records import (
     Tensor,
     UniformGrid,
 )
+from laconic.varint import Writer
 from tests.pack.test_golden_kinds import MADE
 
 DATA = encode(MADE)

@@ -15,7 +15,6 @@ import pytest
 
 from laconic import pack
 from laconic.errors import ChecksumError
-from laconic.pack.wire.limits import Limits
 from laconic.records import (
     ActivationRange,
     AnyArray,
@@ -27,6 +26,7 @@ from laconic.records import (
     UniformGrid,
     ValueSpec,
 )
+from laconic.records.limits import Limits
 from laconic.runtime import Engine, Network, load
 from laconic.runtime.engines.openvino import installed
 from laconic.runtime.engines.workers import Workers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from laconic.pack.graph.ops import make_node
-from laconic.pack.wire.limits import DEFAULT
 from laconic.records import AnyArray, Graph, IntTensor, Node, PackedModel, RawTensor, UniformGrid, ValueSpec
+from laconic.records.limits import DEFAULT
 from laconic.runtime import Network
 from laconic.runtime.engines.layers import LinearLayer, find_layers
 from laconic.runtime.engines.plan import SessionStep

@@ -19,6 +19,7 @@ from laconic.runtime import Emulator, Int8, Network, Ternary, calibrate, to_onnx
 from laconic.runtime.emulation import Quantised
 from laconic.runtime.emulation.kernels import conv_transpose_sums
 from laconic.runtime.int8.transposed import as_columns, as_phases, as_rows
+from laconic.runtime.ops.windows import window_of
 
 F32 = np.float32
 GROWS: list[dict[str, Any]] = [
@@ -69,7 +70,7 @@ def test_phases_are_the_same_sums(attrs: dict[str, Any]) -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 5, 7)))
     wanted = layer.double()(x) - layer.bias[:, None, None]  # type: ignore[index]
     rows = as_rows(layer.weight.detach().numpy(), 1)
-    phases = as_phases(make_node("conv_transpose", (0, -1), **given), rows)
+    phases = as_phases(window_of(make_node("conv_transpose", (0, -1), **given), rows.ndim - 2), rows)
     assert phases is not None
     top, left, bottom, right = phases.pads
     padded = nn.functional.pad(x, (left, right, top, bottom))
@@ -82,7 +83,9 @@ def test_phases_are_the_same_sums(attrs: dict[str, Any]) -> None:
 @pytest.mark.parametrize("attrs", ALIKE + OTHERS)
 def test_others_have_no_phases(attrs: dict[str, Any]) -> None:
     layer, given = layer_of(attrs)
-    assert as_phases(make_node("conv_transpose", (0, -1), **given), layer.weight.detach().numpy()) is None
+    weight = layer.weight.detach().numpy()
+    node = make_node("conv_transpose", (0, -1), **given)
+    assert as_phases(window_of(node, weight.ndim - 2), weight) is None
 
 
 class Decoder(nn.Module):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.bayes.layers.reparameterisation import draw_preactivation
 from laconic.bayes.layers.variational import Variational
-from laconic.bayes.reparameterisation import draw_preactivation, laid_like
+from laconic.bayes.posteriors.strides import laid_like
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvTransposeNd as _Plain

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.bayes.layers.reparameterisation import draw_preactivation
 from laconic.bayes.layers.variational import Variational
-from laconic.bayes.reparameterisation import draw_preactivation, laid_like
+from laconic.bayes.posteriors.strides import laid_like
 
 
 class BayesLinear(Variational, nn.Linear):

@@ -51,34 +51,6 @@ def draw_preactivation(mean: Tensor, variance: Tensor, generator: torch.Generato
     return _NoisyInPlace.apply(mean, variance, generator)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def variance_like(log_var: Tensor) -> Tensor:
-    """``exp(log_var)`` with the very same strides (:func:`laid_like`)."""
-    return laid_like(log_var.exp(), log_var)
-
-
-def draw_weight(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
-    r"""A draw of whole weights, :math:`mean + e^{log\_var/2}\;noise`, with the strides of ``mean``.
-
-    All are of one shape; ``noise`` gets no gradient.
-
-    >>> draw_weight(torch.ones(1), torch.zeros(1), torch.ones(1)).item()
-    2.0
-    """
-    return _DrawnWeight.apply(mean, log_var, noise)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def laid_like(t: Tensor, like: Tensor) -> Tensor:
-    """``t`` with the strides of ``like`` where the two differ in dimensions of length 1 alone.
-
-    Arithmetic rewrites the strides of such dimensions. A convolution that is handed a weight with other
-    strides takes another path, with another output layout, and so do all layers after it.
-    """
-    triples = zip(t.shape, t.stride(), like.stride(), strict=True)
-    if t.stride() == like.stride() or any(size != 1 and a != b for size, a, b in triples):
-        return t
-    return t.as_strided(like.shape, like.stride())
-
-
 def floor_of(dtype: torch.dtype) -> float:
     """The least variance of a pre-activation: 1e-8, and more in float16, where that would be zero."""
     return 2.0**-22 if dtype == torch.float16 else EPSILON
@@ -99,22 +71,6 @@ class _Noisy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         (slope,) = ctx.saved_tensors
         return grad, (grad * slope).mul_(0.5), None
-
-
-class _DrawnWeight(torch.autograd.Function):
-    """The formula as written; keeps std * noise for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
-        shift = (0.5 * log_var).exp_().mul_(noise)
-        ctx.save_for_backward(shift)
-        return laid_like(mean + shift, mean)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (shift,) = ctx.saved_tensors
-        return grad, (grad * shift).mul_(0.5), None
 
 
 class _NoisyInPlace(torch.autograd.Function):
@@ -153,11 +109,11 @@ def add_noise(mean: Tensor, variance: Tensor, generator: torch.Generator) -> Non
 
 def _add_noise_to(mean: Tensor, variance: Tensor, generator: torch.Generator) -> None:
     """One piece."""
+    floor = floor_of(variance.dtype)
     if compiled() is not None and by_quantiles(mean):
         call, *arguments = _noise_call(mean, variance, generator)
         call(*arguments)
         return
-    floor = floor_of(variance.dtype)
     slope = variance.clamp_(min=floor).rsqrt().mul_(standard_normal_like(variance, generator))
     mean.addcmul_(variance, slope)
     torch.mul(slope, 0.5, out=variance)

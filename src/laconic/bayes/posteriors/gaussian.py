@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.bayes.posteriors.posterior import Noise, Posterior
-from laconic.bayes.reparameterisation import draw_weight, variance_like
+from laconic.bayes.posteriors.strides import draw_weight, variance_like
 from laconic.dropout_rate import log_alpha
 from laconic.errors import InputError
 

@@ -14,10 +14,9 @@ from laconic.pack.codecs import order0
 from laconic.pack.codecs.layouts import Trail, matrix_shape
 from laconic.pack.codecs.search import background_of, best_settings, is_small
 from laconic.pack.codecs.settings import MAX_ENTRIES, Settings
-from laconic.pack.wire.grids import Grids
-from laconic.pack.wire.headers import Header, put_header
-from laconic.pack.wire.varint import Writer
+from laconic.pack.wire.headers import Header, header_bits
 from laconic.records import IntArray, IntTensor
+from laconic.records.tensors import extremes
 
 CHUNKED_ABOVE = 1 << 22
 """Tensors with more entries are coded in chunks; the adaptive model and the hints have the same limit."""
@@ -46,7 +45,7 @@ class Plan(NamedTuple):
 def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
     """The header of fewest bits for a tensor; ``trail``: context from earlier tensors."""
     values = tensor.integers
-    lowest, highest = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    lowest, highest = extremes(values)
     plans = [_plan_one(tensor, values, (), lowest, highest, trail)]
     if values.size <= MAX_ENTRIES and highest - lowest >= 32:
         distinct = np.unique(values)
@@ -54,7 +53,7 @@ def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
             ranks = np.searchsorted(distinct, values).astype(np.int32)
             words = tuple(int(v) for v in distinct)
             plans.append(_plan_one(tensor, ranks, words, 0, len(words) - 1, trail))
-    best = min(plans, key=lambda plan: header_bits(plan.header, trail) + plan.bits)
+    best = min(plans, key=lambda plan: header_bits(plan.header, trail.rows) + plan.bits)
     return _in_chunks(best._replace(lowest=lowest, highest=highest))
 
 
@@ -68,13 +67,6 @@ def _in_chunks(plan: Plan) -> Plan:
         return plan
     rows = -(-header.shape[0] // most)
     return plan._replace(chunk_rows=rows, bits=plan.bits + _CHUNK_COST * -(-header.shape[0] // rows))
-
-
-def header_bits(header: Header, trail: Trail) -> int:
-    """Size of a header, in bits."""
-    out = Writer()
-    put_header(out, header, trail.rows, Grids())
-    return 8 * len(out.data)
 
 
 def _plan_one(
@@ -92,6 +84,6 @@ def _plan_one(
         return plan
     cost, settings, geometry = best_settings(levels, values.shape, background, trail)
     other = header._replace(model=settings, geometry=geometry)
-    if cost + header_bits(other, trail) < fit.bits + header_bits(header, trail):
+    if cost + header_bits(other, trail.rows) < fit.bits + header_bits(header, trail.rows):
         return Plan(other, values, None, cost, lowest, highest)
     return plan

@@ -15,18 +15,13 @@ import numpy as np
 
 from laconic.errors import InputError, at
 from laconic.pack.codecs.compiled import coder, extension
+from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, decode_integers, encode_integers
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
-from laconic.pack.file.integers import (
-    CHECKSUM_MASK,
-    checksum,
-    decode_integers,
-    encode_integers,
-    extremes,
-)
 from laconic.pack.wire.chunks import Chunks
 from laconic.pack.wire.headers import Header
 from laconic.records import IntArray
+from laconic.records.tensors import extremes
 
 if TYPE_CHECKING:
     from laconic.pack.file.choose import Plan

@@ -17,12 +17,13 @@ from laconic.errors import (
 from laconic.pack.codecs.compiled import coder, extension
 from laconic.pack.codecs.symbols import StreamReader
 from laconic.pack.file.needs import decoding
-from laconic.pack.file.tensors import Decoded, TensorWriter, check_density, read_headers, read_tensors
+from laconic.pack.file.tensors import Decoded, TensorWriter, read_tensors
+from laconic.pack.wire.header_list import check_density, read_headers
 from laconic.pack.wire.headers import Item
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.pack.wire.names import get_names, put_names
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import Graph, PackedModel
+from laconic.records.limits import DEFAULT, Limits
+from laconic.varint import Reader, Writer
 
 MAGIC = b"LAC"
 VERSION = 1

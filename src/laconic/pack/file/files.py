@@ -7,8 +7,8 @@ import os
 from laconic.errors import at
 from laconic.files import read_input, write_bytes
 from laconic.pack.file.container import decode, encode
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import PackedModel
+from laconic.records.limits import DEFAULT, Limits
 
 
 def write(path: str | os.PathLike[str], model: PackedModel) -> int:

@@ -8,8 +8,8 @@ from laconic.pack.codecs.order0 import Table
 from laconic.pack.file.container import CRC_BYTES, decode_tensors, take_apart
 from laconic.pack.file.tensors import Decoded
 from laconic.pack.wire.headers import Header, KindHeader
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import SectionRow
+from laconic.records.limits import DEFAULT, Limits
 
 
 def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from laconic.pack.file.tensors import all_items
+from laconic.pack.wire.header_list import all_items
 from laconic.pack.wire.headers import Header, Item, KindHeader
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
 
     >>> import numpy as np
     >>> from laconic.pack.file.container import encode, take_apart
-    >>> from laconic.pack.wire.limits import Limits
+    >>> from laconic.records.limits import Limits
     >>> from laconic.records import PackedModel, RawTensor
     >>> data = encode(PackedModel((RawTensor("w", np.ones(1000, np.float32)),)))
     >>> decoding(take_apart(data, Limits()), 0)

@@ -9,8 +9,8 @@ from laconic.pack.file.chunks import decode_chunks
 from laconic.pack.file.container import Parts, decode, take_apart
 from laconic.pack.file.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, VALUE_BYTES, file_memory
 from laconic.pack.wire.headers import Header
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import IntTensor, Tensor
+from laconic.records.limits import DEFAULT, Limits
 
 
 def decode_rows(

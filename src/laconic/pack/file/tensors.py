@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, FileFormatError, InputError, at
+from laconic.errors import CorruptFileError, InputError, at
 from laconic.pack.codecs.compiled import coder
+from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, decode_integers, encode_integers
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.pack.file.chunks import decode_chunks, encode_chunks
-from laconic.pack.file.integers import (
-    CHECKSUM_MASK,
-    checksum,
-    decode_integers,
-    encode_integers,
-    extremes,
-)
-from laconic.pack.wire.chunks import CHUNKED
-from laconic.pack.wire.claims import Claims
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import (
     MAX_RANK,
-    OTHER,
     RAW_TYPES,
     Header,
     Item,
     KindHeader,
-    get_header,
-    get_shape,
+    header_bits,
     put_header,
     put_raw,
     put_shape,
 )
-from laconic.pack.wire.limits import Limits
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import AnyArray, IntTensor, RawTensor, Tensor
+from laconic.records.tensors import extremes
+from laconic.varint import Writer
 
 if TYPE_CHECKING:
     from laconic.pack.kinds import Kinds
-
-ENTRIES_PER_BYTE = 2048
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -134,12 +121,12 @@ def coded_bits(tensor: IntTensor) -> float:
     >>> coded_bits(IntTensor("w", np.zeros((500, 800), np.int32), UniformGrid(1.0)))
     80.0
     """
-    from laconic.pack.file.choose import header_bits, plan_tensor
+    from laconic.pack.file.choose import plan_tensor
 
     with at(f"measuring tensor {tensor.name!r}"):
         check_integers(tensor)
     plan = plan_tensor(tensor, Trail())
-    return header_bits(plan.header, Trail()) + plan.bits
+    return header_bits(plan.header, None) + plan.bits
 
 
 # --- decoding -------------------------------------------------------------------------------------
@@ -152,69 +139,6 @@ class Decoded(NamedTuple):
     header_bytes: int
     bits_left: int
     header: Item
-
-
-class _HeaderReader:
-    """Reads headers one after the other: each may refer to earlier ones."""
-
-    def __init__(self, source: Reader, limits: Limits) -> None:
-        self._source, self._limits = source, limits
-        self._claims, self._grids = Claims(limits), Grids()
-        self._kinds: Kinds | None = None
-        self._rows: int | None = None
-
-    def next(self) -> Item:
-        """The next tensor's header; that of another kind with its parts' headers."""
-        head = self._source.peek()
-        if head & 3 != OTHER or head == CHUNKED:
-            return self._part()
-        from laconic.pack.kinds import Kinds, get_kind  # few files hold one
-
-        self._kinds = self._kinds or Kinds()
-        kind = get_kind(self._source, self._kinds)
-        shape = get_shape(self._source, self._limits, 4)
-        fields = kind.get(self._source, shape)
-        item = KindHeader(kind, shape, fields, tuple(self._part() for _ in kind.part_names))
-        self._claims.add(item)
-        return item
-
-    def _part(self) -> Header | AnyArray:
-        item = get_header(self._source, self._rows, self._limits, self._grids)
-        self._claims.add(item)
-        if isinstance(item, Header) and len(item.shape) > 1:
-            self._rows = item.shape[0]
-        return item
-
-
-def read_headers(source: Reader, names: tuple[str, ...], limits: Limits) -> list[tuple[Item, int]]:
-    """All tensor headers (raw tensors whole) with their sizes; totals are checked against the limits."""
-    found: list[tuple[Item, int]] = []
-    headers = _HeaderReader(source, limits)
-    try:
-        for _ in names:
-            start = source.at
-            item = headers.next()
-            found.append((item, source.at - start))
-    except FileFormatError as error:  # ``at`` for each tensor would take longer than reading it
-        raise type(error)(f"tensor {names[len(found)]!r}: {error}") from error
-    return found
-
-
-def all_items(items: Iterable[Item]) -> Iterator[Item]:
-    """Each header, followed by those of its parts."""
-    for item in items:
-        yield item
-        if isinstance(item, KindHeader):
-            yield from item.parts
-
-
-def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> None:
-    """Entries that take almost no bits count against the limit of constants, which are as cheap to claim."""
-    coded = [item for item in all_items(items) if not isinstance(item, np.ndarray)]
-    chunks = [item.chunks for item in coded if isinstance(item, Header) and item.chunks is not None]
-    stream_bytes += sum(len(own.data) for own in chunks)
-    beyond = sum(item.size for item in coded) - ENTRIES_PER_BYTE * stream_bytes
-    limits.check("elements that take almost no bits", beyond, limits.constants)
 
 
 class _TensorReader:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from laconic.errors import CorruptFileError, InputError
-from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import BATCH, Graph, ValueSpec, default_name
+from laconic.records.limits import DEFAULT, Limits
+from laconic.varint import Field, Reader
 
 MAX_NAME_BYTES = 255
 _AXES, _INPUTS, _OUTPUTS, _KEYED = 1, 2, 4, 8
 
 
-def put_labels(out: Writer, graph: Graph) -> None:
+def label_fields(graph: Graph) -> list[Field]:
     """A zero, flags, then the fields that the flags announce; nothing for a graph without names.
 
     Raises ``InputError`` for names that are empty, too long, not printable, or given twice.
@@ -31,27 +31,28 @@ def put_labels(out: Writer, graph: Graph) -> None:
     flags |= _OUTPUTS if outputs != _defaults("output", len(outputs)) else 0
     flags |= _KEYED if graph.keyed else 0
     if not flags:
-        return
-    out.varint(0)
-    out.byte(flags)
+        return []
+    fields: list[Field] = [0, bytes([flags])]
     if flags & _AXES:
         places = {axis: k for k, axis in enumerate(axes)}
         for spec in graph.inputs:
             for size in spec.sizes:
                 if isinstance(size, str):
-                    out.varint(places[size])
-        _put_names(out, axes, "axes")
+                    fields.append(places[size])
+        fields += _name_fields(axes, "axes")
     if flags & _INPUTS:
-        _put_names(out, inputs, "inputs")
+        fields += _name_fields(inputs, "inputs")
     if flags & _OUTPUTS:
-        _put_names(out, outputs, "outputs")
+        fields += _name_fields(outputs, "outputs")
+    return fields
 
 
 def _defaults(stem: str, count: int) -> tuple[str, ...]:
     return tuple(default_name(stem, k, count) for k in range(count))
 
 
-def _put_names(out: Writer, names: Sequence[str], what: str) -> None:
+def _name_fields(names: Sequence[str], what: str) -> list[Field]:
+    fields: list[Field] = []
     taken: set[str] = set()
     for name in names:
         data = name.encode("utf-8", "replace")
@@ -63,11 +64,12 @@ def _put_names(out: Writer, names: Sequence[str], what: str) -> None:
         if name in taken:
             raise InputError(f"two of the graph's {what} are called {name!r}. Cure: rename one")
         taken.add(name)
-        out.block(data)
+        fields += [len(data), data]
+    return fields
 
 
 def get_labels(source: Reader, graph: Graph, limits: Limits = DEFAULT) -> Graph:
-    """The graph with the names that follow, if any do; the inverse of :func:`put_labels`.
+    """The graph with the names that follow, if any do; the inverse of :func:`label_fields`.
 
     Raises ``CorruptFileError`` for flags, axes or names that no writer produces, ``LimitError`` for more axes
     than the graph may have nodes.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from laconic.errors import CorruptFileError, InputError
-from laconic.pack.wire.varint import Reader, Writer
+from laconic.varint import Field, Reader
 
 if TYPE_CHECKING:
     from laconic.records import ActivationRange
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _ENTRY_BYTES = 6  # at least one of the distance, four of the scale, one of the zero point
 
 
-def put_ranges(out: Writer, ranges: Sequence[ActivationRange], n_values: int) -> None:
+def range_fields(ranges: Sequence[ActivationRange], n_values: int) -> list[Field]:
     """The ranges' number, then distance to the value before, scale and zero point of each.
 
     Raises ``InputError`` for a range of a value that the graph does not have, or out of order.
     """
     if not ranges:
-        return
-    out.varint(len(ranges))
+        return []
+    fields: list[Field] = [len(ranges)]
     last = -1
     for entry in ranges:
         if not last < entry.value < n_values:
@@ -33,13 +33,13 @@ def put_ranges(out: Writer, ranges: Sequence[ActivationRange], n_values: int) ->
                 f"the activation range of value {entry.value} follows that of {last} in a graph of "
                 f"{n_values} values. Cure: calibrate the network that is saved"
             )
-        out.varint(entry.value - last - 1)
-        out.raw(struct.pack("<fb", entry.scale, entry.zero_point))
+        fields += [entry.value - last - 1, struct.pack("<fb", entry.scale, entry.zero_point)]
         last = entry.value
+    return fields
 
 
 def get_ranges(source: Reader, n_values: int) -> tuple[ActivationRange, ...]:
-    """The inverse of :func:`put_ranges`, to the end of the section.
+    """The inverse of :func:`range_fields`, to the end of the section.
 
     Raises ``CorruptFileError`` for a value that does not exist, a scale that is not in 2^-64 .. 2^64 (NaN
     and negative ones included), and bytes that follow.

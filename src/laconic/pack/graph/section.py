@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from laconic.errors import CorruptFileError, InputError, LimitError
-from laconic.pack.graph.labels import get_labels, put_labels
+from laconic.pack.graph.labels import get_labels, label_fields
 from laconic.pack.graph.ops import BY_CODE, DTYPES, MAX_INTS, MAX_RANK, AttrSpec, OpSpec, is_equation, spec_of
-from laconic.pack.graph.ranges import get_ranges, put_ranges
-from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.pack.wire.varint import Reader, Writer
+from laconic.pack.graph.ranges import get_ranges, range_fields
 from laconic.records import Attr, Graph, Node, ValueSpec, tensor_index, tensor_ref
+from laconic.records.limits import DEFAULT, Limits
+from laconic.varint import Field, Reader, Writer, zigzag
 
 MAX_INPUTS = 4096
 MAX_ALL_INPUTS = 2**18
@@ -59,18 +59,20 @@ class _Cursor:
         return tuple(refs)
 
 
-def _put_refs(out: Writer, inputs: Sequence[int | None], cursor: _Cursor) -> None:
+def _ref_codes(inputs: Sequence[int | None], cursor: _Cursor) -> list[int]:
     """0 absent, 1 next tensor, 2 + 2d the value d before the newest, 3 + 2k tensor k."""
+    codes: list[int] = []
     tensor = cursor.tensor
     for ref in inputs:
         if ref is None:
-            out.varint(0)
+            codes.append(0)
         elif ref >= 0:
-            out.varint(2 + 2 * (cursor.values - 1 - ref))
+            codes.append(2 + 2 * (cursor.values - 1 - ref))
         else:
             index = tensor_index(ref)
-            out.varint(1 if index == tensor else 3 + 2 * index)
+            codes.append(1 if index == tensor else 3 + 2 * index)
             tensor = index + 1
+    return codes
 
 
 def _get_refs(source: Reader, count: int, cursor: _Cursor) -> tuple[int | None, ...]:
@@ -108,21 +110,20 @@ def _input_form(node: Node, spec: OpSpec, cursor: _Cursor) -> int:
 # --- attributes -----------------------------------------------------------------------------
 
 
-def _put_attr(out: Writer, spec: AttrSpec, value: Attr) -> None:
+def _attr_fields(spec: AttrSpec, value: Attr) -> list[Field]:
     if spec.kind == "int" and isinstance(value, int) and spec.least <= value <= spec.most:
-        out.signed(value)
-    elif spec.kind == "ints" and isinstance(value, tuple) and len(value) <= MAX_INTS:
-        out.varint(len(value))
-        for item in value:
-            out.signed(item)
-    elif spec.kind == "float" and isinstance(value, (int, float)):
-        out.raw(_exact_float32(spec.name, float(value)))
-    elif spec.kind == "choice" and value in spec.choices:
-        out.varint(spec.choices.index(str(value)))
-    elif spec.kind == "text" and isinstance(value, str) and is_equation(value):
-        out.block(value.encode("ascii"))
-    elif not (spec.kind == "flag" and isinstance(value, bool)):
-        raise InputError(f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}")
+        return [zigzag(value)]
+    if spec.kind == "ints" and isinstance(value, tuple) and len(value) <= MAX_INTS:
+        return [len(value), *map(zigzag, value)]
+    if spec.kind == "float" and isinstance(value, (int, float)):
+        return [_exact_float32(spec.name, float(value))]
+    if spec.kind == "choice" and value in spec.choices:
+        return [spec.choices.index(str(value))]
+    if spec.kind == "text" and isinstance(value, str) and is_equation(value):
+        return [len(value), value.encode("ascii")]
+    if spec.kind == "flag" and isinstance(value, bool):
+        return []
+    raise InputError(f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}")
 
 
 def _exact_float32(name: str, value: float) -> bytes:
@@ -185,7 +186,7 @@ def _check_node(node: Node, spec: OpSpec, error: type[Exception]) -> None:
         raise error(f"operation {node.op!r} has {spec.n_outputs} outputs, got {node.n_outputs}")
 
 
-def _put_node(out: Writer, node: Node, cursor: _Cursor) -> None:
+def _node_fields(node: Node, cursor: _Cursor) -> list[Field]:
     spec = spec_of(node.op)
     _check_node(node, spec, InputError)
     unknown = set(node.attrs) - {a.name for a in spec.attrs}
@@ -194,15 +195,16 @@ def _put_node(out: Writer, node: Node, cursor: _Cursor) -> None:
     given = [a for a in spec.attrs if node.attrs.get(a.name, a.default) != a.default]
     form = _input_form(node, spec, cursor)
     mask = form | sum(1 << (2 + spec.attrs.index(a)) for a in given)
-    out.byte(spec.code | (_EXPLICIT_BIT if mask else 0))
+    fields: list[Field] = [bytes([spec.code | (_EXPLICIT_BIT if mask else 0)])]
     if mask:
-        out.varint(mask)
+        fields.append(mask)
     if form in (_LISTED, _LONG):
-        out.varint(len(node.inputs))
+        fields.append(len(node.inputs))
     if form == _LISTED:
-        _put_refs(out, node.inputs, cursor)
+        fields += _ref_codes(node.inputs, cursor)
     for attribute in given:
-        _put_attr(out, attribute, node.attrs[attribute.name])
+        fields += _attr_fields(attribute, node.attrs[attribute.name])
+    return fields
 
 
 def _get_inputs(
@@ -242,13 +244,12 @@ def _get_node(source: Reader, cursor: _Cursor, n_tensors: int) -> Node:
 # --- inputs and the whole ---------------------------------------------------------------------
 
 
-def _put_spec(out: Writer, spec: ValueSpec) -> None:
+def _spec_fields(spec: ValueSpec) -> list[Field]:
     """One byte of dtype and rank, then 0 for a free dimension and d + 1 for a fixed one."""
     if spec.dtype not in DTYPES or len(spec.shape) > MAX_RANK - 1:
         raise InputError(f"a graph input of {spec.dtype} and rank {len(spec.shape)} cannot be written")
-    out.byte(DTYPES.index(spec.dtype) << 4 | len(spec.shape))
-    for dim in spec.shape:
-        out.varint(0 if dim is None else dim + 1)
+    head = DTYPES.index(spec.dtype) << 4 | len(spec.shape)
+    return [bytes([head]), *(0 if dim is None else dim + 1 for dim in spec.shape)]
 
 
 def _get_spec(source: Reader) -> ValueSpec:
@@ -275,28 +276,28 @@ def encode_graph(graph: Graph) -> bytes:
     >>> encode_graph(graph).hex(), decode_graph(encode_graph(graph), n_tensors=2) == graph
     ('0102000502014000', True)
     """
-    out = Writer()
-    out.varint(len(graph.inputs))
+    fields: list[Field] = [len(graph.inputs)]
     for spec in graph.inputs:
-        _put_spec(out, spec)
-    out.varint(len(graph.nodes))
+        fields += _spec_fields(spec)
+    fields.append(len(graph.nodes))
     cursor = _Cursor(len(graph.inputs))
     for node in graph.nodes:
         for ref in node.inputs:
             if ref is not None and ref >= cursor.values:
                 raise InputError(f"operation {node.op!r} refers to value {ref} before it exists")
-        _put_node(out, node, cursor)
+        fields += _node_fields(node, cursor)
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
     default = graph.outputs == (cursor.previous,)
-    out.varint(0 if default else len(graph.outputs))
+    fields.append(0 if default else len(graph.outputs))
     if not default:
         if not graph.outputs or not all(0 <= ref < cursor.values for ref in graph.outputs):
             raise InputError(f"graph outputs {graph.outputs} are not all values of the graph")
-        for ref in graph.outputs:
-            out.varint(cursor.values - 1 - ref)
-    put_labels(out, graph)
-    put_ranges(out, graph.ranges, cursor.values)
+        fields += [cursor.values - 1 - ref for ref in graph.outputs]
+    fields += label_fields(graph)
+    fields += range_fields(graph.ranges, cursor.values)
+    out = Writer()
+    out.fields(fields)
     return bytes(out.data)
 
 

@@ -19,8 +19,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 from laconic.errors import CorruptFileError, InputError, UnsupportedVersionError
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import IntTensor, RawTensor, Tensor
+from laconic.varint import Reader, Writer
 
 GROUP = "laconic.kinds"
 NAMED = 63

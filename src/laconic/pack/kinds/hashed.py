@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from laconic.pack.kinds import Kind, Part, Shape
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import HashedTensor
+from laconic.varint import Reader, Writer
 
 _STEPS = 60  # of an entry: two multiplications of 64 bits, and a random memory access
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from laconic.errors import CorruptFileError
 from laconic.pack.kinds import Kind, Part, Shape
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import ProductTensor
+from laconic.varint import Reader, Writer
 
 _SUM_STEPS = 5_000  # of a column of the left factor, whatever its length
 _STEPS = 8  # of a product: multiplied, written, read and added

@@ -7,8 +7,8 @@ from typing import Any
 
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.kinds import Kind, Part, Shape
-from laconic.pack.wire.varint import Reader, Writer, get_float, put_float
 from laconic.records import IntTensor, RandomCodeTensor
+from laconic.varint import Reader, Writer, get_float, put_float
 
 _STEPS = 80  # of an entry: two multiplications of 64 bits, a division, and a look-up
 _BLOCK_STEPS = 100

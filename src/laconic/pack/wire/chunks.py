@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from laconic.errors import CorruptFileError
-from laconic.pack.wire.varint import Reader, Writer
+from laconic.varint import Reader, Writer
 
 CHUNKED = 3 | 3 << 2
 """The first byte of a tensor in chunks: code 3 of the other kinds."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 
 from laconic.errors import CorruptFileError, TruncatedFileError
-from laconic.pack.wire.limits import Limits
-from laconic.pack.wire.varint import Reader, Writer, fits_bfloat16, get_float, put_float
 from laconic.records import Codebook, Grid, UniformGrid
+from laconic.records.limits import Limits
+from laconic.varint import Reader, Writer, fits_bfloat16, get_float, put_float
 
 SHORT_FLOATS, CODEBOOK, PER_CHANNEL, SHARED = 4, 8, 64, 128
 """Bits of a header's first byte for the form of its grid."""

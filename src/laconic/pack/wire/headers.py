@@ -21,9 +21,9 @@ from laconic.pack.wire.grids import (
     grid_bits,
     put_grid,
 )
-from laconic.pack.wire.limits import Limits
-from laconic.pack.wire.varint import Reader, Writer
 from laconic.records import AnyArray, Grid
+from laconic.records.limits import Limits
+from laconic.varint import Reader, Writer
 
 if TYPE_CHECKING:
     from laconic.pack.kinds import Kind
@@ -103,6 +103,13 @@ def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> N
         _put_settings(out, header, header.model)
     if header.chunks is not None:
         put_chunks(out, header.chunks)
+
+
+def header_bits(header: Header, rows: int | None) -> int:
+    """Size of a header, in bits; ``rows`` as in :func:`put_header`."""
+    out = Writer()
+    put_header(out, header, rows, Grids())
+    return 8 * len(out.data)
 
 
 def get_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) -> Header | AnyArray:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from laconic.errors import CorruptFileError, InputError
-from laconic.pack.wire.limits import DEFAULT, Limits
-from laconic.pack.wire.varint import Reader, Writer
+from laconic.records.limits import DEFAULT, Limits
+from laconic.varint import Reader, Writer
 
 # Closed table: token k >= 1 stands for these names of one module, in this order. Append, never change.
 GROUPS: tuple[tuple[str, ...], ...] = (

@@ -9,8 +9,8 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.file.needs import Needs
-from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, Graph, PackedModel
+from laconic.records.limits import Limits
 from laconic.runtime.graph.shapes import follow
 from laconic.runtime.graph.sizes import call_memory, form_of, numbers_of
 from laconic.runtime.graph.types import value_types

@@ -24,7 +24,7 @@ from laconic.runtime.emulation.fixed_point import FixedPoint, Ints, quantize_mul
 from laconic.runtime.emulation.needs import PIECE
 from laconic.runtime.emulation.values import Encoding, Quantised
 from laconic.runtime.int8.transposed import margins
-from laconic.runtime.ops.windows import both_ends, spread
+from laconic.runtime.ops.windows import both_ends, spread, window_of
 
 
 def linear_sums(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
@@ -37,15 +37,10 @@ def linear_sums(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
 
 def conv_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_only: bool) -> Ints:
     """The convolution's sums, zeros around ``x``: (N, C, ..) and (O, C / groups, ..) -> (N, O, ..)."""
-    n = weight.ndim - 2
-    windows = windows_of(
-        x.astype(_exact(x, weight)),
-        weight.shape[2:],
-        spread(ints_of(node, "stride"), n),
-        both_ends(ints_of(node, "padding"), n),
-        spread(ints_of(node, "dilation"), n),
-    )
-    return _window_sums(windows, weight, int_of(node, "groups"), adds_only)
+    own = window_of(node, weight.ndim - 2)
+    wide = x.astype(_exact(x, weight))
+    windows = windows_of(wide, weight.shape[2:], own.stride, own.pads, own.dilation)
+    return _window_sums(windows, weight, own.groups, adds_only)
 
 
 def conv_transpose_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_only: bool) -> Ints:
@@ -55,16 +50,15 @@ def conv_transpose_sums(x: Ints, weight: npt.NDArray[np.int8], node: Node, adds_
     """
     kernel = weight.shape[2:]
     n = len(kernel)
-    stride = spread(ints_of(node, "stride"), n)
-    sizes = [(size - 1) * s + 1 for size, s in zip(x.shape[2:], stride, strict=True)]
+    own = window_of(node, n)
+    sizes = [(size - 1) * s + 1 for size, s in zip(x.shape[2:], own.stride, strict=True)]
     apart = np.zeros((*x.shape[:2], *sizes), _exact(x, weight))
-    apart[(slice(None), slice(None), *(slice(None, None, s) for s in stride))] = x
-    before, after = margins(node, kernel)
+    apart[(slice(None), slice(None), *(slice(None, None, s) for s in own.stride))] = x
+    before, after = margins(own, kernel)
     cut = [slice(max(0, -b), size - max(0, -a)) for b, a, size in zip(before, after, sizes, strict=True)]
     pads = [max(0, p) for p in (*before, *after)]
-    dilation = spread(ints_of(node, "dilation"), n)
-    windows = windows_of(apart[(slice(None), slice(None), *cut)], kernel, [1] * n, pads, dilation)
-    return _window_sums(windows, weight, int_of(node, "groups"), adds_only)
+    windows = windows_of(apart[(slice(None), slice(None), *cut)], kernel, [1] * n, pads, own.dilation)
+    return _window_sums(windows, weight, own.groups, adds_only)
 
 
 def _window_sums(windows: AnyArray, weight: npt.NDArray[np.int8], groups: int, adds_only: bool) -> Ints:

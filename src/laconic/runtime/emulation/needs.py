@@ -12,7 +12,7 @@ from laconic.records import Graph, Node
 from laconic.runtime.graph.sizes import NODE_STEPS, Form, call_memory, products
 from laconic.runtime.int8.transposed import margins
 from laconic.runtime.ops.shape_rules import Shape
-from laconic.runtime.ops.windows import both_ends, spread
+from laconic.runtime.ops.windows import both_ends, spread, window_of
 
 PIECE = 2**22
 """Entries of unfolded windows that a convolution copies at a time."""
@@ -74,8 +74,9 @@ def _windows(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) -
     pooled = node.op == "avg_pool"
     kernel = spread(ints_of(node, "kernel"), n) if pooled else list(second[2:])
     if node.op == "conv_transpose":
-        sizes = tuple((s - 1) * k + 1 for s, k in zip(sizes, spread(ints_of(node, "stride"), n), strict=True))
-        before, after = margins(node, kernel)
+        own = window_of(node, n)
+        sizes = tuple((s - 1) * k + 1 for s, k in zip(sizes, own.stride, strict=True))
+        before, after = margins(own, kernel)
         pads = [max(0, p) for p in (*before, *after)]
     padded = [s + a + b for s, a, b in zip(sizes, pads[:n], pads[n:], strict=True)]
     one = math.prod(y[2:]) * x[1] * math.prod(kernel)  # the windows of one sample

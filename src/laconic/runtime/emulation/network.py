@@ -11,8 +11,8 @@ import numpy as np
 from laconic.errors import CorruptFileError, InputError, at
 from laconic.files import read_input
 from laconic.pack.graph.ops import SIZED, float_of, ints_of
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import AnyArray, Graph, Node, PackedModel, RawTensor, ValueSpec, tensor_ref
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.calls.door import Door
 from laconic.runtime.emulation import kernels
 from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Ternary

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from laconic.errors import EngineError
-from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel, Record, record
+from laconic.records.limits import Limits
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import PackedImplementation

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from laconic.errors import EngineError, InputError
-from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, PackedModel
+from laconic.records.limits import Limits
 from laconic.runtime.engines.cpu import processor
 from laconic.runtime.engines.session import runners_needed
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.pack.graph.ops import attr, spec_of
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import (
     Attr,
     Graph,
@@ -17,6 +16,7 @@ from laconic.records import (
     PackedModel,
     ValueFacts,
 )
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.facts.int8_facts import integer_facts
 from laconic.runtime.graph.given_sizes import at_sizes
 from laconic.runtime.graph.sizes import claims, form_of

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from laconic.errors import CorruptFileError
-from laconic.pack.graph.ops import ints_of
 from laconic.records import Graph, Node
-from laconic.runtime.ops.numbers import NO_NUMBERS, number_of, with_sizes
-from laconic.runtime.ops.shape_rules import MISFITS, Shape, entries
-from laconic.runtime.ops.table import row_of
-
-MOST_DIMENSIONS = 32
-MOST_ENTRIES = 2**62
-"""With more entries, a size in bytes would overflow the 64 bits in which the runtime counts."""
+from laconic.runtime.ops.numbers import NO_NUMBERS
+from laconic.runtime.ops.results import FreeSize, result_of
+from laconic.runtime.ops.shape_rules import MISFITS, Shape
 
 _TRIED = (
     1, 64, 224, 2, 512, 4096, 16384, 8, 32, 96, 128, 256, 384, 1024, 16, 3, 7, 5, 9, 100, 320, 640, 1000,
@@ -72,49 +66,25 @@ def walk(
     free = _free_size(graph, inputs)
     for node in graph.nodes:
         given = node.read(values, tensors)
-        rule = row_of(node.op).shape
         try:
-            at_sizes = with_sizes(_sized(graph, node, free), known)
-            found = rule(at_sizes, given)
-            _check(found)
-            number = number_of(node, given, known)
+            result = result_of(node, given, known, free)
         except (CorruptFileError, *MISFITS) as error:
             raise CorruptFileError(f"operation {node.op!r} (value {len(values)}): {error}") from None
-        if number is not None:
-            known[len(values)] = number
-        values += found
-        nodes.append(at_sizes)
+        if result.number is not None:
+            known[len(values)] = result.number
+        values += result.shapes
+        nodes.append(result.node)
     return Walk(values, known, nodes)
 
 
-def _check(shapes: Sequence[Shape]) -> None:
-    for shape in shapes:
-        if len(shape) > MOST_DIMENSIONS:
-            raise CorruptFileError(f"a value has {len(shape)} dimensions, more than {MOST_DIMENSIONS}")
-        if entries(tuple(max(1, size) for size in shape)) > MOST_ENTRIES:
-            raise CorruptFileError(f"a value of shape {shape} cannot be counted in 64 bits")
-
-
-def _free_size(graph: Graph, shapes: Sequence[Shape]) -> int | None:
+def _free_size(graph: Graph, shapes: Sequence[Shape]) -> FreeSize:
     """The size of the inputs' free dimension; None where there is none, or several that have names."""
-    if len(graph.free_axes) != 1:
-        return None
-    for spec, shape in zip(graph.inputs, shapes, strict=True):
+    axes = len(graph.free_axes)
+    for spec, shape in zip(graph.inputs, shapes, strict=True) if axes == 1 else ():
         for size, dim in zip(shape, spec.shape, strict=True):
             if dim is None:
-                return size
-    return None
-
-
-def _sized(graph: Graph, node: Node, free: int | None) -> Node:
-    """A node that expands to the inputs' free size, with that size filled in."""
-    if node.op != "expand" or -1 not in ints_of(node, "shape"):
-        return node
-    if free is None:
-        many = "several" if len(graph.free_axes) > 1 else "none"
-        raise CorruptFileError(f"the graph reads the free dimension, and its inputs have {many}")
-    shape = tuple(free if size == -1 else size for size in ints_of(node, "shape"))
-    return replace(node, attrs={**node.attrs, "shape": shape})
+                return FreeSize(axes, size)
+    return FreeSize(axes, None)
 
 
 def input_shapes(graph: Graph, free: int) -> list[Shape]:

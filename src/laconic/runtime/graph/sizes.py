@@ -16,8 +16,8 @@ import numpy as np
 from laconic.errors import CorruptFileError
 from laconic.pack.file.needs import DECODED_BYTES, ENTRY_STEPS, SCRATCH_BYTES, TENSOR_BYTES, VALUE_BYTES
 from laconic.pack.graph.ops import SIZED, flag_of, int_of, ints_of
-from laconic.pack.wire.limits import Limits
 from laconic.records import Graph, Node, PackedModel, Tensor, tensor_ref
+from laconic.records.limits import Limits
 from laconic.runtime.graph.shapes import follow, tried_inputs
 from laconic.runtime.graph.types import value_types
 from laconic.runtime.ops.arithmetic import contraction

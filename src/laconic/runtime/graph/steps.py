@@ -75,11 +75,6 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def nodes_alone(graph: Graph) -> tuple[Step, ...]:
-    """Each node as a step of its own."""
-    return tuple([Step(node, tuple(outputs)) for node, outputs in graph.numbered()])
-
-
 def _folded(step: Step, node: Node, rank: Mapping[int, int]) -> Step | None:
     """The step with one more node folded in; None where integer arithmetic cannot fold it."""
     if step.activation is not None:

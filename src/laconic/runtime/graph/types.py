@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from laconic.errors import CorruptFileError
 from laconic.records import Graph
-from laconic.runtime.ops.element_types import check_element_types
-from laconic.runtime.ops.table import row_of
+from laconic.runtime.ops.results import types_of
 
 
 def value_types(graph: Graph, tensors: Sequence[str]) -> list[str]:
@@ -24,8 +23,8 @@ def value_types(graph: Graph, tensors: Sequence[str]) -> list[str]:
     for node in graph.nodes:
         kinds = node.read(found, tensors)
         try:
-            check_element_types(node, kinds)
+            made = types_of(node, kinds)
         except CorruptFileError as error:
             raise CorruptFileError(f"operation {node.op!r} (value {len(found)}): {error}") from None
-        found += row_of(node.op).result(node, [kind or "float32" for kind in kinds])
+        found += made
     return found

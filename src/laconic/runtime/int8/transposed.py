@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from laconic.errors import CorruptFileError
-from laconic.pack.graph.ops import int_of, ints_of
 from laconic.records import AnyArray, Node
-from laconic.runtime.ops.windows import both_ends, spread
+from laconic.runtime.ops.windows import Window, window_of
 
 if TYPE_CHECKING:
     from laconic.runtime.onnx_model.protos import OnnxAttr
@@ -47,25 +46,22 @@ def as_columns(rows: AnyArray, groups: int) -> AnyArray:
     return split.reshape(groups * rows.shape[1], len(rows) // groups, *rows.shape[2:])
 
 
-def margins(node: Node, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
+def margins(window: Window, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
     """Zeros before and after the inputs with zeros between (negative: entries to drop), for each axis."""
     n = len(kernel)
-    pads, dilation = both_ends(ints_of(node, "padding"), n), spread(ints_of(node, "dilation"), n)
-    extent = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    extra = spread(ints_of(node, "output_padding"), n)
+    extent = [d * (k - 1) for d, k in zip(window.dilation, kernel, strict=True)]
     return (
-        [r - p for r, p in zip(extent, pads[:n], strict=True)],
-        [r - p + e for r, p, e in zip(extent, pads[n:], extra, strict=True)],
+        [r - p for r, p in zip(extent, window.pads[:n], strict=True)],
+        [r - p + e for r, p, e in zip(extent, window.pads[n:], window.extra, strict=True)],
     )
 
 
-def as_convolution(node: Node, kernel: Sequence[int]) -> dict[str, OnnxAttr] | None:
+def as_convolution(window: Window, kernel: Sequence[int]) -> dict[str, OnnxAttr] | None:
     """The attributes of the convolution that equals a transposed one of stride 1; None for other strides."""
-    before, after = margins(node, kernel)
-    if set(spread(ints_of(node, "stride"), len(kernel))) != {1} or min(*before, *after) < 0:
+    before, after = margins(window, kernel)
+    if set(window.stride) != {1} or min(*before, *after) < 0:
         return None
-    dilations = spread(ints_of(node, "dilation"), len(kernel))
-    return {"pads": [*before, *after], "dilations": dilations, "group": int_of(node, "groups")}
+    return {"pads": [*before, *after], "dilations": window.dilation, "group": window.groups}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,20 +73,19 @@ class Phases:
     stride: int
 
 
-def as_phases(node: Node, rows: AnyArray) -> Phases | None:
+def as_phases(window: Window, rows: AnyArray) -> Phases | None:
     """A transposed convolution of images that makes them ``stride`` times larger; None for any other.
 
     ``rows`` is what :func:`as_rows` gives. Output pixel (s m + r, s n + q) is channel (o, r, q) of pixel
     (m, n), which ONNX' DepthToSpace (mode CRD) moves to that pixel.
     """
     kernel = rows.shape[2:]
-    if len(kernel) != 2 or int_of(node, "groups") != 1 or set(spread(ints_of(node, "dilation"), 2)) != {1}:
+    if len(kernel) != 2 or window.groups != 1 or set(window.dilation) != {1}:
         return None
-    strides = spread(ints_of(node, "stride"), 2)
-    s = strides[0]
-    before, after = margins(node, kernel)
+    s = window.stride[0]
+    before, after = margins(window, kernel)
     grows = all(b + a + 2 - k == s for b, a, k in zip(before, after, kernel, strict=True))
-    if s != strides[1] or not 2 <= s <= min(kernel) or not grows or min(before) < 0:
+    if s != window.stride[1] or not 2 <= s <= min(kernel) or not grows or min(before) < 0:
         return None
     # phase r of axis 0 reads input m + j by tap r + p - j s of the kernel, which ``rows`` holds flipped
     taps = [_taps(k, s, k - 1 - b) for k, b in zip(kernel, before, strict=True)]
@@ -108,9 +103,10 @@ def as_phases(node: Node, rows: AnyArray) -> Phases | None:
 
 def runs_in_float32(node: Node, rows: AnyArray, inside: bool) -> bool:
     """Whether the layer stays a transposed convolution; ``inside``: int8 steps read its output."""
-    phases = as_phases(node, rows)
+    window = window_of(node, rows.ndim - 2)
+    phases = as_phases(window, rows)
     wide = phases is not None and len(phases.weight) >= WIDE_ENOUGH
-    return not (inside and (wide or as_convolution(node, rows.shape[2:]) is not None))
+    return not (inside and (wide or as_convolution(window, rows.shape[2:]) is not None))
 
 
 def _taps(kernel: int, stride: int, padding: int) -> tuple[AnyArray, AnyArray]:

@@ -71,8 +71,8 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
             f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
         )
     weight = tensor.values().astype(np.float64)
-    if step.node.op == "conv_transpose":
-        weight = as_rows(weight, int_of(step.node, "groups"))
+    groups = int_of(step.node, "groups") if step.node.op == "conv_transpose" else None
+    weight = weight if groups is None else as_rows(weight, groups)
     rows = len(weight)
     bias = _vector(tensors, refs[2] if len(refs) > 2 else None, rows, 0.0)
     factor = np.ones(rows)
@@ -81,7 +81,7 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     flat = weight.reshape(rows, -1) * factor[:, None]
     with np.errstate(over="ignore"):
         scales = np.maximum(
-            _row_scales(flat, _own_steps(tensor, step, rows), np.abs(factor)),
+            _row_scales(flat, _own_steps(tensor, groups, rows), np.abs(factor)),
             np.abs(bias) / (input_scale * _LARGE),
         )
         narrow = np.asarray(scales, np.float32)
@@ -104,8 +104,11 @@ def _row_scales(flat: Doubles, steps: Doubles | None, factor: Doubles) -> Double
     return np.where((largest > 0) & (scales > 0), scales, usual)
 
 
-def _own_steps(tensor: Tensor, step: Step, rows: int) -> Doubles | None:
-    """The step of each row where the tensor's integers can be its int8 weights; 0 of a row with several."""
+def _own_steps(tensor: Tensor, groups: int | None, rows: int) -> Doubles | None:
+    """The step of each row where the tensor's integers can be its int8 weights; 0 of a row with several.
+
+    ``groups`` of a transposed convolution; None of any other layer.
+    """
     found = tensor.multiples()
     if found is None or found.affine.zero != 0 or int(np.abs(found.integers).max(initial=0)) > LARGEST:
         return None
@@ -115,8 +118,8 @@ def _own_steps(tensor: Tensor, step: Step, rows: int) -> Doubles | None:
     spread = np.broadcast_to(
         steps.reshape([-1 if k == axis else 1 for k in range(len(tensor.shape))]), tensor.shape
     )
-    if step.node.op == "conv_transpose":
-        spread = as_rows(spread, int_of(step.node, "groups"))
+    if groups is not None:
+        spread = as_rows(spread, groups)
     flat = spread.reshape(rows, -1)
     return np.where(flat.min(1, initial=np.inf) == flat.max(1, initial=0), flat.max(1, initial=0), 0.0)
 

@@ -15,8 +15,8 @@ import laconic
 from laconic import errors
 from laconic.errors import InputError, IsolatedError, LaconicError
 from laconic.pack.graph.ops import DTYPES
-from laconic.pack.wire.limits import Limits
 from laconic.records import AnyArray, ValueSpec
+from laconic.records.limits import Limits
 from laconic.runtime.calls.named import Returned, in_order, returned
 from laconic.runtime.isolation import frames
 

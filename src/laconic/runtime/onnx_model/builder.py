@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from laconic.errors import CorruptFileError
-from laconic.records import AnyArray, Tensor, ValueSpec, default_name
+from laconic.records import ActivationRange, AnyArray, FloatArray, Tensor, ValueSpec, default_name
 from laconic.runtime.onnx_model.protos import ONNX_TYPES, OnnxAttr, OnnxNode
 
 _WHOLE = 256  # bytes up to which a constant's bytes are its key; a larger one's key is a digest
@@ -118,6 +118,34 @@ class Builder:
         outputs = tuple(self.fresh(kind) for _ in range(n_outputs))
         self.nodes.append(OnnxNode(kind, inputs, outputs, attrs))
         return outputs
+
+    def quantised(self, name: str, entry: ActivationRange) -> str:
+        """A float32 value as uint8 in its range."""
+        return self.op("QuantizeLinear", name, *self._grid(entry))
+
+    def dequantised(self, name: str, entry: ActivationRange) -> str:
+        """A uint8 value as float32."""
+        return self.op("DequantizeLinear", name, *self._grid(entry))
+
+    def padded(self, integers: str, entry: ActivationRange, pads: Sequence[int]) -> str:
+        """Zero padding of a uint8 value: all begins, then all ends; a negative pad removes entries."""
+        return self.op("Pad", integers, self.ints(pads), self._grid(entry)[1])
+
+    def rows_of(self, integers: AnyArray, scales: FloatArray, axis: int) -> str:
+        """Integers with one scale for each entry of ``axis``, as float32 values.
+
+        Zero points are written out, since some of ONNX Runtime's passes need them. On x86 processors without
+        VNNI another pass converts int8 weights to uint8 and derives new names from the old ones. It fails
+        where two layers share an initialiser, so each layer has its own.
+        """
+        zeros = self.unshared(np.zeros(len(scales), integers.dtype))
+        held = self.unshared(np.ascontiguousarray(integers))
+        return self.op("DequantizeLinear", held, self.constant(scales), zeros, axis=axis)
+
+    def _grid(self, entry: ActivationRange) -> tuple[str, str]:
+        """Scale and zero point of a uint8 value: the file's int8 plus 128."""
+        zero = np.asarray(entry.zero_point + 128, dtype=np.uint8)
+        return self.scalar(entry.scale), self.constant(zero)
 
     def free_size(self) -> str:
         """The size of the inputs' free dimension (usually the batch), as a vector of one int64."""

@@ -6,33 +6,16 @@ are int8 with one scale a row. The real numbers are the same as with int8 activa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from laconic.pack.graph.ops import int_of
-from laconic.records import ActivationRange, AnyArray, FloatArray
+from laconic.records import ActivationRange
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.transposed import WIDE_ENOUGH, as_columns, as_convolution, as_phases
 from laconic.runtime.int8.weights import IntegerLayer
 from laconic.runtime.onnx_model.builder import Builder
-from laconic.runtime.ops.layers import emit_conv_transpose, window
+from laconic.runtime.ops.layers import conv_attributes, emit_conv_transpose
 from laconic.runtime.ops.table import row_of
-
-
-def quantise(b: Builder, name: str, entry: ActivationRange) -> str:
-    """A float32 value as uint8 in its range."""
-    return b.op("QuantizeLinear", name, *_grid(b, entry))
-
-
-def dequantise(b: Builder, name: str, entry: ActivationRange) -> str:
-    """A uint8 value as float32."""
-    return b.op("DequantizeLinear", name, *_grid(b, entry))
-
-
-def padded(b: Builder, integers: str, entry: ActivationRange, pads: Sequence[int]) -> str:
-    """Zero padding of a uint8 value: all begins, then all ends; a negative pad removes entries."""
-    return b.op("Pad", integers, b.ints(pads), _grid(b, entry)[1])
+from laconic.runtime.ops.windows import window_of
 
 
 def int8_layer(
@@ -44,14 +27,14 @@ def int8_layer(
     node, which needs a matrix as input and an int8 output; else it is a product and a float32 sum.
     """
     if step.node.op == "linear" and not gemm:
-        product = b.op("MatMul", x, _rows(b, layer.weight.T, layer.scales, axis=1))
+        product = b.op("MatMul", x, b.rows_of(layer.weight.T, layer.scales, axis=1))
         return b.op("Add", product, b.constant(layer.bias.astype(np.float32)))
     units = (np.float32(entry.scale) * layer.scales).astype(np.float32)
-    bias = _rows(b, layer.bias_integers(entry.scale, 32).astype(np.int32), units, axis=0)
+    bias = b.rows_of(layer.bias_integers(entry.scale, 32).astype(np.int32), units, axis=0)
     if step.node.op == "linear":
-        return b.op("Gemm", x, _rows(b, layer.weight, layer.scales, axis=0), bias, transB=1)
-    attrs = window(step.node, layer.weight.ndim)
-    return b.op("Conv", x, _rows(b, layer.weight, layer.scales, axis=0), bias, **attrs)
+        return b.op("Gemm", x, b.rows_of(layer.weight, layer.scales, axis=0), bias, transB=1)
+    attrs = conv_attributes(step.node, layer.weight.ndim)
+    return b.op("Conv", x, b.rows_of(layer.weight, layer.scales, axis=0), bias, **attrs)
 
 
 def transposed_layer(
@@ -70,19 +53,20 @@ def transposed_layer(
     """
     integers = layer.bias_integers(entry.scale, 32).astype(np.int32)
     units = (np.float32(entry.scale) * layer.scales).astype(np.float32)
-    phases = as_phases(step.node, layer.weight)
+    window = window_of(step.node, layer.weight.ndim - 2)
+    phases = as_phases(window, layer.weight)
     if out is not None and phases is not None and len(phases.weight) >= WIDE_ENOUGH:
         phase_count = phases.stride**2
-        bias = _rows(b, np.repeat(integers, phase_count), np.repeat(units, phase_count), axis=0)
-        rows = _rows(b, phases.weight, np.repeat(layer.scales, phase_count), axis=0)
+        bias = b.rows_of(np.repeat(integers, phase_count), np.repeat(units, phase_count), axis=0)
+        rows = b.rows_of(phases.weight, np.repeat(layer.scales, phase_count), axis=0)
         sums = activated(b, step, b.op("Conv", x, rows, bias, pads=phases.pads))
-        return b.op("DepthToSpace", quantise(b, sums, out), blocksize=phases.stride, mode="CRD"), True
-    plain = as_convolution(step.node, layer.weight.shape[2:])
+        return b.op("DepthToSpace", b.quantised(sums, out), blocksize=phases.stride, mode="CRD"), True
+    plain = as_convolution(window, layer.weight.shape[2:])
     if out is not None and plain is not None:
-        bias, rows = _rows(b, integers, units, axis=0), _rows(b, layer.weight, layer.scales, axis=0)
+        bias, rows = b.rows_of(integers, units, axis=0), b.rows_of(layer.weight, layer.scales, axis=0)
         return activated(b, step, b.op("Conv", x, rows, bias, **plain)), False
     weight = layer.weight * layer.scales.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-    own = b.constant(np.ascontiguousarray(as_columns(weight, int_of(step.node, "groups")), np.float32))
+    own = b.constant(np.ascontiguousarray(as_columns(weight, window.groups), np.float32))
     b.ranks[own] = layer.weight.ndim
     given = (x, own, b.constant((integers * units).astype(np.float32)))
     return activated(b, step, emit_conv_transpose(b, step.node, given)[0]), False
@@ -93,19 +77,3 @@ def activated(b: Builder, step: Step, y: str) -> str:
     if step.activation is None:
         return y
     return row_of(step.activation.op).form(b, step.activation, (y,))[0]
-
-
-def _grid(b: Builder, entry: ActivationRange) -> tuple[str, str]:
-    return b.scalar(entry.scale), b.constant(np.asarray(entry.zero_point + 128, dtype=np.uint8))
-
-
-def _rows(b: Builder, integers: AnyArray, scales: FloatArray, axis: int) -> str:
-    """Integers with one scale for each entry of ``axis``, as float32 values.
-
-    Zero points are written out, since some of ONNX Runtime's passes need them. On x86 processors without
-    VNNI another pass converts int8 weights to uint8 and derives new names from the old ones. It fails where
-    two layers share an initialiser, so each layer has its own.
-    """
-    zeros = b.unshared(np.zeros(len(scales), integers.dtype))
-    held = b.unshared(np.ascontiguousarray(integers))
-    return b.op("DequantizeLinear", held, b.constant(scales), zeros, axis=axis)

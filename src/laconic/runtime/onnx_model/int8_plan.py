@@ -8,14 +8,7 @@ from laconic.runtime.graph.steps import Step, ranks
 from laconic.runtime.int8.filling import filled_channels
 from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.weights import filled, integer_layer
-from laconic.runtime.onnx_model.int8_layers import (
-    activated,
-    dequantise,
-    int8_layer,
-    padded,
-    quantise,
-    transposed_layer,
-)
+from laconic.runtime.onnx_model.int8_layers import activated, int8_layer, transposed_layer
 from laconic.runtime.onnx_model.plan import Plan, fitting
 from laconic.runtime.ops.moves import pads_of
 
@@ -44,7 +37,7 @@ class Int8Plan(Plan):
         if not in_integers:
             self.exact[value] = name
         if entry is not None:
-            self.integers[value] = name if in_integers else quantise(self.builder, name, entry)
+            self.integers[value] = name if in_integers else self.builder.quantised(name, entry)
         elif value in self.ranks:
             self.builder.ranks[name] = self.ranks[value]
 
@@ -53,7 +46,7 @@ class Int8Plan(Plan):
         if value not in self.integers:
             return self.exact[value]
         if value not in self.names:
-            self.names[value] = dequantise(self.builder, self.integers[value], self.ranges[value])
+            self.names[value] = self.builder.dequantised(self.integers[value], self.ranges[value])
             if value in self.ranks:
                 self.builder.ranks[self.names[value]] = self.ranks[value]
         return self.names[value]
@@ -64,8 +57,8 @@ class Int8Plan(Plan):
         if entry is None or not extra:
             self.put(value, name, kind)
             return
-        integers = quantise(self.builder, name, entry)
-        self.put(value, padded(self.builder, integers, entry, (0, 0, 0, 0, 0, extra, 0, 0)), kind, True)
+        integers = self.builder.quantised(name, entry)
+        self.put(value, self.builder.padded(integers, entry, (0, 0, 0, 0, 0, extra, 0, 0)), kind, True)
 
     def emit(self, step: Step) -> None:
         """One step's nodes."""
@@ -115,4 +108,4 @@ class Int8Plan(Plan):
         change = self._extra(step.outputs[0]) - self._extra(source)
         if change:
             pads[len(pads) // 2 + 1] += change
-        return padded(self.builder, self.integers[source], self.ranges[source], pads)
+        return self.builder.padded(self.integers[source], self.ranges[source], pads)

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from laconic.errors import InputError, WeightsOnlyError
-from laconic.pack.wire.limits import DEFAULT, Limits
 from laconic.records import Graph, PackedModel, Tensor
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.graph.sizes import claims_of
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.plan import Part, Plan, fitting

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from laconic.errors import at
-from laconic.pack.wire.limits import DEFAULT, Limits
+from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.onnx_model.model import to_onnx
 from laconic.runtime.precision import Precision
 from laconic.runtime.reading import read_model

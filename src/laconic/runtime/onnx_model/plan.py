@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError
 from laconic.records import Graph, Node, PackedModel, Record, record, tensor_index
-from laconic.runtime.graph.steps import Step, nodes_alone
+from laconic.runtime.graph.steps import Step
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.protos import OWN, OnnxNode
 from laconic.runtime.ops.shape_rules import MISFITS
@@ -47,7 +47,7 @@ class Plan:
         self.builder = Builder(model.tensors, graph.inputs, graph.result_names)
         self.exact: dict[int, str] = {}
         self.types: dict[int, str] = {}
-        self.steps = nodes_alone(graph)
+        self.steps = tuple([Step(node, tuple(outputs)) for node, outputs in graph.numbered()])
         self._parts = {value: (k, part) for k, part in enumerate(parts) for value in part.values}
 
     def put_input(self, value: int, name: str, kind: str) -> None:

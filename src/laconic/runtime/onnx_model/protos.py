@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from laconic.errors import CorruptFileError
-from laconic.pack.wire.varint import Writer
 from laconic.records import AnyArray, Record, record
+from laconic.varint import Writer
 
 OPSET, IR_VERSION = 20, 9
 

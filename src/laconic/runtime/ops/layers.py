@@ -40,7 +40,7 @@ def _linear_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     return (b.op("Add", product, x[2]) if len(x) > 2 and x[2] else product,)
 
 
-def window(node: Node, rank: int | None) -> dict[str, OnnxAttr]:
+def conv_attributes(node: Node, rank: int | None) -> dict[str, OnnxAttr]:
     """Attributes that convolutions share; defaults are left out, since ONNX has the same ones."""
     attrs: dict[str, OnnxAttr] = {"group": int_of(node, "groups")}
     for ours, theirs, default in (
@@ -57,12 +57,12 @@ def window(node: Node, rank: int | None) -> dict[str, OnnxAttr]:
 
 
 def _conv_form(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
-    return (b.op("Conv", *x, **window(node, b.rank(x[1]))),)
+    return (b.op("Conv", *x, **conv_attributes(node, b.rank(x[1]))),)
 
 
 def emit_conv_transpose(b: Builder, node: Node, x: tuple[str, ...]) -> tuple[str, ...]:
     """The convolution's gradient as a layer: weights (I, O / groups, k..)."""
-    attrs = window(node, b.rank(x[1]))
+    attrs = conv_attributes(node, b.rank(x[1]))
     extra = ints_of(node, "output_padding")
     if extra != (0,):
         rank = b.rank(x[1])

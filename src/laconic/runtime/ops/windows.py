@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from laconic.errors import CorruptFileError
+from laconic.pack.graph.ops import int_of, ints_of
+from laconic.records import Node
 
 
 def spread(values: Sequence[int], n: int) -> list[int]:
@@ -29,3 +32,30 @@ def both_ends(padding: Sequence[int], n: int) -> list[int]:
     if len(padding) == 2 * n:
         return list(padding)
     return spread(padding, n) * 2
+
+
+class Window(NamedTuple):
+    """How a (transposed) convolution moves: a value for each axis; ``pads``: all begins, then all ends.
+
+    ``extra``: rows and columns that a transposed one adds at the ends of its output.
+    """
+
+    stride: list[int]
+    dilation: list[int]
+    pads: list[int]
+    extra: list[int]
+    groups: int
+
+
+def window_of(node: Node, axes: int) -> Window:
+    """The window of a (transposed) convolution over so many axes, its attributes read once.
+
+    >>> window_of(Node("conv", (0, -1), {"stride": (2,), "padding": (1,)}), 2)
+    Window(stride=[2, 2], dilation=[1, 1], pads=[1, 1, 1, 1], extra=[0, 0], groups=1)
+    """
+    stride, dilation, padding = (ints_of(node, name) for name in ("stride", "dilation", "padding"))
+    extra = ints_of(node, "output_padding") if node.op == "conv_transpose" else (0,)
+    groups = int_of(node, "groups")
+    return Window(
+        spread(stride, axes), spread(dilation, axes), both_ends(padding, axes), spread(extra, axes), groups
+    )

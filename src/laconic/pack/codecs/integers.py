@@ -14,18 +14,13 @@ from laconic.pack.codecs.adaptive import code_matrix
 from laconic.pack.codecs.layouts import Trail, geometries, matrix_shape
 from laconic.pack.codecs.settings import Settings
 from laconic.pack.codecs.symbols import Coder, StreamReader
-from laconic.pack.wire.headers import Header
 from laconic.records import AnyArray, IntArray
 
 if TYPE_CHECKING:
     from laconic.pack.file.choose import Plan
+    from laconic.pack.wire.headers import Header
 
 CHECKSUM_MASK = 2**31 - 1
-
-
-def extremes(integers: IntArray) -> tuple[int, int]:
-    """Smallest and largest entry; (0, 0) of an empty array."""
-    return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
 
 
 def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable
 
 from laconic.errors import CorruptFileError, InputError, TruncatedFileError
 
@@ -16,6 +17,10 @@ def zigzag(value: int) -> int:
 def unzigzag(code: int) -> int:
     """The inverse of :func:`zigzag`."""
     return code >> 1 if code % 2 == 0 else -((code + 1) >> 1)
+
+
+Field = int | bytes
+"""An unsigned integer, written as a varint, or bytes as they are."""
 
 
 class Writer:
@@ -44,6 +49,14 @@ class Writer:
     def signed(self, value: int) -> None:
         """A zigzag varint."""
         self.varint(zigzag(value))
+
+    def fields(self, fields: Iterable[Field]) -> None:
+        """Each field in turn."""
+        for field in fields:
+            if isinstance(field, int):
+                self.varint(field)
+            else:
+                self.data += field
 
     def raw(self, data: bytes | memoryview) -> None:
         """Bytes as they are; the reader must know their number."""
