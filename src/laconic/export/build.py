@@ -58,9 +58,9 @@ def build_packed(
     (['weight', 'bias'], ())
     """
     module, folded = plain_network(module, "save")
+    names = shared_names(module)
     dynamic = None if dynamic is None else spread(module, example, dynamic)
     module, example = flattened(module, example)
-    names = shared_names(module)
     before = (*folded, *_check_module(module))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
     with steps("capturing the graph"):

@@ -54,22 +54,23 @@ def transposed_layer(
     integers = layer.bias_integers(entry.scale, 32).astype(np.int32)
     units = (np.float32(entry.scale) * layer.scales).astype(np.float32)
     window = window_of(step.node, layer.weight.ndim - 2)
-    phases = as_phases(window, layer.weight)
+    phases, plain = as_phases(window, layer.weight), as_convolution(window, layer.weight.shape[2:])
     if out is not None and phases is not None and len(phases.weight) >= WIDE_ENOUGH:
         phase_count = phases.stride**2
         bias = b.rows_of(np.repeat(integers, phase_count), np.repeat(units, phase_count), axis=0)
         rows = b.rows_of(phases.weight, np.repeat(layer.scales, phase_count), axis=0)
         sums = activated(b, step, b.op("Conv", x, rows, bias, pads=phases.pads))
         return b.op("DepthToSpace", b.quantised(sums, out), blocksize=phases.stride, mode="CRD"), True
-    plain = as_convolution(window, layer.weight.shape[2:])
     if out is not None and plain is not None:
         bias, rows = b.rows_of(integers, units, axis=0), b.rows_of(layer.weight, layer.scales, axis=0)
-        return activated(b, step, b.op("Conv", x, rows, bias, **plain)), False
-    weight = layer.weight * layer.scales.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-    own = b.constant(np.ascontiguousarray(as_columns(weight, window.groups), np.float32))
-    b.ranks[own] = layer.weight.ndim
-    given = (x, own, b.constant((integers * units).astype(np.float32)))
-    return activated(b, step, emit_conv_transpose(b, step.node, given)[0]), False
+        sums = b.op("Conv", x, rows, bias, **plain)
+    else:
+        weight = layer.weight * layer.scales.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+        own = b.constant(np.ascontiguousarray(as_columns(weight, window.groups), np.float32))
+        b.ranks[own] = layer.weight.ndim
+        given = (x, own, b.constant((integers * units).astype(np.float32)))
+        sums = emit_conv_transpose(b, step.node, given)[0]
+    return activated(b, step, sums), False
 
 
 def activated(b: Builder, step: Step, y: str) -> str:
