@@ -23,6 +23,7 @@ from laconic.epoch_terms import EpochTerms
 from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
+from laconic.networks.masks import add_mask, as_mask
 from laconic.tasks import Batch, Task, length_of
 
 ATTACHED = "_laconic"
@@ -286,14 +287,14 @@ def hold_zeros(net: nn.Module, removed: Mapping[str, BoolArray]) -> None:
     net.__dict__[_ZERO_NAMES] = tuple(removed)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     for index, mask in enumerate(removed.values()):
-        net.register_buffer(f"{_ZEROS}{index}", torch.from_numpy(mask).to(device))
+        add_mask(net, f"{_ZEROS}{index}", torch.from_numpy(mask).to(device))
     keep_zeros(net)
 
 
 def zeros_of(net: nn.Module) -> dict[str, Tensor]:
     """By parameter name, where an earlier stage has removed weights (True: removed)."""
     names = net.__dict__.get(_ZERO_NAMES, ())
-    return {name: net.get_buffer(f"{_ZEROS}{index}") for index, name in enumerate(names)}
+    return {name: as_mask(net.get_buffer(f"{_ZEROS}{index}")) for index, name in enumerate(names)}
 
 
 def keep_zeros(net: nn.Module) -> None:
