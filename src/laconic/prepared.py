@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from laconic.bayes.prepare import means_only, posteriors_of
 from laconic.epoch_terms import EpochTerms
-from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
+from laconic.errors import InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
 from laconic.networks.masks import add_mask, as_mask
 from laconic.tasks import Batch, Task, length_of
+from laconic.tasks.checks import check_any_term
 
 ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, terms], int64.
@@ -233,11 +234,7 @@ def without_likelihood(net: nn.Module) -> Iterator[dict[str, float | list[float]
 def counted(task: Task, batch: Batch) -> int:
     """The number of likelihood terms of a batch; raises DataError where all labels are ignored."""
     terms = task.terms(batch.target)
-    if terms < 1:
-        raise DataError(
-            "a batch has no likelihood term: all of its labels are ignored, or it is empty. "
-            "Cure: leave such batches out"
-        )
+    check_any_term(terms)
     return terms
 
 

@@ -44,6 +44,15 @@ def arrays_only(outputs: Any, target: Any) -> None:
             )
 
 
+def check_any_term(terms: int) -> None:
+    """Refuse a batch without a likelihood term (DataError): a mean over its terms is not defined."""
+    if terms < 1:
+        raise DataError(
+            "a batch has no likelihood term: all of its labels are ignored, or it is empty. "
+            "Cure: leave such batches out"
+        )
+
+
 def has_shape(outputs: Any, target: Any) -> None:
     """Refuse outputs or a target that are several tensors, or none (InputError)."""
     for what, values in (("the network's outputs", outputs), ("the target", target)):
