@@ -19,6 +19,7 @@ from laconic.bayes.layers.variational import Draws, Variational, become
 from laconic.bayes.posteriors import Family, Posterior
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
+from laconic.networks.modes import evaluating
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy, Select, weights_by_module
 from laconic.networks.probe import Uses, check_model, observe
@@ -266,13 +267,8 @@ def means_only(net: nn.Module) -> Iterator[nn.Module]:
     >>> net.training
     True
     """
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
+    with evaluating(net):
         yield net
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _prepared(net: nn.Module) -> _Prepared:
