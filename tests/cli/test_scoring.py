@@ -59,8 +59,8 @@ def test_verify_scores_any_whole_numbers(
 
 
 TASKS = {
-    "regression": (["--set", "noise=0.5"], X + np.float32(0.5), "RMSE 0.5 over 12 terms"),
-    "multi-label": ([], (X > 0.5).astype(np.float32), "over 12 terms"),
+    "regression": (["--set", "noise=0.5"], X + np.float32(0.5), "RMSE 0.5 over 12 values"),
+    "multi-label": ([], (X > 0.5).astype(np.float32), "over 12 labels"),
     "segmentation": (["--set", "ignore=2"], np.array([0, 1, 2, 0]), "mean IoU"),
 }
 
@@ -82,7 +82,7 @@ def test_verify_speaks_the_words_of_the_task(
     assert said in out
     assert "nats per term" in out
     if task == "segmentation":
-        assert "over 12 terms" in out  # four of the sixteen pixels are ignored
+        assert "over 12 pixels" in out  # four of the sixteen pixels are ignored
 
 
 def test_verify_takes_what_compress_takes(
@@ -113,7 +113,7 @@ def test_a_batch_of_names_and_a_noise_that_no_file_holds(
     words = ["verify", relu, "--data", "own:data", "--task", "regression", "--set", "target=y"]
     assert main([*words, "--set", "metric_name=r2"]) == 0
     out = capsys.readouterr().out
-    assert "validation R2 1 over 12 terms\n" in out  # a learnt noise: no nats
+    assert "validation R2 1 over 12 values\n" in out  # a learnt noise: no nats
 
 
 def test_no_batch_is_nothing_to_score(relu: str) -> None:

@@ -38,6 +38,8 @@ class BinaryClassification(Task):
     (50.0, 1.4402)
     """
 
+    term = "example"
+
     @property
     def metric(self) -> Metric:
         """Share of examples whose predicted class is wrong."""

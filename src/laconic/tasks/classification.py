@@ -42,6 +42,7 @@ class Classification(Task):
     ignore: int | None = None
 
     one_term_per_example = True
+    term = "example"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,6 +47,8 @@ class LanguageModelling(Task):
 
     ignore: int | None = -100
 
+    term = "token"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("LanguageModelling", "ignore", self.ignore)

@@ -40,6 +40,8 @@ class MultiLabel(Task):
 
     ignore: int | None = None
 
+    term = "label"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("MultiLabel", "ignore", self.ignore)

@@ -58,6 +58,8 @@ class Regression(Task):
     metric_name: Literal["rmse", "r2"] = "rmse"
     unit: str = ""
 
+    term = "value"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.noise, list):

@@ -53,6 +53,8 @@ class Segmentation(Task):
     classes: int | None = None
     metric_name: Literal["mean_iou", "accuracy"] = "mean_iou"
 
+    term = "pixel"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("Segmentation", "ignore", self.ignore)

@@ -40,6 +40,8 @@ class SequenceLabelling(Task):
 
     ignore: int | None = -100
 
+    term = "token"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("SequenceLabelling", "ignore", self.ignore)

@@ -121,6 +121,8 @@ class Task(ABC):
 
     one_term_per_example: ClassVar[bool] = False
     """Whether every example is exactly one term, so that the length of a data set counts them."""
+    term: ClassVar[str] = "term"
+    """What one likelihood term is, in the singular, as reports call it: "example", "pixel", "token"."""
 
     def __post_init__(self) -> None:
         if isinstance(self.target, bool) or not isinstance(self.target, str | int | None):
