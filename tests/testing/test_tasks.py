@@ -22,6 +22,7 @@ from laconic.tasks import (
     Segmentation,
     SequenceLabelling,
     Task,
+    check_target,
 )
 from laconic.tasks.task import Metric, Sums
 from laconic.testing import check_task
@@ -78,6 +79,12 @@ CASES: dict[str, tuple[Task, Tensor, Tensor]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_task(case: str) -> None:
     check_task(*CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_targets_that_fit_pass_before_there_are_outputs(case: str) -> None:
+    task, _, target = CASES[case]
+    check_target(task, target)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ def test_on_a_full_disk_the_old_one_stands(
     save_checkpoint(path, {"epoch": 1})
     with monkeypatch.context() as patch:
         patch.setattr(os, moment, _full)
-        with pytest.raises(WriteError, match=r"checkpoint\.pt': No space left.*Cure: free space, then --resume"):
+        with pytest.raises(
+            WriteError, match=r"checkpoint\.pt': No space left.*Cure: free space, then --resume"
+        ):
             save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [path]

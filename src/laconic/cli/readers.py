@@ -120,9 +120,10 @@ def run_verify(
         return 0
     metric = task.metric
     nats = "" if result["nll"] is None else f", {result['nll']:.4f} nats per term"
+    over = _terms(task, result["terms"])
     print(
         f"{path}: {result['bytes']} bytes, {ratio_text(result['fp32_bytes'], result['bytes'])}\n"
-        f"{chosen.name} {metric.name} {metric.show(result['value'])} over {_terms(task, result['terms'])}{nats}\n"
+        f"{chosen.name} {metric.name} {metric.show(result['value'])} over {over}{nats}\n"
         f"torch imported: {_torch_line(bool(result['torch_imported']))}"
     )
     if arithmetic is not None:

@@ -1,8 +1,9 @@
 """Masks of a prepared network: buffers of 0 and 1 on its root, read as booleans.
 
-They are stored as int8 because ``torch.optim.swa_utils.AveragedModel(use_buffers=True)`` averages all buffers:
-it fails on booleans, or leaves them as they are. An average of int8 is cut to whole numbers, so it is 1 where
-all masks were. Every mask here goes from 1 to 0 alone, or does not change: the average is the newest mask.
+They are stored as int8 because ``torch.optim.swa_utils.AveragedModel(use_buffers=True)`` averages all
+buffers: it fails on booleans, or leaves them as they are. An average of int8 is cut to whole numbers, so it
+is 1 where all masks were. Every mask here goes from 1 to 0 alone, or does not change: the average is the
+newest mask.
 """
 
 from __future__ import annotations

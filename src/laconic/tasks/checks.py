@@ -146,6 +146,14 @@ def check_labels(labels: Any, classes: int, ignore: int | None) -> None:
         )
 
 
+def least_classes(labels: Any, ignore: int | None) -> int:
+    """The least number of classes, at least 2, that whole numbers can be labels of; 2 for other targets."""
+    if kind_of(labels) != "int" or math.prod(labels.shape) == 0:
+        return 2
+    kept = labels if ignore is None else labels * counted(labels, ignore)
+    return max(2, int(kept.max()) + 1)
+
+
 def check_unit_interval(targets: Any, what: str) -> None:
     """Refuse targets outside [0, 1], NaN among them (DataError)."""
     if math.prod(targets.shape) == 0:

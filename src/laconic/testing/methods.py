@@ -31,8 +31,8 @@ def check_method(
 ) -> Compressed:
     """Train a network for a few steps under a method, and check all properties.
 
-    That is: the network handed in stays as it was, and what ``prepare`` returns takes and gives the same, with
-    the weights that the network came with, and each layer in the mode that it came in. A
+    That is: the network handed in stays as it was. What ``prepare`` returns takes and gives the same, has the
+    weights that the network came with, and each layer in the mode that it came in. A
     deep copy and a state dict carry all that was learnt. ``convert`` returns a plain network that holds
     exactly what its tensors decode to; layers and sizes change only where the method says so
     (``changes_architecture``). The file decodes to the same weights bit for bit, and to the same outputs
