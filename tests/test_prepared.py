@@ -9,19 +9,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_avg_fn
 
 import laconic
 from laconic.bayes.prepare import posteriors_of
-from laconic.methods import FilterPruning, MagnitudePruning, SparseVD
+from laconic.methods import FilterPruning, MagnitudePruning, NoCompression, SparseVD
 from laconic.methods.common.masks import weight_masks_of
 from laconic.methods.common.unit_masks import groups_of, unit_masks_of
 from laconic.methods.contract import Compressed, Context
 from laconic.networks.noise import NoiseSource
-from laconic.prepared import prepared
+from laconic.prepared import hold_zeros, prepared, zeros_of
 from laconic.schedules import Cubic
 
 X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
@@ -107,6 +108,36 @@ def test_a_copy_that_is_kept_or_trained_has_steps_of_its_own() -> None:
     best.load_state_dict(net.state_dict())
     _train(net, 1)
     assert prepared(best, "test").context.step == 8
+
+
+AVERAGES: dict[str, Any] = {
+    "mean": {},
+    "mean, one by one": {"avg_fn": get_swa_avg_fn()},
+    "exponential": {"multi_avg_fn": get_ema_multi_avg_fn(0.9)},
+}
+
+
+@pytest.mark.parametrize("average", AVERAGES.values(), ids=AVERAGES.keys())
+@pytest.mark.parametrize("method", [EVERY_STEP, FilterPruning(0.5, every=1)], ids=["weights", "units"])
+def test_an_average_with_buffers_has_the_networks_masks(method: Any, average: Any) -> None:
+    """Under booleans the mean fails inside torch, and the exponential average keeps the first masks."""
+    net = _prepare(method)
+    wrapper = AveragedModel(net, use_buffers=True, **average)
+    _train(net, 8, partial(wrapper.update_parameters, net))
+    masks = {name: b for name, b in net.named_buffers() if b.dtype is torch.int8}
+    assert masks
+    assert not all(bool(mask.all()) for mask in masks.values())
+    for name, mask in masks.items():
+        assert torch.equal(wrapper.module.get_buffer(name), mask)
+    assert _weights_left(_converted(wrapper)) == _weights_left(_converted(net))
+
+
+def test_an_average_with_buffers_keeps_an_earlier_stages_zeros() -> None:
+    net = _prepare(NoCompression())
+    hold_zeros(net, {"0.weight": np.eye(8, 6, dtype=bool)})
+    wrapper = AveragedModel(net, use_buffers=True)
+    _train(net, 3, partial(wrapper.update_parameters, net))
+    assert torch.equal(zeros_of(wrapper.module)["0.weight"], torch.eye(8, 6).bool())
 
 
 # --- zeros under momentum and decay ---------------------------------------------------------------------

@@ -264,8 +264,8 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     An average of a prepared network (``torch.optim.swa_utils.AveragedModel``, its ``module``, or a deep copy
     whose parameters a loop averages) is converted with the averaged weights and with the schedules of the
     network that was averaged, at its present step. A deep copy that is only kept, as the best network so far,
-    is converted with the schedules of the step at which it was copied. ``AveragedModel`` copies the buffers,
-    as pruning masks, at each update; leave its ``use_buffers`` at False, since a mask has no average.
+    is converted with the schedules of the step at which it was copied. Pruning masks are buffers: of an
+    ``AveragedModel`` they are those of the network at the last update, whatever its ``use_buffers``.
 
     Args:
         net: A prepared network, or an average of one.

@@ -82,7 +82,10 @@ def replacing(path: AnyPath, *, again: str = "run again") -> Iterator[BinaryIO]:
 
 
 def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
-    """Append to a file, which is created if needed. Raises WriteError (also for a symbolic link)."""
+    """Append to a file, which is created if needed, and removed if nothing could be written to it.
+
+    Raises WriteError (also for a symbolic link).
+    """
     try:
         handle = os.open(path, _FRESH & ~os.O_EXCL | os.O_APPEND | os.O_NONBLOCK, 0o666)
         try:
@@ -92,7 +95,15 @@ def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
         finally:
             os.close(handle)
     except OSError as error:
+        _remove_empty(path)
         raise _write_error(path, error, again) from error
+
+
+def _remove_empty(path: AnyPath) -> None:
+    with suppress(OSError):
+        found = os.lstat(path)
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            os.unlink(path)
 
 
 def read_file(path: AnyPath) -> bytes:

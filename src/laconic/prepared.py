@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from laconic.bayes.prepare import posteriors_of
 from laconic.epoch_terms import EpochTerms
-from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
+from laconic.errors import InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
-from laconic.networks.modes import means_only
+from laconic.networks.masks import add_mask, as_mask
+from laconic.networks.modes import evaluating
 from laconic.tasks import Batch, Task, length_of
+from laconic.tasks.checks import check_any_term
 
 ATTACHED = "_laconic"
 # The entry of a prepared network's state dict that says where training stands: [steps, terms], int64.
@@ -208,7 +210,7 @@ def likelihood_at(net: nn.Module, task: Task, batch: Batch) -> dict[str, Tensor]
         task: The task.
         batch: Inputs and target.
     """
-    with means_only(net), torch.no_grad():
+    with evaluating(net), torch.no_grad():
         return dict(task.learnt(batch.target, call(net, batch.inputs)))
 
 
@@ -233,11 +235,7 @@ def without_likelihood(net: nn.Module) -> Iterator[dict[str, float | list[float]
 def counted(task: Task, batch: Batch) -> int:
     """The number of likelihood terms of a batch; raises DataError where all labels are ignored."""
     terms = task.terms(batch.target)
-    if terms < 1:
-        raise DataError(
-            "a batch has no likelihood term: all of its labels are ignored, or it is empty. "
-            "Cure: leave such batches out"
-        )
+    check_any_term(terms)
     return terms
 
 
@@ -294,14 +292,14 @@ def hold_zeros(net: nn.Module, removed: Mapping[str, BoolArray]) -> None:
     net.__dict__[_ZERO_NAMES] = tuple(removed)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     for index, mask in enumerate(removed.values()):
-        net.register_buffer(f"{_ZEROS}{index}", torch.from_numpy(mask).to(device))
+        add_mask(net, f"{_ZEROS}{index}", torch.from_numpy(mask).to(device))
     keep_zeros(net)
 
 
 def zeros_of(net: nn.Module) -> dict[str, Tensor]:
     """By parameter name, where an earlier stage has removed weights (True: removed)."""
     names = net.__dict__.get(_ZERO_NAMES, ())
-    return {name: net.get_buffer(f"{_ZEROS}{index}") for index, name in enumerate(names)}
+    return {name: as_mask(net.get_buffer(f"{_ZEROS}{index}")) for index, name in enumerate(names)}
 
 
 def keep_zeros(net: nn.Module) -> None:

@@ -11,13 +11,13 @@ from laconic.bayes.posteriors import Gaussian, GaussianFamily
 from laconic.bayes.prepare import (
     deterministic_of,
     make_bayesian,
-    means_only,
     plain_copy,
     posteriors_of,
     sampling,
 )
 from laconic.bayes.priors import LogUniform
 from laconic.errors import InputError, ModelError, NotPreparedError
+from laconic.networks.modes import evaluating
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import weights_of
 from laconic.networks.probe import check_model
@@ -146,7 +146,7 @@ def test_the_plain_copy_follows_net_and_given_weights():
         plain_copy(convnet())
 
 
-def test_sampling_and_means_only():
+def test_sampling_and_means():
     net = prepare(convnet(), log_var=0.0).eval()
     quiet = net(EXAMPLE)
     with sampling(net), torch.no_grad():
@@ -155,7 +155,7 @@ def test_sampling_and_means_only():
     assert torch.equal(net(EXAMPLE), quiet)
     net.train()
     net[1].eval()
-    with means_only(net):
+    with evaluating(net):
         assert torch.equal(net(EXAMPLE), quiet)
     assert net.training and not net[1].training
     with pytest.raises(NotPreparedError), sampling(convnet()):

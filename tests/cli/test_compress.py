@@ -85,7 +85,7 @@ def test_verify_scores_the_file_without_torch(model: str) -> None:
     done = laconic("verify", model, "--data", "digits")
     assert done.returncode == 0, done.stderr
     assert "torch imported: no" in done.stdout
-    assert re.search(r"test error \d+\.\d\d % over 360 terms, \d+\.\d{4} nats per term", done.stdout)
+    assert re.search(r"test error \d+\.\d\d % over 360 examples, \d+\.\d{4} nats per term", done.stdout)
 
 
 def test_verify_in_json_agrees_with_the_record(

@@ -107,6 +107,45 @@ def test_a_loader_that_cannot_be_is_refused_before_training(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("targets", "task", "complaint"),
+    [
+        (
+            "torch.rand(4)",
+            [],
+            "fit targets (4,) float32 under Classification. Cure: outputs (N, C) with C >= 2",
+        ),
+        ("torch.zeros(4, 3, dtype=torch.int64)", [], "fit targets (4, 3) int64 under Classification"),
+        ("torch.full((4,), -3)", [], "label -3 is out of range"),
+        ("torch.zeros(4)", ["--task", "multi-label"], "fit targets (4,) float32 under MultiLabel"),
+        ("torch.rand(4, 5)", ["--task", "segmentation"], "fit targets (4, 5) float32 under Segmentation"),
+        ("torch.zeros(4)", ["--task", "language-modelling"], "under LanguageModelling"),
+    ],
+    ids=["numbers", "one-hot", "negative", "one axis", "no pixels", "no tokens"],
+)
+def test_targets_that_do_not_fit_are_refused_before_a_network_is_made(
+    targets: str,
+    task: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A network of the user's own is often trained by the function that returns it."""
+    name = f"targets_{abs(hash(targets + str(task)))}"
+    (tmp_path / f"{name}.py").write_text(
+        "import torch\n"
+        f"def data(): return [(torch.zeros(4, 2), {targets})], [(torch.zeros(4, 2), {targets})]\n"
+        "def model(): raise SystemExit('it was made')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["compress", "--model", f"{name}:model", "--data", f"{name}:data", "--method", "magnitude"]
+    assert main([*words, *task, "--out", "run"]) == 2
+    assert f"--data {name}:data: the training loader: " in (err := capsys.readouterr().err)
+    assert complaint in err
+
+
 def test_the_test_loader_may_be_none_or_left_out(own: str) -> None:
     for name in ("pair", "none"):
         words = ["compress", "digits-mlp", "--data", f"{own}:{name}"]

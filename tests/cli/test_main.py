@@ -108,7 +108,7 @@ print([main(words) for words in {commands!r}])
 """
     said = run_fresh(code, without_torch=True)
     assert said.endswith("[0, 0, 0, 0, 0]\n")
-    assert "test error 0.00 % over 3 terms" in said
+    assert "test error 0.00 % over 3 examples" in said
     assert "torch imported: no (the file was decoded and run without PyTorch)" in said
 
 

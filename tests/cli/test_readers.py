@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from laconic import pack
 from laconic.cli import main
+from laconic.records import PackedModel, RawTensor
 
 X = np.array([[-1, 0, 2]], np.float32)
 
@@ -137,3 +139,18 @@ def test_verify_says_why_torch_was_imported(
         "torch imported: yes, by code of your own (--data, --task).\nThe file itself needs no PyTorch"
         in capsys.readouterr().out
     )
+
+
+def test_inspect_names_a_tensor_that_was_kept_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its note stands below where both do not fit the column; a short name has it beside itself."""
+    named = [RawTensor(name, np.ones(3, np.float32)) for name in ("classifier.weight", "fc.bias")]
+    pack.write(tmp_path / "m.lac", PackedModel(tuple(named), None))
+    assert main(["inspect", str(tmp_path / "m.lac")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = (k for k, line in enumerate(lines) if line.startswith("classifier.weight"))
+    assert lines[row].split()[:2] == ["classifier.weight", "3"]
+    assert lines[row + 1] == "  (raw float32)"
+    assert any(line.startswith("fc.bias (raw float32)") for line in lines)
+    assert max(map(len, lines[: row + 4])) <= 80

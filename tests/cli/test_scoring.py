@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +17,13 @@ from laconic.errors import DataError
 from laconic.records import AnyArray, Graph, Node, PackedModel, ValueSpec
 
 X = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+
+
+def provide(monkeypatch: pytest.MonkeyPatch, found: object) -> None:
+    """A module ``own`` whose function ``data`` returns what is to be scored."""
+    module = ModuleType("own")
+    module.data = lambda: found  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own", module)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +46,7 @@ def test_verify_refuses_labels_that_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("laconic.cli.own.own_function", lambda text, flag: lambda: (X, labels))
+    provide(monkeypatch, (X, labels))
     assert main(["verify", relu, "--data", "own:data", "--json"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -50,7 +59,7 @@ def test_verify_scores_any_whole_numbers(
     dtype: str, relu: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = np.array([0, 1, 2, 1], dtype)
-    monkeypatch.setattr("laconic.cli.own.own_function", lambda text, flag: lambda: (X, labels))
+    provide(monkeypatch, (X, labels))
     assert main(["verify", relu, "--data", "own:data", "--json"]) == 0
     score = json.loads(capsys.readouterr().out)
     assert (score["value"], score["terms"], score["unit"]) == (25.0, 4, "%")
@@ -59,8 +68,8 @@ def test_verify_scores_any_whole_numbers(
 
 
 TASKS = {
-    "regression": (["--set", "noise=0.5"], X + np.float32(0.5), "RMSE 0.5 over 12 terms"),
-    "multi-label": ([], (X > 0.5).astype(np.float32), "over 12 terms"),
+    "regression": (["--set", "noise=0.5"], X + np.float32(0.5), "RMSE 0.5 over 12 values"),
+    "multi-label": ([], (X > 0.5).astype(np.float32), "over 12 labels"),
     "segmentation": (["--set", "ignore=2"], np.array([0, 1, 2, 0]), "mean IoU"),
 }
 
@@ -75,14 +84,14 @@ def test_verify_speaks_the_words_of_the_task(
     y = np.broadcast_to(targets[:, None, None], (4, 2, 2)).copy() if task == "segmentation" else targets
     graph = Graph((ValueSpec("float32", shape),), (Node("relu", (0,)),), (1,))
     pack.write(tmp_path / "m.lac", PackedModel((), graph))
-    monkeypatch.setattr("laconic.cli.own.own_function", lambda text, flag: lambda: (x, y))
+    provide(monkeypatch, (x, y))
     words = ["verify", str(tmp_path / "m.lac"), "--data", "own:data", "--task", task, *settings]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert said in out
     assert "nats per term" in out
     if task == "segmentation":
-        assert "over 12 terms" in out  # four of the sixteen pixels are ignored
+        assert "over 12 pixels" in out  # four of the sixteen pixels are ignored
 
 
 def test_verify_takes_what_compress_takes(
@@ -95,12 +104,12 @@ def test_verify_takes_what_compress_takes(
         ((right, right, wrong), "test", 100.0),
         ((right, wrong, None), "validation", 100.0),
     ):
-        monkeypatch.setattr("laconic.cli.own.own_function", lambda text, flag, found=loaders: lambda: found)
+        provide(monkeypatch, loaders)
         assert main(["verify", relu, "--data", "own:data", "--json"]) == 0
         score = json.loads(capsys.readouterr().out)
         assert (score["set"], score["value"]) == (name, value)
     for found in (3, (right,), (right, right, iter(right)), (X, X, X), (right, right, 3)):
-        monkeypatch.setattr("laconic.cli.own.own_function", lambda text, flag, found=found: lambda: found)
+        provide(monkeypatch, found)
         assert main(["verify", relu, "--data", "own:data"]) == 2
         assert "--data own:data" in capsys.readouterr().err
 
@@ -109,11 +118,11 @@ def test_a_batch_of_names_and_a_noise_that_no_file_holds(
     relu: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     batches = [{"input": X, "y": X}]
-    monkeypatch.setattr("laconic.cli.own.own_function", lambda text, flag: lambda: (batches, batches))
+    provide(monkeypatch, (batches, batches))
     words = ["verify", relu, "--data", "own:data", "--task", "regression", "--set", "target=y"]
     assert main([*words, "--set", "metric_name=r2"]) == 0
     out = capsys.readouterr().out
-    assert "validation R2 1 over 12 terms\n" in out  # a learnt noise: no nats
+    assert "validation R2 1 over 12 values\n" in out  # a learnt noise: no nats
 
 
 def test_no_batch_is_nothing_to_score(relu: str) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import laconic
-from laconic.errors import InputError
+from laconic.errors import DataError, InputError
 from laconic.methods import Distillation, MagnitudePruning, SparseVD
 from laconic.tasks import (
     BinaryClassification,
@@ -199,6 +199,21 @@ def test_without_ignored_labels_each_position_is_a_term():
     answers, said = (z[:2, 0] - z[:2, 1] for z in (STUDENT, TEACHER))
     one = method.loss(answers[:, None], said[:, None], nll, BinaryClassification(), torch.tensor([0, 1]))
     assert float(one) == pytest.approx(4 * KL_OF_FIRST / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "logits", "target"),
+    [
+        (SequenceLabelling(), STUDENT[None], torch.full((1, 3), -100)),
+        (Classification(ignore=-1), STUDENT, torch.full((3,), -1)),
+        (Classification(), STUDENT[:0], LABELS[:0]),
+        (MultiLabel(), torch.zeros(2, 2), torch.full((2, 2), math.nan)),
+    ],
+    ids=["tokens", "examples", "empty", "answers"],
+)
+def test_a_batch_without_a_term_is_refused_not_nan(task, logits, target):
+    with pytest.raises(DataError, match=r"no likelihood term.*Cure: leave such batches out"):
+        Distillation().loss(logits, logits, torch.tensor(0.0), task, target)
 
 
 def test_in_training_ignored_pixels_say_nothing():

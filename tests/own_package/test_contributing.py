@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+from laconic.testing import check_method
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 IMPORTS = """
@@ -24,3 +27,25 @@ def test_the_checks_run(own: Path) -> None:
     assert set(tests) == {"test_the_prior", "test_the_task", "test_the_method"}
     for run in tests.values():
         run()
+
+
+METHOD_IMPORTS = """
+import copy
+from dataclasses import dataclass
+
+from laconic.methods import Method, finish, quantize_rest
+"""
+
+
+def test_the_smallest_method_keeps_a_methods_promises() -> None:
+    (block,) = re.findall(
+        r"```python\n(@dataclass\(frozen=True\)\nclass RoundToNearest.*?)```",
+        CONTRIBUTING.read_text(),
+        re.DOTALL,
+    )
+    names: dict[str, Any] = {}
+    exec(METHOD_IMPORTS + block, names)
+    small = check_method(names["RoundToNearest"](bits=4))
+    assert set(small.tensors) == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+    assert max(abs(t.integers).max() for t in small.tensors.values()) == 7  # type: ignore[attr-defined]
+    assert small.facts["bits"] == 4

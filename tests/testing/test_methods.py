@@ -54,6 +54,35 @@ class Vandal(MagnitudePruning):
         return super().prepare(model, example, context)
 
 
+@dataclass(frozen=True)
+class Restless(MagnitudePruning):
+    """Starts training elsewhere than at the network's weights."""
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        net = super().prepare(model, example, context)
+        with torch.no_grad():
+            next(net.parameters()).mul_(2.0)
+        return net
+
+
+@dataclass(frozen=True)
+class Waking(MagnitudePruning):
+    """Sets layers going that were in evaluation mode."""
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        return super().prepare(model, example, context).train(model.training)
+
+
+@dataclass(frozen=True)
+class Sleepy(MagnitudePruning):
+    """Leaves the layers of the model that it was handed in evaluation mode."""
+
+    def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
+        net = super().prepare(model, example, context)
+        next(model.children()).eval()
+        return net
+
+
 class Wrapper(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -124,6 +153,9 @@ class Unsummed(MagnitudePruning):
     ("method", "complaint"),
     [
         (Vandal(0.5), "the input model keeps its values"),
+        (Restless(0.5), "prepare leaves the values of 'fc1.weight' as they are"),
+        (Waking(0.5), r"prepare leaves each layer in its mode \(not so: \['fc1', 'fc2'\]\)"),
+        (Sleepy(0.5), r"the input model keeps its mode \(not so: \['flatten'\]\)"),
         (Wrapping(0.5), "forward signature"),
         (Unseeded(0.5), "the same seed gives the same file"),
         (Forgetful(0.5), "the state dict carries the decision"),

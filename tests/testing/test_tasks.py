@@ -22,6 +22,7 @@ from laconic.tasks import (
     Segmentation,
     SequenceLabelling,
     Task,
+    check_target,
 )
 from laconic.tasks.task import Metric, Sums
 from laconic.testing import check_task
@@ -78,6 +79,12 @@ CASES: dict[str, tuple[Task, Tensor, Tensor]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_task(case: str) -> None:
     check_task(*CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_targets_that_fit_pass_before_there_are_outputs(case: str) -> None:
+    task, _, target = CASES[case]
+    check_target(task, target)
 
 
 @dataclass(frozen=True)
@@ -179,3 +186,36 @@ def test_a_sound_task_of_a_users_own_passes() -> None:
 def test_a_wrong_task_fails(wrong: Callable[[], Task], promise: str) -> None:
     with pytest.raises(AssertionError, match=f"^does not hold: .*{promise}"):
         check_task(wrong(), draws(7, 2), draws(7, 2, seed=2))
+
+
+class OwnInit(Sound):
+    """A task as a user may write it who has not read that it is a dataclass."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        object.__setattr__(self, "scale", scale)
+
+
+class Undecorated(Sound):
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Listed(Sound):
+    scales: Any = ()
+
+
+@pytest.mark.parametrize(
+    ("task", "promise"),
+    [
+        (OwnInit(2.0), r"a task is a frozen dataclass \(OwnInit has no @dataclass\)"),
+        (Undecorated(), r"a task is a frozen dataclass \(Undecorated has no @dataclass\)"),
+        (Listed([1.0]), r"a task has a hash \(unhashable type: 'list'\): frozen, its settings tuples"),
+        (Sound, r"an object of a class that inherits Task \(got the class Sound\)"),
+        (len, r"inherits Task \(got builtin_function_or_method\)"),
+    ],
+    ids=["init", "annotation", "list", "class", "function"],
+)
+def test_a_task_that_is_no_value_is_told_in_the_suites_words(task: Any, promise: str) -> None:
+    with pytest.raises(AssertionError, match=f"^does not hold: .*{promise}"):
+        check_task(task, draws(7, 2), draws(7, 2, seed=2))

@@ -38,11 +38,13 @@ def test_a_checkpoint_holds_tensors_and_plain_values(tmp_path: Path) -> None:
 def test_on_a_full_disk_the_old_one_stands(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "c.pt"
+    path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"epoch": 1})
     with monkeypatch.context() as patch:
         patch.setattr(os, moment, _full)
-        with pytest.raises(WriteError, match=r"c\.pt': No space left.*Cure: free space, then --resume"):
+        with pytest.raises(
+            WriteError, match=r"checkpoint\.pt': No space left.*Cure: free space, then --resume"
+        ):
             save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [path]

@@ -67,6 +67,10 @@ WRONG = {
         put("net", "weight", value=torch.zeros(4, 4, dtype=torch.int64)),
         r"'weight' is torch\.int64, not torch\.float32",
     ),
+    "masks of numbers": (
+        put("net", "laconic_mask_0", value=torch.ones(4, 4)),
+        r"'laconic_mask_0' is torch\.float32, not torch\.int8",
+    ),
     "weights that are text": (put("net", "weight", value="none"), "'weight' is str, not torch"),
     "weights of another shape": (put("net", "weight", value=torch.zeros(3, 4)), "does not fit this"),
     "weights that are a list": (put("net", value=[1, 2]), "does not fit this"),
@@ -124,3 +128,13 @@ def test_a_run_that_was_finished_stays_so(good: State, tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     save_checkpoint(path, good)
     assert torch.equal(run(path).state_dict()["weight"], good["net"]["weight"])
+
+
+def test_masks_that_a_run_wrote_as_booleans_are_taken(good: State, tmp_path: Path) -> None:
+    """They are int8 now, so that an average of the network can hold them."""
+    path, state = tmp_path / "c.pt", copy.deepcopy(good)
+    mask = state["net"]["laconic_mask_0"]
+    mask[0] = 0
+    state["net"]["laconic_mask_0"] = mask.bool()
+    save_checkpoint(path, state)
+    assert torch.equal(run(path).state_dict()["laconic_mask_0"], mask)

@@ -4,15 +4,19 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from laconic.errors import RunFolderError, WriteError
-from laconic.train.run_folder import open_run
+from laconic.train.checkpoint import save_checkpoint
+from laconic.train.run_folder import CHECKPOINT, open_run
 
 _HOLDER = """
 import sys
@@ -142,8 +146,27 @@ def test_a_log_on_a_full_disk_is_a_named_error(tmp_path: Path, monkeypatch: pyte
 
     with open_run(tmp_path, {}) as folder, monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(WriteError, match=r"log\.txt': No space left.*Cure: free space, then --resume"):
+        with pytest.raises(WriteError, match=r"log\.txt': No space left.*Cure: free space, then run again"):
             folder.log("epoch 1")
+        assert not folder.work(), "nothing was left that would have to be resumed"
+
+
+def test_on_a_full_disk_the_cure_is_the_one_that_works(tmp_path: Path) -> None:
+    """Before the first checkpoint the folder is removed; with one, the run goes on from there."""
+    root, state = tmp_path / "run", {"weights": torch.zeros(20_000)}
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for kept, cure in ((False, "run again"), (True, "--resume")):
+        with pytest.raises(WriteError, match=f"Cure: free space, then {cure}$"), open_run(root, {}) as folder:
+            if kept:
+                save_checkpoint(folder.path(CHECKPOINT), {})
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+            try:
+                save_checkpoint(folder.path(CHECKPOINT), state)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert root.exists() == kept
+    signal.signal(signal.SIGXFSZ, before)
 
 
 def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:

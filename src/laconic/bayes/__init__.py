@@ -21,7 +21,6 @@ from laconic.bayes.posteriors import (
 from laconic.bayes.prepare import (
     deterministic_of,
     make_bayesian,
-    means_only,
     mute,
     plain_copy,
     posteriors_of,
@@ -56,7 +55,6 @@ __all__ = [
     "kl_divergence",
     "kl_total",
     "make_bayesian",
-    "means_only",
     "mute",
     "plain_copy",
     "posteriors_of",

@@ -19,7 +19,6 @@ from laconic.bayes.layers.variational import Draws, Variational, become
 from laconic.bayes.posteriors import Family, Posterior
 from laconic.errors import InputError, ModelError, NotPreparedError
 from laconic.networks import duplicate
-from laconic.networks.modes import means_only
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy, Select, weights_by_module
 from laconic.networks.probe import Uses, check_model, observe
@@ -27,7 +26,6 @@ from laconic.networks.probe import Uses, check_model, observe
 __all__ = [
     "deterministic_of",
     "make_bayesian",
-    "means_only",
     "mute",
     "plain_copy",
     "posteriors_of",

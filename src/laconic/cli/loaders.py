@@ -14,7 +14,7 @@ from laconic.cli.own import call_own
 from laconic.cli.request import Request, batch_size
 from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError, at
-from laconic.tasks import Task, reread
+from laconic.tasks import Task, check_target, reread
 from laconic.zoo import LENET5_MNIST
 from laconic.zoo.registry import find_network
 
@@ -33,7 +33,7 @@ class Loaders:
 def make_loaders(request: Request, task: Task) -> Loaders:
     """Built-in data split with the run's seed, or what the user's function returns."""
     if ":" in request.data:
-        return _own_loaders(request.data, task)
+        return _own_loaders(request.data, task, targets=request.model is not None)
     images = load(request.data)
     recipe = find_network(request.network).recipe if request.network else LENET5_MNIST
     held_out = min(recipe.validation, len(images.train_labels) // 7)
@@ -46,7 +46,10 @@ def make_loaders(request: Request, task: Task) -> Loaders:
     )
 
 
-def _own_loaders(data: str, task: Task) -> Loaders:
+def _own_loaders(data: str, task: Task, *, targets: bool) -> Loaders:
+    """What the user's function returns; ``targets``: checked against the task alone, since a network of the
+    user's own may be trained when it is asked for.
+    """
     found = call_own(data, "--data")
     if not isinstance(found, tuple) or len(found) not in (2, 3):
         raise InputError(
@@ -55,12 +58,14 @@ def _own_loaders(data: str, task: Task) -> Loaders:
         )
     for name, loader in zip(("training", "validation", "test"), found, strict=False):
         if name != "test" or loader is not None:
-            _check_loader(f"--data {data}: the {name} loader", loader, task)
+            _check_loader(f"--data {data}: the {name} loader", loader, task, targets=targets)
     return Loaders(found[0], found[1], found[2] if len(found) == 3 else None)
 
 
-def _check_loader(what: str, loader: Any, task: Task) -> None:
-    """Refuse a loader that can be read once only, and a first batch that the task cannot split."""
+def _check_loader(what: str, loader: Any, task: Task, *, targets: bool) -> None:
+    """Refuse a loader that can be read once only, and a first batch that the task cannot split; with
+    ``targets`` also one whose targets fit no outputs.
+    """
     try:
         iter(loader)
     except TypeError as error:
@@ -78,3 +83,5 @@ def _check_loader(what: str, loader: Any, task: Task) -> None:
             if odd is not None or (name == "target" and not isinstance(part, Tensor)):
                 kind = type(part if odd is None else odd).__name__
                 raise DataError(f"the {name} of a batch is a {kind}, no tensor. Cure: torch.as_tensor")
+        if targets:
+            check_target(task, parts.target)

@@ -48,7 +48,7 @@ def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
 def format_rows(rows: Sequence[SectionRow]) -> str:
     """A plain table of a file's rows in 80 columns, the sum below.
 
-    A tensor that is not coded adaptively has its note behind the name.
+    A tensor that is not coded adaptively has its note behind the name, or below where both do not fit.
     """
     head = (
         f"{'name':<24} {'shape':<13} {'weights':>9} {'non-zero':>9} {'levels':>6} {'bits/w':>6} {'bytes':>7}"
@@ -61,12 +61,15 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
             lines.append(f"{shortened(told, 72):<72} {r.bytes:>7}")
             continue
         note = "" if r.note.startswith("adaptive") else f" ({r.note.partition(',')[0]})"
-        name = f"{shortened(r.name, 24 - len(note))}{note}"
+        beside = note if len(r.name) + len(note) <= 24 else ""
+        name = f"{shortened(r.name, 24)}{beside}"
         shape = shortened("x".join(map(str, r.shape)), 13)
         lines.append(
             f"{name:<24} {shape:<13} {r.weights:>9} {r.nonzeros:>9} {r.levels:>6} {r.bits_per_weight:>6.2f} "
             f"{r.bytes:>7}"
         )
+        if beside != note:
+            lines.append(f" {note}")
     lines.append("-" * len(head))
     lines.append(f"{'total':<72} {sum(r.bytes for r in rows):>7}")
     return "\n".join(lines)
@@ -117,14 +120,20 @@ def run_verify(
         return 0
     metric = task.metric
     nats = "" if result["nll"] is None else f", {result['nll']:.4f} nats per term"
+    over = _terms(task, result["terms"])
     print(
         f"{path}: {result['bytes']} bytes, {ratio_text(result['fp32_bytes'], result['bytes'])}\n"
-        f"{chosen.name} {metric.name} {metric.show(result['value'])} over {result['terms']} terms{nats}\n"
+        f"{chosen.name} {metric.name} {metric.show(result['value'])} over {over}{nats}\n"
         f"torch imported: {_torch_line(bool(result['torch_imported']))}"
     )
     if arithmetic is not None:
         print(result["arithmetic"])
     return 0
+
+
+def _terms(task: Task, number: int) -> str:
+    """A number of likelihood terms in the task's word, as "360 examples"."""
+    return f"{number} {task.term}{'' if number == 1 else 's'}"
 
 
 def _torch_line(imported: bool) -> str:

@@ -215,7 +215,9 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
-        """A trainable copy with the same forward signature; ``model`` is left as it was."""
+        """A trainable copy with the same forward signature, the weights of ``model`` and each layer in the
+        mode that it came in; ``model`` is left as it was.
+        """
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
         """Nats for the whole data set, already weighted (KL weight, warm-up); a differentiable scalar.

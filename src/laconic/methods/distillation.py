@@ -37,6 +37,7 @@ from laconic.tasks import (
     SequenceLabelling,
     Task,
 )
+from laconic.tasks.checks import check_any_term
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ class Distillation(Method):
             A differentiable scalar.
 
         Raises:
+            DataError: A batch whose labels are all ignored, or that is empty.
             InputError: Different shapes, outputs that are no logits, or a task that does not say which
                 positions are terms or where the classes are.
         """
@@ -210,6 +212,7 @@ class Distillation(Method):
         exact = torch.promote_types(student.dtype, torch.float32)  # not in a network's 16 bits
         ours, theirs = (F.log_softmax(z.to(exact) / t, dim=axis) for z in (student, teacher))
         terms = student.numel() // student.shape[axis]
+        check_any_term(terms)
         divergence = F.kl_div(ours, theirs, log_target=True, reduction="sum") / terms
         return (1 - self.weight) * nll + self.weight * t * t * divergence
 

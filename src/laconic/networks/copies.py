@@ -21,6 +21,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import ModelError
+from laconic.networks.modes import evaluating
 from laconic.networks.wrappers import unwrapped
 
 # What copying raises on things that cannot be copied.
@@ -150,18 +151,15 @@ def fold_in_place(module: nn.Module) -> tuple[str, ...]:
     >>> fold_in_place(net), sorted(net.state_dict())
     (('weight',), ['bias', 'weight'])
     """
-    modes = {part: part.training for part in module.modules()}
-    module.eval()  # a spectral norm iterates in training mode
     names = []
-    for place, part in list(module.named_modules()):
-        for name, fold in _computed(part):
-            with torch.enable_grad():  # else some parametrisations leave a buffer instead of a parameter
-                fold(part, name)
-            if isinstance(part, nn.RNNBase):
-                part._init_flat_weights()
-            names.append(f"{place}.{name}" if place else name)
-    for part, mode in modes.items():
-        part.training = mode
+    with evaluating(module):  # a spectral norm iterates in training mode
+        for place, part in list(module.named_modules()):
+            for name, fold in _computed(part):
+                with torch.enable_grad():  # else some parametrisations leave a buffer instead of a parameter
+                    fold(part, name)
+                if isinstance(part, nn.RNNBase):
+                    part._init_flat_weights()
+                names.append(f"{place}.{name}" if place else name)
     return tuple(names)
 
 

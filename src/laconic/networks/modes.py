@@ -1,4 +1,4 @@
-"""The training flags of a network's layers."""
+"""Training and evaluation mode of a network's layers, one by one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from torch import nn
 
 
 @contextmanager
-def means_only(net: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode within the block: posterior means, running statistics. Then each layer has its mode again.
+def evaluating(net: nn.Module) -> Iterator[nn.Module]:
+    """The network in evaluation mode within the block; afterwards each layer has its own mode again.
+
+    Layers with posteriors compute with their means, batch norms with their running statistics.
+    ``net.train(mode)`` would set all layers alike, and so a frozen batch norm back to training.
 
     Args:
         net: Any network.
@@ -18,17 +21,17 @@ def means_only(net: nn.Module) -> Iterator[nn.Module]:
     Returns:
         A context manager that gives the network.
 
-    >>> net = nn.Dropout()
-    >>> with means_only(net):
-    ...     net.training
-    False
-    >>> net.training
-    True
+    >>> net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
+    >>> with evaluating(net):
+    ...     [layer.training for layer in net]
+    [False, False]
+    >>> [layer.training for layer in net]
+    [True, False]
     """
-    modes = {module: module.training for module in net.modules()}
+    modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         yield net
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module, training in modes:
+            module.training = training

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from laconic.networks import inference, positional
+from laconic.networks.modes import evaluating
 
 _BY_CHANNEL = (
     nn.Conv1d,
@@ -104,14 +105,8 @@ def run(module: nn.Module, example: Any, *, gradients: bool = False) -> Any:
     module, inputs = positional(module, example)
     p = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
     given = [x.to(p.device, p.dtype) if x.is_floating_point() else x.to(p.device) for x in inputs]
-    modes = {m: m.training for m in module.modules()}
-    module.eval()
-    try:
-        with inference(), torch.set_grad_enabled(gradients):
-            return module(*(x.clone() for x in given))  # a network may write into its input
-    finally:
-        for m, mode in modes.items():
-            m.training = mode
+    with evaluating(module), inference(), torch.set_grad_enabled(gradients):
+        return module(*(x.clone() for x in given))  # a network may write into its input
 
 
 @dataclass(frozen=True, eq=False)

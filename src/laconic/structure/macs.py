@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.networks import inference, positional
+from laconic.networks.modes import evaluating
 from laconic.networks.watching import Call, Watching
 from laconic.structure.coupling.functions import called
 from laconic.structure.coupling.groups import Coupling
@@ -81,13 +82,8 @@ def weight_macs(module: nn.Module, coupling: Coupling, example: Any) -> WeightMa
                 name = names[id(weight)]
                 uses[name] = uses.get(name, 0.0) + count / batch
 
-    mode = module.training
-    module.eval()
-    try:
-        with inference(), Watching(after=counted):
-            view(*(x.clone() for x in inputs))
-    finally:
-        module.train(mode)
+    with evaluating(module), inference(), Watching(after=counted):
+        view(*(x.clone() for x in inputs))
     shapes = {n: tuple(t.shape) for n, t in module.state_dict().items() if isinstance(t, Tensor)}
     axes: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for group in coupling.groups:

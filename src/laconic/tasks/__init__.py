@@ -7,7 +7,7 @@ torch can score a file.
 from laconic.tasks.batches import Batch
 from laconic.tasks.binary import BinaryClassification
 from laconic.tasks.classification import Classification
-from laconic.tasks.given import Loss, as_task, length_of, reread
+from laconic.tasks.given import Loss, as_task, check_target, length_of, reread
 from laconic.tasks.language_modelling import LanguageModelling
 from laconic.tasks.multilabel import MultiLabel
 from laconic.tasks.plain_loss import PlainLoss, check_scale
@@ -34,6 +34,7 @@ __all__ = [
     "TaskEntry",
     "as_task",
     "check_scale",
+    "check_target",
     "find_task",
     "length_of",
     "make_task",

@@ -38,10 +38,17 @@ class BinaryClassification(Task):
     (50.0, 1.4402)
     """
 
+    term = "example"
+    takes = TAKES
+
     @property
     def metric(self) -> Metric:
         """Share of examples whose predicted class is wrong."""
         return Metric("error", "%")
+
+    def outputs_for(self, target: Any) -> tuple[int, ...]:
+        """See :meth:`laconic.tasks.Task.outputs_for`."""
+        return tuple(target.shape)
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Binary cross-entropy, summed over the examples (see :meth:`laconic.tasks.Task.nll`)."""

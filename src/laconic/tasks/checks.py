@@ -44,6 +44,15 @@ def arrays_only(outputs: Any, target: Any) -> None:
             )
 
 
+def check_any_term(terms: int) -> None:
+    """Refuse a batch without a likelihood term (DataError): a mean over its terms is not defined."""
+    if terms < 1:
+        raise DataError(
+            "a batch has no likelihood term: all of its labels are ignored, or it is empty. "
+            "Cure: leave such batches out"
+        )
+
+
 def has_shape(outputs: Any, target: Any) -> None:
     """Refuse outputs or a target that are several tensors, or none (InputError)."""
     for what, values in (("the network's outputs", outputs), ("the target", target)):
@@ -135,6 +144,14 @@ def check_labels(labels: Any, classes: int, ignore: int | None) -> None:
             f"Cure: check the labels, the network's last layer, or the task's ignore={marker} "
             "where this label means that there is none"
         )
+
+
+def least_classes(labels: Any, ignore: int | None) -> int:
+    """The least number of classes, at least 2, that whole numbers can be labels of; 2 for other targets."""
+    if kind_of(labels) != "int" or math.prod(labels.shape) == 0:
+        return 2
+    kept = labels if ignore is None else labels * counted(labels, ignore)
+    return max(2, int(kept.max()) + 1)
 
 
 def check_unit_interval(targets: Any, what: str) -> None:

@@ -42,6 +42,8 @@ class Classification(Task):
     ignore: int | None = None
 
     one_term_per_example = True
+    term = "example"
+    takes = TAKES
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +61,12 @@ class Classification(Task):
     def counted(self, target: Any) -> Any:
         """Which examples are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
         return None if target.ndim == 2 else checks.counted(target, self.ignore)
+
+    def outputs_for(self, target: Any) -> tuple[int, ...]:
+        """See :meth:`laconic.tasks.Task.outputs_for`."""
+        if target.ndim == 2:
+            return tuple(target.shape)
+        return (*target.shape[:1], checks.least_classes(target, self.ignore))
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the examples (see :meth:`laconic.tasks.Task.nll`)."""

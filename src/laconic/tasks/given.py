@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sized
 from typing import Any
+
+import numpy as np
 
 from laconic.errors import DataError, InputError
 from laconic.tasks.plain_loss import PlainLoss
 from laconic.tasks.task import Task
+
+_MOST_OUTPUTS = 2**20
 
 Loss = Callable[[Any, Any], Any]
 """A loss function: (outputs, target) to a scalar tensor, the mean over the batch."""
@@ -40,6 +45,42 @@ def as_task(given: Task | Loss) -> Task:
     raise InputError(
         f"task: {given!r} is no task. Cure: one of laconic.tasks, as Classification(), or a loss function"
     )
+
+
+def check_target(task: Task, target: Any) -> None:
+    """Refuse a target that fits no outputs, before there is a network that returns some.
+
+    Args:
+        task: The task.
+        target: The target of a batch: a torch tensor.
+
+    Raises:
+        InputError: Its shape or type is one that the task does not take.
+        DataError: It has values that the task cannot have.
+
+    >>> import torch
+    >>> from laconic.tasks import Classification
+    >>> check_target(Classification(), torch.zeros(4, 3, dtype=torch.int64))
+    Traceback (most recent call last):
+    ...
+    laconic.errors.InputError: no network's outputs fit targets (4, 3) int64 under Classification. Cure:
+    outputs (N, C) with C >= 2 and labels (N,) integers or (N, C) class probabilities, or another task
+    """
+    values = np.asarray(target.detach().cpu())
+    shape = task.outputs_for(values)
+    if shape is None:
+        return
+    of_one = max(1, math.prod(shape[1:]))
+    few = slice(max(2, _MOST_OUTPUTS // of_one))  # a text's outputs are thousands of times as large as it is
+    try:
+        values = values[few] if values.ndim else values
+        task.measure(np.zeros((min(len(values), shape[0]), *shape[1:]) if shape else (), np.float32), values)
+    except InputError as error:
+        kind = f"{tuple(target.shape)} {str(target.dtype).removeprefix('torch.')}"
+        raise InputError(
+            f"no network's outputs fit targets {kind} under {type(task).__name__}. "
+            f"Cure: {task.takes}, or another task"
+        ) from error
 
 
 def length_of(loader: Iterable[Any]) -> int | None:

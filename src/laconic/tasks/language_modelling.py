@@ -47,6 +47,9 @@ class LanguageModelling(Task):
 
     ignore: int | None = -100
 
+    term = "token"
+    takes = TAKES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("LanguageModelling", "ignore", self.ignore)
@@ -81,6 +84,10 @@ class LanguageModelling(Task):
     def counted(self, target: Any) -> Any:
         """Which tokens are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
         return checks.counted(target, self.ignore)
+
+    def outputs_for(self, target: Any) -> tuple[int, ...]:
+        """See :meth:`laconic.tasks.Task.outputs_for`."""
+        return (*target.shape, checks.least_classes(target, self.ignore))
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the tokens (see :meth:`laconic.tasks.Task.nll`)."""

@@ -40,6 +40,9 @@ class MultiLabel(Task):
 
     ignore: int | None = None
 
+    term = "label"
+    takes = TAKES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("MultiLabel", "ignore", self.ignore)
@@ -56,6 +59,10 @@ class MultiLabel(Task):
     def counted(self, target: Any) -> Any:
         """Which labels are known (see :meth:`laconic.tasks.Task.counted`): NaN alone differs from itself."""
         return (target == target) & checks.counted(target, self.ignore)
+
+    def outputs_for(self, target: Any) -> tuple[int, ...]:
+        """See :meth:`laconic.tasks.Task.outputs_for`."""
+        return tuple(target.shape)
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Binary cross-entropy, summed over the known labels (see :meth:`laconic.tasks.Task.nll`)."""

@@ -58,6 +58,9 @@ class Regression(Task):
     metric_name: Literal["rmse", "r2"] = "rmse"
     unit: str = ""
 
+    term = "value"
+    takes = TAKES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.noise, list):
@@ -112,6 +115,10 @@ class Regression(Task):
             scale = residual if math.isfinite(residual) and residual > 0 else scale
         # Neither do targets that are all equal, as those of a batch of one.
         return {"log_noise": target.new_tensor(math.log(scale) if scale > 0 else 0.0, dtype=_float32())}
+
+    def outputs_for(self, target: Any) -> tuple[int, ...]:
+        """See :meth:`laconic.tasks.Task.outputs_for`."""
+        return tuple(target.shape)
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Gaussian negative log-likelihood, summed over the entries (see :meth:`laconic.tasks.Task.nll`).

@@ -53,6 +53,9 @@ class Segmentation(Task):
     classes: int | None = None
     metric_name: Literal["mean_iou", "accuracy"] = "mean_iou"
 
+    term = "pixel"
+    takes = TAKES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole_or_none("Segmentation", "ignore", self.ignore)
@@ -73,6 +76,11 @@ class Segmentation(Task):
     def counted(self, target: Any) -> Any:
         """Which pixels are not ignored (see :meth:`laconic.tasks.Task.counted`)."""
         return checks.counted(target, self.ignore)
+
+    def outputs_for(self, target: Any) -> tuple[int, ...]:
+        """See :meth:`laconic.tasks.Task.outputs_for`."""
+        classes = self.classes or checks.least_classes(target, self.ignore)
+        return (*target.shape[:1], classes, *target.shape[1:])
 
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Cross-entropy, summed over the pixels (see :meth:`laconic.tasks.Task.nll`)."""

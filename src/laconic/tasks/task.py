@@ -121,6 +121,10 @@ class Task(ABC):
 
     one_term_per_example: ClassVar[bool] = False
     """Whether every example is exactly one term, so that the length of a data set counts them."""
+    takes: ClassVar[str] = ""
+    """The shapes of outputs and targets that the task takes, as messages say them."""
+    term: ClassVar[str] = "term"
+    """What one likelihood term is, in the singular, as reports call it: "example", "pixel", "token"."""
 
     def __post_init__(self) -> None:
         if isinstance(self.target, bool) or not isinstance(self.target, str | int | None):
@@ -143,6 +147,17 @@ class Task(ABC):
             DataError: A batch that is no tensor, tuple, list or dictionary, or that lacks a key.
         """
         return split(batch, self.target, self.inputs)
+
+    def outputs_for(self, target: Any) -> tuple[int, ...] | None:
+        """The shape of outputs that would fit a target: so it is checked before there is a network.
+
+        Args:
+            target: The target of a batch; one that fits no outputs may give any shape.
+
+        Returns:
+            The shape; None (the default) where the target alone does not say.
+        """
+        return None
 
     @abstractmethod
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ def check_method(
 ) -> Compressed:
     """Train a network for a few steps under a method, and check all properties.
 
-    That is: the network handed in stays as it was, and what ``prepare`` returns takes and gives the same. A
+    That is: the network handed in stays as it was. What ``prepare`` returns takes and gives the same, has the
+    weights that the network came with, and each layer in the mode that it came in. A
     deep copy and a state dict carry all that was learnt. ``convert`` returns a plain network that holds
     exactly what its tensors decode to; layers and sizes change only where the method says so
     (``changes_architecture``). The file decodes to the same weights bit for bit, and to the same outputs
@@ -64,6 +65,11 @@ def check_method(
     net = train(model, method)
     _check_model_untouched(model, before)
     _check_forward(model, copy.deepcopy(net))  # a pass in training mode moves running statistics
+    for given in (_in_mixed_modes(build()), build().eval()):
+        kept = copy.deepcopy(given)
+        start = prepare(given, method)
+        _check_model_untouched(given, kept)
+        _check_start(start, given)
     _check_copies(net, prepare(build(), method))
     small = api.convert(net)
     _check_plain(model, small, method)
@@ -120,7 +126,31 @@ def _check_model_untouched(model: nn.Module, before: nn.Module) -> None:
     require(set(vars(model)) == set(vars(before)), "prepare leaves no attribute on the input model")
     _check_same_state(model.state_dict(), before.state_dict(), "the input model keeps its values")
     require(all(p.grad is None for p in model.parameters()), "the input model gets no gradients")
-    require(model.training == before.training, "the input model keeps its mode")
+    moved = _other_modes(model, before)
+    require(not moved, f"the input model keeps its mode (not so: {moved})")
+
+
+def _check_start(net: nn.Module, model: nn.Module) -> None:
+    """``prepare`` changes no weight, no buffer and no layer's mode; training alone does."""
+    state = net.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name in state and state[name].shape == tensor.shape:
+            require(torch.equal(state[name], tensor), f"prepare leaves the values of {name!r} as they are")
+    moved = _other_modes(net, model)
+    require(not moved, f"prepare leaves each layer in its mode (not so: {moved})")
+
+
+def _other_modes(net: nn.Module, model: nn.Module) -> list[str]:
+    """The layers of the same name that are not in the same mode; the network itself is ``''``."""
+    modes = {name: layer.training for name, layer in model.named_modules()}
+    return [n for n, layer in net.named_modules() if n in modes and layer.training != modes[n]]
+
+
+def _in_mixed_modes(model: nn.Module) -> nn.Module:
+    """The network itself in training mode, and every second layer in evaluation mode."""
+    for number, layer in enumerate(model.modules()):
+        layer.training = number == 0 or number % 2 == 1
+    return model
 
 
 def _check_forward(model: nn.Module, net: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import fields
 
@@ -50,9 +51,14 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
 
 
 def _check_record(task: Task) -> None:
-    """The task is a value: equal to its copy, hashable, with a Metric."""
-    copy = type(task)(**{f.name: getattr(task, f.name) for f in fields(task)})
-    require(copy == task and hash(copy) == hash(task), "a task made of the same settings is equal")
+    """The task is a value: a frozen dataclass with a Metric, equal to its copy, hashable."""
+    told = f"the class {task.__name__}" if isinstance(task, type) else type(task).__name__
+    require(isinstance(task, Task), f"a task is an object of a class that inherits Task (got {told})")
+    for kind in type(task).__mro__[: type(task).__mro__.index(Task)]:
+        require(_is_record(kind), f"a task is a frozen dataclass ({kind.__name__} has no @dataclass)")
+    copy = type(task)(**{f.name: getattr(task, f.name) for f in fields(task) if f.init})
+    require(copy == task, "a task made of the same settings is equal")
+    require(_hash(copy) == _hash(task), "a task made of the same settings has the same hash")
     require(repr(copy) == repr(task), "a task made of the same settings reads the same")
     require(isinstance(task.metric, Metric), "metric is a laconic.tasks.Metric")
     try:
@@ -60,6 +66,22 @@ def _check_record(task: Task) -> None:
     except AttributeError:
         return
     require(False, "a task is a frozen dataclass")
+
+
+def _is_record(kind: type) -> bool:
+    """Whether a class is a dataclass itself, or adds no field and no way to be made to those it inherits."""
+    if "__dataclass_fields__" in vars(kind):
+        return True
+    own = [name for name, said in inspect.get_annotations(kind).items() if "ClassVar" not in str(said)]
+    return not own and "__init__" not in vars(kind)
+
+
+def _hash(task: Task) -> int:
+    try:
+        return hash(task)
+    except TypeError as error:
+        text = f"a task has a hash ({error}): frozen, its settings tuples and not lists"
+        raise AssertionError(f"does not hold: {text}") from error
 
 
 def _check_terms_add_up(task: Task, target: Tensor) -> None:

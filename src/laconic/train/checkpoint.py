@@ -16,6 +16,7 @@ import torch
 
 from laconic.errors import RunFolderError
 from laconic.files import check_is_file, replacing
+from laconic.train.run_folder import after_a_cure
 
 _MARK = b"laconic1"
 _DIGEST_BYTES = 16
@@ -27,7 +28,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises WriteError if the disk is full; the old checkpoint then still stands.
     """
-    with replacing(path, again="--resume") as stream:
+    with replacing(path, again=after_a_cure(path.parent)) as stream:
         hashed = _Hashed(stream)
         try:
             torch.save(state, cast("IO[bytes]", hashed))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from laconic.errors import DataError
 from laconic.networks import to_device
 from laconic.networks.layout import run
-from laconic.networks.modes import means_only
+from laconic.networks.modes import evaluating
 from laconic.tasks import Batch, Classification, Score, Task
 from laconic.tasks.batches import as_arrays
 
@@ -48,7 +48,7 @@ def evaluate(
     known = bool(own) or not task.learnt(None)
     sums: Any = None
     nats, terms = 0.0, 0
-    with means_only(module), torch.inference_mode():
+    with evaluating(module), torch.inference_mode():
         for given in batches:
             batch = Batch(*to_device(task.split(given), device))
             outputs = _outputs(module, batch.inputs)

@@ -94,9 +94,14 @@ def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
 
 
 def _check_entry(name: str, own: Any, found: Any) -> None:
-    if isinstance(own, Tensor) and not (isinstance(found, Tensor) and found.dtype == own.dtype):
+    if isinstance(own, Tensor) and not (isinstance(found, Tensor) and found.dtype in _types(own)):
         kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
         raise RunFolderError(f"{name!r} is {kind}, not {own.dtype}. Cure: {_OTHER_NETWORK}")
+
+
+def _types(own: Tensor) -> tuple[torch.dtype, ...]:
+    """The types that an entry may have: its own, and for masks the booleans that they once were."""
+    return (own.dtype, torch.bool) if own.dtype is torch.int8 else (own.dtype,)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -48,12 +48,13 @@ class RunFolder:
         """Append one dated line to log.txt."""
         self.check_is_ours()
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
-        append_text(self.path(LOG), line, again="--resume")
+        append_text(self.path(LOG), line, again=after_a_cure(self.root))
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         """Write JSON beside, then rename: the file is old or new, never half."""
         self.check_is_ours()
-        write_text(self.path(name), json.dumps(data, indent=2, sort_keys=True) + "\n", again="--resume")
+        text = json.dumps(data, indent=2, sort_keys=True) + "\n"
+        write_text(self.path(name), text, again=after_a_cure(self.root))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The JSON object in ``name``, or None if the file is not there."""
@@ -91,8 +92,7 @@ class RunFolder:
 
     def work(self) -> list[str]:
         """The files in the folder that runs write, from which a resumed run continues."""
-        stages = (path.name for kind in _STAGES for path in sorted(self.root.glob(kind)))
-        return [*(name for name in _WORK if os.path.lexists(self.path(name))), *stages]
+        return _work_in(self.root)
 
     def check_is_ours(self) -> None:
         """Raises RunFolderError when the folder was removed, or replaced by another run's, meanwhile."""
@@ -101,6 +101,20 @@ class RunFolder:
                 f"{self.root} was removed or replaced while the run was at work in it. "
                 "Cure: run again, and leave the folder until the run has ended"
             )
+
+
+def _work_in(root: Path) -> list[str]:
+    stages = (path.name for kind in _STAGES for path in sorted(root.glob(kind)))
+    return [*(name for name in _WORK if os.path.lexists(root / name)), *stages]
+
+
+def after_a_cure(root: Path) -> str:
+    """How a run goes on whose folder could not be written: a folder without any work in it is removed.
+
+    >>> after_a_cure(Path("no/such/folder"))
+    'run again'
+    """
+    return "--resume" if _work_in(root) else "run again"
 
 
 @contextmanager

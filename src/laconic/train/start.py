@@ -13,7 +13,7 @@ from laconic.errors import DataError, ModelError, ScaleError, at
 from laconic.methods.contract import Score
 from laconic.networks import to_device
 from laconic.networks.layout import run
-from laconic.networks.modes import means_only
+from laconic.networks.modes import evaluating
 from laconic.networks.policy import Policy
 from laconic.networks.probe import small_example
 from laconic.prepared import counted, likelihood_start
@@ -93,7 +93,7 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         example = small_example(model, batch.inputs, task.batch_axis)
         device = next(model.parameters()).device
         inputs = to_device(batch.inputs, device)
-        with means_only(model), torch.no_grad():
+        with evaluating(model), torch.no_grad():
             outputs = to_device(run(model, inputs), torch.device("cpu"))
             task.check(outputs, batch.target)
             counted(task, batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from laconic import pack
 from laconic.errors import InputError
 from laconic.pack.graph.ops import make_node
-from laconic.records import ActivationRange, AnyArray, Graph, PackedModel, RawTensor, ValueSpec
+from laconic.records import ActivationRange, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, load
 from laconic.runtime.engines import arithmetic, cache
 from laconic.runtime.engines.assembly import Assembly
@@ -36,21 +35,22 @@ def model(width: int = 8, size: int | None = None) -> PackedModel:
 X = np.random.default_rng(1).normal(size=(4, 8)).astype(F32)
 
 
-def slower(precision: str) -> Callable[..., dict[str, float]]:
-    def measured(made: dict[str, Assembly], _: object) -> dict[str, float]:
-        assert {name: one.precision for name, one in made.items()} == {"int8": "int8", "fp32": "fp32"}
-        return {name: 2e-6 if name == precision else 1e-6 for name in made}
-
-    return measured
+def kept() -> dict[str, dict[str, float]]:
+    """What was measured so far on this machine, as it lies in the cache."""
+    return cache.read_choices(cache.cache_file())
 
 
 ASKED = "int8: as asked for, not measured against float32; in float32: no layer"
 
 
 @pytest.mark.parametrize(("precision", "other"), [("int8", "fp32"), ("fp32", "int8")])
-def test_auto_takes_the_faster(precision: Precision, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arithmetic, "_measured", slower(other))
+def test_auto_takes_the_faster(precision: Precision, other: str) -> None:
+    """The times that were measured are replaced by others: the choice is made by these."""
     data = pack.encode(model())
+    load(data, threads=1)
+    ((key, times),) = kept().items()
+    assert set(times) == {"int8", "fp32"}
+    cache.keep_choices(cache.cache_file(), {key: {precision: 1e-6, other: 2e-6}})
     network = load(data, threads=1)
     said = {"int8": "int8 1, fp32 2", "fp32": "int8 2, fp32 1"}[precision].split(", ")
     assert network.notes == (f"{precision}: measured, us: {', '.join(sorted(said))}",)
@@ -60,25 +60,18 @@ def test_auto_takes_the_faster(precision: Precision, other: str, monkeypatch: py
     assert wanted.notes == (() if precision == "fp32" else (ASKED,))
 
 
-def test_it_is_measured_once_for_each_structure(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    real = arithmetic._measured
-
-    def measured(made: dict[str, Assembly], inputs: list[AnyArray]) -> dict[str, float] | None:
-        asked.append(len(inputs[0]))
-        return real(made, inputs)
-
-    monkeypatch.setattr(arithmetic, "_measured", measured)
+def test_it_is_measured_once_for_each_structure() -> None:
     first = load(pack.encode(model()), threads=1)
-    again = load(pack.encode(model()), threads=1)
-    assert asked == [1]
-    assert again.notes == first.notes
+    measured = kept()
+    assert load(pack.encode(model()), threads=1).notes == first.notes
+    assert kept() == measured, "not measured again"
     load(pack.encode(model()), threads=1, batch=3)
+    assert len(kept()) == 2 and measured.items() <= kept().items()
     load(pack.encode(model(width=9)), threads=1)
-    assert asked == [1, 3, 1]
+    assert len(kept()) == 3
     load(pack.encode(model()), threads=1, precision="int8")
     load(pack.encode(with_precision(model(), "fp32")), threads=1)
-    assert asked == [1, 3, 1]  # nothing to choose
+    assert len(kept()) == 3  # nothing to choose
 
 
 @pytest.mark.parametrize(("saturating", "precision"), [(True, "fp32"), (False, "int8")])
@@ -86,7 +79,7 @@ def test_a_long_call_is_not_measured(
     saturating: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arithmetic, "int8_saturates", lambda: saturating)
-    monkeypatch.setattr(arithmetic, "_measured", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(Assembly, "run", lambda *_: pytest.fail("measured"))
     network = load(pack.encode(model(size=2**20)), threads=1)
     assert network.notes[0].startswith(f"{precision}: unmeasured, a call is too long")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -19,13 +19,11 @@ from laconic.export import build_packed, int8_check
 from laconic.pack.graph.ops import make_node
 from laconic.records import AnyArray, Graph, PackedModel, RawTensor, ValueSpec
 from laconic.runtime import Network, calibrate, emulate, load
-from laconic.runtime.engines import session
 from laconic.runtime.engines.cpu import processor
 from laconic.runtime.precision import with_precision
 
 F32 = np.float32
 X = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(F32)
-OPENED = session._session
 
 
 @pytest.fixture
@@ -40,14 +38,14 @@ def refuses(
 ) -> None:
     """ONNX Runtime refuses every graph that holds ``what``."""
 
-    def opened(proto: bytes, weights: Mapping[str, AnyArray], *rest: Any, rewritten: bool = True) -> Any:
-        threads, exact, *last = rest
-        rewritten = last[0] if last else rewritten
-        if what in proto and (rewritten or also_as_it_stands):
-            raise RuntimeError(text)
-        return OPENED(proto, weights, threads, exact, rewritten)
+    class Refusing(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, proto: bytes, options: onnxruntime.SessionOptions, **rest: Any) -> None:
+            plain = options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            if what in proto and (also_as_it_stands or not plain):
+                raise RuntimeError(text)
+            super().__init__(proto, options, **rest)
 
-    monkeypatch.setattr(session, "_session", opened)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
 
 
 def test_a_failed_rewriting_is_left_out(model: PackedModel, monkeypatch: pytest.MonkeyPatch) -> None:

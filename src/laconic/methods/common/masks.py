@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from laconic.networks.masks import add_mask, as_mask
+
 PREFIX = "laconic_mask_"
 _NAMES = "_laconic_masked"
 
@@ -18,12 +20,12 @@ def add_weight_masks(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Register an all-true mask for each weight, in order, and remember whose it is."""
     net.__dict__[_NAMES] = tuple(weights)
     for index, weight in enumerate(weights.values()):
-        net.register_buffer(f"{PREFIX}{index}", torch.ones_like(weight, dtype=torch.bool))
+        add_mask(net, f"{PREFIX}{index}", torch.ones_like(weight, dtype=torch.bool))
 
 
 def weight_masks_of(net: nn.Module) -> dict[str, Tensor]:
-    """The masks by the name of the weight that each was made for."""
-    masks = (buffer for name, buffer in net.named_buffers(recurse=False) if name.startswith(PREFIX))
+    """The masks by the name of the weight that each was made for, in the memory of their buffers."""
+    masks = (as_mask(buffer) for name, buffer in net.named_buffers(recurse=False) if name.startswith(PREFIX))
     return dict(zip(net.__dict__[_NAMES], masks, strict=True))
 
 

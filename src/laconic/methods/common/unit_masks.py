@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from laconic.networks.masks import add_mask, as_mask
 from laconic.records import KeepPlan
 from laconic.sparsify.scores.common import GroupScores
 from laconic.structure import Coupling, Group
@@ -24,7 +25,7 @@ def add_unit_masks(net: nn.Module, coupling: Coupling, macs: WeightMacs) -> None
     """An all-true mask for each group, and what was found out about the network."""
     net.__dict__[_ATTACHED] = (coupling, macs)
     for k, group in enumerate(coupling.groups):
-        net.register_buffer(f"{_KEPT}{k}", torch.ones(group.size, dtype=torch.bool))
+        add_mask(net, f"{_KEPT}{k}", torch.ones(group.size, dtype=torch.bool))
 
 
 def add_averages(net: nn.Module, coupling: Coupling) -> None:
@@ -40,8 +41,8 @@ def groups_of(module: nn.Module) -> tuple[Coupling, WeightMacs]:
 
 
 def unit_masks_of(module: nn.Module, coupling: Coupling) -> dict[str, Tensor]:
-    """The masks by group, the buffers themselves: True where a unit is left."""
-    return _by_group(module, coupling, _KEPT)
+    """The masks by group, in the memory of their buffers: True where a unit is left."""
+    return {name: as_mask(buffer) for name, buffer in _by_group(module, coupling, _KEPT).items()}
 
 
 def averages_of(module: nn.Module, coupling: Coupling) -> GroupScores:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from laconic.errors import DataError, ModelError, NonFiniteError
 from laconic.networks import computed_weights
+from laconic.networks.modes import evaluating
 
 WeightScores = dict[str, Tensor]
 UnitScores = npt.NDArray[np.float64]
@@ -84,20 +85,17 @@ def at_rest(module: nn.Module, *, gradients: bool = False) -> Iterator[dict[str,
     Gives the floating-point parameters by name. Raises ModelError as :func:`parameters_of` does.
     """
     _check_plain(module)
-    modes = [(part, part.training) for part in module.modules()]
     named = {name: p for name, p in module.named_parameters() if p.is_floating_point()}
     wanted = [(p, p.requires_grad) for p in named.values()]
     try:
-        module.eval()
         if gradients:
             for p, _ in wanted:
                 p.requires_grad_(True)
         # cuDNN's recurrent layers give gradients in training mode only.
-        with torch.set_grad_enabled(gradients), torch.backends.cudnn.flags(enabled=not gradients):
+        cudnn = torch.backends.cudnn.flags(enabled=not gradients)
+        with evaluating(module), torch.set_grad_enabled(gradients), cudnn:
             yield dict(named)
     finally:
-        for part, training in modes:
-            part.training = training
         for p, required in wanted:
             p.requires_grad_(required)
 
