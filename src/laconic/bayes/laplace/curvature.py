@@ -83,8 +83,9 @@ class KroneckerFactors:
     @property
     def eigenvalues(self) -> Tensor:
         """The eigenvalues of G kron A, (blocks, R, K)."""
-        g = torch.linalg.eigvalsh(self.rows).clamp(min=0)
-        return g[:, :, None] * torch.linalg.eigvalsh(self.inputs).clamp(min=0)[:, None, :]
+        g: Tensor = torch.linalg.eigvalsh(self.rows).clamp(min=0)
+        a: Tensor = torch.linalg.eigvalsh(self.inputs).clamp(min=0)
+        return g[:, :, None] * a[:, None, :]
 
     def variances(self, data_size: int, prior_precision: float, like: Tensor) -> Tensor:
         """Marginal posterior variances: the diagonal of (data_size G kron A + prior_precision I)^-1.
