@@ -252,6 +252,11 @@ def test_bad_input():
         (lambda: gathered(net, [x * torch.nan]), NonFiniteError, r"input of '0\.weight' holds NaN.*Cure"),
         (lambda: gathered(nn.LSTM(3, 2).double(), [x]), InputError, "returns a tuple.*Cure: forward="),
         (
+            lambda: gathered(net, [x], forward=lambda n, x: n(x).detach()),
+            InputError,
+            "have no gradient.*Cure",
+        ),
+        (
             lambda: gathered(net, [(x, y - 1)], Classification(ignore=-1)),
             DataError,
             "all labels .* are ignored",
