@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Bernoulli
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -54,6 +55,10 @@ class BinaryClassification(Task):
         """Binary cross-entropy, summed over the examples (see :meth:`laconic.tasks.Task.nll`)."""
         _check(outputs, target)
         return likelihoods.bernoulli_nll(outputs.reshape(-1), target.reshape(-1))
+
+    def predictive(self, **learnt: Tensor) -> Bernoulli:
+        """Bernoulli by a logit (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Bernoulli()
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong examples, and of all."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from laconic.errors import DataError
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -74,6 +75,10 @@ class Classification(Task):
         if target.ndim == 2:
             return likelihoods.soft_categorical_nll(outputs, target)
         return likelihoods.categorical_nll(outputs, target, self.ignore)
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=1)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong examples, and of all."""

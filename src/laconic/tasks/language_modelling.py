@@ -12,6 +12,7 @@ import numpy as np
 from laconic.errors import DataError, InputError
 from laconic.tasks import checks, likelihoods
 from laconic.tasks.batches import Batch
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.sequence_labelling import check_tokens, token_nats
 from laconic.tasks.task import Metric, Sums, Task
@@ -93,6 +94,10 @@ class LanguageModelling(Task):
         """Cross-entropy, summed over the tokens (see :meth:`laconic.tasks.Task.nll`)."""
         check_tokens("LanguageModelling", TAKES, outputs, target, self.ignore)
         return likelihoods.categorical_nll(outputs.flatten(0, 1), target.flatten(), self.ignore)
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=2)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Nats of all tokens, and their number."""

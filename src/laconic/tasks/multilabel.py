@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Bernoulli
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -67,6 +68,10 @@ class MultiLabel(Task):
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Binary cross-entropy, summed over the known labels (see :meth:`laconic.tasks.Task.nll`)."""
         return likelihoods.bernoulli_nll(outputs, target, self._check(outputs, target))
+
+    def predictive(self, **learnt: Tensor) -> Bernoulli:
+        """Bernoulli by a logit (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Bernoulli()
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong labels, and of all that are known."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from laconic.errors import DataError, InputError
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -86,6 +87,10 @@ class Segmentation(Task):
         """Cross-entropy, summed over the pixels (see :meth:`laconic.tasks.Task.nll`)."""
         self._check(outputs, target)
         return likelihoods.categorical_nll(outputs, target, self.ignore)
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=1)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """(C, C): the confusion matrix, labels by predictions."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -68,6 +69,10 @@ class SequenceLabelling(Task):
         """Cross-entropy, summed over the tokens (see :meth:`laconic.tasks.Task.nll`)."""
         check_tokens("SequenceLabelling", TAKES, outputs, target, self.ignore)
         return likelihoods.categorical_nll(outputs.flatten(0, 1), target.flatten(), self.ignore)
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=2)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong tokens, and of all."""

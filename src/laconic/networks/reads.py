@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.errors import NonFiniteError
+from laconic.networks.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
 from laconic.networks.watching import Call, Watching
-from laconic.sparsify.scores.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
 
 Matrices = tuple[Tensor, ...]
 
@@ -53,6 +54,15 @@ def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read],
 
     with Watching(before=opened):
         run()
+
+
+def check_finite(name: str, sums: Tensor) -> None:
+    """Raises NonFiniteError naming the weight, if sums over what it multiplies are not finite."""
+    if not bool(torch.isfinite(sums).all()):
+        raise NonFiniteError(
+            f"the input of {name!r} holds NaN or infinity. Cure: look for them in the batches and in the "
+            "weights of the layers before it"
+        )
 
 
 Opener = Callable[[Call, Mapping[int, str], Callable[[Read], None]], None]
