@@ -96,10 +96,12 @@ def test_small_rows_come_near_the_best_of_all_levels(price: float) -> None:
     problem = resolve(weight, moment, 0.0)
     steps = lay_out("tensor", np.array([0.25]), 1, problem.target.shape)
     rates = Rates(np.rint(problem.target / 0.25).astype(np.int32), price)
-    swept = feedback(problem, steps, rates, 64)
+    swept, damage = feedback(problem, steps, rates, 64)
+    assert damage == pytest.approx(problem.damage(steps.values(swept), damped=True))
     found = swept
     for _ in range(10):
-        found = descent(problem, steps, rates, found, 64)
+        found, damage = descent(problem, steps, rates, found, 3)
+        assert damage == pytest.approx(problem.damage(steps.values(found), damped=True))
     levels = np.array(list(itertools.product(range(-3, 4), repeat=4)), np.int32)  # (2401, 4)
 
     def costs(integers: np.ndarray, r: int) -> np.ndarray:

@@ -52,7 +52,20 @@ class Steps(NamedTuple):
 
 
 def lay_out(layout: Layout, numbers: DoubleArray, share: int, shape: tuple[int, int, int]) -> Steps:
-    """The steps of a matrix (blocks, K, rows)."""
+    """Steps of a layout.
+
+    Args:
+        layout: What has a step of its own.
+        numbers: The steps: one, or one for each ``share`` rows or columns.
+        share: Consecutive rows (of all blocks) or columns of one step.
+        shape: The matrix's (blocks, K, rows).
+
+    Returns:
+        The steps of each row and column.
+
+    >>> lay_out("column", np.array([0.5, 2.0]), 2, (1, 4, 3)).by_column.tolist()
+    [0.5, 0.5, 2.0, 2.0]
+    """
     blocks, k, rows = shape
     by_row, by_column = np.ones((blocks, rows)), np.ones(k)
     if layout == "row":
@@ -63,7 +76,12 @@ def lay_out(layout: Layout, numbers: DoubleArray, share: int, shape: tuple[int, 
 
 
 class Rates:
-    """The price, in nats of distortion, of every level at every place."""
+    """The price, in nats of distortion, of every level at every place.
+
+    Args:
+        integers: From which the rates are counted, (blocks, K, rows); not all zero unless the price is 0.
+        price: Nats of distortion for a nat of rate.
+    """
 
     def __init__(self, integers: IntArray, price: float) -> None:
         blocks, k, rows = integers.shape
@@ -104,11 +122,21 @@ def as_matrix(integers: IntArray) -> IntArray:
     return np.ascontiguousarray(integers.transpose(0, 2, 1)).reshape(-1, integers.shape[1])
 
 
-def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> IntArray:
-    """Integers (blocks, K, rows) by one sweep from the first column to the last."""
+def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> tuple[IntArray, float]:
+    """One sweep from the first column to the last.
+
+    Args:
+        problem: The least squares.
+        steps: Of each row and column.
+        rates: The prices of levels.
+        block: Columns that are updated at once; it changes the time, not the result.
+
+    Returns:
+        The integers, (blocks, K, rows), and their damped distortion in nats.
+    """
     w, upper = problem.target.copy(), problem.upper
     k = w.shape[1]
-    integers = np.zeros(w.shape, np.int32)
+    integers, damage = np.zeros(w.shape, np.int32), 0.0
     for start in range(0, k, block):
         end = min(start + block, k)
         part = w[:, start:end]
@@ -119,13 +147,27 @@ def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> IntAr
             error = (now - q * step) / scale
             integers[:, j], errors[:, j - start] = q, error
             part[:, j - start + 1 :] -= upper[:, j, j + 1 : end, None] * error[:, None, :]
+        damage += 0.5 * float((problem.precision[:, None, :] * errors**2).sum())
         if end < k:
             w[:, end:] -= np.matmul(upper[:, start:end, end:].transpose(0, 2, 1), errors)
-    return integers
+    return integers, damage
 
 
-def descent(problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, block: int) -> IntArray:
-    """The integers after each column once took its best levels, all others given."""
+def descent(
+    problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, block: int
+) -> tuple[IntArray, float]:
+    """Each column once takes its best levels, all others given: distortion + price * rate never rises.
+
+    Args:
+        problem: The least squares.
+        steps: Of each row and column.
+        rates: The prices of levels.
+        integers: Where it starts, (blocks, K, rows).
+        block: Columns that are updated at once; it changes the time, not the result.
+
+    Returns:
+        The new integers, and their damped distortion in nats.
+    """
     integers, h = integers.copy(), problem.curvature
     k = integers.shape[1]
     slope = np.matmul(h, steps.values(integers) - problem.target)
@@ -145,11 +187,21 @@ def descent(problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, b
                 part += h[:, start:end, j, None] * move[:, None, :]
         if moves.any():
             slope += np.matmul(h[:, :, start:end], moves)
-    return integers
+    each = ((steps.values(integers) - problem.target) * slope).sum(1)
+    return integers, 0.5 * float((problem.precision * each).sum())
 
 
 def refit(problem: Resolved, steps: Steps, integers: IntArray) -> DoubleArray:
-    """The steps of least squared error for these integers, as multiples of the present ones, in [1/2, 2]."""
+    """The steps of least squared error for given integers.
+
+    Args:
+        problem: The least squares.
+        steps: The present steps.
+        integers: (blocks, K, rows).
+
+    Returns:
+        Multiples of the present steps, in [1/2, 2]; 1 for a step whose integers are all zero.
+    """
     values, h, p = steps.values(integers), problem.curvature, problem.precision
     if steps.layout == "column":
         weighed = np.matmul(values * p[:, None, :], values.transpose(0, 2, 1))

@@ -35,6 +35,9 @@ class RateModel:
         by_column: Each column's density, (columns,).
         level_nats: Nats of each level, given that it is not zero; index ``level + half``.
         half: Largest magnitude in ``level_nats``.
+
+    >>> count_rate(np.int32([[1, 0], [1, 0]])).half
+    1
     """
 
     by_row: DoubleArray
@@ -87,7 +90,11 @@ def level_prices(integers: IntArray, margin: int = 0) -> tuple[DoubleArray, int]
 def rate_bits(integers: IntArray) -> float:
     r"""Code length of a tensor's integers under its own statistics, in bits: :math:`-\sum \log_2 P(q)`.
 
-    Rows are the first dimension, columns all others. Tables are not counted.
+    Args:
+        integers: The tensor, int32; rows are the first dimension, columns all others.
+
+    Returns:
+        Bits, without those of the tables.
 
     >>> rate_bits(np.int32([[1, -1, 1, -1], [-1, 1, -1, 1]])) < 8.5
     True

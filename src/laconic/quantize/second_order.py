@@ -101,6 +101,11 @@ class QuantizedMatrix:
         bias: The bias re-solved for the integers, on its grid, float64 (rows,); None without one.
         bias_integers: The bias's integers, int32 (rows,); None without one.
         bias_step: Step of the bias; None without one.
+
+    >>> import torch
+    >>> found = quantize_matrix(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0, step=0.5)
+    >>> found.steps.tolist(), found.layout, found.values.tolist()
+    ([0.5], 'tensor', [[1.0, -0.5]])
     """
 
     integers: IntArray
@@ -193,8 +198,11 @@ class _Choice(NamedTuple):
     cost: float
 
 
-def _choice(problem: Resolved, steps: Steps, integers: IntArray, price: float) -> _Choice:
-    damage = problem.damage(steps.values(integers), damped=True)
+def _choice(
+    problem: Resolved, steps: Steps, integers: IntArray, price: float, damage: float | None = None
+) -> _Choice:
+    if damage is None:
+        damage = problem.damage(steps.values(integers), damped=True)
     return _Choice(steps, integers, damage + price * math.log(2.0) * _bits(steps, integers))
 
 
@@ -252,12 +260,12 @@ def _swept(
 
     ``multiple``: of the step that the price gives; None: the steps are given.
     """
-    best = _sweep_once(problem, _nearest(problem, steps, price), price, config.block)
+    best = _sweep_once(problem, _nearest(problem, steps), price, config.block)
     if price == 0:
         return best
     if multiple is not None and best.integers.any():
         moved = _priced(problem, steps, best.integers, price, multiple)
-        best = _sweep_once(problem, _nearest(problem, moved, price), price, config.block)
+        best = _sweep_once(problem, _nearest(problem, moved), price, config.block)
     for _ in range(config.sweeps - 1):
         found = _sweep_once(problem, best, price, config.block)
         if not found.cost < best.cost:
@@ -266,18 +274,19 @@ def _swept(
     return best
 
 
-def _nearest(problem: Resolved, steps: Steps, price: float) -> _Choice:
+def _nearest(problem: Resolved, steps: Steps) -> _Choice:
+    """The nearest levels, whose cost nobody asks for."""
     levels = np.rint(problem.target / steps.values(np.ones(problem.target.shape, np.int32)))
     if np.abs(levels).max() >= 2**30:
         raise InputError(f"a step of {steps.numbers.min():.3g} is too small for the weight")
-    return _choice(problem, steps, levels.astype(np.int32), price)
+    return _Choice(steps, levels.astype(np.int32), math.inf)
 
 
 def _sweep_once(problem: Resolved, last: _Choice, price: float, block: int) -> _Choice:
     if price > 0 and not last.integers.any():
-        return last
-    integers = feedback(problem, last.steps, Rates(last.integers, price), block)
-    return _choice(problem, last.steps, integers, price)
+        return _choice(problem, last.steps, last.integers, price)
+    found = feedback(problem, last.steps, Rates(last.integers, price), block)
+    return _choice(problem, last.steps, found[0], price, found[1])
 
 
 def _descended(
@@ -287,8 +296,8 @@ def _descended(
     steps, integers = last.steps, last.integers
     if price > 0 and not integers.any():
         return last
-    integers = descent(problem, steps, Rates(integers, price), integers, config.block)
-    best = _choice(problem, steps, integers, price)
+    integers, damage = descent(problem, steps, Rates(integers, price), integers, config.block)
+    best = _choice(problem, steps, integers, price, damage)
     if fixed or not integers.any():
         return best
     numbers = _short(steps.numbers * refit(problem, steps, integers))
