@@ -6,7 +6,10 @@ real. *Descent*: with all other weights on their levels, column j would best be
 :math:`w_j = v_j - [H (v - w^*)]_j / H_{jj}`, and another level costs :math:`H_{jj} (w_j - q_j s)^2` more. In
 both, each weight takes the level of least distortion + price * rate, at the rates of the integers before.
 
+A *beam* is feedback that keeps the cheapest few beginnings of each row, by their distortion and price.
+
 Sources: Frantar et al., GPTQ, ICLR 2023, and Conzelmann et al., CERWU, 2025 (feedback, with the rate inside);
+Jelinek & Anderson 1971 (the M-algorithm: a beam);
 Behdin et al., QuantEase, 2023 (descent).
 """
 
@@ -116,6 +119,22 @@ class Rates:
             best = np.where(better, q, best)
         return best
 
+    def options(
+        self, w: DoubleArray, step: DoubleArray, curvature: DoubleArray, j: int
+    ) -> tuple[DoubleArray, DoubleArray]:
+        """Three different levels for each of w, (..., blocks, rows), and their costs; of ``choose``."""
+        nearest: DoubleArray = np.clip(np.rint(w / step), -self._half, self._half)
+        beside = np.where(nearest == 0, np.sign(w), nearest - np.sign(nearest))
+        levels = np.stack([np.zeros_like(nearest), beside, nearest])
+        rate = np.where(
+            levels != 0,
+            self._other[:, j] + self._level[levels.astype(np.intp) + self._half],
+            self._zero[:, j],
+        )
+        costs: DoubleArray = curvature * (w - levels * step) ** 2 + rate
+        costs[1:][levels[1:] == 0] = np.inf  # zero is there already
+        return levels, costs
+
 
 def as_matrix(integers: IntArray) -> IntArray:
     """(blocks, K, rows) as (blocks * rows, K)."""
@@ -151,6 +170,54 @@ def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> tuple
         if end < k:
             w[:, end:] -= np.matmul(upper[:, start:end, end:].transpose(0, 2, 1), errors)
     return integers, damage
+
+
+def beam(problem: Resolved, steps: Steps, rates: Rates, width: int, block: int) -> IntArray:
+    """One sweep that keeps the ``width`` cheapest beginnings of each row, not only the cheapest.
+
+    Args:
+        problem: The least squares.
+        steps: Of each row and column.
+        rates: The prices of levels, above 0.
+        width: Beginnings that are kept; time and memory grow with it.
+        block: Columns that are updated at once; it changes the time, not the result.
+
+    Returns:
+        The integers of the cheapest whole rows, (blocks, K, rows).
+    """
+    w = np.repeat(problem.target[None], width, 0)  # (width, blocks, K, rows)
+    k, integers = w.shape[2], np.zeros(w.shape, np.int32)
+    cost = np.full((width, w.shape[1], w.shape[3]), np.inf)
+    cost[0] = 0.0
+    for start in range(0, k, block):
+        end = min(start + block, k)
+        part, levels = w[:, :, start:end].copy(), integers[:, :, start:end].copy()
+        errors = np.zeros_like(part)
+        origin = np.broadcast_to(np.arange(width)[:, None, None], cost.shape)
+        for j in range(start, end):
+            scale, step, now = problem.upper[:, j, j, None], steps.of_column(j), part[:, :, j - start]
+            options, prices = rates.options(now, step, 0.5 * problem.precision / scale**2, j)
+            every = (cost + prices).reshape(-1, *cost.shape[1:])
+            chosen = np.argpartition(every, width - 1, 0)[:width]
+            cost = np.take_along_axis(every, chosen, 0)
+            q, parent = np.take_along_axis(options.reshape(every.shape), chosen, 0), chosen % width
+            origin = np.take_along_axis(origin, parent, 0)
+            from_parent = parent[:, :, None]
+            part, errors = (
+                np.take_along_axis(part, from_parent, 0),
+                np.take_along_axis(errors, from_parent, 0),
+            )
+            levels = np.take_along_axis(levels, from_parent, 0)
+            error = (part[:, :, j - start] - q * step) / scale
+            levels[:, :, j - start], errors[:, :, j - start] = q, error
+            part[:, :, j - start + 1 :] -= problem.upper[:, j, j + 1 : end, None] * error[:, :, None]
+        integers = np.take_along_axis(integers, origin[:, :, None], 0)
+        integers[:, :, start:end] = levels
+        if end < k:
+            ahead = np.matmul(problem.upper[:, start:end, end:].transpose(0, 2, 1), errors)
+            w[:, :, end:] = np.take_along_axis(w[:, :, end:], origin[:, :, None], 0) - ahead
+    best = cost.argmin(0)[None, :, None]
+    return np.ascontiguousarray(np.take_along_axis(integers, best, 0)[0])
 
 
 def descent(
