@@ -84,6 +84,9 @@ class Rates:
     Args:
         integers: From which the rates are counted, (blocks, K, rows); not all zero unless the price is 0.
         price: Nats of distortion for a nat of rate.
+
+    >>> Rates(np.zeros((1, 2, 1), np.int32), 0.0).free
+    True
     """
 
     def __init__(self, integers: IntArray, price: float) -> None:
@@ -152,6 +155,14 @@ def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> tuple
 
     Returns:
         The integers, (blocks, K, rows), and their damped distortion in nats.
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> free = Rates(np.zeros((1, 2, 1), np.int32), 0.0)
+    >>> feedback(problem, steps, free, 64)[0].ravel().tolist()
+    [2, -1]
     """
     w, upper = problem.target.copy(), problem.upper
     k = w.shape[1]
@@ -184,6 +195,13 @@ def beam(problem: Resolved, steps: Steps, rates: Rates, width: int, block: int) 
 
     Returns:
         The integers of the cheapest whole rows, (blocks, K, rows).
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> beam(problem, steps, Rates(np.int32([[[2], [-1]]]), 1e-3), 4, 64).ravel().tolist()
+    [2, -1]
     """
     w = np.repeat(problem.target[None], width, 0)  # (width, blocks, K, rows)
     k, integers = w.shape[2], np.zeros(w.shape, np.int32)
@@ -234,6 +252,14 @@ def descent(
 
     Returns:
         The new integers, and their damped distortion in nats.
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> start = np.zeros((1, 2, 1), np.int32)
+    >>> descent(problem, steps, Rates(start, 0.0), start, 64)[0].ravel().tolist()
+    [2, -1]
     """
     integers, h = integers.copy(), problem.curvature
     k = integers.shape[1]
@@ -268,6 +294,13 @@ def refit(problem: Resolved, steps: Steps, integers: IntArray) -> DoubleArray:
 
     Returns:
         Multiples of the present steps, in [1/2, 2]; 1 for a step whose integers are all zero.
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.45]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> refit(problem, steps, np.int32([[[2], [-1]]])).round(6).tolist()
+    [0.9]
     """
     values, h, p = steps.values(integers), problem.curvature, problem.precision
     if steps.layout == "column":
