@@ -78,10 +78,12 @@ def sweep(mean: Tensor, log_var: Tensor, scale: float, code: Code) -> tuple[Tens
     return value, to_mean, to_log_var
 
 
-def sweep_by_pieces(mean: Tensor, log_var: Tensor, scale: float, code: Code) -> tuple[Tensor, Tensor, Tensor]:
-    """The same by NumPy or torch."""
+def sweep_by_pieces(
+    mean: Tensor, log_var: Tensor, scale: float, code: Code, *, numpy: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by NumPy where it takes such tensors, else (and without ``numpy``) by torch."""
     out = [torch.empty_like(mean) for _ in range(3)]
-    on_cpu = mean.device.type == "cpu" and mean.dtype in _NUMPY_TYPES
+    on_cpu = numpy and mean.device.type == "cpu" and mean.dtype in _NUMPY_TYPES
     count, size = mean.numel(), min(mean.numel(), PIECE) if on_cpu else mean.numel()
     columns: list[Any] = [mean.new_tensor(numbers).unsqueeze(1) for numbers in code.columns()]
     whole: list[Any] = [mean.detach(), log_var.detach(), *out]
