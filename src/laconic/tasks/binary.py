@@ -48,6 +48,11 @@ class BinaryClassification(Task):
         _check(outputs, target)
         return likelihoods.bernoulli_nll(outputs.reshape(-1), target.reshape(-1))
 
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the probabilities, summed over the examples (see :meth:`laconic.tasks.Task.divergence`)."""
+        checks.check_pair("BinaryClassification", outputs, reference)
+        return likelihoods.bernoulli_kl(outputs.reshape(-1), reference.reshape(-1))
+
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong examples, and of all."""
         checks.arrays_only(outputs, target)
