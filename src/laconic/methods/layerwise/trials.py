@@ -1,0 +1,193 @@
+"""A whole network decided at one price: what it takes, and how far its predictions are from the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from laconic.errors import at
+from laconic.methods.layerwise.calibration import Calls, Comparison
+from laconic.methods.layerwise.deciding import (
+    Settings,
+    decide_rest,
+    decide_unread,
+    decide_visited,
+    load_decisions,
+)
+from laconic.methods.layerwise.sensitivity import measured_sensitivities
+from laconic.methods.layerwise.visiting import Uses, Visit, uses_of, visited
+from laconic.networks import duplicate
+from laconic.networks.policy import Policy, weights_of
+from laconic.pack import coded_bytes
+from laconic.progress import steps
+from laconic.quantize.second_order import SecondOrder
+from laconic.records import IntTensor
+
+REST_BITS = 8
+"""Bits of a norm's scale, a free bias or another small parameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network, what it is decided on, and how its weights are used: the same for every price.
+
+    Args:
+        original: The network, in evaluation mode; it stays as it is.
+        calls: The calls that decide.
+        comparison: Measures how far a changed network's predictions are.
+        uses: How the network uses its parameters.
+        weights: Weights that are decided, in order; the ones first that no call reads as a factor.
+        rest: Other parameters that go on a grid.
+        sensitivities: By weight (see :func:`measured_sensitivities`).
+        second_order: Settings of the rounding.
+        asymmetric: Whether layers are re-solved for the inputs that they will get.
+    """
+
+    original: nn.Module
+    calls: Calls
+    comparison: Comparison
+    uses: Uses
+    weights: tuple[str, ...]
+    rest: tuple[str, ...]
+    sensitivities: Mapping[str, float]
+    second_order: SecondOrder
+    asymmetric: bool = True
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Weights that multiply nothing in any call: embeddings, and layers that the inputs never reach."""
+        return tuple(name for name in self.weights if name not in self.uses.reads)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A network decided at one price.
+
+    Args:
+        price: Nats per term of distortion for one nat of rate.
+        module: The network with the decoded values.
+        tensors: What the file will hold, by name.
+        bytes: Bytes of these tensors, coded.
+        divergence: Nats per term from the original on inputs that decided nothing.
+        distortion: The same as predicted, by weight.
+    """
+
+    price: float
+    module: nn.Module
+    tensors: Mapping[str, IntTensor]
+    bytes: int
+    divergence: float
+    distortion: Mapping[str, float]
+
+
+def make_subject(
+    original: nn.Module,
+    calls: Calls,
+    comparison: Comparison,
+    policy: Policy,
+    second_order: SecondOrder,
+    *,
+    seed: int,
+    asymmetric: bool = True,
+) -> Subject:
+    """Look at a network once: which weights it has, how it uses them, how sensitive its predictions are.
+
+    Args:
+        original: The network, in evaluation mode.
+        calls: The calls that decide.
+        comparison: Measures divergences.
+        policy: What the user says of single parameters.
+        second_order: Settings of the rounding.
+        seed: Of the noise that measures sensitivities.
+        asymmetric: See :class:`Subject`.
+
+    Returns:
+        The subject.
+    """
+    found = {**weights_of(original, policy=policy), **weights_of(original, policy=policy, frozen=True)}
+    every = {n: p for n, p in original.named_parameters() if p.is_floating_point() and p.numel()}
+    weights = tuple(n for n in every if n in found and every[n].ndim >= 2)
+    rest = tuple(n for n in every if n not in weights and not policy.keeps(n))
+    uses = uses_of(original, calls.inputs[0])
+    sensitivities = measured_sensitivities(original, weights, comparison, seed)
+    return Subject(
+        original, calls, comparison, uses, weights, rest, sensitivities, second_order, asymmetric
+    )
+
+
+def try_price(subject: Subject, price: float) -> Trial:
+    """Decide all weights in one pass over the calibration inputs, and measure the result.
+
+    Args:
+        subject: The network.
+        price: Nats per term of distortion for one nat of rate.
+
+    Returns:
+        The trial.
+
+    Raises:
+        NonFiniteError: A layer's inputs become NaN or infinite.
+        ModelError: The network takes another path once its weights are quantised.
+    """
+    changed = duplicate(subject.original)
+    parameters: dict[str, Tensor] = dict(changed.named_parameters(remove_duplicate=False))
+    settings = Settings(price, subject.second_order, subject.asymmetric)
+    tensors: dict[str, IntTensor] = {}
+    distortion: dict[str, float] = {}
+    unread = subject.unread
+    read = [name for name in subject.weights if name not in unread]
+    solved = _biases_of_reads(subject)
+    for name in subject.rest:
+        if name not in solved:
+            tensors[name] = decide_rest(name, parameters[name], REST_BITS)
+    for name in unread:
+        decision = decide_unread(name, parameters[name].detach(), subject.sensitivities[name], settings)
+        tensors[name], distortion[name] = decision.weight, decision.distortion
+    load_decisions(parameters, tensors)
+    with steps("quantising layers", len(read)) as advance:
+        for visit in visited(subject.original, changed, subject.calls.inputs, subject.uses, read):
+            with at(f"quantising {visit.name!r}"):
+                new, lost = _decide(visit, parameters, tensors, subject, settings)
+            load_decisions(parameters, new)
+            tensors |= new
+            distortion[visit.name] = lost
+            advance(visit.name)
+    for name in subject.rest:  # biases of reads that no visit solved
+        if name not in tensors:
+            tensors[name] = decide_rest(name, parameters[name], REST_BITS)
+            load_decisions(parameters, {name: tensors[name]})
+    size = sum(coded_bytes(tensor) for tensor in tensors.values())
+    ordered = {n: tensors[n] for n, _ in changed.named_parameters() if n in tensors}
+    return Trial(price, changed, ordered, size, subject.comparison.of(changed), distortion)
+
+
+def _decide(
+    visit: Visit,
+    parameters: Mapping[str, Tensor],
+    done: Mapping[str, IntTensor],
+    subject: Subject,
+    settings: Settings,
+) -> tuple[dict[str, IntTensor], float]:
+    """The tensors of a weight whose turn it is, and of its bias where that is free to be solved."""
+    weight = parameters[visit.name].detach()
+    free = visit.bias is not None and visit.bias in subject.rest and visit.bias not in done
+    bias = parameters[visit.bias].detach() if free and visit.bias is not None else None
+    decision = decide_visited(
+        visit if free else visit._replace(bias=None),
+        weight.cpu(),
+        None if bias is None else bias.cpu(),
+        subject.sensitivities[visit.name],
+        settings,
+    )
+    found = {visit.name: decision.weight}
+    if decision.bias is not None and visit.bias is not None:
+        found[visit.bias] = decision.bias
+    return found, decision.distortion
+
+
+def _biases_of_reads(subject: Subject) -> frozenset[str]:
+    """Parameters that may be the bias of a visited weight: those that other calls than its own never take."""
+    return frozenset(name for name in subject.rest if "bias" in name.rpartition(".")[2])
+
