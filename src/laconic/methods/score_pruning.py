@@ -37,11 +37,12 @@ class ScorePruning(UnitPruning):
     Raises:
         InputError: A setting outside its bounds, or a score that is no function.
 
-    >>> from laconic.sparsify.scores import gather_hessians, obs_groups
+    >>> from laconic.networks import gather_second_moments
+    >>> from laconic.sparsify.scores import obs_groups
     >>> from laconic.schedules import Iterative
     >>> calibration = []  # batches of inputs
     >>> method = ScorePruning(0.3, Iterative(5), score=lambda net, groups: obs_groups(
-    ...     net, groups, gather_hessians(net, calibration)))
+    ...     net, groups, gather_second_moments(net, calibration)))
     """
 
     score: ScoreUnits = field(kw_only=True)

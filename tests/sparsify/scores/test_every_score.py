@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from laconic.errors import DataError, InputError, NonFiniteError
+from laconic.networks import gather_second_moments
 from laconic.records import WeightStats
 from laconic.sparsify.scores import (
     apoz_groups,
     compensated,
     drawn_noise,
     empirical_fisher,
-    gather_hessians,
     gather_inputs,
     gauss_newton,
     l1_groups,
@@ -56,7 +56,7 @@ def all_group_scores(net, coupling, x):
         "taylor": taylor_groups(net, coupling, [x], squared),
         "obd, gauss-newton": obd_groups(net, coupling, curvature),
         "obd, fisher": obd_groups(net, coupling, fisher),
-        "obs": obs_groups(net, coupling, gather_hessians(net, [x])),
+        "obs": obs_groups(net, coupling, gather_second_moments(net, [x])),
         "apoz": apoz_groups(coupling, stats),
         "mean activation": mean_activation_groups(coupling, stats),
         "wanda": wanda_groups(net, coupling, stats),
@@ -91,7 +91,7 @@ def test_scores_of_weights_have_their_shapes(case):
     everywhere = (magnitude_weights(net), taylor_weights(net, [x], squared))
     for scores in (*everywhere, random_weights(net, torch.Generator().manual_seed(0))):
         assert {n: s.shape for n, s in scores.items()} == shapes
-    read = (wanda_weights(net, gather_inputs(net, [x])), obs_weights(net, gather_hessians(net, [x])))
+    read = (wanda_weights(net, gather_inputs(net, [x])), obs_weights(net, gather_second_moments(net, [x])))
     matrices = {n for n, s in shapes.items() if len(s) > 1 and not n.startswith(("embed", "places"))}
     for scores in read:
         assert set(scores) == matrices
@@ -122,7 +122,7 @@ def test_making_up_for_what_goes_helps_every_layer_on_average(case):
     recurrence, it is not: so the test is of the sum over the groups of all that read once.
     """
     net, x, coupling = case
-    hessians = gather_hessians(net, [x])
+    hessians = gather_second_moments(net, [x])
     plain = better = 0.0
     for group in coupling.groups:
         seen = [m for m in group.members if m.tensor in hessians and hessians[m.tensor].axis == m.axis]
@@ -139,7 +139,7 @@ def test_making_up_for_what_goes_helps_every_layer_on_average(case):
 
 
 def layer_error(difference, hessian):
-    from laconic.sparsify.scores.obs_layers import as_matrices
+    from laconic.networks.second_moments import as_matrices
 
     d = as_matrices(difference.detach().double(), hessian.axis, len(hessian.products))
     return float(torch.einsum("brk,bkl,brl->", d, hessian.products, d))
@@ -154,7 +154,7 @@ def test_an_empty_loader_is_one_clear_error():
     coupling = find_groups(net, x)
     calls = (
         lambda: gather_inputs(net, []),
-        lambda: gather_hessians(net, []),
+        lambda: gather_second_moments(net, []),
         lambda: taylor_weights(net, [], squared),
         lambda: taylor_groups(net, coupling, iter([]), squared),
         lambda: empirical_fisher(net, [], lambda m, b: m(b).sum(1)),
@@ -174,7 +174,7 @@ def test_a_nan_is_named():
     with pytest.raises(NonFiniteError, match=r"Taylor: \d+ of 6 scores of 'conv\.weight:0'.*Cure"):
         taylor_groups(net, coupling, [x * float("nan")], squared)
     with pytest.raises(NonFiniteError, match="Hessian holds NaN"):
-        obs_groups(net, coupling, gather_hessians(net, [x * float("nan")]))
+        obs_groups(net, coupling, gather_second_moments(net, [x * float("nan")]))
     with torch.no_grad():
         net.fc1.weight[0, 0] = float("nan")
     for call in (l1_groups, l2_groups):
@@ -191,13 +191,13 @@ def test_statistics_that_are_missing_or_of_another_network():
     with pytest.raises(InputError, match=r"group 'conv\.weight:0': no weight was seen to read it"):
         apoz_groups(coupling, {})
     with pytest.raises(InputError, match=r"group 'conv\.weight:0': no Hessian"):
-        obs_groups(net, coupling, gather_hessians(net, [x], names=["conv.weight"]))
+        obs_groups(net, coupling, gather_second_moments(net, [x], names=["conv.weight"]))
     with pytest.raises(
         InputError, match=r"group 'conv\.weight:0': no score was given for any of conv\.weight"
     ):
         snr_groups(net, coupling, [])
     other = seeded(CASES["flat pixels"][0])
-    stats, hessians = (f(net, [x]) for f in (gather_inputs, gather_hessians))
+    stats, hessians = (f(net, [x]) for f in (gather_inputs, gather_second_moments))
     with pytest.raises(InputError, match=r"'conv\.weight' fit no weight"):
         wanda_weights(other, stats)
     with pytest.raises(InputError, match=r"Hessian of 'conv\.weight' is of 1 x 9 inputs, .* no weight"):

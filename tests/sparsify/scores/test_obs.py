@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from laconic.errors import InputError
+from laconic.networks import gather_second_moments
 from laconic.records import KeepPlan
 from laconic.sparsify.scores import (
     compensated,
-    gather_hessians,
     obs_groups,
     obs_pruned,
     obs_weights,
@@ -161,19 +161,19 @@ def two_layers():
 
 def test_hessians_are_sums_over_batches_and_can_be_gone_on_with():
     net, x, _ = two_layers()
-    whole = gather_hessians(net, [x])
-    parts = gather_hessians(net, [x[40:]], start=gather_hessians(net, [x[:10], x[10:40]]))
+    whole = gather_second_moments(net, [x])
+    parts = gather_second_moments(net, [x[40:]], start=gather_second_moments(net, [x[:10], x[10:40]]))
     hidden = net[1](net[0](x)).detach()
     assert torch.allclose(whole["2.weight"].products[0], hidden.T @ hidden)
     assert torch.allclose(whole["2.weight"].mean[0], hidden.T @ hidden / 60)
     assert all(torch.allclose(whole[n].products, parts[n].products) for n in whole)
-    assert set(gather_hessians(net, [x], names=["0.weight"])) == {"0.weight"}
+    assert set(gather_second_moments(net, [x], names=["0.weight"])) == {"0.weight"}
 
 
 def test_group_scores_are_the_errors_of_the_shrunk_and_compensated_network():
     """The last layer's error when a hidden unit goes and the others make up: scored, and done."""
     net, x, coupling = two_layers()
-    hessians = gather_hessians(net, [x])
+    hessians = gather_second_moments(net, [x])
     scores = obs_groups(net, coupling, hessians, damping=1e-9)["0.weight:0"]
     with torch.no_grad():
         for unit in range(8):
@@ -196,7 +196,7 @@ def test_convolutions_by_brute_force(build):
     """Scores of single weights are half the mean error of the convolution, its other weights adjusted."""
     layer = seeded(build).double()
     x = torch.randn(3, 4, 7, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    hessians = gather_hessians(layer, [x])
+    hessians = gather_second_moments(layer, [x])
     scores = obs_weights(layer, hessians, damping=1e-9)["weight"]
     flat = layer.weight.detach().ravel()
     basis = torch.eye(len(flat), dtype=torch.float64)
@@ -213,14 +213,14 @@ def test_convolutions_by_brute_force(build):
 
 def test_pruning_whole_layers():
     net, x, _ = two_layers()
-    pruned, masks = obs_pruned(net, gather_hessians(net, [x], names=["2.weight"]), 0.5)
+    pruned, masks = obs_pruned(net, gather_second_moments(net, [x], names=["2.weight"]), 0.5)
     assert set(masks) == {"2.weight"} and masks["2.weight"].shape == (3, 8)
     assert int((~masks["2.weight"]).sum()) == 12
     hidden = net[1](net[0](x)).detach()
     new, keep = sweep(net[2].weight, hidden.T @ hidden / 60, 0.5)
     assert torch.equal(keep, masks["2.weight"]) and torch.allclose(pruned[2].weight, new)
     assert torch.equal(pruned[0].weight, net[0].weight)
-    finest, _ = obs_pruned(net, gather_hessians(net, [x], names=["2.weight"]), 0.5, method=surgeon)
+    finest, _ = obs_pruned(net, gather_second_moments(net, [x], names=["2.weight"]), 0.5, method=surgeon)
     with torch.no_grad():
         assert (finest(x) - net(x)).square().sum() < (pruned(x) - net(x)).square().sum()
 

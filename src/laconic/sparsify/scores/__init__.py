@@ -43,9 +43,7 @@ from laconic.sparsify.scores.normalise import (
 )
 from laconic.sparsify.scores.obs import surgeon, sweep
 from laconic.sparsify.scores.obs_layers import (
-    InputHessian,
     compensated,
-    gather_hessians,
     obs_groups,
     obs_pruned,
     obs_weights,
@@ -56,7 +54,6 @@ from laconic.sparsify.scores.taylor import taylor_groups, taylor_weights
 
 __all__ = [
     "GroupScores",
-    "InputHessian",
     "InputStats",
     "WeightScores",
     "apoz_groups",
@@ -70,7 +67,6 @@ __all__ = [
     "drawn_noise",
     "empirical_fisher",
     "everything",
-    "gather_hessians",
     "gather_inputs",
     "gauss_newton",
     "group_scores",

@@ -15,18 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
+from laconic.networks.evaluation import Forward, at_rest, batches, first_input, parameters_of
+from laconic.networks.reads import Read, watch_reads
 from laconic.sparsify.scores.aggregate import Aggregation, group_scores, total
-from laconic.sparsify.scores.common import (
-    Forward,
-    GroupScores,
-    WeightScores,
-    at_rest,
-    batches,
-    finite,
-    first_input,
-    parameters_of,
-)
-from laconic.sparsify.scores.reads import Read, watch_reads
+from laconic.sparsify.scores.common import GroupScores, WeightScores, finite
 from laconic.structure.coupling.groups import Coupling, Group, Member
 
 

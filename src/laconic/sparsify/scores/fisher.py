@@ -14,19 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.errors import InputError
+from laconic.networks.evaluation import Forward, at_rest, batches, first_input, gradients_of, parameters_of
 from laconic.sparsify.scores.aggregate import Members, group_scores, readers, total
-from laconic.sparsify.scores.common import (
-    Forward,
-    GroupScores,
-    Loss,
-    WeightScores,
-    at_rest,
-    batches,
-    finite,
-    first_input,
-    gradients_of,
-    parameters_of,
-)
+from laconic.sparsify.scores.common import GroupScores, Loss, WeightScores, finite
 from laconic.structure.coupling.groups import Coupling
 
 Curvature = dict[str, Tensor]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from laconic.networks.evaluation import parameters_of
 from laconic.sparsify.scores.aggregate import Members, group_scores, norm, producers, total
-from laconic.sparsify.scores.common import GroupScores, WeightScores, finite, parameters_of
+from laconic.sparsify.scores.common import GroupScores, WeightScores, finite
 from laconic.structure.coupling.groups import Coupling
 
 

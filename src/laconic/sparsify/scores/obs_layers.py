@@ -6,9 +6,8 @@ Sources: Hassibi & Stork, NIPS 1992, with each layer's own Hessian; Frantar & Al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,20 +15,12 @@ from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.networks import duplicate
+from laconic.networks.evaluation import parameters_of
+from laconic.networks.second_moments import SecondMoments, as_matrices, from_matrices
 from laconic.records import KeepPlan
 from laconic.sparsify.scores.activation import block_units
-from laconic.sparsify.scores.common import (
-    Forward,
-    GroupScores,
-    WeightScores,
-    at_rest,
-    batches,
-    finite,
-    first_input,
-    parameters_of,
-)
+from laconic.sparsify.scores.common import GroupScores, WeightScores, finite
 from laconic.sparsify.scores.obs import DAMPING, compensate, saliencies, sweep, unit_costs
-from laconic.sparsify.scores.reads import Read, watch_reads
 from laconic.structure.coupling.groups import Coupling, Member
 from laconic.structure.plan import check_plan
 from laconic.structure.shrinking import kept_positions
@@ -44,98 +35,7 @@ class Pruner(Protocol):
         """Prune one matrix."""
 
 
-@dataclass(frozen=True, eq=False)
-class InputHessian:
-    """Sums of x x^T over the inputs x that a weight multiplies, float64; Hessians of one weight can be added.
-
-    Attributes:
-        axis: The axis of the weight that multiplies the input's channels.
-        products: The sums, (blocks, K, K); a weight has several blocks where parts of its rows read
-            different inputs.
-        count: How many x each block has, (blocks,).
-
-    >>> hessian = InputHessian(1, torch.eye(2).double()[None], torch.ones(1).double())
-    >>> (hessian + hessian).mean.tolist()
-    [[[1.0, 0.0], [0.0, 1.0]]]
-    """
-
-    axis: int
-    products: Tensor
-    count: Tensor
-
-    def __add__(self, other: InputHessian) -> InputHessian:
-        return InputHessian(self.axis, self.products + other.products, self.count + other.count)
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean of x x^T by block."""
-        return self.products / self.count[:, None, None].clamp(min=1)
-
-
-def gather_hessians(
-    module: nn.Module,
-    loader: Iterable[Any],
-    *,
-    names: Collection[str] | None = None,
-    forward: Forward = first_input,
-    start: Mapping[str, InputHessian] | None = None,
-) -> dict[str, InputHessian]:
-    """X^T X of the inputs of every weight (convolutions by im2col), over all batches, in evaluation mode.
-
-    Args:
-        module: The network; its modes are afterwards as before.
-        loader: Batches as ``forward`` takes them.
-        names: Only of these weights, since each takes K^2 numbers; None for all.
-        forward: Runs the network on one batch; by default on the batch, or on its first item.
-        start: Hessians to which these are added.
-
-    Returns:
-        Hessians by the name of the weight; a weight that was not used has none.
-
-    Raises:
-        DataError: The loader is empty.
-
-    >>> gather_hessians(nn.Linear(2, 1), [torch.tensor([[1.0, 2.0]])])["weight"].products.tolist()
-    [[[1.0, 2.0], [2.0, 4.0]]]
-    """
-    found = dict(start or {})
-
-    def add(read: Read) -> None:
-        if names is None or read.name in names:
-            blocks = read.patches()
-            counts = torch.tensor([float(len(x)) for x in blocks], dtype=torch.float64)
-            # Products in the network's own precision, sums over batches in float64.
-            products = torch.stack([(x.T @ x).double() for x in blocks]).cpu()
-            new = InputHessian(read.axis, products, counts)
-            found[read.name] = found[read.name] + new if read.name in found else new
-
-    with at_rest(module):
-        for batch in batches(loader, "layer Hessians"):
-            watch_reads(module, lambda batch=batch: forward(module, batch), add)  # type: ignore[misc]
-    return found
-
-
-# --- a weight as matrices --------------------------------------------------------------------------
-
-
-def as_matrices(weight: Tensor, axis: int, blocks: int) -> Tensor:
-    """A weight as (blocks, rows, K), so that each block's output is its patches times its rows."""
-    if axis == 1:
-        return weight.reshape(blocks, len(weight) // blocks, -1)
-    split = weight.reshape(blocks, len(weight) // blocks, *weight.shape[1:]).transpose(1, 2)
-    return split.flip(tuple(range(3, split.ndim))).flatten(2)
-
-
-def from_matrices(matrices: Tensor, like: Tensor, axis: int) -> Tensor:
-    """The inverse of :func:`as_matrices`."""
-    if axis == 1:
-        return matrices.reshape(like.shape)
-    blocks = len(matrices)
-    split = matrices.reshape(blocks, like.shape[1], len(like) // blocks, *like.shape[2:])
-    return split.flip(tuple(range(3, split.ndim))).transpose(1, 2).reshape(like.shape)
-
-
-def _matrices(weights: Mapping[str, Tensor], name: str, hessian: InputHessian) -> Tensor:
+def _matrices(weights: Mapping[str, Tensor], name: str, hessian: SecondMoments) -> Tensor:
     blocks, k = hessian.products.shape[:2]
     weight = weights.get(name)
     if weight is None or weight.numel() % (blocks * k) or weight.shape[hessian.axis] == 0:
@@ -156,7 +56,7 @@ def _column_units(member: Member, blocks: int, k: int) -> Tensor:
 
 
 def obs_weights(
-    module: nn.Module, hessians: Mapping[str, InputHessian], *, damping: float = DAMPING
+    module: nn.Module, hessians: Mapping[str, SecondMoments], *, damping: float = DAMPING
 ) -> WeightScores:
     """Half the mean squared error of removing one weight of a layer, the others of its row adjusted.
 
@@ -164,7 +64,7 @@ def obs_weights(
 
     Args:
         module: The network.
-        hessians: What :func:`gather_hessians` gives for this network.
+        hessians: What :func:`laconic.networks.gather_second_moments` gives for this network.
         damping: Share of the mean diagonal that is added to the diagonal.
 
     Returns:
@@ -175,7 +75,8 @@ def obs_weights(
 
     >>> net = nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
-    >>> hessians = gather_hessians(net, [torch.eye(2)])
+    >>> from laconic.networks import gather_second_moments
+    >>> hessians = gather_second_moments(net, [torch.eye(2)])
     >>> obs_weights(net, hessians, damping=0.0)["weight"].round(decimals=6).tolist()
     [[1.0, 0.25]]
     """
@@ -189,7 +90,7 @@ def obs_weights(
 
 
 def obs_groups(
-    module: nn.Module, coupling: Coupling, hessians: Mapping[str, InputHessian], *, damping: float = DAMPING
+    module: nn.Module, coupling: Coupling, hessians: Mapping[str, SecondMoments], *, damping: float = DAMPING
 ) -> GroupScores:
     r"""Half the mean squared error, in the layers that read it, of removing a unit; other inputs adjusted.
 
@@ -200,7 +101,7 @@ def obs_groups(
     Args:
         module: The network.
         coupling: Its groups.
-        hessians: What :func:`gather_hessians` gives for this network.
+        hessians: What :func:`laconic.networks.gather_second_moments` gives for this network.
         damping: Share of the mean diagonal that is added to the diagonal.
 
     Returns:
@@ -213,7 +114,8 @@ def obs_groups(
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.Linear(2, 1))
     >>> values = {"0.weight": torch.eye(2), "0.bias": torch.zeros(2), "2.weight": torch.tensor([[2.0, 4.0]])}
     >>> _ = [net.get_parameter(name).data.copy_(value) for name, value in values.items()]
-    >>> hessians = gather_hessians(net, [torch.eye(2)])
+    >>> from laconic.networks import gather_second_moments
+    >>> hessians = gather_second_moments(net, [torch.eye(2)])
     >>> scores = obs_groups(net, find_groups(net, torch.zeros(2, 2)), hessians, damping=0.0)
     >>> scores["0.weight:0"].round(6).tolist()
     [1.0, 4.0]
@@ -233,7 +135,7 @@ def obs_groups(
         if not costs:
             raise InputError(
                 f"group {group.name!r}: no Hessian of a weight that reads it. "
-                "Cure: gather_hessians without names"
+                "Cure: gather_second_moments without names"
             )
         scores[group.name] = torch.stack(costs).sum(0).numpy()
     return finite(scores, "Optimal Brain Surgeon")
@@ -246,7 +148,7 @@ def compensated(
     module: nn.Module,
     coupling: Coupling,
     plan: KeepPlan,
-    hessians: Mapping[str, InputHessian],
+    hessians: Mapping[str, SecondMoments],
     *,
     damping: float = DAMPING,
 ) -> nn.Module:
@@ -260,7 +162,7 @@ def compensated(
         module: The network; it is left as it was.
         coupling: Its groups.
         plan: Which units stay.
-        hessians: What :func:`gather_hessians` gives for this network.
+        hessians: What :func:`laconic.networks.gather_second_moments` gives for this network.
         damping: Share of the mean diagonal that is added to the diagonal.
 
     Returns:
@@ -272,7 +174,8 @@ def compensated(
     >>> from laconic.structure import find_groups
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
     >>> _ = net[0].weight.data.fill_(1.0), net[1].weight.data.fill_(1.0)
-    >>> hessians = gather_hessians(net, [torch.ones(4, 1)])
+    >>> from laconic.networks import gather_second_moments
+    >>> hessians = gather_second_moments(net, [torch.ones(4, 1)])
     >>> plan = KeepPlan({"0.weight:0": (0,)}, {"0.weight:0": 2})
     >>> better = compensated(net, find_groups(net, torch.zeros(2, 1)), plan, hessians, damping=0.001)
     >>> better[1].weight.detach().round(decimals=2).tolist()  # the inputs were equal: one counts twice
@@ -298,7 +201,7 @@ def compensated(
 
 def obs_pruned(
     module: nn.Module,
-    hessians: Mapping[str, InputHessian],
+    hessians: Mapping[str, SecondMoments],
     sparsity: float,
     *,
     damping: float = DAMPING,
@@ -311,7 +214,7 @@ def obs_pruned(
 
     Args:
         module: The network; it is left as it was.
-        hessians: What :func:`gather_hessians` gives for this network.
+        hessians: What :func:`laconic.networks.gather_second_moments` gives for this network.
         sparsity: Share of weights to remove from each layer, in [0, 1).
         damping: Share of the mean diagonal that is added to the diagonal.
         method: :func:`sweep` (SparseGPT) or :func:`surgeon` (Optimal Brain Compression: less error, slower).
@@ -324,7 +227,8 @@ def obs_pruned(
 
     >>> net = nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
-    >>> pruned, masks = obs_pruned(net, gather_hessians(net, [torch.eye(2)]), 0.5)
+    >>> from laconic.networks import gather_second_moments
+    >>> pruned, masks = obs_pruned(net, gather_second_moments(net, [torch.eye(2)]), 0.5)
     >>> pruned.weight.tolist(), masks["weight"].tolist()
     ([[2.0, 0.0]], [[True, False]])
     """

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.sparsify.scores.common import GroupScores, WeightScores, parameters_of
+from laconic.networks.evaluation import parameters_of
+from laconic.sparsify.scores.common import GroupScores, WeightScores
 from laconic.structure.coupling.groups import Coupling
 
 

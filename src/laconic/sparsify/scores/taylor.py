@@ -9,16 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import InputError
+from laconic.networks.evaluation import at_rest, batches, gradients_of
 from laconic.sparsify.scores.aggregate import Members, group_scores, readers, total
-from laconic.sparsify.scores.common import (
-    GroupScores,
-    Loss,
-    WeightScores,
-    at_rest,
-    batches,
-    finite,
-    gradients_of,
-)
+from laconic.sparsify.scores.common import GroupScores, Loss, WeightScores, finite
 from laconic.structure.coupling.groups import Coupling
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.sparsify.scores.obs_layers import as_matrices, from_matrices
-from laconic.sparsify.scores.reads import watch_reads
+from laconic.networks.reads import watch_reads
+from laconic.networks.second_moments import as_matrices, from_matrices
 
 
 def reads_of(net, *inputs):

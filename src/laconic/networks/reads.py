@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.networks.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
 from laconic.networks.watching import Call, Watching
-from laconic.sparsify.scores.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
 
 Matrices = tuple[Tensor, ...]
 
