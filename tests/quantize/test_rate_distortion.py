@@ -5,16 +5,8 @@ import pytest
 
 from laconic.errors import InputError
 from laconic.pack import coded_bytes
-from laconic.quantize.rate_distortion import (
-    _ODDS,
-    RateDistortion,
-    _choose,
-    _level_nats,
-    _nonzero_factors,
-    _Weights,
-    quantize,
-    rate_bits,
-)
+from laconic.quantize.rate_distortion import RateDistortion, _choose, _Weights, quantize
+from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.uniform import nearest
 from laconic.records import IntArray, IntTensor, UniformGrid, WeightStats
 
@@ -80,32 +72,6 @@ def test_each_choice_is_the_best_of_its_candidates_under_frozen_statistics(price
         closest = int(np.clip(np.rint(means[k] / STEP), -half, half))
         candidates = {0, closest, closest - int(np.sign(closest))}
         assert cost(int(got[k])) == pytest.approx(min(cost(q) for q in candidates), rel=1e-12)
-
-
-def test_the_shares_it_counts_are_probabilities() -> None:
-    integers = nearest(_stats(4).mean, STEP)
-    nats, half = _level_nats(integers)
-    assert float(np.exp(-nats).sum()) == pytest.approx(1.0)
-    assert half == int(np.abs(integers).max())
-    odds = np.clip(np.outer(*_nonzero_factors(integers)), *_ODDS)
-    assert odds.shape == integers.shape
-    assert 0 < odds.min() <= odds.max() < 1
-    assert float(odds.mean()) == pytest.approx(float((integers != 0).mean()), rel=0.1)
-
-
-def test_the_bits_of_a_tensor_are_those_of_its_own_statistics() -> None:
-    integers = nearest(_stats(4, (5, 6)).mean, STEP)
-    nonzero = integers != 0
-    bits = 0.0
-    for i, j in np.ndindex(*integers.shape):
-        odds = (nonzero[i].sum() + 0.3) / 6 * (nonzero[:, j].sum() + 0.3) / 5 / nonzero.mean()
-        odds = min(max(odds, 1e-6), 0.98)
-        bits -= np.log2(odds if nonzero[i, j] else 1 - odds)
-    half = int(np.abs(integers).max())
-    counts = np.array([(integers == q).sum() if q else 0 for q in range(-half, half + 1)]) + 0.1
-    bits -= sum(np.log2(counts[q + half] / counts.sum()) for q in integers[nonzero])
-    assert rate_bits(integers) == pytest.approx(float(bits), rel=1e-12)
-    assert rate_bits(np.zeros((3, 4), np.int32)) == rate_bits(np.zeros((), np.int32)) == 0.0
 
 
 def test_the_estimate_is_near_the_coders_bytes() -> None:

@@ -14,7 +14,6 @@ overall density) and, if not, which level. A few alternations of choosing and re
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,12 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import InputError
+from laconic.quantize.rate_model import ODDS, DoubleArray, level_prices, nonzero_factors
 from laconic.records import IntArray, WeightStats
 
 BoolArray = npt.NDArray[np.bool_]
-DoubleArray = npt.NDArray[np.float64]
-
-_ODDS = (1e-6, 0.98)  # bounds of a probability to be non-zero, so that no code length is infinite
 
 
 @dataclass(frozen=True)
@@ -90,34 +87,14 @@ class _Weights(NamedTuple):
     columns: npt.NDArray[np.intp]
 
 
-def rate_bits(integers: IntArray) -> float:
-    r"""Code length of a tensor's integers under its own statistics, in bits: :math:`-\sum \log_2 P(q)`.
-
-    The same model as in :func:`quantize`: zero or not by row and column, then which level. Tables are not
-    counted.
-
-    >>> rate_bits(np.int32([[1, -1, 1, -1], [-1, 1, -1, 1]])) < 8.5
-    True
-    """
-    matrix = integers.reshape(integers.shape[0] if integers.ndim > 1 else 1, -1)
-    if not matrix.any():
-        return 0.0
-    nonzero = matrix != 0
-    by_row, by_column = _nonzero_factors(matrix)
-    odds = np.clip(np.outer(by_row, by_column), *_ODDS)
-    level_nats, half = _level_nats(matrix)
-    nats = -np.log(np.where(nonzero, odds, 1.0 - odds)).sum()
-    return float(nats + level_nats[matrix[nonzero] + half].sum()) / math.log(2.0)
-
-
 def _choose(weights: _Weights, step: float, price: float, integers: IntArray) -> DoubleArray:
     """One alternation: count the present integers, then let each weight choose again."""
     means, precision = weights.means, weights.precision
     if not integers.any():
         return np.zeros(means.shape)
-    by_row, by_column = _nonzero_factors(integers)
-    odds = np.clip(by_row[weights.rows] * by_column[weights.columns], *_ODDS)
-    level_nats, half = _level_nats(integers)
+    by_row, by_column = nonzero_factors(integers)
+    odds = np.clip(by_row[weights.rows] * by_column[weights.columns], *ODDS)
+    level_nats, half = level_prices(integers)
     nearest = np.clip(weights.nearest, -half, half)
     inward = nearest - np.sign(nearest)
     best = np.zeros(means.shape)
@@ -130,21 +107,3 @@ def _choose(weights: _Weights, step: float, price: float, integers: IntArray) ->
         best_cost = np.where(better, cost, best_cost)
         best = np.where(better, candidate, best)
     return best
-
-
-def _nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """P(weight is not zero) as row density x column density / density: a factor by row, one by column."""
-    nonzero = integers != 0
-    rows, columns = nonzero.shape
-    by_row = (nonzero.sum(1) + 0.3) / columns
-    by_column = (nonzero.sum(0) + 0.3) / rows
-    return by_row / nonzero.mean(), by_column
-
-
-def _level_nats(integers: IntArray) -> tuple[DoubleArray, int]:
-    """-ln of each non-zero level's share (index level + half), and half, the largest magnitude."""
-    half = int(np.abs(integers).max())
-    counts = np.bincount(integers.ravel() + half, minlength=2 * half + 1).astype(np.float64)
-    counts[half] = 0.0
-    smoothed = counts + 0.1
-    return -np.log(smoothed / smoothed.sum()), half

@@ -23,7 +23,8 @@ from laconic.export.build import build_packed
 from laconic.methods.contract import Compressed, Judge, Score
 from laconic.pack import coded_bytes, encode
 from laconic.progress import steps
-from laconic.quantize.rate_distortion import RateDistortion, quantize, rate_bits
+from laconic.quantize.rate_distortion import RateDistortion, quantize
+from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
 from laconic.sparsify.dead import alive_parameters

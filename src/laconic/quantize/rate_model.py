@@ -1,0 +1,101 @@
+r"""What the integers of a matrix cost: is a weight zero, by row and column; if not, which level.
+
+.. math:: P(q_{rk} \ne 0) = \frac{\rho_r \gamma_k}{\rho}, \qquad
+   P(q \mid q \ne 0) = \frac{n_q + 0.1}{\sum_{q'} (n_{q'} + 0.1)}
+
+with the densities of row r, column k and the whole matrix, and the counts n of the levels. It is the model that
+the decisions of this room price their choices with; the coder adds neighbours and other contexts to it.
+
+Source: entropy-constrained scalar quantisation, Chou, Lookabaugh & Gray 1989; the length of what a model
+must tell, Rissanen 1978.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from laconic.records import IntArray
+
+DoubleArray = npt.NDArray[np.float64]
+
+ODDS = (1e-6, 0.98)
+"""Bounds of a probability to be non-zero, so that no code length is infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class RateModel:
+    """Statistics of a matrix of integers.
+
+    Attributes:
+        by_row: Each row's density over the whole density, (rows,).
+        by_column: Each column's density, (columns,).
+        level_nats: Nats of each level, given that it is not zero; index ``level + half``.
+        half: Largest magnitude in ``level_nats``.
+    """
+
+    by_row: DoubleArray
+    by_column: DoubleArray
+    level_nats: DoubleArray
+    half: int
+
+    @property
+    def odds(self) -> DoubleArray:
+        """Probability that a weight is not zero, (rows, columns)."""
+        return np.clip(np.outer(self.by_row, self.by_column), *ODDS)
+
+
+def count_rate(integers: IntArray, *, margin: int = 0) -> RateModel:
+    """The statistics of a matrix.
+
+    Args:
+        integers: The matrix, int32 (rows, columns), not all zero.
+        margin: Levels beyond the largest magnitude that get a price too.
+
+    Returns:
+        Its densities, and the price of its levels.
+
+    >>> count_rate(np.int32([[1, 0], [2, 0]])).by_row.tolist()
+    [1.3, 1.3]
+    """
+    by_row, by_column = nonzero_factors(integers)
+    level_nats, half = level_prices(integers, margin)
+    return RateModel(by_row, by_column, level_nats, half)
+
+
+def nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
+    """P(weight is not zero) as row density x column density / density: a factor by row, one by column."""
+    nonzero = integers != 0
+    rows, columns = nonzero.shape
+    by_row = (nonzero.sum(1) + 0.3) / columns
+    by_column = (nonzero.sum(0) + 0.3) / rows
+    return by_row / nonzero.mean(), by_column
+
+
+def level_prices(integers: IntArray, margin: int = 0) -> tuple[DoubleArray, int]:
+    """-ln of each non-zero level's share (index level + half), and half, the largest magnitude + margin."""
+    half = int(np.abs(integers).max()) + margin
+    counts = np.bincount(integers.ravel() + half, minlength=2 * half + 1).astype(np.float64)
+    counts[half] = 0.0
+    smoothed = counts + 0.1
+    return -np.log(smoothed / smoothed.sum()), half
+
+
+def rate_bits(integers: IntArray) -> float:
+    r"""Code length of a tensor's integers under its own statistics, in bits: :math:`-\sum \log_2 P(q)`.
+
+    Rows are the first dimension, columns all others. Tables are not counted.
+
+    >>> rate_bits(np.int32([[1, -1, 1, -1], [-1, 1, -1, 1]])) < 8.5
+    True
+    """
+    matrix = integers.reshape(integers.shape[0] if integers.ndim > 1 else 1, -1)
+    if not matrix.any():
+        return 0.0
+    model, nonzero = count_rate(matrix), matrix != 0
+    odds = model.odds
+    nats = -np.log(np.where(nonzero, odds, 1.0 - odds)).sum()
+    return float(nats + model.level_nats[matrix[nonzero] + model.half].sum()) / math.log(2.0)
