@@ -49,7 +49,7 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         raise DataError("compress: the training loader is empty. Cure: check its data set and batch size")
     with at("compress: the first training batch"):
         batch = task.split(given)
-        example = _example(model, batch.inputs, task.batch_axis)
+        example = small_example(model, batch.inputs, task.batch_axis)
         device = next(model.parameters()).device
         inputs = to_device(batch.inputs, device)
         with means_only(model), torch.no_grad():
@@ -62,8 +62,11 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
     return example
 
 
-def _example(model: nn.Module, inputs: Any, axis: int) -> Any:
-    """Two examples of a batch where the network takes so few, else the batch, in a format that it takes."""
+def small_example(model: nn.Module, inputs: Any, axis: int) -> Any:
+    """Two examples of a batch where the network takes so few, else the batch, in a format that it takes.
+
+    Raises InputError where the network takes none.
+    """
     few = with_tensors(inputs, lambda x: x.narrow(axis, 0, min(2, x.shape[axis])) if x.ndim > axis else x)
     first: InputError | None = None
     for candidate in (few, with_tensors(few, contiguous), inputs, with_tensors(inputs, contiguous)):

@@ -80,6 +80,14 @@ def calibration_calls(
     return (deciding if deciding.examples else measuring), (measuring if measuring.examples else deciding)
 
 
+def first_inputs(module: nn.Module, batches: Iterable[Any], task: Task) -> Any:
+    """The inputs of the first batch; raises DataError where there is none."""
+    batch = next(iter(batches), None)
+    if batch is None:
+        raise DataError("the calibration loader gave no batch. Cure: check its data set and batch size")
+    return _split(module, batch, task)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class _Part:
     inputs: Any
@@ -277,6 +285,28 @@ class Comparison:
             return float(found), _examples(outputs, 0)
         value = self._task.divergence(outputs, reference, mask, **self._learnt)
         return float(value), self._task.predicted(outputs) if mask is None else int(mask.sum())
+
+
+def learnt_of(
+    module: nn.Module, task: Task, batches: Callable[[], Iterable[Any]] | None
+) -> Mapping[str, Tensor]:
+    """The likelihood's own parameters, as a noise that is learnt, from the first batch with a target.
+
+    Raises InputError where the task has some and no batch has a target.
+    """
+    start = dict(task.learnt(None))
+    if not start:
+        return {}
+    for batch in batches() if batches is not None else ():
+        if isinstance(batch, tuple | list) and len(batch) > 1:
+            device = next((p.device for p in module.parameters()), torch.device("cpu"))
+            parts = task.split(to_device(batch, device))
+            with inference():
+                return dict(task.learnt(parts.target, run(module, parts.inputs)))
+    raise InputError(
+        f"{type(task).__name__} learns {', '.join(start)} from targets, and the calibration batches have none. "
+        "Cure: give it, as Regression(noise=0.5), or batches (inputs, targets)"
+    )
 
 
 def _floats(tree: Any) -> list[Tensor]:

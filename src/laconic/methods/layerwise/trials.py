@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor, nn
 
 from laconic.errors import at
+from laconic.methods.contract import BoolArray
 from laconic.methods.layerwise.calibration import Calls, Comparison
 from laconic.methods.layerwise.deciding import (
     Settings,
@@ -43,6 +45,7 @@ class Subject:
         sensitivities: By weight (see :func:`measured_sensitivities`).
         second_order: Settings of the rounding.
         asymmetric: Whether layers are re-solved for the inputs that they will get.
+        removed: By name, weights that an earlier stage has removed (True: removed); they stay zero.
     """
 
     original: nn.Module
@@ -54,6 +57,7 @@ class Subject:
     sensitivities: Mapping[str, float]
     second_order: SecondOrder
     asymmetric: bool = True
+    removed: Mapping[str, BoolArray] = field(default_factory=dict)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -91,6 +95,7 @@ def make_subject(
     *,
     seed: int,
     asymmetric: bool = True,
+    removed: Mapping[str, BoolArray] | None = None,
 ) -> Subject:
     """Look at a network once: which weights it has, how it uses them, how sensitive its predictions are.
 
@@ -102,6 +107,7 @@ def make_subject(
         second_order: Settings of the rounding.
         seed: Of the noise that measures sensitivities.
         asymmetric: See :class:`Subject`.
+        removed: See :class:`Subject`.
 
     Returns:
         The subject.
@@ -113,7 +119,8 @@ def make_subject(
     uses = uses_of(original, calls.inputs[0])
     sensitivities = measured_sensitivities(original, weights, comparison, seed)
     return Subject(
-        original, calls, comparison, uses, weights, rest, sensitivities, second_order, asymmetric
+        *(original, calls, comparison, uses, weights, rest, sensitivities, second_order, asymmetric),
+        removed or {},
     )
 
 
@@ -144,7 +151,8 @@ def try_price(subject: Subject, price: float) -> Trial:
             tensors[name] = decide_rest(name, parameters[name], REST_BITS)
     for name in unread:
         decision = decide_unread(name, parameters[name].detach(), subject.sensitivities[name], settings)
-        tensors[name], distortion[name] = decision.weight, decision.distortion
+        tensors[name] = without(decision.weight, subject.removed.get(name))
+        distortion[name] = decision.distortion
     load_decisions(parameters, tensors)
     with steps("quantising layers", len(read)) as advance:
         for visit in visited(subject.original, changed, subject.calls.inputs, subject.uses, read):
@@ -181,10 +189,23 @@ def _decide(
         subject.sensitivities[visit.name],
         settings,
     )
-    found = {visit.name: decision.weight}
+    found = {visit.name: without(decision.weight, subject.removed.get(visit.name))}
     if decision.bias is not None and visit.bias is not None:
         found[visit.bias] = decision.bias
     return found, decision.distortion
+
+
+def without(tensor: IntTensor, removed: BoolArray | None) -> IntTensor:
+    """A tensor whose removed weights are zero.
+
+    >>> from laconic.records import UniformGrid
+    >>> tensor = IntTensor("w", np.int32([1, 2]), UniformGrid(0.5))
+    >>> without(tensor, np.array([True, False])).integers.tolist()
+    [0, 2]
+    """
+    if removed is None or removed.shape != tensor.shape:
+        return tensor
+    return IntTensor(tensor.name, np.where(removed, np.int32(0), tensor.integers), tensor.grid)
 
 
 def _biases_of_reads(subject: Subject) -> frozenset[str]:
