@@ -69,8 +69,8 @@ class PostTraining(Method):
     fold: bool = True
     divergence: Divergence | None = None
 
-    gentler = "larger examples"
-    smaller = "larger examples"
+    gentler = "lower max_kl"
+    smaller = "higher max_kl"
     measures_divergence = True
 
     def __post_init__(self) -> None:
@@ -104,6 +104,7 @@ class PostTraining(Method):
         )
         learnt = {} if self.divergence is not None else learnt_of(plain, context.task, context.batches)
         comparison = Comparison(plain, measuring, context.task, learnt, self.divergence)
+        wanted = Wanted.of(judge, self.max_kl)
         subject = make_subject(
             plain,
             deciding,
@@ -113,8 +114,8 @@ class PostTraining(Method):
             seed=context.noise.seed,
             asymmetric=self.asymmetric,
             removed=context.removed,
+            wanted=wanted.max_kl or self.max_kl,
         )
-        wanted = Wanted.of(judge, self.max_kl)
         found = searched(subject, wanted, context.example, self.trials)
         facts = facts_of(found, subject, wanted, measuring.examples, folded)
         if context.batches is None:

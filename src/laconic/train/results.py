@@ -74,9 +74,10 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
         fewest = f", the fewest of {len(tried)} prices" if tried else ""
         if steps and not small.ranges:
             fewest = f", the fewest that the listed grids reach (steps up to {max(steps):g})"
+        cure = f"Target(max_bytes={file_bytes})" if tried else f"a {method.smaller}, or longer training"
         notes.append(
             f"{TARGET_MISSED}the file has {file_bytes} bytes{fewest}; {target.max_bytes} were asked for. "
-            f"Cure: a {method.smaller}, or longer training"
+            f"Cure: {cure}"
         )
     return (*notes, *_divergence(job, small), *_drop(job, small))
 

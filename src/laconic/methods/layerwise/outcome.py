@@ -34,8 +34,7 @@ class Wanted:
         """From the judge that a method is handed: one without the original's score has no labels."""
         target = Target() if judge is None else judge.target
         scoring = judge if judge is not None and judge.original is not None else None
-        limited = target.max_bytes is not None or target.max_kl is not None or scoring is not None
-        return cls(target, scoring, target.max_kl if limited else usual)
+        return cls(target, scoring, usual if target == Target() else target.max_kl)
 
 
 @dataclass(eq=False)
@@ -100,9 +99,9 @@ def _loss(known: _Scores) -> Limit[Trial]:
     def divergence(trial: Trial) -> float:
         return -math.inf if allowed is None else _log_ratio(trial.divergence, allowed)
 
-    if judge is None or (wanted.target.max_drop is None and allowed is not None):
+    original = None if judge is None else judge.original
+    if judge is None or original is None or wanted.target.max_drop is None:
         return Limit(divergence, slack=0.03)
-    original = judge.original or known.score(judge, try_price(known.subject, 0.0))
 
     def excess(trial: Trial) -> float:
         lost = not judge.accepts(known.score(judge, trial), original)

@@ -6,13 +6,16 @@ says what an error of the layer's outputs costs,
 .. math:: D = \tfrac12 p\, E\lVert \Delta y \rVert^2, \qquad
           E\lVert \Delta y \rVert^2 = \sigma^2\, R \operatorname{tr} E[x x^\top],
 
-for R rows, so :math:`p\,\operatorname{tr} E[x x^\top] = 2 D / (\sigma^2 R)`. Noise of the size that quantisation will
-make also counts what curvature at a point does not see: an overconfident classifier has almost none.
+for R rows, so :math:`p\,\operatorname{tr} E[x x^\top] = 2 D / (\sigma^2 R)`. The noise is made as large as gives the
+divergence that is asked for: curvature at the weights themselves says little of it, since an overconfident
+classifier has almost none, and then loses all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +23,18 @@ from torch import Tensor, nn
 from laconic.methods.layerwise.calibration import Comparison
 from laconic.progress import steps
 
-NOISE = 0.1
-"""Standard deviation of the noise, as a share of the weights' root mean square: 20 dB below them."""
+FIRST = 0.2
+"""Standard deviation of the first noise, as a share of the weights' root mean square."""
+LARGEST = 4.0
+"""The same of the largest."""
+TRIES = 6
+"""Noises that are tried for a weight, each in one pass over the inputs that measure."""
 FLOOR = 1e-4
 """Least sensitivity of a layer, as a share of the largest: a measured zero is no licence to drop all."""
 
 
 def measured_sensitivities(
-    module: nn.Module, names: Iterable[str], comparison: Comparison, seed: int, most: int | None = None
+    module: nn.Module, names: Iterable[str], comparison: Comparison, seed: int, wanted: float = 0.01
 ) -> dict[str, float]:
     r"""For each weight :math:`2 D / \sigma^2`: nats for a unit of squared noise on every one of its numbers.
 
@@ -36,7 +43,7 @@ def measured_sensitivities(
         names: The weights, each measured by itself.
         comparison: Measures D.
         seed: Of the noise.
-        most: Calls that measure (see :meth:`Comparison.of`).
+        wanted: The divergence that the noise is made for, > 0.
 
     Returns:
         By name; a weight that moves nothing has the floor's share of the largest. All are 1 where none moves
@@ -47,27 +54,54 @@ def measured_sensitivities(
     >>> net = nn.Linear(1, 1, bias=False)
     >>> calls = Calls((torch.ones(4, 1),), (None,), 4)
     >>> comparison = Comparison(net, calls, Regression(noise=1.0))
-    >>> found = measured_sensitivities(net, ["weight"], comparison, seed=0)
-    >>> sorted(found)
+    >>> sorted(measured_sensitivities(net, ["weight"], comparison, seed=0))
     ['weight']
     """
     parameters: Mapping[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, float] = {}
-    wanted = list(names)
-    with steps("measuring sensitivities", len(wanted)) as advance, torch.no_grad():
-        for name in wanted:
+    every = list(names)
+    with steps("measuring sensitivities", len(every)) as advance, torch.no_grad():
+        for name in every:
             weight = parameters[name]
-            size = float(weight.double().square().mean().sqrt()) * NOISE
-            if size > 0:
-                before = weight.clone()
-                noise = torch.randn(weight.shape, generator=generator).to(weight)
-                weight.add_(size * noise)
-                found[name] = 2.0 * comparison.of(module, most) / size**2
-                weight.copy_(before)
-            advance()
-    finite = [value for value in found.values() if value < float("inf")]
-    largest = max(finite, default=0.0)
+            before = weight.clone()
+            noise = torch.randn(weight.shape, generator=generator).to(weight)
+            measure = partial(_divergence, module, weight, before, noise, comparison)
+            scale = float(before.double().square().mean().sqrt())
+            if scale > 0:
+                found[name] = _at(measure, scale, wanted)
+            weight.copy_(before)
+            advance(name)
+    largest = max(found.values(), default=0.0)
     if largest == 0.0:
-        return dict.fromkeys(wanted, 1.0)
-    return {n: min(max(found.get(n, 0.0), FLOOR * largest), largest) for n in wanted}
+        return dict.fromkeys(every, 1.0)
+    return {n: max(found.get(n, 0.0), FLOOR * largest) for n in every}
+
+
+def _divergence(
+    module: nn.Module, weight: Tensor, before: Tensor, noise: Tensor, comparison: Comparison, size: float
+) -> float:
+    weight.copy_(before + size * noise)
+    return comparison.of(module)
+
+
+def _at(measure: Callable[[float], float], scale: float, wanted: float) -> float:
+    """2 D / size^2 for the noise whose divergence is nearest to ``wanted``, on a logarithmic scale."""
+    seen: list[tuple[float, float]] = []  # size, divergence
+    size = FIRST * scale
+    for _ in range(TRIES):
+        found = measure(size)
+        if math.isfinite(found):
+            seen.append((size, found))
+        if wanted / 2 <= found <= 2 * wanted or (found < wanted and size >= LARGEST * scale):
+            break
+        share = math.sqrt(wanted / found) if 0 < found < math.inf else (0.25 if found else 4.0)
+        lower = [s for s, d in seen if d < wanted]
+        upper = [s for s, d in seen if d > wanted]
+        size = min(size * min(max(share, 0.25), 4.0), LARGEST * scale)
+        if lower and upper and not max(lower) < size < min(upper):
+            size = math.sqrt(max(lower) * min(upper))
+    if not seen:
+        return 0.0
+    size, found = min(seen, key=lambda row: abs(math.log(max(row[1], 1e-30) / wanted)))
+    return 2.0 * found / size**2

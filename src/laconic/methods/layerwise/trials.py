@@ -96,6 +96,7 @@ def make_subject(
     seed: int,
     asymmetric: bool = True,
     removed: Mapping[str, BoolArray] | None = None,
+    wanted: float = 0.01,
 ) -> Subject:
     """Look at a network once: which weights it has, how it uses them, how sensitive its predictions are.
 
@@ -108,6 +109,7 @@ def make_subject(
         seed: Of the noise that measures sensitivities.
         asymmetric: See :class:`Subject`.
         removed: See :class:`Subject`.
+        wanted: The divergence that sensitivities are measured at.
 
     Returns:
         The subject.
@@ -117,7 +119,7 @@ def make_subject(
     weights = tuple(n for n in every if n in found and every[n].ndim >= 2)
     rest = tuple(n for n in every if n not in weights and not policy.keeps(n))
     uses = uses_of(original, calls.inputs[0])
-    sensitivities = measured_sensitivities(original, weights, comparison, seed)
+    sensitivities = measured_sensitivities(original, weights, comparison, seed, wanted)
     return Subject(
         *(original, calls, comparison, uses, weights, rest, sensitivities, second_order, asymmetric),
         removed or {},
