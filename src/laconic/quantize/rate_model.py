@@ -3,8 +3,8 @@ r"""What the integers of a matrix cost: is a weight zero, by row and column; if 
 .. math:: P(q_{rk} \ne 0) = \frac{\rho_r \gamma_k}{\rho}, \qquad
    P(q \mid q \ne 0) = \frac{n_q + 0.1}{\sum_{q'} (n_{q'} + 0.1)}
 
-with the densities of row r, column k and the whole matrix, and the counts n of the levels. It is the model that
-the decisions of this room price their choices with; the coder adds neighbours and other contexts to it.
+with the densities of row r, column k and the whole matrix, and the counts n of the levels. The decisions of
+this room price their choices with it; the coder adds neighbours and other contexts.
 
 Source: entropy-constrained scalar quantisation, Chou, Lookabaugh & Gray 1989; the length of what a model
 must tell, Rissanen 1978.
