@@ -42,6 +42,16 @@ class SecondMoments:
     products: Tensor
     count: Tensor
 
+    @classmethod
+    def of(cls, axis: int, inputs: Matrices, others: Matrices | None = None) -> SecondMoments:
+        """Sums over one batch, from the blocks' inputs; of x y^T with ``others`` as the y.
+
+        Products are in the network's own precision, sums over batches in float64.
+        """
+        counts = torch.tensor([float(len(x)) for x in inputs], dtype=torch.float64)
+        pairs = zip(inputs, inputs if others is None else others, strict=True)
+        return cls(axis, torch.stack([(x.T @ y).double() for x, y in pairs]).cpu(), counts)
+
     def __add__(self, other: SecondMoments) -> SecondMoments:
         return SecondMoments(self.axis, self.products + other.products, self.count + other.count)
 
@@ -101,8 +111,7 @@ def gather_second_moments(
 
     def add(read: Read) -> None:
         if names is None or read.name in names:
-            blocks = read.patches()
-            new = _sums(read.axis, blocks, blocks)
+            new = SecondMoments.of(read.axis, read.patches())
             found[read.name] = found[read.name] + new if read.name in found else new
 
     with at_rest(module):
@@ -182,7 +191,7 @@ def _adding(
         if [x.shape for x in mine] != [x.shape for x in others]:
             shapes = f"{tuple(mine[0].shape)} and {tuple(others[0].shape)}"
             raise _unlike(read.name, f"multiplied by inputs of the shapes {shapes}")
-        new = CrossMoments(_sums(read.axis, mine, others), _sums(read.axis, others, others))
+        new = CrossMoments(SecondMoments.of(read.axis, mine, others), SecondMoments.of(read.axis, others))
         found[read.name] = found[read.name] + new if read.name in found else new
 
     return add
@@ -193,13 +202,6 @@ def _unlike(name: str, how: str) -> InputError:
         f"cross moments: {name!r} is {how}. Cure: two networks that differ in their values alone, run on the "
         "same batches"
     )
-
-
-def _sums(axis: int, left: Matrices, right: Matrices) -> SecondMoments:
-    """Products in the network's own precision, sums over batches in float64."""
-    counts = torch.tensor([float(len(x)) for x in left], dtype=torch.float64)
-    products = torch.stack([(a.T @ b).double() for a, b in zip(left, right, strict=True)]).cpu()
-    return SecondMoments(axis, products, counts)
 
 
 def as_matrices(weight: Tensor, axis: int, blocks: int) -> Tensor:

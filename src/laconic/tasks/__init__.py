@@ -11,6 +11,7 @@ from laconic.tasks.given import Loss, as_task, length_of, reread
 from laconic.tasks.language_modelling import LanguageModelling
 from laconic.tasks.multilabel import MultiLabel
 from laconic.tasks.plain_loss import PlainLoss, check_scale
+from laconic.tasks.predictive import Bernoulli, Categorical, Gaussian, Predictive
 from laconic.tasks.registry import TaskEntry, find_task, make_task, task_entries, task_names
 from laconic.tasks.regression import Regression
 from laconic.tasks.segmentation import Segmentation
@@ -19,13 +20,17 @@ from laconic.tasks.task import Metric, Score, Task
 
 __all__ = [
     "Batch",
+    "Bernoulli",
     "BinaryClassification",
+    "Categorical",
     "Classification",
+    "Gaussian",
     "LanguageModelling",
     "Loss",
     "Metric",
     "MultiLabel",
     "PlainLoss",
+    "Predictive",
     "Regression",
     "Score",
     "Segmentation",

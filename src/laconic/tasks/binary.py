@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Bernoulli
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -49,9 +50,13 @@ class BinaryClassification(Task):
         return likelihoods.bernoulli_nll(outputs.reshape(-1), target.reshape(-1))
 
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
-        """Divergence of the probabilities, summed over the examples (see :meth:`laconic.tasks.Task.divergence`)."""
+        """Divergence of the probabilities, summed over the examples."""
         checks.check_pair("BinaryClassification", outputs, reference)
         return likelihoods.bernoulli_kl(outputs.reshape(-1), reference.reshape(-1))
+
+    def predictive(self, **learnt: Tensor) -> Bernoulli:
+        """Bernoulli by a logit (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Bernoulli()
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong examples, and of all."""

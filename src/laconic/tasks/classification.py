@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from laconic.errors import DataError
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -68,9 +69,13 @@ class Classification(Task):
         return likelihoods.categorical_nll(outputs, target, self.ignore)
 
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
-        """Divergence of the two distributions over the classes, summed over the examples (see :meth:`laconic.tasks.Task.divergence`)."""
+        """Divergence of the two distributions over the classes, summed over the examples."""
         checks.check_pair("Classification", outputs, reference, 2)
         return likelihoods.categorical_kl(outputs, reference, 1, counted)
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=1)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong examples, and of all."""

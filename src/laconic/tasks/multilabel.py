@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Bernoulli
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -63,13 +64,17 @@ class MultiLabel(Task):
         return likelihoods.bernoulli_nll(outputs, target, self._check(outputs, target))
 
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
-        """Divergence of the labels' probabilities, summed over the labels (see :meth:`laconic.tasks.Task.divergence`)."""
+        """Divergence of the labels' probabilities, summed over the labels."""
         checks.check_pair("MultiLabel", outputs, reference, 2)
         return likelihoods.bernoulli_kl(outputs, reference, counted)
 
     def predicted(self, outputs: Any) -> int:
         """Number of labels."""
         return int(math.prod(outputs.shape))
+
+    def predictive(self, **learnt: Tensor) -> Bernoulli:
+        """Bernoulli by a logit (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Bernoulli()
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong labels, and of all that are known."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from laconic.errors import DataError, InputError
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Gaussian
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -144,6 +145,16 @@ class Regression(Task):
     def predicted(self, outputs: Any) -> int:
         """Number of entries."""
         return int(math.prod(outputs.shape))
+
+    def predictive(self, **learnt: Tensor) -> Gaussian:
+        """Gaussian with the noise, 1 where it is learnt and not handed in.
+
+        Args:
+            learnt: ``log_noise``, a scalar, where the noise is learnt.
+        """
+        if self.noise != "learnt":
+            return Gaussian(noise=self.noise)
+        return Gaussian(noise=math.exp(float(learnt["log_noise"])) if "log_noise" in learnt else 1.0)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """(4, D): for each output the number of terms, the sum of r^2, the mean of y, and the sum of

@@ -10,6 +10,7 @@ import numpy as np
 
 from laconic.errors import DataError, InputError
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -81,13 +82,17 @@ class Segmentation(Task):
         return likelihoods.categorical_nll(outputs, target, self.ignore)
 
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
-        """Divergence of the two distributions over the classes, summed over the pixels (see :meth:`laconic.tasks.Task.divergence`)."""
+        """Divergence of the two distributions over the classes, summed over the pixels."""
         checks.check_pair("Segmentation", outputs, reference, 3)
         return likelihoods.categorical_kl(outputs, reference, 1, counted)
 
     def predicted(self, outputs: Any) -> int:
         """Number of pixels."""
         return int(math.prod(outputs.shape) // outputs.shape[1])
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=1)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """(C, C): the confusion matrix, labels by predictions."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from laconic.tasks import checks, likelihoods
+from laconic.tasks.predictive import Categorical
 from laconic.tasks.registry import TaskEntry
 from laconic.tasks.task import Metric, Sums, Task
 
@@ -64,13 +65,17 @@ class SequenceLabelling(Task):
         return likelihoods.categorical_nll(outputs.flatten(0, 1), target.flatten(), self.ignore)
 
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
-        """Divergence of the two distributions over the classes, summed over the tokens (see :meth:`laconic.tasks.Task.divergence`)."""
+        """Divergence of the two distributions over the classes, summed over the tokens."""
         checks.check_pair("SequenceLabelling", outputs, reference, 3)
         return likelihoods.categorical_kl(outputs, reference, -1, counted)
 
     def predicted(self, outputs: Any) -> int:
         """Number of tokens, padding included."""
         return int(math.prod(outputs.shape[:-1]))
+
+    def predictive(self, **learnt: Tensor) -> Categorical:
+        """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
+        return Categorical(axis=2)
 
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Number of wrong tokens, and of all."""

@@ -27,6 +27,8 @@ from laconic.text import value_text
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from laconic.tasks.predictive import Predictive
+
 Sums = npt.NDArray[np.float64]
 
 __all__ = ["Batch", "Metric", "Score", "Sums", "Target", "Task"]
@@ -258,6 +260,14 @@ class Task(ABC):
             outputs: What the network returns for that batch before it is trained; None where it is not known.
         """
         return {}
+
+    def predictive(self, **learnt: Tensor) -> Predictive | None:
+        """The distribution of targets given outputs, whose curvature needs no target; None where unknown.
+
+        Args:
+            learnt: The parameters of the likelihood (see :meth:`learnt`), by name.
+        """
+        return None
 
     def check(self, outputs: Any, target: Any) -> None:
         """Try the likelihood on a training batch, so that a mistake shows before time is lost.

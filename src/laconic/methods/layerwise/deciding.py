@@ -114,7 +114,7 @@ def decide_unread(name: str, weight: Tensor, sensitivity: float, settings: Setti
         matrix,
         torch.eye(k, dtype=torch.float64),
         settings.price,
-        replace(settings.second_order, damping=0.0, layouts=("tensor",), iterations=2),
+        replace(settings.second_order, damping=0.0, layouts=("tensor",), sweeps=2),
         row_precision=torch.full((len(matrix),), sensitivity / matrix.numel(), dtype=torch.float64),
     )
     return Decision(_stored(name, found, weight, 1), None, found.distortion, found.rate)

@@ -1,0 +1,58 @@
+"""How the curvature of a trained network is estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from laconic.errors import InputError
+from laconic.tasks.predictive import Gaussian
+
+Kind = Literal["auto", "exact", "sampled", "empirical"]
+
+
+@dataclass(frozen=True)
+class FisherSettings:
+    """How the Fisher information of a trained network is estimated.
+
+    Args:
+        kind: "exact": one backward pass for each example and output, with the Hessian's square root.
+            "sampled": its random projections, ``draws`` backward passes for ``examples`` examples.
+            "empirical": gradients at the batches' own labels, one backward pass an example (Kunstner et al.
+            2019 say how it misleads). "auto": exact up to ``exact_outputs`` outputs an example, else sampled.
+        draws: Backward passes of the sampled estimate for each group of examples, >= 1.
+        examples: Examples in one backward pass of the sampled estimate, >= 1: fewer cost more and vary less.
+        exact_outputs: Outputs an example up to which "auto" is exact.
+        temperature: T > 0: logits are divided by it. The Fisher information of an overconfident network is
+            far too small at 1.
+
+    Raises:
+        InputError: A setting outside its bounds; a temperature other than 1 for the empirical estimate.
+
+    >>> FisherSettings(kind="sampled", draws=2).temperature
+    1.0
+
+    Source: Kunstner et al., Limitations of the Empirical Fisher Approximation, NeurIPS 2019.
+    """
+
+    kind: Kind = "auto"
+    draws: int = 1
+    examples: int = 4
+    exact_outputs: int = 10
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        for name, least in (("draws", 1), ("examples", 1), ("exact_outputs", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+        Gaussian(temperature=self.temperature)  # its check
+        if self.kind == "empirical" and self.temperature != 1:
+            raise InputError(
+                "the empirical Fisher information has no temperature. Cure: kind='exact' or 'sampled'"
+            )
+
+
+AUTO = FisherSettings()
