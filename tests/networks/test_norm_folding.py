@@ -25,7 +25,11 @@ def _trained(net: nn.Module, *shape: int) -> nn.Module:
     ("net", "shape", "names"),
     [
         (nn.Sequential(nn.Conv2d(4, 6, 3, groups=2, bias=False), nn.BatchNorm2d(6)), (4, 5, 5), ("1",)),
-        (nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), nn.ReLU()), (4, 5, 5), ("1",)),
+        (
+            nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), nn.ReLU()),
+            (4, 5, 5),
+            ("1",),
+        ),
         (nn.Sequential(nn.Conv1d(2, 3, 2), nn.BatchNorm1d(3, affine=False)), (2, 6), ("1",)),
         (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), (4,), ("1",)),
         (nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.BatchNorm2d(2)), (1, 3, 3), ()),

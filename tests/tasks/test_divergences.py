@@ -1,4 +1,4 @@
-"""Divergences of two predictions: against Monte Carlo, torch.distributions, numbers by hand, and by the tasks."""
+"""Divergences of two predictions: against Monte Carlo, torch.distributions and numbers by hand."""
 
 from __future__ import annotations
 

@@ -123,7 +123,9 @@ def _reached(job: Job, record: RunRecord) -> str:
         return f"the file has {record.file_bytes} of at most {job.target.max_bytes} bytes"
     if job.target.max_kl is not None:
         found = record.metrics["divergence"]
-        return f"{found:.3g} nats per term from the original's predictions, of at most {job.target.max_kl:.3g}"
+        return (
+            f"{found:.3g} nats per term from the original's predictions, of at most {job.target.max_kl:.3g}"
+        )
     metric = job.task.metric
     before, after = (record.metrics[f"{when}validation_metric"] for when in ("original_", ""))
     return f"validation {metric.name} {metric.show(before)} before, {metric.show(after)} after"

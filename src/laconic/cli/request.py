@@ -79,7 +79,11 @@ class Request:
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else plain_settings(reference)
         # said only where asked, so that older run folders can be resumed
-        asked |= {name: getattr(self, name) for name in ("int8", "shrink", "dynamic", "calibrate") if getattr(self, name)}
+        asked |= {
+            name: getattr(self, name)
+            for name in ("int8", "shrink", "dynamic", "calibrate")
+            if getattr(self, name)
+        }
         return {**asked, **data, **settings_of(job), "reference": trained}
 
 
@@ -151,11 +155,13 @@ def _calibrated(values: Mapping[str, Any], file: RunFile, resume: bool) -> dict[
         )
     if resume:
         raise InputError(
-            "--resume: a run with --calibrate keeps nothing to go on with. Cure: run it again, with another --out"
+            "--resume: a run with --calibrate keeps nothing to go on with. Cure: run it again, with another "
+            "--out"
         )
     if values.get("target") is None:
         raise InputError(
-            "--calibrate needs --target. Cure: --target 0.01nats, --target 30kB, or --target 0.5pt with labels"
+            "--calibrate needs --target. Cure: --target 0.01nats, --target 30kB, or --target 0.5pt with "
+            "labels"
         )
     return {**values, "method": method}
 

@@ -6,8 +6,9 @@ price times code length, what that does to the output is made up for by the weig
 is re-solved for the inputs that the layers before it really give. The price is the one knob; it is found by
 what the network really loses on inputs that decided nothing.
 
-Sources: Frantar & Alistarh, Optimal Brain Compression, NeurIPS 2022; Frantar et al., GPTQ, ICLR 2023; Conzelmann
-et al., Reducing Storage of Pretrained Neural Networks by Rate-Constrained Quantization and Entropy Coding, 2025.
+Sources: Frantar & Alistarh, Optimal Brain Compression, NeurIPS 2022; Frantar et al., GPTQ, ICLR 2023;
+Conzelmann et al., Reducing Storage of Pretrained Neural Networks by Rate-Constrained Quantization and Entropy
+Coding, 2025.
 """
 
 from __future__ import annotations
@@ -75,13 +76,9 @@ class PostTraining(Method):
 
     def __post_init__(self) -> None:
         if self.examples < 1 or self.trials < 1:
-            raise InputError(
-                f"examples and trials must be at least 1, got {self.examples} and {self.trials}"
-            )
+            raise InputError(f"examples and trials must be at least 1, got {self.examples} and {self.trials}")
         if not 0 < self.held_out < 1 or not self.max_kl > 0:
-            raise InputError(
-                f"need 0 < held_out < 1 and max_kl > 0, got {self.held_out} and {self.max_kl}"
-            )
+            raise InputError(f"need 0 < held_out < 1 and max_kl > 0, got {self.held_out} and {self.max_kl}")
 
     @property
     def changes_architecture(self) -> bool:  # type: ignore[override]

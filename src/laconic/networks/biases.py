@@ -76,4 +76,3 @@ _CALLS: dict[Any, Callable[[Call], Pairs]] = {
     **dict.fromkeys(_kernels("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _cell),
     F.multi_head_attention_forward: _attention,
 }
-

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -54,6 +53,7 @@ def fold_batch_norms(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[
     Returns:
         The copy, in evaluation mode, and the names of the norms that were folded.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.ReLU())
     >>> folded, names = fold_batch_norms(net, torch.zeros(1, 1, 4, 4))
     >>> names, sorted(folded.state_dict())

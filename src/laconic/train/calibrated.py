@@ -50,9 +50,9 @@ def compress_trained(
     Args:
         model: The trained network.
         calibrate: Batches of inputs like those that the network will get; labels in them are not needed.
-        target: ``Target(max_kl=0.01)``: nats per term that the predictions may be from the original's, measured
-            on a quarter of the inputs, which decides nothing else; ``Target(max_bytes=30_000)``: length of
-            the file; or, with ``validate``, ``Target(max_drop=0.5)`` in the metric's unit.
+        target: ``Target(max_kl=0.01)``: nats per term that the predictions may be from the original's,
+            measured on a quarter of the inputs, which decides nothing else; ``Target(max_bytes=30_000)``:
+            length of the file; or, with ``validate``, ``Target(max_drop=0.5)`` in the metric's unit.
         validate: Batches with labels that the metric is measured on; never the test set.
         method: The settings of the search and of the rounding.
         task: The task, or a plain loss function (which says nothing of divergences: ``method.divergence``).

@@ -101,10 +101,8 @@ def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
             went if target.max_drop is None else f"{went} and may get worse by {metric.show(target.max_drop)}"
         )
     if target.max_kl is not None and "divergence" in small.facts:
-        parts.append(
-            f"the predictions are {small.facts['divergence']:.3g} nats per term from the original's, of at most "
-            f"{target.max_kl:.3g}"
-        )
+        found = f"{small.facts['divergence']:.3g} nats per term from the original's"
+        parts.append(f"the predictions are {found}, of at most {target.max_kl:.3g}")
     if target == Target():
         return "; ".join(["no target was set", *parts])
     lost = any(note.startswith(TARGET_MISSED) for note in missed(job, small, file_bytes))
@@ -151,11 +149,13 @@ def _divergence(job: Job, small: Compressed) -> tuple[str, ...]:
     allowed, found = job.target.max_kl, small.facts.get("divergence")
     if allowed is None or found is None or found <= allowed * (1 + 1e-9):
         return ()
-    return (
+    tried = len(small.facts.get("prices_tried", ()))
+    note = (
         f"{TARGET_MISSED}the predictions are {found:.3g} nats per term from the original's, the least of "
-        f"{len(small.facts.get('prices_tried', ()))} prices; {allowed:.3g} were asked for. Cure: Target(max_kl="
-        f"{found:.2g}), more calibration inputs, or keep=[names] for the layers that lose most",
+        f"{tried} prices; {allowed:.3g} were asked for. Cure: Target(max_kl={found:.2g}), more calibration "
+        "inputs, or keep=[names] for the layers that lose most"
     )
+    return (note,)
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:

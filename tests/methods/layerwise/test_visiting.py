@@ -89,7 +89,11 @@ def test_moments_are_those_of_the_changed_layers_before_it() -> None:
 def test_what_the_network_raises_comes_out_and_no_thread_is_left() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 1))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        list(visited(net, copy.deepcopy(net), [torch.ones(1, 2)], uses_of(net[:1], torch.ones(1, 2)), ["1.weight"]))
+        list(
+            visited(
+                net, copy.deepcopy(net), [torch.ones(1, 2)], uses_of(net[:1], torch.ones(1, 2)), ["1.weight"]
+            )
+        )
 
 
 def test_inputs_that_are_no_numbers_are_refused_by_name() -> None:

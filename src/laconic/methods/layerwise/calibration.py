@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from laconic.errors import DataError, InputError
-from laconic.networks import inference, is_nested, to_device, with_tensors
 from laconic.networks import call as run
+from laconic.networks import inference, is_nested, to_device, with_tensors
 from laconic.tasks import Task
 from laconic.text import counted
 
@@ -95,9 +95,7 @@ class _Part:
     examples: int
 
 
-def _taken(
-    module: nn.Module, batches: Iterable[Any], task: Task, examples: int
-) -> Iterator[tuple[Any, Any]]:
+def _taken(module: nn.Module, batches: Iterable[Any], task: Task, examples: int) -> Iterator[tuple[Any, Any]]:
     """Inputs and, where labels say so, which positions are terms, of the first examples."""
     left = examples
     for batch in batches:
@@ -136,9 +134,7 @@ def _examples(inputs: Any, axis: int) -> int:
     return int(sizes[0]) if sizes else 1
 
 
-def _shared_out(
-    size: int, held_out: float, number: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _shared_out(size: int, held_out: float, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Positions that decide and positions that measure; of a batch too small to share, all or none."""
     order = torch.randperm(size, generator=generator)
     measuring = round(held_out * size)
@@ -304,8 +300,8 @@ def learnt_of(
             with inference():
                 return dict(task.learnt(parts.target, run(module, parts.inputs)))
     raise InputError(
-        f"{type(task).__name__} learns {', '.join(start)} from targets, and the calibration batches have none. "
-        "Cure: give it, as Regression(noise=0.5), or batches (inputs, targets)"
+        f"{type(task).__name__} learns {', '.join(start)} from targets, and the calibration batches have "
+        "none. Cure: give it, as Regression(noise=0.5), or batches (inputs, targets)"
     )
 
 

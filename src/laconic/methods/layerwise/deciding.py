@@ -47,15 +47,23 @@ class Settings:
         price: Nats per term of distortion accepted for one nat of rate.
         second_order: Settings of the rounding.
         asymmetric: Whether a layer is re-solved for the inputs that the quantised layers before it give.
+        shrinkage: Damping to add for each input that a weight has; the second moments of K inputs from N
+            examples are known to about K / N of their mean.
     """
 
     price: float
     second_order: SecondOrder
     asymmetric: bool = True
+    shrinkage: float = 0.0
 
 
 def decide_visited(
-    visit: Visit, weight: Tensor, bias: Tensor | None, sensitivity: float, settings: Settings
+    visit: Visit,
+    weight: Tensor,
+    bias: Tensor | None,
+    sensitivity: float,
+    settings: Settings,
+    relative: Tensor | None = None,
 ) -> Decision:
     """Decide a weight, and the bias beside it, from the moments of its inputs.
 
@@ -65,6 +73,7 @@ def decide_visited(
         bias: The bias's; None where there is none, or it is decided elsewhere.
         sensitivity: Nats for a unit of squared noise on each of the weight's numbers, twice.
         settings: The price and the rest.
+        relative: What an error of each row costs, relative to their mean; None: all alike.
 
     Returns:
         The decision.
@@ -79,6 +88,7 @@ def decide_visited(
     whole = float(energy.sum()) * rows
     precision = sensitivity / whole if whole > 0 else 1.0
     kernel = math.prod(weight.shape[2:])
+    damping = settings.second_order.damping + settings.shrinkage * inputs
     layouts = settings.second_order.layouts
     if visit.axis == 0 and moments.blocks > 1:
         layouts = tuple(x for x in layouts if x == "tensor") or ("tensor",)
@@ -86,14 +96,23 @@ def decide_visited(
         matrices,
         own,
         settings.price,
-        replace(settings.second_order, layouts=layouts),
+        replace(settings.second_order, layouts=layouts, damping=damping),
         cross=cross if settings.asymmetric else None,
-        row_precision=torch.full((moments.blocks * rows,), precision, dtype=torch.float64),
+        row_precision=precision * _relative(relative, moments.blocks * rows),
         bias=bias,
         columns_per_step=kernel,
     )
     stored = _stored(visit.name, found, weight, visit.axis)
     return Decision(stored, _stored_bias(visit.bias, found), found.distortion, found.rate)
+
+
+def _relative(given: Tensor | None, rows: int) -> Tensor:
+    """Weights of the rows with mean 1; all alike where none is known or none is above 0."""
+    alike = torch.ones(rows, dtype=torch.float64)
+    if given is None or given.numel() != rows:
+        return alike
+    mean = float(given.double().mean())
+    return given.double().reshape(-1) / mean if 0 < mean < math.inf else alike
 
 
 def decide_unread(name: str, weight: Tensor, sensitivity: float, settings: Settings) -> Decision:

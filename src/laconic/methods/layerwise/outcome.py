@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from laconic.export.build import build_packed
@@ -73,7 +73,7 @@ def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found
         The best trial, and whether it is what was asked for.
     """
     known = _Scores(subject, wanted, example)
-    attempt: Callable[[float], Trial] = lambda price: try_price(subject, price)  # noqa: E731
+    attempt = partial(try_price, subject)
     count = sum(subject.original.get_parameter(name).numel() for name in subject.weights)
     start = 2.0 * (wanted.max_kl or 0.01) / max(1, count)
     limit = wanted.target.max_bytes

@@ -110,7 +110,7 @@ def _next(seen: list[tuple[float, float, T]], guided: bool) -> float | None:
     above = min((row for row in seen if row[1] > 0), key=lambda row: row[0], default=None)
     if below is None or above is None:
         x, f, _ = min(seen, key=lambda row: row[0]) if below is None else below
-        size = min(max(abs(f), GROW), SHRINK) if guided and math.isfinite(f) else SHRINK / 2
+        size = min(max(abs(f) / _slope(seen), GROW), SHRINK) if guided and math.isfinite(f) else SHRINK / 2
         if guided and len(seen) > 1 and seen[-1][1] == seen[-2][1]:
             return None  # nothing changes any more
         following = x - size if below is None else x + size
@@ -125,3 +125,12 @@ def _next(seen: list[tuple[float, float, T]], guided: bool) -> float | None:
     if guided and math.isfinite(fa) and math.isfinite(fb) and fb > fa:
         share = min(max(-fa / (fb - fa), 0.1), 0.9)
     return a + share * (b - a)
+
+
+def _slope(seen: list[tuple[float, float, T]]) -> float:
+    """How fast the excess rises with the price's logarithm: by the last two trials, at most 1."""
+    if len(seen) < 2:
+        return 1.0
+    (a, fa, _), (b, fb, _) = seen[-2:]
+    slope = (fb - fa) / (b - a) if a != b else 1.0
+    return min(max(slope, 0.05), 1.0) if math.isfinite(slope) else 1.0

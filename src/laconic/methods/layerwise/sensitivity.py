@@ -1,27 +1,31 @@
 r"""How much the predictions suffer from an error in a layer: measured, by noise on its weights.
 
-A layer's weights get Gaussian noise :math:`\sigma n`, all others stay; the divergence D of the predictions then
-says what an error of the layer's outputs costs,
+A layer's weights get Gaussian noise :math:`\sigma n`, all others stay; the divergence D of the predictions
+then says what an error of the layer's outputs costs,
 
 .. math:: D = \tfrac12 p\, E\lVert \Delta y \rVert^2, \qquad
           E\lVert \Delta y \rVert^2 = \sigma^2\, R \operatorname{tr} E[x x^\top],
 
-for R rows, so :math:`p\,\operatorname{tr} E[x x^\top] = 2 D / (\sigma^2 R)`. The noise is made as large as gives the
-divergence that is asked for: curvature at the weights themselves says little of it, since an overconfident
-classifier has almost none, and then loses all at once.
+for R rows, so :math:`p\,\operatorname{tr} E[x x^\top] = 2 D / (\sigma^2 R)`. The noise is made as large as
+gives the divergence that is asked for: curvature at the weights themselves says little of it, since an
+overconfident classifier has almost none, and then loses all at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from laconic.bayes.laplace import FisherSettings, gather_curvature
 from laconic.methods.layerwise.calibration import Comparison
+from laconic.networks import with_tensors
 from laconic.progress import steps
+from laconic.tasks import Task
 
 FIRST = 0.2
 """Standard deviation of the first noise, as a share of the weights' root mean square."""
@@ -49,7 +53,8 @@ def measured_sensitivities(
         By name; a weight that moves nothing has the floor's share of the largest. All are 1 where none moves
         anything.
 
-    >>> from laconic.methods.layerwise.calibration import Calls
+    >>> from laconic.bayes.laplace import FisherSettings, gather_curvature
+from laconic.methods.layerwise.calibration import Calls
     >>> from laconic.tasks import Regression
     >>> net = nn.Linear(1, 1, bias=False)
     >>> calls = Calls((torch.ones(4, 1),), (None,), 4)
@@ -105,3 +110,38 @@ def _at(measure: Callable[[float], float], scale: float, wanted: float) -> float
         return 0.0
     size, found = min(seen, key=lambda row: abs(math.log(max(row[1], 1e-30) / wanted)))
     return 2.0 * found / size**2
+
+
+def row_sensitivities(
+    module: nn.Module, inputs: Sequence[Any], task: Task, seed: int, temperature: float, most: int = 256
+) -> dict[str, Tensor]:
+    r"""The diagonal of each weight's output factor G: what an error of a row costs, up to a factor.
+
+    Args:
+        module: The network.
+        inputs: Inputs of several calls.
+        task: What it is for.
+        seed: Of the signs of the estimate.
+        temperature: What logits are divided by: an overconfident classifier's rows have gradients too.
+        most: Examples that are used at most.
+
+    Returns:
+        By weight, (blocks, R), float64; nothing for a task whose predictive distribution is not known.
+
+    >>> from laconic.tasks import Classification
+    >>> rows = row_sensitivities(nn.Linear(2, 3), [torch.eye(2)], Classification(), 0, 1.0)
+    >>> rows["weight"].shape
+    torch.Size([1, 3])
+    """
+    if task.predictive(**dict(task.learnt(None))) is None:
+        return {}
+    few = [with_tensors(x, lambda v: v[:most]) for x in inputs[:1]] if task.batch_axis == 0 else inputs[:1]
+    found = gather_curvature(
+        module,
+        few,
+        task,
+        generator=torch.Generator().manual_seed(seed),
+        settings=FisherSettings(kind="sampled", temperature=temperature),
+        labelled=False,
+    )
+    return {name: c.rows for name, c in found.tensors.items() if c.rows is not None}

@@ -1,4 +1,4 @@
-"""A whole network decided at one price: what it takes, and how far its predictions are from the original's."""
+"""A network decided at one price: what it takes, and how far its predictions are from the original's."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ class Subject:
         second_order: Settings of the rounding.
         asymmetric: Whether layers are re-solved for the inputs that they will get.
         removed: By name, weights that an earlier stage has removed (True: removed); they stay zero.
+        rows: By weight, what an error of each of its rows costs, up to a factor; none: all alike.
+        shrinkage: Damping of a weight's K inputs from N examples, as a multiple of K / N.
     """
 
     original: nn.Module
@@ -58,6 +60,8 @@ class Subject:
     second_order: SecondOrder
     asymmetric: bool = True
     removed: Mapping[str, BoolArray] = field(default_factory=dict)
+    shrinkage: float = 1.0
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -142,7 +146,8 @@ def try_price(subject: Subject, price: float) -> Trial:
     """
     changed = duplicate(subject.original)
     parameters: dict[str, Tensor] = dict(changed.named_parameters(remove_duplicate=False))
-    settings = Settings(price, subject.second_order, subject.asymmetric)
+    shrinkage = subject.shrinkage / max(1, subject.calls.examples)
+    settings = Settings(price, subject.second_order, subject.asymmetric, shrinkage)
     tensors: dict[str, IntTensor] = {}
     distortion: dict[str, float] = {}
     unread = subject.unread
@@ -190,6 +195,7 @@ def _decide(
         None if bias is None else bias.cpu(),
         subject.sensitivities[visit.name],
         settings,
+        subject.rows.get(visit.name),
     )
     found = {visit.name: without(decision.weight, subject.removed.get(visit.name))}
     if decision.bias is not None and visit.bias is not None:
@@ -213,4 +219,3 @@ def without(tensor: IntTensor, removed: BoolArray | None) -> IntTensor:
 def _biases_of_reads(subject: Subject) -> frozenset[str]:
     """Parameters that may be the bias of a visited weight: those that other calls than its own never take."""
     return frozenset(name for name in subject.rest if "bias" in name.rpartition(".")[2])
-

@@ -207,4 +207,3 @@ def _other_path(name: str) -> ModelError:
         f"the network takes another path before {name!r} once its weights are quantised: its control flow "
         "depends on values. Cure: keep that layer (keep=...), or a method that trains"
     )
-
