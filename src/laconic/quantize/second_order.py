@@ -92,6 +92,7 @@ class QuantizedMatrix:
         values: The quantised weight ``integers * steps``, float64, of the weight's shape.
         target: The re-solved real weight w*, float64, of the weight's shape.
         distortion: Half p_r times the mean squared error above that of ``target``, in nats.
+        distortion_of_weights: The same without the rounding of the bias.
         rate: Bits of the integers and steps (and of the bias on its grid).
         bias: The bias re-solved for the integers, on its grid, float64 (rows,); None without one.
         bias_integers: The bias's integers, int32 (rows,); None without one.
@@ -104,6 +105,7 @@ class QuantizedMatrix:
     values: DoubleArray
     target: DoubleArray
     distortion: float
+    distortion_of_weights: float
     rate: float
     bias: DoubleArray | None = None
     bias_integers: IntArray | None = None
@@ -260,13 +262,15 @@ def _result(problem: Resolved, best: _Choice, price: float, shape: tuple[int, ..
     def back(array: AnyArray) -> AnyArray:
         return np.ascontiguousarray(array.transpose(0, 2, 1)).reshape(shape)
 
+    distortion = problem.damage(values, damped=False)
     found = QuantizedMatrix(
         integers=back(integers),
         steps=steps.numbers,
         layout=steps.layout,
         values=back(values),
         target=back(problem.target),
-        distortion=problem.damage(values, damped=False),
+        distortion=distortion,
+        distortion_of_weights=distortion,
         rate=_bits(steps, integers),
     )
     if problem.bias is None:
