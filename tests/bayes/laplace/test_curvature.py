@@ -291,3 +291,11 @@ def test_batches_that_cannot_be_cut():
     apart = gathered(lstm, [inputs[0]], settings=EXACT, forward=lambda net, x: net(x)[0][:, -1])
     a, b = (c.tensors["weight_ih_l0"].diagonal for c in (whole, apart))
     assert whole.kind == "sampled" and (a - b).norm() < 0.25 * b.norm()
+
+
+def test_a_network_of_16_bits_has_squares_that_do_not_vanish():
+    net, x = small_net(), 1e-3 * randn(5, 3)
+    exact = gathered(net, [x], settings=EXACT).tensors["0.weight"].diagonal
+    half = gathered(net.half(), [x.half()], settings=EXACT).tensors["0.weight"].diagonal
+    assert exact.max() < 6e-8  # the least positive number of 16 bits
+    assert torch.allclose(half, exact, rtol=0.02)

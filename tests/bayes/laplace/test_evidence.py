@@ -65,7 +65,7 @@ def test_the_fixed_point_is_the_largest_evidence_of_linear_regression():
     for _ in range(25):
         layer, x, y, _ = regression(alpha)
         eigenvalues = len(x) * factors_of(layer, x, y).eigenvalues
-        alpha = prior_precision(eigenvalues, float(layer.weight.square().sum()))
+        alpha = prior_precision(eigenvalues, layer.weight.square().sum().item())
     best = float(log_marginal(x, y, alpha))
     for factor in (0.99, 1.01):
         assert float(log_marginal(x, y, alpha * factor)) < best

@@ -102,7 +102,7 @@ def test_bad_input():
     net = small_net()
     curvature = seen(net)
     for change, error, words in (
-        ({"structure": "full"}, InputError, "structure must be 'kronecker' or 'diagonal'"),
+        ({"structure": "full"}, InputError, "structure must be 'diagonal' or 'kronecker'"),
         ({"prior": "layer"}, InputError, "prior must be 'tensor', 'global' or a precision"),
         ({"prior": 0.0}, InputError, "prior precision must be finite and > 0"),
         ({"data_size": 0}, ScaleError, "data_size"),

