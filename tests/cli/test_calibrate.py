@@ -54,7 +54,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def _compress(own: str, *more: str) -> int:
-    few = ("--set", "trials=5", "--no-picture", "--out", "run")
+    few = ("--no-picture", "--out", "run", *(("--set", "trials=5") if "--calibrate" in more else ()))
     return main(["compress", "--model", f"{own}:trained", *few, *more])
 
 

@@ -47,6 +47,9 @@ class PostTraining(Method):
         second_order: Settings of the rounding.
         asymmetric: Whether a layer is re-solved for the inputs that it will get.
         fold: Whether batch norms are folded into the layers before them first.
+        temperature: What logits are divided by where the Fisher information says what errors cost; at 1 an
+            overconfident classifier has hardly any.
+        shrinkage: Damping of the second moments of K inputs from N examples, as a multiple of K / N.
         divergence: How far two outputs are apart, summed over the examples: a function (outputs, reference
             outputs) in place of the task's, such as ``laconic.tasks.likelihoods.cosine_distance``.
 
@@ -68,6 +71,8 @@ class PostTraining(Method):
     second_order: SecondOrder = field(default_factory=SecondOrder)
     asymmetric: bool = True
     fold: bool = True
+    temperature: float = 4.0
+    shrinkage: float = 1.0
     divergence: Divergence | None = None
 
     gentler = "lower max_kl"
@@ -77,6 +82,10 @@ class PostTraining(Method):
     def __post_init__(self) -> None:
         if self.examples < 1 or self.trials < 1:
             raise InputError(f"examples and trials must be at least 1, got {self.examples} and {self.trials}")
+        if not self.temperature > 0 or not self.shrinkage >= 0:
+            raise InputError(
+                f"need temperature > 0 and shrinkage >= 0, got {self.temperature} and {self.shrinkage}"
+            )
         if not 0 < self.held_out < 1 or not self.max_kl > 0:
             raise InputError(f"need 0 < held_out < 1 and max_kl > 0, got {self.held_out} and {self.max_kl}")
 
@@ -92,9 +101,7 @@ class PostTraining(Method):
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Search the price, and decide all weights at it."""
-        plain, folded = duplicate(module).eval(), ()
-        if self.fold:
-            plain, folded = fold_batch_norms(plain, context.example)
+        plain, folded = _folded(module, context) if self.fold else (duplicate(module).eval(), ())
         batches: Iterable[Any] = [context.example] if context.batches is None else context.batches()
         deciding, measuring = calibration_calls(
             plain, batches, context.task, self.examples, self.held_out, context.noise.seed
@@ -112,6 +119,9 @@ class PostTraining(Method):
             asymmetric=self.asymmetric,
             removed=context.removed,
             wanted=wanted.max_kl or self.max_kl,
+            task=context.task if self.divergence is None else None,
+            temperature=self.temperature,
+            shrinkage=self.shrinkage,
         )
         found = searched(subject, wanted, context.example, self.trials)
         facts = facts_of(found, subject, wanted, measuring.examples, folded)
@@ -119,6 +129,13 @@ class PostTraining(Method):
             facts["notes"] = [*facts["notes"], _NO_BATCHES]
         done = finish(found.best.module, found.best.tensors, facts, wanted.judge)
         return replace(done, architecture_changed=bool(folded))
+
+
+def _folded(module: nn.Module, context: Context) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy with its batch norms folded, but for those that the user keeps, or whose layers are kept."""
+    if context.policy.keep:
+        return duplicate(module).eval(), ()
+    return fold_batch_norms(module, context.example)
 
 
 _NO_BATCHES = (

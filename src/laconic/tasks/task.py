@@ -210,8 +210,8 @@ class Task(ABC):
         Returns:
             The number.
         """
-        shape = getattr(outputs, "shape", ())
-        return int(shape[0]) if len(shape) else 1
+        shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+        return int(shape[0]) if shape else 1
 
     @abstractmethod
     def measure(self, outputs: Any, target: Any) -> Sums:

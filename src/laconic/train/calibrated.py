@@ -103,7 +103,8 @@ def run_trained(
     model, notes = plain_network(model, "compress")
     with at("compress: the first calibration batch"):
         example = small_example(model, first_inputs(model, again(), task), task.batch_axis)
-    judge, facts = Judge(_unscored, None, job.target, task.metric), {}
+    judge = Judge(_unscored, None, job.target, task.metric)
+    facts: dict[str, Any] = {}
     if validate is not None:
         learnt = likelihood_start(model, task, reread(validate))
         original = score_original(model, validate, task, learnt)

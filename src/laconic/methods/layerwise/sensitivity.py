@@ -1,7 +1,8 @@
-r"""How much the predictions suffer from an error in a layer: measured, by noise on its weights.
+r"""How much the predictions suffer from an error in a layer: by curvature, or measured by noise.
 
-A layer's weights get Gaussian noise :math:`\sigma n`, all others stay; the divergence D of the predictions
-then says what an error of the layer's outputs costs,
+Where the task says how targets are distributed, the Fisher information of the network's own predictions says
+it, row by row. Elsewhere noise is measured: a layer's weights get Gaussian noise :math:`\sigma n`, all others
+stay; the divergence D of the predictions then says what an error of the layer's outputs costs,
 
 .. math:: D = \tfrac12 p\, E\lVert \Delta y \rVert^2, \qquad
           E\lVert \Delta y \rVert^2 = \sigma^2\, R \operatorname{tr} E[x x^\top],
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,7 @@ def measured_sensitivities(
         By name; a weight that moves nothing has the floor's share of the largest. All are 1 where none moves
         anything.
 
-    >>> from laconic.bayes.laplace import FisherSettings, gather_curvature
-from laconic.methods.layerwise.calibration import Calls
+    >>> from laconic.methods.layerwise.calibration import Calls
     >>> from laconic.tasks import Regression
     >>> net = nn.Linear(1, 1, bias=False)
     >>> calls = Calls((torch.ones(4, 1),), (None,), 4)
@@ -77,10 +77,19 @@ from laconic.methods.layerwise.calibration import Calls
                 found[name] = _at(measure, scale, wanted)
             weight.copy_(before)
             advance(name)
+    return floored(found, every)
+
+
+def floored(found: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """Sensitivities of all names, each at least ``FLOOR`` of the largest; all 1 where every one is 0.
+
+    >>> floored({"a": 2.0}, ["a", "b"])
+    {'a': 2.0, 'b': 0.0002}
+    """
     largest = max(found.values(), default=0.0)
-    if largest == 0.0:
-        return dict.fromkeys(every, 1.0)
-    return {n: max(found.get(n, 0.0), FLOOR * largest) for n in every}
+    if not 0 < largest < math.inf:
+        return dict.fromkeys(names, 1.0)
+    return {n: max(found.get(n, 0.0), FLOOR * largest) for n in names}
 
 
 def _divergence(
@@ -112,29 +121,49 @@ def _at(measure: Callable[[float], float], scale: float, wanted: float) -> float
     return 2.0 * found / size**2
 
 
-def row_sensitivities(
-    module: nn.Module, inputs: Sequence[Any], task: Task, seed: int, temperature: float, most: int = 256
-) -> dict[str, Tensor]:
-    r"""The diagonal of each weight's output factor G: what an error of a row costs, up to a factor.
+class Sensitivities(NamedTuple):
+    r"""What errors in weights cost.
+
+    Args:
+        whole: For each weight the sum of its Fisher information: :math:`2 D / \sigma^2` of noise on all of
+            its numbers, in nats per term.
+        rows: For each weight, what an error of each of its rows costs, up to a factor; none: all alike.
+    """
+
+    whole: Mapping[str, float]
+    rows: Mapping[str, Tensor]
+
+
+def fisher_sensitivities(
+    module: nn.Module,
+    names: Iterable[str],
+    inputs: Sequence[Any],
+    task: Task,
+    seed: int,
+    temperature: float,
+    most: int = 256,
+) -> Sensitivities | None:
+    r"""Sensitivities by the Fisher information of the network's own predictions.
 
     Args:
         module: The network.
-        inputs: Inputs of several calls.
+        names: The weights.
+        inputs: Inputs of several calls, of which the first is used.
         task: What it is for.
         seed: Of the signs of the estimate.
-        temperature: What logits are divided by: an overconfident classifier's rows have gradients too.
+        temperature: What logits are divided by: an overconfident classifier has hardly a gradient at 1.
         most: Examples that are used at most.
 
     Returns:
-        By weight, (blocks, R), float64; nothing for a task whose predictive distribution is not known.
+        The sensitivities; None for a task whose predictive distribution is not known.
 
     >>> from laconic.tasks import Classification
-    >>> rows = row_sensitivities(nn.Linear(2, 3), [torch.eye(2)], Classification(), 0, 1.0)
-    >>> rows["weight"].shape
+    >>> found = fisher_sensitivities(nn.Linear(2, 3), ["weight"], [torch.eye(2)], Classification(), 0, 1.0)
+    >>> found.rows["weight"].shape
     torch.Size([1, 3])
     """
     if task.predictive(**dict(task.learnt(None))) is None:
-        return {}
+        return None
     few = [with_tensors(x, lambda v: v[:most]) for x in inputs[:1]] if task.batch_axis == 0 else inputs[:1]
     found = gather_curvature(
         module,
@@ -144,4 +173,6 @@ def row_sensitivities(
         settings=FisherSettings(kind="sampled", temperature=temperature),
         labelled=False,
     )
-    return {name: c.rows for name, c in found.tensors.items() if c.rows is not None}
+    sums = {n: float(found.tensors[n].diagonal.double().sum()) for n in names if n in found.tensors}
+    rows = {n: c.rows for n, c in found.tensors.items() if c.rows is not None}
+    return Sensitivities(floored(sums, names), rows)

@@ -18,7 +18,11 @@ from laconic.methods.layerwise.deciding import (
     decide_visited,
     load_decisions,
 )
-from laconic.methods.layerwise.sensitivity import measured_sensitivities
+from laconic.methods.layerwise.sensitivity import (
+    Sensitivities,
+    fisher_sensitivities,
+    measured_sensitivities,
+)
 from laconic.methods.layerwise.visiting import Uses, Visit, uses_of, visited
 from laconic.networks import duplicate
 from laconic.networks.policy import Policy, weights_of
@@ -26,6 +30,7 @@ from laconic.pack import coded_bytes
 from laconic.progress import steps
 from laconic.quantize.second_order import SecondOrder
 from laconic.records import IntTensor
+from laconic.tasks import Task
 
 REST_BITS = 8
 """Bits of a norm's scale, a free bias or another small parameter."""
@@ -101,6 +106,9 @@ def make_subject(
     asymmetric: bool = True,
     removed: Mapping[str, BoolArray] | None = None,
     wanted: float = 0.01,
+    task: Task | None = None,
+    temperature: float = 4.0,
+    shrinkage: float = 1.0,
 ) -> Subject:
     """Look at a network once: which weights it has, how it uses them, how sensitive its predictions are.
 
@@ -113,20 +121,31 @@ def make_subject(
         seed: Of the noise that measures sensitivities.
         asymmetric: See :class:`Subject`.
         removed: See :class:`Subject`.
-        wanted: The divergence that sensitivities are measured at.
+        wanted: The divergence that sensitivities are measured at where the task gives no curvature.
+        task: What the network is for; None where its divergence is not the task's.
+        temperature: What logits are divided by for the curvature.
+        shrinkage: See :class:`Subject`.
 
     Returns:
         The subject.
     """
-    found = {**weights_of(original, policy=policy), **weights_of(original, policy=policy, frozen=True)}
+    candidates = {**weights_of(original, policy=policy), **weights_of(original, policy=policy, frozen=True)}
     every = {n: p for n, p in original.named_parameters() if p.is_floating_point() and p.numel()}
-    weights = tuple(n for n in every if n in found and every[n].ndim >= 2)
+    weights = tuple(n for n in every if n in candidates and every[n].ndim >= 2)
     rest = tuple(n for n in every if n not in weights and not policy.keeps(n))
     uses = uses_of(original, calls.inputs[0])
-    sensitivities = measured_sensitivities(original, weights, comparison, seed, wanted)
+    found = (
+        None
+        if task is None
+        else fisher_sensitivities(original, weights, calls.inputs, task, seed, temperature)
+    )
+    if found is None:
+        found = Sensitivities(measured_sensitivities(original, weights, comparison, seed, wanted), {})
     return Subject(
-        *(original, calls, comparison, uses, weights, rest, sensitivities, second_order, asymmetric),
-        removed or {},
+        *(original, calls, comparison, uses, weights, rest, found.whole, second_order, asymmetric),
+        removed=removed or {},
+        shrinkage=shrinkage,
+        rows=found.rows,
     )
 
 
