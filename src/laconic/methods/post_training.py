@@ -132,7 +132,7 @@ class PostTraining(Method):
 
 
 def _folded(module: nn.Module, context: Context) -> tuple[nn.Module, tuple[str, ...]]:
-    """A copy with its batch norms folded, but for those that the user keeps, or whose layers are kept."""
+    """A copy with its batch norms folded; none where names are kept, whose parameters folding would change."""
     if context.policy.keep:
         return duplicate(module).eval(), ()
     return fold_batch_norms(module, context.example)
