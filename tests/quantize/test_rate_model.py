@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laconic.quantize.rate_model import ODDS, count_rate, level_prices, nonzero_factors, rate_bits
+from laconic.quantize.rate_model import ODDS, level_prices, nonzero_factors, rate_bits
 from laconic.quantize.uniform import nearest
 from laconic.records import IntArray
 

@@ -77,15 +77,20 @@ class Rates:
         self._other = np.ascontiguousarray(-price * np.log(odds))
         self._level = price * model.level_nats
 
-    def choose(self, w: DoubleArray, step: DoubleArray, curvature: DoubleArray, j: int) -> DoubleArray:
-        """The level of least curvature * (w - q step)^2 + price: the nearest, the next inwards, or zero."""
-        nearest = np.rint(w / step)
+    def choose(
+        self, w: DoubleArray, step: DoubleArray, curvature: DoubleArray, j: int, last: IntArray | None = None
+    ) -> DoubleArray:
+        """The level of least curvature * (w - q step)^2 + price of the nearest, one beside it, 0, the last.
+
+        The one beside it is the next towards zero; beside zero it is the next towards w.
+        """
+        nearest: DoubleArray = np.rint(w / step)
         if self.free:
             return nearest
         nearest = np.clip(nearest, -self._half, self._half)
-        inward = nearest - np.sign(nearest)
+        beside = np.where(nearest == 0, np.sign(w), nearest - np.sign(nearest))
         best, least = np.zeros_like(w), curvature * w**2 + self._zero[:, j]
-        for q in (inward, nearest):
+        for q in (beside, nearest) if last is None else (beside, nearest, last):
             level = self._level[q.astype(np.intp) + self._half]
             cost = curvature * (w - q * step) ** 2 + self._other[:, j] + level
             better = (cost < least) & (q != 0)
@@ -131,7 +136,9 @@ def descent(problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, b
         for j in range(start, end):
             step, power = steps.of_column(j), h[:, j, j, None]
             value = integers[:, j] * step
-            q = rates.choose(value - part[:, j - start] / power, step, 0.5 * problem.precision * power, j)
+            q = rates.choose(
+                value - part[:, j - start] / power, step, 0.5 * problem.precision * power, j, integers[:, j]
+            )
             move = q * step - value
             integers[:, j], moves[:, j - start] = q, move
             if move.any():

@@ -11,7 +11,7 @@ chosen by sweeps with error feedback, then by descent under rates that are count
 
 At a price :math:`\lambda` a weight on a fine step costs :math:`p_r s^2 / (24 U_{jj}^2)` nats of distortion
 and :math:`-\ln s` nats of rate; the sum is least at :math:`s^2 = 12 \lambda U_{jj}^2 / p_r`. A step that
-several weights share follows from the mean of their :math:`p_r / U_{jj}^2`.
+several weights share follows from the mean of :math:`p_r / U_{jj}^2` over those that are not zero.
 
 Sources: Frantar et al., GPTQ, ICLR 2023; Conzelmann et al., CERWU, 2025 (the rate inside); WaterSIC, 2026 (a
 step by column, proportional to :math:`U_{jj}`).
@@ -42,7 +42,9 @@ class SecondOrder:
     """Settings of second-order quantisation.
 
     Args:
-        damping: Share of the mean of H's diagonal that is added to it, > 0 where inputs may be dead.
+        damping: Share of the mean of H's diagonal that is added to it, >= 0.
+        damping_by_samples: More damping for a moment of few samples, as a multiple of inputs / samples: error
+            feedback moves weights along what so few samples do not show, and would learn them by heart.
         layouts: Steps to try: one for the tensor, one by row, one by column.
         multiples: Multiples of the step that the price gives, to try.
         sweeps: Most sweeps with error feedback; they end when one is no gain.
@@ -54,11 +56,12 @@ class SecondOrder:
         InputError: A setting out of its range, or nothing to try.
 
     >>> SecondOrder(damping=0.02).layouts
-    ('tensor', 'row', 'column')
+    ('tensor', 'row')
     """
 
-    damping: float = 0.01
-    layouts: tuple[Layout, ...] = ("tensor", "row", "column")
+    damping: float = 0.02
+    damping_by_samples: float = 0.03
+    layouts: tuple[Layout, ...] = ("tensor", "row")
     multiples: tuple[float, ...] = (1.0,)
     sweeps: int = 3
     descents: int = 4
@@ -66,9 +69,10 @@ class SecondOrder:
     precision_floor: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not (self.damping >= 0 and self.precision_floor >= 0):
+        if not min(self.damping, self.damping_by_samples, self.precision_floor) >= 0:
             raise InputError(
-                f"damping and precision_floor must be >= 0, got {self.damping}, {self.precision_floor}"
+                "damping, damping_by_samples and precision_floor must be >= 0, got "
+                f"{self.damping}, {self.damping_by_samples}, {self.precision_floor}"
             )
         if self.sweeps < 1 or self.descents < 0 or self.block < 1:
             raise InputError(
@@ -118,6 +122,7 @@ def quantize_matrix(
     price: float,
     config: SecondOrder | None = None,
     *,
+    samples: int | None = None,
     cross: Tensor | None = None,
     row_precision: Tensor | None = None,
     bias: Tensor | None = None,
@@ -132,6 +137,8 @@ def quantize_matrix(
         moment: Mean of x~ x~^T, (K, K) or (blocks, K, K); with a bias the last input is the constant 1.
         price: lambda, nats of distortion accepted for one nat of rate, >= 0.
         config: The settings.
+        samples: How many x~ the moment is a mean of; they add ``damping_by_samples * K / samples`` to the
+            damping. None: many.
         cross: Mean of x x~^T, x the inputs in the original network, of the moment's shape; None: x = x~.
         row_precision: Precision of each output (its curvature in nats, times the number of terms), (rows,) or
             (blocks, rows), > 0; None: 1.
@@ -154,12 +161,12 @@ def quantize_matrix(
     [[2, -1]]
     """
     config = config or SecondOrder()
-    if not price >= 0 or (price == 0 and step is None):
+    if not math.isfinite(price) or price < 0 or (price == 0 and step is None):
         raise InputError(f"price must be >= 0, and a step be given at price 0, got price {price}")
     problem = resolve(
         weight,
         moment,
-        config.damping,
+        config.damping + (config.damping_by_samples * weight.shape[-1] / samples if samples else 0.0),
         cross=cross,
         precision=row_precision,
         precision_floor=config.precision_floor,
@@ -168,8 +175,8 @@ def quantize_matrix(
     if step is None:
         candidates = _candidates(problem, price, config, {"row": rows_per_step, "column": columns_per_step})
     else:
-        candidates = [lay_out("tensor", np.array([bfloat16(step)]), 1, problem.target.shape)]
-    best = min((_swept(problem, steps, price, config) for steps in candidates), key=lambda c: c.cost)
+        candidates = [(lay_out("tensor", np.array([bfloat16(step)]), 1, problem.target.shape), None)]
+    best = min((_swept(problem, *one, price, config) for one in candidates), key=lambda c: c.cost)
     for _ in range(config.descents):
         better = _descended(problem, best, price, config, fixed=step is not None)
         if not better.cost < best.cost:
@@ -195,48 +202,82 @@ def _bits(steps: Steps, integers: IntArray) -> float:
     return rate_bits(as_matrix(integers)) + BITS_PER_STEP * len(steps.numbers)
 
 
-def _candidates(problem: Resolved, price: float, config: SecondOrder, share: dict[str, int]) -> list[Steps]:
-    """Steps of each layout that the price gives, times each multiple."""
+def _candidates(
+    problem: Resolved, price: float, config: SecondOrder, share: dict[str, int]
+) -> list[tuple[Steps, float | None]]:
+    """Steps of each layout that the price gives, times each multiple; and the multiple."""
+    found: list[tuple[Steps, float | None]] = []
+    for layout in config.layouts:
+        blocks, k, rows = problem.target.shape
+        group, count = share.get(layout, 1), {"row": blocks * rows, "column": k, "tensor": 1}[layout]
+        if group < 1 or count % group:
+            raise InputError(f"{count} {layout}s cannot share steps by {group}")
+        if count == group and layout != "tensor" and "tensor" in config.layouts:
+            continue
+        unit = lay_out(layout, np.ones(count // group), group, problem.target.shape)
+        for multiple in config.multiples:
+            found.append((_priced(problem, unit, None, price, multiple), multiple))
+    return found
+
+
+def _priced(
+    problem: Resolved, steps: Steps, integers: IntArray | None, price: float, multiple: float
+) -> Steps:
+    """Steps of the same layout from the mean of p_r / U_jj^2 over the weights that are not zero (None: all).
+
+    Zeros cost no more on a coarser grid, so only the others say how fine a step pays.
+    """
     curvature = 1.0 / np.square(np.diagonal(problem.upper, axis1=1, axis2=2))  # (blocks, K)
     each = problem.precision[:, None, :] * curvature[:, :, None]
-    means: dict[str, DoubleArray] = {
-        "row": each.mean(1).ravel(),
-        "column": each.mean((0, 2)),
-        "tensor": np.array([each.mean()]),
-    }
-    found = []
-    for layout in config.layouts:
-        mean, group = means[layout], share.get(layout, 1)
-        if len(mean) % group:
-            raise InputError(f"{len(mean)} {layout}s cannot share steps by {group}")
-        mean = mean.reshape(-1, group).mean(1)
-        if len(mean) == 1 and layout != "tensor" and "tensor" in config.layouts:
-            continue
-        for multiple in config.multiples:
-            numbers = _short(multiple * np.sqrt(12.0 * price / mean))
-            found.append(lay_out(layout, numbers, group, problem.target.shape))
-    return found
+    share = np.ones(each.shape) if integers is None else (integers != 0).astype(np.float64)
+    axes = {"row": (1,), "column": (0, 2), "tensor": (0, 1, 2)}[steps.layout]
+    parts = (len(steps.numbers), -1)
+    total, weighed, plain = (
+        x.sum(axes).reshape(parts).sum(1) for x in (share, share * each, each / np.prod(each.shape))
+    )
+    plain *= len(plain)
+    mean = np.where(total > 0, weighed / np.maximum(total, 1.0), plain)
+    numbers = _short(multiple * np.sqrt(12.0 * price / mean))
+    return lay_out(steps.layout, numbers, steps.share, problem.target.shape)
 
 
 def _short(steps: DoubleArray) -> DoubleArray:
     return np.array([bfloat16(float(s)) for s in steps])
 
 
-def _swept(problem: Resolved, steps: Steps, price: float, config: SecondOrder) -> _Choice:
-    """Sweeps, the first under the rates of the nearest levels."""
-    nearest = np.rint(problem.target / steps.values(np.ones(problem.target.shape, np.int32)))
-    if np.abs(nearest).max() >= 2**30:
-        raise InputError(f"a step of {steps.numbers.min():.3g} is too small for the weight")
-    best = _choice(problem, steps, nearest.astype(np.int32), price)
-    for sweep in range(1 if price == 0 else config.sweeps):
-        if price > 0 and not best.integers.any():
-            break
-        rates = Rates(best.integers, price)
-        found = _choice(problem, steps, feedback(problem, steps, rates, config.block), price)
-        if sweep > 0 and not found.cost < best.cost:
+def _swept(
+    problem: Resolved, steps: Steps, multiple: float | None, price: float, config: SecondOrder
+) -> _Choice:
+    """Sweeps, the first under the rates of the nearest levels; steps then follow what is not zero.
+
+    ``multiple``: of the step that the price gives; None: the steps are given.
+    """
+    best = _sweep_once(problem, _nearest(problem, steps, price), price, config.block)
+    if price == 0:
+        return best
+    if multiple is not None and best.integers.any():
+        moved = _priced(problem, steps, best.integers, price, multiple)
+        best = _sweep_once(problem, _nearest(problem, moved, price), price, config.block)
+    for _ in range(config.sweeps - 1):
+        found = _sweep_once(problem, best, price, config.block)
+        if not found.cost < best.cost:
             break
         best = found
     return best
+
+
+def _nearest(problem: Resolved, steps: Steps, price: float) -> _Choice:
+    levels = np.rint(problem.target / steps.values(np.ones(problem.target.shape, np.int32)))
+    if np.abs(levels).max() >= 2**30:
+        raise InputError(f"a step of {steps.numbers.min():.3g} is too small for the weight")
+    return _choice(problem, steps, levels.astype(np.int32), price)
+
+
+def _sweep_once(problem: Resolved, last: _Choice, price: float, block: int) -> _Choice:
+    if price > 0 and not last.integers.any():
+        return last
+    integers = feedback(problem, last.steps, Rates(last.integers, price), block)
+    return _choice(problem, last.steps, integers, price)
 
 
 def _descended(
