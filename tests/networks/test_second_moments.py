@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.errors import DataError, InputError
+from laconic.errors import DataError, InputError, NonFiniteError
 from laconic.networks import as_matrices, gather_cross_moments, gather_second_moments
 
 
@@ -75,6 +75,20 @@ def test_cross_moments_give_the_least_squares_weights_on_the_copys_inputs():
         assert by_moments.item() == pytest.approx(error.item(), rel=1e-9)
 
 
+def test_the_bias_is_one_more_column():
+    """With a 1 appended, one solve gives the weights and the bias that fit best on the copy's inputs."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    changed, x = moved(net, 0.5), randn(30, 3)
+    found = gather_cross_moments(net, changed, [x[:9], x[9:]], names=["2.weight"], bias=True)["2.weight"]
+    with torch.no_grad():
+        both = torch.cat([net[2].weight, net[2].bias[:, None]], 1)
+        solved = both @ found.cross.mean[0] @ torch.linalg.inv(found.changed.mean[0])
+        read = torch.cat([changed[:2](x), torch.ones(30, 1).double()], 1)
+        assert torch.allclose(solved, torch.linalg.lstsq(read, net(x)).solution.T, atol=1e-8)
+    own = gather_second_moments(changed, [x], names=["2.weight"], bias=True)["2.weight"]
+    assert torch.allclose(own.products, found.changed.products)
+
+
 class Twice(nn.Module):
     """One layer used twice, and an activation that writes into the first use's input."""
 
@@ -108,6 +122,16 @@ def test_an_unchanged_copy_has_the_networks_own_moments():
     for name, moments in own.items():
         assert torch.equal(cross[name].cross.products, moments.products)
         assert torch.equal(cross[name].changed.products, moments.products)
+
+
+def test_a_nan_is_named():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    broken, x = moved(net), randn(6, 3)
+    with torch.no_grad():
+        broken[0].weight[0, 0] = torch.inf
+    for call in (lambda: gather_second_moments(broken, [x]), lambda: gather_cross_moments(net, broken, [x])):
+        with pytest.raises(NonFiniteError, match=r"the input of '1\.weight' holds NaN or infinity.*Cure"):
+            call()
 
 
 def test_networks_that_cannot_be_paired():

@@ -15,6 +15,7 @@ from torch import Tensor
 from laconic.tasks import (
     BinaryClassification,
     Classification,
+    Gaussian,
     LanguageModelling,
     MultiLabel,
     PlainLoss,
@@ -156,6 +157,11 @@ class HiddenNoise(Sound):
         return {"log_noise": torch.tensor(0.0)}
 
 
+class OtherHessian(Sound):
+    def predictive(self, **learnt: Tensor) -> Gaussian:
+        return Gaussian(noise=2.0)
+
+
 def test_a_sound_task_of_a_users_own_passes() -> None:
     check_task(Sound(), draws(7, 2), draws(7, 2, seed=2))
 
@@ -174,6 +180,7 @@ def test_a_sound_task_of_a_users_own_passes() -> None:
         (OneTerm, "terms add up over batches"),
         (CountsOthers, "counted is True for as many positions as there are terms"),
         (HiddenNoise, "nats is None where the likelihood has parameters that are learnt"),
+        (OtherHessian, "the root of predictive squared is the Hessian of nll"),
     ],
 )
 def test_a_wrong_task_fails(wrong: Callable[[], Task], promise: str) -> None:

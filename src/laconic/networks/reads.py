@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.errors import NonFiniteError
 from laconic.networks.reads_sequence import attention_inputs, cell_inputs, recurrent_inputs
 from laconic.networks.watching import Call, Watching
 
@@ -90,6 +91,15 @@ def reads_of(call: Call, names: Mapping[int, str]) -> list[Read]:
     if opener is not None:
         opener(call, names, found.append)
     return found
+
+
+def check_finite(name: str, sums: Tensor) -> None:
+    """Raises NonFiniteError naming the weight, if sums over what it multiplies are not finite."""
+    if not bool(torch.isfinite(sums).all()):
+        raise NonFiniteError(
+            f"the input of {name!r} holds NaN or infinity. Cure: look for them in the batches and in the "
+            "weights of the layers before it"
+        )
 
 
 Opener = Callable[[Call, Mapping[int, str], Callable[[Read], None]], None]

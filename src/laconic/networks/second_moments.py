@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.errors import InputError
 from laconic.networks.evaluation import Forward, at_rest, batches, first_input
-from laconic.networks.reads import Matrices, Read, watch_reads
+from laconic.networks.reads import Matrices, Read, check_finite, watch_reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,7 @@ def gather_second_moments(
     *,
     names: Collection[str] | None = None,
     forward: Forward = first_input,
+    bias: bool = False,
     start: Mapping[str, SecondMoments] | None = None,
 ) -> dict[str, SecondMoments]:
     """X^T X of the inputs of every weight (convolutions by im2col), over all batches, in evaluation mode.
@@ -96,6 +98,8 @@ def gather_second_moments(
         loader: Batches as ``forward`` takes them.
         names: Only of these weights, since each takes K^2 numbers; None for all.
         forward: Runs the network on one batch; by default on the batch, or on its first item.
+        bias: Append a 1 to every input, so that the bias can be taken as one more column of the weight: the
+            last row and column of the result, (K + 1, K + 1), are sums of x.
         start: Sums to which these are added.
 
     Returns:
@@ -103,6 +107,8 @@ def gather_second_moments(
 
     Raises:
         DataError: The loader is empty.
+        ModelError: The network computes a weight from other parameters.
+        NonFiniteError: An input is NaN or infinite; names the weight.
 
     >>> gather_second_moments(nn.Linear(2, 1), [torch.tensor([[1.0, 2.0]])])["weight"].products.tolist()
     [[[1.0, 2.0], [2.0, 4.0]]]
@@ -111,7 +117,8 @@ def gather_second_moments(
 
     def add(read: Read) -> None:
         if names is None or read.name in names:
-            new = SecondMoments.of(read.axis, read.patches())
+            new = SecondMoments.of(read.axis, _inputs(read, bias))
+            check_finite(read.name, new.products)
             found[read.name] = found[read.name] + new if read.name in found else new
 
     with at_rest(module):
@@ -127,6 +134,7 @@ def gather_cross_moments(
     *,
     names: Collection[str] | None = None,
     forward: Forward = first_input,
+    bias: bool = False,
 ) -> dict[str, CrossMoments]:
     r"""X^T X~ and X~^T X~ of the inputs of every weight in a network, X, and in a changed copy, X~.
 
@@ -143,6 +151,7 @@ def gather_cross_moments(
         loader: Batches as ``forward`` takes them.
         names: Only of these weights; None for all.
         forward: Runs a network on one batch; by default on the batch, or on its first item.
+        bias: Append a 1 to every input, as in :func:`gather_second_moments`.
 
     Returns:
         Sums by the name of the weight; a weight that was not used has none.
@@ -150,6 +159,8 @@ def gather_cross_moments(
     Raises:
         DataError: The loader is empty.
         InputError: The networks do not read the weight equally often, or not inputs of the same shape.
+        ModelError: The network computes a weight from other parameters.
+        NonFiniteError: An input is NaN or infinite; names the weight.
 
     >>> layers = nn.Sequential(nn.Identity(), nn.Linear(2, 1)), nn.Sequential(nn.ReLU(), nn.Linear(2, 1))
     >>> moments = gather_cross_moments(*layers, [torch.tensor([[1.0, -2.0]])])["1.weight"]
@@ -160,8 +171,8 @@ def gather_cross_moments(
     with at_rest(module), at_rest(changed):
         for batch in batches(loader, "cross moments"):
             kept: dict[str, list[Matrices]] = {}
-            watch_reads(module, lambda batch=batch: forward(module, batch), _keeping(kept, names))  # type: ignore[misc]
-            adding = _adding(kept, found, names)
+            watch_reads(module, lambda batch=batch: forward(module, batch), _keeping(kept, names, bias))  # type: ignore[misc]
+            adding = _adding(kept, found, names, bias)
             watch_reads(changed, lambda batch=batch: forward(changed, batch), adding)  # type: ignore[misc]
             unread = [name for name, uses in kept.items() if uses]
             if unread:
@@ -169,16 +180,18 @@ def gather_cross_moments(
     return found
 
 
-def _keeping(kept: dict[str, list[Matrices]], names: Collection[str] | None) -> Callable[[Read], None]:
+def _keeping(
+    kept: dict[str, list[Matrices]], names: Collection[str] | None, bias: bool
+) -> Callable[[Read], None]:
     def keep(read: Read) -> None:
         if names is None or read.name in names:  # cloned, since a later call may write into its input
-            kept.setdefault(read.name, []).append(tuple(x.clone() for x in read.patches()))
+            kept.setdefault(read.name, []).append(tuple(x.clone() for x in _inputs(read, bias)))
 
     return keep
 
 
 def _adding(
-    kept: dict[str, list[Matrices]], found: dict[str, CrossMoments], names: Collection[str] | None
+    kept: dict[str, list[Matrices]], found: dict[str, CrossMoments], names: Collection[str] | None, bias: bool
 ) -> Callable[[Read], None]:
     """Pairs the k-th use of a weight in the copy with its k-th use in the network."""
 
@@ -187,14 +200,20 @@ def _adding(
             return
         if not kept.get(read.name):
             raise _unlike(read.name, "read more often in the copy than in the network")
-        mine, others = kept[read.name].pop(0), read.patches()
+        mine, others = kept[read.name].pop(0), _inputs(read, bias)
         if [x.shape for x in mine] != [x.shape for x in others]:
             shapes = f"{tuple(mine[0].shape)} and {tuple(others[0].shape)}"
             raise _unlike(read.name, f"multiplied by inputs of the shapes {shapes}")
-        new = CrossMoments(SecondMoments.of(read.axis, mine, others), SecondMoments.of(read.axis, others))
+        changed = SecondMoments.of(read.axis, others)
+        check_finite(read.name, changed.products)
+        new = CrossMoments(SecondMoments.of(read.axis, mine, others), changed)
         found[read.name] = found[read.name] + new if read.name in found else new
 
     return add
+
+
+def _inputs(read: Read, bias: bool) -> Matrices:
+    return tuple(F.pad(x, (0, 1), value=1.0) for x in read.patches()) if bias else read.patches()
 
 
 def _unlike(name: str, how: str) -> InputError:

@@ -23,7 +23,8 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
     That is: the task is a frozen dataclass, equal to one made of the same settings. Terms, likelihood and
     metric add up over parts of a batch, so that batches of any size give one number. The likelihood is one
     finite number in nats, computed in 32 bits of 16-bit outputs, with the gradient that finite differences
-    give. The metric leaves its arrays as they are. Without torch the likelihood is the same number, or None.
+    give. The distribution of targets, where the task states one, has the likelihood's Hessian. The metric
+    leaves its arrays as they are. Without torch the likelihood is the same number, or None.
 
     Args:
         task: The task.
@@ -46,6 +47,7 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
     _check_metric(task, outputs, target)
     _check_nats(task, outputs, target)
     _check_gradient(task, outputs, target)
+    _check_predictive(task, outputs, target)
     task.check(outputs, target)
 
 
@@ -143,6 +145,25 @@ def _check_gradient(task: Task, outputs: Tensor, target: Tensor) -> None:
             along = float(gradient.reshape(-1)[place])
             text = f"the gradient of nll is {along}, finite differences give {slope}"
             require(abs(along - slope) <= 1e-4 * max(1.0, abs(slope)), text)
+
+
+def _check_predictive(task: Task, outputs: Tensor, target: Tensor) -> None:
+    """The square of the predictive distribution's root is the Hessian of nll, at one example in float64."""
+    learnt = {name: value.double() for name, value in task.learnt(target).items()}
+    predictive = task.predictive(**learnt)
+    if predictive is None:
+        return
+    z, target = outputs[1:2].double(), target[1:2]
+    target = target.double() if target.is_floating_point() else target
+    hessian: Tensor = torch.autograd.functional.hessian(  # type: ignore[no-untyped-call]
+        lambda values: task.nll(values, target, **learnt), z
+    )
+    directions = torch.eye(z.numel(), dtype=torch.float64).reshape(-1, *z.shape)
+    counted = task.counted(target)
+    columns = torch.stack([predictive.masked(predictive.root(z, e), counted).reshape(-1) for e in directions])
+    error = float((columns.T @ columns - hessian.reshape(z.numel(), -1)).abs().max())
+    text = f"the root of predictive squared is the Hessian of nll (they differ by {error})"
+    require(error <= 1e-6 * max(1.0, float(hessian.abs().max())), text)
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -252,6 +252,11 @@ def test_bad_input():
         (lambda: gathered(net, [x * torch.nan]), NonFiniteError, r"input of '0\.weight' holds NaN.*Cure"),
         (lambda: gathered(nn.LSTM(3, 2).double(), [x]), InputError, "returns a tuple.*Cure: forward="),
         (
+            lambda: gathered(net, [x], forward=lambda n, x: n(x).detach()),
+            InputError,
+            "have no gradient.*Cure",
+        ),
+        (
             lambda: gathered(net, [(x, y - 1)], Classification(ignore=-1)),
             DataError,
             "all labels .* are ignored",
@@ -294,8 +299,8 @@ def test_batches_that_cannot_be_cut():
 
 
 def test_a_network_of_16_bits_has_squares_that_do_not_vanish():
-    net, x = small_net(), 1e-3 * randn(5, 3)
+    net, x = small_net(), 3e-4 * randn(5, 3)
     exact = gathered(net, [x], settings=EXACT).tensors["0.weight"].diagonal
     half = gathered(net.half(), [x.half()], settings=EXACT).tensors["0.weight"].diagonal
     assert exact.max() < 6e-8  # the least positive number of 16 bits
-    assert torch.allclose(half, exact, rtol=0.02)
+    assert torch.allclose(half, exact, rtol=0.05)

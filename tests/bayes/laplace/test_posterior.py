@@ -45,9 +45,9 @@ def test_the_prior_by_marginal_likelihood():
     together = laplace_posterior(net, curvature, data_size=1000, prior="global")
     for name, p in net.named_parameters():
         alpha = by_tensor.prior_precisions[name]
-        assert alpha * float(p.square().sum()) == pytest.approx(by_tensor.determined[name], rel=1e-5)
+        assert alpha * p.detach().square().sum().item() == pytest.approx(by_tensor.determined[name], rel=1e-5)
     (alpha,) = set(together.prior_precisions.values())
-    total = sum(float(p.square().sum()) for p in net.parameters())
+    total = sum(p.detach().square().sum().item() for p in net.parameters())
     assert alpha * total == pytest.approx(sum(together.determined.values()), rel=1e-5)
     for factor in (0.9, 1.1):  # one alpha for all cannot beat one each, and no other beats either
         other = laplace_posterior(net, curvature, data_size=1000, prior=alpha * factor)

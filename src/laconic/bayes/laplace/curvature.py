@@ -158,8 +158,8 @@ def gather_curvature(
 
     Raises:
         DataError: The loader is empty, all terms are ignored, or all examples give the same outputs.
-        InputError: Outputs that are no tensor, a task without a known distribution, batches that cannot be
-            cut into examples, or a name in ``factors`` that multiplies no input.
+        InputError: Outputs that are no tensor or have no gradient, a task without a known distribution,
+            batches that cannot be cut into examples, or a name in ``factors`` that multiplies no input.
         ModelError: The network computes a weight from other parameters.
         NonFiniteError: A NaN or an infinity; names the weight.
 
@@ -220,6 +220,11 @@ class _Gathering:
         part: dict[str, Tensor] = {}
         for some, labels in pieces(inputs, target, self.axis, size):
             z = self.forward(self.module, some)
+            if not z.requires_grad:
+                raise InputError(
+                    "the outputs have no gradient by any parameter. Cure: a forward without torch.no_grad, "
+                    "inference mode and detach"
+                )
             for vector in self.vectors(z, labels):
                 self._add_gradient(z, vector, parameters, part)
         for name, squares in part.items():  # one batch in the network's precision, batches in float64

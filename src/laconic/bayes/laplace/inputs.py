@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from laconic.errors import NonFiniteError
-from laconic.networks.reads import Read, watch_reads
+from laconic.networks.reads import Read, check_finite, watch_reads
 from laconic.networks.watching import Call, Watching
 
 
@@ -77,11 +76,7 @@ def add_inputs(module: nn.Module, run: Callable[[], Any], found: dict[str, Input
 
     def read(one: Read) -> None:
         new = _squares(one)
-        if not bool(torch.isfinite(new.sums).all()):
-            raise NonFiniteError(
-                f"the input of {one.name!r} holds NaN or infinity. Cure: look for them in the calibration "
-                "batches and in the weights of the layers before it"
-            )
+        check_finite(one.name, new.sums)
         add(one.name, new)
 
     def embedded(call: Call) -> None:

@@ -107,7 +107,7 @@ def laplace_posterior(
     size = curvature.terms if data_size is None else data_size
     check_data_size(size)
     hessians = {
-        name: size * (t.smooth if structure == "kronecker" else t.diagonal).double()
+        name: size * (t.smooth if structure == "kronecker" else t.diagonal)
         for name, t in curvature.tensors.items()
     }
     norms = {name: float(weights[name].double().square().sum()) for name in hessians}
@@ -147,10 +147,13 @@ def _alphas(
             "the data reach no weight of the network, or all that they reach are zero. Cure: calibration "
             "batches as in training"
         )
-    together = torch.cat([hessians[name].reshape(-1) for name in reached])
-    shared = prior_precision(together, sum(norms[name] for name in reached))
-    own = {n for n in reached if norms[n] > 0} if prior == "tensor" else set()
-    return {name: prior_precision(h, norms[name]) if name in own else shared for name, h in hessians.items()}
+    own = [name for name in reached if norms[name] > 0] if prior == "tensor" else []
+    alphas = {name: prior_precision(hessians[name], norms[name]) for name in own}
+    if len(alphas) < len(hessians):
+        together = torch.cat([hessians[name].reshape(-1) for name in reached])
+        shared = prior_precision(together, sum(norms[name] for name in reached))
+        alphas = {name: alphas.get(name, shared) for name in hessians}
+    return alphas
 
 
 def _stats(name: str, weight: Tensor, variance: Tensor) -> WeightStats:
