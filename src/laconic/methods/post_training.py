@@ -13,13 +13,12 @@ Coding, 2025.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from laconic.errors import InputError
+from laconic.errors import DataError, InputError
 from laconic.methods.common.grid_choice import finish
 from laconic.methods.contract import Compressed, Context, Judge, Method
 from laconic.methods.layerwise.calibration import Comparison, Divergence, calibration_calls, learnt_of
@@ -49,7 +48,6 @@ class PostTraining(Method):
         fold: Whether batch norms are folded into the layers before them first.
         temperature: What logits are divided by where the Fisher information says what errors cost; at 1 an
             overconfident classifier has hardly any.
-        shrinkage: Damping of the second moments of K inputs from N examples, as a multiple of K / N.
         divergence: How far two outputs are apart, summed over the examples: a function (outputs, reference
             outputs) in place of the task's, such as ``laconic.tasks.likelihoods.cosine_distance``.
 
@@ -68,11 +66,10 @@ class PostTraining(Method):
     held_out: float = 0.25
     max_kl: float = 0.01
     trials: int = 12
-    second_order: SecondOrder = field(default_factory=SecondOrder)
+    second_order: SecondOrder = SecondOrder(damping_by_samples=0.3)
     asymmetric: bool = True
     fold: bool = True
     temperature: float = 4.0
-    shrinkage: float = 1.0
     divergence: Divergence | None = None
 
     gentler = "lower max_kl"
@@ -82,10 +79,8 @@ class PostTraining(Method):
     def __post_init__(self) -> None:
         if self.examples < 1 or self.trials < 1:
             raise InputError(f"examples and trials must be at least 1, got {self.examples} and {self.trials}")
-        if not self.temperature > 0 or not self.shrinkage >= 0:
-            raise InputError(
-                f"need temperature > 0 and shrinkage >= 0, got {self.temperature} and {self.shrinkage}"
-            )
+        if not self.temperature > 0:
+            raise InputError(f"temperature must be > 0, got {self.temperature}")
         if not 0 < self.held_out < 1 or not self.max_kl > 0:
             raise InputError(f"need 0 < held_out < 1 and max_kl > 0, got {self.held_out} and {self.max_kl}")
 
@@ -102,9 +97,10 @@ class PostTraining(Method):
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Search the price, and decide all weights at it."""
         plain, folded = _folded(module, context) if self.fold else (duplicate(module).eval(), ())
-        batches: Iterable[Any] = [context.example] if context.batches is None else context.batches()
+        if context.batches is None:
+            raise DataError("no calibration inputs were given. Cure: batches=..., a few hundred inputs")
         deciding, measuring = calibration_calls(
-            plain, batches, context.task, self.examples, self.held_out, context.noise.seed
+            plain, context.batches(), context.task, self.examples, self.held_out, context.noise.seed
         )
         learnt = {} if self.divergence is not None else learnt_of(plain, context.task, context.batches)
         comparison = Comparison(plain, measuring, context.task, learnt, self.divergence)
@@ -121,26 +117,19 @@ class PostTraining(Method):
             wanted=wanted.max_kl or self.max_kl,
             task=context.task if self.divergence is None else None,
             temperature=self.temperature,
-            shrinkage=self.shrinkage,
         )
         found = searched(subject, wanted, context.example, self.trials)
         facts = facts_of(found, subject, wanted, measuring.examples, folded)
-        if context.batches is None:
-            facts["notes"] = [*facts["notes"], _NO_BATCHES]
         done = finish(found.best.module, found.best.tensors, facts, wanted.judge)
         return replace(done, architecture_changed=bool(folded))
 
 
 def _folded(module: nn.Module, context: Context) -> tuple[nn.Module, tuple[str, ...]]:
-    """A copy with its batch norms folded; none where names are kept, whose parameters folding would change."""
+    """A copy with its batch norms folded; none where names are kept: folding would change what they name."""
     if context.policy.keep:
         return duplicate(module).eval(), ()
     return fold_batch_norms(module, context.example)
 
-
-_NO_BATCHES = (
-    "no calibration batches were given, so the example decided all. Cure: batches=..., a few hundred inputs"
-)
 
 METHOD = MethodEntry(
     "post-training",

@@ -47,14 +47,14 @@ class Settings:
         price: Nats per term of distortion accepted for one nat of rate.
         second_order: Settings of the rounding.
         asymmetric: Whether a layer is re-solved for the inputs that the quantised layers before it give.
-        shrinkage: Damping to add for each input that a weight has; the second moments of K inputs from N
-            examples are known to about K / N of their mean.
+        samples: Examples that the moments are from. Positions of one example say much the same, so that they
+            count once.
     """
 
     price: float
     second_order: SecondOrder
     asymmetric: bool = True
-    shrinkage: float = 0.0
+    samples: int | None = None
 
 
 def decide_visited(
@@ -88,7 +88,6 @@ def decide_visited(
     whole = float(energy.sum()) * rows
     precision = sensitivity / whole if whole > 0 else 1.0
     kernel = math.prod(weight.shape[2:])
-    damping = settings.second_order.damping + settings.shrinkage * inputs
     layouts = settings.second_order.layouts
     if visit.axis == 0 and moments.blocks > 1:
         layouts = tuple(x for x in layouts if x == "tensor") or ("tensor",)
@@ -96,11 +95,12 @@ def decide_visited(
         matrices,
         own,
         settings.price,
-        replace(settings.second_order, layouts=layouts, damping=damping),
+        replace(settings.second_order, layouts=layouts),
         cross=cross if settings.asymmetric else None,
         row_precision=precision * _relative(relative, moments.blocks * rows),
         bias=bias,
         columns_per_step=kernel,
+        samples=settings.samples,
     )
     stored = _stored(visit.name, found, weight, visit.axis)
     return Decision(stored, _stored_bias(visit.bias, found), found.distortion, found.rate)

@@ -52,7 +52,6 @@ class Subject:
         asymmetric: Whether layers are re-solved for the inputs that they will get.
         removed: By name, weights that an earlier stage has removed (True: removed); they stay zero.
         rows: By weight, what an error of each of its rows costs, up to a factor; none: all alike.
-        shrinkage: Damping of a weight's K inputs from N examples, as a multiple of K / N.
     """
 
     original: nn.Module
@@ -65,7 +64,6 @@ class Subject:
     second_order: SecondOrder
     asymmetric: bool = True
     removed: Mapping[str, BoolArray] = field(default_factory=dict)
-    shrinkage: float = 1.0
     rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -108,7 +106,6 @@ def make_subject(
     wanted: float = 0.01,
     task: Task | None = None,
     temperature: float = 4.0,
-    shrinkage: float = 1.0,
 ) -> Subject:
     """Look at a network once: which weights it has, how it uses them, how sensitive its predictions are.
 
@@ -124,7 +121,6 @@ def make_subject(
         wanted: The divergence that sensitivities are measured at where the task gives no curvature.
         task: What the network is for; None where its divergence is not the task's.
         temperature: What logits are divided by for the curvature.
-        shrinkage: See :class:`Subject`.
 
     Returns:
         The subject.
@@ -144,7 +140,6 @@ def make_subject(
     return Subject(
         *(original, calls, comparison, uses, weights, rest, found.whole, second_order, asymmetric),
         removed=removed or {},
-        shrinkage=shrinkage,
         rows=found.rows,
     )
 
@@ -165,8 +160,7 @@ def try_price(subject: Subject, price: float) -> Trial:
     """
     changed = duplicate(subject.original)
     parameters: dict[str, Tensor] = dict(changed.named_parameters(remove_duplicate=False))
-    shrinkage = subject.shrinkage / max(1, subject.calls.examples)
-    settings = Settings(price, subject.second_order, subject.asymmetric, shrinkage)
+    settings = Settings(price, subject.second_order, subject.asymmetric, subject.calls.examples)
     tensors: dict[str, IntTensor] = {}
     distortion: dict[str, float] = {}
     unread = subject.unread
