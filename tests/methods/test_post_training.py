@@ -67,6 +67,8 @@ def test_the_file_is_far_below_the_plain_one_and_computes_what_the_module_does(t
     size = laconic.save(small, tmp_path / "small.lac")
     assert size < 0.3 * plain
     assert small.facts["target_met"] and small.facts["divergence"] <= 0.02
+    floor = small.facts["floor"]
+    assert 0 < floor["gaussian_bits"] < floor["coded_bits"] < 2 * floor["entropy_bits"]
     assert small.architecture_changed and small.facts["folded_norms"] == ["2"]
     out = laconic.runtime.load(tmp_path / "small.lac")(x[900:].numpy())
     with torch.no_grad():

@@ -319,8 +319,8 @@ def test_a_nan_stops_training_and_names_the_layer() -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for bad in ({"epochs": 0}, {"lr": 0.0}, {"lr": math.inf}):
-        with pytest.raises(InputError, match="need epochs >= 1 and lr > 0"):
+    for bad in ({"epochs": -1}, {"lr": 0.0}, {"lr": math.inf}):
+        with pytest.raises(InputError, match="need epochs >= 0 and lr > 0"):
             FitConfig(**bad)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="one of auto, cpu, .*got 'banana'"):
         FitConfig(accelerator="banana")
@@ -491,3 +491,10 @@ def test_plain_training_starts_the_noise_where_prepared_training_does() -> None:
     again.set_state({"log_noise": torch.tensor(2.5)})
     again.objective(Batch(*batches[0]), plain(batches[0][0]))
     assert again.get_state()["log_noise"].item() == 2.5
+
+
+def test_without_epochs_nothing_is_trained() -> None:
+    net = nn.Linear(2, 2)
+    before = net.weight.clone()
+    fit(net, [(torch.ones(1, 2), torch.tensor([0]))], FitConfig(epochs=0), Hooks.plain(net, Classification()))
+    assert torch.equal(net.weight, before)

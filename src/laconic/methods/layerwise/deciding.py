@@ -13,6 +13,7 @@ from torch import Tensor
 
 from laconic.methods.layerwise.visiting import Visit
 from laconic.networks.second_moments import as_matrices, from_matrices
+from laconic.quantize.floor import Floor, floor_of
 from laconic.quantize.second_order import QuantizedMatrix, SecondOrder, quantize_matrix
 from laconic.quantize.uniform import bfloat16, nearest
 from laconic.records import IntTensor, UniformGrid
@@ -31,12 +32,14 @@ class Decision(NamedTuple):
         bias: Those of the bias that was solved with it; None where there is none.
         distortion: Predicted loss, nats per term.
         rate: Bits by the model that the choice is priced with.
+        floor: Bits that no code of this distortion can go below.
     """
 
     weight: IntTensor
     bias: IntTensor | None
     distortion: float
     rate: float
+    floor: Floor
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def decide_visited(
     whole = float(energy.sum()) * rows
     precision = sensitivity / whole if whole > 0 else 1.0
     kernel = math.prod(weight.shape[2:])
+    each = precision * _relative(relative, moments.blocks * rows)
     layouts = settings.second_order.layouts
     if visit.axis == 0 and moments.blocks > 1:
         layouts = tuple(x for x in layouts if x == "tensor") or ("tensor",)
@@ -97,13 +101,14 @@ def decide_visited(
         settings.price,
         replace(settings.second_order, layouts=layouts),
         cross=cross if settings.asymmetric else None,
-        row_precision=precision * _relative(relative, moments.blocks * rows),
+        row_precision=each,
         bias=bias,
         columns_per_step=kernel,
         samples=settings.samples,
     )
     stored = _stored(visit.name, found, weight, visit.axis)
-    return Decision(stored, _stored_bias(visit.bias, found), found.distortion, found.rate)
+    floor = floor_of(found, own, row_precision=each, bias=bias is not None)
+    return Decision(stored, _stored_bias(visit.bias, found), found.distortion, found.rate, floor)
 
 
 def _relative(given: Tensor | None, rows: int) -> Tensor:
@@ -128,15 +133,17 @@ def decide_unread(name: str, weight: Tensor, sensitivity: float, settings: Setti
         The decision.
     """
     matrix = weight.reshape(len(weight), -1)
-    k = matrix.shape[1]
+    alike = torch.eye(matrix.shape[1], dtype=torch.float64)
+    each = torch.full((len(matrix),), sensitivity / matrix.numel(), dtype=torch.float64)
     found = quantize_matrix(
         matrix,
-        torch.eye(k, dtype=torch.float64),
+        alike,
         settings.price,
         replace(settings.second_order, damping=0.0, layouts=("tensor",), sweeps=2),
-        row_precision=torch.full((len(matrix),), sensitivity / matrix.numel(), dtype=torch.float64),
+        row_precision=each,
     )
-    return Decision(_stored(name, found, weight, 1), None, found.distortion, found.rate)
+    floor = floor_of(found, alike, row_precision=each)
+    return Decision(_stored(name, found, weight, 1), None, found.distortion, found.rate, floor)
 
 
 def decide_rest(name: str, values: Tensor, bits: int) -> IntTensor:

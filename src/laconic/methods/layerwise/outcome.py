@@ -11,7 +11,7 @@ from laconic.export.build import build_packed
 from laconic.methods.contract import Judge, Score, Target
 from laconic.methods.layerwise.search import Found, Limit, find_price
 from laconic.methods.layerwise.trials import Subject, Trial, try_price
-from laconic.pack import encode
+from laconic.pack import coded_bytes, encode
 from laconic.text import counted
 
 
@@ -151,6 +151,12 @@ def facts_of(
         "divergence_examples": measured,
         "predicted_divergence": sum(best.distortion.values()),
         "bits_per_weight": 8 * best.bytes / max(1, weights),
+        "floor": {
+            "weights": sum(best.tensors[n].size for n in best.floors),
+            "coded_bits": 8 * sum(coded_bytes(best.tensors[n]) for n in best.floors),
+            "entropy_bits": sum(floor.entropy for floor in best.floors.values()),
+            "gaussian_bits": sum(floor.gaussian for floor in best.floors.values()),
+        },
         "prices_tried": [
             {"price": t.price, "bytes": t.bytes, "divergence": t.divergence} for t in found.trials
         ],

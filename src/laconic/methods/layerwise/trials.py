@@ -12,6 +12,7 @@ from laconic.errors import at
 from laconic.methods.contract import BoolArray
 from laconic.methods.layerwise.calibration import Calls, Comparison
 from laconic.methods.layerwise.deciding import (
+    Decision,
     Settings,
     decide_rest,
     decide_unread,
@@ -28,6 +29,7 @@ from laconic.networks import duplicate
 from laconic.networks.policy import Policy, weights_of
 from laconic.pack import coded_bytes
 from laconic.progress import steps
+from laconic.quantize.floor import Floor
 from laconic.quantize.second_order import SecondOrder
 from laconic.records import IntTensor
 from laconic.tasks import Task
@@ -83,6 +85,7 @@ class Trial:
         bytes: Bytes of these tensors, coded.
         divergence: Nats per term from the original on inputs that decided nothing.
         distortion: The same as predicted, by weight.
+        floors: By weight, bits that no code of its distortion can go below.
     """
 
     price: float
@@ -91,6 +94,7 @@ class Trial:
     bytes: int
     divergence: float
     distortion: Mapping[str, float]
+    floors: Mapping[str, Floor] = field(default_factory=dict)
 
 
 def make_subject(
@@ -163,6 +167,7 @@ def try_price(subject: Subject, price: float) -> Trial:
     settings = Settings(price, subject.second_order, subject.asymmetric, subject.calls.examples)
     tensors: dict[str, IntTensor] = {}
     distortion: dict[str, float] = {}
+    floors: dict[str, Floor] = {}
     unread = subject.unread
     read = [name for name in subject.weights if name not in unread]
     solved = _biases_of_reads(subject)
@@ -172,15 +177,15 @@ def try_price(subject: Subject, price: float) -> Trial:
     for name in unread:
         decision = decide_unread(name, parameters[name].detach(), subject.sensitivities[name], settings)
         tensors[name] = without(decision.weight, subject.removed.get(name))
-        distortion[name] = decision.distortion
+        distortion[name], floors[name] = decision.distortion, decision.floor
     load_decisions(parameters, tensors)
     with steps("quantising layers", len(read)) as advance:
         for visit in visited(subject.original, changed, subject.calls.inputs, subject.uses, read):
             with at(f"quantising {visit.name!r}"):
-                new, lost = _decide(visit, parameters, tensors, subject, settings)
+                new, decision = _decide(visit, parameters, tensors, subject, settings)
             load_decisions(parameters, new)
             tensors |= new
-            distortion[visit.name] = lost
+            distortion[visit.name], floors[visit.name] = decision.distortion, decision.floor
             advance(visit.name)
     for name in subject.rest:  # biases of reads that no visit solved
         if name not in tensors:
@@ -188,7 +193,7 @@ def try_price(subject: Subject, price: float) -> Trial:
             load_decisions(parameters, {name: tensors[name]})
     size = sum(coded_bytes(tensor) for tensor in tensors.values())
     ordered = {n: tensors[n] for n, _ in changed.named_parameters() if n in tensors}
-    return Trial(price, changed, ordered, size, subject.comparison.of(changed), distortion)
+    return Trial(price, changed, ordered, size, subject.comparison.of(changed), distortion, floors)
 
 
 def _decide(
@@ -197,7 +202,7 @@ def _decide(
     done: Mapping[str, IntTensor],
     subject: Subject,
     settings: Settings,
-) -> tuple[dict[str, IntTensor], float]:
+) -> tuple[dict[str, IntTensor], Decision]:
     """The tensors of a weight whose turn it is, and of its bias where that is free to be solved."""
     weight = parameters[visit.name].detach()
     free = visit.bias is not None and visit.bias in subject.rest and visit.bias not in done
@@ -213,7 +218,7 @@ def _decide(
     found = {visit.name: without(decision.weight, subject.removed.get(visit.name))}
     if decision.bias is not None and visit.bias is not None:
         found[visit.bias] = decision.bias
-    return found, decision.distortion
+    return found, decision
 
 
 def without(tensor: IntTensor, removed: BoolArray | None) -> IntTensor:
