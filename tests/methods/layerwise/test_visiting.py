@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import NonFiniteError
+from laconic.methods.layerwise import moments
 from laconic.methods.layerwise.visiting import Visit, uses_of, visited
 
 G = torch.Generator().manual_seed(1)
@@ -65,8 +66,9 @@ def test_every_kind_of_layer_is_visited_in_order_with_its_bias() -> None:
     assert found["lstm.weight_ih_l0"].moments.count == 3 * 5 + 2 * 4
     assert found["cell.weight_hh"].moments.count == 3 * 5 + 2 * 4  # all uses of both batches
     for visit in found.values():
-        assert torch.allclose(visit.moments.own, visit.moments.original)
-        assert torch.allclose(visit.moments.cross, visit.moments.original)
+        assert torch.equal(visit.moments.own, visit.moments.cross)
+        energy = visit.moments.own.diagonal(dim1=1, dim2=2)[:, :-1].sum(1)
+        assert torch.allclose(visit.moments.energy, energy, rtol=1e-4)
 
 
 def test_moments_are_those_of_the_changed_layers_before_it() -> None:
@@ -81,7 +83,7 @@ def test_moments_are_those_of_the_changed_layers_before_it() -> None:
         y = first(torch.cat(batches))
     ones = torch.ones(7, 1)
     x, y = (torch.cat([z, ones], 1).double() for z in (x, y))
-    assert torch.allclose(last.original[0], x.T @ x / 7, atol=1e-6)
+    assert float(last.energy) == pytest.approx(float(x[:, :-1].square().sum()) / 7, rel=1e-5)
     assert torch.allclose(last.cross[0], x.T @ y / 7, atol=1e-6)
     assert torch.allclose(last.own[0], y.T @ y / 7, atol=1e-6)
 
@@ -100,3 +102,12 @@ def test_inputs_that_are_no_numbers_are_refused_by_name() -> None:
     net = nn.Linear(2, 2)
     with pytest.raises(NonFiniteError, match="the inputs of 'weight' hold NaN"):
         _visits(net, [torch.tensor([[1.0, float("nan")]])], 1.0)
+
+
+def test_many_positions_are_thinned_alike_in_both_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "LEAST_ROWS", 500)
+    x = torch.randn(20_000, 3, generator=G)
+    found = moments.moments_of("w", [((x,), (2 * x,))])
+    assert found.count == 500
+    assert torch.allclose(found.own[0, :3, :3], 2 * found.cross[0, :3, :3])
+    assert torch.allclose(found.own[0, :3, :3], 4 * torch.eye(3).double(), atol=1.0)

@@ -84,11 +84,9 @@ def decide_visited(
     moments = visit.moments
     k = moments.own.shape[1] - (bias is None)
     own, cross = moments.own[:, :k, :k], moments.cross[:, :k, :k]
-    inputs = moments.own.shape[1] - 1
     matrices = as_matrices(weight, visit.axis, moments.blocks)
     rows = matrices.shape[1]
-    energy = moments.original[:, :inputs, :inputs].diagonal(dim1=1, dim2=2).sum(1)
-    whole = float(energy.sum()) * rows
+    whole = float(moments.energy.sum()) * rows
     precision = sensitivity / whole if whole > 0 else 1.0
     kernel = math.prod(weight.shape[2:])
     each = precision * _relative(relative, moments.blocks * rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Moments:
     Args:
         own: Mean of x~ x~^T, (blocks, K + 1, K + 1).
         cross: Mean of x x~^T, (blocks, K + 1, K + 1).
-        original: Mean of x x^T, (blocks, K + 1, K + 1).
+        energy: Mean of |x|^2, (blocks,), the constant left out.
         count: How many inputs each mean is over.
 
     >>> x = torch.tensor([[1.0], [3.0]])
@@ -38,7 +39,7 @@ class Moments:
 
     own: Tensor
     cross: Tensor
-    original: Tensor
+    energy: Tensor
     count: int
 
     @property
@@ -48,6 +49,10 @@ class Moments:
 
 
 Matrices = tuple[Tensor, ...]
+LEAST_ROWS, ROWS_FOR_EACH = 16384, 32
+"""Rows of a batch that are always used, and the same for each input of a weight: positions of a feature map
+are many and much alike.
+"""
 
 
 def read_moments(name: str, reads: Iterable[tuple[Read, Read]]) -> Moments:
@@ -68,35 +73,53 @@ def moments_of(name: str, pairs: Iterable[tuple[Matrices, Matrices]]) -> Moments
     Raises:
         NonFiniteError: An input is NaN or infinite.
     """
-    sums: Tensor | None = None
-    count = 0
-    for original, changed in pairs:
-        new = torch.stack([_products(x, y) for x, y in zip(original, changed, strict=True)])
-        sums = new if sums is None else sums + new
-        count += len(original[0])
-    if sums is None or not bool(torch.isfinite(sums).all()):
+    total: _Sums | None = None
+    for pair in pairs:
+        original, changed = _thinned(*pair)
+        new = _sums(original, changed)
+        total = new if total is None else _Sums(*(a + b for a, b in zip(total, new, strict=True)))
+    if total is None or not all(bool(torch.isfinite(part).all()) for part in total):
         raise NonFiniteError(
             f"the inputs of {name!r} hold NaN or infinity on the calibration batches. "
             "Cure: look for them in the batches, or for values that were not scaled as in training"
         )
-    mean = sums / max(1, count)
-    return Moments(mean[:, 0], mean[:, 1], mean[:, 2], count)
+    count = max(1, int(total.count))
+    return Moments(total.own / count, total.cross / count, total.energy / count, count)
 
 
-def _products(x: Tensor, y: Tensor) -> Tensor:
-    """Sums of y y^T, x y^T and x x^T with the constant 1 as a last column, (3, K + 1, K + 1).
+class _Sums(NamedTuple):
+    own: Tensor
+    cross: Tensor
+    energy: Tensor
+    count: Tensor
 
-    Products in the network's own precision, sums over batches in float64.
-    """
-    same = x is y or torch.equal(x, y)
-    k = x.shape[1]
-    found = torch.zeros(3, k + 1, k + 1, dtype=torch.float64)
-    for place, (a, b) in enumerate(((y, y), (x, y), (x, x))):
-        if same and place:
-            found[place] = found[0]
-            continue
-        found[place, :k, :k] = (a.T @ b).double().cpu()
-        found[place, :k, k] = a.sum(0, dtype=torch.float64).cpu()
-        found[place, k, :k] = b.sum(0, dtype=torch.float64).cpu()
-        found[place, k, k] = len(a)
+
+def _thinned(original: Matrices, changed: Matrices) -> tuple[Matrices, Matrices]:
+    """The same rows of both, drawn at random where there are many more than a moment of K inputs needs."""
+    rows, k = original[0].shape
+    most = max(LEAST_ROWS, ROWS_FOR_EACH * k)
+    if rows <= most:
+        return original, changed
+    chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:most].sort().values
+    return tuple(x[chosen.to(x.device)] for x in original), tuple(y[chosen.to(y.device)] for y in changed)
+
+
+def _sums(original: Matrices, changed: Matrices) -> _Sums:
+    """Sums by block: products in the network's own precision, sums over batches in float64."""
+    own = torch.stack([_product(y, y) for y in changed])
+    alike = all(x is y or torch.equal(x, y) for x, y in zip(original, changed, strict=True))
+    pairs = zip(original, changed, strict=True)
+    cross = own.clone() if alike else torch.stack([_product(x, y) for x, y in pairs])
+    energy = torch.stack([x.square().sum(dtype=torch.float64).cpu() for x in original])
+    return _Sums(own, cross, energy, torch.tensor(float(len(original[0]))))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of a b^T with the constant 1 as a last column, (K + 1, K + 1)."""
+    k = a.shape[1]
+    found = torch.zeros(k + 1, k + 1, dtype=torch.float64)
+    found[:k, :k] = (a.T @ b).double().cpu()
+    found[:k, k] = a.sum(0, dtype=torch.float64).cpu()
+    found[k, :k] = b.sum(0, dtype=torch.float64).cpu()
+    found[k, k] = len(a)
     return found
