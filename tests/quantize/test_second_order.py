@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from laconic.errors import InputError, NonFiniteError
-from laconic.quantize.passes import Rates, descent, feedback, lay_out, refit
+from laconic.quantize.passes import Rates, beam, descent, feedback, lay_out, refit
 from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.resolved import resolve
 from laconic.quantize.second_order import BITS_PER_STEP, QuantizedMatrix, SecondOrder, quantize_matrix
@@ -88,22 +88,25 @@ def test_descent_ends_at_a_point_that_no_single_weight_improves() -> None:
         assert _damage(weight, x, torch.from_numpy(other), x, one) >= least - 1e-12
 
 
-@pytest.mark.parametrize("price", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("price", [0.02, 0.05])
 def test_small_rows_come_near_the_best_of_all_levels(price: float) -> None:
     """Rows of 4 weights against all 7^4 integers under the rates of the result, by enumeration."""
     x, _ = _inputs(5, 50, 4)
     weight, moment = _laplace(6, 30, 4), _mean(x, x)
     problem = resolve(weight, moment, 0.0)
-    steps = lay_out("tensor", np.array([0.25]), 1, problem.target.shape)
-    rates = Rates(np.rint(problem.target / 0.25).astype(np.int32), price)
-    swept = feedback(problem, steps, rates, 64)
+    step = math.sqrt(12.0 * price)
+    steps = lay_out("tensor", np.array([step]), 1, problem.target.shape)
+    rates = Rates(np.rint(problem.target / step).astype(np.int32), price)
+    swept, damage = feedback(problem, steps, rates, 64)
+    assert damage == pytest.approx(problem.damage(steps.values(swept), damped=True))
     found = swept
     for _ in range(10):
-        found = descent(problem, steps, rates, found, 64)
+        found, damage = descent(problem, steps, rates, found, 3)
+        assert damage == pytest.approx(problem.damage(steps.values(found), damped=True))
     levels = np.array(list(itertools.product(range(-3, 4), repeat=4)), np.int32)  # (2401, 4)
 
     def costs(integers: np.ndarray, r: int) -> np.ndarray:
-        shift = integers * 0.25 - problem.target[0, :, r]
+        shift = integers * step - problem.target[0, :, r]
         place = np.where(integers != 0, rates._other[0, :, r], rates._zero[0, :, r]).sum(-1)
         level = np.where(integers != 0, rates._level[integers + rates._half], 0.0).sum(-1)
         return np.asarray(0.5 * ((shift @ moment.numpy()) * shift).sum(-1) + place + level)
@@ -111,8 +114,14 @@ def test_small_rows_come_near_the_best_of_all_levels(price: float) -> None:
     best = np.array([costs(levels, r).min() for r in range(30)])
     ours = np.array([costs(found[0, :, r], r) for r in range(30)])
     before = np.array([costs(swept[0, :, r], r) for r in range(30)])
-    assert (ours <= before + 1e-12).all()
     near = (np.abs(found) <= 3).all((0, 1))
+    for block in (1, 3, 64):  # a beam of all beginnings is an exhaustive search of what ``choose`` may take
+        wide = beam(problem, steps, rates, 81, block)
+        kept = np.array([costs(wide[0, :, r], r) for r in range(30)])
+        assert (kept <= np.array([costs(swept[0, :, r], r) for r in range(30)]) + 1e-12).all()
+        assert kept[near].sum() == pytest.approx(best[near].sum())
+    assert np.array_equal(beam(problem, steps, rates, 1, 3), swept)
+    assert (ours <= before + 1e-12).all()
     assert (ours[near] >= best[near] - 1e-12).all()
     assert ours[near].sum() <= 1.09 * best[near].sum()
     assert ours.sum() < 0.99 * before.sum()
@@ -142,7 +151,9 @@ def test_the_distortion_is_that_of_the_definition(with_bias: bool) -> None:
     least = _damage(whole, x, best, changed, precision)
     expected = _damage(whole, x, values, changed, precision) - least
     assert found.distortion == pytest.approx(expected, rel=1e-8)
-    assert found.distortion_of_weights <= found.distortion
+    if bias is None:
+        assert found.damped_distortion == pytest.approx(found.distortion)
+    assert found.damped_distortion <= found.distortion + 1e-12
     assert np.allclose(found.target, best[:, :5].numpy())
 
 
@@ -181,6 +192,14 @@ def test_a_rising_price_costs_fewer_bits_and_more_distortion() -> None:
     assert distortions == sorted(distortions)
     assert not found[-1].integers.any()
     assert rates[-1] == BITS_PER_STEP
+
+
+def test_a_beam_is_no_loss() -> None:
+    x, _ = _inputs(30, 100, 20)
+    weight, moment, price = _laplace(31, 50, 20), _mean(x, x), 0.02
+    plain = _objective(quantize_matrix(weight, moment, price, PLAIN), moment, 0.01, price)
+    wide = SecondOrder(damping=0.01, layouts=("tensor",), beam=8)
+    assert _objective(quantize_matrix(weight, moment, price, wide), moment, 0.01, price) < 0.995 * plain
 
 
 def test_the_result_is_no_worse_than_any_layout_alone() -> None:
@@ -308,6 +327,7 @@ def test_bad_input_is_refused() -> None:
         (NonFiniteError, "moment holds NaN", lambda: quantize_matrix(w, h * math.inf, 0.1)),
         (InputError, "damping", lambda: SecondOrder(damping=-1.0)),
         (InputError, "sweeps", lambda: SecondOrder(sweeps=0)),
+        (InputError, "beam", lambda: SecondOrder(beam=0)),
         (InputError, "layouts", lambda: SecondOrder(layouts=())),
         (InputError, "multiples", lambda: SecondOrder(multiples=(0.0,))),
     )

@@ -4,8 +4,9 @@ r"""Bits that no code goes below at a given distortion.
 
 *Of the matrix*: the rate-distortion function of Gaussian weights. Let row r be Gaussian with zero mean and
 covariance :math:`\Sigma_r`, and its distortion :math:`\tfrac12 p_r\, (v - w) H (v - w)^\top` with the second
-moment H of the inputs. Then :math:`y = w H^{1/2}` has covariance :math:`H^{1/2} \Sigma_r H^{1/2}` and a plain
-squared error. In the basis of the eigenvectors it is K independent Gaussians of variances :math:`\mu_{rk}`.
+moment H of the inputs, damped as in the decision. Then :math:`y = w H^{1/2}` has covariance
+:math:`H^{1/2} \Sigma_r H^{1/2}` and a plain squared error. In the basis of the eigenvectors it is K
+independent Gaussians of variances :math:`\mu_{rk}`.
 To describe one of power :math:`a_{rk} = \tfrac12 p_r \mu_{rk}` with an error d takes at least
 :math:`\max(0, \tfrac12 \ln (a_{rk} / d))` nats. Given the total distortion D, their sum is least where all
 have the same slope :math:`-1 / (2 d)`, that is the same error :math:`\theta`, or are not sent (reverse
@@ -78,13 +79,17 @@ def floor_of(
     True
     """
     target = torch.as_tensor(found.target)
-    powers = gaussian_powers(target, moment, row_precision=row_precision, bias=bias)
-    distortion = found.distortion_of_weights
-    return Floor(rate_bits(_rows(found.integers)), waterfilling_bits(powers, distortion))
+    powers = gaussian_powers(target, moment, row_precision=row_precision, bias=bias, damping=found.damping)
+    return Floor(rate_bits(_rows(found.integers)), waterfilling_bits(powers, found.damped_distortion))
 
 
 def gaussian_powers(
-    weight: Tensor, moment: Tensor, *, row_precision: Tensor | None = None, bias: bool = False
+    weight: Tensor,
+    moment: Tensor,
+    *,
+    row_precision: Tensor | None = None,
+    bias: bool = False,
+    damping: float = 0.0,
 ) -> DoubleArray:
     """Powers of the independent parts of a weight: half p_r times the eigenvalues of H^(1/2) Sigma_r H^(1/2).
 
@@ -93,6 +98,8 @@ def gaussian_powers(
         moment: H, (K, K) or (blocks, K, K); with a bias K + 1.
         row_precision: p, blocks * rows numbers; None: 1.
         bias: Whether the last input of the moment is the constant 1, which is free to follow.
+        damping: Share of the mean of H's diagonal that is added to it. Without it, directions that few
+            samples do not show would count as free.
 
     Returns:
         The powers in nats, (blocks, rows, K), at least 0.
@@ -104,13 +111,14 @@ def gaussian_powers(
     [[[2.0, 6.0]]]
     """
     zeros = weight.new_zeros(weight.shape[:-1]) if bias else None
-    # The damping only has to make the factor exist; ``exact`` is without it.
-    problem = resolve(weight, moment, 1.0, precision=row_precision, bias=zeros)
+    # With no damping asked for, some has to make the factor exist; ``exact`` is without it.
+    problem = resolve(weight, moment, damping or 1.0, precision=row_precision, bias=zeros)
+    h = problem.curvature if damping else problem.exact
     squares = np.square(problem.target)  # (blocks, K, rows)
     whole = float(squares.mean())
     by_row, by_column = squares.mean(1), squares.mean(2)
     deviation = np.sqrt(by_column / whole) if whole > 0 else np.zeros_like(by_column)
-    scaled = deviation[:, :, None] * problem.exact * deviation[:, None, :]
+    scaled = deviation[:, :, None] * h * deviation[:, None, :]
     spectrum = np.clip(np.linalg.eigvalsh(scaled), 0.0, None)
     powers: DoubleArray = 0.5 * (problem.precision * by_row)[:, :, None] * spectrum[:, None, :]
     return powers

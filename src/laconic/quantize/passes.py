@@ -6,7 +6,10 @@ real. *Descent*: with all other weights on their levels, column j would best be
 :math:`w_j = v_j - [H (v - w^*)]_j / H_{jj}`, and another level costs :math:`H_{jj} (w_j - q_j s)^2` more. In
 both, each weight takes the level of least distortion + price * rate, at the rates of the integers before.
 
+A *beam* is feedback that keeps the cheapest few beginnings of each row, by their distortion and price.
+
 Sources: Frantar et al., GPTQ, ICLR 2023, and Conzelmann et al., CERWU, 2025 (feedback, with the rate inside);
+Jelinek & Anderson 1971 (the M-algorithm: a beam);
 Behdin et al., QuantEase, 2023 (descent).
 """
 
@@ -52,7 +55,20 @@ class Steps(NamedTuple):
 
 
 def lay_out(layout: Layout, numbers: DoubleArray, share: int, shape: tuple[int, int, int]) -> Steps:
-    """The steps of a matrix (blocks, K, rows)."""
+    """Steps of a layout.
+
+    Args:
+        layout: What has a step of its own.
+        numbers: The steps: one, or one for each ``share`` rows or columns.
+        share: Consecutive rows (of all blocks) or columns of one step.
+        shape: The matrix's (blocks, K, rows).
+
+    Returns:
+        The steps of each row and column.
+
+    >>> lay_out("column", np.array([0.5, 2.0]), 2, (1, 4, 3)).by_column.tolist()
+    [0.5, 0.5, 2.0, 2.0]
+    """
     blocks, k, rows = shape
     by_row, by_column = np.ones((blocks, rows)), np.ones(k)
     if layout == "row":
@@ -63,7 +79,15 @@ def lay_out(layout: Layout, numbers: DoubleArray, share: int, shape: tuple[int, 
 
 
 class Rates:
-    """The price, in nats of distortion, of every level at every place."""
+    """The price, in nats of distortion, of every level at every place.
+
+    Args:
+        integers: From which the rates are counted, (blocks, K, rows); not all zero unless the price is 0.
+        price: Nats of distortion for a nat of rate.
+
+    >>> Rates(np.zeros((1, 2, 1), np.int32), 0.0).free
+    True
+    """
 
     def __init__(self, integers: IntArray, price: float) -> None:
         blocks, k, rows = integers.shape
@@ -98,17 +122,51 @@ class Rates:
             best = np.where(better, q, best)
         return best
 
+    def options(
+        self, w: DoubleArray, step: DoubleArray, curvature: DoubleArray, j: int
+    ) -> tuple[DoubleArray, DoubleArray]:
+        """Three different levels for each of w, (..., blocks, rows), and their costs; of ``choose``."""
+        nearest: DoubleArray = np.clip(np.rint(w / step), -self._half, self._half)
+        beside = np.where(nearest == 0, np.sign(w), nearest - np.sign(nearest))
+        levels = np.stack([np.zeros_like(nearest), beside, nearest])
+        rate = np.where(
+            levels != 0,
+            self._other[:, j] + self._level[levels.astype(np.intp) + self._half],
+            self._zero[:, j],
+        )
+        costs: DoubleArray = curvature * (w - levels * step) ** 2 + rate
+        costs[1:][levels[1:] == 0] = np.inf  # zero is there already
+        return levels, costs
+
 
 def as_matrix(integers: IntArray) -> IntArray:
     """(blocks, K, rows) as (blocks * rows, K)."""
     return np.ascontiguousarray(integers.transpose(0, 2, 1)).reshape(-1, integers.shape[1])
 
 
-def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> IntArray:
-    """Integers (blocks, K, rows) by one sweep from the first column to the last."""
+def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> tuple[IntArray, float]:
+    """One sweep from the first column to the last.
+
+    Args:
+        problem: The least squares.
+        steps: Of each row and column.
+        rates: The prices of levels.
+        block: Columns that are updated at once; it changes the time, not the result.
+
+    Returns:
+        The integers, (blocks, K, rows), and their damped distortion in nats.
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> free = Rates(np.zeros((1, 2, 1), np.int32), 0.0)
+    >>> feedback(problem, steps, free, 64)[0].ravel().tolist()
+    [2, -1]
+    """
     w, upper = problem.target.copy(), problem.upper
     k = w.shape[1]
-    integers = np.zeros(w.shape, np.int32)
+    integers, damage = np.zeros(w.shape, np.int32), 0.0
     for start in range(0, k, block):
         end = min(start + block, k)
         part = w[:, start:end]
@@ -119,13 +177,90 @@ def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> IntAr
             error = (now - q * step) / scale
             integers[:, j], errors[:, j - start] = q, error
             part[:, j - start + 1 :] -= upper[:, j, j + 1 : end, None] * error[:, None, :]
+        damage += 0.5 * float((problem.precision[:, None, :] * errors**2).sum())
         if end < k:
             w[:, end:] -= np.matmul(upper[:, start:end, end:].transpose(0, 2, 1), errors)
-    return integers
+    return integers, damage
 
 
-def descent(problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, block: int) -> IntArray:
-    """The integers after each column once took its best levels, all others given."""
+def beam(problem: Resolved, steps: Steps, rates: Rates, width: int, block: int) -> IntArray:
+    """One sweep that keeps the ``width`` cheapest beginnings of each row, not only the cheapest.
+
+    Args:
+        problem: The least squares.
+        steps: Of each row and column.
+        rates: The prices of levels, above 0.
+        width: Beginnings that are kept; time and memory grow with it.
+        block: Columns that are updated at once; it changes the time, not the result.
+
+    Returns:
+        The integers of the cheapest whole rows, (blocks, K, rows).
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> beam(problem, steps, Rates(np.int32([[[2], [-1]]]), 1e-3), 4, 64).ravel().tolist()
+    [2, -1]
+    """
+    w = np.repeat(problem.target[None], width, 0)  # (width, blocks, K, rows)
+    k, integers = w.shape[2], np.zeros(w.shape, np.int32)
+    cost = np.full((width, w.shape[1], w.shape[3]), np.inf)
+    cost[0] = 0.0
+    for start in range(0, k, block):
+        end = min(start + block, k)
+        part, levels = w[:, :, start:end].copy(), integers[:, :, start:end].copy()
+        errors = np.zeros_like(part)
+        origin = np.broadcast_to(np.arange(width)[:, None, None], cost.shape)
+        for j in range(start, end):
+            scale, step, now = problem.upper[:, j, j, None], steps.of_column(j), part[:, :, j - start]
+            options, prices = rates.options(now, step, 0.5 * problem.precision / scale**2, j)
+            every = (cost + prices).reshape(-1, *cost.shape[1:])
+            chosen = np.argpartition(every, width - 1, 0)[:width]
+            cost = np.take_along_axis(every, chosen, 0)
+            q, parent = np.take_along_axis(options.reshape(every.shape), chosen, 0), chosen % width
+            origin = np.take_along_axis(origin, parent, 0)
+            from_parent = parent[:, :, None]
+            part, errors = (
+                np.take_along_axis(part, from_parent, 0),
+                np.take_along_axis(errors, from_parent, 0),
+            )
+            levels = np.take_along_axis(levels, from_parent, 0)
+            error = (part[:, :, j - start] - q * step) / scale
+            levels[:, :, j - start], errors[:, :, j - start] = q, error
+            part[:, :, j - start + 1 :] -= problem.upper[:, j, j + 1 : end, None] * error[:, :, None]
+        integers = np.take_along_axis(integers, origin[:, :, None], 0)
+        integers[:, :, start:end] = levels
+        if end < k:
+            ahead = np.matmul(problem.upper[:, start:end, end:].transpose(0, 2, 1), errors)
+            w[:, :, end:] = np.take_along_axis(w[:, :, end:], origin[:, :, None], 0) - ahead
+    best = cost.argmin(0)[None, :, None]
+    return np.ascontiguousarray(np.take_along_axis(integers, best, 0)[0])
+
+
+def descent(
+    problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, block: int
+) -> tuple[IntArray, float]:
+    """Each column once takes its best levels, all others given: distortion + price * rate never rises.
+
+    Args:
+        problem: The least squares.
+        steps: Of each row and column.
+        rates: The prices of levels.
+        integers: Where it starts, (blocks, K, rows).
+        block: Columns that are updated at once; it changes the time, not the result.
+
+    Returns:
+        The new integers, and their damped distortion in nats.
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> start = np.zeros((1, 2, 1), np.int32)
+    >>> descent(problem, steps, Rates(start, 0.0), start, 64)[0].ravel().tolist()
+    [2, -1]
+    """
     integers, h = integers.copy(), problem.curvature
     k = integers.shape[1]
     slope = np.matmul(h, steps.values(integers) - problem.target)
@@ -145,11 +280,28 @@ def descent(problem: Resolved, steps: Steps, rates: Rates, integers: IntArray, b
                 part += h[:, start:end, j, None] * move[:, None, :]
         if moves.any():
             slope += np.matmul(h[:, :, start:end], moves)
-    return integers
+    each = ((steps.values(integers) - problem.target) * slope).sum(1)
+    return integers, 0.5 * float((problem.precision * each).sum())
 
 
 def refit(problem: Resolved, steps: Steps, integers: IntArray) -> DoubleArray:
-    """The steps of least squared error for these integers, as multiples of the present ones, in [1/2, 2]."""
+    """The steps of least squared error for given integers.
+
+    Args:
+        problem: The least squares.
+        steps: The present steps.
+        integers: (blocks, K, rows).
+
+    Returns:
+        Multiples of the present steps, in [1/2, 2]; 1 for a step whose integers are all zero.
+
+    >>> import torch
+    >>> from laconic.quantize.resolved import resolve
+    >>> problem = resolve(torch.tensor([[0.9, -0.45]]), torch.eye(2), 0.0)
+    >>> steps = lay_out("tensor", np.array([0.5]), 1, (1, 2, 1))
+    >>> refit(problem, steps, np.int32([[[2], [-1]]])).round(6).tolist()
+    [0.9]
+    """
     values, h, p = steps.values(integers), problem.curvature, problem.precision
     if steps.layout == "column":
         weighed = np.matmul(values * p[:, None, :], values.transpose(0, 2, 1))

@@ -35,6 +35,9 @@ class RateModel:
         by_column: Each column's density, (columns,).
         level_nats: Nats of each level, given that it is not zero; index ``level + half``.
         half: Largest magnitude in ``level_nats``.
+
+    >>> count_rate(np.int32([[1, 0], [1, 0]])).half
+    1
     """
 
     by_row: DoubleArray
@@ -67,7 +70,17 @@ def count_rate(integers: IntArray, *, margin: int = 0) -> RateModel:
 
 
 def nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """P(weight is not zero) as row density x column density / density: a factor by row, one by column."""
+    """P(weight is not zero) as row density x column density / density: a factor by row, one by column.
+
+    Args:
+        integers: The matrix, int32 (rows, columns), not all zero.
+
+    Returns:
+        Factors (rows,) and (columns,); each density is smoothed by 0.3 of a weight.
+
+    >>> nonzero_factors(np.int32([[1, 0], [2, 0]]))[1].tolist()
+    [1.15, 0.15]
+    """
     nonzero = integers != 0
     rows, columns = nonzero.shape
     by_row = (nonzero.sum(1) + 0.3) / columns
@@ -76,7 +89,18 @@ def nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
 
 
 def level_prices(integers: IntArray, margin: int = 0) -> tuple[DoubleArray, int]:
-    """-ln of each non-zero level's share (index level + half), and half, the largest magnitude + margin."""
+    """-ln of each non-zero level's share (index level + half), and half, the largest magnitude + margin.
+
+    Args:
+        integers: The matrix, int32 (rows, columns).
+        margin: Levels beyond the largest magnitude that get a price too.
+
+    Returns:
+        Nats, (2 half + 1,), and half.
+
+    >>> level_prices(np.int32([[1, -1]]))[0].round(3).tolist()
+    [0.738, 3.135, 0.738]
+    """
     half = int(np.abs(integers).max()) + margin
     counts = np.bincount(integers.ravel() + half, minlength=2 * half + 1).astype(np.float64)
     counts[half] = 0.0
@@ -87,7 +111,11 @@ def level_prices(integers: IntArray, margin: int = 0) -> tuple[DoubleArray, int]
 def rate_bits(integers: IntArray) -> float:
     r"""Code length of a tensor's integers under its own statistics, in bits: :math:`-\sum \log_2 P(q)`.
 
-    Rows are the first dimension, columns all others. Tables are not counted.
+    Args:
+        integers: The tensor, int32; rows are the first dimension, columns all others.
+
+    Returns:
+        Bits, without those of the tables.
 
     >>> rate_bits(np.int32([[1, -1, 1, -1], [-1, 1, -1, 1]])) < 8.5
     True

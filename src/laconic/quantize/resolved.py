@@ -41,6 +41,7 @@ class Resolved(NamedTuple):
         upper: U, upper triangular, with H^-1 = U^T U, (blocks, K, K).
         precision: p, (blocks, rows).
         bias: What is known of the bias; None without one.
+        damping: The share of the mean diagonal that was added.
     """
 
     target: DoubleArray
@@ -49,6 +50,7 @@ class Resolved(NamedTuple):
     upper: DoubleArray
     precision: DoubleArray
     bias: Bias | None
+    damping: float
 
     def damage(self, values: DoubleArray, *, damped: bool) -> float:
         """Half p times the mean squared error of ``values``, (blocks, K, rows), above that of w*, in nats."""
@@ -150,7 +152,13 @@ def _resolved(
     upper = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
     columns_first = target.transpose(1, 2).contiguous()
     return Resolved(
-        columns_first.numpy(), damped.contiguous().numpy(), exact.numpy(), upper.numpy(), p.numpy(), bias
+        columns_first.numpy(),
+        damped.contiguous().numpy(),
+        exact.numpy(),
+        upper.numpy(),
+        p.numpy(),
+        bias,
+        damping,
     )
 
 

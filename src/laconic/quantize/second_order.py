@@ -27,7 +27,7 @@ import numpy as np
 from torch import Tensor
 
 from laconic.errors import InputError
-from laconic.quantize.passes import Layout, Rates, Steps, as_matrix, descent, feedback, lay_out, refit
+from laconic.quantize.passes import Layout, Rates, Steps, as_matrix, beam, descent, feedback, lay_out, refit
 from laconic.quantize.rate_model import DoubleArray, rate_bits
 from laconic.quantize.resolved import Bias, Resolved, resolve
 from laconic.quantize.uniform import bfloat16
@@ -49,6 +49,7 @@ class SecondOrder:
         multiples: Multiples of the step that the price gives, to try.
         sweeps: Most sweeps with error feedback; they end when one is no gain.
         descents: Most passes of descent after them; they end when one is no gain.
+        beam: Beginnings of each row that a further sweep keeps; 1: no such sweep. Its time grows with it.
         block: Columns that are updated at once.
         precision_floor: Least row precision, as a share of their mean.
 
@@ -65,6 +66,7 @@ class SecondOrder:
     multiples: tuple[float, ...] = (1.0,)
     sweeps: int = 3
     descents: int = 4
+    beam: int = 1
     block: int = 64
     precision_floor: float = 1e-3
 
@@ -74,10 +76,10 @@ class SecondOrder:
                 "damping, damping_by_samples and precision_floor must be >= 0, got "
                 f"{self.damping}, {self.damping_by_samples}, {self.precision_floor}"
             )
-        if self.sweeps < 1 or self.descents < 0 or self.block < 1:
+        if min(self.sweeps, self.beam, self.block) < 1 or self.descents < 0:
             raise InputError(
-                "sweeps and block must be >= 1, descents >= 0, got "
-                f"{self.sweeps}, {self.block}, {self.descents}"
+                "sweeps, beam and block must be >= 1, descents >= 0, got "
+                f"{self.sweeps}, {self.beam}, {self.block}, {self.descents}"
             )
         if not self.layouts or not set(self.layouts) <= {"tensor", "row", "column"}:
             raise InputError(f"layouts must name tensor, row or column, got {self.layouts}")
@@ -96,11 +98,17 @@ class QuantizedMatrix:
         values: The quantised weight ``integers * steps``, float64, of the weight's shape.
         target: The re-solved real weight w*, float64, of the weight's shape.
         distortion: Half p_r times the mean squared error above that of ``target``, in nats.
-        distortion_of_weights: The same without the rounding of the bias.
+        damped_distortion: What was minimised: the same with the damping, without the rounding of the bias.
+        damping: The share of the mean diagonal that was added.
         rate: Bits of the integers and steps (and of the bias on its grid).
         bias: The bias re-solved for the integers, on its grid, float64 (rows,); None without one.
         bias_integers: The bias's integers, int32 (rows,); None without one.
         bias_step: Step of the bias; None without one.
+
+    >>> import torch
+    >>> found = quantize_matrix(torch.tensor([[0.9, -0.4]]), torch.eye(2), 0.0, step=0.5)
+    >>> found.steps.tolist(), found.layout, found.values.tolist()
+    ([0.5], 'tensor', [[1.0, -0.5]])
     """
 
     integers: IntArray
@@ -109,7 +117,8 @@ class QuantizedMatrix:
     values: DoubleArray
     target: DoubleArray
     distortion: float
-    distortion_of_weights: float
+    damped_distortion: float
+    damping: float
     rate: float
     bias: DoubleArray | None = None
     bias_integers: IntArray | None = None
@@ -177,11 +186,12 @@ def quantize_matrix(
     else:
         candidates = [(lay_out("tensor", np.array([bfloat16(step)]), 1, problem.target.shape), None)]
     best = min((_swept(problem, *one, price, config) for one in candidates), key=lambda c: c.cost)
-    for _ in range(config.descents):
-        better = _descended(problem, best, price, config, fixed=step is not None)
-        if not better.cost < best.cost:
-            break
-        best = better
+    best = _descended(problem, best, price, config, fixed=step is not None)
+    if config.beam > 1 and price > 0 and best.integers.any():
+        integers = beam(problem, best.steps, Rates(best.integers, price), config.beam, config.block)
+        other = _choice(problem, best.steps, integers, price)
+        other = _descended(problem, other, price, config, fixed=step is not None)
+        best = min(best, other, key=lambda c: c.cost)
     return _result(problem, best, price, tuple(weight.shape))
 
 
@@ -193,8 +203,11 @@ class _Choice(NamedTuple):
     cost: float
 
 
-def _choice(problem: Resolved, steps: Steps, integers: IntArray, price: float) -> _Choice:
-    damage = problem.damage(steps.values(integers), damped=True)
+def _choice(
+    problem: Resolved, steps: Steps, integers: IntArray, price: float, damage: float | None = None
+) -> _Choice:
+    if damage is None:
+        damage = problem.damage(steps.values(integers), damped=True)
     return _Choice(steps, integers, damage + price * math.log(2.0) * _bits(steps, integers))
 
 
@@ -252,12 +265,12 @@ def _swept(
 
     ``multiple``: of the step that the price gives; None: the steps are given.
     """
-    best = _sweep_once(problem, _nearest(problem, steps, price), price, config.block)
+    best = _sweep_once(problem, _nearest(problem, steps), price, config.block)
     if price == 0:
         return best
     if multiple is not None and best.integers.any():
         moved = _priced(problem, steps, best.integers, price, multiple)
-        best = _sweep_once(problem, _nearest(problem, moved, price), price, config.block)
+        best = _sweep_once(problem, _nearest(problem, moved), price, config.block)
     for _ in range(config.sweeps - 1):
         found = _sweep_once(problem, best, price, config.block)
         if not found.cost < best.cost:
@@ -266,29 +279,42 @@ def _swept(
     return best
 
 
-def _nearest(problem: Resolved, steps: Steps, price: float) -> _Choice:
+def _nearest(problem: Resolved, steps: Steps) -> _Choice:
+    """The nearest levels, whose cost nobody asks for."""
     levels = np.rint(problem.target / steps.values(np.ones(problem.target.shape, np.int32)))
     if np.abs(levels).max() >= 2**30:
         raise InputError(f"a step of {steps.numbers.min():.3g} is too small for the weight")
-    return _choice(problem, steps, levels.astype(np.int32), price)
+    return _Choice(steps, levels.astype(np.int32), math.inf)
 
 
 def _sweep_once(problem: Resolved, last: _Choice, price: float, block: int) -> _Choice:
     if price > 0 and not last.integers.any():
-        return last
-    integers = feedback(problem, last.steps, Rates(last.integers, price), block)
-    return _choice(problem, last.steps, integers, price)
+        return _choice(problem, last.steps, last.integers, price)
+    found = feedback(problem, last.steps, Rates(last.integers, price), block)
+    return _choice(problem, last.steps, found[0], price, found[1])
 
 
 def _descended(
+    problem: Resolved, best: _Choice, price: float, config: SecondOrder, *, fixed: bool
+) -> _Choice:
+    """Passes of descent until one is no gain."""
+    for _ in range(config.descents):
+        better = _descended_once(problem, best, price, config, fixed=fixed)
+        if not better.cost < best.cost:
+            break
+        best = better
+    return best
+
+
+def _descended_once(
     problem: Resolved, last: _Choice, price: float, config: SecondOrder, *, fixed: bool
 ) -> _Choice:
     """One pass of descent under the rates of the last integers, and steps refitted to the new ones."""
     steps, integers = last.steps, last.integers
     if price > 0 and not integers.any():
         return last
-    integers = descent(problem, steps, Rates(integers, price), integers, config.block)
-    best = _choice(problem, steps, integers, price)
+    integers, damage = descent(problem, steps, Rates(integers, price), integers, config.block)
+    best = _choice(problem, steps, integers, price, damage)
     if fixed or not integers.any():
         return best
     numbers = _short(steps.numbers * refit(problem, steps, integers))
@@ -311,7 +337,8 @@ def _result(problem: Resolved, best: _Choice, price: float, shape: tuple[int, ..
         values=back(values),
         target=back(problem.target),
         distortion=distortion,
-        distortion_of_weights=distortion,
+        damped_distortion=problem.damage(values, damped=True),
+        damping=problem.damping,
         rate=_bits(steps, integers),
     )
     if problem.bias is None:
