@@ -250,6 +250,7 @@ def test_bad_input():
     for call, error, words in (
         (lambda: gathered(net, []), DataError, "curvature: the loader gave no batch"),
         (lambda: gathered(net, [x * torch.nan]), NonFiniteError, r"input of '0\.weight' holds NaN.*Cure"),
+        (lambda: gathered(net, [x], Classification()), DataError, "Cure.*; or labelled=False"),
         (lambda: gathered(nn.LSTM(3, 2).double(), [x]), InputError, "returns a tuple.*Cure: forward="),
         (
             lambda: gathered(net, [x], forward=lambda n, x: n(x).detach()),

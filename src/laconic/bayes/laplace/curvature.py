@@ -179,7 +179,10 @@ def gather_curvature(
 def _split(task: Task | None, batch: Any, labelled: bool) -> tuple[Any, Any]:
     if task is None or not labelled:
         return batch, None
-    return task.split(batch)
+    try:
+        return task.split(batch)
+    except DataError as error:
+        raise DataError(f"{error}; or labelled=False where batches hold inputs alone") from error
 
 
 class _Gathering:
