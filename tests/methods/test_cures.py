@@ -27,6 +27,7 @@ from laconic.methods import (
     Method,
     NetworkTrimming,
     NoCompression,
+    PostTraining,
     RandomPruning,
     ScorePruning,
     SparseVD,
@@ -49,6 +50,7 @@ METHODS: tuple[Method, ...] = (
     TaylorPruning(0.5, every=5, grid=COARSE),
     NoCompression(COARSE),
     Distillation(MagnitudePruning(0.8, every=5, grid=COARSE)),
+    PostTraining(),
 )
 SCORED = ScorePruning(0.5, score=l1_groups)
 LIKE_TAYLOR: tuple[Method, ...] = (  # the same field, read by the same code
@@ -114,7 +116,11 @@ def made(method: Method, folder: Path) -> tuple[int, float]:
     x, y = digits()
     example = x[:2]
     net = laconic.prepare(
-        copy.deepcopy(reference()), method, example, data_size=192, total_steps=STEPS, seed=0
+        *(copy.deepcopy(reference()), method, example),
+        data_size=192,
+        total_steps=STEPS,
+        seed=0,
+        batches=[(x, y)],
     )
     optimizer = torch.optim.Adam(laconic.param_groups(net, lr=3e-3))
     for k in range(STEPS):

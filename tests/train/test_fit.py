@@ -360,3 +360,10 @@ def test_plain_training_starts_the_noise_where_prepared_training_does() -> None:
     again.set_state({"log_noise": torch.tensor(2.5)})
     again.objective(Batch(*batches[0]), plain(batches[0][0]))
     assert again.get_state()["log_noise"].item() == 2.5
+
+
+def test_without_epochs_nothing_is_trained() -> None:
+    net = nn.Linear(2, 2)
+    before = net.weight.clone()
+    fit(net, [(torch.ones(1, 2), torch.tensor([0]))], FitConfig(epochs=0), Hooks.plain(net, Classification()))
+    assert torch.equal(net.weight, before)

@@ -78,8 +78,8 @@ def test_a_nan_stops_training_and_names_the_layer() -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for bad in ({"epochs": 0}, {"lr": 0.0}, {"lr": math.inf}):
-        with pytest.raises(InputError, match="need epochs >= 1 and lr > 0"):
+    for bad in ({"epochs": -1}, {"lr": 0.0}, {"lr": math.inf}):
+        with pytest.raises(InputError, match="need epochs >= 0 and lr > 0"):
             FitConfig(**bad)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="one of auto, cpu, .*got 'banana'"):
         FitConfig(accelerator="banana")

@@ -56,6 +56,7 @@ examples:
                    --task segmentation --set task.ignore=255
   laconic compress --model nets:labeller --data nets:loaders
                    --task sequence-labelling --dynamic ids=0:batch,1:time
+  laconic compress --model nets:trained --calibrate nets:inputs --target 30kB
   laconic compress --resume --out runs/digits-cnn-sparse-vd
 
 exit status: 0; 2 an error; 3 the file was written and misses the target;
@@ -77,9 +78,16 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
     p.add_argument(
+        "--calibrate",
+        metavar="NAME|MODULE:FUNCTION",
+        help="compress without training, from some hundred inputs: a data set's name, or a function that "
+        "returns batches of inputs, or (batches, labelled validation batches)",
+    )
+    p.add_argument(
         "--method",
         metavar="NAME|MODULE:CLASS",
-        help="NAMES, or one of your own (default sparse-vd; see laconic methods)",
+        help="NAMES, or one of your own (default sparse-vd, with --calibrate post-training; see laconic "
+        "methods)",
     )
     p.add_argument(
         "--task",
@@ -90,7 +98,8 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     p.add_argument(
         "--target",
         help="by how much the validation metric may get worse, in its unit (0.3), or how long the file may "
-        "be (5kB, 5000 bytes): the grid is chosen for it, as far as the trained weights allow",
+        "be (5kB, 5000 bytes): the grid is chosen for it, as far as the trained weights allow; with "
+        "--calibrate also how far predictions may be from the original's (0.01nats a term)",
     )
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any field: fit.epochs=20")
     p.add_argument(

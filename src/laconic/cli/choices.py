@@ -66,8 +66,8 @@ def make_task(name: str, settings: Mapping[str, Any]) -> Task:
 
 
 def parse_target(text: str | None, task: Task) -> Target:
-    """``0.3`` in the unit of the task's metric, ``0.3pt`` of a percentage, ``5kB``, ``5000B``; None asks for
-    nothing.
+    """``0.3`` in the unit of the task's metric, ``0.3pt`` of a percentage, ``5kB``, ``5000B``, ``0.01nats``
+    from the original's predictions; None asks for nothing.
 
     >>> from laconic.tasks import Classification
     >>> parse_target("5kB", Classification()).max_bytes, parse_target("0.3pt", Classification()).max_drop
@@ -76,6 +76,8 @@ def parse_target(text: str | None, task: Task) -> Target:
     if text is None:
         return Target()
     unit, number = parse_size(text)
+    if unit == "nats":
+        return Target(max_kl=number)
     if unit == "pt" and task.metric.unit != "%":
         raise InputError(
             f"target {text}: the metric, {task.metric.name}, is no percentage. "

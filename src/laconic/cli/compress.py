@@ -18,7 +18,7 @@ from torch import nn
 from laconic import pack
 from laconic.cli.choices import make_job, make_reference
 from laconic.cli.cures import in_options, translated
-from laconic.cli.loaders import Loader, Loaders, make_loaders
+from laconic.cli.loaders import Loader, Loaders, make_calibration, make_loaders
 from laconic.cli.own import call_own, own_function
 from laconic.cli.picture import write_picture
 from laconic.cli.readers import run_inspect
@@ -33,6 +33,7 @@ from laconic.records import RunRecord
 from laconic.saving import quantize_activations
 from laconic.tasks import Task
 from laconic.text import ratio_text
+from laconic.train.calibrated import run_trained
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job
 from laconic.train.evaluate import evaluate
@@ -67,8 +68,10 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
     job = make_job(request)
     reference = make_reference(request)
     # A user's own module may change the current folder; a misspelt name is refused before a folder is made.
-    root = request.out.absolute() if request.model is not None or ":" in request.data else request.out
-    for text, flag in ((request.model, "--model"), (request.data, "--data")):
+    own = request.model is not None or ":" in f"{request.data}{request.calibrate or ''}"
+    root = request.out.absolute() if own else request.out
+    named = ((request.model, "--model"), (request.data, "--data"), (request.calibrate, "--calibrate"))
+    for text, flag in named:
         if text is not None and ":" in text:
             own_function(text, flag)
     show = for_stream(sys.stderr)
@@ -84,9 +87,14 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
             return _status(request, job, from_json(folder.read_json(RECORD_FILE) or {}))
         if resume and not folder.work():
             show.say(f"{folder.root} holds nothing to go on with: a new run begins")
-        loaders = make_loaders(request, job.task)
-        model = trained_model(request, loaders, reference, job.task, folder, show)
-        small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
+        if request.calibrate is None:
+            loaders = make_loaders(request, job.task)
+            model = trained_model(request, loaders, reference, job.task, folder, show)
+            small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
+        else:
+            loaders = make_calibration(request, job.task)
+            model = trained_model(request, loaders, reference, job.task, folder, show)
+            small = run_trained(model, loaders.train, loaders.validation or None, job, show, folder)
         small = replace(small, dynamic=request.dynamic)
         if request.shrink:
             show.say("removing dead units")
@@ -113,6 +121,11 @@ def _reached(job: Job, record: RunRecord) -> str:
     """The target's quantity as it was reached."""
     if job.target.max_bytes is not None:
         return f"the file has {record.file_bytes} of at most {job.target.max_bytes} bytes"
+    if job.target.max_kl is not None:
+        found = record.metrics["divergence"]
+        return (
+            f"{found:.3g} nats per term from the original's predictions, of at most {job.target.max_kl:.3g}"
+        )
     metric = job.task.metric
     before, after = (record.metrics[f"{when}validation_metric"] for when in ("original_", ""))
     return f"validation {metric.name} {metric.show(before)} before, {metric.show(after)} after"

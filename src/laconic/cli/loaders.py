@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,29 @@ def make_loaders(request: Request, task: Task) -> Loaders:
         TensorLoader(parts.validation, 1000, shuffle=False, channels_last=True),
         TensorLoader(parts.test, 1000, shuffle=False, channels_last=True),
     )
+
+
+def make_calibration(request: Request, task: Task) -> Loaders:
+    """Inputs to compress a trained network with, in place of training batches.
+
+    Validation and test set are those of ``--data`` where it is given; a function may return labelled
+    validation batches beside the inputs.
+    """
+    asked = request.calibrate or ""
+    data = make_loaders(request, task) if request.data else Loaders([], [], None)
+    if ":" not in asked:
+        return replace(make_loaders(replace(request, data=asked), task), test=data.test)
+    found = call_own(asked, "--calibrate")
+    parts = found if isinstance(found, tuple) else (found,)
+    if len(parts) > 2:
+        raise InputError(
+            f"--calibrate {asked} should return batches, or (batches, validation batches), got "
+            f"{len(parts)} things. Cure: a list of batches"
+        )
+    for name, loader in zip(("inputs", "validation"), parts, strict=False):
+        with at(f"--calibrate {asked}: the {name}"):
+            reread(loader)
+    return Loaders(parts[0], parts[1] if len(parts) == 2 else data.validation, data.test)
 
 
 def _own_loaders(data: str, task: Task, *, targets: bool) -> Loaders:

@@ -66,6 +66,7 @@ class Request:
     keep: tuple[str, ...] = ()
     dynamic: Any = None
     asked: Mapping[str, Any] = field(default_factory=dict)
+    calibrate: str | None = None
 
     def record(self, job: Job, reference: FitConfig | None) -> dict[str, Any]:
         """What identifies the run: it must be the same on --resume.
@@ -78,7 +79,11 @@ class Request:
         data = {k: v for k, v in self.settings.items() if k.startswith("data.")}
         trained = None if reference is None else plain_settings(reference)
         # said only where asked, so that older run folders can be resumed
-        asked |= {name: getattr(self, name) for name in ("int8", "shrink", "dynamic") if getattr(self, name)}
+        asked |= {
+            name: getattr(self, name)
+            for name in ("int8", "shrink", "dynamic", "calibrate")
+            if getattr(self, name)
+        }
         return {**asked, **data, **settings_of(job), "reference": trained}
 
 
@@ -94,10 +99,17 @@ def parse_request(arguments: argparse.Namespace) -> Request:
     network, model = values.get("network"), values.get("model")
     if (network is None) == (model is None):
         raise no_network(arguments)
+    calibrate = values.get("calibrate")
     data = values.get("data") or (_usual_data(network) if network else None)
-    if data is None:
-        raise InputError("--model needs --data: mnist, fashion-mnist, digits or package.module:function")
-    _check_names(model, data)
+    if data is None and calibrate is None:
+        raise InputError(
+            "--model needs --data: mnist, fashion-mnist, digits or package.module:function; or --calibrate, "
+            "some hundred inputs without labels, to compress without training"
+        )
+    data = data or ""
+    if calibrate is not None:
+        values = _calibrated(values, file, arguments.resume)
+    _check_names(model, data, calibrate)
     asked = {**file.settings, **set_flags(arguments.set)}
     _refuse_unused(asked, model, data)
     batch_size(asked, 1)
@@ -129,7 +141,29 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         keep=_keep(values.get("keep", ())),
         dynamic=free_axes(values.get("dynamic")),
         asked=as_data(values, asked, file),
+        calibrate=calibrate,
     )
+
+
+def _calibrated(values: Mapping[str, Any], file: RunFile, resume: bool) -> dict[str, Any]:
+    """The options of a run without training; what only training has is refused."""
+    method = values.get("method", "post-training")
+    if file.stages or method != "post-training":
+        raise InputError(
+            "--calibrate compresses without training, by the method post-training. Cure: leave out --method "
+            "and [[stage]] tables, or --data in place of --calibrate"
+        )
+    if resume:
+        raise InputError(
+            "--resume: a run with --calibrate keeps nothing to go on with. Cure: run it again, with another "
+            "--out"
+        )
+    if values.get("target") is None:
+        raise InputError(
+            "--calibrate needs --target. Cure: --target 0.01nats, --target 30kB, or --target 0.5pt with "
+            "labels"
+        )
+    return {**values, "method": method}
 
 
 def _keep(names: Any) -> tuple[str, ...]:
@@ -281,14 +315,15 @@ def _check_values(values: Mapping[str, Any]) -> None:
     check_threads(values.get("threads"))
 
 
-def _check_names(model: str | None, data: str) -> None:
+def _check_names(model: str | None, data: str, calibrate: str | None) -> None:
     """Refuse what can be no name of a function or a data set."""
     if model is not None:
         check_name(model, "--model")
-    if ":" in data:
-        check_name(data, "--data")
-    else:
-        check_data_name(data)
+    for name, flag in ((data, "--data"), (calibrate or "", "--calibrate")):
+        if ":" in name:
+            check_name(name, flag)
+        elif name:
+            check_data_name(name)
 
 
 def _merged(from_file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ OPTIONS = (
     "network",
     "model",
     "data",
+    "calibrate",
     "method",
     "task",
     "preset",

@@ -280,6 +280,8 @@ _UNITS = {
     "b": ("B", 1.0),
     "kb": ("B", 1e3),
     "mb": ("B", 1e6),
+    "nats": ("nats", 1.0),
+    "nat": ("nats", 1.0),
 }
 """Units of a target: what they are of, and by how much they count. A kB has 1000 bytes."""
 _NO_LENGTH = 2.0**63
@@ -288,7 +290,7 @@ _NO_LENGTH = 2.0**63
 
 def parse_size(text: str) -> tuple[str, float]:
     """The unit and the finite number of a target: ``0.3`` in the metric's own unit (here an empty text),
-    ``0.3pt`` or ``0.3%`` (points of a percentage), ``5kB``, ``5 KB``, ``5000B``.
+    ``0.3pt`` or ``0.3%`` (points of a percentage), ``5kB``, ``5 KB``, ``5000B``, ``0.01nats`` (a divergence).
 
     >>> parse_size("5kB"), parse_size("5 KB"), parse_size("0.3pt"), parse_size("0.3%"), parse_size("0.02")
     (('B', 5000.0), ('B', 5000.0), ('pt', 0.3), ('pt', 0.3), ('', 0.02))
@@ -305,7 +307,8 @@ def parse_size(text: str) -> tuple[str, float]:
         return of, _allowed(text, of, value)
     raise InputError(
         f"target {text!r} is not understood. Cure: 0.3 (in the metric's unit), "
-        "0.3pt or 0.3% (points of a percentage), 5kB or 5000B (file length; a kB has 1000 bytes)"
+        "0.3pt or 0.3% (points of a percentage), 5kB or 5000B (file length; a kB has 1000 bytes), 0.01nats "
+        "(from the original's predictions, with --calibrate)"
     )
 
 

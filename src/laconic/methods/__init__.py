@@ -14,6 +14,7 @@ from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_pla
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
 from laconic.methods.network_trimming import NetworkTrimming
+from laconic.methods.post_training import PostTraining
 from laconic.methods.random_pruning import RandomPruning
 from laconic.methods.score_pruning import ScorePruning
 from laconic.methods.sparse_vd import SparseVD
@@ -36,6 +37,7 @@ __all__ = [
     "Method",
     "NoCompression",
     "NetworkTrimming",
+    "PostTraining",
     "RandomPruning",
     "Score",
     "ScorePruning",

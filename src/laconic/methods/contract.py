@@ -100,9 +100,11 @@ class Target:
         max_drop: How much worse than the original network's the task's metric may become on the validation
             split, in the metric's unit (percentage points for an error in percent).
         max_bytes: Length of the file, in bytes.
+        max_kl: How far predictions may be from the original network's on inputs that decided nothing, in nats
+            per likelihood term (see ``Task.divergence``). It needs no labels, and a method that measures it.
 
     Raises:
-        InputError: A negative ``max_drop``, or ``max_bytes`` below 1.
+        InputError: A negative ``max_drop`` or ``max_kl``, or ``max_bytes`` below 1.
 
     >>> Target(max_drop=0.5).max_bytes is None
     True
@@ -110,8 +112,11 @@ class Target:
 
     max_drop: float | None = None
     max_bytes: int | None = None
+    max_kl: float | None = None
 
     def __post_init__(self) -> None:
+        if self.max_kl is not None and not self.max_kl >= 0:
+            raise InputError(f"max_kl is in nats per term and must be >= 0, got {self.max_kl}")
         if self.max_drop is not None and not self.max_drop >= 0:
             raise InputError(f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}")
         if self.max_bytes is not None and not self.max_bytes > 0:
@@ -206,6 +211,8 @@ class Method(ABC):
     """
     changes_architecture: ClassVar[bool] = False
     """Whether ``convert`` returns other layers or sizes than the network has that it was given."""
+    measures_divergence: ClassVar[bool] = False
+    """Whether ``convert`` measures how far predictions are from the original's, as ``Target.max_kl`` asks."""
     gentler: ClassVar[str] = "setting of the method that compresses less"
     """The settings to change for a smaller loss of the metric, as a message names them after "a": parts with
     commas between them, each of which ends with the name of a field, as "lower kl_weight".

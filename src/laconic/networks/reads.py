@@ -42,18 +42,55 @@ class Read:
 
 def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read], None]) -> None:
     """Run something and give every input of one of the module's weights to ``use``."""
+    names = names_of(module)
+
+    def opened(call: Call) -> None:
+        for read in reads_of(call, names):
+            use(read)
+
+    with Watching(before=opened):
+        run()
+
+
+def names_of(module: nn.Module) -> dict[int, str]:
+    """The parameters' names by their identity, a shared one under its first name.
+
+    Args:
+        module: A network, whose parameters must live on while the names are used.
+
+    Returns:
+        Names by ``id(parameter)``.
+
+    >>> sorted(names_of(nn.Linear(2, 1)).values())
+    ['bias', 'weight']
+    """
     names: dict[int, str] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, nn.Parameter):
             names.setdefault(id(tensor), name)
+    return names
 
-    def opened(call: Call) -> None:
-        opener = _CALLS.get(call.function)
-        if opener is not None:
-            opener(call, names, use)
 
-    with Watching(before=opened):
-        run()
+def reads_of(call: Call, names: Mapping[int, str]) -> list[Read]:
+    """What the weights among a call's arguments multiply, before the call runs.
+
+    Args:
+        call: A call of a torch function.
+        names: The parameters' names by their identity (see :func:`names_of`).
+
+    Returns:
+        One entry for each input of each weight; none for other calls.
+
+    >>> net = nn.Linear(2, 1)
+    >>> call = Call(F.linear, (torch.ones(3, 2), net.weight, net.bias), {})
+    >>> [(read.name, read.axis) for read in reads_of(call, names_of(net))]
+    [('weight', 1)]
+    """
+    found: list[Read] = []
+    opener = _CALLS.get(call.function)
+    if opener is not None:
+        opener(call, names, found.append)
+    return found
 
 
 def check_finite(name: str, sums: Tensor) -> None:

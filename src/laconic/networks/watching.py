@@ -36,6 +36,11 @@ class Call:
         name = str(getattr(self.function, "__name__", self.function))
         return str(self.function.__self__.__name__) if name == "__get__" else name  # type: ignore[attr-defined]
 
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether it does more than ask tensors for their form (shape, type, device)."""
+        return self.name not in _FORM
+
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or by name."""
         if position < len(self.args):
@@ -49,6 +54,14 @@ class Call:
     def results(self) -> list[Tensor]:
         """All tensors among the results, in order."""
         return [t for t in tree_leaves(self.result) if isinstance(t, Tensor)]
+
+
+_FORM = frozenset(
+    (
+        *("shape", "dim", "size", "ndim", "numel", "stride", "is_contiguous", "layout", "__len__"),
+        *("dtype", "device", "is_floating_point", "is_complex", "is_cuda", "is_sparse", "requires_grad"),
+    )
+)
 
 
 def _ignored(call: Call) -> None:

@@ -56,6 +56,11 @@ class BinaryClassification(Task):
         _check(outputs, target)
         return likelihoods.bernoulli_nll(outputs.reshape(-1), target.reshape(-1))
 
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the probabilities, summed over the examples."""
+        checks.check_pair("BinaryClassification", outputs, reference)
+        return likelihoods.bernoulli_kl(outputs.reshape(-1), reference.reshape(-1))
+
     def predictive(self, **learnt: Tensor) -> Bernoulli:
         """Bernoulli by a logit (see :meth:`laconic.tasks.Task.predictive`)."""
         return Bernoulli()

@@ -63,6 +63,17 @@ def has_shape(outputs: Any, target: Any) -> None:
             )
 
 
+def check_pair(task: str, outputs: Any, reference: Any, least: int = 1) -> None:
+    """Refuse two predictions that are not one tensor each, of one shape with ``least`` axes (InputError)."""
+    has_shape(outputs, reference)
+    out, to = tuple(outputs.shape), tuple(reference.shape)
+    if out != to or len(out) < least:
+        raise InputError(
+            f"{task}: predictions of shape {out} and {to} cannot be compared. Cure: two networks with the "
+            f"same outputs, of {least} axes or more"
+        )
+
+
 def misfit(task: str, takes: str, outputs: Any, target: Any, fact: str) -> InputError:
     """The error of outputs and targets that a task does not take, with the task that does."""
     other = task_that_fits(outputs, target)

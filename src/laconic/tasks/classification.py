@@ -76,6 +76,11 @@ class Classification(Task):
             return likelihoods.soft_categorical_nll(outputs, target)
         return likelihoods.categorical_nll(outputs, target, self.ignore)
 
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the two distributions over the classes, summed over the examples."""
+        checks.check_pair("Classification", outputs, reference, 2)
+        return likelihoods.categorical_kl(outputs, reference, 1, counted)
+
     def predictive(self, **learnt: Tensor) -> Categorical:
         """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
         return Categorical(axis=1)

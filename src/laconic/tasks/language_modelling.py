@@ -95,6 +95,15 @@ class LanguageModelling(Task):
         check_tokens("LanguageModelling", TAKES, outputs, target, self.ignore)
         return likelihoods.categorical_nll(outputs.flatten(0, 1), target.flatten(), self.ignore)
 
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the two distributions over the next token, summed over the tokens."""
+        checks.check_pair("LanguageModelling", outputs, reference, 3)
+        return likelihoods.categorical_kl(outputs, reference, -1, counted)
+
+    def predicted(self, outputs: Any) -> int:
+        """Number of tokens, padding included."""
+        return int(math.prod(outputs.shape[:-1]))
+
     def predictive(self, **learnt: Tensor) -> Categorical:
         """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""
         return Categorical(axis=2)

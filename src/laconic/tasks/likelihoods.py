@@ -4,6 +4,10 @@ r"""Negative log-likelihoods in nats, summed over their terms: with torch (``*_n
 Both of a pair compute the same formula. All are computed from logits without an exponential that can
 overflow. Torch outputs of 16 bits are computed in float32, NumPy arrays in float64.
 
+Divergences (``*_kl``) compare two predictions of the same terms, the reference's first:
+:math:`KL(p_{reference} \| p)`, with torch alone. Those without a likelihood (:func:`cosine_distance`,
+:func:`relative_squared_error`) are for outputs that are no distribution, as embeddings.
+
 Source: Murphy, Probabilistic Machine Learning: An Introduction (2022), sections 2.4 (Bernoulli), 2.5
 (categorical, log-sum-exp) and 2.6 (Gaussian).
 """
@@ -22,12 +26,17 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 __all__ = [
+    "bernoulli_kl",
     "bernoulli_nats",
     "bernoulli_nll",
+    "categorical_kl",
     "categorical_nats",
     "categorical_nll",
+    "cosine_distance",
+    "gaussian_kl",
     "gaussian_nats",
     "gaussian_nll",
+    "relative_squared_error",
     "soft_categorical_nats",
     "soft_categorical_nll",
 ]
@@ -119,6 +128,31 @@ def soft_categorical_nats(logits: Array, probabilities: Array) -> float:
     return -float((p * np.where(p == 0, 0.0, log_q)).sum())
 
 
+def categorical_kl(logits: Tensor, reference: Tensor, axis: int = 1, counted: Tensor | None = None) -> Tensor:
+    r""":math:`\sum_n\sum_c p_{nc} (\log p_{nc} - \log q_{nc})`, p of ``reference``, q of ``logits``.
+
+    Args:
+        logits: Any shape, with the classes on ``axis``.
+        reference: The same shape.
+        axis: The axis of the classes.
+        counted: Booleans of that shape without ``axis``: which positions are terms (None: all).
+
+    Returns:
+        A scalar, nats, at least 0 but for rounding.
+
+    >>> import torch
+    >>> half, sure = torch.zeros(1, 2), torch.tensor([[0.0, -1000.0]])
+    >>> round(categorical_kl(half, sure).item(), 4), categorical_kl(sure, sure).item()
+    (0.6931, 0.0)
+    """
+    log_q, log_p = (full_precision(z).movedim(axis, -1).log_softmax(-1) for z in (logits, reference))
+    if counted is not None:
+        log_q, log_p = log_q[counted], log_p[counted]
+    p = log_p.exp()
+    # A class of probability 0 adds 0, whatever its logits are: -inf among them.
+    return (p * (log_p - log_q).masked_fill(p == 0, 0.0)).sum()
+
+
 def _log_softmax(logits: Array) -> Array:
     """Over the last axis; the largest logit is taken off first, so that no exponential overflows."""
     shifted = logits - logits.max(-1, keepdims=True)
@@ -174,6 +208,31 @@ def bernoulli_nats(logits: Array, targets: Array, counted: Array | None = None) 
     return float((np.maximum(z, 0.0) - y * z + np.log1p(np.exp(-np.abs(z)))).sum())
 
 
+def bernoulli_kl(logits: Tensor, reference: Tensor, counted: Tensor | None = None) -> Tensor:
+    r""":math:`\sum_n p_n \log\frac{p_n}{q_n} + (1 - p_n) \log\frac{1 - p_n}{1 - q_n}`, p of ``reference``.
+
+    Args:
+        logits: Any shape.
+        reference: The same shape.
+        counted: Booleans of the same shape: which entries are terms (None: all).
+
+    Returns:
+        A scalar, nats, at least 0 but for rounding.
+
+    >>> import torch
+    >>> round(bernoulli_kl(torch.zeros(1), torch.tensor([1000.0])).item(), 4)
+    0.6931
+    """
+    import torch.nn.functional as F
+
+    z, y = full_precision(logits), full_precision(reference)
+    if counted is not None:
+        z, y = z[counted], y[counted]
+    p = y.sigmoid()
+    yes, no = F.logsigmoid(y) - F.logsigmoid(z), F.logsigmoid(-y) - F.logsigmoid(-z)
+    return (p * yes.masked_fill(p == 0, 0.0) + (1 - p) * no.masked_fill(p == 1, 0.0)).sum()
+
+
 # --- Gaussian ------------------------------------------------------------------------------
 
 
@@ -217,3 +276,73 @@ def gaussian_nats(residuals: Array, log_std: Array | float, counted: Array | Non
     r = residuals.astype(np.float64)
     terms = 0.5 * math.log(2 * math.pi) + log_std + 0.5 * (r * np.exp(-np.asarray(log_std))) ** 2
     return float((terms if counted is None else terms[counted]).sum())
+
+
+def gaussian_kl(difference: Tensor, log_std: Tensor, counted: Tensor | None = None) -> Tensor:
+    r""":math:`\sum_n \frac12 (d_n / s_n)^2`: of two means with the same noise s.
+
+    Args:
+        difference: Output minus reference output, any shape, in the target's unit.
+        log_std: Logarithm of the noise's standard deviation; its shape broadcasts to that of ``difference``.
+        counted: Booleans of the same shape: which entries are terms (None: all).
+
+    Returns:
+        A scalar, nats.
+
+    >>> import torch
+    >>> gaussian_kl(torch.tensor([0.0, 2.0]), torch.tensor(0.0)).item()
+    2.0
+    """
+    d = full_precision(difference)
+    if counted is not None:
+        d = d.masked_fill(~counted, 0.0)
+    return 0.5 * (d * (-log_std).exp()).square().sum()
+
+
+# --- without a likelihood ------------------------------------------------------------------
+
+
+def cosine_distance(outputs: Tensor, reference: Tensor) -> Tensor:
+    r""":math:`\sum_n 1 - \frac{z_n \cdot r_n}{\lVert z_n \rVert \lVert r_n \rVert}` over examples n.
+
+    It is the divergence of two von Mises-Fisher distributions around the two directions, but for a factor.
+
+    Args:
+        outputs: (N, ...); all that belongs to one example is one vector. A vector of zeros is at distance 1.
+        reference: The same shape.
+
+    Returns:
+        A scalar, from 0 to 2 N.
+
+    Source: Banerjee et al., Clustering on the Unit Hypersphere using von Mises-Fisher Distributions (2005).
+
+    >>> import torch
+    >>> round(cosine_distance(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 3.0]])).item(), 4)
+    0.2929
+    """
+    import torch.nn.functional as F
+
+    z, r = (F.normalize(full_precision(x).reshape(len(x), -1), dim=1) for x in (outputs, reference))
+    # 1 - z.r loses all digits of a small distance; half the squared chord keeps them.
+    chord = 0.5 * (z - r).square().sum(1)
+    lost = (z == 0).all(1) | (r == 0).all(1)
+    return chord.masked_fill(lost, 1.0).sum()
+
+
+def relative_squared_error(outputs: Tensor, reference: Tensor) -> Tensor:
+    r""":math:`N \sum_n \lVert z_n - r_n \rVert^2 / \sum_n \lVert r_n \rVert^2` of a batch of N examples.
+
+    Args:
+        outputs: (N, ...).
+        reference: The same shape.
+
+    Returns:
+        A scalar; N times the share of the reference's energy that is in the difference.
+
+    >>> import torch
+    >>> relative_squared_error(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]])).item()
+    1.0
+    """
+    z, r = full_precision(outputs), full_precision(reference)
+    energy = r.square().sum().clamp(min=1e-30)
+    return len(r) * (z - r).square().sum() / energy

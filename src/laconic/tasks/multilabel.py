@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,15 @@ class MultiLabel(Task):
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:
         """Binary cross-entropy, summed over the known labels (see :meth:`laconic.tasks.Task.nll`)."""
         return likelihoods.bernoulli_nll(outputs, target, self._check(outputs, target))
+
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the labels' probabilities, summed over the labels."""
+        checks.check_pair("MultiLabel", outputs, reference, 2)
+        return likelihoods.bernoulli_kl(outputs, reference, counted)
+
+    def predicted(self, outputs: Any) -> int:
+        """Number of labels."""
+        return int(math.prod(outputs.shape))
 
     def predictive(self, **learnt: Tensor) -> Bernoulli:
         """Bernoulli by a logit (see :meth:`laconic.tasks.Task.predictive`)."""

@@ -133,13 +133,25 @@ class Regression(Task):
         out = likelihoods.full_precision(outputs)
         # A float64 target is not rounded first: far from zero, float32 lacks the digits of the residual.
         residuals = (out - target).to(out.dtype)
-        if self.noise != "learnt":
-            log_std = out.new_tensor(self._log_noise(outputs.shape))
-        elif "log_noise" in learnt:
-            log_std = learnt["log_noise"]
-        else:
-            raise InputError("Regression: log_noise is missing. Cure: nll(outputs, target, **learnt(target))")
-        return likelihoods.gaussian_nll(residuals, log_std, known)
+        return likelihoods.gaussian_nll(residuals, self._log_std(out, learnt), known)
+
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Half the squared difference in noise deviations (see :meth:`laconic.tasks.Task.divergence`).
+
+        Args:
+            outputs: (N,), (N, D) or (N, D, ...).
+            reference: The same shape.
+            counted: Booleans of that shape.
+            learnt: ``log_noise``, a scalar, where the noise is learnt.
+        """
+        checks.check_pair("Regression", outputs, reference)
+        out = likelihoods.full_precision(outputs)
+        difference = (out - reference).to(out.dtype)
+        return likelihoods.gaussian_kl(difference, self._log_std(out, learnt), counted)
+
+    def predicted(self, outputs: Any) -> int:
+        """Number of entries."""
+        return int(math.prod(outputs.shape))
 
     def predictive(self, **learnt: Tensor) -> Gaussian:
         """Gaussian with the noise, 1 where it is learnt and not handed in.
@@ -200,6 +212,14 @@ class Regression(Task):
             return None
         residuals = outputs.astype(np.float64) - target
         return likelihoods.gaussian_nats(residuals, np.array(self._log_noise(outputs.shape)), known)
+
+    def _log_std(self, outputs: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
+        """Logarithm of the noise, given or learnt, for outputs of this shape."""
+        if self.noise != "learnt":
+            return outputs.new_tensor(self._log_noise(tuple(outputs.shape)))
+        if "log_noise" not in learnt:
+            raise InputError("Regression: log_noise is missing. Cure: nll(outputs, target, **learnt(target))")
+        return learnt["log_noise"]
 
     def _log_noise(self, shape: tuple[int, ...]) -> Any:
         """Logarithm of a given noise, as nested lists whose shape broadcasts to that of the outputs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,6 +88,15 @@ class Segmentation(Task):
         """Cross-entropy, summed over the pixels (see :meth:`laconic.tasks.Task.nll`)."""
         self._check(outputs, target)
         return likelihoods.categorical_nll(outputs, target, self.ignore)
+
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the two distributions over the classes, summed over the pixels."""
+        checks.check_pair("Segmentation", outputs, reference, 3)
+        return likelihoods.categorical_kl(outputs, reference, 1, counted)
+
+    def predicted(self, outputs: Any) -> int:
+        """Number of pixels."""
+        return int(math.prod(outputs.shape) // outputs.shape[1])
 
     def predictive(self, **learnt: Tensor) -> Categorical:
         """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,15 @@ class SequenceLabelling(Task):
         """Cross-entropy, summed over the tokens (see :meth:`laconic.tasks.Task.nll`)."""
         check_tokens("SequenceLabelling", TAKES, outputs, target, self.ignore)
         return likelihoods.categorical_nll(outputs.flatten(0, 1), target.flatten(), self.ignore)
+
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        """Divergence of the two distributions over the classes, summed over the tokens."""
+        checks.check_pair("SequenceLabelling", outputs, reference, 3)
+        return likelihoods.categorical_kl(outputs, reference, -1, counted)
+
+    def predicted(self, outputs: Any) -> int:
+        """Number of tokens, padding included."""
+        return int(math.prod(outputs.shape[:-1]))
 
     def predictive(self, **learnt: Tensor) -> Categorical:
         """Categorical over the classes (see :meth:`laconic.tasks.Task.predictive`)."""

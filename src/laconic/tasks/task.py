@@ -192,6 +192,42 @@ class Task(ABC):
         """
         return None
 
+    def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
+        r"""How far a prediction is from another network's for the same inputs: needs no labels.
+
+        .. math:: \sum_n KL\big(p(y_n | reference) \,\|\, p(y_n | outputs)\big)
+
+        Args:
+            outputs: What the network returned.
+            reference: What the network that it is compared with returned.
+            counted: Which positions are terms (see :meth:`counted`; None: all).
+            learnt: The parameters of the likelihood (see :meth:`learnt`), by name.
+
+        Returns:
+            A differentiable scalar, summed over the terms, in nats.
+
+        Raises:
+            InputError: Shapes that do not fit, or a task whose predictions are no distribution.
+        """
+        raise InputError(
+            f"{type(self).__name__} does not say how far two predictions are apart. Cure: a task of "
+            "laconic.tasks, or a method divergence(outputs, reference) of the task"
+        )
+
+    def predicted(self, outputs: Any) -> int:
+        """Number of terms that outputs predict, where no target says which of them count.
+
+        Here, the length of the outputs' first axis.
+
+        Args:
+            outputs: What the network returned.
+
+        Returns:
+            The number.
+        """
+        shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+        return int(shape[0]) if shape else 1
+
     @abstractmethod
     def measure(self, outputs: Any, target: Any) -> Sums:
         """Statistics of the metric on NumPy arrays; :meth:`add` joins those of two batches.

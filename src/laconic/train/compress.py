@@ -173,7 +173,7 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         data_size=run.start.size,
         task=job.task,
         seed=job.seed + number,
-        total_steps=steps,
+        total_steps=steps or None,
         keep=job.keep,
         batches=run.train,
         previous=previous,

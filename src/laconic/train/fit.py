@@ -44,7 +44,7 @@ class FitConfig:
     """Settings of a training run.
 
     Args:
-        epochs: Passes over the training data.
+        epochs: Passes over the training data; 0 for a method that decides without training.
         lr: Learning rate at the beginning.
         optimizer: A function of parameter groups that returns an optimiser, as ``torch.optim.Adam`` or
             ``functools.partial(torch.optim.SGD, momentum=0.9)``.
@@ -70,8 +70,8 @@ class FitConfig:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 0 < self.lr < math.inf:
-            raise InputError(f"need epochs >= 1 and lr > 0, got {self.epochs} and {self.lr}")
+        if self.epochs < 0 or not 0 < self.lr < math.inf:
+            raise InputError(f"need epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}")
         for name in ("optimizer", "schedule"):
             if not callable(getattr(self, name)):
                 raise InputError(
@@ -181,6 +181,8 @@ def fit(
         NonFiniteError: A loss that is no number.
         RunFolderError: A checkpoint of another network.
     """
+    if not config.epochs:
+        return
     fabric = _fabric(config)
     fabric.launch()
     optimizer = config.optimizer(hooks.param_groups(config.lr))

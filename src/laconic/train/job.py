@@ -65,6 +65,13 @@ class Job:
             raise InputError(f"target: {self.target!r} is no Target. Cure: Target(max_drop=0.5)")
         if not self.stages:
             raise InputError("a job needs at least one stage. Cure: stages=[Stage(method, fit)]")
+        last = self.stages[-1].method
+        if self.target.max_kl is not None and not last.measures_divergence:
+            raise InputError(
+                f"{type(last).__name__} does not measure how far predictions are from the original's, as "
+                f"max_kl={self.target.max_kl:g} asks. Cure: PostTraining as the last stage, or "
+                "Target(max_drop=...)"
+            )
         first = self.stages[0]
         if first.rewind_to is not None:
             raise InputError("the first stage has nothing to rewind to. Cure: rewind_to=None")
@@ -120,11 +127,17 @@ def settings_of(job: Job) -> dict[str, Any]:
             }
             for stage in job.stages
         ],
-        "target": plain_settings(job.target),
+        "target": _target_settings(job.target),
         "task": {"name": type(job.task).__name__, **plain_settings(job.task)},
         "seed": job.seed,
         "keep": list(job.keep),
     }
+
+
+def _target_settings(target: Target) -> dict[str, Any]:
+    """A target as plain data; ``max_kl`` where it is set, so that older run folders can be resumed."""
+    plain: dict[str, Any] = plain_settings(target)
+    return {name: value for name, value in plain.items() if name != "max_kl" or value is not None}
 
 
 def resumable(job: Job) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from laconic import pack, saving
 from laconic.export.build import build_packed
 from laconic.methods.common.grid_choice import GridChoice
-from laconic.methods.contract import Compressed, Method
+from laconic.methods.contract import Compressed, Method, Target
 from laconic.records import RunRecord
 from laconic.train.job import Job, settings_of
 from laconic.train.record import layer_records, to_json, versions
@@ -70,14 +70,16 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     if target.max_bytes is not None and file_bytes > target.max_bytes:
         method = job.stages[-1].method
         steps = _grid_steps(method)
-        fewest = ""
+        tried = small.facts.get("prices_tried", ())
+        fewest = f", the fewest of {len(tried)} prices" if tried else ""
         if steps and not small.ranges:
             fewest = f", the fewest that the listed grids reach (steps up to {max(steps):g})"
+        cure = f"Target(max_bytes={file_bytes})" if tried else f"a {method.smaller}, or longer training"
         notes.append(
             f"{TARGET_MISSED}the file has {file_bytes} bytes{fewest}; {target.max_bytes} were asked for. "
-            f"Cure: a {method.smaller}, or longer training"
+            f"Cure: {cure}"
         )
-    return (*notes, *_drop(job, small))
+    return (*notes, *_divergence(job, small), *_drop(job, small))
 
 
 def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
@@ -98,7 +100,10 @@ def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
         parts.append(
             went if target.max_drop is None else f"{went} and may get worse by {metric.show(target.max_drop)}"
         )
-    if target.max_bytes is None and target.max_drop is None:
+    if target.max_kl is not None and "divergence" in small.facts:
+        found = f"{small.facts['divergence']:.3g} nats per term from the original's"
+        parts.append(f"the predictions are {found}, of at most {target.max_kl:.3g}")
+    if target == Target():
         return "; ".join(["no target was set", *parts])
     lost = any(note.startswith(TARGET_MISSED) for note in missed(job, small, file_bytes))
     return (TARGET_MISSED if lost else "target met: ") + "; ".join(parts)
@@ -137,6 +142,20 @@ def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compress
     every = [*small.facts.get("notes", ()), *notes]
     facts = {**small.facts, OUTCOME: outcome(job, small, length)}
     return replace(small, facts={**facts, "notes": every} if notes else facts)
+
+
+def _divergence(job: Job, small: Compressed) -> tuple[str, ...]:
+    """A note where the predictions are farther from the original's than the target allows."""
+    allowed, found = job.target.max_kl, small.facts.get("divergence")
+    if allowed is None or found is None or found <= allowed * (1 + 1e-9):
+        return ()
+    tried = len(small.facts.get("prices_tried", ()))
+    note = (
+        f"{TARGET_MISSED}the predictions are {found:.3g} nats per term from the original's, the least of "
+        f"{tried} prices; {allowed:.3g} were asked for. Cure: Target(max_kl={found:.2g}), more calibration "
+        "inputs, or keep=[names] for the layers that lose most"
+    )
+    return (note,)
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:

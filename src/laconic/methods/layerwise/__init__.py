@@ -1,0 +1,1 @@
+"""A trained network decided layer by layer on calibration inputs: moments, sensitivities, the search."""

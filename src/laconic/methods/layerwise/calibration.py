@@ -1,0 +1,309 @@
+"""Calibration inputs: taken from a loader's batches, shared out between deciding and measuring, and compared.
+
+Labels are not needed. Where a batch holds them, they say which positions are terms.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from laconic.errors import DataError, InputError
+from laconic.networks import call as run
+from laconic.networks import inference, is_nested, to_device, with_tensors
+from laconic.tasks import Task
+from laconic.text import counted
+
+Divergence = Callable[[Any, Any], Tensor]
+"""(outputs, reference outputs) to a scalar, summed over examples."""
+
+TOGETHER = 256
+"""Examples that run in one call, where batches of one shape are joined."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calls:
+    """Calls of a network: their inputs, and which positions of their outputs are terms (None: all).
+
+    Args:
+        inputs: The inputs of each call.
+        counted: For each call, booleans of the target's shape, or None.
+        examples: Examples in all.
+    """
+
+    inputs: tuple[Any, ...]
+    counted: tuple[Any, ...]
+    examples: int
+
+
+def calibration_calls(
+    module: nn.Module, batches: Iterable[Any], task: Task, examples: int, held_out: float, seed: int
+) -> tuple[Calls, Calls]:
+    """The calls that decide, and those that measure; no example is in both.
+
+    Args:
+        module: The network.
+        batches: Inputs alone, or inputs with labels, as the network and the task take them.
+        task: What the network is for.
+        examples: How many examples are used, the first of ``batches``.
+        held_out: Share of them that measures.
+        seed: Which of a batch's examples measure.
+
+    Returns:
+        Calls that decide, and calls that measure: the same ones where there is one example only.
+
+    Raises:
+        DataError: No batch, inputs that are NaN or infinite, or all of whose numbers are equal.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    parts: tuple[list[_Part], list[_Part]] = ([], [])
+    used = 0
+    for number, (inputs, mask) in enumerate(_taken(module, batches, task, examples)):
+        inputs, mask = to_device((inputs, mask), device)
+        size = _examples(inputs, task.batch_axis)
+        used += size
+        for part, index in zip(parts, _shared_out(size, held_out, number, generator), strict=True):
+            if len(index):
+                part.append(_Part(*_sliced(inputs, mask, task.batch_axis, size, index), len(index)))
+    if not used:
+        raise DataError("the calibration loader gave no batch. Cure: check its data set and batch size")
+    deciding, measuring = (_joined(part, task.batch_axis) for part in parts)
+    _check_inputs([*deciding.inputs, *measuring.inputs])
+    return (deciding if deciding.examples else measuring), (measuring if measuring.examples else deciding)
+
+
+def first_inputs(module: nn.Module, batches: Iterable[Any], task: Task) -> Any:
+    """The inputs of the first batch; raises DataError where there is none."""
+    batch = next(iter(batches), None)
+    if batch is None:
+        raise DataError("the calibration loader gave no batch. Cure: check its data set and batch size")
+    return _split(module, batch, task)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    inputs: Any
+    counted: Any
+    examples: int
+
+
+def _taken(module: nn.Module, batches: Iterable[Any], task: Task, examples: int) -> Iterator[tuple[Any, Any]]:
+    """Inputs and, where labels say so, which positions are terms, of the first examples."""
+    left = examples
+    for batch in batches:
+        inputs, mask = _split(module, batch, task)
+        size = _examples(inputs, task.batch_axis)
+        if size > left and not is_nested(inputs):
+            inputs, mask = _sliced(inputs, mask, task.batch_axis, size, torch.arange(left))
+        yield inputs, mask
+        left -= size
+        if left <= 0:
+            return
+
+
+def _split(module: nn.Module, batch: Any, task: Task) -> tuple[Any, Any]:
+    """A batch's inputs, and which positions of its target are terms; a batch without labels is all inputs."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    if isinstance(batch, Mapping):
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return batch, None
+        known = {p.name for p in parameters}
+        return {name: value for name, value in batch.items() if name in known}, None
+    if not isinstance(batch, tuple | list):
+        if not isinstance(batch, Tensor):
+            raise DataError(f"a calibration batch is a {type(batch).__name__}. Cure: torch.as_tensor")
+        return batch, None
+    asked = [p for p in parameters if p.default is p.empty]
+    wanted = [p for p in asked if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(batch) <= max(1, len(wanted)):
+        return (batch[0] if len(batch) == 1 else tuple(batch)), None
+    parts = task.split(batch)
+    return parts.inputs, task.counted(parts.target)
+
+
+def _examples(inputs: Any, axis: int) -> int:
+    sizes = [x.shape[axis] for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim > axis]
+    return int(sizes[0]) if sizes else 1
+
+
+def _shared_out(size: int, held_out: float, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions that decide and positions that measure; of a batch too small to share, all or none."""
+    order = torch.randperm(size, generator=generator)
+    measuring = round(held_out * size)
+    if measuring == 0 and held_out > 0:
+        every = max(2, round(1 / (held_out * size)))
+        measuring = size if number % every == every - 1 else 0
+    return order[measuring:].sort().values, order[:measuring].sort().values
+
+
+def _sliced(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -> tuple[Any, Any]:
+    """Some examples of a call; what has another size along the axis is no part of an example."""
+    if is_nested(inputs) or len(index) == size:
+        return inputs, mask
+
+    def some(x: Tensor) -> Tensor:
+        return x.index_select(axis, index.to(x.device)) if x.ndim > axis and x.shape[axis] == size else x
+
+    return with_tensors(inputs, some), None if mask is None else mask[index.to(mask.device)]
+
+
+def _joined(parts: Sequence[_Part], axis: int) -> Calls:
+    """Parts of one shape as one call, up to ``TOGETHER`` examples."""
+    groups: dict[Any, list[_Part]] = {}
+    closed: list[list[_Part]] = []
+    for part in parts:
+        key = _shape_of(part, axis)
+        if key is None:
+            closed.append([part])
+            continue
+        open_group = groups.setdefault(key, [])
+        if open_group and sum(p.examples for p in open_group) + part.examples > TOGETHER:
+            closed.append(open_group)
+            groups[key] = open_group = []
+        open_group.append(part)
+    calls = [_one(group, axis) for group in (*closed, *groups.values()) if group]
+    return Calls(
+        tuple(c.inputs for c in calls), tuple(c.counted for c in calls), sum(c.examples for c in calls)
+    )
+
+
+def _shape_of(part: _Part, axis: int) -> Any:
+    """What parts that may be joined have in common; None for a part that is not joined."""
+    tensors = [part.inputs] if isinstance(part.inputs, Tensor) else part.inputs
+    if not isinstance(tensors, list | tuple) or axis != 0:
+        return None
+    if not all(isinstance(x, Tensor) and x.ndim and len(x) == part.examples for x in tensors):
+        return None
+    mask = None if part.counted is None else tuple(part.counted.shape[1:])
+    return isinstance(part.inputs, Tensor), tuple((x.shape[1:], x.dtype) for x in tensors), mask
+
+
+def _one(group: list[_Part], axis: int) -> _Part:
+    if len(group) == 1:
+        return group[0]
+    examples = sum(part.examples for part in group)
+    mask = None if group[0].counted is None else torch.cat([part.counted for part in group])
+    if isinstance(group[0].inputs, Tensor):
+        return _Part(torch.cat([part.inputs for part in group], axis), mask, examples)
+    columns = zip(*(part.inputs for part in group), strict=True)
+    return _Part(tuple(torch.cat(column, axis) for column in columns), mask, examples)
+
+
+def _check_inputs(inputs: Sequence[Any]) -> None:
+    """Refuse numbers that are not finite, and inputs that are all alike: they show nothing of the network."""
+    tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.numel()]
+    floats = [x for x in tensors if x.is_floating_point()]
+    for x in floats:
+        bad = int((~torch.isfinite(x)).sum())
+        if bad:
+            raise DataError(
+                f"the calibration batches hold {counted(bad, 'number')} that are NaN or infinite. "
+                "Cure: look for them in the data, or for a scale that divides by zero"
+            )
+    if floats and len(floats) == len(tensors):
+        lowest, highest = min(float(x.min()) for x in floats), max(float(x.max()) for x in floats)
+        if lowest == highest:
+            raise DataError(
+                f"all inputs of the calibration batches are {lowest:g}: they show nothing of the network. "
+                "Cure: inputs like those that it will get, a few hundred of them"
+            )
+
+
+class Comparison:
+    """How far a network's predictions are from the original's, on inputs that decided nothing.
+
+    Args:
+        original: The network that others are compared with.
+        calls: The inputs.
+        task: What the network is for: its divergence in nats per term.
+        learnt: The likelihood's own parameters.
+        divergence: Takes the place of the task's: per example.
+
+    >>> from laconic.tasks import Classification
+    >>> net, x = nn.Linear(2, 3), torch.eye(2)
+    >>> Comparison(net, Calls((x,), (None,), 2), Classification()).of(net)
+    0.0
+    """
+
+    def __init__(
+        self,
+        original: nn.Module,
+        calls: Calls,
+        task: Task,
+        learnt: Mapping[str, Tensor] | None = None,
+        divergence: Divergence | None = None,
+    ) -> None:
+        self._calls, self._task, self._learnt, self._own = calls, task, learnt or {}, divergence
+        with inference():
+            self._reference = [run(original, x) for x in calls.inputs]
+        for outputs in self._reference:
+            if not all(bool(torch.isfinite(y).all()) for y in _floats(outputs)):
+                raise DataError(
+                    "the original network gives NaN or infinity on the calibration batches. "
+                    "Cure: look for values that were not scaled as in training"
+                )
+
+    def of(self, module: nn.Module, most: int | None = None) -> float:
+        """Mean divergence of a network in evaluation mode, at least 0; infinite where it gives NaN.
+
+        Args:
+            module: The network.
+            most: Calls that are compared, the first ones (None: all).
+
+        Returns:
+            Nats per term; with a divergence of one's own its mean over the examples.
+        """
+        nats, terms = 0.0, 0
+        rows = list(zip(self._calls.inputs, self._reference, self._calls.counted, strict=True))[:most]
+        with inference():
+            for inputs, reference, mask in rows:
+                outputs = run(module, inputs)
+                found, count = self._one(outputs, reference, mask)
+                nats, terms = nats + found, terms + count
+        if not terms:
+            raise DataError("no position of the calibration batches is a term. Cure: check their labels")
+        value = nats / terms
+        return math.inf if math.isnan(value) else max(0.0, value)
+
+    def _one(self, outputs: Any, reference: Any, mask: Any) -> tuple[float, int]:
+        if self._own is not None:
+            found = self._own(outputs, reference)
+            if not isinstance(found, Tensor) or found.numel() != 1:
+                raise InputError("a divergence must return one number, summed over the examples")
+            return float(found), _examples(outputs, 0)
+        value = self._task.divergence(outputs, reference, mask, **self._learnt)
+        return float(value), self._task.predicted(outputs) if mask is None else int(mask.sum())
+
+
+def learnt_of(
+    module: nn.Module, task: Task, batches: Callable[[], Iterable[Any]] | None
+) -> Mapping[str, Tensor]:
+    """The likelihood's own parameters, as a noise that is learnt, from the first batch with a target.
+
+    Raises InputError where the task has some and no batch has a target.
+    """
+    start = dict(task.learnt(None))
+    if not start:
+        return {}
+    for batch in batches() if batches is not None else ():
+        if isinstance(batch, tuple | list) and len(batch) > 1:
+            device = next((p.device for p in module.parameters()), torch.device("cpu"))
+            parts = task.split(to_device(batch, device))
+            with inference():
+                return dict(task.learnt(parts.target, run(module, parts.inputs)))
+    raise InputError(
+        f"{type(task).__name__} learns {', '.join(start)} from targets, and the calibration batches have "
+        "none. Cure: give it, as Regression(noise=0.5), or batches (inputs, targets)"
+    )
+
+
+def _floats(tree: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor) and x.is_floating_point()]

@@ -1,0 +1,125 @@
+r"""Second moments of a weight's inputs in two networks that ran the same batches.
+
+With inputs x in the original network and :math:`\tilde x` in the one that is quantised so far, the error of a
+row w that becomes q is
+
+.. math:: E\,(w \cdot x - q \cdot \tilde x)^2
+          = w^\top E[x x^\top] w - 2 w^\top E[x \tilde x^\top] q + q^\top E[\tilde x \tilde x^\top] q
+
+so that two matrices hold all that the decision needs. A bias is the weight of one more input, which is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from laconic.errors import NonFiniteError
+from laconic.networks.reads import Read
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Means of products of inputs, float64; the last input is the constant 1 of the bias.
+
+    Args:
+        own: Mean of x~ x~^T, (blocks, K + 1, K + 1).
+        cross: Mean of x x~^T, (blocks, K + 1, K + 1).
+        energy: Mean of |x|^2, (blocks,), the constant left out.
+        count: How many inputs each mean is over.
+
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> moments_of("w", [((x,), (x,))]).own.tolist()
+    [[[5.0, 2.0], [2.0, 1.0]]]
+    """
+
+    own: Tensor
+    cross: Tensor
+    energy: Tensor
+    count: int
+
+    @property
+    def blocks(self) -> int:
+        """Equal blocks of the weight's rows, each of which reads other inputs."""
+        return len(self.own)
+
+
+Matrices = tuple[Tensor, ...]
+LEAST_ROWS, ROWS_FOR_EACH = 16384, 32
+"""Rows of a batch that are always used, and the same for each input of a weight: positions of a feature map
+are many and much alike.
+"""
+
+
+def read_moments(name: str, reads: Iterable[tuple[Read, Read]]) -> Moments:
+    """The moments of all reads of one weight, in pairs: in the original network, and in the changed one."""
+    return moments_of(name, ((a.patches(), b.patches()) for a, b in reads))
+
+
+def moments_of(name: str, pairs: Iterable[tuple[Matrices, Matrices]]) -> Moments:
+    """Means over pairs of inputs, each (samples, K) for every block; rows correspond.
+
+    Args:
+        name: The weight, for messages.
+        pairs: Inputs in the original network, and in the changed one.
+
+    Returns:
+        The moments.
+
+    Raises:
+        NonFiniteError: An input is NaN or infinite.
+    """
+    total: _Sums | None = None
+    for pair in pairs:
+        original, changed = _thinned(*pair)
+        new = _sums(original, changed)
+        total = new if total is None else _Sums(*(a + b for a, b in zip(total, new, strict=True)))
+    if total is None or not all(bool(torch.isfinite(part).all()) for part in total):
+        raise NonFiniteError(
+            f"the inputs of {name!r} hold NaN or infinity on the calibration batches. "
+            "Cure: look for them in the batches, or for values that were not scaled as in training"
+        )
+    count = max(1, int(total.samples))
+    return Moments(total.own / count, total.cross / count, total.energy / count, count)
+
+
+class _Sums(NamedTuple):
+    own: Tensor
+    cross: Tensor
+    energy: Tensor
+    samples: Tensor
+
+
+def _thinned(original: Matrices, changed: Matrices) -> tuple[Matrices, Matrices]:
+    """The same rows of both, drawn at random where there are many more than a moment of K inputs needs."""
+    rows, k = original[0].shape
+    most = max(LEAST_ROWS, ROWS_FOR_EACH * k)
+    if rows <= most:
+        return original, changed
+    chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:most].sort().values
+    return tuple(x[chosen.to(x.device)] for x in original), tuple(y[chosen.to(y.device)] for y in changed)
+
+
+def _sums(original: Matrices, changed: Matrices) -> _Sums:
+    """Sums by block: products in the network's own precision, sums over batches in float64."""
+    own = torch.stack([_product(y, y) for y in changed])
+    alike = all(x is y or torch.equal(x, y) for x, y in zip(original, changed, strict=True))
+    pairs = zip(original, changed, strict=True)
+    cross = own.clone() if alike else torch.stack([_product(x, y) for x, y in pairs])
+    energy = torch.stack([x.square().sum(dtype=torch.float64).cpu() for x in original])
+    return _Sums(own, cross, energy, torch.tensor(float(len(original[0]))))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of a b^T with the constant 1 as a last column, (K + 1, K + 1)."""
+    k = a.shape[1]
+    found = torch.zeros(k + 1, k + 1, dtype=torch.float64)
+    found[:k, :k] = (a.T @ b).double().cpu()
+    found[:k, k] = a.sum(0, dtype=torch.float64).cpu()
+    found[k, :k] = b.sum(0, dtype=torch.float64).cpu()
+    found[k, k] = len(a)
+    return found

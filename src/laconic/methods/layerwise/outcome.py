@@ -1,0 +1,167 @@
+"""From what the user asks for to the price that gives it, and what is told of the search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from laconic.export.build import build_packed
+from laconic.methods.contract import Judge, Score, Target
+from laconic.methods.layerwise.search import Found, Limit, find_price
+from laconic.methods.layerwise.trials import Subject, Trial, try_price
+from laconic.pack import coded_bytes, encode
+from laconic.text import counted
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What a search is for.
+
+    Args:
+        target: What the user asks for.
+        judge: Scores networks on labelled batches; None where there are none.
+        max_kl: Nats per term allowed; None where something else limits.
+    """
+
+    target: Target
+    judge: Judge | None
+    max_kl: float | None
+
+    @classmethod
+    def of(cls, judge: Judge | None, usual: float) -> Wanted:
+        """From the judge that a method is handed: one without the original's score has no labels."""
+        target = Target() if judge is None else judge.target
+        scoring = judge if judge is not None and judge.original is not None else None
+        return cls(target, scoring, usual if target == Target() else target.max_kl)
+
+
+@dataclass(eq=False)
+class _Scores:
+    """What trials are worth, each computed once."""
+
+    subject: Subject
+    wanted: Wanted
+    example: Any
+    beside: int | None = None
+    scores: dict[int, Score] = field(default_factory=dict)
+
+    def file_bytes(self, trial: Trial) -> int:
+        """Length of the file: what is beside its tensors is the same at every price."""
+        if self.beside is None:
+            self.beside = _encoded(trial, self.example) - trial.bytes
+        return trial.bytes + self.beside
+
+    def score(self, judge: Judge, trial: Trial) -> Score:
+        """The trial's on labelled batches."""
+        if id(trial) not in self.scores:
+            self.scores[id(trial)] = judge.evaluate(trial.module)
+        return self.scores[id(trial)]
+
+
+def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found[Trial]:
+    """Find the price that gives what is wanted.
+
+    Args:
+        subject: The network.
+        wanted: What is asked for.
+        example: The input that the file's graph is captured with.
+        most: Trials, at least 1; a target in bytes may take a few more.
+
+    Returns:
+        The best trial, and whether it is what was asked for.
+    """
+    known = _Scores(subject, wanted, example)
+    attempt = partial(try_price, subject)
+    count = sum(subject.original.get_parameter(name).numel() for name in subject.weights)
+    start = 2.0 * (wanted.max_kl or 0.01) / max(1, count)
+    limit = wanted.target.max_bytes
+    if limit is None:
+        return find_price(attempt, start, _loss(known), most)
+    found = find_price(attempt, start, _size(known, limit), most)
+    real = _encoded(found.best, example)
+    if found.met and real > limit:  # contexts from earlier tensors differ by some bytes from price to price
+        known.beside = real - found.best.bytes
+        found = find_price(attempt, 1.02 * found.best.price, _size(known, limit), max(2, most // 2))
+    return found
+
+
+def _size(known: _Scores, limit: int) -> Limit[Trial]:
+    return Limit(lambda t: math.log(known.file_bytes(t) / limit), rises=False, slack=0.01)
+
+
+def _loss(known: _Scores) -> Limit[Trial]:
+    """The divergence, the metric, or both; the sign alone tells of a metric, which moves by jumps."""
+    wanted, judge = known.wanted, known.wanted.judge
+    allowed = wanted.max_kl
+
+    def divergence(trial: Trial) -> float:
+        return -math.inf if allowed is None else _log_ratio(trial.divergence, allowed)
+
+    original = None if judge is None else judge.original
+    if judge is None or original is None or wanted.target.max_drop is None:
+        return Limit(divergence, slack=0.03)
+
+    def excess(trial: Trial) -> float:
+        lost = not judge.accepts(known.score(judge, trial), original)
+        return max(1.0 if lost else -1.0, divergence(trial))
+
+    return Limit(excess, guided=False)
+
+
+def _log_ratio(value: float, allowed: float) -> float:
+    if allowed == 0:
+        return -math.inf if value == 0 else math.inf
+    return math.log(value / allowed) if value > 0 else -math.inf
+
+
+def _encoded(trial: Trial, example: Any) -> int:
+    return len(encode(build_packed(trial.module, trial.tensors, example)[0]))
+
+
+def facts_of(
+    found: Found[Trial], subject: Subject, wanted: Wanted, measured: int, folded: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the record says of a search.
+
+    Args:
+        found: The search.
+        subject: The network.
+        wanted: What was asked for.
+        measured: Examples that the divergence was measured on.
+        folded: Batch norms that were folded.
+
+    Returns:
+        Plain data.
+    """
+    best = found.best
+    weights = sum(t.size for t in best.tensors.values())
+    unreached = [n for n in subject.unread if n not in subject.uses.others]
+    notes = []
+    if unreached:
+        names = ", ".join(repr(n) for n in unreached[:3]) + (", .." if len(unreached) > 3 else "")
+        notes.append(
+            f"the calibration inputs never reach {counted(len(unreached), 'weight tensor')} ({names}): "
+            "decided as if every error in them cost the same. Cure: inputs that use these layers"
+        )
+    return {
+        "price": best.price,
+        "divergence": best.divergence,
+        "divergence_examples": measured,
+        "predicted_divergence": sum(best.distortion.values()),
+        "bits_per_weight": 8 * best.bytes / max(1, weights),
+        "floor": {
+            "weights": sum(best.tensors[n].size for n in best.floors),
+            "coded_bits": 8 * sum(coded_bytes(best.tensors[n]) for n in best.floors),
+            "entropy_bits": sum(floor.entropy for floor in best.floors.values()),
+            "gaussian_bits": sum(floor.gaussian for floor in best.floors.values()),
+        },
+        "prices_tried": [
+            {"price": t.price, "bytes": t.bytes, "divergence": t.divergence} for t in found.trials
+        ],
+        "target_met": found.met,
+        "folded_norms": list(folded),
+        "unreached": unreached,
+        "notes": notes,
+    }

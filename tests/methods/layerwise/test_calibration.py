@@ -1,0 +1,92 @@
+"""Calibration inputs are shared out without overlap; labels only say which positions count."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from laconic.errors import DataError
+from laconic.methods.layerwise.calibration import Calls, Comparison, calibration_calls
+from laconic.methods.layerwise.sensitivity import measured_sensitivities
+from laconic.tasks import Classification, LanguageModelling, Regression, SequenceLabelling
+
+
+class TwoInputs(nn.Module):
+    """Two inputs by position."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+
+def _rows(calls: Calls) -> list[float]:
+    return [float(x) for inputs in calls.inputs for x in inputs[:, 0]]
+
+
+def test_no_example_both_decides_and_measures() -> None:
+    x = torch.arange(40.0).reshape(40, 1)
+    deciding, measuring = calibration_calls(nn.Linear(1, 1), [x[:25], x[25:]], Classification(), 40, 0.25, 3)
+    assert (deciding.examples, measuring.examples) == (30, 10)
+    assert sorted(_rows(deciding) + _rows(measuring)) == list(range(40))
+    again = calibration_calls(nn.Linear(1, 1), [x[:25], x[25:]], Classification(), 40, 0.25, 3)
+    assert _rows(again[0]) == _rows(deciding)
+    assert len(deciding.inputs) == 1  # batches of one shape run in one call
+
+
+def test_batches_of_one_example_are_shared_out_whole() -> None:
+    batches = [torch.full((1, 2), float(k)) for k in range(12)]
+    deciding, measuring = calibration_calls(nn.Linear(2, 1), batches, Classification(), 10, 0.25, 0)
+    assert (deciding.examples, measuring.examples) == (8, 2)
+
+
+def test_inputs_and_labels_are_told_apart_by_the_forward_signature() -> None:
+    a, b, y = torch.randn(8, 3), torch.randn(8, 3), torch.zeros(8, dtype=torch.long)
+    for batch in ((a, b), (a, b, y)):
+        deciding, _ = calibration_calls(TwoInputs(), [batch], Classification(), 8, 0.5, 0)
+        assert [x.shape for x in deciding.inputs[0]] == [(4, 3), (4, 3)]
+    deciding, _ = calibration_calls(TwoInputs(), [{"a": a, "b": b, "labels": y}], Classification(), 8, 0.5, 0)
+    assert sorted(deciding.inputs[0]) == ["a", "b"]
+    deciding, _ = calibration_calls(nn.Linear(3, 2), [(a, y)], Classification(), 8, 0.5, 0)
+    assert deciding.inputs[0].shape == (4, 3)
+
+
+def test_padded_tokens_are_left_out_of_the_mean() -> None:
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)).eval()
+    other = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)).eval()
+    tokens, labels = torch.tensor([[1, 2, 0]]), torch.tensor([[0, 2, -100]])
+    task = SequenceLabelling()
+    calls, _ = calibration_calls(net, [(tokens, labels)], task, 1, 0.5, 0)
+    with torch.no_grad():
+        apart = task.divergence(other(tokens[:, :2]), net(tokens[:, :2])) / 2
+    assert Comparison(net, calls, task).of(other) == pytest.approx(float(apart), rel=1e-5)
+
+
+def test_a_tensor_of_tokens_is_all_inputs() -> None:
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5))
+    calls, _ = calibration_calls(net, [torch.tensor([[1, 2, 0]])], LanguageModelling(), 1, 0.5, 0)
+    assert calls.inputs[0].shape == (1, 3)
+
+
+def test_a_network_that_breaks_is_infinitely_far() -> None:
+    net, x = nn.Linear(2, 2), torch.randn(4, 2)
+    comparison = Comparison(net, Calls((x,), (None,), 4), Classification())
+    broken = nn.Linear(2, 2)
+    broken.weight.data.fill_(math.nan)
+    assert comparison.of(broken) == math.inf
+    with pytest.raises(DataError, match="the original network gives NaN"):
+        Comparison(broken, Calls((x,), (None,), 4), Classification())
+
+
+def test_sensitivities_of_a_linear_network_are_the_curvature() -> None:
+    """D = E|W' (x)|^2 / 2 of a linear map with unit noise: 2 D / sigma^2 is the outputs times E|x|^2."""
+    torch.manual_seed(0)
+    net, x = nn.Linear(6, 40, bias=False), torch.randn(300, 6)
+    calls = Calls((x,), (None,), 300)
+    comparison = Comparison(net, calls, Regression(noise=1.0))
+    before = net.weight.clone()
+    found = measured_sensitivities(net, ["weight"], comparison, seed=0)["weight"]
+    wanted = float(x.square().sum(1).mean())  # per entry of the output, each of which is a term
+    assert found == pytest.approx(wanted, rel=0.15)
+    assert torch.equal(net.weight, before)

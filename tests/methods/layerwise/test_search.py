@@ -1,0 +1,59 @@
+"""The search of the price, on functions whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from laconic.methods.layerwise.search import Found, Limit, find_price
+
+
+@dataclass(frozen=True)
+class Made:
+    """A trial of a network whose divergence and bytes follow a law."""
+
+    price: float
+
+    @property
+    def divergence(self) -> float:
+        return 3.0 * self.price**0.8
+
+    @property
+    def bytes(self) -> float:
+        return 100 + 1000 / (1 + 40 * self.price**0.4)
+
+
+def _search(limit: Limit[Made], start: float, most: int = 14) -> Found[Made]:
+    return find_price(Made, start, limit, most)
+
+
+@pytest.mark.parametrize("start", [1e-9, 1e-3, 10.0])
+def test_the_highest_price_within_a_divergence_is_found(start: float) -> None:
+    found = _search(Limit(lambda made: math.log(made.divergence / 0.01), slack=0.03), start)
+    assert found.met and 0.0097 <= found.best.divergence <= 0.01
+    assert len(found.trials) <= 12
+
+
+@pytest.mark.parametrize("start", [1e-9, 1e-3, 10.0])
+def test_the_lowest_price_within_a_length_is_found(start: float) -> None:
+    found = _search(Limit(lambda made: math.log(made.bytes / 400), rises=False, slack=0.01), start)
+    assert found.met and 395 <= found.best.bytes <= 400
+
+
+def test_a_limit_that_only_says_yes_or_no_is_bisected() -> None:
+    found = _search(Limit(lambda made: 1.0 if made.divergence > 0.01 else -1.0, guided=False), 1.0, 20)
+    assert found.met and 0.0095 <= found.best.divergence <= 0.01
+
+
+def test_what_cannot_be_met_comes_as_near_as_it_can() -> None:
+    found = _search(Limit(lambda made: math.log(made.bytes / 50), rises=False), 1e-3, 6)
+    assert not found.met
+    assert found.best.bytes == min(made.bytes for made in found.trials)
+
+
+def test_one_trial_is_enough_where_it_must_be() -> None:
+    found = _search(Limit(lambda made: math.log(made.divergence / 0.01)), 1e-3, 1)
+    assert len(found.trials) == 1 and not found.met
+    assert _search(Limit(lambda made: -math.inf), 1e-3, 3).met

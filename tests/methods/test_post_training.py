@@ -1,0 +1,186 @@
+"""A trained network, some inputs, a target: the file is small, computes the same, and is the same again."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import laconic
+from laconic.data import load
+from laconic.errors import DataError, InputError
+from laconic.methods import MagnitudePruning, PostTraining, Target
+from laconic.tasks import Classification, PlainLoss
+from laconic.tasks.likelihoods import cosine_distance
+from laconic.train.fit import FitConfig
+from laconic.train.job import Job, Stage
+from laconic.zoo import DigitsMLP
+
+EASY = PostTraining(trials=6)
+
+
+@functools.cache
+def _digits() -> tuple[Tensor, Tensor]:
+    images = load("digits")
+    x = torch.from_numpy(np.array(images.train_images)).float().unsqueeze(1) / 16
+    return x, torch.from_numpy(np.array(images.train_labels)).long()
+
+
+@functools.cache
+def _trained() -> nn.Module:
+    """A perceptron with a batch norm, trained for some seconds."""
+    torch.manual_seed(0)
+    plain = DigitsMLP(hidden=24, generator=torch.Generator().manual_seed(1))
+    x, y = _digits()
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 24, bias=False), nn.BatchNorm1d(24), nn.ReLU(), *list(plain)[-1:]
+    )
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x[:900]), y[:900]).backward()
+        optimizer.step()
+    return net.eval().requires_grad_(False)
+
+
+def _inputs() -> list[Tensor]:
+    x = _digits()[0][:900:3]  # neighbours in this set are of one writer
+    return [x[:100], x[100:200], x[200:300]]
+
+
+@functools.cache
+def _small() -> laconic.methods.Compressed:
+    return laconic.compress_trained(_trained(), _inputs(), Target(max_kl=0.02), method=EASY)
+
+
+def test_the_file_is_far_below_the_plain_one_and_computes_what_the_module_does(tmp_path: Path) -> None:
+    small = _small()
+    x, y = _digits()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = laconic.save(_trained(), tmp_path / "plain.lac", example=x[:2])
+    size = laconic.save(small, tmp_path / "small.lac")
+    assert size < 0.3 * plain
+    assert small.facts["target_met"] and small.facts["divergence"] <= 0.02
+    floor = small.facts["floor"]
+    assert 0 < floor["gaussian_bits"] < floor["coded_bits"] < 2 * floor["entropy_bits"]
+    assert small.architecture_changed and small.facts["folded_norms"] == ["2"]
+    out = laconic.runtime.load(tmp_path / "small.lac")(x[900:].numpy())
+    with torch.no_grad():
+        assert np.allclose(out, small.module(x[900:]).numpy(), atol=1e-4)
+        before = float((_trained()(x[900:]).argmax(1) == y[900:]).float().mean())
+    assert float((out.argmax(1) == y[900:].numpy()).mean()) > before - 0.03
+
+
+def test_the_divergence_is_measured_on_inputs_that_decided_nothing() -> None:
+    small = _small()
+    x = _digits()[0][1:900:3]
+    with torch.no_grad():
+        apart = Classification().divergence(small.module(x), _trained()(x)) / len(x)
+    assert small.facts["divergence_examples"] == 75
+    assert float(apart) < 2.5 * small.facts["divergence"]
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
+    again = laconic.compress_trained(_trained(), _inputs(), Target(max_kl=0.02), method=EASY)
+    for name, small in (("a", _small()), ("b", again)):
+        laconic.save(small, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_length_is_kept_by_the_whole_file(tmp_path: Path) -> None:
+    small = laconic.compress_trained(
+        _trained(), _inputs(), Target(max_bytes=900), method=EASY, out=tmp_path / "run"
+    )
+    size = (tmp_path / "run" / "model.lac").stat().st_size
+    assert 700 < size <= 900
+    assert small.facts["outcome"].startswith("target met: the file has")
+
+
+def test_a_drop_is_measured_on_labels(tmp_path: Path) -> None:
+    x, y = _digits()
+    validate = [(x[900:1300], y[900:1300])]
+    small = laconic.compress_trained(
+        _trained(), _inputs(), Target(max_drop=1.0), validate=validate, method=EASY
+    )
+    facts = small.facts
+    assert facts["validation_metric"] <= facts["original_validation_metric"] + 1.0
+    with pytest.raises(DataError, match="a drop of 1 can be measured on labels only.*Cure: validate"):
+        laconic.compress_trained(_trained(), _inputs(), Target(max_drop=1.0))
+
+
+def test_a_target_that_cannot_be_met_says_what_can() -> None:
+    with pytest.warns(UserWarning, match=r"target missed: the file has \d+ bytes, the fewest of \d+ prices"):
+        small = laconic.compress_trained(_trained(), _inputs(), Target(max_bytes=40), method=EASY)
+    assert not small.facts["target_met"]
+    with pytest.warns(UserWarning, match="target missed: the predictions are .* nats per term"):
+        laconic.compress_trained(_trained(), _inputs(), Target(max_kl=0.0), method=PostTraining(trials=2))
+
+
+def test_a_stage_needs_no_epochs_and_keeps_what_was_removed() -> None:
+    x, y = _digits()
+    batches = [(x[:300], y[:300])]
+    stages = [Stage(MagnitudePruning(0.5), FitConfig(epochs=1)), Stage(EASY, FitConfig(epochs=0))]
+    small = laconic.compress(_trained().requires_grad_(True), batches, batches, stages, Target(max_kl=0.05))
+    assert small.facts["divergence"] <= 0.05
+    removed = small.stages[0]
+    assert removed is not None
+    weight = small.tensors["1.weight"]
+    assert weight.nonzeros() <= 0.5 * weight.size
+    with pytest.raises(InputError, match="MagnitudePruning does not measure.*max_kl=0.05"):
+        Job((Stage(MagnitudePruning(0.5)),), Target(max_kl=0.05))
+
+
+class Unreached(nn.Module):
+    """A layer that no input reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.spare = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+def test_a_layer_that_is_never_reached_is_named() -> None:
+    torch.manual_seed(0)
+    small = laconic.compress_trained(Unreached(), [torch.randn(40, 8)], Target(max_kl=0.01), method=EASY)
+    assert small.facts["unreached"] == ["spare.weight"]
+    assert any("never reach 1 weight tensor ('spare.weight')" in note for note in small.facts["notes"])
+
+
+def test_outputs_that_are_no_distribution_have_a_divergence_of_their_own() -> None:
+    torch.manual_seed(0)
+    net, loss = nn.Linear(8, 6), PlainLoss(nn.functional.mse_loss)
+    batches = [torch.randn(60, 8)]
+    method = PostTraining(trials=6, divergence=cosine_distance)
+    small = laconic.compress_trained(net, batches, Target(max_kl=0.01), method=method, task=loss)
+    assert 0 < small.facts["divergence"] <= 0.01
+    with pytest.raises(InputError, match="PlainLoss does not say how far two predictions are apart"):
+        laconic.compress_trained(net, batches, Target(max_kl=0.01), task=loss)
+
+
+@pytest.mark.parametrize(
+    ("batches", "says"),
+    [
+        ([], "gave no batch"),
+        ([torch.full((4, 8), float("nan"))], "NaN or infinite"),
+        ([torch.ones(4, 8)], "all inputs of the calibration batches are 1"),
+        ((x for x in [torch.ones(4, 8)]), "can be read only once"),
+    ],
+)
+def test_calibration_inputs_that_show_nothing_are_refused(batches: list[Tensor], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        laconic.compress_trained(nn.Linear(8, 4), batches, Target(max_kl=0.01))
+
+
+def test_no_target_is_refused() -> None:
+    with pytest.raises(InputError, match="there is no target. Cure: Target"):
+        laconic.compress_trained(nn.Linear(8, 4), [torch.randn(9, 8)], Target())
+    with pytest.raises(InputError, match="held_out"):
+        PostTraining(held_out=1.0)
