@@ -83,7 +83,7 @@ def moments_of(name: str, pairs: Iterable[tuple[Matrices, Matrices]]) -> Moments
             f"the inputs of {name!r} hold NaN or infinity on the calibration batches. "
             "Cure: look for them in the batches, or for values that were not scaled as in training"
         )
-    count = max(1, int(total.samples))
+    count = max(1, int(total.rows))
     return Moments(total.own / count, total.cross / count, total.energy / count, count)
 
 
@@ -91,7 +91,7 @@ class _Sums(NamedTuple):
     own: Tensor
     cross: Tensor
     energy: Tensor
-    samples: Tensor
+    rows: Tensor
 
 
 def _thinned(original: Matrices, changed: Matrices) -> tuple[Matrices, Matrices]:
