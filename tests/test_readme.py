@@ -31,6 +31,7 @@ validate = TensorLoader(parts.validation, 200, shuffle=False)
 model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 fit(model, train, FitConfig(20, lr=3e-3), Hooks.plain(model))
 inputs = next(iter(validate))[0].numpy()
+samples = [x for x, _ in validate]
 """
 
 
@@ -69,7 +70,7 @@ def test_the_first_code_of_the_readme_is_a_recipe_of_six_lines() -> None:
     lines = [line for line in first.splitlines() if line.strip()]
     assert len(lines) <= 6
     assert examples("pretrained").startswith(first)
-    assert all(f"laconic.{verb}" in first for verb in ("compress(", "save(", "runtime.load("))
+    assert all(f"laconic.{verb}" in first for verb in ("compress_trained(", "save(", "runtime.load("))
 
 
 def test_the_pretrained_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +80,11 @@ def test_the_pretrained_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     score, model, small = names["score"], names["model"], names["small"]
     assert names["outputs"].shape == (200, 10)
     whole = 4 * sum(p.numel() for p in model.parameters())
-    first, int8, quantised = (tmp_path / name for name in ("small.lac", "int8.lac", "quantised.lac"))
-    assert 12 * first.stat().st_size < whole
+    first, pruned, int8, quantised = (
+        tmp_path / f"{name}.lac" for name in ("small", "pruned", "int8", "quantised")
+    )
+    assert 6 * first.stat().st_size < whole
+    assert 12 * pruned.stat().st_size < whole
     assert 12 * int8.stat().st_size < whole
     assert 4 * quantised.stat().st_size < whole
     assert score(small.module).metric <= score(model).metric + 0.5 + 1e-9

@@ -150,7 +150,7 @@ def test_a_score_of_a_computed_weight_is_refused_by_name():
     build, inputs, _ = STRANGERS["norms by parametrizations"]
     net = seeded(build)
     coupling = find_groups(net, inputs)
-    with pytest.raises(ModelError, match=r"'0\.weight' is computed.*Cure: score laconic.networks.folded"):
+    with pytest.raises(ModelError, match=r"'0\.weight' is computed.*Cure: hand in laconic.networks.folded"):
         l1_groups(net, coupling)
     assert l1_groups(folded(net)[0], coupling)["0.weight:0"].shape == (8,)
 
