@@ -1,0 +1,131 @@
+"""Trained networks that ``posthoc.py`` compresses, each with inputs to calibrate on and inputs to score on.
+
+LeNet-300-100 and LeNet-5 are trained here, plainly, on MNIST. The others are published weights, read from
+files that the caller names: ResNet-20 on CIFAR-10 (Y. Idelbayev, BSD-2-Clause), ARM's keyword spotters
+(Hello Edge, Apache-2.0). A case of one's own is a function without arguments that returns a :class:`Case`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+
+from common import read_safetensors
+from kws_lstm import BasicLSTM
+from resnet20_cifar10 import pretrained, read_cifar10
+
+from laconic.data import TensorLoader, load, split
+from laconic.train.fit import FitConfig, Hooks, fit
+from laconic.zoo import LeNet5, LeNet300
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A trained network with its data.
+
+    Attributes:
+        network: The network, in evaluation mode.
+        pool: Inputs that calibration samples are drawn from, (N, ...).
+        test: Inputs that files are scored on, none of them in ``pool``.
+        labels: Classes of ``test``; None where only the distance to the original counts.
+        embeds: Whether the outputs are embeddings, compared by cosine, and not logits.
+        max_kl: Targets of the search, in nats an example (or 1 - cosine), each of which gives a file.
+    """
+
+    network: nn.Module
+    pool: Tensor
+    test: Tensor
+    labels: Tensor | None = None
+    embeds: bool = False
+    max_kl: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+
+
+def _mnist(kind: Callable[..., nn.Module], epochs: int, options: argparse.Namespace) -> Case:
+    """Trained with Adam on 55 000 images; the 5 000 left out are the pool, the test set is the test set."""
+    parts = split(load("mnist"), validation=5000, seed=0)
+    network = kind(generator=torch.Generator().manual_seed(0))
+    path = options.cache / f"{kind.__name__}-{epochs}.pt"
+    if path.exists():
+        network.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        loader = TensorLoader(parts.train, 128, seed=0, drop_last=True)
+        fit(network, loader, FitConfig(epochs=epochs, lr=1e-3), Hooks.plain(network))
+        torch.save(network.state_dict(), path)
+    return Case(network.eval(), parts.validation.inputs, parts.test.inputs, parts.test.labels)
+
+
+def lenet300(options: argparse.Namespace) -> Case:
+    """LeNet-300-100 after 20 epochs."""
+    return _mnist(LeNet300, 20, options)
+
+
+def lenet5(options: argparse.Namespace) -> Case:
+    """LeNet-5-Caffe after 3 epochs."""
+    return _mnist(LeNet5, 3, options)
+
+
+def resnet20(options: argparse.Namespace) -> Case:
+    """ResNet-20; training images are the pool (``--resnet20``, ``--cifar10``)."""
+    train, test = read_cifar10(options.cifar10)
+    return Case(pretrained(options.resnet20).eval(), train.inputs[:10_000], test.inputs, test.labels)
+
+
+class DSCNN(nn.Module):
+    """(batch, 49, 10) MFCCs -> depthwise separable convolutions -> 12 classes (Zhang et al. 2017, S)."""
+
+    def __init__(self, width: int = 64, blocks: int = 4, classes: int = 12) -> None:
+        super().__init__()
+        first = nn.Conv2d(1, width, (10, 4), 2)
+        layers = [nn.Sequential(nn.ZeroPad2d((1, 1, 4, 5)), first, self._norm(width)), nn.ReLU()]
+        for _ in range(blocks):
+            depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+            layers += [nn.Sequential(depthwise, self._norm(width)), nn.ReLU()]
+            layers += [nn.Sequential(nn.Conv2d(width, width, 1), self._norm(width)), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Linear(width, classes)
+
+    @staticmethod
+    def _norm(width: int) -> nn.Module:
+        return nn.BatchNorm2d(width, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.fc(self.features(x.unsqueeze(1)).mean((2, 3)))
+        return logits
+
+
+def _keywords(network: nn.Module, weights: Path, options: argparse.Namespace) -> Case:
+    """The first half of each class is the pool, the second half the test."""
+    state = read_safetensors(weights)
+    missing = network.load_state_dict(state, strict=False).missing_keys
+    if any("num_batches_tracked" not in name for name in missing):
+        raise SystemExit(f"{weights} lacks {', '.join(missing)}")
+    archive = np.load(options.features)
+    x, y = torch.from_numpy(archive["x"].astype(np.float32)), torch.from_numpy(archive["y"].astype(np.int64))
+    places = [torch.nonzero(y == label).ravel() for label in range(int(y.max()) + 1)]
+    first = torch.cat([p[: len(p) // 2] for p in places])
+    second = torch.cat([p[len(p) // 2 :] for p in places])
+    return Case(network.eval(), x[first], x[second], y[second])
+
+
+def lstm(options: argparse.Namespace) -> Case:
+    """ARM's Basic LSTM (``--lstm``, ``--features``); its hidden size is read from the weights."""
+    hidden = read_safetensors(options.lstm)["fc.weight"].shape[1]
+    return _keywords(BasicLSTM(hidden), options.lstm, options)
+
+
+def dscnn(options: argparse.Namespace) -> Case:
+    """ARM's DS-CNN S (``--dscnn``, ``--features``)."""
+    return _keywords(DSCNN(), options.dscnn, options)
+
+
+CASES = {"lenet300": lenet300, "lenet5": lenet5, "resnet20": resnet20, "lstm": lstm, "dscnn": dscnn}
