@@ -183,6 +183,8 @@ def test_calibration_inputs_that_show_nothing_are_refused(batches: list[Tensor],
 
 def test_calibration_inputs_that_do_not_fit_name_the_layer() -> None:
     net, target = nn.Linear(8, 4), Target(max_kl=0.01)
+    with pytest.raises(InputError, match="a calibration batch: .*met an input of shape .*Cure"):
+        laconic.compress_trained(net, [torch.randn(8)], target)  # one example alone
     with pytest.raises(InputError, match="a calibration batch: .*met an input of shape .*9.*Cure"):
         laconic.compress_trained(net, [torch.randn(8, 8), torch.randn(8, 9)], target)
     with pytest.raises(InputError, match=r"one tensor of the shape \(8, 8\).*Cure: \[inputs\]"):

@@ -244,14 +244,13 @@ def _check_inputs(inputs: Sequence[Any]) -> None:
 
 
 def _check_fit(module: nn.Module, inputs: Sequence[Any]) -> None:
-    """Run the network on inputs of other shapes than the first ones', which are known to fit."""
-
-    def shapes(one: Any) -> list[Any]:
-        return [(x.shape[1:], x.dtype) for x in tree_leaves(one) if isinstance(x, Tensor)]
-
+    """Run the network once on inputs of each shape."""
+    seen: set[Any] = set()
     for one in inputs:
-        if shapes(one) == shapes(inputs[0]):
+        shapes = tuple((x.shape[1:], x.dtype) for x in tree_leaves(one) if isinstance(x, Tensor))
+        if shapes in seen:
             continue
+        seen.add(shapes)
         try:
             with inference():
                 run(module, one)
