@@ -58,6 +58,13 @@ def _compress(own: str, *more: str) -> int:
     return main(["compress", "--model", f"{own}:trained", *few, *more])
 
 
+def test_cures_are_options_that_help(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _compress(own, "--calibrate", f"{own}:inputs", "--target", "10B") == 3
+    assert re.search(r"Cure: --target \d\d+B$", capsys.readouterr().out.strip())
+    assert _compress(own, "--calibrate", f"{own}:inputs", "--target", "10B") == 2
+    assert "holds a run already. Cure: name another folder with --out" in capsys.readouterr().err
+
+
 def test_inputs_alone_give_a_file_within_the_target(own: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _compress(own, "--calibrate", f"{own}:inputs", "--target", "0.02nats") == 0
     shown = capsys.readouterr().out

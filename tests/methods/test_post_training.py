@@ -168,7 +168,9 @@ def test_outputs_that_are_no_distribution_have_a_divergence_of_their_own() -> No
 @pytest.mark.parametrize(
     ("batches", "says"),
     [
-        ([], "gave no batch"),
+        ([], "gave no example"),
+        ([torch.ones(0, 8)], "gave no example"),
+        ([torch.randn(4, 8), (torch.randn(4, 8), torch.zeros(3).long())], r"4 examples and labels .*\(3,\)"),
         ([torch.full((4, 8), float("nan"))], "NaN or infinite"),
         ([torch.ones(4, 8)], "all inputs of the calibration batches are 1"),
         ((x for x in [torch.ones(4, 8)]), "can be read only once"),
@@ -177,6 +179,49 @@ def test_outputs_that_are_no_distribution_have_a_divergence_of_their_own() -> No
 def test_calibration_inputs_that_show_nothing_are_refused(batches: list[Tensor], says: str) -> None:
     with pytest.raises(DataError, match=says):
         laconic.compress_trained(nn.Linear(8, 4), batches, Target(max_kl=0.01))
+
+
+def test_calibration_inputs_that_do_not_fit_name_the_layer() -> None:
+    net, target = nn.Linear(8, 4), Target(max_kl=0.01)
+    with pytest.raises(InputError, match="a calibration batch: .*met an input of shape .*Cure"):
+        laconic.compress_trained(net, [torch.randn(8)], target)  # one example alone
+    with pytest.raises(InputError, match="a calibration batch: .*met an input of shape .*9.*Cure"):
+        laconic.compress_trained(net, [torch.randn(8, 8), torch.randn(8, 9)], target)
+    with pytest.raises(InputError, match=r"one tensor of the shape \(8, 8\).*Cure: \[inputs\]"):
+        laconic.compress_trained(net, torch.randn(8, 8), target)
+
+
+def test_a_forward_without_gradients_is_measured_by_noise() -> None:
+    class Frozen(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(x)
+
+    torch.manual_seed(0)
+    small = laconic.compress_trained(Frozen(8, 4), [torch.randn(40, 8)], Target(max_kl=0.01), method=EASY)
+    assert small.facts["target_met"] and small.facts["bits_per_weight"] < 16
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_unit_of_a_layer_does_not_matter(scale: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    x, bits = torch.randn(64, 8), []
+    for factor in (1.0, scale):
+        with torch.no_grad():
+            for part, by in ((net[0].weight, factor), (net[0].bias, factor), (net[2].weight, 1 / factor)):
+                part *= by
+        small = laconic.compress_trained(net, [x], Target(max_kl=0.005), method=EASY)
+        assert small.facts["target_met"]
+        bits.append(small.facts["bits_per_weight"])
+    assert bits[1] < 1.3 * bits[0]
+
+
+def test_a_file_short_enough_but_too_far_misses_its_target() -> None:
+    target = Target(max_bytes=10_000, max_kl=0.0)
+    with pytest.warns(UserWarning, match="target missed: the predictions"):
+        small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=1))
+    assert not small.facts["target_met"]
 
 
 def test_no_target_is_refused() -> None:

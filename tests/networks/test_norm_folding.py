@@ -71,7 +71,25 @@ class Twice(nn.Module):
         return self.b(self.conv(self.a(self.conv(x)).relu_()))
 
 
-@pytest.mark.parametrize("kind", [Shared, Twice])
+class Asked(nn.Module):
+    """The forward asks the norm for more than its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)) * self.norm.weight.mean()
+
+
+class AskedForEps(Asked):
+    """The same for what is no tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)) * self.norm.eps
+
+
+@pytest.mark.parametrize("kind", [Shared, Twice, Asked, AskedForEps])
 def test_what_another_reads_too_is_left(kind: type[nn.Module]) -> None:
     net = _trained(kind(), 2, 3, 3)
     folded, found = fold_batch_norms(net, torch.randn(2, 2, 3, 3))

@@ -12,7 +12,13 @@ from laconic.errors import InputError, NonFiniteError
 from laconic.quantize.passes import Rates, beam, descent, feedback, lay_out, refit
 from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.resolved import resolve
-from laconic.quantize.second_order import BITS_PER_STEP, QuantizedMatrix, SecondOrder, quantize_matrix
+from laconic.quantize.second_order import (
+    BITS_PER_STEP,
+    MOST_LEVELS,
+    QuantizedMatrix,
+    SecondOrder,
+    quantize_matrix,
+)
 from laconic.records import UniformGrid
 
 PLAIN = SecondOrder(damping=0.01, layouts=("tensor",))
@@ -288,6 +294,14 @@ def test_degenerate_shapes_and_inputs(rows: int, k: int, price: float) -> None:
             assert (found.steps > 0).all()
             assert found.integers.shape == (rows, k)
     assert not quantize_matrix(torch.zeros(rows, k), torch.eye(k), price).integers.any()
+
+
+def test_one_huge_weight_takes_no_memory_for_all_levels_below_it() -> None:
+    weight, x = _laplace(25, 4, 8), torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).double()
+    weight[0, 0] = 1e9
+    found = quantize_matrix(weight, _mean(x, x), 1e-6)
+    assert np.abs(found.integers).max() < 1.1 * MOST_LEVELS
+    assert found.integers[1:].any()  # other rows have steps of their own
 
 
 def test_few_samples_add_damping() -> None:

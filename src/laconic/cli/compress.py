@@ -17,7 +17,7 @@ from torch import nn
 
 from laconic import pack
 from laconic.cli.choices import make_job, make_reference
-from laconic.cli.cures import in_options, translated
+from laconic.cli.cures import CALIBRATING, COMPRESS, in_options, translated
 from laconic.cli.loaders import Loader, Loaders, make_calibration, make_loaders
 from laconic.cli.own import call_own, own_function
 from laconic.cli.picture import write_picture
@@ -77,7 +77,7 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
     show = for_stream(sys.stderr)
     settings = request.record(job, reference)
     with (
-        in_options(),
+        in_options(COMPRESS if request.calibrate is None else CALIBRATING),
         open_run(root, settings, resume=resume, request=request.asked) as folder,
         show_by_default(),
     ):

@@ -13,7 +13,9 @@ Words = Sequence[tuple[str, str]]
 
 COMPRESS: Words = (
     (r"Target\(max_drop=[^)]*\)", "--target 0.3"),
+    (r"Target\(max_bytes=(\d+)\)", r"--target \1B"),
     (r"Target\(max_bytes=[^)]*\)", "--target 5kB"),
+    (r"Target\(max_kl=([^)]*)\)", r"--target \1nats"),
     (
         r"fewer names in keep, a wider select, or weights=\[names\] for what is to count as a weight",
         "fewer --keep",
@@ -28,6 +30,9 @@ COMPRESS: Words = (
     (r"rewind_to=None", "no rewind_to"),
 )
 """Words of the messages that a compression may end with."""
+
+CALIBRATING: Words = ((r"--resume --out \S+ to go on with it, or name", "name"), *COMPRESS)
+"""The same without training, which keeps nothing to go on with."""
 
 READING: Words = (
     (

@@ -66,7 +66,7 @@ def fold_batch_norms(module: nn.Module, example: Any) -> tuple[nn.Module, tuple[
         for layer, norm in pairs:
             _fold(layer, norm)
         names = _replaced(copied, [norm for _, norm in pairs])
-        if names and not _alike(before, run(copied, example)):
+        if names and not _computes(copied, example, before):
             return duplicate(module).eval(), ()
     return copied, names
 
@@ -116,7 +116,7 @@ def _pairs(module: nn.Module, example: Any) -> list[tuple[nn.Module, nn.Module]]
         layer, norm = layers.get(weight or 0), norms.get(mean)
         if layer is None or norm is None or seen.readers[x] > 1 or _hooked(layer):
             continue
-        own = [id(layer.weight), id(layer.bias), id(norm.running_mean)]
+        own = [id(t) for t in (layer.weight, layer.bias, *norm.parameters(), *norm.buffers())]
         once = all(seen.readers[key] <= 1 for key in own if key != id(None))
         if once and (not isinstance(layer, nn.Linear) or isinstance(norm, nn.BatchNorm1d)):
             found.append((layer, norm))
@@ -157,6 +157,14 @@ def _replaced(module: nn.Module, norms: list[nn.Module]) -> tuple[str, ...]:
                 setattr(parent, name, nn.Identity().eval())
                 places.append(f"{prefix}.{name}" if prefix else name)
     return tuple(places)
+
+
+def _computes(module: nn.Module, example: Any, wanted: Any) -> bool:
+    """Whether the network still gives what it gave: its forward may ask a norm for what an identity lacks."""
+    try:
+        return _alike(wanted, run(module, example))
+    except Exception:  # noqa: BLE001 - the network's own code may fail in any way
+        return False
 
 
 def _alike(before: Any, after: Any) -> bool:

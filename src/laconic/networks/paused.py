@@ -2,7 +2,7 @@
 
 A network is then changed from its inputs to its outputs in one pass: each layer reads what the layers before
 it give after their change, and no layer is run twice. Each pass runs in a thread of its own, and only while
-the caller waits for it: at any time one thread runs.
+the caller waits for it: at any time one thread runs. Context variables are the caller's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any
 
@@ -47,7 +48,7 @@ class PausedRun:
         self._call: Call | None = None
         self._abandoned = self._over = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="laconic-pass")
-        self._future: Future[None] = self._pool.submit(self._run)
+        self._future: Future[None] = self._pool.submit(copy_context().run, self._run)
 
     def __enter__(self) -> PausedRun:
         return self

@@ -35,6 +35,8 @@ from laconic.records import AnyArray, IntArray
 
 BITS_PER_STEP = 16
 """A step is a bfloat16 in a file."""
+MOST_LEVELS = 2**20
+"""Levels on each side of zero that a step may give; each of them has a price in memory."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,8 @@ def _priced(
 ) -> Steps:
     """Steps of the same layout from the mean of p_r / U_jj^2 over the weights that are not zero (None: all).
 
-    Zeros cost no more on a coarser grid, so only the others say how fine a step pays.
+    Zeros cost no more on a coarser grid, so only the others say how fine a step pays. No step is so fine that
+    the largest weight on it is beyond ``MOST_LEVELS``.
     """
     curvature = 1.0 / np.square(np.diagonal(problem.upper, axis1=1, axis2=2))  # (blocks, K)
     each = problem.precision[:, None, :] * curvature[:, :, None]
@@ -250,7 +253,8 @@ def _priced(
     )
     plain *= len(plain)
     mean = np.where(total > 0, weighed / np.maximum(total, 1.0), plain)
-    numbers = _short(multiple * np.sqrt(12.0 * price / mean))
+    largest = np.abs(problem.target).max(axes).reshape(parts).max(1)
+    numbers = _short(np.maximum(multiple * np.sqrt(12.0 * price / mean), largest / MOST_LEVELS))
     return lay_out(steps.layout, numbers, steps.share, problem.target.shape)
 
 

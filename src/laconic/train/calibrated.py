@@ -100,6 +100,11 @@ def run_trained(
     method, task = job.stages[-1].method, job.task
     _check_target(job.target, validate)
     with at("compress: calibrate"):
+        if isinstance(calibrate, Tensor):
+            raise InputError(
+                f"one tensor of the shape {tuple(calibrate.shape)}, whose rows would be batches. "
+                "Cure: [inputs]"
+            )
         again = reread(calibrate)
     model, notes = plain_network(model, "compress")
     with at("compress: the first calibration batch"):

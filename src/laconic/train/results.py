@@ -152,8 +152,8 @@ def _divergence(job: Job, small: Compressed) -> tuple[str, ...]:
     tried = len(small.facts.get("prices_tried", ()))
     note = (
         f"{TARGET_MISSED}the predictions are {found:.3g} nats per term from the original's, the least of "
-        f"{tried} prices; {allowed:.3g} were asked for. Cure: Target(max_kl={found:.2g}), more calibration "
-        "inputs, or keep=[names] for the layers that lose most"
+        f"{tried} prices; {allowed:.3g} were asked for. Cure: Target(max_kl={1.05 * found:.2g}), more "
+        "calibration inputs, or keep=[names] for the layers that lose most"
     )
     return (note,)
 

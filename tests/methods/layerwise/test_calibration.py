@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from laconic.errors import DataError
+from laconic.errors import DataError, InputError
 from laconic.methods.layerwise.calibration import Calls, Comparison, calibration_calls
 from laconic.methods.layerwise.sensitivity import measured_sensitivities
 from laconic.tasks import Classification, LanguageModelling, Regression, SequenceLabelling
@@ -77,6 +77,29 @@ def test_a_network_that_breaks_is_infinitely_far() -> None:
     assert comparison.of(broken) == math.inf
     with pytest.raises(DataError, match="the original network gives NaN"):
         Comparison(broken, Calls((x,), (None,), 4), Classification())
+
+
+def test_empty_batches_are_passed_over() -> None:
+    x = torch.arange(8.0).reshape(8, 1)
+    calls = calibration_calls(nn.Linear(1, 1), [x[:0], x, x[:0]], Classification(), 8, 0.25, 0)
+    assert [c.examples for c in calls] == [6, 2]
+
+
+def test_terms_of_sequences_first_are_cut_along_their_examples() -> None:
+    tokens = torch.arange(18).reshape(6, 3) % 5  # 6 positions of 3 examples
+    task = SequenceLabelling(batch_axis=1)
+    calls = calibration_calls(nn.Embedding(5, 2), [(tokens, tokens)], task, 3, 0.34, 0)
+    assert [tuple(c.counted[0].shape) for c in calls] == [(6, 2), (6, 1)]
+
+
+def test_a_similarity_is_no_divergence() -> None:
+    net, calls = nn.Linear(2, 3), Calls((torch.eye(2),), (None,), 2)
+    comparison = Comparison(
+        net, calls, Regression(noise=1.0), divergence=lambda a, b: -(a - b).square().sum()
+    )
+    assert comparison.of(net) == 0.0
+    with pytest.raises(InputError, match="must not be below 0.*Cure: a distance"):
+        comparison.of(nn.Linear(2, 3))
 
 
 def test_sensitivities_of_a_linear_network_are_the_curvature() -> None:

@@ -47,6 +47,18 @@ def test_a_limit_that_only_says_yes_or_no_is_bisected() -> None:
     assert found.met and 0.0095 <= found.best.divergence <= 0.01
 
 
+@pytest.mark.parametrize("allowed", ["divergence", "bytes"])
+def test_prices_at_which_all_weights_are_zero_are_left_behind(allowed: str) -> None:
+    """Above a price of 1e-6 the network is the same, so that equal trials do not mean the end."""
+
+    def excess(made: Made) -> float:
+        below = Made(min(made.price, 1e-6))
+        return math.log(below.divergence / 1e-5) if allowed == "divergence" else math.log(below.bytes / 1000)
+
+    found = _search(Limit(excess, rises=allowed == "divergence", slack=0.03), 1.0)
+    assert found.met and -0.03 <= excess(found.best) <= 0
+
+
 def test_what_cannot_be_met_comes_as_near_as_it_can() -> None:
     found = _search(Limit(lambda made: math.log(made.bytes / 50), rises=False), 1e-3, 6)
     assert not found.met

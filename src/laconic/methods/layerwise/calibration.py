@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from laconic.errors import DataError, InputError
+from laconic.errors import DataError, InputError, at
 from laconic.networks import call as run
 from laconic.networks import inference, is_nested, to_device, with_tensors
+from laconic.networks.probe import check_model
 from laconic.tasks import Task
 from laconic.text import counted
 
@@ -26,6 +27,9 @@ Divergence = Callable[[Any, Any], Tensor]
 
 TOGETHER = 256
 """Examples that run in one call, where batches of one shape are joined."""
+
+MOST_BELOW = 1e-3
+"""How far rounding may take a divergence of one's own below 0, an example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +78,22 @@ def calibration_calls(
             if len(index):
                 part.append(_Part(*_sliced(inputs, mask, task.batch_axis, size, index), len(index)))
     if not used:
-        raise DataError("the calibration loader gave no batch. Cure: check its data set and batch size")
+        raise _no_batch()
     deciding, measuring = (_joined(part, task.batch_axis) for part in parts)
     _check_inputs([*deciding.inputs, *measuring.inputs])
+    _check_fit(module, [*deciding.inputs, *measuring.inputs])
     return (deciding if deciding.examples else measuring), (measuring if measuring.examples else deciding)
 
 
 def first_inputs(module: nn.Module, batches: Iterable[Any], task: Task) -> Any:
     """The inputs of the first batch; raises DataError where there is none."""
-    batch = next(iter(batches), None)
-    if batch is None:
-        raise DataError("the calibration loader gave no batch. Cure: check its data set and batch size")
-    return _split(module, batch, task)[0]
+    for inputs, _ in _taken(module, batches, task, 1, whole=True):
+        return inputs
+    raise _no_batch()
+
+
+def _no_batch() -> DataError:
+    return DataError("the calibration loader gave no example. Cure: check its data set and batch size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +103,20 @@ class _Part:
     examples: int
 
 
-def _taken(module: nn.Module, batches: Iterable[Any], task: Task, examples: int) -> Iterator[tuple[Any, Any]]:
-    """Inputs and, where labels say so, which positions are terms, of the first examples."""
+def _taken(
+    module: nn.Module, batches: Iterable[Any], task: Task, examples: int, *, whole: bool = False
+) -> Iterator[tuple[Any, Any]]:
+    """Inputs and, where labels say so, which positions are terms, of the first examples (``whole`` batches).
+
+    Batches without an example are passed over.
+    """
     left = examples
     for batch in batches:
         inputs, mask = _split(module, batch, task)
         size = _examples(inputs, task.batch_axis)
-        if size > left and not is_nested(inputs):
+        if not size:
+            continue
+        if size > left and not whole and not is_nested(inputs):
             inputs, mask = _sliced(inputs, mask, task.batch_axis, size, torch.arange(left))
         yield inputs, mask
         left -= size
@@ -152,7 +167,18 @@ def _sliced(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -> tupl
     def some(x: Tensor) -> Tensor:
         return x.index_select(axis, index.to(x.device)) if x.ndim > axis and x.shape[axis] == size else x
 
-    return with_tensors(inputs, some), None if mask is None else mask[index.to(mask.device)]
+    return with_tensors(inputs, some), None if mask is None else _sliced_mask(mask, axis, size, index)
+
+
+def _sliced_mask(mask: Tensor, axis: int, size: int, index: Tensor) -> Tensor:
+    """Some examples' terms: examples are stacked in the target as in the inputs, or along its first axis."""
+    for along in (axis, 0):
+        if mask.ndim > along and mask.shape[along] == size:
+            return mask.index_select(along, index.to(mask.device))
+    raise DataError(
+        f"a calibration batch has {counted(size, 'example')} and labels of the shape {tuple(mask.shape)}. "
+        "Cure: as many labels as inputs, or inputs alone"
+    )
 
 
 def _joined(parts: Sequence[_Part], axis: int) -> Calls:
@@ -217,6 +243,23 @@ def _check_inputs(inputs: Sequence[Any]) -> None:
             )
 
 
+def _check_fit(module: nn.Module, inputs: Sequence[Any]) -> None:
+    """Run the network once on inputs of each shape."""
+    seen: set[Any] = set()
+    for one in inputs:
+        shapes = tuple((x.shape[1:], x.dtype) for x in tree_leaves(one) if isinstance(x, Tensor))
+        if shapes in seen:
+            continue
+        seen.add(shapes)
+        try:
+            with inference():
+                run(module, one)
+        except Exception:
+            with at("a calibration batch"):
+                check_model(module, one)
+            raise
+
+
 class Comparison:
     """How far a network's predictions are from the original's, on inputs that decided nothing.
 
@@ -278,7 +321,13 @@ class Comparison:
             found = self._own(outputs, reference)
             if not isinstance(found, Tensor) or found.numel() != 1:
                 raise InputError("a divergence must return one number, summed over the examples")
-            return float(found), _examples(outputs, 0)
+            examples = _examples(outputs, 0)
+            if float(found) < -MOST_BELOW * examples:
+                raise InputError(
+                    f"a divergence must not be below 0, where outputs are equal, got {float(found):.3g}. "
+                    "Cure: a distance in place of a similarity"
+                )
+            return float(found), examples
         value = self._task.divergence(outputs, reference, mask, **self._learnt)
         return float(value), self._task.predicted(outputs) if mask is None else int(mask.sum())
 

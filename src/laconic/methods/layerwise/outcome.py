@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -84,7 +84,7 @@ def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found
     if found.met and real > limit:  # contexts from earlier tensors differ by some bytes from price to price
         known.beside = real - found.best.bytes
         found = find_price(attempt, 1.02 * found.best.price, _size(known, limit), max(2, most // 2))
-    return found
+    return replace(found, met=found.met and _loss(known).excess(found.best) <= 0)
 
 
 def _size(known: _Scores, limit: int) -> Limit[Trial]:

@@ -111,8 +111,9 @@ def _next(seen: list[tuple[float, float, T]], guided: bool) -> float | None:
     if below is None or above is None:
         x, f, _ = min(seen, key=lambda row: row[0]) if below is None else below
         size = min(max(abs(f) / _slope(seen), GROW), SHRINK) if guided and math.isfinite(f) else SHRINK / 2
-        if guided and len(seen) > 1 and seen[-1][1] == seen[-2][1]:
-            return None  # nothing changes any more
+        same = len(seen) > 1 and seen[-1][1] == seen[-2][1]
+        if guided and same and above is None and math.isfinite(f):
+            return None  # no higher price changes anything any more; lower ones do
         following = x - size if below is None else x + size
         return None if following < lowest - 1e-9 or following > highest + 1e-9 else following
     (a, fa, _), (b, fb, _) = below, above

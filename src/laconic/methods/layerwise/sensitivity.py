@@ -23,8 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from laconic.bayes.laplace import FisherSettings, gather_curvature
+from laconic.bayes.laplace.directions import pieces
 from laconic.methods.layerwise.calibration import Comparison
+from laconic.networks import call as run
 from laconic.networks import with_tensors
+from laconic.networks.evaluation import at_rest
 from laconic.progress import steps
 from laconic.tasks import Task
 
@@ -51,8 +54,7 @@ def measured_sensitivities(
         wanted: The divergence that the noise is made for, > 0.
 
     Returns:
-        By name; a weight that moves nothing has the floor's share of the largest. All are 1 where none moves
-        anything.
+        By name, each at least its floor (:func:`floored`). All are 1 where no weight moves anything.
 
     >>> from laconic.methods.layerwise.calibration import Calls
     >>> from laconic.tasks import Regression
@@ -77,19 +79,25 @@ def measured_sensitivities(
                 found[name] = _at(measure, scale, wanted)
             weight.copy_(before)
             advance(name)
-    return floored(found, every)
+    return floored(found, {name: parameters[name] for name in every})
 
 
-def floored(found: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """Sensitivities of all names, each at least ``FLOOR`` of the largest; all 1 where every one is 0.
+def floored(found: Mapping[str, float], weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Sensitivities of all weights; all 1 where every one is 0.
 
-    >>> floored({"a": 2.0}, ["a", "b"])
-    {'a': 2.0, 'b': 0.0002}
+    An error as large as the weight costs in each at least ``FLOOR`` of what it costs where it costs most,
+    so that the unit of a layer's weights does not matter.
+
+    >>> floored({"a": 2.0}, {"a": torch.ones(1), "b": torch.full((1,), 10.0)})
+    {'a': 2.0, 'b': 2e-06}
     """
-    largest = max(found.values(), default=0.0)
+    squares = {name: float(w.detach().double().square().mean()) for name, w in weights.items()}
+    largest = max((cost * squares[name] for name, cost in found.items()), default=0.0)
     if not 0 < largest < math.inf:
-        return dict.fromkeys(names, 1.0)
-    return {n: max(found.get(n, 0.0), FLOOR * largest) for n in names}
+        return dict.fromkeys(weights, 1.0)
+    zero = FLOOR * max(found.values())
+    floors = {name: FLOOR * largest / square if square else zero for name, square in squares.items()}
+    return {name: max(found.get(name, 0.0), floors[name]) for name in weights}
 
 
 def _divergence(
@@ -155,7 +163,8 @@ def fisher_sensitivities(
         most: Examples that are used at most.
 
     Returns:
-        The sensitivities; None for a task whose predictive distribution is not known.
+        The sensitivities; None for a task whose predictive distribution is not known, and for a network whose
+        forward allows no gradient.
 
     >>> from laconic.tasks import Classification
     >>> found = fisher_sensitivities(nn.Linear(2, 3), ["weight"], [torch.eye(2)], Classification(), 0, 1.0)
@@ -165,14 +174,20 @@ def fisher_sensitivities(
     if task.predictive(**dict(task.learnt(None))) is None:
         return None
     few = [with_tensors(x, lambda v: v[:most]) for x in inputs[:1]] if task.batch_axis == 0 else inputs[:1]
+    settings = FisherSettings(kind="sampled", temperature=temperature)
+    with at_rest(module, gradients=True):
+        outputs = run(module, next(pieces(few[0], None, task.batch_axis, settings.examples))[0])
+    if isinstance(outputs, Tensor) and not outputs.requires_grad:
+        return None
     found = gather_curvature(
         module,
         few,
         task,
         generator=torch.Generator().manual_seed(seed),
-        settings=FisherSettings(kind="sampled", temperature=temperature),
+        settings=settings,
         labelled=False,
     )
     sums = {n: float(found.tensors[n].diagonal.double().sum()) for n in names if n in found.tensors}
+    weights = {name: module.get_parameter(name) for name in names}
     rows = {n: c.rows for n, c in found.tensors.items() if c.rows is not None}
-    return Sensitivities(floored(sums, names), rows)
+    return Sensitivities(floored(sums, weights), rows)
