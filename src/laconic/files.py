@@ -129,9 +129,15 @@ def read_input(path: AnyPath) -> bytes:
         with open(path, "rb") as stream:
             return stream.read()
     except OSError as error:
-        raise ReadError(
-            f"cannot read {os.fspath(path)}: {error.strerror or error}. Cure: check the path"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: AnyPath, error: OSError) -> ReadError:
+    """The error for a file that a user named and that cannot be opened: it names the path and the cure."""
+    cause, cure = error.strerror or error, "check the path"
+    if isinstance(error, IsADirectoryError):
+        cause, cure = "it is a folder", "the file in it (of a run: model.lac)"
+    return ReadError(f"cannot read {os.fspath(path)}: {cause}. Cure: {cure}")
 
 
 def check_is_file(stream: io.IOBase | BinaryIO) -> None:

@@ -73,6 +73,10 @@ def test_inputs_alone_give_a_file_within_the_target(own: str, capsys: pytest.Cap
     assert record["metrics"]["divergence"] <= 0.02
     assert record["facts"]["bits_per_weight"] < 12
     assert Path("run/model.lac").stat().st_size == record["file_bytes"]
+    assert f"on {record['facts']['divergence_examples']} inputs" in shown
+    assert _compress(own, "--calibrate", f"{own}:inputs", "--target", "0.02nats") == 2
+    again = capsys.readouterr().err
+    assert "holds a run already. Cure: name another folder" in again and "--resume" not in again
 
 
 def test_labels_beside_the_inputs_measure_a_drop(own: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +88,15 @@ def test_labels_beside_the_inputs_measure_a_drop(own: str, capsys: pytest.Captur
     ("arguments", "says"),
     [
         (("--calibrate", "OWN:inputs"), "--calibrate needs --target"),
-        (("--calibrate", "OWN:inputs", "--target", "2pt"), "can be measured on labels only"),
+        (
+            ("--calibrate", "OWN:inputs", "--target", "2pt"),
+            "labels only.*Cure: a --calibrate function.*0.01nats",
+        ),
+        (
+            ("--calibrate", "OWN:inputs", "--target", "1kB", "--set", "fit.epochs=3"),
+            "leave it out, or --data",
+        ),
+        (("--calibrate", "OWN:inputs", "--target", "1kB", "--preset", "demo"), "says how long to train"),
         (("--calibrate", "OWN:inputs", "--target", "1kB", "--method", "vnq"), "compresses without training"),
         (("--calibrate", "OWN:three", "--target", "1kB"), "should return batches"),
         (("--data", "digits", "--target", "0.01nats"), "does not measure how far predictions are"),

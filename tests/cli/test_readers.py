@@ -110,7 +110,11 @@ def test_bench_needs_batches_and_threads(
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "run", "bench", "export"])
 @pytest.mark.parametrize(
-    ("name", "why"), [("absent.lac", "No such file or directory"), (".", "Is a directory")]
+    ("name", "why"),
+    [
+        ("absent.lac", "No such file or directory. Cure: check the path"),
+        (".", "it is a folder. Cure: the file in it (of a run: model.lac)"),
+    ],
 )
 def test_every_reader_says_the_same_of_a_file_it_cannot_read(
     command: str,
@@ -123,7 +127,7 @@ def test_every_reader_says_the_same_of_a_file_it_cannot_read(
     monkeypatch.chdir(tmp_path)
     more = {"verify": ["--data", "digits"], "run": ["x.npy"], "export": ["m.onnx"]}
     assert main([command, name, *more.get(command, [])]) == 2
-    assert capsys.readouterr().err == f"laconic: ReadError: cannot read {name}: {why}. Cure: check the path\n"
+    assert capsys.readouterr().err == f"laconic: ReadError: cannot read {name}: {why}\n"
 
 
 def test_verify_says_why_torch_was_imported(
@@ -154,3 +158,14 @@ def test_inspect_names_a_tensor_that_was_kept_in_full(
     assert lines[row + 1] == "  (raw float32)"
     assert any(line.startswith("fc.bias (raw float32)") for line in lines)
     assert max(map(len, lines[: row + 4])) <= 80
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "run"])
+def test_a_file_of_another_kind_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"verify": ["--data", "digits"], "run": ["x.npy"]}.get(command, [])
+    (tmp_path / "net.py").write_text("import torch")
+    assert main([command, str(tmp_path / "net.py"), *more]) == 2
+    told = capsys.readouterr().err
+    assert "net.py" in told and "not start with the bytes of a .lac file. Cure: a file that laconic" in told

@@ -114,6 +114,15 @@ def test_a_drop_is_measured_on_labels(tmp_path: Path) -> None:
         laconic.compress_trained(_trained(), _inputs(), Target(max_drop=1.0))
 
 
+def test_a_divergence_of_few_inputs_is_told() -> None:
+    few = [_digits()[0][:8]]
+    small = laconic.compress_trained(_trained(), few, Target(max_kl=0.1), method=EASY)
+    assert "measured on 2 inputs only" in small.facts["notes"][0]
+    assert (
+        laconic.compress_trained(_trained(), _inputs(), Target(max_kl=0.1), method=EASY).facts["notes"] == []
+    )
+
+
 def test_a_target_that_cannot_be_met_says_what_can() -> None:
     with pytest.warns(UserWarning, match=r"target missed: the file has \d+ bytes, the fewest of \d+ prices"):
         small = laconic.compress_trained(_trained(), _inputs(), Target(max_bytes=40), method=EASY)

@@ -88,6 +88,16 @@ def test_a_folder_that_holds_a_run_asks_for_resume(tmp_path: Path) -> None:
         pass
 
 
+def test_a_run_that_cannot_go_on_is_not_told_to(tmp_path: Path) -> None:
+    _finish(tmp_path, {"seed": 0})
+    with (
+        pytest.raises(RunFolderError, match=r"holds a run already\. Cure: name another folder") as told,
+        open_run(tmp_path, {"seed": 0}, goes_on=False),
+    ):
+        pass
+    assert "--resume" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("now", "named"),
     [

@@ -42,6 +42,12 @@ def test_wrong_objects_are_refused(given: dict[str, Any], told: str) -> None:
         laconic.compress(_trained(), [(X, Y)], [(X, Y)], MagnitudePruning(0.5), **given)
 
 
+@pytest.mark.parametrize("given", [{"max_kl": "0.01nats"}, {"max_bytes": "30kB"}, {"max_drop": True}])
+def test_a_target_takes_numbers(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"{next(iter(given))} must be a number.*Cure: Target\("):
+        Target(**given)
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [(Target(max_drop=0.5), "the validation error went from"), (Target(max_bytes=5), "5 were asked for")],

@@ -32,7 +32,7 @@ from laconic.progress import show_by_default
 from laconic.records import RunRecord
 from laconic.saving import quantize_activations
 from laconic.tasks import Task
-from laconic.text import ratio_text
+from laconic.text import counted, ratio_text
 from laconic.train.calibrated import run_trained
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job
@@ -78,7 +78,9 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
     settings = request.record(job, reference)
     with (
         in_options(COMPRESS if request.calibrate is None else CALIBRATING),
-        open_run(root, settings, resume=resume, request=request.asked) as folder,
+        open_run(
+            root, settings, resume=resume, request=request.asked, goes_on=request.calibrate is None
+        ) as folder,
         show_by_default(),
     ):
         if folder.path(RECORD_FILE).exists():
@@ -117,6 +119,12 @@ def _status(request: Request, job: Job, record: RunRecord) -> int:
     return MISSED if missed else 0
 
 
+def _measured(record: RunRecord) -> str:
+    """On how many inputs the predictions were compared, where the record says it."""
+    count = record.facts.get("divergence_examples")
+    return "" if count is None else f", on {counted(count, 'input')}"
+
+
 def _reached(job: Job, record: RunRecord) -> str:
     """The target's quantity as it was reached."""
     if job.target.max_bytes is not None:
@@ -125,6 +133,7 @@ def _reached(job: Job, record: RunRecord) -> str:
         found = record.metrics["divergence"]
         return (
             f"{found:.3g} nats per term from the original's predictions, of at most {job.target.max_kl:.3g}"
+            f"{_measured(record)}"
         )
     metric = job.task.metric
     before, after = (record.metrics[f"{when}validation_metric"] for when in ("original_", ""))

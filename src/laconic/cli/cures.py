@@ -15,7 +15,12 @@ COMPRESS: Words = (
     (r"Target\(max_drop=[^)]*\)", "--target 0.3"),
     (r"Target\(max_bytes=(\d+)\)", r"--target \1B"),
     (r"Target\(max_bytes=[^)]*\)", "--target 5kB"),
-    (r"Target\(max_kl=([^)]*)\)", r"--target \1nats"),
+    (r"Target\(max_kl=([\d.e+-]*\d)\)", r"--target \1nats"),
+    (r"Target\(max_kl=[^)]*\)", "--target 0.01nats"),
+    (
+        r"validate=batches with labels",
+        "a --calibrate function that returns (inputs, labelled validation batches)",
+    ),
     (
         r"fewer names in keep, a wider select, or weights=\[names\] for what is to count as a weight",
         "fewer --keep",

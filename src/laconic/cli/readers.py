@@ -12,7 +12,7 @@ import numpy as np
 
 from laconic.cli.scoring import read_bytes, reading, score_batches, test_set
 from laconic.cli.trust import limits_of
-from laconic.errors import InputError, LaconicError
+from laconic.errors import InputError, LaconicError, at
 from laconic.files import replacing
 from laconic.records import AnyArray, Graph, SectionRow
 from laconic.text import ratio_text, shortened
@@ -30,7 +30,8 @@ def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
     from laconic.pack.file.container import decoded_graph, take_apart
 
     data, limits = read_bytes(path), limits_of(trusted)
-    rows = layout(data, limits=limits)
+    with at(f"reading {path!r}"):
+        rows = layout(data, limits=limits)
     print(format_rows(rows))
     graph = decoded_graph(take_apart(data, limits), limits)
     if graph is not None:

@@ -107,10 +107,11 @@ def parse_request(arguments: argparse.Namespace) -> Request:
             "some hundred inputs without labels, to compress without training"
         )
     data = data or ""
+    asked = {**file.settings, **set_flags(arguments.set)}
     if calibrate is not None:
         values = _calibrated(values, file, arguments.resume)
+        _refuse_training(asked)
     _check_names(model, data, calibrate)
-    asked = {**file.settings, **set_flags(arguments.set)}
     _refuse_unused(asked, model, data)
     batch_size(asked, 1)
     _check_values(values)
@@ -163,7 +164,21 @@ def _calibrated(values: Mapping[str, Any], file: RunFile, resume: bool) -> dict[
             "--calibrate needs --target. Cure: --target 0.01nats, --target 30kB, or --target 0.5pt with "
             "labels"
         )
+    if values.get("preset") is not None and values.get("model") is not None:
+        raise InputError(
+            "--preset says how long to train, and --calibrate compresses without training. Cure: leave it out"
+        )
     return {**values, "method": method}
+
+
+def _refuse_training(asked: Mapping[str, Any]) -> None:
+    """Refuse settings of a training that a run with --calibrate does not have, rather than ignore them."""
+    for key, value in asked.items():
+        if re.match(r"(stage1\.)?fit\.", key):
+            raise InputError(
+                f"setting {key}={value!r}: --calibrate compresses without training. Cure: leave it out, or "
+                "--data in place of --calibrate"
+            )
 
 
 def _keep(names: Any) -> tuple[str, ...]:

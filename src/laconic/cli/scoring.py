@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from laconic.cli.trust import limits_of
-from laconic.errors import DataError, InputError, LaconicError, ReadError, at
+from laconic.errors import DataError, InputError, LaconicError, at
+from laconic.files import unreadable
 from laconic.records import AnyArray
 from laconic.tasks import Classification, Task, reread
 
@@ -28,7 +29,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     except LaconicError:
         raise
     except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}. Cure: check the path") from error
+        raise unreadable(path, error) from error
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

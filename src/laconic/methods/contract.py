@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -104,7 +105,7 @@ class Target:
             per likelihood term (see ``Task.divergence``). It needs no labels, and a method that measures it.
 
     Raises:
-        InputError: A negative ``max_drop`` or ``max_kl``, or ``max_bytes`` below 1.
+        InputError: A negative ``max_drop`` or ``max_kl``, ``max_bytes`` below 1, or what is no number.
 
     >>> Target(max_drop=0.5).max_bytes is None
     True
@@ -115,8 +116,14 @@ class Target:
     max_kl: float | None = None
 
     def __post_init__(self) -> None:
+        for name, usual in (("max_drop", "0.5"), ("max_bytes", "30_000"), ("max_kl", "0.01")):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise InputError(f"{name} must be a number, got {value!r}. Cure: Target({name}={usual})")
         if self.max_kl is not None and not self.max_kl >= 0:
-            raise InputError(f"max_kl is in nats per term and must be >= 0, got {self.max_kl}")
+            raise InputError(
+                f"max_kl is in nats per term and must be >= 0, got {self.max_kl}. Cure: max_kl=0.01"
+            )
         if self.max_drop is not None and not self.max_drop >= 0:
             raise InputError(f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}")
         if self.max_bytes is not None and not self.max_bytes > 0:

@@ -81,7 +81,7 @@ def compress_trained(
     job = Job((Stage(method, FitConfig(epochs=0)),), target, seed, Policy.of(keep).keep, as_task(task))
     if out is None:
         return told(job, replace(run_trained(model, calibrate, validate, job, progress), dynamic=dynamic))
-    with open_run(Path(out), settings_of(job)) as folder:
+    with open_run(Path(out), settings_of(job), goes_on=False) as folder:
         done = replace(run_trained(model, calibrate, validate, job, progress, folder), dynamic=dynamic)
         record = write_results(done, job, folder, {})
         return told(job, done, record.file_bytes)

@@ -62,7 +62,10 @@ class Job:
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
-            raise InputError(f"target: {self.target!r} is no Target. Cure: Target(max_drop=0.5)")
+            raise InputError(
+                f"target: {self.target!r} is no Target. Cure: Target(max_drop=0.5), "
+                "Target(max_bytes=30_000) or, with compress_trained, Target(max_kl=0.01)"
+            )
         if not self.stages:
             raise InputError("a job needs at least one stage. Cure: stages=[Stage(method, fit)]")
         last = self.stages[-1].method

@@ -124,6 +124,7 @@ def open_run(
     *,
     resume: bool = False,
     request: Mapping[str, Any] | None = None,
+    goes_on: bool = True,
 ) -> Iterator[RunFolder]:
     """Take a run folder for this process until the block ends (also if the process is killed).
 
@@ -132,7 +133,8 @@ def open_run(
     has the note that ``--resume`` continues it. A run that was killed before it wrote anything is ignored.
     Raises RunFolderError if another process is in it, if it holds a run and ``resume`` is off, or if that run
     had other settings (the first difference is named). ``request`` holds the options as they were asked for,
-    from which a command line begins again.
+    from which a command line begins again. ``goes_on`` says whether such a run can be resumed at all: where
+    it cannot, no message offers that.
     """
     made = _make(root)
     kept = False
@@ -140,7 +142,7 @@ def open_run(
         with _locked(root) as lock:
             folder = RunFolder(root, lock)
             remove_leftovers(root)
-            _check_settings(folder, json.loads(json.dumps(settings)), request, resume)
+            _check_settings(folder, json.loads(json.dumps(settings)), request, resume, goes_on)
             try:
                 yield folder
                 kept = True
@@ -149,7 +151,9 @@ def open_run(
                 if not kept:
                     _remove_files(folder)
                 elif isinstance(error, KeyboardInterrupt):
-                    error.add_note(f"go on with --resume --out {root}")
+                    error.add_note(
+                        f"go on with --resume --out {root}" if goes_on else "run it again, with another --out"
+                    )
                 raise
     finally:
         if not kept:
@@ -220,7 +224,11 @@ def _remove_files(folder: RunFolder) -> None:
 
 
 def _check_settings(
-    folder: RunFolder, settings: dict[str, Any], request: Mapping[str, Any] | None, resume: bool
+    folder: RunFolder,
+    settings: dict[str, Any],
+    request: Mapping[str, Any] | None,
+    resume: bool,
+    goes_on: bool,
 ) -> None:
     work = folder.work()
     if not work:  # a new folder, or a run that was killed before it had done anything
@@ -233,9 +241,9 @@ def _check_settings(
             "Cure: name another folder with --out, or remove that file"
         )
     if not resume:
+        on = f"--resume --out {folder.root} to go on with it, or " if goes_on else ""
         raise RunFolderError(
-            f"{folder.root} holds a run already. Cure: --resume --out {folder.root} to go on with it, "
-            "or name another folder with --out"
+            f"{folder.root} holds a run already. Cure: {on}name another folder with --out, or remove this one"
         )
     found = _difference({key: value for key, value in old.items() if key not in (START, REQUEST)}, settings)
     if found is not None:

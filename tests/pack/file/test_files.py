@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from laconic.errors import ChecksumError, NotALaconicFileError, WriteError
+from laconic.errors import ChecksumError, NotALaconicFileError, ReadError, WriteError
 from laconic.pack import encode, read, write
 from laconic.records import IntTensor, PackedModel, UniformGrid
 from tests.pack.strategies import assert_same
@@ -100,8 +100,10 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 def test_reading_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "other.bin"
     path.write_bytes(b"something else")
-    with pytest.raises(NotALaconicFileError, match=r"other\.bin"):
+    with pytest.raises(NotALaconicFileError, match=r"other\.bin.*Cure: a file that laconic.save"):
         read(path)
+    with pytest.raises(ReadError, match=r"it is a folder\. Cure: the file in it \(of a run: model\.lac\)"):
+        read(tmp_path)
     path.write_bytes(encode(MODEL)[:-1] + b"\0")
     with pytest.raises(ChecksumError, match=r"other\.bin"):
         read(path)

@@ -14,6 +14,9 @@ from laconic.methods.layerwise.trials import Subject, Trial, try_price
 from laconic.pack import coded_bytes, encode
 from laconic.text import counted
 
+FEW = 10
+"""Inputs below which a measured divergence says little of others: a note tells it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
@@ -139,6 +142,11 @@ def facts_of(
     weights = sum(t.size for t in best.tensors.values())
     unreached = [n for n in subject.unread if n not in subject.uses.others]
     notes = []
+    if measured < FEW:
+        notes.append(
+            f"the divergence was measured on {counted(measured, 'input')} only and may be larger on others. "
+            "Cure: some hundred inputs"
+        )
     if unreached:
         names = ", ".join(repr(n) for n in unreached[:3]) + (", .." if len(unreached) > 3 else "")
         notes.append(

@@ -145,7 +145,10 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
 def _body(data: bytes) -> tuple[memoryview, int]:
     """The bytes between length and checksum, and the number of bytes before them."""
     if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
-        raise NotALaconicFileError("the file does not start with the bytes of a .lac file")
+        raise NotALaconicFileError(
+            "the file does not start with the bytes of a .lac file. "
+            "Cure: a file that laconic.save or laconic compress wrote"
+        )
     source = Reader(data, "the file")
     source.raw(len(MAGIC))
     version = source.byte()
