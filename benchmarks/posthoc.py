@@ -205,7 +205,7 @@ def run(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     print(f"bytes over NNCodec's at equal distance: {mean:.3f} (geometric mean of {len(ratios)} files)")
     for drop in (0.1, 0.5) if case.labels is not None else ():
         mine = [Point(*[row[key] for key in Point._fields]) for row in ours]
-        for who, found in (("ours", mine), ("NNCodec", theirs)):
+        for who, found in (("ours", mine), *([("NNCodec", theirs)] if theirs else [])):
             best = fewest(found, (original.accuracy or 0.0) - drop)
             print(f"drop of {drop} points, {who}: {_said(best)}")
     return {
