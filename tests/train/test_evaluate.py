@@ -9,7 +9,7 @@ from torch import nn
 
 from laconic.errors import DataError, InputError
 from laconic.tasks import Classification, Regression, Segmentation, as_task
-from laconic.train.evaluate import evaluate
+from laconic.train.evaluate import divergence, evaluate
 
 
 def test_error_and_nll_are_those_of_the_whole_set_whatever_the_batches() -> None:
@@ -96,3 +96,33 @@ def test_a_likelihood_whose_parameters_are_not_known_is_nan_and_the_metric_stand
     assert score.metric == pytest.approx(abs(float(net(torch.ones(1, 2)).detach())))
     known = evaluate(net, batches, Regression(), {"log_noise": torch.zeros(())})
     assert known.nll == pytest.approx(0.5 * math.log(2 * math.pi) + score.metric**2 / 2, rel=1e-5)
+
+
+def test_a_divergence_is_the_mean_over_terms_whatever_the_batches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    net, other = nn.Linear(4, 3), nn.Linear(4, 3)
+    x, y = torch.randn(50, 4, generator=generator), torch.randint(3, (50,), generator=generator)
+    ours, theirs = net(x).log_softmax(1), other(x).log_softmax(1)
+    expected = float((theirs.exp() * (theirs - ours)).sum(1).mean().detach())
+    for cuts in ([50], [7, 43]):
+        batches = list(zip(x.split(cuts), y.split(cuts), strict=True))
+        assert divergence(net, other, batches) == pytest.approx(expected, rel=1e-5)
+        assert divergence(net, net, batches) == 0.0
+
+
+def test_positions_that_are_no_terms_do_not_count_in_a_divergence() -> None:
+    net, other = nn.Conv2d(1, 3, 1), nn.Conv2d(1, 3, 1)
+    x, y = torch.randn(2, 1, 4, 4), torch.full((2, 4, 4), 255)
+    y[:, :2] = 1
+    ours, theirs = net(x).log_softmax(1), other(x).log_softmax(1)
+    every = (theirs.exp() * (theirs - ours)).sum(1).detach()
+    task = Segmentation(ignore=255)
+    assert divergence(net, other, [(x, y)], task) == pytest.approx(float(every[:, :2].mean()), rel=1e-4)
+    with pytest.raises(DataError, match=r"divergence: no batch has a term"):
+        divergence(net, other, [(x, torch.full((2, 4, 4), 255))], task)
+
+
+def test_a_divergence_from_what_is_no_number_is_infinite() -> None:
+    net, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    nn.init.constant_(net.weight, math.nan)
+    assert divergence(net, other, [(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64))]) == math.inf

@@ -26,6 +26,7 @@ from laconic.text import counted
 
 BoolArray = npt.NDArray[np.bool_]
 Evaluate = Callable[[nn.Module], Score]
+Divergence = Callable[[nn.Module, nn.Module], float]
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Judge:
         original: The uncompressed network's score.
         target: What the user asks for.
         metric: What ``Score.metric`` is.
+        divergence: How far the predictions of a network (first) are from another's (second), in nats per
+            likelihood term; None where nothing measures it.
 
     >>> original = Score(metric=2.0, nll=0.1, terms=1000)
     >>> judge = Judge(lambda network: original, original, Target(max_drop=0.5))
@@ -150,6 +153,7 @@ class Judge:
     original: Score | None = None
     target: Target = field(default_factory=Target)
     metric: Metric = field(default_factory=lambda: Classification().metric)
+    divergence: Divergence | None = None
 
     def accepts(self, score: Score, before: Score, allowance: float | None = None) -> bool:
         """Whether a metric is good enough.

@@ -273,7 +273,13 @@ METHOD = MethodEntry(
     SparseVD,
     presets={
         "full": {
-            "lenet5": {**_FULL, "fit.epochs": 60, "warm_up.end": 8.0, "hold_from": 36.0},
+            "lenet5": {
+                **_FULL,
+                "fit.epochs": 90,
+                "warm_up.end": 12.0,
+                "hold_from": 54.0,
+                "grid.max_kl": 0.001,
+            },
             "lenet300": {**_FULL, "fit.epochs": 100, "warm_up.end": 15.0, "hold_from": 60.0},
             "": {**_FULL, "fit.epochs": 40, "warm_up.end": 5.0, "hold_from": 24.0},
         },

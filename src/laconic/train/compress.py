@@ -21,7 +21,7 @@ from laconic.networks.modules import count_weights, plain_network
 from laconic.networks.policy import Policy
 from laconic.prepared import likelihood_of, unfinished_after
 from laconic.tasks import Classification, Loss, Task, as_task, reread
-from laconic.train.evaluate import evaluate
+from laconic.train.evaluate import divergence, evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.history import recorder
 from laconic.train.job import Job, Stage, on_device_of, resumable, settings_of, stages_of, weights_told
@@ -179,7 +179,9 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         previous=previous,
         original=None if previous is None else model,
     )
-    score = partial(evaluate, batches=run.validate, task=job.task, learnt=likelihood_of(net))
+    learnt = likelihood_of(net)
+    score = partial(evaluate, batches=run.validate, task=job.task, learnt=learnt)
+    apart = partial(divergence, batches=run.validate, task=job.task, learnt=learnt)
     for note in unfinished_after(net, steps, stage.fit.epochs):
         run.show.say(note)
     fit(
@@ -195,7 +197,7 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
     )
     run.show.say("choosing the grid on the validation split")
     target = job.target if number + 1 == len(job.stages) else replace(job.target, max_bytes=None)
-    return api.decide(net, Judge(score, run.start.original, target, job.task.metric))
+    return api.decide(net, Judge(score, run.start.original, target, job.task.metric, apart))
 
 
 def checkpoint_name(number: int) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,23 @@ def test_both_targets_together() -> None:
     assert _pick(Target(max_bytes=2500, max_drop=0.3)) is UGLY
 
 
+NEAR, FAR, LOST = (
+    replace(c, kl=kl) for c, kl in ((COARSE, 0.001), (MIDDLE, 0.002), (FINE, math.inf))
+)  # in the other order than their errors
+
+
+def test_the_divergence_takes_the_place_of_both_allowances() -> None:
+    candidates = [NEAR, FAR, LOST]
+    assert _pick(choice=GridChoice(max_kl=0.001), candidates=candidates) is NEAR
+    assert _pick(choice=GridChoice(max_kl=0.001), candidates=[FAR, LOST]) is FAR, "none is near enough"
+    assert _pick(choice=GridChoice(), candidates=candidates) is FAR
+
+
+def test_a_divergence_below_zero_is_no_allowance() -> None:
+    with pytest.raises(InputError, match=r"max_kl .* must be >= 0, got -1\. Cure: 0\.001"):
+        GridChoice(max_kl=-1)
+
+
 def test_without_a_judge_the_first_is_taken() -> None:
     assert cheapest(ALL, GridChoice(), None, None) is FINE
 
@@ -102,6 +121,32 @@ def _score(module: nn.Module) -> Score:
     with torch.no_grad():
         out = module(x)
     return Score(100 * float((out.argmax(1) != y).float().mean()), float(F.cross_entropy(out, y)), len(y))
+
+
+def _apart(module: nn.Module, reference: nn.Module) -> float:
+    x, _ = digits()
+    with torch.no_grad():
+        ours, theirs = module(x).log_softmax(1), reference(x).log_softmax(1)
+    return float(F.kl_div(ours, theirs, log_target=True, reduction="batchmean"))
+
+
+def test_a_grid_is_chosen_by_its_distance_from_the_pruned_network() -> None:
+    grid = GridChoice(steps=(1.0, 4.0, 16.0), prices=(0.0, 0.3), max_kl=0.002)
+    start = DigitsMLP(hidden=32, generator=torch.Generator().manual_seed(0))
+    net = train(start, SparseVD(init_log_var=-7.0, grid=grid))
+    found: list[float] = []
+
+    def apart(module: nn.Module, reference: nn.Module) -> float:
+        found.append(_apart(module, reference))
+        return found[-1]
+
+    small = laconic.convert(copy.deepcopy(net), Judge(_score, divergence=apart))
+    assert len(found) == 6
+    assert small.facts["kl_of_grid"] in found
+    assert min(found) < small.facts["kl_of_grid"] <= 0.002 < max(found)
+    asked = Judge(_score, Score(0.0, 0.1, 1), Target(max_drop=100.0), divergence=apart)
+    assert "kl_of_grid" not in laconic.convert(net, asked).facts, "a target takes its place"
+    assert len(found) == 6
 
 
 Convert = Callable[[Target], tuple[Compressed, int]]
