@@ -156,7 +156,7 @@ def objective(net: nn.Module, batch: Any) -> torch.Tensor:
     plain = unwrapped(net)
     state = prepared(plain, "objective")
     parts = state.context.task.split(batch)
-    return objective_of(net, parts, call(net, parts.inputs))
+    return objective_of(net, parts, state.context.task.prediction(call(net, parts.inputs)))
 
 
 def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:

@@ -211,7 +211,7 @@ def likelihood_at(net: nn.Module, task: Task, batch: Batch) -> dict[str, Tensor]
         batch: Inputs and target.
     """
     with evaluating(net), torch.no_grad():
-        return dict(task.learnt(batch.target, call(net, batch.inputs)))
+        return dict(task.learnt(batch.target, task.prediction(call(net, batch.inputs))))
 
 
 def likelihood_of(net: nn.Module) -> dict[str, Tensor]:

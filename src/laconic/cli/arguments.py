@@ -57,6 +57,7 @@ examples:
   laconic compress --model nets:labeller --data nets:loaders
                    --task sequence-labelling --dynamic ids=0:batch,1:time
   laconic compress --model nets:trained --calibrate nets:inputs --target 30kB
+  laconic compress --model hf:./bert --calibrate inputs.npz --target 0.01nats
   laconic compress --resume --out runs/digits-cnn-sparse-vd
 
 exit status: 0; 2 an error; 3 the file was written and misses the target;
@@ -74,14 +75,18 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("network", nargs="?", help="NAMES (or use --model)")
     p.add_argument(
-        "--model", metavar="MODULE:FUNCTION", help="your own trained network: a function that returns it"
+        "--model",
+        metavar="MODULE:FUNCTION|hf:NAME|timm:NAME",
+        help="your own trained network: a function that returns it; or a network of Hugging Face or timm by "
+        "its name or its folder (hf:./bert: config.json and model.safetensors)",
     )
     p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
     p.add_argument(
         "--calibrate",
-        metavar="NAME|MODULE:FUNCTION",
-        help="compress without training, from some hundred inputs: a data set's name, or a function that "
-        "returns batches of inputs, or (batches, labelled validation batches)",
+        metavar="NAME|FILE|MODULE:FUNCTION",
+        help="compress without training, from some hundred inputs: a data set's name; a .npy, .npz or "
+        ".safetensors file of arrays, by the names of forward's parameters, examples along their first axis; "
+        "or a function that returns batches of inputs, or (batches, labelled validation batches)",
     )
     p.add_argument(
         "--method",
@@ -224,7 +229,9 @@ def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
         help="auto, fastest, onnxruntime, sparse, openvino (default: all but sparse)",
     )
     p.add_argument(
-        "--original", metavar="MODULE:FUNCTION|FILE.onnx", help="the network before it was compressed"
+        "--original",
+        metavar="MODULE:FUNCTION|hf:NAME|timm:NAME|FILE.onnx",
+        help="the network before it was compressed",
     )
     add_trusted(p)
     p.set_defaults(command="bench")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laconic.cli.own import call_own
 from laconic.cli.scoring import reading
 from laconic.cli.settings import check_threads
+from laconic.cli.sources import network_named
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError
 from laconic.records import AnyArray
@@ -136,7 +136,7 @@ def _original(text: str, threads: int) -> Callable[[list[AnyArray]], Call]:
     if ":" not in text:
         raise InputError(
             f"bench: --original {text} should be package.module:function or a .onnx file. "
-            "Cure: a function that returns the network"
+            "Cure: a function that returns the network, or hf:NAME or timm:NAME of a pretrained one"
         )
     try:
         import torch
@@ -145,7 +145,7 @@ def _original(text: str, threads: int) -> Callable[[list[AnyArray]], Call]:
             "bench: the original network needs torch, which the plain install leaves out. "
             "Cure: pip install 'laconic[train]', or --original FILE.onnx"
         ) from error
-    module = call_own(text, "--original")
+    module = network_named(text, "--original")
     if not isinstance(module, torch.nn.Module):
         raise InputError(f"--original {text} should return a torch module, got a {type(module).__name__}")
     torch.set_num_threads(threads)

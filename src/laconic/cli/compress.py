@@ -16,14 +16,16 @@ import torch
 from torch import nn
 
 from laconic import pack
+from laconic.cli.array_files import check_arguments
 from laconic.cli.choices import make_job, make_reference
 from laconic.cli.cures import CALIBRATING, COMPRESS, in_options, translated
 from laconic.cli.loaders import Loader, Loaders, make_calibration, make_loaders
-from laconic.cli.own import call_own, own_function
+from laconic.cli.own import own_function
 from laconic.cli.picture import write_picture
 from laconic.cli.readers import run_inspect
 from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
+from laconic.cli.sources import is_own, network_named
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.common.removal import remove_dead_units
@@ -68,11 +70,11 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
     job = make_job(request)
     reference = make_reference(request)
     # A user's own module may change the current folder; a misspelt name is refused before a folder is made.
-    own = request.model is not None or ":" in f"{request.data}{request.calibrate or ''}"
+    own = request.model is not None or is_own(request.data) or is_own(request.calibrate)
     root = request.out.absolute() if own else request.out
     named = ((request.model, "--model"), (request.data, "--data"), (request.calibrate, "--calibrate"))
     for text, flag in named:
-        if text is not None and ":" in text:
+        if text is not None and is_own(text):
             own_function(text, flag)
     show = for_stream(sys.stderr)
     settings = request.record(job, reference)
@@ -96,6 +98,7 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
         else:
             loaders = make_calibration(request, job.task)
             model = trained_model(request, loaders, reference, job.task, folder, show)
+            check_arguments(request.calibrate, loaders.train, model)
             small = run_trained(model, loaders.train, loaders.validation or None, job, show, folder)
         small = replace(small, dynamic=request.dynamic)
         if request.shrink:
@@ -150,7 +153,7 @@ def trained_model(
 ) -> nn.Module:
     """The network to compress: the user's own, or a built-in one trained here once (kept in the folder)."""
     if request.model is not None:
-        own = call_own(request.model, "--model")
+        own = network_named(request.model, "--model")
         if not isinstance(own, nn.Module):
             raise ModelError(
                 f"--model {request.model} returned an object of type {type(own).__name__}. "

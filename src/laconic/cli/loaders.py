@@ -10,8 +10,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from laconic.cli.array_files import batches_of
 from laconic.cli.own import call_own
 from laconic.cli.request import Request, batch_size
+from laconic.cli.sources import array_file
 from laconic.data import TensorLoader, load, split
 from laconic.errors import DataError, InputError, at
 from laconic.tasks import Task, check_target, reread
@@ -54,6 +56,8 @@ def make_calibration(request: Request, task: Task) -> Loaders:
     """
     asked = request.calibrate or ""
     data = make_loaders(request, task) if request.data else Loaders([], [], None)
+    if array_file(asked):
+        return Loaders(batches_of(asked), data.validation, data.test)
     if ":" not in asked:
         return replace(make_loaders(replace(request, data=asked), task), test=data.test)
     found = call_own(asked, "--calibrate")

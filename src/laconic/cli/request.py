@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laconic.cli.free_axes import free_axes, parse_dynamic
-from laconic.cli.own import check_name
 from laconic.cli.resuming import as_data, no_network, stored_options
 from laconic.cli.run_file import OPTIONS, RunFile, StageTable, read_run_file
 from laconic.cli.settings import check_seed, check_threads, parse_size, parse_value
-from laconic.data import check_data_name
+from laconic.cli.sources import check_network, check_source, short_name
 from laconic.errors import InputError
 from laconic.own import did_you_mean
 from laconic.registry import METHODS, NETWORKS, TASKS
@@ -104,7 +103,7 @@ def parse_request(arguments: argparse.Namespace) -> Request:
     if data is None and calibrate is None:
         raise InputError(
             "--model needs --data: mnist, fashion-mnist, digits or package.module:function; or --calibrate, "
-            "some hundred inputs without labels, to compress without training"
+            "some hundred inputs without labels (a .npz file, or a function), to compress without training"
         )
     data = data or ""
     asked = {**file.settings, **set_flags(arguments.set)}
@@ -121,7 +120,7 @@ def parse_request(arguments: argparse.Namespace) -> Request:
         _check_stage(stage, preset)
     task = values.get("task", "classification")
     TASKS.check(task)
-    name = network or str(model).split(":")[-1]
+    name = network or short_name(str(model))
     methods = "-".join(stage.method.rpartition(":")[2] for stage in stages)
     return Request(
         network=network,
@@ -333,12 +332,9 @@ def _check_values(values: Mapping[str, Any]) -> None:
 def _check_names(model: str | None, data: str, calibrate: str | None) -> None:
     """Refuse what can be no name of a function or a data set."""
     if model is not None:
-        check_name(model, "--model")
+        check_network(model)
     for name, flag in ((data, "--data"), (calibrate or "", "--calibrate")):
-        if ":" in name:
-            check_name(name, flag)
-        elif name:
-            check_data_name(name)
+        check_source(name, flag)
 
 
 def _merged(from_file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

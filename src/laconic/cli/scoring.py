@@ -123,7 +123,7 @@ def score_batches(
     for given in batches:
         batch = task.split(given)
         inputs, target = as_arrays(batch.inputs), as_arrays(batch.target)
-        outputs = _outputs(net, inputs)
+        outputs = task.prediction(_outputs(net, inputs))
         found = task.measure(outputs, target)
         sums = found if sums is None else task.add(sums, found)
         more = task.nats(outputs, target)

@@ -162,7 +162,7 @@ class Distillation(Method):
         # The student's layout may not be the teacher's: one that flattens with .view takes only plain images.
         args, kwargs = arguments(with_tensors(batch.inputs, torch.Tensor.contiguous))
         with torch.no_grad():
-            said = module.__dict__[_TEACHER](*args, **kwargs)
+            said = context.task.prediction(module.__dict__[_TEACHER](*args, **kwargs))
         loss = self.loss(outputs, said, nll, context.task, batch.target)
         return self.method.objective(module, batch, outputs, loss, context)
 

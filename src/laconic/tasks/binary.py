@@ -39,6 +39,7 @@ class BinaryClassification(Task):
     (50.0, 1.4402)
     """
 
+    one_tensor = True
     term = "example"
     takes = TAKES
 

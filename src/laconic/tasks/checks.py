@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from laconic.errors import DataError, InputError, ScaleError
+from laconic.tasks.outputs import PREDICTIONS
 from laconic.tasks.task import Sums
 
 
@@ -59,7 +60,8 @@ def has_shape(outputs: Any, target: Any) -> None:
         if not hasattr(values, "shape") or not hasattr(values, "dtype"):
             raise InputError(
                 f"{what} are a {type(values).__name__}, not one tensor. "
-                "Cure: a network that returns one tensor, or a task of your own that reads the one it needs"
+                f"Cure: a network that returns one tensor (or one called {', '.join(PREDICTIONS)} among "
+                "others), or a task of your own that reads the one it needs"
             )
 
 

@@ -42,6 +42,7 @@ class Classification(Task):
 
     ignore: int | None = None
 
+    one_tensor = True
     one_term_per_example = True
     term = "example"
     takes = TAKES

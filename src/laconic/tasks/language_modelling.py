@@ -48,6 +48,7 @@ class LanguageModelling(Task):
 
     ignore: int | None = -100
 
+    one_tensor = True
     term = "token"
     takes = TAKES
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from laconic.tasks.outputs import main_tensor
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -309,6 +311,7 @@ def cosine_distance(outputs: Tensor, reference: Tensor) -> Tensor:
 
     Args:
         outputs: (N, ...); all that belongs to one example is one vector. A vector of zeros is at distance 1.
+            Of a dictionary or a dataclass the tensor that :func:`laconic.tasks.outputs.main_tensor` takes.
         reference: The same shape.
 
     Returns:
@@ -322,7 +325,8 @@ def cosine_distance(outputs: Tensor, reference: Tensor) -> Tensor:
     """
     import torch.nn.functional as F
 
-    z, r = (F.normalize(full_precision(x).reshape(len(x), -1), dim=1) for x in (outputs, reference))
+    tensors = (main_tensor(outputs), main_tensor(reference))
+    z, r = (F.normalize(full_precision(x).reshape(len(x), -1), dim=1) for x in tensors)
     # 1 - z.r loses all digits of a small distance; half the squared chord keeps them.
     chord = 0.5 * (z - r).square().sum(1)
     lost = (z == 0).all(1) | (r == 0).all(1)
@@ -343,6 +347,6 @@ def relative_squared_error(outputs: Tensor, reference: Tensor) -> Tensor:
     >>> relative_squared_error(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]])).item()
     1.0
     """
-    z, r = full_precision(outputs), full_precision(reference)
+    z, r = full_precision(main_tensor(outputs)), full_precision(main_tensor(reference))
     energy = r.square().sum().clamp(min=1e-30)
     return len(r) * (z - r).square().sum() / energy

@@ -42,6 +42,7 @@ class MultiLabel(Task):
 
     ignore: int | None = None
 
+    one_tensor = True
     term = "label"
     takes = TAKES
 

@@ -59,6 +59,7 @@ class Regression(Task):
     metric_name: Literal["rmse", "r2"] = "rmse"
     unit: str = ""
 
+    one_tensor = True
     term = "value"
     takes = TAKES
 

@@ -55,6 +55,7 @@ class Segmentation(Task):
     classes: int | None = None
     metric_name: Literal["mean_iou", "accuracy"] = "mean_iou"
 
+    one_tensor = True
     term = "pixel"
     takes = TAKES
 

@@ -42,6 +42,7 @@ class SequenceLabelling(Task):
 
     ignore: int | None = -100
 
+    one_tensor = True
     term = "token"
     takes = TAKES
 

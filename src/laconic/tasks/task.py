@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from laconic.errors import DataError, InputError
 from laconic.tasks.batches import Batch, Target, split
+from laconic.tasks.outputs import main_tensor
 from laconic.text import value_text
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class Task(ABC):
 
     one_term_per_example: ClassVar[bool] = False
     """Whether every example is exactly one term, so that the length of a data set counts them."""
+    one_tensor: ClassVar[bool] = False
+    """Whether outputs are one tensor; else they are whatever the network returns."""
     takes: ClassVar[str] = ""
     """The shapes of outputs and targets that the task takes, as messages say them."""
     term: ClassVar[str] = "term"
@@ -160,6 +163,20 @@ class Task(ABC):
             The shape; None (the default) where the target alone does not say.
         """
         return None
+
+    def prediction(self, returned: Any) -> Any:
+        """The outputs that the task reads, of what a network returned.
+
+        Here, where ``one_tensor`` says so, the tensor that matters of a dictionary or a dataclass (see
+        :func:`laconic.tasks.outputs.main_tensor`), else everything.
+
+        Args:
+            returned: What the network returned.
+
+        Returns:
+            The outputs, as :meth:`nll` and the others take them.
+        """
+        return main_tensor(returned) if self.one_tensor else returned
 
     @abstractmethod
     def nll(self, outputs: Any, target: Any, **learnt: Tensor) -> Tensor:

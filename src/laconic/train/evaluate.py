@@ -53,7 +53,7 @@ def evaluate(
     with evaluating(module), torch.inference_mode():
         for given in batches:
             batch = Batch(*to_device(task.split(given), device))
-            outputs = _outputs(module, batch.inputs)
+            outputs = task.prediction(_outputs(module, batch.inputs))
             nats += float(task.nll(outputs, batch.target, **own)) if known else math.nan
             terms += task.terms(batch.target)
             found = task.measure(*as_arrays((outputs, batch.target)))

@@ -256,7 +256,9 @@ class _Epochs:
                 shapes = _shapes(batch.inputs)
                 usual = usual or shapes
                 try:
-                    objective = self.hooks.objective(batch, call(self.model, batch.inputs))
+                    objective = self.hooks.objective(
+                        batch, self.task.prediction(call(self.model, batch.inputs))
+                    )
                 except (RuntimeError, ValueError) as error:
                     _check_batch(shapes, usual, index, error)
                     raise

@@ -94,7 +94,7 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
         device = next(model.parameters()).device
         inputs = to_device(batch.inputs, device)
         with evaluating(model), torch.no_grad():
-            outputs = to_device(run(model, inputs), torch.device("cpu"))
+            outputs = to_device(task.prediction(run(model, inputs)), torch.device("cpu"))
             task.check(outputs, batch.target)
             counted(task, batch)
             task.measure(*as_arrays((outputs, batch.target)))

@@ -30,6 +30,7 @@ from laconic.networks import SecondMoments, as_matrices, call, from_matrices
 from laconic.networks.evaluation import Forward, at_rest, batches
 from laconic.networks.reads import Read, watch_reads
 from laconic.tasks.likelihoods import full_precision
+from laconic.tasks.outputs import main_tensor
 from laconic.tasks.task import Task
 
 __all__ = ["Curvature", "KroneckerFactors", "TensorCurvature", "gather_curvature"]
@@ -222,7 +223,7 @@ class _Gathering:
         size = self.settings.examples if self.kind == "sampled" else 1
         part: dict[str, Tensor] = {}
         for some, labels in pieces(inputs, target, self.axis, size):
-            z = self.forward(self.module, some)
+            z = self._outputs(some)
             if not z.requires_grad:
                 raise InputError(
                     "the outputs have no gradient by any parameter. Cure: a forward without torch.no_grad, "
@@ -234,11 +235,16 @@ class _Gathering:
             wide = squares.to("cpu", torch.float64)
             self.squares[name] = self.squares[name].add_(wide) if name in self.squares else wide
 
+    def _outputs(self, inputs: Any) -> Any:
+        """The outputs that the task reads; without a task, the tensor that matters."""
+        returned = self.forward(self.module, inputs)
+        return main_tensor(returned) if self.task is None else self.task.prediction(returned)
+
     def _observe(self, inputs: Any) -> Tensor:
         shown: list[Any] = []
 
         def run() -> None:
-            shown.append(self.forward(self.module, inputs))
+            shown.append(self._outputs(inputs))
 
         def add_moments(read: Read) -> None:
             if read.name in self.wanted:

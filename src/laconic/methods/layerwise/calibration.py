@@ -286,7 +286,7 @@ class Comparison:
     ) -> None:
         self._calls, self._task, self._learnt, self._own = calls, task, learnt or {}, divergence
         with inference():
-            self._reference = [run(original, x) for x in calls.inputs]
+            self._reference = [self._outputs(original, x) for x in calls.inputs]
         for outputs in self._reference:
             if not all(bool(torch.isfinite(y).all()) for y in _floats(outputs)):
                 raise DataError(
@@ -308,13 +308,18 @@ class Comparison:
         rows = list(zip(self._calls.inputs, self._reference, self._calls.counted, strict=True))[:most]
         with inference():
             for inputs, reference, mask in rows:
-                outputs = run(module, inputs)
+                outputs = self._outputs(module, inputs)
                 found, count = self._one(outputs, reference, mask)
                 nats, terms = nats + found, terms + count
         if not terms:
             raise DataError("no position of the calibration batches is a term. Cure: check their labels")
         value = nats / terms
         return math.inf if math.isnan(value) else max(0.0, value)
+
+    def _outputs(self, module: nn.Module, inputs: Any) -> Any:
+        """What the divergence compares: all that the network returns where it is the user's own."""
+        returned = run(module, inputs)
+        return returned if self._own is not None else self._task.prediction(returned)
 
     def _one(self, outputs: Any, reference: Any, mask: Any) -> tuple[float, int]:
         if self._own is not None:
@@ -347,7 +352,7 @@ def learnt_of(
             device = next((p.device for p in module.parameters()), torch.device("cpu"))
             parts = task.split(to_device(batch, device))
             with inference():
-                return dict(task.learnt(parts.target, run(module, parts.inputs)))
+                return dict(task.learnt(parts.target, task.prediction(run(module, parts.inputs))))
     raise InputError(
         f"{type(task).__name__} learns {', '.join(start)} from targets, and the calibration batches have "
         "none. Cure: give it, as Regression(noise=0.5), or batches (inputs, targets)"

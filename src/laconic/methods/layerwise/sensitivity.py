@@ -176,7 +176,9 @@ def fisher_sensitivities(
     few = [with_tensors(x, lambda v: v[:most]) for x in inputs[:1]] if task.batch_axis == 0 else inputs[:1]
     settings = FisherSettings(kind="sampled", temperature=temperature)
     with at_rest(module, gradients=True):
-        outputs = run(module, next(pieces(few[0], None, task.batch_axis, settings.examples))[0])
+        outputs = task.prediction(
+            run(module, next(pieces(few[0], None, task.batch_axis, settings.examples))[0])
+        )
     if isinstance(outputs, Tensor) and not outputs.requires_grad:
         return None
     found = gather_curvature(
