@@ -62,7 +62,7 @@ class Writer:
         """Bytes as they are; the reader must know their number."""
         self.data += data
 
-    def block(self, data: bytes) -> None:
+    def block(self, data: bytes | bytearray) -> None:
         """A length, then the bytes."""
         self.varint(len(data))
         self.data += data

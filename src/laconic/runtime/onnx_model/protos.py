@@ -32,6 +32,16 @@ MICROSOFT = "com.microsoft"
 OWN = "laconic"
 """The domain of nodes that engines replace before a runtime gets the graph (``onnx_model/plan.py``)."""
 
+
+class Float32(NamedTuple):
+    """A field of four bytes."""
+
+    data: bytes
+
+
+Message = Sequence[tuple[int, "int | bytes | Float32 | Message"]]
+"""A message of protobuf: the number and the value of each field, a text as UTF-8."""
+
 OnnxAttr = int | float | str | Sequence[int] | Sequence[str]
 
 
@@ -79,128 +89,99 @@ def model_bytes(graph: OnnxGraph, inline: bool = False) -> bytes:
     >>> model_bytes(OnnxGraph([relu], (OnnxValue("x", "float32", (None,)),), (OnnxValue("y"),), {}))[:4].hex()
     '08091207'
     """
-    body = Writer()
-    for node in graph.nodes:
-        _part(body, 1, _node(node))
-    _text(body, 2, "laconic")
-    for name, array in graph.initialisers.items():
-        _part(body, 5, _tensor(name, array, inline or array.nbytes < BESIDE_BYTES))
-    for field, values in ((11, graph.inputs), (12, graph.outputs)):
-        for value in values:
-            _part(body, field, _value(value))
-    out = Writer()
-    _number(out, 1, IR_VERSION)
-    _text(out, 2, "laconic")
-    _part(out, 7, body)
-    imports = {"": OPSET, **{node.domain: 1 for node in graph.nodes if node.domain}}
-    for domain, version in imports.items():
-        operators = Writer()
-        _text(operators, 1, domain)
-        _number(operators, 2, version)
-        _part(out, 8, operators)
-    return bytes(out.data)
+    body: Message = [
+        *((1, _node(node)) for node in graph.nodes),
+        (2, b"laconic"),
+        *(
+            (5, _tensor(name, array, inline or array.nbytes < BESIDE_BYTES))
+            for name, array in graph.initialisers.items()
+        ),
+        *((11, _value(value)) for value in graph.inputs),
+        *((12, _value(value)) for value in graph.outputs),
+    ]
+    versions = {"": OPSET, **{node.domain: 1 for node in graph.nodes if node.domain}}
+    imports = [_operators(domain, version) for domain, version in versions.items()]
+    return bytes(_encoded([(1, IR_VERSION), (2, b"laconic"), (7, body), *((8, part) for part in imports)]))
 
 
-def _number(out: Writer, field: int, value: int) -> None:
-    """An int64, negative ones in two's complement."""
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{value} does not fit 64 bits")
-    out.varint(field << 3)
-    out.varint(value % 2**64)
+def _operators(domain: str, version: int) -> Message:
+    return [(1, domain.encode()), (2, version)]
 
 
-def _part(out: Writer, field: int, message: Writer) -> None:
-    out.varint(field << 3 | 2)
-    out.varint(len(message.data))
-    out.data += message.data
-
-
-def _text(out: Writer, field: int, text: str) -> None:
-    out.varint(field << 3 | 2)
-    out.block(text.encode())
-
-
-def _node(node: OnnxNode) -> Writer:
-    out = Writer()
+def _node(node: OnnxNode) -> Message:
     try:
-        for field, names in ((1, node.inputs), (2, node.outputs)):
-            for name in names:
-                _text(out, field, name)
-        _text(out, 4, node.kind)
-        for name, attr in node.attrs.items():
-            _part(out, 5, _attribute(name, attr))
-        if node.domain:
-            _text(out, 7, node.domain)
+        return [
+            *[(1, name.encode()) for name in node.inputs],
+            *[(2, name.encode()) for name in node.outputs],
+            (4, node.kind.encode()),
+            *[(5, _attribute(name, attr)) for name, attr in node.attrs.items()],
+            *([(7, node.domain.encode())] if node.domain else []),
+        ]
     except (ValueError, TypeError, OverflowError) as error:  # a missing or too large integer
         raise CorruptFileError(f"a node of kind {node.kind} cannot be built: {error}") from error
-    return out
 
 
-def _attribute(name: str, value: OnnxAttr) -> Writer:
+def _attribute(name: str, value: OnnxAttr) -> Message:
     """A number, a text, or a list of either; its kind is field 20."""
-    out = Writer()
-    _text(out, 1, name)
     if isinstance(value, str):
-        kind = 3
-        _text(out, 4, value)
-    elif isinstance(value, float):
-        kind = 1
-        out.varint(2 << 3 | 5)
-        out.raw(struct.pack("<f", value))
-    elif not isinstance(value, Sequence):
-        kind = 2
-        _number(out, 3, operator.index(value))
-    elif not value:
+        return [(1, name.encode()), (4, value.encode()), (20, 3)]
+    if isinstance(value, float):
+        return [(1, name.encode()), (2, Float32(struct.pack("<f", value))), (20, 1)]
+    if not isinstance(value, Sequence):
+        return [(1, name.encode()), (3, _int64(value)), (20, 2)]
+    if not value:
         raise ValueError(f"attribute {name} is an empty list")
-    else:
-        kind = 8 if isinstance(value[0], str) else 7
-        for item in value:
-            _text(out, 9, item) if isinstance(item, str) else _number(out, 8, operator.index(item))
-    _number(out, 20, kind)
-    return out
+    items: Message = [(9, v.encode()) if isinstance(v, str) else (8, _int64(v)) for v in value]
+    return [(1, name.encode()), *items, (20, 8 if isinstance(value[0], str) else 7)]
 
 
-def _tensor(name: str, array: AnyArray, inline: bool) -> Writer:
+def _int64(value: int) -> int:
+    """A whole number that fits 64 bits."""
+    whole = operator.index(value)
+    if not -(2**63) <= whole < 2**63:
+        raise ValueError(f"{value} does not fit 64 bits")
+    return whole
+
+
+def _tensor(name: str, array: AnyArray, inline: bool) -> Message:
     """The entries in little-endian order, or the note that the runtime gets their memory."""
-    if str(array.dtype) not in ONNX_TYPES:
+    kind = ONNX_TYPES.get(str(array.dtype))
+    if kind is None:
         raise CorruptFileError(f"tensor {name!r} has type {array.dtype}, which the graph cannot use")
-    out = Writer()
-    for size in array.shape:
-        _number(out, 1, size)
-    _number(out, 2, ONNX_TYPES[str(array.dtype)])
-    _text(out, 8, name)
+    head: Message = [*[(1, size) for size in array.shape], (2, kind), (8, name.encode())]
     if inline:
-        ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        out.varint(9 << 3 | 2)
-        out.varint(array.nbytes)
-        out.data += ordered.tobytes()
-    else:
-        place = Writer()
-        _text(place, 1, "location")
-        _text(place, 2, "memory")
-        _part(out, 13, place)
-        _number(out, 14, 1)
-    return out
+        return [*head, (9, np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())]
+    return [*head, (13, [(1, b"location"), (2, b"memory")]), (14, 1)]
 
 
-def _value(value: OnnxValue) -> Writer:
-    out = Writer()
-    _text(out, 1, value.name)
+def _value(value: OnnxValue) -> Message:
     if value.dtype is None:
-        return out
-    tensor = Writer()
-    _number(tensor, 1, ONNX_TYPES[value.dtype])
+        return [(1, value.name.encode())]
+    tensor: Message = [(1, ONNX_TYPES[value.dtype])]
     if value.shape is not None:
-        shape = Writer()
-        for size in value.shape:
-            axis = Writer()
-            if isinstance(size, str):
-                _text(axis, 2, size)
-            elif size is not None:
-                _number(axis, 1, size)
-            _part(shape, 1, axis)
-        _part(tensor, 2, shape)
-    kind = Writer()
-    _part(kind, 1, tensor)
-    _part(out, 2, kind)
-    return out
+        tensor = [*tensor, (2, [(1, _axis(size)) for size in value.shape])]
+    return [(1, value.name.encode()), (2, [(1, tensor)])]
+
+
+def _axis(size: int | str | None) -> Message:
+    """A size, the name of a free one, or nothing."""
+    if size is None:
+        return []
+    return [(2, size.encode())] if isinstance(size, str) else [(1, size)]
+
+
+def _encoded(message: Message) -> bytearray:
+    """The bytes of a message; a negative number is in two's complement."""
+    out = Writer()
+    for number, value in message:
+        if isinstance(value, int):
+            out.varint(number << 3)
+            out.varint(value % 2**64)
+        elif isinstance(value, Float32):
+            out.varint(number << 3 | 5)
+            out.raw(value.data)
+        else:
+            part = value if isinstance(value, bytes) else _encoded(value)
+            out.varint(number << 3 | 2)
+            out.block(part)
+    return out.data
