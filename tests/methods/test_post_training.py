@@ -238,3 +238,25 @@ def test_no_target_is_refused() -> None:
         laconic.compress_trained(nn.Linear(8, 4), [torch.randn(9, 8)], Target())
     with pytest.raises(InputError, match="held_out"):
         PostTraining(held_out=1.0)
+
+
+class _Noisy(nn.Module):
+    """A network that draws random numbers in evaluation mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + 1e-3 * torch.rand(len(x), 3)
+
+
+def test_a_network_that_draws_random_numbers_leaves_the_callers_generators_alone() -> None:
+    torch.manual_seed(0)
+    net, x = _Noisy(), torch.randn(40, 4)
+    before = torch.get_rng_state()
+    first, second = (
+        laconic.compress_trained(net, [x], Target(max_kl=0.5), method=PostTraining(trials=2)) for _ in "ab"
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.facts["prices_tried"] == second.facts["prices_tried"]

@@ -99,7 +99,7 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
             loaders = make_calibration(request, job.task)
             model = trained_model(request, loaders, reference, job.task, folder, show)
             check_arguments(request.calibrate, loaders.train, model)
-            small = run_trained(model, loaders.train, loaders.validation or None, job, show, folder)
+            small = run_trained(model, loaders.train, loaders.validation or None, job, show)
         small = replace(small, dynamic=request.dynamic)
         if request.shrink:
             show.say("removing dead units")

@@ -25,8 +25,9 @@ from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig
 from laconic.train.job import Job, Stage, settings_of
 from laconic.train.progress import Progress, StepsProgress
+from laconic.train.randomness import global_noise
 from laconic.train.results import told, write_results
-from laconic.train.run_folder import RunFolder, open_run
+from laconic.train.run_folder import open_run
 from laconic.train.start import score_original
 
 Loader = Iterable[Any]
@@ -82,7 +83,7 @@ def compress_trained(
     if out is None:
         return told(job, replace(run_trained(model, calibrate, validate, job, progress), dynamic=dynamic))
     with open_run(Path(out), settings_of(job), goes_on=False) as folder:
-        done = replace(run_trained(model, calibrate, validate, job, progress, folder), dynamic=dynamic)
+        done = replace(run_trained(model, calibrate, validate, job, progress), dynamic=dynamic)
         record = write_results(done, job, folder, {})
         return told(job, done, record.file_bytes)
 
@@ -93,10 +94,18 @@ def run_trained(
     validate: Loader | None,
     job: Job,
     progress: Progress | None = None,
-    folder: RunFolder | None = None,
 ) -> Compressed:
-    """What :func:`compress_trained` does before anything is written; raises what it raises."""
-    show = progress or StepsProgress()
+    """What :func:`compress_trained` does before anything is written; raises what it raises.
+
+    A network that draws random numbers in evaluation mode draws the same ones for the same seed.
+    """
+    with global_noise(job.seed, 0):
+        return _run_trained(model, calibrate, validate, job, progress or StepsProgress())
+
+
+def _run_trained(
+    model: nn.Module, calibrate: Loader, validate: Loader | None, job: Job, show: Progress
+) -> Compressed:
     method, task = job.stages[-1].method, job.task
     _check_target(job.target, validate)
     with at("compress: calibrate"):

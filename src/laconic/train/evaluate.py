@@ -104,7 +104,7 @@ def divergence(
     with evaluating(module), evaluating(reference), torch.inference_mode():
         for given in batches:
             batch = Batch(*to_device(task.split(given), device))
-            outputs, theirs = _outputs(module, batch.inputs), _outputs(reference, batch.inputs)
+            outputs, theirs = (task.prediction(_outputs(m, batch.inputs)) for m in (module, reference))
             nats += float(task.divergence(outputs, theirs, task.counted(batch.target), **(learnt or {})))
             terms += task.terms(batch.target)
     if not terms:

@@ -41,6 +41,24 @@ def test_batches_of_one_example_are_shared_out_whole() -> None:
     assert (deciding.examples, measuring.examples) == (8, 2)
 
 
+def test_two_examples_are_one_that_decides_and_one_that_measures() -> None:
+    x = torch.arange(2.0).reshape(2, 1)
+    for batches in ([x], [x[:1], x[1:]]):
+        deciding, measuring = calibration_calls(nn.Linear(1, 1), batches, Classification(), 2, 0.25, 0)
+        assert (_rows(deciding), _rows(measuring)) == ([0.0], [1.0])
+
+
+def test_one_example_cannot_decide_and_measure() -> None:
+    with pytest.raises(DataError, match=r"\(1 example\) cannot be shared out.*Cure: some hundred inputs"):
+        calibration_calls(nn.Linear(1, 1), [torch.ones(1, 1)], Classification(), 8, 0.25, 0)
+
+
+def test_labels_that_are_no_tensors_are_not_needed() -> None:
+    x = torch.arange(8.0).reshape(8, 1)
+    calls = calibration_calls(nn.Linear(1, 1), [(x, ["cat"] * 8)], Classification(), 8, 0.25, 0)
+    assert sorted(_rows(calls[0]) + _rows(calls[1])) == list(range(8))
+
+
 def test_inputs_and_labels_are_told_apart_by_the_forward_signature() -> None:
     a, b, y = torch.randn(8, 3), torch.randn(8, 3), torch.zeros(8, dtype=torch.long)
     for batch in ((a, b), (a, b, y)):
@@ -57,7 +75,8 @@ def test_padded_tokens_are_left_out_of_the_mean() -> None:
     other = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)).eval()
     tokens, labels = torch.tensor([[1, 2, 0]]), torch.tensor([[0, 2, -100]])
     task = SequenceLabelling()
-    calls, _ = calibration_calls(net, [(tokens, labels)], task, 1, 0.5, 0)
+    batches = [(tokens.repeat(2, 1), labels.repeat(2, 1))]
+    calls, _ = calibration_calls(net, batches, task, 2, 0.5, 0)
     with torch.no_grad():
         apart = task.divergence(other(tokens[:, :2]), net(tokens[:, :2])) / 2
     assert Comparison(net, calls, task).of(other) == pytest.approx(float(apart), rel=1e-5)
@@ -65,7 +84,7 @@ def test_padded_tokens_are_left_out_of_the_mean() -> None:
 
 def test_a_tensor_of_tokens_is_all_inputs() -> None:
     net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5))
-    calls, _ = calibration_calls(net, [torch.tensor([[1, 2, 0]])], LanguageModelling(), 1, 0.5, 0)
+    calls, _ = calibration_calls(net, [torch.tensor([[1, 2, 0]] * 2)], LanguageModelling(), 2, 0.5, 0)
     assert calls.inputs[0].shape == (1, 3)
 
 
@@ -100,6 +119,16 @@ def test_a_similarity_is_no_divergence() -> None:
     assert comparison.of(net) == 0.0
     with pytest.raises(InputError, match="must not be below 0.*Cure: a distance"):
         comparison.of(nn.Linear(2, 3))
+
+
+def test_a_divergence_that_is_no_number_is_told_before_anything_is_tried() -> None:
+    net, calls = nn.Linear(2, 3), Calls((torch.eye(2),), (None,), 2)
+    with pytest.raises(InputError, match=r"from themselves is NaN\. Cure: look for log"):
+        Comparison(net, calls, Regression(noise=1.0), divergence=lambda a, b: (a - b).sum() * math.nan)
+    with pytest.raises(InputError, match=r"one number.*got None\. Cure: \.sum"):
+        Comparison(net, calls, Regression(noise=1.0), divergence=lambda a, b: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(InputError, match=r"one number.*got a tensor of shape \(2, 3\)"):
+        Comparison(net, calls, Regression(noise=1.0), divergence=lambda a, b: a - b)
 
 
 def test_sensitivities_of_a_linear_network_are_the_curvature() -> None:

@@ -257,10 +257,11 @@ class _Gathering:
         add_inputs(self.module, both, self.inputs)
         outputs = shown[0]
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
-            raise InputError(
-                f"the network returns a {type(outputs).__name__}, not one tensor of numbers. Cure: "
-                "forward=lambda net, inputs: net(inputs)[0], or whatever takes the outputs out"
-            )
+            told = "None" if outputs is None else f"a {type(outputs).__name__}"
+            cure = "forward=lambda net, inputs: net(inputs)[0], or whatever takes the outputs out"
+            if self.task is not None:
+                cure = "a network that returns one tensor, or a task whose prediction() takes it out"
+            raise InputError(f"the network returns {told}, not one tensor of numbers. Cure: {cure}")
         if not bool(torch.isfinite(outputs).all()):
             raise NonFiniteError(
                 "the network's outputs hold NaN or infinity. Cure: look for them in the calibration batches"

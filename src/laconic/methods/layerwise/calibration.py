@@ -61,10 +61,11 @@ def calibration_calls(
         seed: Which of a batch's examples measure.
 
     Returns:
-        Calls that decide, and calls that measure: the same ones where there is one example only.
+        Calls that decide, and calls that measure.
 
     Raises:
-        DataError: No batch, inputs that are NaN or infinite, or all of whose numbers are equal.
+        DataError: No batch, one example alone (nothing is left to measure on), inputs that are NaN or
+            infinite, or all of whose numbers are equal.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -79,10 +80,31 @@ def calibration_calls(
                 part.append(_Part(*_sliced(inputs, mask, task.batch_axis, size, index), len(index)))
     if not used:
         raise _no_batch()
+    if held_out > 0 and not parts[1]:
+        _take_one(parts, task.batch_axis)
     deciding, measuring = (_joined(part, task.batch_axis) for part in parts)
     _check_inputs([*deciding.inputs, *measuring.inputs])
     _check_fit(module, [*deciding.inputs, *measuring.inputs])
     return (deciding if deciding.examples else measuring), (measuring if measuring.examples else deciding)
+
+
+def _take_one(parts: tuple[list[_Part], list[_Part]], axis: int) -> None:
+    """Give the last example to the calls that measure, where all calls were too small to share."""
+    deciding, measuring = parts
+    last = deciding.pop()
+    if last.examples > 1 and not is_nested(last.inputs):
+        order = torch.arange(last.examples)
+        cuts = order[:-1], order[-1:]
+        cut = [_sliced(last.inputs, last.counted, axis, last.examples, index) for index in cuts]
+        deciding.append(_Part(*cut[0], last.examples - 1))
+        last = _Part(*cut[1], 1)
+    if not deciding:
+        raise DataError(
+            f"the calibration batches ({counted(last.examples, 'example')}) cannot be shared out: the "
+            "divergence is measured on inputs that decided nothing. "
+            "Cure: some hundred inputs, in several batches"
+        )
+    measuring.append(last)
 
 
 def first_inputs(module: nn.Module, batches: Iterable[Any], task: Task) -> Any:
@@ -141,6 +163,8 @@ def _split(module: nn.Module, batch: Any, task: Task) -> tuple[Any, Any]:
     if len(batch) <= max(1, len(wanted)):
         return (batch[0] if len(batch) == 1 else tuple(batch)), None
     parts = task.split(batch)
+    if not any(isinstance(x, Tensor) for x in tree_leaves(parts.target)):
+        return parts.inputs, None  # labels are not needed, and these say nothing of positions
     return parts.inputs, task.counted(parts.target)
 
 
@@ -293,6 +317,11 @@ class Comparison:
                     "the original network gives NaN or infinity on the calibration batches. "
                     "Cure: look for values that were not scaled as in training"
                 )
+            if divergence is not None and math.isnan(self._one(outputs, outputs, None)[0]):
+                raise InputError(
+                    "the divergence of the original's outputs from themselves is NaN. "
+                    "Cure: look for log(0) or 0/0 in it"
+                )
 
     def of(self, module: nn.Module, most: int | None = None) -> float:
         """Mean divergence of a network in evaluation mode, at least 0; infinite where it gives NaN.
@@ -325,7 +354,13 @@ class Comparison:
         if self._own is not None:
             found = self._own(outputs, reference)
             if not isinstance(found, Tensor) or found.numel() != 1:
-                raise InputError("a divergence must return one number, summed over the examples")
+                told = (
+                    f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
+                )
+                raise InputError(
+                    f"a divergence must return a tensor with one number, summed over the examples, got "
+                    f"{told}. Cure: .sum()"
+                )
             examples = _examples(outputs, 0)
             if float(found) < -MOST_BELOW * examples:
                 raise InputError(
