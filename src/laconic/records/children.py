@@ -202,12 +202,15 @@ def with_differences(parent: ByteArray, data: ByteArray, kind: ElementType) -> B
     if kind.floating:
         top = ranks >> (8 * kind.word - 1)
         ranks = ranks ^ _mask(1 - top, kind.word)
-    return ranks.view(np.uint8)
+    found: ByteArray = ranks.view(np.uint8)
+    return found
 
 
 def _ranks(data: ByteArray, kind: ElementType) -> AnyArray:
-    """Bit patterns such that greater numbers have greater ones: of a negative number all bits are inverted,
-    of another the sign bit."""
+    """Bit patterns such that greater numbers have greater ones.
+
+    Of a negative number all bits are inverted, of another the sign bit.
+    """
     bits = data.view(f"<u{kind.word}")
     if not kind.floating:
         return bits
@@ -217,4 +220,5 @@ def _ranks(data: ByteArray, kind: ElementType) -> AnyArray:
 def _mask(negative: AnyArray, word: int) -> AnyArray:
     """All bits where ``negative`` is 1, the sign bit where it is 0."""
     sign = negative.dtype.type(1 << (8 * word - 1))
-    return (0 - negative) | sign
+    found: AnyArray = (0 - negative) | sign
+    return found

@@ -108,7 +108,8 @@ def numpy_type(name: str) -> np.dtype[np.generic]:
         raise InputError(
             f"arrays of {name} need the package ml_dtypes. Cure: pip install ml_dtypes, or read the bytes"
         ) from error
-    return np.dtype(getattr(ml_dtypes, name))
+    found: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
+    return found
 
 
 def bytes_of(array: AnyArray) -> ByteArray:

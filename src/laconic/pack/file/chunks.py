@@ -25,6 +25,7 @@ from laconic.records.tensors import extremes
 if TYPE_CHECKING:
     from laconic.pack.file.choose import Plan
 
+
 def encode_chunks(plan: Plan, integers: IntArray, rows: int, threads: int | None) -> Chunks:
     """A tensor's integers in chunks of ``rows`` indices of the first dimension.
 

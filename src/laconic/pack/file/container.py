@@ -159,9 +159,7 @@ def read_head(source: Reader, limits: Limits) -> Head:
     return Head(graph if notes is None else b"", notes, names[:n_tensors], aliases, at_names, at_aliases)
 
 
-def put_head(
-    out: Writer, graph: bytes, names: list[str], aliases: list[tuple[str, str]]
-) -> None:
+def put_head(out: Writer, graph: bytes, names: list[str], aliases: list[tuple[str, str]]) -> None:
     """The inverse of :func:`read_head`; ``aliases`` in rising order."""
     _check_names(names, aliases)
     out.block(graph)

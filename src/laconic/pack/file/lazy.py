@@ -102,7 +102,7 @@ class TensorFile(Mapping[str, AnyArray]):
         return self.tensor(name).values()
 
     def info(self, name: str) -> TensorInfo:
-        """Shape, type and bytes of a tensor; nothing is decoded. Raises ``InputError`` for an unknown name."""
+        """Shape, type and bytes of a tensor, not decoded. Raises ``InputError`` for an unknown name."""
         item, size = self._find(name)
         return TensorInfo(item.shape, _type_of(item), size)
 
@@ -161,7 +161,7 @@ class TensorFile(Mapping[str, AnyArray]):
             return child.resolve(self._parent.tensor(child.source))
 
 
-def open(  # noqa: A001
+def open(
     path: AnyPath,
     *,
     parent: AnyPath | TensorFile | None = None,
@@ -230,7 +230,7 @@ def _mapped(path: AnyPath) -> memoryview:
 
 
 def _headers(data: memoryview, limits: Limits) -> tuple[Head, dict[str, tuple[Item, int]]]:
-    """Everything before the symbols. What all tensors take together is not limited: one is decoded at a time."""
+    """All before the symbols. Tensors are decoded one at a time, so their sum is not limited."""
     source, length = read_frame(data)
     body = Reader(data[source.at : source.at + max(0, length - CRC_BYTES)], "the file")
     each = replace(

@@ -16,6 +16,7 @@ from laconic.records import Tensor
 from laconic.varint import Writer
 
 _PIECE = 1 << 20
+_STREAM_BYTES = 4  # of a stream without symbols
 
 
 class FileWriter:
@@ -30,7 +31,8 @@ class FileWriter:
 
     def add(self, tensor: Tensor) -> int:
         """Append a tensor, and return the bytes that it takes. Raises ``InputError`` for one that no file
-        can hold."""
+        can hold.
+        """
         self._tensors.add(tensor)
         self._names.append(tensor.name)
         size = len(self._head.data)
@@ -38,16 +40,25 @@ class FileWriter:
         self._head.data.clear()
         return size
 
-    def finish(self, out: BinaryIO) -> int:
-        """Write the file, and return its bytes."""
+    def size(self) -> int:
+        """Bytes of a file that ends here; exact unless integers are in the common stream."""
+        head = self._head_bytes()
+        body = len(head) + self._spool.tell() + _STREAM_BYTES
+        return len(frame_head(body)) + body + CRC_BYTES
+
+    def _head_bytes(self) -> bytes:
         head = Writer()
         put_head(head, notes_bytes(self.notes), self._names, sorted(self.aliases.items()))
-        stream = self._tensors.finish()
-        body = len(head.data) + self._spool.tell() + len(stream)
+        return bytes(head.data)
+
+    def finish(self, out: BinaryIO) -> int:
+        """Write the file, and return its bytes."""
+        head, stream = self._head_bytes(), self._tensors.finish()
+        body = len(head) + self._spool.tell() + len(stream)
         summed = _Summed(out)
-        summed.write(frame_head(body) + bytes(head.data))
+        summed.write(frame_head(body) + head)
         self._spool.seek(0)
-        shutil.copyfileobj(self._spool, summed, _PIECE)  # type: ignore[misc]
+        shutil.copyfileobj(self._spool, summed, _PIECE)
         summed.write(stream)
         out.write(summed.crc.to_bytes(CRC_BYTES, "little"))
         return summed.size + CRC_BYTES

@@ -54,9 +54,7 @@ class Exact(Kind):
         pieces: Pieces = fields[0]
         return pieces.bytes
 
-    def build(
-        self, name: str, shape: Shape, fields: tuple[Any, ...], parts: tuple[Part, ...]
-    ) -> ExactTensor:
+    def build(self, name: str, shape: Shape, fields: tuple[Any, ...], parts: tuple[Part, ...]) -> ExactTensor:
         """The tensor."""
         return self.build_in(name, shape, fields, parts, None)
 

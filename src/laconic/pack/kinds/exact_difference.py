@@ -19,7 +19,7 @@ class ExactDifferences(Exact):
 
     code = 8
     name = "exact difference"
-    record = ExactDifference
+    record = ExactDifference  # type: ignore[assignment]
 
     def put(self, out: Writer, tensor: ExactDifference) -> None:  # type: ignore[override]
         """Type, chunks, name."""

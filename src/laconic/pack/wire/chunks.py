@@ -56,8 +56,8 @@ def get_chunks(source: Reader, shape: tuple[int, ...]) -> Chunks:
     entries = rows * math.prod(shape[1:])
     if not shape or not 1 <= rows <= shape[0] or entries < (MIN_ENTRIES if rows < shape[0] else 1):
         raise CorruptFileError(
-            f"a tensor of shape {shape} has chunks of {rows} rows; there must be {MIN_ENTRIES} entries in each "
-            "but the last"
+            f"a tensor of shape {shape} has chunks of {rows} rows; there must be {MIN_ENTRIES} entries in "
+            "each but the last"
         )
     count = -(-shape[0] // rows)
     if count * _MIN_BYTES > source.left:
