@@ -1,7 +1,7 @@
 """Files in the safetensors format, one tensor at a time: read and written without its package, and
 without bfloat16 or 8-bit floats in NumPy.
 
-A file is the length of its header (eight bytes), the header (JSON: of each tensor type, shape, begin, end) and
+A file is the length of its header (eight bytes), the header (JSON: each tensor's type, shape, begin and end) and
 the elements, little-endian in C order. Source: https://github.com/huggingface/safetensors, 2022.
 """
 
