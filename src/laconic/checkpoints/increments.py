@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from laconic.checkpoints.forms import Form, rows_of
+from laconic.errors import InputError
 from laconic.pack import TensorFile, estimate_bits
 from laconic.pack.kinds.pieces import encode_pieces
-from laconic.quantize.entropy_coded import Rows
+from laconic.quantize.entropy_coded import Rows, quantize_rows, thresholds_on
 from laconic.records import IntArray, IntTensor, Tensor, UniformGrid
 from laconic.records.children import ExactDifference, SameTensor, ShiftedTensor, differences, integers_of
 from laconic.records.element_types import ByteArray, element_type
 from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
-
-_STAY = 0.7
-"""Steps that a weight may be from the parent's integer and keep it: a change costs more than it gains."""
-_BLOCK = 1 << 18
 
 
 def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:
@@ -67,19 +66,12 @@ def _shorter_exactly(
 
 
 def _change(rows: Rows, old: IntTensor) -> IntArray | None:
-    """What is added to the parent's integers; None where a weight is too far from them."""
-    before = old.integers.reshape(old.shape[0], -1)
-    steps = np.array(old.grid.numbers, np.float32).reshape(-1, 1)
-    if old.grid.axis not in (None, 0):
+    """What is added to the parent's integers; None where its grid does not suit the weights."""
+    grid, matrix = old.grid, (old.shape[0], math.prod(old.shape[1:]))
+    if not isinstance(grid, UniformGrid) or grid.axis not in (None, 0):
         return None
-    change = np.zeros(before.shape, np.int32)
-    height = max(1, _BLOCK // max(1, before.shape[1]))
-    for first in range(0, len(before), height):
-        last = min(len(before), first + height)
-        scaled = rows(first, last) / (steps[first:last] if len(steps) > 1 else steps)
-        if not float(np.abs(scaled).max(initial=0.0)) < 2.0**30:
-            return None
-        nearest = np.rint(scaled).astype(np.int32)
-        moved = np.abs(scaled - before[first:last]) > _STAY
-        change[first:last] = np.where(moved, nearest - before[first:last], 0)
-    return change.reshape(old.shape)
+    try:
+        new = quantize_rows(old.name, rows, old.shape, grid, thresholds_on(rows, matrix, grid))
+    except InputError:  # a step that is too small
+        return None
+    return new.integers - old.integers

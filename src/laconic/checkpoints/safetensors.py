@@ -1,8 +1,8 @@
 """Files in the safetensors format, one tensor at a time: read and written without its package, and
 without bfloat16 or 8-bit floats in NumPy.
 
-A file is the length of its header (eight bytes), the header (JSON: each tensor's type, shape, begin and end) and
-the elements, little-endian in C order. Source: https://github.com/huggingface/safetensors, 2022.
+A file is the length of its header (eight bytes), the header (JSON: type, shape, begin and end of each tensor)
+and the elements, little-endian in C order. Source: https://github.com/huggingface/safetensors, 2022.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class SafetensorsFile:
             raise InputError(
                 f"{self.path}: the header's row of tensor {name!r} is invalid. {_CURE}"
             ) from error
-        if word not in TYPES:
+        if not isinstance(word, str) or word not in TYPES:
             raise InputError(
                 f"{self.path}: tensor {name!r} has elements of type {word}, which cannot be stored. "
                 f"Cure: one of {', '.join(TYPES)}"

@@ -34,6 +34,7 @@ _FEW_COLUMNS = 64  # below, a step for each row costs too much
 _STEP_BITS = 16
 _BLOCK = 1 << 18  # weights that are quantised at once, in the cache
 _MOST = 2.0**30  # largest integer
+_THRESHOLDS = 64  # thresholds in a step: so few that a hardly changed matrix gets the same
 
 Rows = Callable[[int, int], FloatArray]
 """Rows first..last-1 of a matrix as float32 (rows, columns)."""
@@ -143,6 +144,27 @@ def grid_of_step(rows: Rows, shape: tuple[int, int], step: float) -> GridChoice:
     return _choice(_measured(sample / whole, step), whole)
 
 
+def thresholds_on(rows: Rows, shape: tuple[int, int], grid: UniformGrid) -> Thresholds:
+    """The thresholds of one matrix on a given grid, for instance that of an earlier state of the matrix.
+
+    Args:
+        rows: Gives rows of the matrix; all finite.
+        shape: Rows and columns.
+        grid: One step, or one for each row (axis 0).
+
+    Returns:
+        How far thresholds are moved.
+
+    >>> w = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    >>> thresholds_on(lambda first, last: w[first:last], w.shape, UniformGrid(2.0)).dead > 0
+    True
+    """
+    sample, at, _ = _sampled(rows, shape)
+    steps = np.array(grid.numbers, np.float32)
+    scaled = sample / (steps[at] if len(steps) > 1 else steps[0])
+    return _thresholds(_levels(np.clip(scaled, -_MOST, _MOST), Thresholds(0.0, 0.0)))
+
+
 def _checked(scales: FloatArray) -> float:
     """The root mean square of a matrix, from those of its rows."""
     whole = math.sqrt(float(np.square(scales, dtype=np.float64).mean()))
@@ -233,7 +255,8 @@ def _levels(scaled: FloatArray, thresholds: Thresholds) -> FloatArray:
 
 def _thresholds(levels: FloatArray) -> Thresholds:
     """From the code lengths of magnitudes; a magnitude above 0 has a sign, too."""
-    counts = np.bincount(np.abs(levels).astype(np.int64))[:64].astype(np.float64) + 0.5
+    sizes = np.minimum(np.abs(levels), 64).astype(np.int64)
+    counts = np.bincount(sizes)[:64].astype(np.float64) + 0.5
     if len(counts) < 2:
         return Thresholds(0.0, 0.0)
     lengths = -np.log2(counts / counts.sum())
@@ -241,7 +264,8 @@ def _thresholds(levels: FloatArray) -> Thresholds:
     rises = np.diff(lengths)
     shares = counts[2:] / counts[2:].sum() if len(counts) > 2 else np.zeros(0)
     rest = float(rises[1:] @ shares)
-    dead, rest = (min(0.4, max(0.0, 0.5 * _SLOPE * rise)) for rise in (float(rises[0]), rest))
+    moves = (min(0.4, max(0.0, 0.5 * _SLOPE * rise)) for rise in (float(rises[0]), rest))
+    dead, rest = (round(_THRESHOLDS * move) / _THRESHOLDS for move in moves)
     return Thresholds(dead, rest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import mmap
 import os
 import zlib
@@ -116,12 +117,14 @@ class TensorFile(Mapping[str, AnyArray]):
         """
         item, size = self._find(name)
         with at(f"reading {self.path!r}"):
-            if not _alone(item):
-                return self._from_whole(name)
-            self._check(item, size)
-            with at(f"tensor {name!r}"):
-                found = TensorReader(_no_stream(), self._threads).take(name, item)
+            found = self._read(name, item, size) if _alone(item) else self._from_whole(name)
         return found if not isinstance(found, ChildTensor) else self._resolved(found)
+
+    def _read(self, name: str, item: Item, size: int) -> Tensor:
+        """A tensor whose symbols are its own."""
+        self._check(item, size)
+        with at(f"tensor {name!r}"):
+            return TensorReader(_no_stream(), self._threads).take(name, item)
 
     def _find(self, name: str) -> tuple[Item, int]:
         name = self._head.aliases.get(name, name)
@@ -134,7 +137,10 @@ class TensorFile(Mapping[str, AnyArray]):
         """Refuse a tensor whose values take more than the limits allow."""
         limits = self._limits
         bytes_each = item.item_bytes if isinstance(item, KindHeader) else 4
-        limits.check("elements in one tensor", item.size, limits.elements)
+        extent = math.prod(
+            max(1, length) for length in item.shape
+        )  # an empty tensor may not claim (0, 10^12)
+        limits.check("elements in one tensor", extent, limits.elements)
         limits.check("decoded bytes in one tensor", bytes_each * item.size, limits.decoded_bytes)
         check_density([item], 0, limits)
         entries = sum(one.size for one in all_items([item]))
