@@ -40,6 +40,9 @@ class TensorReport:
         form: How it is stored, in words.
         bytes: In the file.
         error: Root mean square of its errors over that of its values; 0 where it is exact.
+
+    >>> TensorReport("w", 100, "3.50 bits, one step", 44, 0.1).bytes
+    44
     """
 
     name: str
@@ -58,6 +61,10 @@ class CheckpointReport:
         original_bytes: Of all tensors.
         tensors: Each that is stored, in the file's order.
         aliases: Names of tensors that are equal to another, with the other's name.
+
+    >>> row = TensorReport("w", 100, "3.50 bits, one step", 44, 0.1)
+    >>> CheckpointReport(60, 400, (row,), {}).bits_per_weight
+    4.8
     """
 
     bytes: int

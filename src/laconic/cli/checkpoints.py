@@ -69,7 +69,7 @@ def parse_target(text: str) -> tuple[int | None, float | None]:
 
 def format_report(report: CheckpointReport, path: str) -> str:
     """A table of the largest tensors, sums by form, and the file's size."""
-    head = f"{'tensor':<38} {'weights':>11} {'bits/w':>6} {'error':>7}  form"
+    head = f"{'tensor':<25} {'weights':>11} {'bits/w':>6} {'error':>7}  form"
     lines = [head, "-" * 80]
     largest = sorted(report.tensors, key=lambda row: -row.bytes)[:_ROWS]
     shown = set(largest)
@@ -77,7 +77,7 @@ def format_report(report: CheckpointReport, path: str) -> str:
         if row in shown:
             bits = f"{8 * row.bytes / max(1, row.weights):.2f}"
             error = f"{100 * row.error:.2f} %" if row.error else "-"
-            lines.append(f"{shortened(row.name, 38):<38} {row.weights:>11} {bits:>6} {error:>7}  {row.form}")
+            lines.append(f"{shortened(row.name, 25):<25} {row.weights:>11} {bits:>6} {error:>7}  {row.form}")
     if len(report.tensors) > _ROWS:
         lines.append(f"... and {counted(len(report.tensors) - _ROWS, 'smaller tensor')}")
     if report.aliases:

@@ -22,6 +22,9 @@ RAW, CONSTANT, STATIC = range(3)
 _MOST_COUNTS = 1 << 17
 _GAIN = 0.995
 """A plane is coded if that takes less than this share of its bytes: decoding takes longer than copying."""
+_SAMPLE = 1 << 15
+_BIAS = 255 / (2 * math.log(2))  # bits that the entropy of n bytes is too small by, times n (Miller 1955)
+_NOISE = 8 * 0.9985
 _CRC_BYTES = 4
 
 
@@ -66,6 +69,10 @@ def _turned(data: ByteArray, word: int, by: int) -> ByteArray:
 
 
 def _put_plane(out: Writer, plane: ByteArray) -> None:
+    if plane.size > 4 * _SAMPLE and _is_noise(plane[:: plane.size // _SAMPLE]):
+        out.byte(RAW)
+        out.raw(plane.data)
+        return
     seen = np.bincount(plane, minlength=256)
     used = np.flatnonzero(seen)
     if len(used) == 1:
@@ -78,6 +85,13 @@ def _put_plane(out: Writer, plane: ByteArray) -> None:
     else:
         out.byte(STATIC)
         out.raw(coded)
+
+
+def _is_noise(sample: ByteArray) -> bool:
+    """Whether some bytes of a plane show that no table pays, so that not all need be counted."""
+    shares = np.bincount(sample) / sample.size
+    entropy = -float(shares[shares > 0] @ np.log2(shares[shares > 0]))
+    return entropy + _BIAS / sample.size > _NOISE
 
 
 def _pays(seen: Counts) -> bool:

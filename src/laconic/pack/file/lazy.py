@@ -49,7 +49,24 @@ class TensorInfo(NamedTuple):
 
 
 class TensorFile(Mapping[str, AnyArray]):
-    """The tensors of a .lac file by name, each decoded when it is asked for (see :func:`open`)."""
+    """The tensors of a .lac file by name, each decoded when it is asked for (:func:`open` makes one).
+
+    Args:
+        data: The bytes of the file.
+        path: Its name, for messages.
+        parent: The file that an incremental one was stored against.
+        limits: What the file may claim, and the memory and work that decoding one tensor may take.
+        threads: Threads that decode chunks of a tensor; None: one per processor.
+
+    Raises:
+        FileFormatError: The file is invalid before its symbols.
+
+    >>> from laconic.pack import encode
+    >>> from laconic.records import PackedModel, RawTensor
+    >>> data = encode(PackedModel((RawTensor("w", np.ones(2, np.float32)),)))
+    >>> TensorFile(memoryview(data), "x.lac", None, DEFAULT, None)["w"].tolist()
+    [1.0, 1.0]
+    """
 
     def __init__(
         self,
