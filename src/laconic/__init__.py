@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from laconic import (
         bayes,
+        checkpoints,
         cost,
         data,
         errors,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         prepare,
         step,
     )
+    from laconic.checkpoints import pack_checkpoint, unpack_checkpoint
     from laconic.costing import cost_of
     from laconic.export.restoring import restore
     from laconic.methods.common.removal import remove_dead_units
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "bayes",
+    "checkpoints",
     "compress",
     "compress_trained",
     "convert",
@@ -58,6 +61,7 @@ __all__ = [
     "methods",
     "objective",
     "pack",
+    "pack_checkpoint",
     "param_groups",
     "penalty",
     "prepare",
@@ -72,6 +76,7 @@ __all__ = [
     "tasks",
     "testing",
     "train",
+    "unpack_checkpoint",
     "zoo",
 ]
 
@@ -90,6 +95,8 @@ _VERBS = {
     "remove_dead_units": "laconic.methods.common.removal",
     "restore": "laconic.export.restoring",
     "export_onnx": "laconic.runtime",
+    "pack_checkpoint": "laconic.checkpoints",
+    "unpack_checkpoint": "laconic.checkpoints",
 }
 
 

@@ -81,6 +81,24 @@ def replacing(path: AnyPath, *, again: str = "run again") -> Iterator[BinaryIO]:
         yield stream
 
 
+@contextmanager
+def scratch(path: AnyPath, *, again: str = "run again") -> Iterator[BinaryIO]:
+    """A temporary file without a name in the folder of ``path``, to be read and written; it is removed.
+
+    Raises WriteError where it cannot be made or written.
+    """
+    import tempfile
+    from pathlib import Path
+
+    try:
+        with tempfile.TemporaryFile(dir=Path(path).parent) as stream:
+            yield stream
+    except OSError as error:
+        if isinstance(error, ReadError | WriteError):
+            raise
+        raise _write_error(path, error, again) from error
+
+
 def append_text(path: AnyPath, text: str, *, again: str = "run again") -> None:
     """Append to a file, which is created if needed, and removed if nothing could be written to it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from laconic.errors import CorruptFileError, InputError, TruncatedFileError
 
@@ -94,6 +94,18 @@ class Reader:
             raise TruncatedFileError(f"{self._section} ends {count - self.left} bytes early")
         self.at += count
         return self._data[self.at - count : self.at]
+
+    def views(self, lengths: Sequence[int]) -> list[memoryview]:
+        """Consecutive chunks of these lengths as views; the error names the first one that is not there."""
+        found = []
+        for number, length in enumerate(lengths):
+            if length > self.left:
+                raise TruncatedFileError(
+                    f"chunk {number} of {len(lengths)} is missing: it has {length} bytes, "
+                    f"{self._section} ends after {self.left}"
+                )
+            found.append(self.view(length))
+        return found
 
     def byte(self) -> int:
         """One unsigned byte."""

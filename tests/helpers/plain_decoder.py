@@ -9,10 +9,12 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from math import isqrt, prod
 
 from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_counts, table_of_probability
 from tests.helpers.plain_bytes import Bytes, read_names
+from tests.helpers.plain_exact import elements, rounded, shifted_ranks
 from tests.helpers.plain_headers import Before, Fields, Other, Plain, any_header
 from tests.helpers.plain_kinds import hashed, product, random_codes
 
@@ -26,20 +28,29 @@ class _Trail:
     used: list[bool] | None = None
 
 
-def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
-    """Tensors and aliases of a file; asserts both checksums and the stream's exact end."""
+def plain_decode(data: bytes, parent: bytes = b"") -> tuple[list[Plain], dict[str, str]]:
+    """Tensors and aliases of a file; asserts both checksums and the stream's exact end.
+
+    ``parent``: the bytes of the file that an incremental one needs.
+    """
     assert data[:4] == b"LAC\x01"
     assert zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "little")
     source = Bytes(data[:-4])
     source.at = 4
     assert source.varint() == len(data) - source.at
-    source.take(source.varint())
+    graph = source.take(source.varint())
+    old: dict[str, Plain] = {}
+    if graph[:2] == b"\0\0" and graph[2] & 1:
+        assert graph[3:35] == sha256(parent).digest()
+        tensors, names = plain_decode(parent)
+        old = {tensor.name: tensor for tensor in tensors}
+        old |= {alias: old[name] for alias, name in names.items()}
     n, n_aliases = source.varint(), source.varint()
     names = read_names(source, n + n_aliases)
     aliases = {name: names[source.varint()] for name in names[n:]}
     before = Before()
     headers = [any_header(source, before) for _ in range(n)]
-    stream = _Stream(IntegerAns(source.take(len(source.data) - source.at)))
+    stream = _Stream(IntegerAns(source.take(len(source.data) - source.at)), old)
     found = [stream.tensor(name, header) for name, header in zip(names, headers, strict=False)]
     assert stream.coder.finished
     assert stream.coder.state == 1 << 31 | zlib.crc32(stream.coded) % 2**31
@@ -49,14 +60,16 @@ def plain_decode(data: bytes) -> tuple[list[Plain], dict[str, str]]:
 class _Stream:
     """The symbols, and what decoding one tensor leaves for the next."""
 
-    def __init__(self, coder: IntegerAns) -> None:
-        self.coder, self.trail, self.coded = coder, _Trail(), b""
+    def __init__(self, coder: IntegerAns, parent: dict[str, Plain]) -> None:
+        self.coder, self.trail, self.coded, self.parent = coder, _Trail(), b"", parent
 
     def tensor(self, name: str, header: Plain | Fields | Other) -> Plain:
         if isinstance(header, Plain):
-            return Plain(name, header.shape, [], header.values)
+            return replace(header, name=name)
         if isinstance(header, Other):
             parts = [self.tensor("", part) for part in header.parts]
+            if header.code > 3:
+                return _of_a_checkpoint(name, header, parts, self.parent)
             return Plain(name, header.shape, [], _values_of(header, parts))
         if header.chunks:
             integers = _from_chunks(header)
@@ -65,7 +78,9 @@ class _Stream:
             integers = _integers(self.coder, header, self.trail)
             self.coded += _narrow(integers)
             self.trail = _next_trail(self.trail, header, integers)
-        return Plain(name, header.shape, integers, header.grid.reals(header.shape, integers))
+        values = header.grid.reals(header.shape, integers)
+        data = struct.pack(f"<{len(values)}f", *values)
+        return Plain(name, header.shape, integers, values, 0, data, header.grid)
 
 
 def _integers(coder: IntegerAns, header: Fields, trail: _Trail) -> list[int]:
@@ -94,6 +109,30 @@ def _values_of(header: Other, parts: list[Plain]) -> list[float]:
         return random_codes(header.shape, seed, block, parts[0].integers, scales)
     left, right = parts
     return product(left.values, right.values, left.shape[0], right.shape[0], right.shape[1])
+
+
+def _of_a_checkpoint(name: str, header: Other, parts: list[Plain], parent: dict[str, Plain]) -> Plain:
+    """Codes 4 to 8: tensors of any type, whose bytes are given."""
+    size = prod(header.shape)
+    if header.code == 5:
+        kind, (part,) = header.fields[0], parts
+        return Plain(name, header.shape, part.integers, [], kind, rounded(part.values, kind), part.grid)
+    if header.code == 4:
+        kind = header.fields[0].type
+        return Plain(name, header.shape, [], [], kind, elements(header.fields[0], size, True))
+    old = parent[header.fields[1] or name]
+    assert old.shape == header.shape
+    if header.code == 8:
+        kind = header.fields[0].type
+        change = elements(header.fields[0], size, False)
+        return Plain(name, header.shape, [], [], kind, shifted_ranks(old.data, change, kind))
+    assert old.type == header.fields[0]
+    if header.code == 6:
+        return replace(old, name=name)
+    assert old.grid is not None
+    sums = [a + b for a, b in zip(old.integers, parts[0].integers, strict=True)]
+    data = rounded(old.grid.reals(header.shape, sums), old.type)
+    return Plain(name, header.shape, sums, [], old.type, data, old.grid)
 
 
 def _narrow(integers: list[int]) -> bytes:

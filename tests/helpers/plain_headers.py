@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from tests.helpers.plain_bytes import Bytes
+from tests.helpers.plain_exact import chunked
 from tests.helpers.plain_kinds import Grid
 
 RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
@@ -22,6 +23,9 @@ class Plain:
     shape: tuple[int, ...]
     integers: list[int]
     values: list[float]
+    type: int = 0
+    data: bytes = b""
+    grid: Grid | None = None
 
 
 @dataclass
@@ -67,11 +71,23 @@ def any_header(source: Bytes, before: Before) -> Plain | Fields | Other:
     code = source.take(1)[0] >> 2
     shape = tuple(source.varint() for _ in range(source.varint()))
     fields: tuple[Any, ...] = ()
+    if code > 3:
+        return _of_a_checkpoint(source, before, shape, code)
     if code < 2:
         fields = (int.from_bytes(source.take(8), "little"),)
     if code == 1:
         fields += (source.varint(), [_float(source, 0) for _ in range(source.varint())])
     return Other(shape, code, fields, [_header(source, before) for _ in range(2 if code == 2 else 1)])
+
+
+def _of_a_checkpoint(source: Bytes, before: Before, shape: tuple[int, ...], code: int) -> Other:
+    """Codes 4 to 8."""
+    if code in (4, 8):
+        fields: tuple[Any, ...] = (chunked(source, prod(shape)),)
+        return Other(shape, code, (*fields, source.text()) if code == 8 else fields, [])
+    name = source.text() if code > 5 else ""
+    fields = (source.take(1)[0], name)
+    return Other(shape, code, fields, [] if code == 6 else [_header(source, before)])
 
 
 def _header(source: Bytes, before: Before) -> Plain | Fields:
@@ -92,7 +108,8 @@ def _one_header(source: Bytes, before: Before) -> Plain | Fields:
         letter = RAW_LETTERS[source.take(1)[0]]
         shape = tuple(source.varint() for _ in range(source.varint()))
         layout = f"<{prod(shape)}{letter}"
-        return Plain("", shape, [], list(struct.unpack(layout, source.take(struct.calcsize(layout)))))
+        data = source.take(struct.calcsize(layout))
+        return Plain("", shape, [], list(struct.unpack(layout, data)), RAW_LETTERS.index(letter), data)
     inherited = (rows,) if head & 16 and rows is not None else None
     shape = inherited or tuple(source.varint() for _ in range(source.varint()))
     before.rows = shape[0] if len(shape) > 1 else rows

@@ -182,6 +182,18 @@ def _cost(arguments: argparse.Namespace) -> int:
     return run_cost(request_of(arguments))
 
 
+def _pack(arguments: argparse.Namespace) -> int:
+    from laconic.cli.checkpoints import run_pack
+
+    return run_pack(arguments)
+
+
+def _unpack(arguments: argparse.Namespace) -> int:
+    from laconic.cli.checkpoints import run_unpack
+
+    return run_unpack(arguments)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "compress": _compress,
     "inspect": _inspect,
@@ -190,6 +202,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": _bench,
     "export": _export,
     "cost": _cost,
+    "pack": _pack,
+    "unpack": _unpack,
     "list": _list,
 }
 """What each command runs; commands are named in ``laconic.cli.arguments``."""

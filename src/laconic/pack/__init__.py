@@ -16,13 +16,16 @@ from laconic.records.limits import DEFAULT, Limits
 if TYPE_CHECKING:
     from laconic.pack.file.estimates import coded_bytes, estimate_bits, measure_bits
     from laconic.pack.file.inspection import layout
+    from laconic.pack.file.lazy import TensorFile, open
     from laconic.pack.file.rows import decode_rows
+    from laconic.pack.file.streaming import writing
 
 __all__ = [
     "DEFAULT",
     "MAGIC",
     "VERSION",
     "Limits",
+    "TensorFile",
     "coded_bytes",
     "decode",
     "decode_rows",
@@ -30,9 +33,11 @@ __all__ = [
     "estimate_bits",
     "layout",
     "measure_bits",
+    "open",
     "read",
     "write",
     "write_bytes",
+    "writing",
 ]
 
 _LATER = {
@@ -41,6 +46,9 @@ _LATER = {
     "estimate_bits": "laconic.pack.file.estimates",
     "measure_bits": "laconic.pack.file.estimates",
     "layout": "laconic.pack.file.inspection",
+    "open": "laconic.pack.file.lazy",
+    "TensorFile": "laconic.pack.file.lazy",
+    "writing": "laconic.pack.file.streaming",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the names above and no others

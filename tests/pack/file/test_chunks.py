@@ -224,7 +224,7 @@ def test_the_file_made_by_hand_is_read() -> None:
     ("data", "said"),
     [
         (made(rows=0), "chunks of 0 rows"),
-        (made(rows=256), "chunks of 256 rows"),
+        (made(rows=257), "chunks of 257 rows"),
         (made(rows=2**40), f"chunks of {2**40} rows"),
         (made(rows=127), "chunks of 127 rows"),
         (made(shape=()), r"shape \(\) has chunks"),

@@ -25,6 +25,8 @@ CHUNK_BYTES = 4096
 """Least entries and approximate bytes of a chunk, whose overhead is 8 or 9 bytes, 0.22 % of these."""
 _CHUNK_COST = 8 * 9  # bits of overhead of a chunk: its length, its checksum, the unused rest of its last word
 _MAX_DICTIONARY = 4096
+_SPARSE_BITS = 1.0  # bits of an entry below which the adaptive model is measured whatever the size
+_FEW_ENTRIES = 1 << 14
 
 
 class Plan(NamedTuple):
@@ -55,6 +57,25 @@ def plan_tensor(tensor: IntTensor, trail: Trail) -> Plan:
             plans.append(_plan_one(tensor, ranks, words, 0, len(words) - 1, trail))
     best = min(plans, key=lambda plan: header_bits(plan.header, trail.rows) + plan.bits)
     return _in_chunks(best._replace(lowest=lowest, highest=highest))
+
+
+def plan_alone(tensor: IntTensor) -> Plan:
+    """The header of a tensor that is read without the rest of its file: it is in chunks, perhaps in one.
+
+    The adaptive model is only measured where it can save much: in a checkpoint speed counts.
+    """
+    values = tensor.integers
+    lowest, highest = extremes(values)
+    fit = order0.fit(values, lowest, highest)
+    header = Header(values.shape, tensor.grid, fit.table)
+    plan = Plan(header, values, fit.symbols, fit.bits, lowest, highest)
+    if fit.bits < _SPARSE_BITS * values.size or values.size <= _FEW_ENTRIES:
+        plan = plan_tensor(tensor, Trail())
+    if plan.chunk_rows:
+        return plan
+    rows = values.shape[0]
+    pieces = 1 if isinstance(plan.header.model, Settings) else min(rows, -(-values.size // CHUNK_ENTRIES))
+    return plan._replace(chunk_rows=-(-rows // pieces))
 
 
 def _in_chunks(plan: Plan) -> Plan:

@@ -7,17 +7,16 @@ compiled coder releases the interpreter's lock (GIL).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import InputError, at
+from laconic.errors import at
 from laconic.pack.codecs.compiled import coder, extension
 from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, decode_integers, encode_integers
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
+from laconic.pack.threads import in_threads
 from laconic.pack.wire.chunks import Chunks
 from laconic.pack.wire.headers import Header
 from laconic.records import IntArray
@@ -25,31 +24,6 @@ from laconic.records.tensors import extremes
 
 if TYPE_CHECKING:
     from laconic.pack.file.choose import Plan
-
-T = TypeVar("T")
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) -> list[T]:
-    """``work`` of each number, in order; in ``threads`` threads (None: as many as there are processors).
-
-    If several fail, the error of the smallest number is raised, independent of the threads' order.
-    """
-    if threads is not None and not isinstance(threads, int):
-        raise InputError(
-            f"threads={threads!r} is no whole number. Cure: None, for as many as there are processors"
-        )
-    workers = min(len(numbers), processors() if threads is None else threads)
-    if workers < 2:
-        return [work(k) for k in numbers]
-    from concurrent.futures import ThreadPoolExecutor  # most files have no chunks
-
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, numbers))
 
 
 def encode_chunks(plan: Plan, integers: IntArray, rows: int, threads: int | None) -> Chunks:

@@ -19,8 +19,9 @@ from laconic.pack.codecs.symbols import StreamReader
 from laconic.pack.file.needs import decoding
 from laconic.pack.file.tensors import Decoded, TensorWriter, read_tensors
 from laconic.pack.wire.header_list import check_density, read_headers
-from laconic.pack.wire.headers import Item
+from laconic.pack.wire.headers import Item, KindHeader
 from laconic.pack.wire.names import get_names, put_names
+from laconic.pack.wire.notes import Notes, read_notes
 from laconic.records import Graph, PackedModel
 from laconic.records.limits import DEFAULT, Limits
 from laconic.varint import Reader, Writer
@@ -52,30 +53,23 @@ def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
     [[0.0, 0.5, 0.0], [0.0, -0.5, 1.0]]
     """
     names = [tensor.name for tensor in model.tensors]
-    aliases = sorted(model.aliases.items())
-    _check_names(names, aliases)
     body = Writer()
-    body.block(_graph_bytes(model.graph))
-    body.varint(len(names))
-    body.varint(len(aliases))
-    put_names(body, names + [alias for alias, _ in aliases])
-    for _, target in aliases:
-        body.varint(names.index(target))
+    put_head(body, _graph_bytes(model.graph), names, sorted(model.aliases.items()))
     tensors = TensorWriter(body, threads)
     for tensor in model.tensors:
         tensors.add(tensor)
     body.raw(tensors.finish())
-    return _framed(bytes(body.data))
+    data = frame_head(len(body.data)) + bytes(body.data)
+    return data + zlib.crc32(data).to_bytes(CRC_BYTES, "little")
 
 
-def _framed(body: bytes) -> bytes:
-    """The body with magic, version and length before it and the checksum after it."""
+def frame_head(body_bytes: int) -> bytes:
+    """Magic, version and length of a file whose content, without the checksum, has so many bytes."""
     head = Writer()
     head.raw(MAGIC)
     head.byte(VERSION)
-    head.varint(len(body) + CRC_BYTES)
-    data = bytes(head.data) + body
-    return data + zlib.crc32(data).to_bytes(CRC_BYTES, "little")
+    head.varint(body_bytes + CRC_BYTES)
+    return bytes(head.data)
 
 
 def _check_names(names: list[str], aliases: list[tuple[str, str]]) -> None:
@@ -111,13 +105,48 @@ class Parts(NamedTuple):
     aliases_bytes: int
     headers: list[tuple[Item, int]]
     stream: bytes
+    notes: Notes | None
 
 
 def take_apart(data: bytes, limits: Limits) -> Parts:
     """Check magic, version, length and checksum, then read everything before the stream."""
     body, head_bytes = _body(data)
     source = Reader(body, "the file")
+    head = read_head(source, limits)
+    at_tensors = source.at
+    headers = read_headers(source, head.names, limits)
+    check_density((item for item, _ in headers), source.left, limits)
+    if head.notes is None:
+        _check_kinds(headers, head.names)
+    return Parts(
+        head_bytes,
+        head.graph,
+        head.at_names,
+        head.names,
+        head.at_aliases - head.at_names,
+        head.aliases,
+        at_tensors - head.at_aliases,
+        headers,
+        source.raw(source.left),
+        head.notes,
+    )
+
+
+class Head(NamedTuple):
+    """What stands before the tensors: the graph or the notes, names and aliases, and where these begin."""
+
+    graph: bytes
+    notes: Notes | None
+    names: tuple[str, ...]
+    aliases: dict[str, str]
+    at_names: int
+    at_aliases: int
+
+
+def read_head(source: Reader, limits: Limits) -> Head:
+    """Graph or notes, counts, names and aliases."""
     graph = source.block("graph bytes")
+    notes = read_notes(graph)
     at_names = source.at
     n_tensors, n_aliases = source.varint(), source.varint()
     limits.check("tensors and aliases", n_tensors + n_aliases, limits.tensors)
@@ -126,25 +155,38 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
     targets = [source.varint() for _ in range(n_aliases)]
     if any(t >= n_tensors for t in targets) or list(names[n_tensors:]) != sorted(names[n_tensors:]):
         raise CorruptFileError("an alias refers to no tensor, or aliases are out of order")
-    at_tensors = source.at
-    headers = read_headers(source, names[:n_tensors], limits)
-    check_density((item for item, _ in headers), source.left, limits)
-    return Parts(
-        head_bytes,
-        graph,
-        at_names,
-        names[:n_tensors],
-        at_aliases - at_names,
-        {alias: names[t] for alias, t in zip(names[n_tensors:], targets, strict=True)},
-        at_tensors - at_aliases,
-        headers,
-        source.raw(source.left),
-    )
+    aliases = {alias: names[t] for alias, t in zip(names[n_tensors:], targets, strict=True)}
+    return Head(graph if notes is None else b"", notes, names[:n_tensors], aliases, at_names, at_aliases)
 
 
-def _body(data: bytes) -> tuple[memoryview, int]:
-    """The bytes between length and checksum, and the number of bytes before them."""
-    if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
+def put_head(out: Writer, graph: bytes, names: list[str], aliases: list[tuple[str, str]]) -> None:
+    """The inverse of :func:`read_head`; ``aliases`` in rising order."""
+    _check_names(names, aliases)
+    out.block(graph)
+    out.varint(len(names))
+    out.varint(len(aliases))
+    put_names(out, names + [alias for alias, _ in aliases])
+    places = {name: k for k, name in enumerate(names)}
+    for _, target in aliases:
+        out.varint(places[target])
+
+
+def _check_kinds(headers: list[tuple[Item, int]], names: tuple[str, ...]) -> None:
+    """Refuse kinds that only a checkpoint may hold in a file with a graph."""
+    for (item, _), name in zip(headers, names, strict=True):
+        if isinstance(item, KindHeader) and item.kind.without_graph:
+            raise CorruptFileError(
+                f"tensor {name!r}: the kind {item.kind.name!r} stands in files without a graph alone"
+            )
+
+
+def read_frame(data: bytes | memoryview) -> tuple[Reader, int]:
+    """Check magic and version; a reader after the length, and the length, which may leave the file.
+
+    Raises ``CorruptFileError`` where bytes follow the content.
+    """
+    start = bytes(data[: len(MAGIC)])
+    if start != MAGIC[: len(start)] or not start:
         raise NotALaconicFileError(
             "the file does not start with the bytes of a .lac file. "
             "Cure: a file that laconic.save or laconic compress wrote"
@@ -158,10 +200,21 @@ def _body(data: bytes) -> tuple[memoryview, int]:
             "Cure: use the library version that wrote it, or a newer one"
         )
     length = source.varint()
+    if CRC_BYTES <= length < source.left:
+        raise CorruptFileError(f"{source.left - length} bytes follow the end of the file's content")
+    return source, length
+
+
+def check_length(source: Reader, length: int) -> None:
+    """Refuse a file that is shorter than it says."""
     if length > source.left or length < CRC_BYTES:
         raise TruncatedFileError(f"the file declares {length} bytes of content and holds {source.left}")
-    if length < source.left:
-        raise CorruptFileError(f"{source.left - length} bytes follow the end of the file's content")
+
+
+def _body(data: bytes) -> tuple[memoryview, int]:
+    """The bytes between length and checksum, and the number of bytes before them."""
+    source, length = read_frame(data)
+    check_length(source, length)
     stored = int.from_bytes(data[-CRC_BYTES:], "little")
     computed = zlib.crc32(memoryview(data)[:-CRC_BYTES])
     if stored != computed:

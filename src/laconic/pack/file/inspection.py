@@ -71,5 +71,6 @@ def _codec(header: Header | KindHeader) -> str:
 def _chunk_bytes(header: Header | KindHeader) -> int:
     """Bytes of chunks, which follow the headers of a tensor and of its parts."""
     if isinstance(header, KindHeader):
-        return sum(_chunk_bytes(part) for part in header.parts if isinstance(part, Header))
+        parts = sum(_chunk_bytes(part) for part in header.parts if isinstance(part, Header))
+        return parts + header.coded_bytes
     return 0 if header.chunks is None else len(header.chunks.data)

@@ -36,10 +36,14 @@ if TYPE_CHECKING:
 
 
 class TensorWriter:
-    """Appends tensors to a head (bytes) and a stream (symbols)."""
+    """Appends tensors to a head (bytes) and a stream (symbols).
 
-    def __init__(self, head: Writer, threads: int | None = None) -> None:
-        self._head, self._threads = head, threads
+    ``alone``: each tensor of integers is in chunks, so that it can be read without the stream; only one
+    without entries or dimensions is in the stream.
+    """
+
+    def __init__(self, head: Writer, threads: int | None = None, *, alone: bool = False) -> None:
+        self._head, self._threads, self._alone = head, threads, alone
         self._stream = StreamWriter(coder())
         self._trail = Trail()
         self._grids = Grids()
@@ -62,9 +66,10 @@ class TensorWriter:
 
     def _add_integers(self, tensor: IntTensor) -> None:
         check_integers(tensor)
-        from laconic.pack.file.choose import plan_tensor  # not needed by readers
+        from laconic.pack.file.choose import plan_alone, plan_tensor  # not needed by readers
 
-        plan, before = plan_tensor(tensor, self._trail), self._trail.rows
+        alone = self._alone and tensor.size > 0 and tensor.shape != ()
+        plan, before = plan_alone(tensor) if alone else plan_tensor(tensor, self._trail), self._trail.rows
         if plan.chunk_rows:
             chunks = encode_chunks(plan, tensor.integers, plan.chunk_rows, self._threads)
             put_header(self._head, plan.header._replace(chunks=chunks), before, self._grids)
@@ -141,7 +146,7 @@ class Decoded(NamedTuple):
     header: Item
 
 
-class _TensorReader:
+class TensorReader:
     """Decodes tensors one after the other, and computes the checksum of their integers."""
 
     def __init__(self, stream: StreamReader, threads: int | None = None) -> None:
@@ -176,7 +181,7 @@ class _TensorReader:
     def _kind(self, name: str, header: KindHeader) -> Tensor:
         parts = tuple(self._part("", part) for part in header.parts)
         try:
-            return header.kind.build(name, header.shape, header.fields, parts)
+            return header.kind.build_in(name, header.shape, header.fields, parts, self._threads)
         except InputError as error:
             raise CorruptFileError(f"a tensor of the kind {header.kind.name!r}: {error}") from error
 
@@ -189,7 +194,7 @@ def read_tensors(
 ) -> list[Decoded]:
     """Decode all tensors in order, chunks in this many threads, and check the stream's end."""
     found: list[Decoded] = []
-    tensors = _TensorReader(stream, threads)
+    tensors = TensorReader(stream, threads)
     for (item, header_bytes), name in zip(headers, names, strict=True):
         with at(f"tensor {name!r}"):
             tensor = tensors.take(name, item)

@@ -42,6 +42,8 @@ class Kind(ABC):
     name: str
     record: ClassVar[type[Tensor]]
     part_names: ClassVar[tuple[str, ...]]
+    without_graph: ClassVar[bool] = False
+    """Whether a file with a graph may hold none: the elements are not float32."""
 
     @abstractmethod
     def put(self, out: Writer, tensor: Any) -> None:
@@ -58,6 +60,29 @@ class Kind(ABC):
     @abstractmethod
     def steps(self, shape: Shape, fields: tuple[Any, ...], parts: tuple[Shape, ...]) -> int:
         """Upper bound on the steps (about a nanosecond each) of its values, known before decoding."""
+
+    def item_bytes(self, fields: tuple[Any, ...]) -> int:
+        """Bytes of a decoded entry."""
+        return 4
+
+    def type_name(self, fields: tuple[Any, ...]) -> str:
+        """The name of the type of its elements."""
+        return "float32"
+
+    def coded_bytes(self, fields: tuple[Any, ...]) -> int:
+        """Bytes among the fields that hold entries, as the symbol stream does."""
+        return 0
+
+    def build_in(
+        self,
+        name: str,
+        shape: Shape,
+        fields: tuple[Any, ...],
+        parts: tuple[Part, ...],
+        threads: int | None,
+    ) -> Tensor:
+        """:meth:`build` in so many threads (None: one per processor), for a kind that can use them."""
+        return self.build(name, shape, fields, parts)
 
     @abstractmethod
     def build(self, name: str, shape: Shape, fields: tuple[Any, ...], parts: tuple[Part, ...]) -> Tensor:

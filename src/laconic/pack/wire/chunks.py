@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import NamedTuple
 
 from laconic.errors import CorruptFileError
@@ -11,7 +12,7 @@ from laconic.varint import Reader, Writer
 CHUNKED = 3 | 3 << 2
 """The first byte of a tensor in chunks: code 3 of the other kinds."""
 MIN_ENTRIES = 1 << 12
-"""The fewest entries of a chunk; the last one may have fewer."""
+"""The fewest entries of a chunk; the last one, and the only one, may have fewer."""
 _MIN_STREAM = 4  # bytes of the shortest symbol stream: its first word is never zero
 _MIN_BYTES = 1 + _MIN_STREAM  # of a chunk: its length and its stream
 
@@ -52,10 +53,11 @@ def get_chunks(source: Reader, shape: tuple[int, ...]) -> Chunks:
     Raises ``CorruptFileError`` for chunks that are too small or too few, or that leave the file.
     """
     rows = source.varint()
-    if not shape or not 1 <= rows < shape[0] or rows * math.prod(shape[1:]) < MIN_ENTRIES:
+    entries = rows * math.prod(shape[1:])
+    if not shape or not 1 <= rows <= shape[0] or entries < (MIN_ENTRIES if rows < shape[0] else 1):
         raise CorruptFileError(
-            f"a tensor of shape {shape} has chunks of {rows} rows; there must be two chunks or more, and "
-            f"{MIN_ENTRIES} entries in each but the last"
+            f"a tensor of shape {shape} has chunks of {rows} rows; there must be {MIN_ENTRIES} entries in "
+            "each but the last"
         )
     count = -(-shape[0] // rows)
     if count * _MIN_BYTES > source.left:
@@ -64,6 +66,12 @@ def get_chunks(source: Reader, shape: tuple[int, ...]) -> Chunks:
     if min(lengths) < _MIN_STREAM or sum(lengths) > source.left:
         raise CorruptFileError(
             f"chunks of {min(lengths)} bytes and more, {sum(lengths)} in all, are claimed in {source.left} "
-            f"bytes; each has {_MIN_STREAM} or more"
+            f"bytes; each has {_MIN_STREAM} or more{_missing(lengths, source.left)}"
         )
     return Chunks(rows, lengths, source.view(sum(lengths)))
+
+
+def _missing(lengths: tuple[int, ...], left: int) -> str:
+    """Words that name the first chunk that is not whole in so many bytes; none if all are there."""
+    ends = accumulate(lengths)
+    return next((f". Chunk {k} of {len(lengths)} is missing" for k, end in enumerate(ends) if end > left), "")

@@ -35,7 +35,8 @@ class _Claims:
         """Add a header; raises ``LimitError`` beyond the limits."""
         limits = self._limits
         self.elements += item.size
-        self.total += item.nbytes if isinstance(item, np.ndarray) else 4 * item.size
+        each = item.item_bytes if isinstance(item, KindHeader) else 4
+        self.total += item.nbytes if isinstance(item, np.ndarray) else each * item.size
         limits.check("elements", self.elements, limits.elements)
         limits.check("decoded bytes", self.total, limits.decoded_bytes)
         if not isinstance(item, Header):
@@ -123,5 +124,6 @@ def check_density(items: Iterable[Item], stream_bytes: int, limits: Limits) -> N
     coded = [item for item in all_items(items) if not isinstance(item, np.ndarray)]
     chunks = [item.chunks for item in coded if isinstance(item, Header) and item.chunks is not None]
     stream_bytes += sum(len(own.data) for own in chunks)
+    stream_bytes += sum(item.coded_bytes for item in coded if isinstance(item, KindHeader))
     beyond = sum(item.size for item in coded) - ENTRIES_PER_BYTE * stream_bytes
     limits.check("elements that take almost no bits", beyond, limits.constants)

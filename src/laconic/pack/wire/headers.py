@@ -71,6 +71,16 @@ class KindHeader(NamedTuple):
         return math.prod(self.shape)
 
     @property
+    def item_bytes(self) -> int:
+        """Bytes of a decoded entry."""
+        return self.kind.item_bytes(self.fields)
+
+    @property
+    def coded_bytes(self) -> int:
+        """Bytes among the fields that hold entries."""
+        return self.kind.coded_bytes(self.fields)
+
+    @property
     def steps(self) -> int:
         """Upper bound on the steps (about a nanosecond each) to compute its values."""
         return self.kind.steps(self.shape, self.fields, tuple(part.shape for part in self.parts))

@@ -1,0 +1,113 @@
+"""How a tensor of a checkpoint is stored: on a grid, rounded to 16 bits, or bit for bit."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from laconic.errors import InputError
+from laconic.quantize.entropy_coded import GridChoice, Rows, choose_grid, grid_of_step, quantize_rows
+from laconic.records import FloatArray, RawTensor, Tensor
+from laconic.records.element_types import ByteArray
+from laconic.records.typed import ROUNDED_TYPES, ExactTensor, RoundedTensor
+
+_HALF_ERROR = 2.0**-11
+_LARGEST_HALF = 65504.0
+
+
+class Rate(NamedTuple):
+    """What a matrix may take: bits a weight, or a step in units of its root mean square; one of them.
+
+    Attributes:
+        bits: Entropy-coded bits a weight.
+        step: The step.
+
+    >>> Rate(bits=3.5).step is None
+    True
+    """
+
+    bits: float | None = None
+    step: float | None = None
+
+
+class Form(NamedTuple):
+    """A stored tensor, what it is in words, and its relative error."""
+
+    tensor: Tensor
+    words: str
+    error: float
+
+
+def is_quantised(shape: tuple[int, ...], kind: str) -> bool:
+    """Whether a tensor becomes integers on a grid: a floating matrix of more than 8 bits an element.
+
+    >>> is_quantised((64, 3, 3, 3), "bfloat16"), is_quantised((64,), "float32")
+    (True, False)
+    """
+    return len(shape) >= 2 and math.prod(shape) > 0 and kind in ROUNDED_TYPES
+
+
+def rows_of(data: ByteArray, shape: tuple[int, ...], kind: str) -> Rows:
+    """Rows of a tensor as float32, converted when they are asked for."""
+    width = math.prod(shape[1:])
+    if kind == "bfloat16":
+        bits = data.view("<u2").reshape(-1, width)
+        return lambda first, last: (bits[first:last].astype(np.uint32) << 16).view(np.float32)
+    values = data.view(np.dtype(kind).newbyteorder("<")).reshape(-1, width)
+
+    def converted(first: int, last: int) -> FloatArray:
+        with np.errstate(over="ignore"):
+            return values[first:last].astype(np.float32)
+
+    return converted
+
+
+def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rate: Rate) -> Form:
+    """A matrix on its grid; bit for bit where it has none (all zero, NaN, infinities)."""
+    rows, matrix = rows_of(data, shape, kind), (shape[0], math.prod(shape[1:]))
+    try:
+        if rate.step is not None:
+            choice = grid_of_step(rows, matrix, rate.step)
+        else:
+            choice = choose_grid(rows, matrix, rate.bits or 0.0)
+        return on_grid(name, rows, shape, kind, choice)
+    except InputError as error:
+        if "not finite" in str(error) or "float16" in str(error):
+            return exact(name, data, shape, kind)
+        raise
+
+
+def on_grid(name: str, rows: Rows, shape: tuple[int, ...], kind: str, choice: GridChoice) -> Form:
+    """A matrix on a grid that was chosen."""
+    part = quantize_rows(name, rows, shape, choice.grid, choice.thresholds)
+    largest = max(choice.steps) * max(int(part.integers.max()), -int(part.integers.min()))
+    if kind == "float16" and largest > _LARGEST_HALF:
+        raise InputError(f"tensor {name!r}: values up to {largest} leave float16")
+    per = "a step per row" if len(choice.steps) > 1 else "one step"
+    form = part if kind == "float32" else RoundedTensor(name, part.renamed(""), kind)
+    return Form(form, f"{choice.bits:.2f} bits, {per}", choice.error)
+
+
+def exact(name: str, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:
+    """A tensor bit for bit."""
+    return Form(ExactTensor(name, shape, kind, data), f"exact {kind}", 0.0)
+
+
+def in_16_bits(name: str, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:
+    """A float32 vector as float16, if that moves each value by at most 2^-11 of it or of their root mean
+    square; else, and any other tensor, bit for bit.
+    """
+    if kind == "float32" and len(shape) < 2 and data.size > 0:
+        values = data.view("<f4").astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            half = values.astype(np.float16)
+            error = np.abs(half.astype(np.float32) - values)
+            size = np.maximum(np.abs(values), math.sqrt(float(np.square(values, dtype=np.float64).mean())))
+            if bool((error <= _HALF_ERROR * size).all()) and bool(np.isfinite(half).all()):
+                part = RawTensor("", half.reshape(shape))
+                norm = float(np.square(values, dtype=np.float64).sum())
+                relative = math.sqrt(float(np.square(error, dtype=np.float64).sum()) / norm) if norm else 0.0
+                return Form(RoundedTensor(name, part, kind), "float16", relative)
+    return exact(name, data, shape, kind)

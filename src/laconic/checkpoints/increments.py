@@ -1,0 +1,77 @@
+"""What differs from a parent file: the same tensor, differences of integers or of bit patterns, or anew."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from laconic.checkpoints.forms import Form, rows_of
+from laconic.errors import InputError
+from laconic.pack import TensorFile, estimate_bits
+from laconic.pack.kinds.pieces import encode_pieces
+from laconic.quantize.entropy_coded import Rows, quantize_rows, thresholds_on
+from laconic.records import IntArray, IntTensor, Tensor, UniformGrid
+from laconic.records.children import ExactDifference, SameTensor, ShiftedTensor, differences, integers_of
+from laconic.records.element_types import ByteArray, element_type
+from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
+
+
+def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:
+    """The shortest form of a tensor, given what it would be without the parent.
+
+    Args:
+        parent: The opened file.
+        form: The tensor stored anew.
+        data: Bytes of its elements.
+        shape: Its dimensions.
+        kind: Their type.
+    """
+    name = form.tensor.name
+    if name not in parent or parent.info(name)[:2] != (shape, kind):
+        return form
+    old = parent.tensor(name)
+    same = Form(SameTensor(name, shape, kind, name), "as in the parent", form.error)
+    inner = integers_of(old)
+    if isinstance(form.tensor, ExactTensor):
+        before = elements_of(old)
+        if np.array_equal(before, data):
+            return same._replace(error=0.0)
+        return _shorter_exactly(form, before, data, shape, kind)
+    new = form.tensor.part if isinstance(form.tensor, RoundedTensor) else form.tensor
+    if inner is None or not isinstance(new, IntTensor):
+        return same if np.array_equal(elements_of(old), elements_of(form.tensor)) else form
+    change = _change(rows_of(data, shape, kind), inner)
+    if change is None:
+        return form
+    if not change.any():
+        return same
+    if estimate_bits(change) < estimate_bits(new.integers):
+        part = IntTensor("", change, UniformGrid(1.0))
+        return Form(ShiftedTensor(name, shape, kind, name, part), "added to the parent", form.error)
+    return form
+
+
+def _shorter_exactly(
+    form: Form, before: ByteArray, data: ByteArray, shape: tuple[int, ...], kind: str
+) -> Form:
+    """Differences of bit patterns, where they take fewer bytes."""
+    element = element_type(kind)
+    change = differences(data, before, element)
+    if encode_pieces(change, element, False).bytes < encode_pieces(data, element, element.floating).bytes:
+        name = form.tensor.name
+        made: Tensor = ExactDifference(name, shape, kind, name, change)
+        return Form(made, "difference from the parent", 0.0)
+    return form
+
+
+def _change(rows: Rows, old: IntTensor) -> IntArray | None:
+    """What is added to the parent's integers; None where its grid does not suit the weights."""
+    grid, matrix = old.grid, (old.shape[0], math.prod(old.shape[1:]))
+    if not isinstance(grid, UniformGrid) or grid.axis not in (None, 0):
+        return None
+    try:
+        new = quantize_rows(old.name, rows, old.shape, grid, thresholds_on(rows, matrix, grid))
+    except InputError:  # a step that is too small
+        return None
+    return new.integers - old.integers

@@ -1,0 +1,58 @@
+"""Where a checkpoint's tensors come from: a safetensors file, or arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+from laconic.checkpoints.safetensors import Entry, SafetensorsFile
+from laconic.errors import at
+from laconic.files import AnyPath
+from laconic.records import AnyArray
+from laconic.records.element_types import ByteArray, bytes_of, element_type
+
+
+class Source(Protocol):
+    """A checkpoint whose tensors are read one at a time."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Shape and type of each tensor."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Texts beside the tensors."""
+        ...
+
+    def read(self, name: str) -> ByteArray:
+        """The bytes of a tensor's elements."""
+        ...
+
+
+class _Arrays(NamedTuple):
+    """Arrays in memory."""
+
+    arrays: Mapping[str, AnyArray]
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+
+    def read(self, name: str) -> ByteArray:
+        """The bytes of a tensor's elements."""
+        return bytes_of(self.arrays[name])
+
+
+@contextmanager
+def opened(source: AnyPath | Mapping[str, AnyArray]) -> Iterator[Source]:
+    """A checkpoint, by its path or its arrays. Raises ``InputError`` for what is no checkpoint."""
+    if isinstance(source, Mapping):
+        yield _Arrays(source, {name: _entry(name, array) for name, array in source.items()}, {})
+        return
+    with SafetensorsFile(source) as file:
+        yield file
+
+
+def _entry(name: str, array: AnyArray) -> Entry:
+    with at(f"tensor {name!r}"):
+        return Entry(array.shape, element_type(array.dtype.name).name, 0, array.nbytes)

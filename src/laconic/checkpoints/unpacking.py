@@ -1,0 +1,49 @@
+"""A .lac file's tensors as a safetensors file."""
+
+from __future__ import annotations
+
+from laconic.checkpoints.safetensors import write_safetensors
+from laconic.files import AnyPath
+from laconic.pack import TensorFile
+from laconic.pack import open as open_file
+from laconic.records.limits import DEFAULT, Limits
+from laconic.records.typed import elements_of
+
+
+def unpack_checkpoint(
+    path: AnyPath,
+    out: AnyPath,
+    *,
+    parent: AnyPath | TensorFile | None = None,
+    limits: Limits = DEFAULT,
+    threads: int | None = None,
+) -> int:
+    """Write the tensors of a .lac file as a safetensors file, each in its element type; shared ones twice.
+
+    Args:
+        path: The .lac file.
+        out: The safetensors file; an existing one is replaced.
+        parent: The file that an incremental one was stored against.
+        limits: What the file may claim, and the memory and work that decoding one tensor may take.
+        threads: Threads that decode a tensor; None: one per processor.
+
+    Returns:
+        Bytes of the safetensors file.
+
+    Raises:
+        ReadError: A file cannot be opened.
+        InputError: The parent is missing, or not the one that is named.
+        FileFormatError: The file is invalid or damaged; the message names tensor and chunk.
+        WriteError: The file cannot be written; an existing one is unchanged.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from laconic.checkpoints import pack_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = pack_checkpoint({"w": np.float32([1, 2])}, f"{folder}/w.lac", lossless=True)
+        ...     unpack_checkpoint(f"{folder}/w.lac", f"{folder}/w.safetensors")
+        72
+    """
+    file = open_file(path, parent=parent, limits=limits, threads=threads)
+    rows = [(name, (info := file.info(name)).shape, info.dtype) for name in file]
+    return write_safetensors(out, rows, lambda name: elements_of(file.tensor(name)), file.metadata)

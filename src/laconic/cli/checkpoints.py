@@ -1,0 +1,93 @@
+"""``laconic pack`` and ``laconic unpack``: whole checkpoints. No torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from laconic.checkpoints import CheckpointReport, pack_checkpoint, unpack_checkpoint
+from laconic.cli.settings import check_threads, parse_size
+from laconic.cli.trust import limits_of
+from laconic.errors import InputError
+from laconic.text import counted, shortened, size_text
+
+_ROWS = 40
+
+
+def run_pack(arguments: argparse.Namespace) -> int:
+    """Pack a checkpoint, and print what became of its tensors."""
+    check_threads(arguments.threads)
+    max_bytes, max_bits = (None, None) if arguments.target is None else parse_target(arguments.target)
+    report = pack_checkpoint(
+        arguments.checkpoint,
+        arguments.out,
+        bits=arguments.bits,
+        step=arguments.step,
+        max_bytes=max_bytes,
+        max_bits=max_bits,
+        lossless=arguments.lossless,
+        keep=arguments.keep,
+        parent=arguments.parent,
+        threads=arguments.threads,
+    )
+    print(format_report(report, arguments.out))
+    return 0
+
+
+def run_unpack(arguments: argparse.Namespace) -> int:
+    """Write the tensors of a file as safetensors."""
+    check_threads(arguments.threads)
+    size = unpack_checkpoint(
+        arguments.file,
+        arguments.out,
+        parent=arguments.parent,
+        limits=limits_of(arguments.trusted),
+        threads=arguments.threads,
+    )
+    print(f"{arguments.out}: {size_text(size)}")
+    return 0
+
+
+def parse_target(text: str) -> tuple[int | None, float | None]:
+    """Bytes of a file, or bits a weight; the other is None.
+
+    >>> parse_target("3.5bits"), parse_target("10MB")
+    ((None, 3.5), (10000000, None))
+    """
+    number = text.strip().lower()
+    for unit in ("bits", "bit"):
+        if number.endswith(unit):
+            try:
+                return None, float(number.removesuffix(unit))
+            except ValueError as error:
+                raise InputError(f"--target {text!r} is no number of bits. Cure: 3.5bits") from error
+    unit, value = parse_size(text)
+    if unit != "B":
+        raise InputError(f"--target {text!r} has no unit of a checkpoint. Cure: 3.5bits, or 10MB")
+    return round(value), None
+
+
+def format_report(report: CheckpointReport, path: str) -> str:
+    """A table of the largest tensors, sums by form, and the file's size."""
+    head = f"{'tensor':<25} {'weights':>11} {'bits/w':>6} {'error':>7}  form"
+    lines = [head, "-" * 80]
+    largest = sorted(report.tensors, key=lambda row: -row.bytes)[:_ROWS]
+    shown = set(largest)
+    for row in report.tensors:
+        if row in shown:
+            bits = f"{8 * row.bytes / max(1, row.weights):.2f}"
+            error = f"{100 * row.error:.2f} %" if row.error else "-"
+            lines.append(f"{shortened(row.name, 25):<25} {row.weights:>11} {bits:>6} {error:>7}  {row.form}")
+    if len(report.tensors) > _ROWS:
+        lines.append(f"... and {counted(len(report.tensors) - _ROWS, 'smaller tensor')}")
+    if report.aliases:
+        some = ", ".join(f"{a} = {b}" for a, b in list(report.aliases.items())[:3])
+        lines.append(f"{counted(len(report.aliases), 'tensor')} equal to another: {some}")
+    kept = Counter(row.form for row in report.tensors if row.form.startswith("exact"))
+    lines += [f"{counted(n, 'tensor')} {form}" for form, n in kept.items()]
+    ratio = report.original_bytes / max(1, report.bytes)
+    lines.append(
+        f"\n{path}: {size_text(report.bytes)}, {report.bits_per_weight:.3f} bits a weight, "
+        f"{ratio:.2f}x smaller than the checkpoint's {size_text(report.original_bytes)}"
+    )
+    return "\n".join(lines)

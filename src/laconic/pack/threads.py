@@ -1,0 +1,34 @@
+"""Independent work in threads; compiled code releases the interpreter's lock (GIL)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from laconic.errors import InputError
+
+T = TypeVar("T")
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) -> list[T]:
+    """``work`` of each number, in order; in ``threads`` threads (None: as many as there are processors).
+
+    If several fail, the error of the smallest number is raised, independent of the threads' order.
+    """
+    if threads is not None and not isinstance(threads, int):
+        raise InputError(
+            f"threads={threads!r} is no whole number. Cure: None, for as many as there are processors"
+        )
+    workers = min(len(numbers), processors() if threads is None else threads)
+    if workers < 2:
+        return [work(k) for k in numbers]
+    from concurrent.futures import ThreadPoolExecutor  # most files have no chunks
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, numbers))
