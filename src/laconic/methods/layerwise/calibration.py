@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from laconic.errors import DataError, InputError, at
+from laconic.errors import DataError, InputError
+from laconic.methods.layerwise.calibration_checks import check_calls, check_values
 from laconic.networks import call as run
 from laconic.networks import inference, is_nested, to_device, with_tensors
-from laconic.networks.probe import check_model
 from laconic.tasks import Task
 from laconic.text import counted
 
@@ -76,12 +76,12 @@ def calibration_calls(
         used += size
         for part, index in zip(parts, _shared_out(size, held_out, number, generator), strict=True):
             if len(index):
-                part.append(_Part(*_sliced(inputs, mask, task.batch_axis, size, index), len(index)))
+                part.append(_Part(*some_examples(inputs, mask, task.batch_axis, size, index), len(index)))
     if not used:
         raise _no_batch()
     deciding, measuring = (_joined(part, task.batch_axis) for part in parts)
-    _check_inputs([*deciding.inputs, *measuring.inputs])
-    _check_fit(module, [*deciding.inputs, *measuring.inputs])
+    check_values([*deciding.inputs, *measuring.inputs])
+    check_calls(module, [*deciding.inputs, *measuring.inputs])
     return (deciding if deciding.examples else measuring), (measuring if measuring.examples else deciding)
 
 
@@ -117,7 +117,7 @@ def _taken(
         if not size:
             continue
         if size > left and not whole and not is_nested(inputs):
-            inputs, mask = _sliced(inputs, mask, task.batch_axis, size, torch.arange(left))
+            inputs, mask = some_examples(inputs, mask, task.batch_axis, size, torch.arange(left))
         yield inputs, mask
         left -= size
         if left <= 0:
@@ -159,8 +159,22 @@ def _shared_out(size: int, held_out: float, number: int, generator: torch.Genera
     return order[measuring:].sort().values, order[:measuring].sort().values
 
 
-def _sliced(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -> tuple[Any, Any]:
-    """Some examples of a call; what has another size along the axis is no part of an example."""
+def some_examples(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -> tuple[Any, Any]:
+    """Some examples of a call; what has another size along the axis is no part of an example.
+
+    Args:
+        inputs: The call's inputs; nested ones (states of a recurrent layer) stay whole.
+        mask: Which positions are terms, or None.
+        axis: The axis of the examples.
+        size: How many examples the call has.
+        index: Those that are wanted.
+
+    Returns:
+        Inputs and mask of these.
+
+    >>> some_examples(torch.arange(3), None, 0, 3, torch.tensor([2]))
+    (tensor([2]), None)
+    """
     if is_nested(inputs) or len(index) == size:
         return inputs, mask
 
@@ -223,43 +237,6 @@ def _one(group: list[_Part], axis: int) -> _Part:
     return _Part(tuple(torch.cat(column, axis) for column in columns), mask, examples)
 
 
-def _check_inputs(inputs: Sequence[Any]) -> None:
-    """Refuse numbers that are not finite, and inputs that are all alike: they show nothing of the network."""
-    tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.numel()]
-    floats = [x for x in tensors if x.is_floating_point()]
-    for x in floats:
-        bad = int((~torch.isfinite(x)).sum())
-        if bad:
-            raise DataError(
-                f"the calibration batches hold {counted(bad, 'number')} that are NaN or infinite. "
-                "Cure: look for them in the data, or for a scale that divides by zero"
-            )
-    if floats and len(floats) == len(tensors):
-        lowest, highest = min(float(x.min()) for x in floats), max(float(x.max()) for x in floats)
-        if lowest == highest:
-            raise DataError(
-                f"all inputs of the calibration batches are {lowest:g}: they show nothing of the network. "
-                "Cure: inputs like those that it will get, a few hundred of them"
-            )
-
-
-def _check_fit(module: nn.Module, inputs: Sequence[Any]) -> None:
-    """Run the network once on inputs of each shape."""
-    seen: set[Any] = set()
-    for one in inputs:
-        shapes = tuple((x.shape[1:], x.dtype) for x in tree_leaves(one) if isinstance(x, Tensor))
-        if shapes in seen:
-            continue
-        seen.add(shapes)
-        try:
-            with inference():
-                run(module, one)
-        except Exception:
-            with at("a calibration batch"):
-                check_model(module, one)
-            raise
-
-
 class Comparison:
     """How far a network's predictions are from the original's, on inputs that decided nothing.
 
@@ -294,12 +271,23 @@ class Comparison:
                     "Cure: look for values that were not scaled as in training"
                 )
 
-    def of(self, module: nn.Module, most: int | None = None) -> float:
+    @property
+    def batch_axis(self) -> int:
+        """The axis of the inputs along which examples are stacked."""
+        return self._task.batch_axis
+
+    @property
+    def has_temperature(self) -> bool:
+        """Whether outputs may be divided by a temperature: logits may, and the mean of a Gaussian."""
+        return self._own is None and self._task.predictive(**self._learnt) is not None
+
+    def of(self, module: nn.Module, most: int | None = None, *, temperature: float = 1.0) -> float:
         """Mean divergence of a network in evaluation mode, at least 0; infinite where it gives NaN.
 
         Args:
             module: The network.
             most: Calls that are compared, the first ones (None: all).
+            temperature: See :meth:`loss`.
 
         Returns:
             Nats per term; with a divergence of one's own its mean over the examples.
@@ -309,27 +297,51 @@ class Comparison:
         with inference():
             for inputs, reference, mask in rows:
                 outputs = run(module, inputs)
-                found, count = self._one(outputs, reference, mask)
+                found, count = self._one(outputs, reference, mask, temperature)
                 nats, terms = nats + found, terms + count
         if not terms:
             raise DataError("no position of the calibration batches is a term. Cure: check their labels")
         value = nats / terms
         return math.inf if math.isnan(value) else max(0.0, value)
 
-    def _one(self, outputs: Any, reference: Any, mask: Any) -> tuple[float, int]:
+    def loss(self, outputs: Any, reference: Any, mask: Any, temperature: float = 1.0) -> tuple[Tensor, int]:
+        r"""The divergence of one call, differentiable, and its number of terms.
+
+        .. math:: T^2 D(reference / T \| outputs / T)
+
+        keeps its second derivative at equal outputs, up to how the distribution changes with T.
+
+        Args:
+            outputs: What a network returned.
+            reference: What the original returned for the same inputs.
+            mask: Which positions are terms (None: all).
+            temperature: T, where :attr:`has_temperature`; a divergence of one's own has none.
+
+        Returns:
+            A scalar, summed over the terms, and their number (of examples, with a divergence of one's own).
+
+        Raises:
+            InputError: A divergence of one's own that returns no number.
+        """
         if self._own is not None:
             found = self._own(outputs, reference)
             if not isinstance(found, Tensor) or found.numel() != 1:
                 raise InputError("a divergence must return one number, summed over the examples")
-            examples = _examples(outputs, 0)
-            if float(found) < -MOST_BELOW * examples:
-                raise InputError(
-                    f"a divergence must not be below 0, where outputs are equal, got {float(found):.3g}. "
-                    "Cure: a distance in place of a similarity"
-                )
-            return float(found), examples
+            return found, _examples(outputs, 0)
+        terms = self._task.predicted(outputs) if mask is None else int(mask.sum())
+        if temperature != 1.0:
+            outputs, reference = (with_tensors(y, lambda x: x / temperature) for y in (outputs, reference))
         value = self._task.divergence(outputs, reference, mask, **self._learnt)
-        return float(value), self._task.predicted(outputs) if mask is None else int(mask.sum())
+        return temperature**2 * value, terms
+
+    def _one(self, outputs: Any, reference: Any, mask: Any, temperature: float) -> tuple[float, int]:
+        found, terms = self.loss(outputs, reference, mask, temperature)
+        if self._own is not None and float(found) < -MOST_BELOW * terms:
+            raise InputError(
+                f"a divergence must not be below 0, where outputs are equal, got {float(found):.3g}. "
+                "Cure: a distance in place of a similarity"
+            )
+        return float(found), terms
 
 
 def learnt_of(

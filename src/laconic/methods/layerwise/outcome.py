@@ -9,11 +9,14 @@ from typing import Any
 
 from laconic.export.build import build_packed
 from laconic.methods.contract import Judge, Score, Target
+from laconic.methods.layerwise.refining import Refine, exchange_rate, refined
 from laconic.methods.layerwise.search import Found, Limit, find_price
 from laconic.methods.layerwise.trials import Subject, Trial, try_price
 from laconic.pack import coded_bytes, encode
 from laconic.text import counted
 
+HIGHER = 2.0
+"""Where the search with refinement starts, as a multiple of the price found without it."""
 FEW = 10
 """Inputs below which a measured divergence says little of others: a note tells it."""
 
@@ -88,6 +91,49 @@ def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found
         known.beside = real - found.best.bytes
         found = find_price(attempt, 1.02 * found.best.price, _size(known, limit), max(2, most // 2))
     return replace(found, met=found.met and _loss(known).excess(found.best) <= 0)
+
+
+def searched_refined(
+    subject: Subject, wanted: Wanted, example: Any, found: Found[Trial], config: Refine, seed: int
+) -> Found[Trial]:
+    """Go on from a search with networks that are refined after the decision.
+
+    Prices start above the one that was found: at one divergence, refined networks are smaller. What was found
+    stays where none of them is better.
+
+    Args:
+        subject: The network.
+        wanted: What is asked for.
+        example: The input that the file's graph is captured with.
+        found: The search without refinement.
+        config: The refinement's settings.
+        seed: Of the refinement.
+
+    Returns:
+        The better of ``found`` and the best refined trial, with the trials of both searches.
+    """
+    known = _Scores(subject, wanted, example)
+    decided = {trial.price: trial for trial in found.trials}
+
+    def attempt(price: float) -> Trial:
+        trial = decided.get(price) or try_price(subject, price)
+        decided[price] = trial
+        return refined(subject, trial, config, exchange_rate(tuple(decided.values()), trial), seed)
+
+    limit = wanted.target.max_bytes
+    start = found.best.price * (HIGHER if limit is None else 1.0)
+    sought = _loss(known) if limit is None else _size(known, limit)
+    other = find_price(attempt, start, sought, config.trials)
+    met = other.met and (limit is None or _encoded(other.best, example) <= limit)
+    met = met and _loss(known).excess(other.best) <= 0
+    best = found.best
+    if met and (not found.met or _better(other.best, best, by_bytes=limit is None)):
+        best = other.best
+    return Found(best, found.met or met, (*found.trials, *other.trials))
+
+
+def _better(one: Trial, other: Trial, *, by_bytes: bool) -> bool:
+    return one.bytes < other.bytes if by_bytes else one.divergence < other.divergence
 
 
 def _size(known: _Scores, limit: int) -> Limit[Trial]:
@@ -166,8 +212,15 @@ def facts_of(
             "gaussian_bits": sum(floor.gaussian for floor in best.floors.values()),
         },
         "prices_tried": [
-            {"price": t.price, "bytes": t.bytes, "divergence": t.divergence} for t in found.trials
+            {
+                "price": t.price,
+                "bytes": t.bytes,
+                "divergence": t.divergence,
+                "refined_steps": t.refined_steps,
+            }
+            for t in found.trials
         ],
+        "refined_steps": best.refined_steps,
         "target_met": found.met,
         "folded_norms": list(folded),
         "unreached": unreached,

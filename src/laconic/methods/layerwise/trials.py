@@ -86,6 +86,8 @@ class Trial:
         divergence: Nats per term from the original on inputs that decided nothing.
         distortion: The same as predicted, by weight.
         floors: By weight, bits that no code of its distortion can go below.
+        refined_steps: Training steps after the decision that are in it; ``distortion`` and ``floors`` are of
+            the decision.
     """
 
     price: float
@@ -95,6 +97,7 @@ class Trial:
     divergence: float
     distortion: Mapping[str, float]
     floors: Mapping[str, Floor] = field(default_factory=dict)
+    refined_steps: int = 0
 
 
 def make_subject(
