@@ -123,7 +123,7 @@ class PostTraining(Method):
         found = searched(subject, wanted, context.example, self.trials)
         if self.refine.steps:
             found = searched_refined(subject, wanted, context.example, found, self.refine, context.noise.seed)
-        facts = facts_of(found, subject, wanted, measuring.examples, folded)
+        facts = facts_of(found, subject, wanted, measuring.examples, folded, refining=self.refine.steps > 0)
         done = finish(found.best.module, found.best.tensors, facts, wanted.judge)
         return replace(done, architecture_changed=bool(folded))
 

@@ -124,16 +124,17 @@ def searched_refined(
     start = found.best.price * (HIGHER if limit is None else 1.0)
     sought = _loss(known) if limit is None else _size(known, limit)
     other = find_price(attempt, start, sought, config.trials)
-    met = other.met and (limit is None or _encoded(other.best, example) <= limit)
-    met = met and _loss(known).excess(other.best) <= 0
-    best = found.best
-    if met and (not found.met or _better(other.best, best, by_bytes=limit is None)):
-        best = other.best
-    return Found(best, found.met or met, (*found.trials, *other.trials))
+    every = replace(found, trials=(*found.trials, *other.trials))
+    first = [found.best] if found.met else []
+    for trial in sorted((*first, *other.trials), key=partial(_worse, by_bytes=limit is None)):
+        fits = limit is None or trial is found.best or _encoded(trial, example) <= limit
+        if fits and _loss(known).excess(trial) <= 0:
+            return replace(every, best=trial, met=True)
+    return every
 
 
-def _better(one: Trial, other: Trial, *, by_bytes: bool) -> bool:
-    return one.bytes < other.bytes if by_bytes else one.divergence < other.divergence
+def _worse(trial: Trial, *, by_bytes: bool) -> float:
+    return trial.bytes if by_bytes else trial.divergence
 
 
 def _size(known: _Scores, limit: int) -> Limit[Trial]:
@@ -170,7 +171,13 @@ def _encoded(trial: Trial, example: Any) -> int:
 
 
 def facts_of(
-    found: Found[Trial], subject: Subject, wanted: Wanted, measured: int, folded: tuple[str, ...]
+    found: Found[Trial],
+    subject: Subject,
+    wanted: Wanted,
+    measured: int,
+    folded: tuple[str, ...],
+    *,
+    refining: bool = False,
 ) -> dict[str, Any]:
     """What the record says of a search.
 
@@ -180,6 +187,7 @@ def facts_of(
         wanted: What was asked for.
         measured: Examples that the divergence was measured on.
         folded: Batch norms that were folded.
+        refining: Whether refinement was asked for.
 
     Returns:
         Plain data.
@@ -192,6 +200,11 @@ def facts_of(
         notes.append(
             f"the divergence was measured on {counted(measured, 'input')} only and may be larger on others. "
             "Cure: some hundred inputs"
+        )
+    if refining and not best.refined_steps:
+        notes.append(
+            "refinement was no gain here, so the file is what it would be without. "
+            "Cure: more calibration inputs, refine.what=scales, or a lower refine.rate"
         )
     if unreached:
         names = ", ".join(repr(n) for n in unreached[:3]) + (", .." if len(unreached) > 3 else "")

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
-from laconic.errors import InputError, ModelError, NonFiniteError
+from laconic.errors import InputError, ModelError
 from laconic.methods.layerwise.calibration import Calls, some_examples
 from laconic.methods.layerwise.deciding import load_decisions
 from laconic.methods.layerwise.latents import Latents, code_nats
@@ -128,6 +128,8 @@ def exchange_rate(trials: Sequence[Trial], trial: Trial) -> float:
 def refined(subject: Subject, trial: Trial, config: Refine, worth: float, seed: int) -> Trial:
     """Train a trial's weights on their grid, and keep the best state that held-out inputs saw.
 
+    Training ends early where the loss becomes NaN or infinite.
+
     Args:
         subject: The network, and the inputs that decide and measure.
         trial: How it was decided; it stays as it is.
@@ -140,7 +142,6 @@ def refined(subject: Subject, trial: Trial, config: Refine, worth: float, seed: 
 
     Raises:
         ModelError: No gradient reaches the weights.
-        NonFiniteError: The loss becomes NaN or infinite.
     """
     latents = Latents(subject, trial, rounding=config.what == "all")
     temperature = config.temperature if subject.comparison.has_temperature else 1.0
@@ -160,7 +161,8 @@ def refined(subject: Subject, trial: Trial, config: Refine, worth: float, seed: 
             for group, rate in zip(optimizer.param_groups, full, strict=True):
                 group["lr"] = rate * share
             loss = scale * _distance(subject, net, latents, next(batches), temperature)
-            _descend(loss + worth * latents.rate(), optimizer)
+            if not _descend(loss + worth * latents.rate(), optimizer):
+                break
             if step % every == 0 or step == config.steps:
                 found = _stored(subject, trial, latents, step)
                 cost = found.divergence + worth * code_nats(found.tensors)
@@ -190,14 +192,14 @@ def _distance(
     return nats / max(1, terms)
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> bool:
+    """One step; False, and none, where the loss is NaN or infinite."""
     if not bool(torch.isfinite(loss)):
-        raise NonFiniteError(
-            f"refining: the loss is {float(loss)}. Cure: a lower refine.rate, or refine.steps=0"
-        )
+        return False
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
+    return True
 
 
 def _stored(subject: Subject, trial: Trial, latents: Latents, step: int) -> Trial:
