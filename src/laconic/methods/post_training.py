@@ -21,8 +21,10 @@ from torch import nn
 from laconic.errors import DataError, InputError
 from laconic.methods.common.grid_choice import finish
 from laconic.methods.contract import Compressed, Context, Judge, Method
-from laconic.methods.layerwise.calibration import Comparison, Divergence, calibration_calls, learnt_of
-from laconic.methods.layerwise.outcome import Wanted, facts_of, searched
+from laconic.methods.layerwise.calibration import calibration_calls, learnt_of
+from laconic.methods.layerwise.comparison import Comparison, Divergence
+from laconic.methods.layerwise.outcome import Wanted, facts_of, searched, searched_refined
+from laconic.methods.layerwise.refining import Refine
 from laconic.methods.layerwise.trials import make_subject
 from laconic.methods.registry import MethodEntry
 from laconic.networks import duplicate
@@ -71,6 +73,7 @@ class PostTraining(Method):
     fold: bool = True
     temperature: float = 4.0
     divergence: Divergence | None = None
+    refine: Refine = Refine()
 
     gentler = "lower max_kl"
     smaller = "higher max_kl"
@@ -119,7 +122,9 @@ class PostTraining(Method):
             temperature=self.temperature,
         )
         found = searched(subject, wanted, context.example, self.trials)
-        facts = facts_of(found, subject, wanted, measuring.examples, folded)
+        if self.refine.steps:
+            found = searched_refined(subject, wanted, context.example, found, self.refine, context.noise.seed)
+        facts = facts_of(found, subject, wanted, measuring.examples, folded, refining=self.refine.steps > 0)
         done = finish(found.best.module, found.best.tensors, facts, wanted.judge)
         return replace(done, architecture_changed=bool(folded))
 

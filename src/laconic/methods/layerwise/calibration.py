@@ -1,4 +1,4 @@
-"""Calibration inputs: taken from a loader's batches, shared out between deciding and measuring, and compared.
+"""Calibration inputs: taken from a loader's batches, and shared out between deciding and measuring.
 
 Labels are not needed. Where a batch holds them, they say which positions are terms.
 """
@@ -6,7 +6,6 @@ Labels are not needed. Where a batch holds them, they say which positions are te
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,21 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from laconic.errors import DataError, InputError, at
+from laconic.errors import DataError, InputError
+from laconic.methods.layerwise.calibration_checks import check_calls, check_values
 from laconic.networks import call as run
 from laconic.networks import inference, is_nested, to_device, with_tensors
-from laconic.networks.probe import check_model
 from laconic.tasks import Task
 from laconic.text import counted
 
-Divergence = Callable[[Any, Any], Tensor]
-"""(outputs, reference outputs) to a scalar, summed over examples."""
-
 TOGETHER = 256
 """Examples that run in one call, where batches of one shape are joined."""
-
-MOST_BELOW = 1e-3
-"""How far rounding may take a divergence of one's own below 0, an example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +66,18 @@ def calibration_calls(
     used = 0
     for number, (inputs, mask) in enumerate(_taken(module, batches, task, examples)):
         inputs, mask = to_device((inputs, mask), device)
-        size = _examples(inputs, task.batch_axis)
+        size = examples_of(inputs, task.batch_axis)
         used += size
         for part, index in zip(parts, _shared_out(size, held_out, number, generator), strict=True):
             if len(index):
-                part.append(_Part(*_sliced(inputs, mask, task.batch_axis, size, index), len(index)))
+                part.append(_Part(*some_examples(inputs, mask, task.batch_axis, size, index), len(index)))
     if not used:
         raise _no_batch()
     if held_out > 0 and not parts[1]:
         _take_one(parts, task.batch_axis)
     deciding, measuring = (_joined(part, task.batch_axis) for part in parts)
-    _check_inputs([*deciding.inputs, *measuring.inputs])
-    _check_fit(module, [*deciding.inputs, *measuring.inputs])
+    check_values([*deciding.inputs, *measuring.inputs])
+    check_calls(module, [*deciding.inputs, *measuring.inputs])
     return (deciding if deciding.examples else measuring), (measuring if measuring.examples else deciding)
 
 
@@ -95,7 +88,7 @@ def _take_one(parts: tuple[list[_Part], list[_Part]], axis: int) -> None:
     if last.examples > 1 and not is_nested(last.inputs):
         order = torch.arange(last.examples)
         cuts = order[:-1], order[-1:]
-        cut = [_sliced(last.inputs, last.counted, axis, last.examples, index) for index in cuts]
+        cut = [some_examples(last.inputs, last.counted, axis, last.examples, index) for index in cuts]
         deciding.append(_Part(*cut[0], last.examples - 1))
         last = _Part(*cut[1], 1)
     if not deciding:
@@ -135,11 +128,11 @@ def _taken(
     left = examples
     for batch in batches:
         inputs, mask = _split(module, batch, task)
-        size = _examples(inputs, task.batch_axis)
+        size = examples_of(inputs, task.batch_axis)
         if not size:
             continue
         if size > left and not whole and not is_nested(inputs):
-            inputs, mask = _sliced(inputs, mask, task.batch_axis, size, torch.arange(left))
+            inputs, mask = some_examples(inputs, mask, task.batch_axis, size, torch.arange(left))
         yield inputs, mask
         left -= size
         if left <= 0:
@@ -168,7 +161,8 @@ def _split(module: nn.Module, batch: Any, task: Task) -> tuple[Any, Any]:
     return parts.inputs, task.counted(parts.target)
 
 
-def _examples(inputs: Any, axis: int) -> int:
+def examples_of(inputs: Any, axis: int) -> int:
+    """The number of examples in a call's tensors: the first one's size along ``axis``, else 1."""
     sizes = [x.shape[axis] for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim > axis]
     return int(sizes[0]) if sizes else 1
 
@@ -183,8 +177,22 @@ def _shared_out(size: int, held_out: float, number: int, generator: torch.Genera
     return order[measuring:].sort().values, order[:measuring].sort().values
 
 
-def _sliced(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -> tuple[Any, Any]:
-    """Some examples of a call; what has another size along the axis is no part of an example."""
+def some_examples(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -> tuple[Any, Any]:
+    """Some examples of a call; what has another size along the axis is no part of an example.
+
+    Args:
+        inputs: The call's inputs; nested ones (states of a recurrent layer) stay whole.
+        mask: Which positions are terms, or None.
+        axis: The axis of the examples.
+        size: How many examples the call has.
+        index: Those that are wanted.
+
+    Returns:
+        Inputs and mask of these.
+
+    >>> some_examples(torch.arange(3), None, 0, 3, torch.tensor([2]))
+    (tensor([2]), None)
+    """
     if is_nested(inputs) or len(index) == size:
         return inputs, mask
 
@@ -247,131 +255,6 @@ def _one(group: list[_Part], axis: int) -> _Part:
     return _Part(tuple(torch.cat(column, axis) for column in columns), mask, examples)
 
 
-def _check_inputs(inputs: Sequence[Any]) -> None:
-    """Refuse numbers that are not finite, and inputs that are all alike: they show nothing of the network."""
-    tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.numel()]
-    floats = [x for x in tensors if x.is_floating_point()]
-    for x in floats:
-        bad = int((~torch.isfinite(x)).sum())
-        if bad:
-            raise DataError(
-                f"the calibration batches hold {counted(bad, 'number')} that are NaN or infinite. "
-                "Cure: look for them in the data, or for a scale that divides by zero"
-            )
-    if floats and len(floats) == len(tensors):
-        lowest, highest = min(float(x.min()) for x in floats), max(float(x.max()) for x in floats)
-        if lowest == highest:
-            raise DataError(
-                f"all inputs of the calibration batches are {lowest:g}: they show nothing of the network. "
-                "Cure: inputs like those that it will get, a few hundred of them"
-            )
-
-
-def _check_fit(module: nn.Module, inputs: Sequence[Any]) -> None:
-    """Run the network once on inputs of each shape."""
-    seen: set[Any] = set()
-    for one in inputs:
-        shapes = tuple((x.shape[1:], x.dtype) for x in tree_leaves(one) if isinstance(x, Tensor))
-        if shapes in seen:
-            continue
-        seen.add(shapes)
-        try:
-            with inference():
-                run(module, one)
-        except Exception:
-            with at("a calibration batch"):
-                check_model(module, one)
-            raise
-
-
-class Comparison:
-    """How far a network's predictions are from the original's, on inputs that decided nothing.
-
-    Args:
-        original: The network that others are compared with.
-        calls: The inputs.
-        task: What the network is for: its divergence in nats per term.
-        learnt: The likelihood's own parameters.
-        divergence: Takes the place of the task's: per example.
-
-    >>> from laconic.tasks import Classification
-    >>> net, x = nn.Linear(2, 3), torch.eye(2)
-    >>> Comparison(net, Calls((x,), (None,), 2), Classification()).of(net)
-    0.0
-    """
-
-    def __init__(
-        self,
-        original: nn.Module,
-        calls: Calls,
-        task: Task,
-        learnt: Mapping[str, Tensor] | None = None,
-        divergence: Divergence | None = None,
-    ) -> None:
-        self._calls, self._task, self._learnt, self._own = calls, task, learnt or {}, divergence
-        with inference():
-            self._reference = [self._outputs(original, x) for x in calls.inputs]
-        for outputs in self._reference:
-            if not all(bool(torch.isfinite(y).all()) for y in _floats(outputs)):
-                raise DataError(
-                    "the original network gives NaN or infinity on the calibration batches. "
-                    "Cure: look for values that were not scaled as in training"
-                )
-            if divergence is not None and math.isnan(self._one(outputs, outputs, None)[0]):
-                raise InputError(
-                    "the divergence of the original's outputs from themselves is NaN. "
-                    "Cure: look for log(0) or 0/0 in it"
-                )
-
-    def of(self, module: nn.Module, most: int | None = None) -> float:
-        """Mean divergence of a network in evaluation mode, at least 0; infinite where it gives NaN.
-
-        Args:
-            module: The network.
-            most: Calls that are compared, the first ones (None: all).
-
-        Returns:
-            Nats per term; with a divergence of one's own its mean over the examples.
-        """
-        nats, terms = 0.0, 0
-        rows = list(zip(self._calls.inputs, self._reference, self._calls.counted, strict=True))[:most]
-        with inference():
-            for inputs, reference, mask in rows:
-                outputs = self._outputs(module, inputs)
-                found, count = self._one(outputs, reference, mask)
-                nats, terms = nats + found, terms + count
-        if not terms:
-            raise DataError("no position of the calibration batches is a term. Cure: check their labels")
-        value = nats / terms
-        return math.inf if math.isnan(value) else max(0.0, value)
-
-    def _outputs(self, module: nn.Module, inputs: Any) -> Any:
-        """What the divergence compares: all that the network returns where it is the user's own."""
-        returned = run(module, inputs)
-        return returned if self._own is not None else self._task.prediction(returned)
-
-    def _one(self, outputs: Any, reference: Any, mask: Any) -> tuple[float, int]:
-        if self._own is not None:
-            found = self._own(outputs, reference)
-            if not isinstance(found, Tensor) or found.numel() != 1:
-                told = (
-                    f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
-                )
-                raise InputError(
-                    f"a divergence must return a tensor with one number, summed over the examples, got "
-                    f"{told}. Cure: .sum()"
-                )
-            examples = _examples(outputs, 0)
-            if float(found) < -MOST_BELOW * examples:
-                raise InputError(
-                    f"a divergence must not be below 0, where outputs are equal, got {float(found):.3g}. "
-                    "Cure: a distance in place of a similarity"
-                )
-            return float(found), examples
-        value = self._task.divergence(outputs, reference, mask, **self._learnt)
-        return float(value), self._task.predicted(outputs) if mask is None else int(mask.sum())
-
-
 def learnt_of(
     module: nn.Module, task: Task, batches: Callable[[], Iterable[Any]] | None
 ) -> Mapping[str, Tensor]:
@@ -392,7 +275,3 @@ def learnt_of(
         f"{type(task).__name__} learns {', '.join(start)} from targets, and the calibration batches have "
         "none. Cure: give it, as Regression(noise=0.5), or batches (inputs, targets)"
     )
-
-
-def _floats(tree: Any) -> list[Tensor]:
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor) and x.is_floating_point()]

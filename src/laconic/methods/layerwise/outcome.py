@@ -9,11 +9,14 @@ from typing import Any
 
 from laconic.export.build import build_packed
 from laconic.methods.contract import Judge, Score, Target
+from laconic.methods.layerwise.refining import Refine, exchange_rate, refined
 from laconic.methods.layerwise.search import Found, Limit, find_price
 from laconic.methods.layerwise.trials import Subject, Trial, try_price
 from laconic.pack import coded_bytes, encode
 from laconic.text import counted
 
+HIGHER = 2.0
+"""Where the search with refinement starts, as a multiple of the price found without it."""
 FEW = 10
 """Inputs below which a measured divergence says little of others: a note tells it."""
 
@@ -90,6 +93,50 @@ def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found
     return replace(found, met=found.met and _loss(known).excess(found.best) <= 0)
 
 
+def searched_refined(
+    subject: Subject, wanted: Wanted, example: Any, found: Found[Trial], config: Refine, seed: int
+) -> Found[Trial]:
+    """Go on from a search with networks that are refined after the decision.
+
+    Prices start above the one that was found: at one divergence, refined networks are smaller. What was found
+    stays where none of them is better.
+
+    Args:
+        subject: The network.
+        wanted: What is asked for.
+        example: The input that the file's graph is captured with.
+        found: The search without refinement.
+        config: The refinement's settings.
+        seed: Of the refinement.
+
+    Returns:
+        The better of ``found`` and the best refined trial, with the trials of both searches.
+    """
+    known = _Scores(subject, wanted, example)
+    decided = {trial.price: trial for trial in found.trials}
+
+    def attempt(price: float) -> Trial:
+        trial = decided.get(price) or try_price(subject, price)
+        decided[price] = trial
+        return refined(subject, trial, config, exchange_rate(tuple(decided.values()), trial), seed)
+
+    limit = wanted.target.max_bytes
+    start = found.best.price * (HIGHER if limit is None else 1.0)
+    sought = _loss(known) if limit is None else _size(known, limit)
+    other = find_price(attempt, start, sought, config.trials)
+    every = replace(found, trials=(*found.trials, *other.trials))
+    first = [found.best] if found.met else []
+    for trial in sorted((*first, *other.trials), key=partial(_worse, by_bytes=limit is None)):
+        fits = limit is None or trial is found.best or _encoded(trial, example) <= limit
+        if fits and _loss(known).excess(trial) <= 0:
+            return replace(every, best=trial, met=True)
+    return every
+
+
+def _worse(trial: Trial, *, by_bytes: bool) -> float:
+    return trial.bytes if by_bytes else trial.divergence
+
+
 def _size(known: _Scores, limit: int) -> Limit[Trial]:
     return Limit(lambda t: math.log(known.file_bytes(t) / limit), rises=False, slack=0.01)
 
@@ -124,7 +171,13 @@ def _encoded(trial: Trial, example: Any) -> int:
 
 
 def facts_of(
-    found: Found[Trial], subject: Subject, wanted: Wanted, measured: int, folded: tuple[str, ...]
+    found: Found[Trial],
+    subject: Subject,
+    wanted: Wanted,
+    measured: int,
+    folded: tuple[str, ...],
+    *,
+    refining: bool = False,
 ) -> dict[str, Any]:
     """What the record says of a search.
 
@@ -134,6 +187,7 @@ def facts_of(
         wanted: What was asked for.
         measured: Examples that the divergence was measured on.
         folded: Batch norms that were folded.
+        refining: Whether refinement was asked for.
 
     Returns:
         Plain data.
@@ -146,6 +200,11 @@ def facts_of(
         notes.append(
             f"the divergence was measured on {counted(measured, 'input')} only and may be larger on others. "
             "Cure: some hundred inputs"
+        )
+    if refining and not best.refined_steps:
+        notes.append(
+            "refinement was no gain here, so the file is what it would be without. "
+            "Cure: more calibration inputs, refine.what=scales, or a lower refine.rate"
         )
     if unreached:
         names = ", ".join(repr(n) for n in unreached[:3]) + (", .." if len(unreached) > 3 else "")
@@ -166,8 +225,15 @@ def facts_of(
             "gaussian_bits": sum(floor.gaussian for floor in best.floors.values()),
         },
         "prices_tried": [
-            {"price": t.price, "bytes": t.bytes, "divergence": t.divergence} for t in found.trials
+            {
+                "price": t.price,
+                "bytes": t.bytes,
+                "divergence": t.divergence,
+                "refined_steps": t.refined_steps,
+            }
+            for t in found.trials
         ],
+        "refined_steps": best.refined_steps,
         "target_met": found.met,
         "folded_norms": list(folded),
         "unreached": unreached,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from laconic.bayes.laplace import FisherSettings, gather_curvature
 from laconic.bayes.laplace.directions import pieces
-from laconic.methods.layerwise.calibration import Comparison
+from laconic.methods.layerwise.comparison import Comparison
 from laconic.networks import call as run
 from laconic.networks import with_tensors
 from laconic.networks.evaluation import at_rest

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from laconic.errors import at
 from laconic.methods.contract import BoolArray
-from laconic.methods.layerwise.calibration import Calls, Comparison
+from laconic.methods.layerwise.calibration import Calls
+from laconic.methods.layerwise.comparison import Comparison
 from laconic.methods.layerwise.deciding import (
     Decision,
     Settings,
@@ -86,6 +87,8 @@ class Trial:
         divergence: Nats per term from the original on inputs that decided nothing.
         distortion: The same as predicted, by weight.
         floors: By weight, bits that no code of its distortion can go below.
+        refined_steps: Training steps after the decision that are in it; ``distortion`` and ``floors`` are of
+            the decision.
     """
 
     price: float
@@ -95,6 +98,7 @@ class Trial:
     divergence: float
     distortion: Mapping[str, float]
     floors: Mapping[str, Floor] = field(default_factory=dict)
+    refined_steps: int = 0
 
 
 def make_subject(
