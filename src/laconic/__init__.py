@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         errors,
         export,
         methods,
+        onnx_in,
         pack,
+        pretrained,
         progress,
         records,
         runtime,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from laconic.costing import cost_of
     from laconic.export.restoring import restore
     from laconic.methods.common.removal import remove_dead_units
+    from laconic.onnx_in import pack_onnx
     from laconic.runtime import export_onnx
     from laconic.saving import quantize_activations, save
     from laconic.train.compress import compress
@@ -57,10 +60,13 @@ __all__ = [
     "export_onnx",
     "methods",
     "objective",
+    "onnx_in",
     "pack",
+    "pack_onnx",
     "param_groups",
     "penalty",
     "prepare",
+    "pretrained",
     "progress",
     "quantize_activations",
     "records",
@@ -90,6 +96,7 @@ _VERBS = {
     "remove_dead_units": "laconic.methods.common.removal",
     "restore": "laconic.export.restoring",
     "export_onnx": "laconic.runtime",
+    "pack_onnx": "laconic.onnx_in",
 }
 
 
