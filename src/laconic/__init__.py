@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         errors,
         export,
         methods,
+        onnx_in,
         pack,
+        pretrained,
         progress,
         records,
         runtime,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from laconic.costing import cost_of
     from laconic.export.restoring import restore
     from laconic.methods.common.removal import remove_dead_units
+    from laconic.onnx_in import pack_onnx
     from laconic.runtime import export_onnx
     from laconic.saving import quantize_activations, save
     from laconic.train.compress import compress
@@ -60,11 +63,14 @@ __all__ = [
     "export_onnx",
     "methods",
     "objective",
+    "onnx_in",
     "pack",
     "pack_checkpoint",
+    "pack_onnx",
     "param_groups",
     "penalty",
     "prepare",
+    "pretrained",
     "progress",
     "quantize_activations",
     "records",
@@ -97,6 +103,7 @@ _VERBS = {
     "export_onnx": "laconic.runtime",
     "pack_checkpoint": "laconic.checkpoints",
     "unpack_checkpoint": "laconic.checkpoints",
+    "pack_onnx": "laconic.onnx_in",
 }
 
 

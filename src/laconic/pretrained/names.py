@@ -22,7 +22,15 @@ _LARGEST = 2**24  # bytes of a JSON file
 
 
 class Place(NamedTuple):
-    """One pretrained network: ``source`` is a key of ``SOURCES``, ``name`` a library's name or a folder."""
+    """One pretrained network.
+
+    Args:
+        source: A key of ``SOURCES``.
+        name: A name that the library knows, or a folder.
+
+    >>> Place("hf", "owner/name").text
+    'hf:owner/name'
+    """
 
     source: str
     name: str
@@ -45,7 +53,13 @@ class Place(NamedTuple):
 
 
 def place_of(text: str) -> Place | None:
-    """The place that ``hf:...`` or ``timm:...`` names; None for any other text.
+    """The place that ``hf:...`` or ``timm:...`` names.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The place; None for a text of another form.
 
     >>> place_of("hf:./nets/bert").short, place_of("timm:resnet10t").name, place_of("nets:mine")
     ('bert', 'resnet10t', None)

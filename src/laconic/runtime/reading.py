@@ -19,6 +19,14 @@ NO_GRAPH = (
     "Cure: fill a module of the same architecture with laconic.restore(path, into=module)"
 )
 
+KEPT_ONNX = "@onnx"
+"""The name of the tensor that holds an ONNX model without its weights (FORMAT.md, "A kept ONNX model")."""
+
+KEEPS_ONNX = (
+    "this file keeps an ONNX graph, which this runtime does not run. "
+    "Cure: laconic.export_onnx(path, 'model.onnx'), and a runtime of ONNX"
+)
+
 
 def needs(data: bytes) -> Needs:
     """What ``laconic.runtime.load`` will need for a file, to be held against a reader's ``Limits``.
@@ -81,7 +89,7 @@ def read_model(data: bytes, limits: Limits = DEFAULT, threads: int | None = None
     parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
     if graph is None:
-        raise WeightsOnlyError(NO_GRAPH)
+        raise WeightsOnlyError(KEEPS_ONNX if KEPT_ONNX in parts.names else NO_GRAPH)
     limits.check_load(*_needs(parts, graph, len(data), limits), len(data))
     return PackedModel(
         tuple(d.tensor for d in decode_tensors(parts, limits, len(data), threads)), graph, parts.aliases

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from laconic.errors import at
+from laconic.errors import InputError, WeightsOnlyError, at
 from laconic.records.limits import DEFAULT, Limits
+from laconic.runtime.onnx_model.kept import kept_in, restored
 from laconic.runtime.onnx_model.model import to_onnx
 from laconic.runtime.precision import Precision
-from laconic.runtime.reading import read_model
+from laconic.runtime.reading import NO_GRAPH, read_model
 
 
 def export_onnx(
@@ -20,6 +21,8 @@ def export_onnx(
     limits: Limits = DEFAULT,
 ) -> None:
     """Write the network of a .lac file as standard ONNX (opset 20) that any runtime reads.
+
+    A file that keeps an ONNX model (``laconic.pack_onnx``) gives that model back, with its decoded weights.
 
     The file is written beside its target and then renamed, so an old file stays until then.
 
@@ -51,5 +54,22 @@ def export_onnx(
     from laconic import pack
 
     with at(f"reading {os.fspath(lac_path)!r}"):
-        model = read_model(Path(lac_path).read_bytes(), limits)
+        data = Path(lac_path).read_bytes()
+        try:
+            model = read_model(data, limits)
+        except WeightsOnlyError:
+            pack.write_bytes(onnx_path, _kept(data, precision, limits))
+            return
     pack.write_bytes(onnx_path, to_onnx(model, precision, limits=limits).SerializeToString())
+
+
+def _kept(data: bytes, precision: Precision, limits: Limits) -> bytes:
+    """The ONNX model that a file without a graph of our own keeps."""
+    from laconic import pack
+
+    model = pack.decode(data, limits=limits)
+    if kept_in(model) is None:
+        raise WeightsOnlyError(NO_GRAPH)
+    if precision == "int8":
+        raise InputError("this file keeps an ONNX model, which has no int8 ranges. Cure: precision='fp32'")
+    return restored(model, limits)
