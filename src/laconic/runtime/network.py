@@ -77,16 +77,17 @@ class Network:
             for spec in self.inputs
         )
         claimed = claims_of(model, limits)
-        self._door = Door(graph, claimed, limits)
         self._openvino, self._assembly, self.notes = _engine(model, options, claimed)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
-        self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
+        runs = self._openvino or self._assembly
+        self.nbytes = runs.nbytes if runs is not None else 0
         self._quick = (
             self._assembly.quick
             if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
+        self._door = Door(graph, claimed, limits)
         watch(self)
 
     @classmethod
@@ -255,10 +256,6 @@ def _int8_note(in_float32: Sequence[LayerChoice] | None = None) -> tuple[str, ..
     names = "" if in_float32 is None else ", ".join(layer.name for layer in in_float32) or "no layer"
     left = f"; in float32: {names}" if names else ""
     return (f"int8: as asked for, not measured against float32{left}",)
-
-
-def _dense_bytes(model: PackedModel) -> int:
-    return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in model.tensors)
 
 
 @overload

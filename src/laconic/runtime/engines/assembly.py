@@ -99,19 +99,20 @@ def assemble(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
     if int8 and options.faster:
         from laconic.runtime.engines.arithmetic import faster_of
 
-        given = replace(options, faster=False)
         models: dict[Arithmetic, PackedModel] = {"int8": model, "fp32": with_precision(model, "fp32")}
-        return faster_of(models, options, lambda one: assemble(one, given, claimed))
-    if int8:
+        return faster_of(models, options, lambda one: _assembled(one, options, claimed))
+    return _assembled(model, options, claimed)
+
+
+def _assembled(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
+    """The steps of a model in the arithmetic that it was given in."""
+    if model.graph is not None and model.graph.ranges:
         from laconic.runtime.engines.float_choice import float_layers
 
-        assembly = _whole(build(model), float_layers(model, options.batch), options)
-        return replace(assembly, precision="int8")
-    if options.engine != "onnxruntime":
-        layers = find_layers(model, claimed.shapes)
-        if layers:
-            return _chosen(model, layers, options)
-    return _whole(build(model), (), options)
+        graph = build(model)
+        return replace(_whole(graph, float_layers(model, options.batch), options), precision="int8")
+    layers = [] if options.engine == "onnxruntime" else find_layers(model, claimed.shapes)
+    return _chosen(model, layers, options)
 
 
 def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -> Assembly:
@@ -129,7 +130,7 @@ def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -
 
 
 def _chosen(model: PackedModel, layers: Sequence[LinearLayer], options: Options) -> Assembly:
-    """The graph with the chosen implementation of each layer."""
+    """The graph with the chosen implementation of each layer; in one session where there are none."""
     workers = options.threads or _cores()
     pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from laconic.errors import EngineError, InputError
 from laconic.records import AnyArray, PackedModel
 from laconic.runtime.engines.cpu import processor
@@ -27,6 +29,7 @@ class OpenVinoNetwork:
 
     @runners_needed()
     def __init__(self, model: PackedModel, threads: int | None) -> None:
+        self.nbytes = sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in model.tensors)
         if not installed():
             raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")
         import openvino

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,26 @@ def filled(layer: IntegerLayer, rows: int, columns: int) -> IntegerLayer:
         scales=np.pad(layer.scales, (0, rows), "edge"),
         bias=np.pad(layer.bias, (0, rows)),
     )
+
+
+class LayerPlan(NamedTuple):
+    """All that the nodes of a layer hold.
+
+    Attributes:
+        layer: Its weights, with the channels of zeros that are added to them.
+        bias: The bias in integers.
+        units: What one unit of each bias is, input scale times the row's scale.
+    """
+
+    layer: IntegerLayer
+    bias: npt.NDArray[np.int32]
+    units: FloatArray
+
+
+def plan_layer(layer: IntegerLayer, input_scale: float) -> LayerPlan:
+    """A layer whose input has this scale."""
+    units = (np.float32(input_scale) * layer.scales).astype(np.float32)
+    return LayerPlan(layer, layer.bias_integers(input_scale, 32).astype(np.int32), units)
 
 
 def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> IntegerLayer:

@@ -6,36 +6,12 @@ are int8 with one scale a row. The real numbers are the same as with int8 activa
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
-from laconic.records import FloatArray
 from laconic.runtime.int8.transposed import WIDE_ENOUGH, as_columns, as_convolution, as_phases
-from laconic.runtime.int8.weights import IntegerLayer
+from laconic.runtime.int8.weights import LayerPlan
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.ops.windows import Window
-
-
-class LayerPlan(NamedTuple):
-    """All that a layer's nodes hold.
-
-    Attributes:
-        layer: Its weights, with the channels of zeros that are added to them.
-        bias: The bias in integers.
-        units: What one unit of each bias is, input scale times the row's scale.
-    """
-
-    layer: IntegerLayer
-    bias: npt.NDArray[np.int32]
-    units: FloatArray
-
-
-def plan_layer(layer: IntegerLayer, input_scale: float) -> LayerPlan:
-    """A layer whose input has this scale."""
-    units = (np.float32(input_scale) * layer.scales).astype(np.float32)
-    return LayerPlan(layer, layer.bias_integers(input_scale, 32).astype(np.int32), units)
 
 
 def int8_layer(b: Builder, x: str, plan: LayerPlan, gemm: bool) -> str:
@@ -67,15 +43,17 @@ def transposed_layer(
     """
     layer, integers, units = plan
     phases, plain = as_phases(window, layer.weight), as_convolution(window, layer.weight.shape[2:])
-    if in_integers and phases is not None and len(phases.weight) >= WIDE_ENOUGH:
-        count = phases.stride**2
-        bias = b.rows_of(np.repeat(integers, count), np.repeat(units, count), axis=0)
-        rows = b.rows_of(phases.weight, np.repeat(layer.scales, count), axis=0)
-        return b.op("Conv", x, rows, bias, pads=phases.pads), phases.stride
-    if in_integers and plain is not None:
+    phases = phases if in_integers and phases is not None and len(phases.weight) >= WIDE_ENOUGH else None
+    if phases is None and (plain is None or not in_integers):
+        weight = layer.weight * layer.scales.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+        columns = np.ascontiguousarray(as_columns(weight, window.groups), np.float32)
+        own = b.constant(columns)
+        bias = b.constant((integers * units).astype(np.float32))
+        return b.op("ConvTranspose", x, own, bias, **window.attributes()), None
+    if phases is None:
         bias, rows = b.rows_of(integers, units, axis=0), b.rows_of(layer.weight, layer.scales, axis=0)
-        return b.op("Conv", x, rows, bias, **plain), None
-    weight = layer.weight * layer.scales.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-    own = b.constant(np.ascontiguousarray(as_columns(weight, window.groups), np.float32))
-    bias = b.constant((integers * units).astype(np.float32))
-    return b.op("ConvTranspose", x, own, bias, **window.attributes()), None
+        return b.op("Conv", x, rows, bias, **(plain or {})), None
+    count = phases.stride**2
+    bias = b.rows_of(np.repeat(integers, count), np.repeat(units, count), axis=0)
+    rows = b.rows_of(phases.weight, np.repeat(layer.scales, count), axis=0)
+    return b.op("Conv", x, rows, bias, pads=phases.pads), phases.stride

@@ -7,8 +7,8 @@ from laconic.records import Graph, PackedModel
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.filling import filled_channels
 from laconic.runtime.int8.schedule import Schedule, schedule_of
-from laconic.runtime.int8.weights import filled, integer_layer
-from laconic.runtime.onnx_model.int8_layers import LayerPlan, int8_layer, plan_layer, transposed_layer
+from laconic.runtime.int8.weights import LayerPlan, filled, integer_layer, plan_layer
+from laconic.runtime.onnx_model.int8_layers import int8_layer, transposed_layer
 from laconic.runtime.onnx_model.plan import Plan, fitting
 from laconic.runtime.ops.moves import pads_of
 from laconic.runtime.ops.table import row_of
