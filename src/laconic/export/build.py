@@ -59,9 +59,9 @@ def build_packed(
     """
     module, folded = plain_network(module, "save")
     names = shared_names(module)
+    before = (*folded, *_check_module(module))
     dynamic = None if dynamic is None else spread(module, example, dynamic)
     module, example = flattened(module, example)
-    before = (*folded, *_check_module(module))
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
     with steps("capturing the graph"):
         call = None if example is None else one_call(module, example)
@@ -70,9 +70,9 @@ def build_packed(
     if captured is not None and call is not None:
         with steps("comparing the file with the module"):
             problem = disagreement(call, model)
+            padded = None if problem else padded_otherwise(call)
         if problem is not None:
             return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
-        padded = padded_otherwise(call)
         notes = (*notes, padded) if padded else notes
     return model, (*before, *notes)
 

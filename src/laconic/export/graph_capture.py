@@ -92,10 +92,11 @@ def captured_call(call: OneCall, dynamic: Dynamic | None = None) -> CapturedGrap
     copied = evaluation_copy(call.module)
     if any(p.device.type == "meta" for p in copied.parameters()):
         raise CaptureError("the network's weights are on the meta device, so they have no values")
-    result = described(run_example(copied, arguments))
+    answer, plain = run_example(copied, arguments), flat(copied)
+    result = described(answer)
     names = shared_names(copied)
     failure: CaptureError | None = None
-    for program, notes in traces(flat(copied), arguments, free):
+    for program, notes in traces(plain, arguments, free):
         low = Lowering(
             axis_names={} if free is None else free.names,
             input_names=() if free is None and inputs in _USUAL_NAMES else inputs,

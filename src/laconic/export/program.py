@@ -74,7 +74,7 @@ def traces(
     Raises ``CaptureError`` when PyTorch cannot trace the module at all.
     """
     if free is not None:
-        yield _with_free_axes(module, example, free), ()
+        yield _with_free_axes(module, free), ()
         return
     failure: Exception | None = None
     any_worked = False
@@ -84,7 +84,8 @@ def traces(
             continue
         dims = None if axis is None else tuple({axis: Dim.DYNAMIC} for _ in example)
         try:
-            program = _functional(_export(module, attempt, dims))
+            exported = _export(module, attempt, dims)
+            program = _functional(exported)
         except Exception as error:  # noqa: BLE001 - torch.export has no one class for "this cannot be free"
             failure = failure or error
             continue
@@ -96,15 +97,15 @@ def traces(
         ) from failure
 
 
-def _with_free_axes(module: nn.Module, example: tuple[torch.Tensor, ...], free: FreeAxes) -> ExportedProgram:
+def _with_free_axes(module: nn.Module, free: FreeAxes) -> ExportedProgram:
     """The program with the user's free axes; unproven conditions on sizes are left to run time."""
-    grown = free.grown(example)
     hints = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in free.dims)
     failure: Exception | None = None
     # a size with a bound (a table of positions) or a factor (a U-Net's halves) is free, but no plain Dim
     for dims, deferred in ((free.dims, False), (hints, True)):
         try:
-            return _functional(_export(module, grown, dims, deferred))
+            program = _export(module, free.grown, dims, deferred)
+            return _functional(program)
         except Exception as error:  # noqa: BLE001 - torch.export has no one class for "this cannot be free"
             failure = failure or error
             if "must always be equal" in str(error):

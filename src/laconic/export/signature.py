@@ -151,22 +151,15 @@ def _leaves(value: object, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
 class FreeAxes(NamedTuple):
     """The user's free axes: their names by (input, axis), and the same for ``torch.export``.
 
-    ``sizes``: of each named axis in the example; ``places``: where it is, and that size, in words.
+    ``sizes``: of each named axis in the example; ``places``: where it is, and that size, in words. ``grown``:
+    the example with more entries along free axes of one, since 0 and 1 are constants to torch.export.
     """
 
     names: Mapping[tuple[int, int], str]
     dims: tuple[Mapping[int, Any], ...]
     sizes: Mapping[str, int]
     places: Mapping[str, str]
-
-    def grown(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The example with more entries along free axes of one.
-
-        0 and 1 are constants to torch.export; each name gets its own number.
-        """
-        wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(self.sizes.items())}
-        axes = [{a: wide[n] for (k, a), n in self.names.items() if k == i} for i in range(len(tensors))]
-        return tuple(of_size(x, at) for x, at in zip(tensors, axes, strict=True))
+    grown: tuple[torch.Tensor, ...]
 
 
 def spread(module: nn.Module, example: Any, dynamic: Dynamic) -> Dynamic:
@@ -253,7 +246,17 @@ def free_axes(dynamic: Dynamic, names: Sequence[str], tensors: Sequence[torch.Te
             named[k, axis] = name
     _check_equal(named, names, tensors)
     sizes = {name: tensors[k].shape[axis] for (k, axis), name in named.items()}
-    return FreeAxes(named, tuple(dims), sizes, _places(named, names, sizes))
+    grown = _grown(named, sizes, tensors)
+    return FreeAxes(named, tuple(dims), sizes, _places(named, names, sizes), grown)
+
+
+def _grown(
+    named: Mapping[tuple[int, int], str], sizes: Mapping[str, int], tensors: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """The example with more entries along free axes of one; each name gets its own number."""
+    wide = {name: size if size > 1 else 2 + k for k, (name, size) in enumerate(sizes.items())}
+    axes = [{a: wide[n] for (k, a), n in named.items() if k == i} for i in range(len(tensors))]
+    return tuple(of_size(x, at) for x, at in zip(tensors, axes, strict=True))
 
 
 def _places(

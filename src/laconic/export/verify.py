@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +57,8 @@ def as_read(model: PackedModel) -> PackedModel:
     """The model with the graph that a reader will find."""
     if model.graph is None:
         return model
-    return replace(model, graph=decode_graph(encode_graph(model.graph), len(model.tensors)))
+    data = encode_graph(model.graph)
+    return replace(model, graph=decode_graph(data, len(model.tensors)))
 
 
 def _trials(
@@ -100,10 +102,10 @@ def padded_otherwise(call: OneCall) -> str | None:
     if not any(getattr(part, "use_nested_tensor", False) is True for part in call.module.modules()):
         return None
     wanted = _answer(call.module, call.tensors)
-    with torch.no_grad(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns that nested tensors are a prototype
-        got = described(evaluation_copy(call.module)(*call.tensors)).tensors
-    if compare([x.detach().numpy() for x in got], wanted or []) is None:
+        got = _answer(call.module, call.tensors, torch.no_grad())
+    if got is None or compare(got, wanted or []) is None:
         return None
     return (
         "without gradients PyTorch's nn.TransformerEncoder returns zeros at padded positions, and the file "
@@ -112,11 +114,16 @@ def padded_otherwise(call: OneCall) -> str | None:
     )
 
 
-def _answer(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[AnyArray] | None:
-    """The module's outputs, computed by a copy (a forward pass may write into buffers); None on refusal."""
+def _answer(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], mode: AbstractContextManager[object] | None = None
+) -> list[AnyArray] | None:
+    """The module's outputs, computed by a copy (a forward pass may write into buffers); None on refusal.
+
+    ``mode``: how gradients and fast paths are switched; without it as a file computes.
+    """
     copied = evaluation_copy(module)
     try:
-        with inference(), torch.random.fork_rng(devices=[]):
+        with mode or inference(), torch.random.fork_rng(devices=[]):
             result = copied(*(x.clone() for x in inputs))
     except Exception:  # noqa: BLE001 - a module may refuse inputs in any way
         return None

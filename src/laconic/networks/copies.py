@@ -152,9 +152,10 @@ def fold_in_place(module: nn.Module) -> tuple[str, ...]:
     (('weight',), ['bias', 'weight'])
     """
     names = []
+    found = [(place, part, _computed(part)) for place, part in module.named_modules()]
     with evaluating(module):  # a spectral norm iterates in training mode
-        for place, part in list(module.named_modules()):
-            for name, fold in _computed(part):
+        for place, part, computed in found:
+            for name, fold in computed:
                 with torch.enable_grad():  # else some parametrisations leave a buffer instead of a parameter
                     fold(part, name)
                 if isinstance(part, nn.RNNBase):

@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from laconic.errors import ModelError
-from laconic.networks.copies import computed_weights, folded
+from laconic.networks.copies import computed_weights, duplicate, fold_in_place
 from laconic.networks.wrappers import GATHER, network_in
 
 # Element types of a plain torch network; float8 and the like have no counterpart in NumPy.
@@ -61,7 +61,8 @@ def plain_network(model: Any, verb: str) -> PlainNetwork:
         )
     if not computed_weights(plain):
         return PlainNetwork(plain)
-    plain, names = folded(plain)
+    plain = duplicate(plain)
+    names = fold_in_place(plain)
     what = f"{len(names)} weights, the first {names[0]!r}, are" if len(names) > 1 else f"{names[0]!r} is"
     note = (
         f"{verb}: {what} computed from other parameters (a norm, a parametrisation, a pruning mask) and "

@@ -17,6 +17,7 @@ from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned
 from laconic.runtime.engines.assembly import Assembly, assemble
 from laconic.runtime.engines.choice import LayerChoice
+from laconic.runtime.graph.sizes import Claims, claims_of
 from laconic.runtime.origin import Engine, Options, Origin
 from laconic.runtime.precision import Precision, with_precision
 from laconic.runtime.reading import bytes_of, read_model
@@ -75,16 +76,18 @@ class Network:
             (np.dtype(spec.dtype), spec.shape[1:] if spec.shape[:1] == (None,) else (-1,))
             for spec in self.inputs
         )
-        self._openvino, self._assembly, self.notes = _engine(model, options, limits)
+        claimed = claims_of(model, limits)
+        self._openvino, self._assembly, self.notes = _engine(model, options, claimed)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
-        self.nbytes = self._assembly.nbytes if self._assembly else _dense_bytes(model)
+        runs = self._openvino or self._assembly
+        self.nbytes = runs.nbytes if runs is not None else 0
         self._quick = (
             self._assembly.quick
             if self._assembly and len(self.inputs) == self.outputs == 1 and not self.keyed
             else None
         )
-        self._door = Door(model, limits)
+        self._door = Door(graph, claimed, limits)
         watch(self)
 
     @classmethod
@@ -222,7 +225,7 @@ def _from_origin(kind: type[Network], origin: Origin) -> Network:
 
 
 def _engine(
-    model: PackedModel, options: Options, limits: Limits
+    model: PackedModel, options: Options, claimed: Claims
 ) -> tuple[OpenVinoNetwork | None, Assembly | None, tuple[str, ...]]:
     """The network in OpenVINO or in steps, and notes.
 
@@ -234,7 +237,7 @@ def _engine(
     notes = _int8_note() if int8 else ()
     if options.engine != "openvino":
         try:
-            assembly = assemble(model, options, limits)
+            assembly = assemble(model, options, claimed)
             notes = _int8_note(assembly.layers) if int8 else ()
             return None, assembly, (*assembly.notes, *notes)
         except EngineError as error:
@@ -245,7 +248,7 @@ def _engine(
             notes = (f"OpenVINO runs it: {error}",)
     from laconic.runtime.engines.openvino import OpenVinoNetwork
 
-    return OpenVinoNetwork(model, options.threads, limits), None, notes
+    return OpenVinoNetwork(model, options.threads), None, notes
 
 
 def _int8_note(in_float32: Sequence[LayerChoice] | None = None) -> tuple[str, ...]:
@@ -253,10 +256,6 @@ def _int8_note(in_float32: Sequence[LayerChoice] | None = None) -> tuple[str, ..
     names = "" if in_float32 is None else ", ".join(layer.name for layer in in_float32) or "no layer"
     left = f"; in float32: {names}" if names else ""
     return (f"int8: as asked for, not measured against float32{left}",)
-
-
-def _dense_bytes(model: PackedModel) -> int:
-    return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in model.tensors)
 
 
 @overload

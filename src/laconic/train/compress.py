@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -94,16 +95,14 @@ def compress(
     """
     wanted = on_device_of(model, stages_of(stages, fit))
     job = Job(wanted, target, seed, Policy.of(keep).keep, as_task(task))
-    if out is None:
-        done = run_job(model, train, validate, job, data_size=data_size, progress=progress)
-        return told(job, replace(done, dynamic=dynamic))
-    if resume:
+    if resume and out is not None:
         resumable(job)
-    with open_run(Path(out), settings_of(job), resume=resume) as folder:
+    opened = nullcontext() if out is None else open_run(Path(out), settings_of(job), resume=resume)
+    with opened as folder:
         done = run_job(model, train, validate, job, data_size=data_size, folder=folder, progress=progress)
         done = replace(done, dynamic=dynamic)
-        record = write_results(done, job, folder, {})
-        return told(job, done, record.file_bytes)
+        record = None if folder is None else write_results(done, job, folder, {})
+        return told(job, done, None if record is None else record.file_bytes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,7 @@ def write_results(
         warnings.simplefilter("always", UserWarning)
         length = saving.save(small, path)
     data = path.read_bytes()
+    layers = layer_records(small.tensors, data)
     notes = tuple(str(w.message) for w in caught if w.category is UserWarning)
     notes = (*small.facts.get("notes", ()), *notes, *missed(job, small, length))
     numbers = {k: v for k, v in small.facts.items() if isinstance(v, int | float) and not isinstance(v, bool)}
@@ -45,7 +46,7 @@ def write_results(
         settings=settings_of(job),
         seed=job.seed,
         versions=versions(),
-        layers=layer_records(small.tensors, data),
+        layers=layers,
         metrics={**numbers, **metrics},
         file_bytes=length,
         bytes_before=4 * _weights_before(small, data),

@@ -53,11 +53,11 @@ def start_of(
 
     Raises what :func:`laconic.train.compress.compress` raises for these.
     """
+    notes = frozen(model, keep)
     example = check_start(model, train, task, in_nats=in_nats)
     batches = count_batches(train)
     size = data_size if data_size is not None else count_terms(train, task)
     check_size(size, train, task)
-    notes = frozen(model, keep)
     learnt = likelihood_start(model, task, reread(train))
     check_reread(train, "train")
     original = score_original(model, validate, task, learnt)

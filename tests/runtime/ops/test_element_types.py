@@ -13,6 +13,7 @@ from laconic.pack.graph.ops import make_node as node
 from laconic.records import Graph, Node, PackedModel, ValueSpec
 from laconic.runtime import load
 from laconic.runtime.ops import results
+from laconic.runtime.ops.table import row_of
 
 TYPES = ("float32", "int64", "int32", "bool", "uint8")
 S, V, M, W = (), (4,), (2, 4), (4, 4)
@@ -59,12 +60,12 @@ def test_what_is_refused_no_engine_runs(
         if len(set(kinds)) > 2:
             continue
         try:
-            results.check_element_types(made, kinds)
+            results.check_element_types(made, row_of(made.op).takes, kinds)
         except CorruptFileError as error:
             refused.append(kinds)
             assert "it must hold" in str(error)
     assert refused
-    monkeypatch.setattr(results, "check_element_types", lambda node, kinds: None)
+    monkeypatch.setattr(results, "check_element_types", lambda node, takes, kinds: None)
     for kinds in refused:
         with pytest.raises(LaconicError):
             load(file_of(made, shapes, kinds), threads=1)

@@ -10,7 +10,6 @@ tensor of the file, ``-`` an absent optional input.
 
 from __future__ import annotations
 
-import re
 from typing import Literal, NamedTuple
 
 from laconic.errors import InputError
@@ -209,18 +208,6 @@ OPS: tuple[OpSpec, ...] = (
 )
 BY_NAME: dict[str, OpSpec] = {spec.name: spec for spec in OPS}
 BY_CODE: dict[int, OpSpec] = {spec.code: spec for spec in OPS}
-
-
-_EQUATION = r"_(,_)*(->_)?".replace("_", r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?")
-
-
-def is_equation(text: str) -> bool:
-    """Whether a text is an einsum equation; ONNX Runtime hangs on some that are not.
-
-    >>> is_equation("bij, ...k -> b...k"), is_equation("a\\0"), is_equation("a->b->c")
-    (True, False, False)
-    """
-    return len(text) <= 1024 and re.fullmatch(_EQUATION, text) is not None
 
 
 def spec_of(op: str) -> OpSpec:

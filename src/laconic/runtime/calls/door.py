@@ -9,11 +9,10 @@ import numpy as np
 
 from laconic.errors import CorruptFileError, InputError
 from laconic.pack.file.needs import Needs
-from laconic.records import AnyArray, Graph, PackedModel
+from laconic.records import AnyArray, Graph
 from laconic.records.limits import Limits
 from laconic.runtime.graph.shapes import follow
-from laconic.runtime.graph.sizes import call_memory, form_of, numbers_of
-from laconic.runtime.graph.types import value_types
+from laconic.runtime.graph.sizes import Claims, call_memory, numbers_of
 from laconic.runtime.ops.shape_rules import Shape
 
 if TYPE_CHECKING:
@@ -29,20 +28,24 @@ _REMEMBERED = 256
 class Door:
     """Follows the shapes of a call through the graph before anything runs; what was let in is remembered.
 
+    Args:
+        graph: The network's graph.
+        claimed: What it claims.
+        limits: What a call may take.
+        needs: The memory and work of a call; None: those of an engine.
+
     >>> from laconic.records import Node, ValueSpec
-    >>> door = Door(PackedModel((), Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)),), (1,))))
+    >>> from laconic.runtime.graph.sizes import claims
+    >>> graph = Graph((ValueSpec("float32", (None, 2)),), (Node("relu", (0,)),), (1,))
+    >>> door = Door(graph, claims(graph, [], Limits.trusted()), Limits.trusted())
     >>> door.enter([(8, 2)]), [y.shape for y in door.enter([(0, 2)]) or ()], door.call_memory([(8, 2)])
     (None, [(0, 2)], 128)
     """
 
-    def __init__(
-        self, model: PackedModel, limits: Limits | None = None, needs: CallNeeds | None = None
-    ) -> None:
-        self._graph = model.graph or Graph((), (), ())
-        self._limits = limits or Limits.trusted()
+    def __init__(self, graph: Graph, claimed: Claims, limits: Limits, needs: CallNeeds | None = None) -> None:
+        self._graph, self._limits = graph, limits
+        self._forms, self._types = claimed.forms, claimed.types
         self._needs = needs or _in_an_engine
-        self._forms: list[Form] = [form_of(tensor) for tensor in model.tensors]
-        self._types = value_types(self._graph, [form.dtype for form in self._forms])
         self.known: set[tuple[Shape, ...]] = set()
 
     def enter(self, shapes: Sequence[Shape]) -> list[AnyArray] | None:

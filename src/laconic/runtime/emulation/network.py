@@ -19,7 +19,8 @@ from laconic.runtime.emulation.arithmetic import Arithmetic, Int8, Int16x8, Tern
 from laconic.runtime.emulation.fixed_point import quantize_multiplier
 from laconic.runtime.emulation.needs import emulated_call
 from laconic.runtime.emulation.values import Encoding, Quantised
-from laconic.runtime.graph.steps import Step, ranks
+from laconic.runtime.graph.sizes import claims_of
+from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.weights import IntegerLayer, integer_layer
 from laconic.runtime.network import Network
@@ -128,12 +129,12 @@ class Emulator:
         self._steps, ranges, self._kinds = schedule.steps, schedule.ranges, schedule.kind_at
         self._encodings = {value: self._rules.encoding(entry) for value, entry in ranges.items()}
         self._own = schedule.own
-        self._ranks = ranks(graph)
+        self._ranks = schedule.ranks
         self._entries = ranges
         self._small: dict[tuple[int, tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]], Network] = {}
         self._layers = {k: self._layer(s) for k, s in enumerate(self._steps) if self._kind(s) == "layer"}
         self._unread_after = _unread_after(self._steps, graph)
-        self._door = Door(model, limits, emulated_call)
+        self._door = Door(graph, claims_of(model, limits), limits, emulated_call)
         self.float_steps = tuple(
             self._name(s) for s in self._steps if self._kind(s) == "float" and _reads_values(s)
         )

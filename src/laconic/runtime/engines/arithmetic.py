@@ -17,7 +17,6 @@ from laconic.runtime.engines.choice import SMALL
 from laconic.runtime.engines.cpu import int8_saturates
 from laconic.runtime.engines.measure import waves
 from laconic.runtime.engines.work import Work, work_of
-from laconic.runtime.precision import with_precision
 
 if TYPE_CHECKING:
     from laconic.runtime.engines.assembly import Assembly
@@ -34,21 +33,24 @@ SECONDS = 0.06
 MOST_ROUNDS = 15
 
 
-def faster_of(model: PackedModel, options: Options, assembled: Callable[[PackedModel], Assembly]) -> Assembly:
+def faster_of(
+    models: Mapping[Arithmetic, PackedModel], options: Options, assembled: Callable[[PackedModel], Assembly]
+) -> Assembly:
     """A calibrated model in int8, or in float32 where that is measured to be faster for ``options.batch``.
 
     What was measured before on this machine, for a network of this structure, is not measured again. A
     network whose call would take too long is not measured: it runs in int8 where the processor has
     instructions for it. Where one of the two is refused by the engine, the other runs, and a note says why.
     """
-    models = {"int8": model, "fp32": with_precision(model, "fp32")}
+    model = models["int8"]
     file = cache.cache_file()
     key = f"{cache.machine()} | {_structure(model)}, batch {options.batch}, threads {options.threads}"
     key += f", {options.engine}, saturating {int8_saturates()}"
     times: Mapping[str, float] | None = cache.read_choices(file).get(key)
     made: dict[str, Assembly] = {}
     if times is None or set(times) != set(models):
-        if not _is_short(models["fp32"], options.batch):
+        work = work_of(models["fp32"], options.batch)
+        if work is None or not work.within(MOST_WORK):
             return _unmeasured(models, assembled)
         made, refused = _both(models, assembled)
         if refused:
@@ -58,7 +60,7 @@ def faster_of(model: PackedModel, options: Options, assembled: Callable[[PackedM
             return _noted(made["int8"], "int8: unmeasured, since the network does not run on example values")
         cache.keep_choices(file, {key: found})
         times = found
-    precision = "int8" if times["int8"] <= times["fp32"] else "fp32"
+    precision: Arithmetic = "int8" if times["int8"] <= times["fp32"] else "fp32"
     text = ", ".join(f"{name} {1e6 * seconds:.0f}" for name, seconds in sorted(times.items()))
     return _noted(made.get(precision) or assembled(models[precision]), f"{precision}: measured, us: {text}")
 
@@ -71,14 +73,8 @@ def example_inputs(graph: Graph, batch: int) -> list[AnyArray]:
     ]
 
 
-def _is_short(model: PackedModel, batch: int) -> bool:
-    """Whether one call may be made at load."""
-    work = work_of(model, batch)
-    return work is not None and work.within(MOST_WORK)
-
-
 def _both(
-    models: Mapping[str, PackedModel], assembled: Callable[[PackedModel], Assembly]
+    models: Mapping[Arithmetic, PackedModel], assembled: Callable[[PackedModel], Assembly]
 ) -> tuple[dict[str, Assembly], str]:
     """Both networks, or the one that the engine runs and its error for the other."""
     made: dict[str, Assembly] = {}
@@ -97,7 +93,10 @@ def _sizes(spec: ValueSpec, batch: int) -> tuple[int, ...]:
     return tuple(batch if size is None else size for size in spec.shape)
 
 
-def _unmeasured(models: Mapping[str, PackedModel], assembled: Callable[[PackedModel], Assembly]) -> Assembly:
+def _unmeasured(
+    models: Mapping[Arithmetic, PackedModel], assembled: Callable[[PackedModel], Assembly]
+) -> Assembly:
+    precision: Arithmetic
     precision, why = (
         ("fp32", "has no int8 instructions") if int8_saturates() else ("int8", "has int8 instructions")
     )

@@ -11,7 +11,6 @@ import numpy as np
 
 from laconic.errors import EngineError
 from laconic.records import AnyArray, PackedModel, Record, record
-from laconic.records.limits import Limits
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
 from laconic.runtime.engines.few_bits import PackedImplementation
@@ -20,12 +19,14 @@ from laconic.runtime.engines.own import is_own, own_matrix
 from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
 from laconic.runtime.engines.session import open_session, run_session, runners_needed, wrong_values
 from laconic.runtime.engines.workers import Workers
-from laconic.runtime.graph.sizes import claims_of
+from laconic.runtime.graph.sizes import Claims
 from laconic.runtime.onnx_model.model import build
 from laconic.runtime.onnx_model.protos import OnnxGraph
 from laconic.runtime.origin import Options
+from laconic.runtime.precision import with_precision
 
 if TYPE_CHECKING:
+    from laconic.runtime.engines.arithmetic import Arithmetic
     from laconic.runtime.kernels import KernelMatrix
 
 
@@ -88,29 +89,30 @@ class Assembly(Record):
 
 
 @runners_needed()
-def assemble(model: PackedModel, options: Options, limits: Limits) -> Assembly:
-    """The steps of a model under these options.
+def assemble(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
+    """The steps of a model under these options; ``claimed`` is what its graph claims.
 
-    Raises ``CorruptFileError`` or ``LimitError`` for a graph that contradicts itself or claims too much,
-    ``EngineError`` for one that the engine does not run.
+    Raises ``CorruptFileError`` for a graph that contradicts its tensors, ``EngineError`` for one that the
+    engine does not run.
     """
     int8 = model.graph is not None and bool(model.graph.ranges)
     if int8 and options.faster:
         from laconic.runtime.engines.arithmetic import faster_of
 
-        given = replace(options, faster=False)
-        return faster_of(model, options, lambda one: assemble(one, given, limits))
-    claimed = claims_of(model, limits)
-    if int8:
+        models: dict[Arithmetic, PackedModel] = {"int8": model, "fp32": with_precision(model, "fp32")}
+        return faster_of(models, options, lambda one: _assembled(one, options, claimed))
+    return _assembled(model, options, claimed)
+
+
+def _assembled(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
+    """The steps of a model in the arithmetic that it was given in."""
+    if model.graph is not None and model.graph.ranges:
         from laconic.runtime.engines.float_choice import float_layers
 
-        assembly = _whole(build(model), float_layers(model, options.batch), options)
-        return replace(assembly, precision="int8")
-    if options.engine != "onnxruntime":
-        layers = find_layers(model, claimed.shapes)
-        if layers:
-            return _chosen(model, layers, options)
-    return _whole(build(model), (), options)
+        graph = build(model)
+        return replace(_whole(graph, float_layers(model, options.batch), options), precision="int8")
+    layers = [] if options.engine == "onnxruntime" else find_layers(model, claimed.shapes)
+    return _chosen(model, layers, options)
 
 
 def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -> Assembly:
@@ -128,7 +130,7 @@ def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -
 
 
 def _chosen(model: PackedModel, layers: Sequence[LinearLayer], options: Options) -> Assembly:
-    """The graph with the chosen implementation of each layer."""
+    """The graph with the chosen implementation of each layer; in one session where there are none."""
     workers = options.threads or _cores()
     pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(

@@ -9,7 +9,6 @@ from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import schedule_of
 from laconic.runtime.int8.transposed import runs_in_float32
-from laconic.runtime.int8.weights import integer_layer
 from laconic.runtime.ops.table import int8_of
 
 _NO_KERNEL = "float32: the runtime has no int8 kernel for this"
@@ -39,9 +38,8 @@ def float_layers(model: PackedModel, batch: int) -> list[LayerChoice]:
             if kind != "layer":
                 reason = _NO_RANGE
             elif step.node.op == "conv_transpose" and source is not None:
-                layer = integer_layer(step, model.tensors, schedule.ranges[source].scale)
-                inside = step.outputs[0] in read
-                reason = _NO_KERNEL if runs_in_float32(step.node, layer.weight, inside) else None
+                shape, inside = model.tensor(step.node.inputs[1] or -1).shape, step.outputs[0] in read
+                reason = _NO_KERNEL if runs_in_float32(step.node, shape, inside) else None
         if reason is not None:
             found.extend(_line(tensor, reason, batch) for tensor in _matrices(step, model))
     return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from laconic.errors import EngineError, InputError
 from laconic.records import AnyArray, PackedModel
-from laconic.records.limits import Limits
 from laconic.runtime.engines.cpu import processor
 from laconic.runtime.engines.session import runners_needed
+from laconic.runtime.precision import with_precision
 
 
 def installed() -> bool:
@@ -20,25 +22,26 @@ def installed() -> bool:
 
 
 class OpenVinoNetwork:
-    """The graph compiled for the CPU in float32.
+    """A graph whose claims were checked, compiled for the CPU in float32.
 
     OpenVINO computes in bfloat16 by itself on processors that have it; the hint forbids that.
     """
 
     @runners_needed()
-    def __init__(self, model: PackedModel, threads: int | None, limits: Limits) -> None:
+    def __init__(self, model: PackedModel, threads: int | None) -> None:
+        self.nbytes = sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in model.tensors)
         if not installed():
             raise InputError("OpenVINO is not installed. Cure: pip install openvino, or engine='auto'")
         import openvino
 
-        from laconic.runtime.onnx_model.model import to_onnx
+        from laconic.runtime.onnx_model.model import standard_model
 
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
             core = openvino.Core()
-            read = core.read_model(to_onnx(model, limits=limits).SerializeToString())
+            read = core.read_model(standard_model(with_precision(model, "fp32")).SerializeToString())
             self._compiled = core.compile_model(read, "CPU", options)
         except RuntimeError as error:
             raise EngineError(

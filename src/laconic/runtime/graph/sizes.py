@@ -56,8 +56,9 @@ class Form(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What a graph claims: shape and type of every value (a free size), memory and work of loading."""
+    """What a graph claims: forms of tensors, shape and type of every value, memory and work of loading."""
 
+    forms: tuple[Form, ...]
     shapes: tuple[Shape, ...]
     types: tuple[str, ...]
     memory: int
@@ -93,7 +94,7 @@ def claims(graph: Graph, forms: Sequence[Form], limits: Limits) -> Claims:
     cost = _Cost(graph, forms, shapes, types)
     folded = cost.folded - sum(math.prod(form.shape) for form in forms)
     limits.check("elements computed from weights alone", folded, limits.constants)
-    return Claims(tuple(shapes), tuple(types), cost.memory, cost.work)
+    return Claims(tuple(forms), tuple(shapes), tuple(types), cost.memory, cost.work)
 
 
 def claims_of(model: PackedModel, limits: Limits) -> Claims:

@@ -46,8 +46,12 @@ class Step(NamedTuple):
         return int8_of(self.node) in ("move", "average")
 
 
-def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
+def fuse(
+    graph: Graph, visible: Collection[int] = (), rank: Mapping[int, int] | None = None
+) -> tuple[Step, ...]:
     """The graph's steps in order. ``visible`` values must stay: they are not folded away.
+
+    ``rank`` is what :func:`ranks` found, where it is known already.
 
     Batch normalisation goes into a convolution (or a linear layer on a matrix), relu and clamp into layers
     and sums, where nothing else reads the value between.
@@ -58,7 +62,7 @@ def fuse(graph: Graph, visible: Collection[int] = ()) -> tuple[Step, ...]:
     [(3,)]
     """
     readers = Counter(ref for node in graph.nodes for ref in node.inputs if ref is not None)
-    rank = ranks(graph)
+    rank = ranks(graph) if rank is None else rank
     kept = {*visible, *graph.outputs}
     steps: list[Step] = []
     for node, made in graph.numbered():

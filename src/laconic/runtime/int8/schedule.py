@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from laconic.pack.graph.ops import SIZED, flag_of
 from laconic.records import Graph
-from laconic.runtime.graph.steps import Step, fuse
+from laconic.runtime.graph.steps import Step, fuse, ranks
 from laconic.runtime.ops.row import Int8
 from laconic.runtime.ops.table import int8_of
 
@@ -27,12 +27,14 @@ class Schedule(NamedTuple):
         kinds: How each step runs.
         ranges: The activation range of each value that has one, its own or its source's.
         own: The values whose range is stored in the file.
+        ranks: The number of dimensions of each value, where the graph alone determines it.
     """
 
     steps: tuple[Step, ...]
     kinds: tuple[Int8, ...]
     ranges: Mapping[int, ActivationRange]
     own: frozenset[int]
+    ranks: Mapping[int, int]
 
     @property
     def kind_at(self) -> Mapping[int, Int8]:
@@ -51,9 +53,11 @@ def schedule_of(graph: Graph) -> Schedule:
     [('linear', 'layer'), ('sigmoid', 'float')]
     """
     own = frozenset(entry.value for entry in graph.ranges)
-    steps = fuse(graph, own)
+    known = ranks(graph)
+    steps = fuse(graph, own, known)
     ranges = _spread(graph, steps)
-    return Schedule(steps, tuple([_kind_of(step, ranges, own) for step in steps]), ranges, own)
+    kinds = tuple([_kind_of(step, ranges, own) for step in steps])
+    return Schedule(steps, kinds, ranges, own, known)
 
 
 def _kind_of(step: Step, known: Collection[int], own: Collection[int]) -> Int8:

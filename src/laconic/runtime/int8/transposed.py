@@ -101,9 +101,10 @@ def as_phases(window: Window, rows: AnyArray) -> Phases | None:
     return Phases(weight.reshape(-1, rows.shape[1], count, width), pads, s)
 
 
-def runs_in_float32(node: Node, rows: AnyArray, inside: bool) -> bool:
-    """Whether the layer stays a transposed convolution; ``inside``: int8 steps read its output."""
-    window = window_of(node, rows.ndim - 2)
+def runs_in_float32(node: Node, shape: tuple[int, ...], inside: bool) -> bool:
+    """Whether a layer on weights of this shape stays transposed; ``inside``: int8 steps read its output."""
+    window = window_of(node, len(shape) - 2)
+    rows = as_rows(np.zeros(shape, np.int8), window.groups)  # the values do not matter
     phases = as_phases(window, rows)
     wide = phases is not None and len(phases.weight) >= WIDE_ENOUGH
     return not (inside and (wide or as_convolution(window, rows.shape[2:]) is not None))

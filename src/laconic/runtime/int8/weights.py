@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import CorruptFileError
-from laconic.pack.graph.ops import float_of, int_of
+from laconic.pack.graph.ops import float_of
 from laconic.records import FloatArray, Node, Tensor, tensor_index
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.transposed import as_rows
+from laconic.runtime.ops.windows import Window, window_of
 
 Doubles = npt.NDArray[np.float64]
 LARGEST = 127
@@ -26,12 +28,14 @@ class IntegerLayer:
 
     Row c of the layer's weights is ``scales[c] * weight[c]``; batch normalisation is in both already. A
     transposed convolution's are turned into a convolution's
-    (:func:`laconic.runtime.int8.transposed.as_rows`).
+    (:func:`laconic.runtime.int8.transposed.as_rows`). ``window`` is how a convolution moves; None of a linear
+    layer.
     """
 
     weight: npt.NDArray[np.int8]
     scales: FloatArray
     bias: Doubles
+    window: Window | None = None
 
     @property
     def is_ternary(self) -> bool:
@@ -48,9 +52,32 @@ class IntegerLayer:
 def filled(layer: IntegerLayer, rows: int, columns: int) -> IntegerLayer:
     """The layer with rows and columns (input channels) of zeros behind its own; extra rows have no bias."""
     beyond = [(0, rows), (0, columns), *((0, 0),) * (layer.weight.ndim - 2)]
-    return IntegerLayer(
-        np.pad(layer.weight, beyond), np.pad(layer.scales, (0, rows), "edge"), np.pad(layer.bias, (0, rows))
+    return replace(
+        layer,
+        weight=np.pad(layer.weight, beyond),
+        scales=np.pad(layer.scales, (0, rows), "edge"),
+        bias=np.pad(layer.bias, (0, rows)),
     )
+
+
+class LayerPlan(NamedTuple):
+    """All that the nodes of a layer hold.
+
+    Attributes:
+        layer: Its weights, with the channels of zeros that are added to them.
+        bias: The bias in integers.
+        units: What one unit of each bias is, input scale times the row's scale.
+    """
+
+    layer: IntegerLayer
+    bias: npt.NDArray[np.int32]
+    units: FloatArray
+
+
+def plan_layer(layer: IntegerLayer, input_scale: float) -> LayerPlan:
+    """A layer whose input has this scale."""
+    units = (np.float32(input_scale) * layer.scales).astype(np.float32)
+    return LayerPlan(layer, layer.bias_integers(input_scale, 32).astype(np.int32), units)
 
 
 def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> IntegerLayer:
@@ -70,14 +97,16 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
         raise CorruptFileError(
             f"operation {step.node.op!r} needs floating-point weights of two dimensions or more"
         )
+    window = None if step.node.op == "linear" else window_of(step.node, len(tensor.shape) - 2)
+    groups = window.groups if window is not None and step.node.op == "conv_transpose" else None
+    eps = 0.0 if step.norm is None else float_of(step.norm, "eps")
     weight = tensor.values().astype(np.float64)
-    groups = int_of(step.node, "groups") if step.node.op == "conv_transpose" else None
     weight = weight if groups is None else as_rows(weight, groups)
     rows = len(weight)
     bias = _vector(tensors, refs[2] if len(refs) > 2 else None, rows, 0.0)
     factor = np.ones(rows)
     if step.norm is not None:
-        factor, bias = _folded(step.norm, tensors, bias)
+        factor, bias = _folded(step.norm, tensors, bias, eps)
     flat = weight.reshape(rows, -1) * factor[:, None]
     with np.errstate(over="ignore"):
         scales = np.maximum(
@@ -88,7 +117,7 @@ def integer_layer(step: Step, tensors: Sequence[Tensor], input_scale: float) -> 
     if not (np.isfinite(flat).all() and np.isfinite(narrow).all() and np.all(narrow > 0)):
         raise CorruptFileError(f"tensor {tensor.name!r}, its bias or its normalisation is not finite in int8")
     integers = np.clip(np.rint(flat / narrow.astype(np.float64)[:, None]), -LARGEST, LARGEST)
-    return IntegerLayer(integers.astype(np.int8).reshape(weight.shape), narrow, bias)
+    return IntegerLayer(integers.astype(np.int8).reshape(weight.shape), narrow, bias, window)
 
 
 def _row_scales(flat: Doubles, steps: Doubles | None, factor: Doubles) -> Doubles:
@@ -124,13 +153,13 @@ def _own_steps(tensor: Tensor, groups: int | None, rows: int) -> Doubles | None:
     return np.where(flat.min(1, initial=np.inf) == flat.max(1, initial=0), flat.max(1, initial=0), 0.0)
 
 
-def _folded(norm: Node, tensors: Sequence[Tensor], bias: Doubles) -> tuple[Doubles, Doubles]:
+def _folded(norm: Node, tensors: Sequence[Tensor], bias: Doubles, eps: float) -> tuple[Doubles, Doubles]:
     """What batch normalisation multiplies each row by, and the bias that it leaves."""
     rows = len(bias)
     gain, shift, mean = (_vector(tensors, norm.inputs[k], rows, v) for k, v in ((1, 1.0), (2, 0.0), (3, 0.0)))
     variance = _vector(tensors, norm.inputs[4], rows, 1.0)
     with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is refused later
-        factor = gain / np.sqrt(variance + float_of(norm, "eps"))
+        factor = gain / np.sqrt(variance + eps)
     return factor, (bias - mean) * factor + shift
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from laconic.pack.graph.ops import ints_of, text_of
-from laconic.records import ActivationRange, Graph, PackedModel
-from laconic.runtime.graph.steps import Step, ranks
+from laconic.records import Graph, PackedModel
+from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.filling import filled_channels
-from laconic.runtime.int8.schedule import schedule_of
-from laconic.runtime.int8.weights import filled, integer_layer
-from laconic.runtime.onnx_model.int8_layers import activated, int8_layer, transposed_layer
+from laconic.runtime.int8.schedule import Schedule, schedule_of
+from laconic.runtime.int8.weights import LayerPlan, filled, integer_layer, plan_layer
+from laconic.runtime.onnx_model.int8_layers import int8_layer, transposed_layer
 from laconic.runtime.onnx_model.plan import Plan, fitting
 from laconic.runtime.ops.moves import pads_of
+from laconic.runtime.ops.table import row_of
 
 
 class Int8Plan(Plan):
@@ -25,7 +26,8 @@ class Int8Plan(Plan):
         schedule = schedule_of(graph)
         self.steps, self.ranges, self.kinds = schedule.steps, schedule.ranges, schedule.kind_at
         self.filled = filled_channels(graph, schedule, model.tensors)
-        self.ranks = ranks(graph)
+        self.ranks = schedule.ranks
+        self.layers = self._planned(schedule)
         self.read = {ref for node in graph.nodes for ref in node.inputs}
         self.names: dict[int, str] = {}
         self.integers: dict[int, str] = {}
@@ -62,50 +64,67 @@ class Int8Plan(Plan):
 
     def emit(self, step: Step) -> None:
         """One step's nodes."""
-        source, kind = step.node.inputs[0], self.kinds[step.outputs[0]]
-        entry = self.ranges.get(source) if source is not None else None
-        in_int8 = step.is_layer and entry is not None
-        if step.node.op == "conv_transpose" and kind != "layer":
-            in_int8 = False  # files without a range for its output were calibrated for float32
-        if in_int8 and entry is not None and source is not None:
+        out, source = step.outputs[0], step.node.inputs[0]
+        if out in self.layers and source is not None:
             with fitting(step.node.op):
-                name, done = self._layer(step, source, entry)
-            self.put(step.outputs[0], name, "float32", done)
-        elif kind == "move" and source is not None and self._pads_integers(step, source):
-            self.put(step.outputs[0], self._pad(step, source), "float32", True)
-        else:
+                name, done = self._layer(step, source, self.layers[out])
+            self.put(out, name, "float32", done)
+            return
+        pads = None if source is None or self.kinds[out] != "move" else self._integer_pads(step, source)
+        if pads is None or source is None:
             super().emit(step)
+        else:
+            name = self.builder.padded(self.integers[source], self.ranges[source], pads)
+            self.put(out, name, "float32", True)
 
     def _extra(self, value: int) -> int:
         return self.filled[value].extra if value in self.filled else 0
 
-    def _layer(self, step: Step, source: int, entry: ActivationRange) -> tuple[str, bool]:
+    def _planned(self, schedule: Schedule) -> dict[int, LayerPlan]:
+        """The layers that run on int8 weights, by their first output."""
+        found: dict[int, LayerPlan] = {}
+        for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
+            source, out = step.node.inputs[0], step.outputs[0]
+            if not step.is_layer or source is None or source not in schedule.ranges:
+                continue
+            transposed = step.node.op == "conv_transpose"
+            if transposed and kind != "layer":
+                continue  # files without a range for its output were calibrated for float32
+            scale = schedule.ranges[source].scale
+            with fitting(step.node.op):
+                layer = integer_layer(step, self.tensors, scale)
+                columns = self._extra(source)
+                if step.node.op == "linear" and columns:  # flattened: several columns for each channel
+                    columns *= layer.weight.shape[1] // self.filled[source].own
+                found[out] = plan_layer(
+                    layer if transposed else filled(layer, self._extra(out), columns), scale
+                )
+        return found
+
+    def _layer(self, step: Step, source: int, plan: LayerPlan) -> tuple[str, bool]:
         """A layer on int8 weights with its activation, and whether its output is in integers."""
-        out, x = step.outputs[0], self.name(source)
-        layer = integer_layer(step, self.tensors, entry.scale)
-        if step.node.op == "conv_transpose":
-            own = self.ranges.get(out) if out in self.read else None
-            return transposed_layer(self.builder, step, x, entry, layer, own)
-        columns = self._extra(source)
-        if step.node.op == "linear" and columns:  # flattened: several columns for each channel
-            columns *= layer.weight.shape[1] // self.filled[source].own
-        layer = filled(layer, self._extra(out), columns)
-        name = int8_layer(self.builder, step, x, entry, layer, self.ranks.get(source) == 2)
-        return activated(self.builder, step, name), False
+        b, out, x = self.builder, step.outputs[0], self.name(source)
+        own, phases = self.ranges.get(out) if out in self.read else None, None
+        if step.node.op == "conv_transpose" and plan.layer.window is not None:
+            y, phases = transposed_layer(b, x, plan, plan.layer.window, own is not None)
+        else:
+            y = int8_layer(b, x, plan, self.ranks.get(source) == 2)
+        if step.activation is not None:
+            y = row_of(step.activation.op).form(b, step.activation, (y,))[0]
+        if phases is None or own is None:
+            return y, False
+        return b.op("DepthToSpace", b.quantised(y, own), blocksize=phases, mode="CRD"), True
 
-    def _pads_integers(self, step: Step, source: int) -> bool:
-        """Whether a step is zero padding of an integer value of known rank that other steps read."""
-        if step.node.op != "pad":
-            return False
-        rank, pads = self.ranks.get(source), ints_of(step.node, "pads")
-        known = rank is not None and len(pads) % 2 == 0 and len(pads) <= 2 * rank
-        zeros = text_of(step.node, "mode") == "constant"
-        return known and zeros and source in self.integers and step.outputs[0] in self.read
-
-    def _pad(self, step: Step, source: int) -> str:
-        """Zero padding of an integer value, without float32."""
-        pads = pads_of(ints_of(step.node, "pads"), self.ranks[source])
-        change = self._extra(step.outputs[0]) - self._extra(source)
+    def _integer_pads(self, step: Step, source: int) -> list[int] | None:
+        """The pads of a step that is zero padding of an integer value of known rank that other steps read."""
+        out, rank = step.outputs[0], self.ranks.get(source)
+        if step.node.op != "pad" or rank is None or source not in self.integers or out not in self.read:
+            return None
+        given, mode = ints_of(step.node, "pads"), text_of(step.node, "mode")
+        if len(given) % 2 or len(given) > 2 * rank or mode != "constant":
+            return None
+        pads = pads_of(given, rank)
+        change = self._extra(out) - self._extra(source)
         if change:
             pads[len(pads) // 2 + 1] += change
-        return self.builder.padded(self.integers[source], self.ranges[source], pads)
+        return pads

@@ -150,15 +150,21 @@ def to_onnx(
     ['Relu', 'Identity']
     """
     model = with_precision(model, precision)
+    claims_of(model, limits)
+    return standard_model(model)
+
+
+def standard_model(model: PackedModel) -> onnx.ModelProto:
+    """A standard ONNX model of records whose claims were checked (see :func:`to_onnx`)."""
     size = sum(4 * t.size for t in model.tensors)
     if size > MAX_INLINE_BYTES:
         raise InputError(
             f"the weights take {size} bytes and one ONNX file holds 2 GiB. Cure: laconic.runtime.load runs it"
         )
-    claims_of(model, limits)
+    graph = build(model, readable=True)
     from onnx import ModelProto, shape_inference
 
-    proto = ModelProto.FromString(model_bytes(build(model, readable=True), inline=True))
+    proto = ModelProto.FromString(model_bytes(graph, inline=True))
     # a standard model states its outputs' ranks, which shape inference finds
     proto = shape_inference.infer_shapes(proto, data_prop=True)
     del proto.graph.value_info[:]

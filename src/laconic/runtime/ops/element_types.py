@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from laconic.errors import CorruptFileError
-from laconic.pack.graph.ops import attr
 from laconic.records import Node
-from laconic.runtime.ops.table import row_of
+from laconic.runtime.ops.row import Takes
 
 _INDICES = ("int64", "int32")
 _REAL = ("float32", "float16")
 
 
-def check_element_types(node: Node, kinds: Sequence[str | None]) -> None:
-    """Refuse inputs of element types that the operation does not take; None for an absent one.
+def check_element_types(node: Node, takes: Takes, kinds: Sequence[str | None]) -> None:
+    """Refuse inputs of element types that the operation does not take (``takes``); None for an absent one.
 
     Raises ``CorruptFileError`` naming the input, its type and what it must be.
 
-    >>> check_element_types(Node("take", (0, 1)), ["float32", "float32"])
+    >>> check_element_types(Node("take", (0, 1)), Takes(places=1), ["float32", "float32"])
     Traceback (most recent call last):
     laconic.errors.CorruptFileError: input 1 holds float32, it must hold int64 or int32
     """
-    takes = row_of(node.op).takes
     if takes.places is not None:
         _require(kinds, takes.places, _INDICES)
     for k in range(takes.bools):
@@ -32,7 +30,7 @@ def check_element_types(node: Node, kinds: Sequence[str | None]) -> None:
     elif takes.first == "numbers" and kinds[0] == "bool":
         raise CorruptFileError("input 0 holds bool, it must hold numbers")
     _alike(kinds, range(len(kinds)) if takes.alike is None else takes.alike)
-    if takes.scalar and len(kinds) == 1 and attr(node, "scalar") is not None:
+    if takes.scalar and len(kinds) == 1 and node.attrs.get("scalar") is not None:
         _require(kinds, 0, ("float32",))
 
 

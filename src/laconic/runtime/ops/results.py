@@ -57,8 +57,9 @@ def types_of(node: Node, kinds: Sequence[str | None]) -> Sequence[str]:
     >>> types_of(Node("topk", (0,), {}, 2), ["float32"])
     ('float32', 'int64')
     """
-    check_element_types(node, kinds)
-    return row_of(node.op).result(node, [kind or "float32" for kind in kinds])
+    row = row_of(node.op)
+    check_element_types(node, row.takes, kinds)
+    return row.result(node, [kind or "float32" for kind in kinds])
 
 
 def _check(shapes: Sequence[Shape]) -> None:

@@ -46,6 +46,21 @@ class Window(NamedTuple):
     extra: list[int]
     groups: int
 
+    def attributes(self) -> dict[str, int | Sequence[int]]:
+        """Those of ONNX' convolutions; defaults are left out, since ONNX has the same ones.
+
+        >>> Window([2, 2], [1, 1], [0, 0, 0, 0], [0, 0], 1).attributes()
+        {'group': 1, 'strides': [2, 2]}
+        """
+        lists = {
+            "strides": (self.stride, 1),
+            "dilations": (self.dilation, 1),
+            "pads": (self.pads, 0),
+            "output_padding": (self.extra, 0),
+        }
+        given = {name: values for name, (values, default) in lists.items() if {*values} != {default}}
+        return {"group": self.groups, **given}
+
 
 def window_of(node: Node, axes: int) -> Window:
     """The window of a (transposed) convolution over so many axes, its attributes read once.
