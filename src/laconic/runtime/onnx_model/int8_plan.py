@@ -8,6 +8,7 @@ from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.filling import filled_channels
 from laconic.runtime.int8.schedule import Schedule, schedule_of
 from laconic.runtime.int8.weights import LayerPlan, filled, integer_layer, plan_layer
+from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.int8_layers import int8_layer, transposed_layer
 from laconic.runtime.onnx_model.plan import Plan, fitting
 from laconic.runtime.ops.moves import pads_of
@@ -103,7 +104,8 @@ class Int8Plan(Plan):
 
     def _layer(self, step: Step, source: int, plan: LayerPlan) -> tuple[str, bool]:
         """A layer on int8 weights with its activation, and whether its output is in integers."""
-        b, out, x = self.builder, step.outputs[0], self.name(source)
+        b: Builder = self.builder
+        out, x = step.outputs[0], self.name(source)
         own, phases = self.ranges.get(out) if out in self.read else None, None
         if step.node.op == "conv_transpose" and plan.layer.window is not None:
             y, phases = transposed_layer(b, x, plan, plan.layer.window, own is not None)
