@@ -1,7 +1,7 @@
 """Rules for ONNX' recurrent layers, whose gates stand in another order than in our own.
 
-Source: https://onnx.ai/onnx/operators/onnx__LSTM.html and onnx__GRU.html: gates i, o, f, c and z, r, h; our own
-are PyTorch's, i, f, g, o and r, z, n.
+Source: https://onnx.ai/onnx/operators/onnx__LSTM.html and onnx__GRU.html. Gates are i, o, f, c and z, r, h
+there; our own are PyTorch's, i, f, g, o and r, z, n.
 """
 
 from __future__ import annotations
