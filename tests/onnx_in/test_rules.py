@@ -287,6 +287,34 @@ def test_forms_without_a_rule_are_told(tmp_path: Path, nodes: list[NodeProto], t
     assert not found.runs and told in found.notes[0], found.notes
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_recurrences(tmp_path: Path, kind: str, both: bool, bias: bool) -> None:
+    gates, ways = (4 if kind == "LSTM" else 3), 1 + both
+    attrs = {} if kind == "LSTM" else {"linear_before_reset": 1}
+    arrays = {"w": weight(ways, gates * 6, 8), "r": weight(ways, gates * 6, 6)}
+    if bias:
+        arrays["b"] = weight(ways, 2 * gates * 6)
+    direction = "bidirectional" if both else "forward"
+    layer = node(kind, "x w r b" if bias else "x w r", "a h", hidden_size=6, direction=direction, **attrs)
+    nodes = [layer, node("ReduceSum", "h axes", "s", keepdims=1), node("Add", "a s")]
+    x = np.random.default_rng(2).standard_normal((5, 3, 8)).astype(np.float32)
+    _check(tmp_path, nodes, {**arrays, "axes": _ints(0)}, x, ("t", "n", 8))
+
+
+def test_recurrences_without_a_rule(tmp_path: Path) -> None:
+    arrays = {"w": weight(1, 18, 8), "r": weight(1, 18, 6)}
+    for attrs, told in (
+        ({}, "resets before"),
+        ({"direction": "reverse"}, "backwards"),
+        ({"clip": 1.0}, "clip"),
+    ):
+        made = model([node("GRU", "x w r", hidden_size=6, **attrs)], arrays, {"x": (5, 3, 8)})
+        found = pack_onnx(write(tmp_path / "a.onnx", made), tmp_path / "a.lac", bits=4)
+        assert not found.runs and told in found.notes[0]
+
+
 def test_newer_forms(tmp_path: Path) -> None:
     """Version 20: Gelu and Mish are operators, axes of reductions are inputs."""
     nodes = [
@@ -303,5 +331,5 @@ def test_newer_forms(tmp_path: Path) -> None:
 def test_every_rule_is_tried() -> None:
     cases = [*VECTORS.values(), *IMAGES.values()]
     tried = {each.op_type for nodes, _ in cases for each in nodes}
-    elsewhere = {"MatMul", "Gelu", "Mish", "Mod"}  # above; Mod as Div, on sizes
+    elsewhere = {"MatMul", "LSTM", "GRU", "Gelu", "Mish", "Mod"}  # above; Mod as Div, on sizes
     assert set(RULES) - tried - elsewhere == set()

@@ -178,7 +178,7 @@ class Conversion:
                 turned = np.ascontiguousarray(weight.integers.T)
                 weight = IntTensor(weight.name, turned, weight.grid)
             clash = any(t.name == name for t in self.tensors)
-            self._taken[key] = self._added(weight.renamed(f"{name}.T" if clash else name), "float32")
+            self._taken[key] = self.added(weight.renamed(f"{name}.T" if clash else name), "float32")
         return self._taken[key]
 
     def raw(self, array: AnyArray, name: str = "") -> Value:
@@ -191,13 +191,14 @@ class Conversion:
         if key not in self._taken or not key[1]:
             taken = {t.name for t in self.tensors}
             own = name if name and name not in taken and not name.startswith("@") else f"@{len(self.tensors)}"
-            self._taken[key] = self._added(RawTensor(own, np.asarray(array, order="C")), str(array.dtype))
+            self._taken[key] = self.added(RawTensor(own, np.asarray(array, order="C")), str(array.dtype))
             if array.shape == () and array.dtype == np.int64:
                 for numbers in self._numbers:
                     numbers[self._taken[key].ref] = int(array)
         return self._taken[key]
 
-    def _added(self, tensor: Tensor, dtype: str) -> Value:
+    def added(self, tensor: Tensor, dtype: str) -> Value:
+        """A new tensor of our graph."""
         self.tensors.append(tensor)
         return Value(tensor_ref(len(self.tensors) - 1), (tensor.shape, tensor.shape), dtype)
 

@@ -22,6 +22,7 @@ from laconic.pack.file.container import encode
 from laconic.records import AnyArray, IntTensor, PackedModel
 from laconic.runtime.onnx_model.kept import keep as kept_tensor
 from laconic.runtime.onnx_model.kept import with_entries, with_initialisers, without_entries
+from laconic.runtime.reading import loading_note
 
 
 class Packed(NamedTuple):
@@ -109,7 +110,8 @@ def pack_onnx(
         packed, notes = _packed(data, model, folder, weights, keep_graph)
     length = write_bytes(out, encode(packed))
     count = sum(array.size for array in arrays.values())
-    notes = (*_overridable(model), *notes)
+    large = None if packed.graph is None else loading_note(out)
+    notes = (*_overridable(model), *notes, *(() if large is None else (large,)))
     size = len(data) + _elsewhere(model, folder)
     runs = packed.graph is not None
     return Packed(length, size, count, len(chosen), 8 * length / count, runs, notes)

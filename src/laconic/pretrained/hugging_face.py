@@ -73,7 +73,7 @@ def _told(place: Place, function: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
     except Exception as error:  # a library that is not ours raises many kinds
-        told = " ".join(str(error).split())[:400]
+        told = " ".join(str(error).split())[:400].rstrip(". ")
         cure = "a whole folder, or a release of transformers that reads it"
         if place.folder is None:
             cure = "check the name and the connection, or hf:FOLDER of a copy with safetensors weights"

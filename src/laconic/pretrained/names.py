@@ -144,15 +144,18 @@ def _check_folder(place: Place, folder: Path) -> None:
         raise InputError(
             f"{place.text}: the weights are in {pickled[0]}, a pickle, which can run any code when it is "
             f"read. Cure: {WEIGHTS} in its place; from a file that you trust, "
-            f"{_CONVERT[place.source]} writes it"
+            f"{_converting(place, config)} writes it"
         )
     raise InputError(f"{place.text}: the folder has no {WEIGHTS}. Cure: copy it there from where it came")
 
 
-_CONVERT = {
-    "hf": "transformers.AutoModel.from_pretrained(folder).save_pretrained(folder)",
-    "timm": "timm.models.save_for_hf(network, folder, safe_serialization=True)",
-}
+def _converting(place: Place, config: Mapping[str, Any]) -> str:
+    """The call that writes safetensors in place of a pickle, by the network's own class."""
+    if place.source == "timm":
+        return "timm.models.save_for_hf(network, folder, safe_serialization=True)"
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names and str(names[0]).isidentifier() else "AutoModel"
+    return f"transformers.{name}.from_pretrained(folder).save_pretrained(folder)"
 
 
 def _check_index(place: Place, path: Path) -> None:

@@ -29,7 +29,7 @@ def load(place: Place) -> nn.Module:
     try:
         network: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # a library that is not ours raises many kinds
-        told = " ".join(str(error).split())[:400]
+        told = " ".join(str(error).split())[:400].rstrip(". ")
         cure = "a whole folder, as timm.models.save_for_hf writes it"
         if place.folder is None:
             cure = "check the connection and that it has pretrained weights, or timm:FOLDER of a copy"
