@@ -277,3 +277,23 @@ print(laconic.unpack_checkpoint({str(tmp_path / "x.lac")!r}, {str(tmp_path / "x.
         without_torch=True,
     )
     assert said.split() == ["True"]
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A limit on the length of files, as a full disk: the old file stands, and nothing is left over."""
+    (tmp_path / "x.lac").write_bytes(b"before")
+    said = run_fresh(
+        f"""
+import resource, numpy as np, laconic
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+w = np.random.default_rng(0).normal(size=(1000, 500)).astype(np.float32)
+try:
+    laconic.pack_checkpoint({{"w": w}}, {str(tmp_path / "x.lac")!r}, bits=4.0)
+except laconic.errors.WriteError as error:
+    print(error)
+"""
+    )
+    assert "could not write" in said
+    assert "an existing file is unchanged. Cure: free space" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["x.lac"]
+    assert (tmp_path / "x.lac").read_bytes() == b"before"

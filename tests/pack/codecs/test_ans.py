@@ -13,6 +13,7 @@ from laconic.pack.codecs import ans, compiled
 from laconic.pack.codecs.compiled import Ans
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.records import IntTensor, PackedModel, UniformGrid
+from laconic.records.children import ChildTensor
 from tests.helpers.fresh import run_fresh
 from tests.pack.test_golden import GOLDEN, KINDS_HEX
 
@@ -223,14 +224,17 @@ import sys, zlib
 for name in ("laconic.pack.codecs._adaptive", "laconic.pack.codecs._coder", "constriction"):
     sys.modules[name] = None  # importing it raises
 from laconic.pack import decode, encode
+from laconic.records.children import ChildTensor
 for data in {files!r}:
     model = decode(data)
-    print([zlib.crc32(t.values().tobytes()) for t in model.tensors], zlib.crc32(encode(model)))
+    alone = [t for t in model.tensors if not isinstance(t, ChildTensor)]
+    print([zlib.crc32(t.values().tobytes()) for t in alone], zlib.crc32(encode(model)))
 """
     )
     for line, data in zip(said.splitlines(), files, strict=True):
         model = decode(data)
-        sums = [zlib.crc32(tensor.values().tobytes()) for tensor in model.tensors]
+        alone = [tensor for tensor in model.tensors if not isinstance(tensor, ChildTensor)]
+        sums = [zlib.crc32(tensor.values().tobytes()) for tensor in alone]
         assert line == f"{sums} {zlib.crc32(encode(model))}"
 
 
