@@ -54,7 +54,7 @@ def decoding(parts: Parts, file_bytes: int) -> Needs:
     items = list(all_items(item for item, _ in parts.headers))
     sizes = [item.size for item in items]
     memory = (DECODED_BYTES + VALUE_BYTES) * sum(sizes) + SCRATCH_BYTES * max(sizes, default=0)
-    memory += TENSOR_BYTES * len(sizes) + file_memory(parts, file_bytes)
+    memory += TENSOR_BYTES * len(sizes) + file_memory(parts, file_bytes) + of_mixing(items).memory
     return Needs(memory, ENTRY_STEPS * sum(sizes) + of_kinds(item for item, _ in parts.headers).work)
 
 
@@ -69,11 +69,14 @@ def of_kinds(items: Iterable[Item]) -> Needs:
     memory = sum((DECODED_BYTES + VALUE_BYTES) * part.size for item in made for part in item.parts)
     chunks = [item.chunks for item in every if isinstance(item, Header) and item.chunks is not None]
     work = CHUNK_STEPS * sum(len(own.lengths) for own in chunks)
-    mixed = [item for item in every if isinstance(item, Header) and isinstance(item.model, Mix)]
-    work += MIXED_STEPS * sum(item.size for item in mixed)
-    memory += max((_mixing_bytes(item) for item in mixed), default=0)
+    mixed = of_mixing(every)
+    memory, work = memory + mixed.memory, work + mixed.work
     return Needs(memory, VALUE_READS * sum(item.steps for item in made) + work)
 
 
-def _mixing_bytes(header: Header) -> int:
-    return MIXED_BYTES * header.size + MIXED_LINE_BYTES * sum(matrix_shape(header.shape)) + MIXED_TABLES
+def of_mixing(items: Iterable[Item]) -> Needs:
+    """Additional memory and work of tensors under the mixing model; memory of one at a time."""
+    mixed = [item for item in items if isinstance(item, Header) and isinstance(item.model, Mix)]
+    memory = [MIXED_BYTES * m.size + MIXED_LINE_BYTES * sum(matrix_shape(m.shape)) for m in mixed]
+    work = MIXED_STEPS * sum(m.size for m in mixed)
+    return Needs(max(memory) + MIXED_TABLES if memory else 0, work)
