@@ -91,7 +91,7 @@ def _plan_one(
         plan = Plan(other, values, None, cost, lowest, highest)
     if mixing() is None or not is_mixable(levels, values.shape):  # in Python it would take minutes
         return plan
-    bits, mix, geometry = best_mix(levels, values.shape, background, trail)
+    bits, mix, geometry = best_mix(levels, values.shape, background, trail, plan.bits)
     mixed = plan._replace(header=header._replace(model=mix, geometry=geometry), symbols=None, bits=bits)
     of_mixed, of_plan = (p.bits + header_bits(p.header, trail.rows) for p in (mixed, plan))
-    return mixed if worth_mixing(values.size, of_mixed, of_plan) else plan
+    return mixed if worth_mixing(of_mixed, of_plan) else plan
