@@ -42,6 +42,7 @@ setup(
         extension("laconic.runtime.kernels._twobit", f"{KERNELS}/twobit.c", SHARED),
         extension("laconic.pack.codecs._coder", f"{CODECS}/coder.c", [f"{CODECS}/ans.h"]),
         extension("laconic.pack.codecs._adaptive", f"{CODECS}/adaptive.c", [f"{CODECS}/ans.h"]),
+        extension("laconic.pack.codecs._mixed", f"{CODECS}/mixed.c", [f"{CODECS}/ans.h"]),
         extension("laconic.bayes.kl._sweep", f"{BAYES}/kl/sweep.c", [], STRAIGHT),
         extension("laconic.bayes._noise", f"{BAYES}/noise.c", [], STRAIGHT),
     ],

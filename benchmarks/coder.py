@@ -9,6 +9,9 @@ ternary symbols with 90 % zeros: 60 million symbols per second each way on one c
 Then whole files of the first source, with the tensor in one piece and in chunks, with one and two threads.
 These are wall-clock times, the best of the rounds; other load on the machine lowers these rates.
 
+Then one matrix of a few levels whose rows and columns differ in size, under each codec: bytes,
+and CPU time of encoding, once the codec's settings are known, and of decoding.
+
 Then the coder in Python and NumPy, for machines without a compiler, with 1/25 of the symbols.
 
     python benchmarks/coder.py [--symbols 10000000] [--rounds 9]
@@ -28,10 +31,17 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 from laconic.pack import Limits, decode, encode, estimate_bits  # noqa: E402
-from laconic.pack.codecs import compiled  # noqa: E402
+from laconic.pack.codecs import compiled, order0  # noqa: E402
 from laconic.pack.codecs.compiled import Ans  # noqa: E402
+from laconic.pack.codecs.integers import decode_integers, encode_integers  # noqa: E402
+from laconic.pack.codecs.layouts import Trail  # noqa: E402
+from laconic.pack.codecs.mix_search import best_mix  # noqa: E402
+from laconic.pack.codecs.search import best_settings  # noqa: E402
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter  # noqa: E402
+from laconic.pack.file.choose import Plan  # noqa: E402
+from laconic.pack.wire.headers import Header  # noqa: E402
 from laconic.records import IntArray, IntTensor, PackedModel, UniformGrid  # noqa: E402
+from laconic.records.tensors import extremes  # noqa: E402
 
 GOAL = 60.0
 SOURCES = ("ternary 90 %", "ternary 95 %", "ternary 99 %", "16 levels")
@@ -127,6 +137,48 @@ def chunk_lines(n: int, rounds: int) -> list[str]:
     ]
 
 
+def by_rows(rows: int = 512, columns: int = 512) -> IntArray:
+    """Normal numbers, rounded, whose scale differs by row and by column: about two bits an entry."""
+    rng = np.random.default_rng(0)
+    scale = np.exp(rng.normal(0, 0.6, (rows, 1)) + rng.normal(0, 0.6, (1, columns)))
+    return np.round(0.8 * scale * rng.normal(0, 1, (rows, columns))).astype(np.int32)
+
+
+def codec_lines(rounds: int) -> list[str]:
+    """A matrix under codecs 1, 2 and 3: bytes, 10^6 weights/s each way."""
+    matrix = by_rows()
+    fit, levels = order0.fit(matrix, *extremes(matrix)), matrix.astype(np.int64)
+    plan = Plan(Header(matrix.shape, UniformGrid(1.0), fit.table), matrix, fit.symbols, 0, *extremes(matrix))
+    _, settings, geometry = best_settings(levels, matrix.shape, 0, Trail())
+    _, mix, mixed_geometry = best_mix(levels, matrix.shape, 0, Trail())
+    headers = {"static": plan.header}
+    headers["adaptive"] = plan.header._replace(model=settings, geometry=geometry)
+    headers["mixed"] = plan.header._replace(model=mix, geometry=mixed_geometry)
+    found = []
+    for name, header in headers.items():
+        write, read, size = coded(plan._replace(header=header))
+        rates = medians([write, read], matrix.size, rounds)
+        found.append(f"{name:<10}{rates[0]:>7.1f}{rates[1]:>7.1f}  {size} bytes")
+    return found
+
+
+def coded(plan: Plan) -> tuple[Callable[[], object], Callable[[], object], int]:
+    """Encoding and decoding of one tensor's stream, and its bytes."""
+
+    def write() -> bytes:
+        stream = StreamWriter(compiled.coder())
+        encode_integers(stream, plan, Trail())
+        return stream.finish(0)
+
+    data = write()
+
+    def read() -> object:
+        stream = StreamReader(data, compiled.extension(), compiled.coder())
+        return decode_integers(stream, plan.header, Trail())
+
+    return write, read, len(data)
+
+
 def medians(calls: list[Callable[[], object]], n: int, rounds: int) -> list[float]:
     """Millions of symbols per second of each call."""
     times = [[seconds(call) for call in calls] for _ in range(rounds)]
@@ -166,6 +218,8 @@ def main() -> None:
         print(line(source, n, rounds), flush=True)
     print(f"{SOURCES[0]}, files, wall clock, best of {rounds} (write, read), {os.cpu_count()} processors:")
     print(*chunk_lines(n, rounds), sep="\n")
+    print("512 x 512 weights of rows and columns of different sizes, one thread (write, read):")
+    print(*codec_lines(rounds), sep="\n")
     rates = medians(list(bare(draw(SOURCES[0], n // 25), compiled.plain_coder())), n // 25, 3)
     print(f"in Python and NumPy alone, {n // 25} symbols, {SOURCES[0]}: {rates[0]:.1f} and {rates[1]:.1f}")
 

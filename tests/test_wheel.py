@@ -16,7 +16,7 @@ from tests.helpers.fresh import run_fresh
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "tests" / "portability"
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
-COMPILED = {"_coder", "_adaptive", "_sparse", "_twobit", "_sweep", "_noise"}
+COMPILED = {"_coder", "_adaptive", "_mixed", "_sparse", "_twobit", "_sweep", "_noise"}
 
 
 def said(*command: str | Path) -> str:

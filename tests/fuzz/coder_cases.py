@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.coder_cases [--cases 1000000] [--seed 0] [--compiler clang]
 
-The modules ``_coder`` and ``_adaptive`` are compiled into a temporary folder with the sanitizers for
+The modules ``_coder``, ``_adaptive`` and ``_mixed`` are compiled into a temporary folder with sanitizers for
 addresses and undefined behaviour, then this script starts itself again with their library loaded first. A
 case is one call: sizes, words, states, tables and symbols are random, mostly such as a reader or writer
 might meet, some wrong in any way (out of range, too long, not aligned, one array twice). It must return two
@@ -21,7 +21,7 @@ import numpy as np
 
 from tests.fuzz.sanitized import SOURCE, Rng, again, array, build, options, size
 
-MODULES = tuple(SOURCE / "pack" / "codecs" / f"{name}.c" for name in ("coder", "adaptive"))
+MODULES = tuple(SOURCE / "pack" / "codecs" / f"{name}.c" for name in ("coder", "adaptive", "mixed"))
 ONE = 1 << 15
 Case = tuple[str, list[Any]]
 
@@ -151,9 +151,35 @@ def cells(rng: Rng) -> Case:
     ]
 
 
+def mixed(rng: Rng) -> Case:
+    """Reading or writing under the mixing model; some tables, values and rooms do not fit."""
+    rows, columns = (int(k) for k in rng.integers(1, 12, 2))
+    at = np.sort(rng.choice(3 * columns, columns, replace=False))
+    tables = np.concatenate([at, rng.integers(0, columns + 2, 4 * columns)])
+    if rng.random() < 0.03:
+        tables[rng.integers(tables.size)] = rng.choice([-1, columns + 2, 2**16, 2**62, -(2**63)])
+    tables = array(rng, tables, np.int64)
+    own = [
+        size(rng, rows),
+        size(rng, columns),
+        size(rng, int(rng.integers(1, 9))),
+        bool(rng.integers(2)),
+        tables,
+    ]
+    if rng.random() < 0.5:
+        out = array(rng, np.zeros(rows * (columns + 2)), np.int32)
+        return "cells", [*head(rng), *own, tables if rng.random() < 0.01 else out]
+    top = int(rng.choice([2, 9, 2**12, 2**21, 2**31]))
+    part = array(rng, rng.integers(-top, top, rows * columns), np.int32)
+    room = 42 * rows * columns if rng.random() < 0.95 else int(rng.integers(0, 9))
+    probabilities, flags = array(rng, np.zeros(room), np.int64), array(rng, np.zeros(room), np.int32)
+    return "put_cells", [part, *own, probabilities, flags]
+
+
 MAKERS: tuple[tuple[str, Callable[[Rng], Case]], ...] = (
     ("_coder", reading), ("_coder", writing), ("_coder", writing), ("_adaptive", lines),
     ("_adaptive", signs), ("_adaptive", sizes), ("_adaptive", cells), ("_adaptive", cells),
+    ("_mixed", mixed), ("_mixed", mixed),
 )  # fmt: skip
 
 
@@ -171,7 +197,10 @@ def outcome(function: Callable[..., tuple[int, int]], arguments: list[Any]) -> A
         words, end = function(*arguments)
     except ValueError:
         return ValueError
-    if not 0 <= words <= len(memoryview(arguments[0]).cast("B")) // 4 or not 0 <= end < 2**64:
+    if (
+        not 0 <= words <= max(len(memoryview(a).cast("B")) // 4 for a in (arguments[0], arguments[-1]))
+        or not 0 <= end < 2**64
+    ):
         raise RuntimeError(f"impossible result {words}, {end}")
     return words, end
 
@@ -181,7 +210,7 @@ def check(coder: Any, plain: Any, name: str, arguments: list[Any], compare: bool
     function = getattr(coder, name)
     copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     said = outcome(function, arguments)
-    if name.startswith("put_") and isinstance(said, tuple):
+    if name.startswith("put_") and name != "put_cells" and isinstance(said, tuple):
         found = np.zeros(len(memoryview(arguments[3]).cast("B")) // 4, np.int32)
         read = getattr(coder, name.removeprefix("put_"))
         model = arguments[2]
@@ -204,10 +233,12 @@ def run(seed: int, n: int) -> None:
     """All cases; prints how many were taken and how many refused."""
     import _adaptive
     import _coder
+    import _mixed
 
     from laconic.pack.codecs import ans
 
-    modules, taken = {"_coder": _coder, "_adaptive": _adaptive}, dict.fromkeys(("taken", "refused"), 0)
+    modules = {"_coder": _coder, "_adaptive": _adaptive, "_mixed": _mixed}
+    taken = dict.fromkeys(("taken", "refused"), 0)
     for k, (module, name, arguments) in enumerate(made(seed, n)):
         aligned = all(not isinstance(a, np.ndarray) or a.dtype != np.uint8 for a in arguments)
         done = check(modules[module], ans, name, arguments, aligned and k % 64 == 0)

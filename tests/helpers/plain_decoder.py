@@ -17,6 +17,7 @@ from tests.helpers.plain_bytes import Bytes, read_names
 from tests.helpers.plain_exact import elements, rounded, shifted_ranks
 from tests.helpers.plain_headers import Before, Fields, Other, Plain, any_header
 from tests.helpers.plain_kinds import hashed, product, random_codes
+from tests.helpers.plain_mixed import MixedCells
 
 ONE = 1 << 15
 LINES, PAIRS = (0, 12, 40, 150), (0, 4, 10, 25)
@@ -186,7 +187,7 @@ def _static(coder: IntegerAns, f: Fields) -> list[int]:
 
 
 def _geometry(f: Fields, columns: int, trail: _Trail) -> tuple[int, int]:
-    number = f.flags >> 10 & 3
+    number = f.flags & 3 if f.mixed else f.flags >> 10 & 3
     if number == 1 and len(f.shape) > 2 and min(f.shape) > 0:
         return prod(f.shape[2:]), f.shape[-1]
     if number == 2 and len(f.shape) > 1 and trail.rows and columns and columns % trail.rows == 0:
@@ -216,6 +217,8 @@ def _adaptive(coder: IntegerAns, f: Fields, trail: _Trail) -> list[int]:
         hints = [trail.used[j // (columns // trail.rows)] for j in range(columns)]
     kept_rows = _lines(coder, rows, None, 0)
     kept = _lines(coder, columns, hints, width)
+    if f.mixed:
+        return _mixed(coder, f, (rows, columns), kept_rows, (kept, inner, width))
     grid = _Cells(f, kept, inner, width)
     if min(len(kept_rows), len(kept)) < 2:
         _single_line(coder, grid, len(kept_rows))
@@ -225,6 +228,21 @@ def _adaptive(coder: IntegerAns, f: Fields, trail: _Trail) -> list[int]:
     cells = [(i, j) for i in range(len(kept_rows)) for j in range(len(kept)) if grid.state[i, j] > 1]
     for (i, j), size in zip(cells, _sizes(coder, grid, cells), strict=True):
         out[kept_rows[i] * columns + kept[j]] += size if grid.state[i, j] == 3 else -size
+    return out
+
+
+def _mixed(
+    coder: IntegerAns,
+    f: Fields,
+    shape: tuple[int, int],
+    kept_rows: list[int],
+    of_columns: tuple[list[int], int, int],
+) -> list[int]:
+    cells = MixedCells(coder, len(kept_rows), *of_columns)
+    cells.decode(bool(f.flags >> 2 & 1))
+    out = [f.background] * (shape[0] * shape[1])
+    for (i, j), value in cells.values.items():
+        out[kept_rows[i] * shape[1] + of_columns[0][j]] += value
     return out
 
 

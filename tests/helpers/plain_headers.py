@@ -12,7 +12,7 @@ from tests.helpers.plain_exact import chunked
 from tests.helpers.plain_kinds import Grid
 
 RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
-CHUNKED = 15
+CHUNKED, MIXED = 15, 39
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Fields:
     grid: Grid
     words: list[int]
     adaptive: bool
+    mixed: bool = False
     low_bits: int = 0
     lowest: int = 0
     counts: list[int] = field(default_factory=list)
@@ -66,7 +67,7 @@ class Before:
 
 
 def any_header(source: Bytes, before: Before) -> Plain | Fields | Other:
-    if source.data[source.at] & 3 != 3 or source.data[source.at] == CHUNKED:
+    if source.data[source.at] & 3 != 3 or source.data[source.at] in (CHUNKED, MIXED):
         return _header(source, before)
     code = source.take(1)[0] >> 2
     shape = tuple(source.varint() for _ in range(source.varint()))
@@ -91,10 +92,13 @@ def _of_a_checkpoint(source: Bytes, before: Before, shape: tuple[int, ...], code
 
 
 def _header(source: Bytes, before: Before) -> Plain | Fields:
+    mixed = source.data[source.at] == MIXED
+    if mixed:
+        source.take(1)
     if source.data[source.at] != CHUNKED:
-        return _one_header(source, before)
+        return _one_header(source, before, mixed)
     source.take(1)
-    fields = _one_header(source, before)
+    fields = _one_header(source, before, mixed)
     assert isinstance(fields, Fields)
     fields.rows = source.varint()
     lengths = [source.varint() for _ in range(-(-fields.shape[0] // fields.rows))]
@@ -102,7 +106,7 @@ def _header(source: Bytes, before: Before) -> Plain | Fields:
     return fields
 
 
-def _one_header(source: Bytes, before: Before) -> Plain | Fields:
+def _one_header(source: Bytes, before: Before, mixed: bool) -> Plain | Fields:
     head, rows = source.take(1)[0], before.rows
     if head == 0:
         letter = RAW_LETTERS[source.take(1)[0]]
@@ -119,12 +123,16 @@ def _one_header(source: Bytes, before: Before) -> Plain | Fields:
     words: list[int] = []
     for k in range(source.varint() if head & 32 else 0):
         words.append(words[-1] + 1 + source.varint() if k else source.signed())
-    fields = Fields(shape, grid, words, head & 3 == 2)
+    fields = Fields(shape, grid, words, head & 3 == 2, mixed)
     if not fields.adaptive:
         fields.lowest = source.signed()
         both = source.varint()
         fields.low_bits = source.take(1)[0] if both % 2 else 0
         fields.counts = [source.varint() for _ in range(both // 2)] if both // 2 > 1 else [1]
+        return fields
+    if mixed:
+        fields.flags = source.take(1)[0]
+        fields.background = source.signed() if fields.flags >> 3 & 1 else 0
         return fields
     if len(shape) < 2:
         both = source.varint()

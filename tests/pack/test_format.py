@@ -68,6 +68,7 @@ def test_networks_with_images(seed: int) -> None:
     assert_plain_agrees(encode(PackedModel(tuple(tensors))))
 
 
+@pytest.mark.usefixtures("without_mixing")
 def test_more_lines_than_batches() -> None:
     rng = np.random.default_rng(3)
     full = rng.random((12, 1300)) < np.linspace(0.02, 0.95, 12)[:, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from laconic.pack import decode, decode_rows, layout, read
 from laconic.records import Codebook, Grid, IntArray, IntTensor, PackedModel, UniformGrid
@@ -82,6 +83,7 @@ def test_rows_are_those_of_the_whole() -> None:
             assert found.values().tobytes() == tensor.values()[first:last].tobytes()
 
 
+@pytest.mark.usefixtures("without_mixing")
 def test_writing_it_gives_the_same_bytes() -> None:
     made = [(tensor, ROWS.get(tensor.name, 0)) for tensor in MADE.tensors if isinstance(tensor, IntTensor)]
     assert chunked_file(made) == GOLDEN.read_bytes()

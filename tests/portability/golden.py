@@ -25,7 +25,7 @@ from laconic.records.typed import elements_of
 
 TESTS = Path(__file__).resolve().parent.parent
 PACK = TESTS / "pack"
-COMPILED = ("_coder", "_adaptive")
+COMPILED = ("_coder", "_adaptive", "_mixed")
 
 
 def golden_files() -> Iterator[tuple[str, bytes]]:

@@ -105,9 +105,19 @@ def structured(rows: int = 256) -> IntTensor:
     return IntTensor("w", integers, HALF)
 
 
-@pytest.mark.parametrize(("tensor", "codec"), [(DENSE, "static"), (structured(), "adaptive")])
+@pytest.mark.parametrize(("tensor", "codec"), [(DENSE, "static"), (structured(), "mixed")])
 @pytest.mark.parametrize("damaged", [0, 1])
 def test_chunks_are_independent(tensor: IntTensor, codec: str, damaged: int) -> None:
+    assert_independent(tensor, codec, damaged)
+
+
+@pytest.mark.usefixtures("without_mixing")
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_adaptive_chunks_are_independent(damaged: int) -> None:
+    assert_independent(structured(), "adaptive", damaged)
+
+
+def assert_independent(tensor: IntTensor, codec: str, damaged: int) -> None:
     """Rows are decoded beside a chunk that is damaged, and behind a matrix whose rows are their columns."""
     before = IntTensor("before", ternary((32, 8)), HALF)
     data = bytearray(chunked_file([(before, 0), (tensor, 128)]))
@@ -123,8 +133,18 @@ def test_chunks_are_independent(tensor: IntTensor, codec: str, damaged: int) -> 
             read(bytes(data))
 
 
+@pytest.mark.usefixtures("without_mixing")
 def test_the_plain_decoder_reads_adaptive_chunks() -> None:
+    assert_plain_reads_chunks("adaptive")
+
+
+def test_the_plain_decoder_reads_mixed_chunks() -> None:
+    assert_plain_reads_chunks("mixed")
+
+
+def assert_plain_reads_chunks(codec: str) -> None:
     data = chunked_file([(IntTensor("before", ternary((32, 8)), HALF), 0), (structured(300), 128)])
+    assert layout(data)[-2].note.startswith(f"{codec} in ")
     assert plain_decode(data)[0][1].integers == structured(300).integers.reshape(-1).tolist()
 
 

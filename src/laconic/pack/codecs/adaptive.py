@@ -43,14 +43,7 @@ def code_matrix(
     ``hint``: one flag per column, predicted from earlier tensors (None: no prediction).
     ``known``: the matrix when encoding or measuring.
     """
-    rows, columns = shape
-    used_rows = code_lines(coder, rows, None, 0, None if known is None else (known != 0).any(1))
-    used_columns = code_lines(
-        coder, columns, hint, geometry.width, None if known is None else (known != 0).any(0)
-    )
-    row_at, column_at = np.flatnonzero(used_rows), np.flatnonzero(used_columns)
-    if bool(row_at.size) != bool(column_at.size):
-        raise CorruptFileError("rows without columns: no writer produces this")
+    row_at, column_at = code_kept(coder, shape, geometry, hint, known)
     part = None if known is None else known[np.ix_(row_at, column_at)]
     signs = code_signs(coder, row_at, column_at, settings, geometry, part)
     where = np.nonzero(signs)
@@ -59,3 +52,18 @@ def code_matrix(
         crowd = crowding(signs, where, column_at, geometry)
     sizes = code_sizes(coder, crowd, settings, None if part is None else np.abs(part[where]))
     return Entries(row_at[where[0]], column_at[where[1]], signs[where] * sizes)
+
+
+def code_kept(
+    coder: Coder, shape: tuple[int, int], geometry: Geometry, hint: Flags | None, known: Levels | None
+) -> tuple[Index, Index]:
+    """Code which rows and columns hold an entry that is not background; their indices."""
+    rows, columns = shape
+    used_rows = code_lines(coder, rows, None, 0, None if known is None else (known != 0).any(1))
+    used_columns = code_lines(
+        coder, columns, hint, geometry.width, None if known is None else (known != 0).any(0)
+    )
+    row_at, column_at = np.flatnonzero(used_rows), np.flatnonzero(used_columns)
+    if bool(row_at.size) != bool(column_at.size):
+        raise CorruptFileError("rows without columns: no writer produces this")
+    return row_at, column_at

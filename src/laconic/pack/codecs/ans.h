@@ -1,4 +1,4 @@
-/* The symbol stream's coder, shared by coder.c and adaptive.c (FORMAT.md, "Symbol stream"): an asymmetric numeral
+/* The symbol stream's coder, shared by coder.c, adaptive.c and mixed.c (FORMAT.md, "Symbol stream"): an asymmetric numeral
  * system with 32-bit words, a 64-bit state and 24-bit probabilities. At the end, their common Python interface.
  *
  * All arithmetic is on integers, except one division and one multiplication of doubles in a draw's table. Nothing is

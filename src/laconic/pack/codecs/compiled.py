@@ -1,4 +1,4 @@
-"""The compiled modules of this package (``coder.c``, ``adaptive.c``): availability and interfaces."""
+"""The compiled modules of this package (``coder.c``, ``adaptive.c``, ``mixed.c``) and their interfaces."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ class Extension(Protocol):
     sizes: Callable[..., Taken]
 
 
+class Mixing(Protocol):
+    """The mixing codec (``mixed.c``): reads all cells from the stream, or gives the flags to code."""
+
+    cells: Callable[..., Taken]
+    put_cells: Callable[..., Taken]
+
+
 def coder() -> Ans:
     """The compiled coder, or the one in Python where the package was installed without a compiler."""
     try:
@@ -55,3 +62,12 @@ def extension() -> Extension | None:
     except ImportError:
         return None
     return cast(Extension, _adaptive)
+
+
+def mixing() -> Mixing | None:
+    """The compiled mixing codec, or None where the package was installed without a compiler."""
+    try:
+        from laconic.pack.codecs import _mixed  # type: ignore[attr-defined]
+    except ImportError:
+        return None
+    return cast(Mixing, _mixed)

@@ -10,10 +10,10 @@ import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.codecs import order0
-from laconic.pack.codecs.adaptive import code_matrix
+from laconic.pack.codecs.adaptive import Entries, code_matrix
 from laconic.pack.codecs.layouts import Trail, geometries, matrix_shape
-from laconic.pack.codecs.settings import Settings
-from laconic.pack.codecs.symbols import Coder, StreamReader
+from laconic.pack.codecs.settings import Mix, Settings
+from laconic.pack.codecs.symbols import Coder, Counts, StreamReader
 from laconic.records import AnyArray, IntArray
 
 if TYPE_CHECKING:
@@ -33,13 +33,22 @@ def checksum(integers: IntArray, lowest: int, highest: int, before: int) -> int:
 def encode_integers(coder: Coder, plan: Plan, trail: Trail) -> None:
     """Encode a tensor's integers under the header of its plan."""
     header = plan.header
-    if isinstance(header.model, Settings):
-        shape = matrix_shape(header.shape)
-        levels = plan.integers.reshape(shape).astype(np.int64) - header.model.background
-        geometry = geometries(header.shape, trail.rows)[header.geometry]
-        code_matrix(coder, shape, header.model, geometry, trail.hint(shape[1]), levels)
+    if isinstance(header.model, Settings | Mix):
+        levels = plan.integers.reshape(matrix_shape(header.shape)).astype(np.int64) - header.model.background
+        _code(coder, header.model, header, trail, levels)
     elif plan.symbols is not None:
         order0.write(coder, header.model, plan.integers, plan.symbols)
+
+
+def _code(coder: Coder, model: Settings | Mix, header: Header, trail: Trail, known: Counts | None) -> Entries:
+    """Code or decode a matrix under the header's geometry."""
+    shape = matrix_shape(header.shape)
+    geometry, hint = geometries(header.shape, trail.rows)[header.geometry], trail.hint(shape[1])
+    if isinstance(model, Mix):
+        from laconic.pack.codecs.mixed import code_mixed  # not every file holds one
+
+        return code_mixed(coder, shape, model, geometry, hint, known)
+    return code_matrix(coder, shape, model, geometry, hint, known)
 
 
 def decode_integers(stream: StreamReader, header: Header, trail: Trail) -> IntArray:
@@ -48,10 +57,9 @@ def decode_integers(stream: StreamReader, header: Header, trail: Trail) -> IntAr
     Raises ``CorruptFileError`` for integers that leave 32 bits or the dictionary, ``LimitError`` for more
     entries than the stream can hold.
     """
-    if isinstance(header.model, Settings):
+    if isinstance(header.model, Settings | Mix):
         shape, background = matrix_shape(header.shape), header.model.background
-        geometry = geometries(header.shape, trail.rows)[header.geometry]
-        found = code_matrix(stream, shape, header.model, geometry, trail.hint(shape[1]), None)
+        found = _code(stream, header.model, header, trail, None)
         values = found.values + background
         if values.size and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31:
             raise CorruptFileError("a coded integer does not fit 32 bits")

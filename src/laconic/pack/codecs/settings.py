@@ -9,6 +9,8 @@ from laconic.pack.codecs.symbols import ONE
 # A file that claims more for an adaptive tensor is refused; writers use the static model beyond.
 MAX_ENTRIES = 1 << 22
 MAX_LINES = 1 << 16
+MAX_MIXED = 1 << 20
+"""The most entries of a tensor under the mixing model, whose tables take more memory."""
 
 LINE_STRENGTHS = (0, 12, 40, 150)
 PAIR_STRENGTHS = (0, 4, 10, 25)
@@ -38,6 +40,16 @@ class Settings(NamedTuple):
     def base(self) -> int:
         """Probability of a non-background cell before anything is known: a 4-bit mantissa and a shift."""
         return max(1, min(ONE - 1, ((16 + (self.density & 15)) << (self.density >> 4)) >> 5))
+
+
+class Mix(NamedTuple):
+    """Settings of a tensor under the mixing model.
+
+    ``background``: the most frequent integer. ``by_columns``: cells are coded column by column.
+    """
+
+    background: int = 0
+    by_columns: bool = False
 
 
 def density_code(hits: int, cells: int) -> int:

@@ -1,7 +1,8 @@
 """The encoder's decisions: which model, which settings. Nothing here is part of the format.
 
-Large tensors get the static table without a search; small ones are measured under several settings. On a tie
-the first candidate is taken, so the same tensor always gets the same bytes.
+Large tensors get the static table without a search; small ones are measured under several settings. The
+mixing model is tried where its C code is compiled. On a tie the first candidate is taken, so the same tensor
+gets the same bytes wherever that is so.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from laconic.pack.codecs import order0
+from laconic.pack.codecs.compiled import mixing
 from laconic.pack.codecs.layouts import Trail, matrix_shape
+from laconic.pack.codecs.mix_search import best_mix, is_mixable, worth_mixing
 from laconic.pack.codecs.search import background_of, best_settings, is_small
-from laconic.pack.codecs.settings import MAX_ENTRIES, Settings
+from laconic.pack.codecs.settings import MAX_ENTRIES, Mix, Settings
 from laconic.pack.wire.headers import Header, header_bits
 from laconic.records import IntArray, IntTensor
 from laconic.records.tensors import extremes
@@ -81,7 +84,7 @@ def plan_alone(tensor: IntTensor) -> Plan:
 def _in_chunks(plan: Plan) -> Plan:
     """The plan, in chunks if the tensor is large and their overhead is small."""
     header, size = plan.header, plan.integers.size
-    if size <= CHUNKED_ABOVE or isinstance(header.model, Settings) or not header.shape:
+    if size <= CHUNKED_ABOVE or isinstance(header.model, Settings | Mix) or not header.shape:
         return plan
     most = min(size // CHUNK_ENTRIES, int(plan.bits) // (8 * CHUNK_BYTES), header.shape[0])
     if most < 2:
@@ -93,7 +96,7 @@ def _in_chunks(plan: Plan) -> Plan:
 def _plan_one(
     tensor: IntTensor, values: IntArray, dictionary: tuple[int, ...], lowest: int, highest: int, trail: Trail
 ) -> Plan:
-    """The cheaper of the two models for integers within the given extremes."""
+    """The cheapest of the models for integers within the given extremes."""
     fit = order0.fit(values, lowest, highest)
     header = Header(tensor.integers.shape, tensor.grid, fit.table, dictionary)
     plan = Plan(header, values, fit.symbols, fit.bits, lowest, highest)
@@ -106,5 +109,10 @@ def _plan_one(
     cost, settings, geometry = best_settings(levels, values.shape, background, trail)
     other = header._replace(model=settings, geometry=geometry)
     if cost + header_bits(other, trail.rows) < fit.bits + header_bits(header, trail.rows):
-        return Plan(other, values, None, cost, lowest, highest)
-    return plan
+        plan = Plan(other, values, None, cost, lowest, highest)
+    if mixing() is None or not is_mixable(levels, values.shape):  # in Python it would take minutes
+        return plan
+    bits, mix, geometry = best_mix(levels, values.shape, background, trail, plan.bits)
+    mixed = plan._replace(header=header._replace(model=mix, geometry=geometry), symbols=None, bits=bits)
+    of_mixed, of_plan = (p.bits + header_bits(p.header, trail.rows) for p in (mixed, plan))
+    return mixed if worth_mixing(of_mixed, of_plan) else plan

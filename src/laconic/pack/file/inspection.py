@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from laconic.pack.codecs.order0 import Table
+from laconic.pack.codecs.settings import Mix
 from laconic.pack.file.container import CRC_BYTES, decode_tensors, take_apart
 from laconic.pack.file.tensors import Decoded
 from laconic.pack.wire.headers import Header, KindHeader
@@ -64,7 +65,11 @@ def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
 def _codec(header: Header | KindHeader) -> str:
     if isinstance(header, KindHeader):
         return header.kind.name
-    codec = "static" if isinstance(header.model, Table) else "adaptive"
+    codec = "adaptive"
+    if isinstance(header.model, Table):
+        codec = "static"
+    elif isinstance(header.model, Mix):
+        codec = "mixed"
     return codec if header.chunks is None else f"{codec} in {len(header.chunks.lengths)} chunks"
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from laconic.errors import CorruptFileError, FileFormatError
 from laconic.pack.codecs.layouts import matrix_shape
 from laconic.pack.codecs.order0 import Table
-from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, Settings
+from laconic.pack.codecs.settings import MAX_ENTRIES, MAX_LINES, MAX_MIXED, Mix, Settings
 from laconic.pack.wire.chunks import CHUNKED
 from laconic.pack.wire.grids import Grids
-from laconic.pack.wire.headers import OTHER, Header, Item, KindHeader, get_header, get_shape
+from laconic.pack.wire.headers import MIXED, OTHER, Header, Item, KindHeader, get_header, get_shape
 from laconic.records import AnyArray
 from laconic.records.limits import Limits
 from laconic.varint import Reader
@@ -52,13 +52,14 @@ class _Claims:
 
 def _lines_of(header: Header) -> int:
     """Rows and columns that the adaptive codec visits; a shape outside the codec's limits is refused."""
-    if not isinstance(header.model, Settings):
+    if not isinstance(header.model, Settings | Mix):
         return 0
+    most = MAX_MIXED if isinstance(header.model, Mix) else MAX_ENTRIES
     shape, count = header.shape, 1
     if header.chunks is not None:  # each is a tensor of its own to the codec
         shape, count = header.chunks.shape(0, shape), len(header.chunks.lengths)
     rows, columns = matrix_shape(shape)
-    if rows + columns > MAX_LINES or rows * columns > MAX_ENTRIES:
+    if rows + columns > MAX_LINES or rows * columns > most:
         raise CorruptFileError(f"an adaptive tensor has shape {shape}, too large for that codec")
     if rows * columns == 0:
         raise CorruptFileError(f"an adaptive tensor has shape {shape}, so it has nothing to code")
@@ -77,7 +78,7 @@ class _HeaderReader:
     def next(self) -> Item:
         """The next tensor's header; that of another kind with its parts' headers."""
         head = self._source.peek()
-        if head & 3 != OTHER or head == CHUNKED:
+        if head & 3 != OTHER or head in (CHUNKED, MIXED):
             return self._part()
         from laconic.pack.kinds import Kinds, get_kind  # few files hold one
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from laconic.errors import CorruptFileError
 from laconic.pack.codecs.order0 import MAX_CLASSES, Table
-from laconic.pack.codecs.settings import Settings
+from laconic.pack.codecs.settings import Mix, Settings
 from laconic.pack.wire.chunks import CHUNKED, Chunks, get_chunks, put_chunks
 from laconic.pack.wire.grids import (
     CODEBOOK,
@@ -31,22 +31,24 @@ if TYPE_CHECKING:
 RAW, ORDER0, ADAPTIVE, OTHER = range(4)
 # Closed table of raw element types, all little-endian. Append, never change.
 RAW_TYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+MIXED = 3 | 9 << 2
+"""Precedes the header of a tensor under the mixing model: code 4 of the other kinds."""
 MAX_RANK = 16
 _ROWS, _DICTIONARY = 16, 32
 _GRID = SHORT_FLOATS | CODEBOOK | PER_CHANNEL | SHARED
 
 
 class Header(NamedTuple):
-    """The header of an integer tensor. ``model``: a table (codec 1) or settings (codec 2).
+    """The header of an integer tensor. ``model``: a table (codec 1) or settings (codec 2 or 3).
 
     ``dictionary``: the values that the coded integers index, rising; empty when they are the values.
-    ``geometry``: number of the geometry in use (codec 2). ``chunks``: those that hold the symbols; None where
-    these are in the file's own stream.
+    ``geometry``: number of the geometry in use (codecs 2 and 3). ``chunks``: those with the symbols; None
+    where these are in the file's own stream.
     """
 
     shape: tuple[int, ...]
     grid: Grid
-    model: Table | Settings
+    model: Table | Settings | Mix
     dictionary: tuple[int, ...] = ()
     geometry: int = 0
     chunks: Chunks | None = None
@@ -95,6 +97,8 @@ def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> N
 
     ``grids``: those that earlier headers wrote in full.
     """
+    if isinstance(header.model, Mix):
+        out.byte(MIXED)
     if header.chunks is not None:
         out.byte(CHUNKED)
     head = ORDER0 if isinstance(header.model, Table) else ADAPTIVE
@@ -109,6 +113,8 @@ def put_header(out: Writer, header: Header, rows: int | None, grids: Grids) -> N
         _put_dictionary(out, header.dictionary)
     if isinstance(header.model, Table):
         _put_table(out, header.model)
+    elif isinstance(header.model, Mix):
+        _put_mix(out, header.geometry, header.model)
     else:
         _put_settings(out, header, header.model)
     if header.chunks is not None:
@@ -127,18 +133,25 @@ def get_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) -
 
     A tensor in chunks gives its header, with the chunks, which follow it at once.
     """
+    mixed = source.peek() == MIXED
+    if mixed:
+        source.byte()
     if source.peek() != CHUNKED:
-        return _one_header(source, rows, limits, grids)
+        return _one_header(source, rows, limits, grids, mixed)
     source.byte()
-    header = _one_header(source, rows, limits, grids)
+    header = _one_header(source, rows, limits, grids, mixed)
     if not isinstance(header, Header):
         raise CorruptFileError("raw elements are said to be in chunks")
     return header._replace(chunks=get_chunks(source, header.shape))
 
 
-def _one_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) -> Header | AnyArray:
+def _one_header(
+    source: Reader, rows: int | None, limits: Limits, grids: Grids, mixed: bool
+) -> Header | AnyArray:
     head = source.byte()
     codec = head & 3
+    if mixed and codec != ADAPTIVE:
+        raise CorruptFileError(f"the header of a tensor under the mixing model starts with byte {head}")
     if codec == OTHER or (codec == RAW and head):
         raise CorruptFileError(f"no integer or raw tensor starts with byte {head}")
     if codec == RAW:
@@ -152,6 +165,9 @@ def _one_header(source: Reader, rows: int | None, limits: Limits, grids: Grids) 
     dictionary = _get_dictionary(source) if head & _DICTIONARY else ()
     if codec == ORDER0:
         return Header(shape, grid, _get_table(source), dictionary)
+    if mixed:
+        mix, geometry = _get_mix(source)
+        return Header(shape, grid, mix, dictionary, geometry)
     settings, geometry = _get_settings(source, shape)
     return Header(shape, grid, settings, dictionary, geometry)
 
@@ -283,3 +299,18 @@ def _get_settings(source: Reader, shape: tuple[int, ...]) -> tuple[Settings, int
     apart = bool(word >> 12 & 1)
     settings = Settings(density, classes, low_bits, background, row, column, channel, pixel, near, apart)
     return settings, geometry
+
+
+def _put_mix(out: Writer, geometry: int, mix: Mix) -> None:
+    """One byte: geometry, order, whether a background follows."""
+    out.byte(geometry | mix.by_columns << 2 | bool(mix.background) << 3)
+    if mix.background:
+        out.signed(mix.background)
+
+
+def _get_mix(source: Reader) -> tuple[Mix, int]:
+    word = source.byte()
+    background = source.signed() if word >> 3 & 1 else 0
+    if word >> 4 or bool(background) != bool(word >> 3 & 1) or not -(2**31) <= background < 2**31:
+        raise CorruptFileError("the settings of a tensor under the mixing model are out of range")
+    return Mix(background, bool(word >> 2 & 1)), word & 3
