@@ -297,3 +297,19 @@ except laconic.errors.WriteError as error:
     assert "an existing file is unchanged. Cure: free space" in said
     assert [path.name for path in tmp_path.iterdir()] == ["x.lac"]
     assert (tmp_path / "x.lac").read_bytes() == b"before"
+
+
+def test_a_small_file_of_a_large_parent_is_within_the_limits(tmp_path: Path) -> None:
+    """A hundred bytes stand for tensors that the parent's bytes allow, not their own."""
+    large = np.random.default_rng(0).normal(size=(3000, 1500)).astype(np.float32)
+    old, new = tmp_path / "old.lac", tmp_path / "new.lac"
+    source = {"a": large, "b": -large}
+    pack_checkpoint(source, old, bits=3.5)
+    source["b"] = -large
+    source["b"][0, :3] += np.float32(9)
+    report = pack_checkpoint(source, new, bits=3.5, parent=old)
+    assert [row.form for row in report.tensors] == ["as in the parent", "added to the parent"]
+    assert report.bytes < 5000
+    back = pack.open(new, parent=old)
+    assert np.array_equal(back["a"], pack.open(old)["a"])
+    assert float(back["b"][0, 0]) == pytest.approx(9 - large[0, 0], abs=0.5)

@@ -25,7 +25,7 @@ from laconic.pack.wire.header_list import all_items, check_density, read_headers
 from laconic.pack.wire.headers import Header, Item, KindHeader
 from laconic.pack.wire.notes import Parent
 from laconic.records import AnyArray, Tensor
-from laconic.records.children import ChildTensor
+from laconic.records.children import ChildTensor, SameTensor
 from laconic.records.limits import DEFAULT, Limits
 from laconic.varint import Reader
 
@@ -152,6 +152,8 @@ class TensorFile(Mapping[str, AnyArray]):
 
     def _check(self, item: Item, size: int) -> None:
         """Refuse a tensor whose values take more than the limits allow."""
+        if isinstance(item, KindHeader) and item.kind.record is SameTensor:
+            return  # the parent checks its tensor
         limits = self._limits
         bytes_each = item.item_bytes if isinstance(item, KindHeader) else 4
         extent = math.prod(
@@ -164,7 +166,8 @@ class TensorFile(Mapping[str, AnyArray]):
         more = of_kinds([item])
         memory = (VALUE_BYTES + 4) * entries + more.memory + SCRATCH_BYTES * _scratch(item, self._threads)
         work = ENTRY_STEPS * entries + more.work - _STEPS_PER_BYTE * size
-        limits.check_load(memory, work, len(self._data))
+        parent_bytes = 0 if self._parent is None else len(self._parent._data)
+        limits.check_load(memory, work, len(self._data) + parent_bytes)
 
     def _from_whole(self, name: str) -> Tensor:
         """A tensor whose integers are in the common stream, so that all of that stream is decoded once."""
