@@ -13,6 +13,7 @@ examples:
   laconic pack model.safetensors --bits 4 --out model.lac
   laconic pack model.safetensors --target 3.5bits --keep 'lm_head.*' --out model.lac
   laconic pack model.safetensors --lossless --out model.lac
+  laconic pack model.onnx --bits 4 --out model.lac
   laconic pack finetuned.safetensors --lossless --parent model.lac --out finetuned.lac
 """
 
@@ -22,10 +23,10 @@ def add_checkpoints(commands: argparse._SubParsersAction[Any]) -> None:
     p = add_command(
         commands,
         "pack",
-        "compress a checkpoint of any architecture, tensor by tensor, without data",
+        "compress a checkpoint of any architecture, or an ONNX file, without data",
         PACK_EXAMPLES,
     )
-    p.add_argument("checkpoint", metavar="MODEL.safetensors")
+    p.add_argument("checkpoint", metavar="MODEL", help="a .safetensors or .onnx file")
     rate = p.add_mutually_exclusive_group(required=True)
     rate.add_argument("--bits", type=float, help="entropy-coded bits a weight of each matrix")
     rate.add_argument("--step", type=float, help="step of each matrix, in units of its root mean square")
@@ -39,6 +40,9 @@ def add_checkpoints(commands: argparse._SubParsersAction[Any]) -> None:
         help="a tensor that is kept bit for bit, or a pattern with *; may be given several times",
     )
     p.add_argument("--parent", metavar="PARENT.lac", help="store only what differs from this file")
+    p.add_argument(
+        "--keep-graph", action="store_true", help="store an ONNX graph as it is, also where it could be run"
+    )
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--out", required=True, metavar="MODEL.lac", help="an existing file is replaced")
     p.set_defaults(command="pack")

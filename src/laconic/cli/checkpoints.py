@@ -1,4 +1,4 @@
-"""``laconic pack`` and ``laconic unpack``: whole checkpoints. No torch."""
+"""``laconic pack`` and ``laconic unpack``: whole checkpoints, and the weights of ONNX files. No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 
 from laconic.checkpoints import CheckpointReport, pack_checkpoint, unpack_checkpoint
+from laconic.cli.onnx_files import is_onnx, run_pack_onnx
 from laconic.cli.settings import check_threads, parse_size
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError
@@ -15,8 +16,10 @@ _ROWS = 40
 
 
 def run_pack(arguments: argparse.Namespace) -> int:
-    """Pack a checkpoint, and print what became of its tensors."""
+    """Pack a checkpoint or an ONNX file, and print what became of its tensors."""
     check_threads(arguments.threads)
+    if is_onnx(arguments.checkpoint):
+        return _run_onnx(arguments)
     max_bytes, max_bits = (None, None) if arguments.target is None else parse_target(arguments.target)
     report = pack_checkpoint(
         arguments.checkpoint,
@@ -32,6 +35,18 @@ def run_pack(arguments: argparse.Namespace) -> int:
     )
     print(format_report(report, arguments.out))
     return 0
+
+
+def _run_onnx(arguments: argparse.Namespace) -> int:
+    """Pack the weights of an ONNX file; raises InputError for an option that only checkpoints have."""
+    for option in ("target", "lossless", "parent"):
+        if getattr(arguments, option):
+            raise InputError(
+                f"pack: --{option} is for checkpoints, not for {arguments.checkpoint}. "
+                "Cure: --bits or --step, or a .safetensors file"
+            )
+    a = arguments
+    return run_pack_onnx(a.checkpoint, a.out, a.bits, a.step, a.keep, keep_graph=a.keep_graph)
 
 
 def run_unpack(arguments: argparse.Namespace) -> int:
