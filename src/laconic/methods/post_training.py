@@ -52,6 +52,7 @@ class PostTraining(Method):
             overconfident classifier has hardly any.
         divergence: How far two outputs are apart, summed over the examples: a function (outputs, reference
             outputs) in place of the task's, such as ``laconic.tasks.likelihoods.cosine_distance``.
+        refine: Training on the grid after the decision, without labels; off where its ``steps`` are 0.
 
     Raises:
         InputError: A setting outside its bounds.

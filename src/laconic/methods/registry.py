@@ -28,7 +28,7 @@ class MethodEntry(Entry):
         paper: Authors, title, venue and year.
 
     >>> find_method("sparse-vd").preset("full", "lenet5")["fit.epochs"]
-    60
+    90
     """
 
     presets: Mapping[str, Mapping[str, Settings]] = field(default_factory=dict)
