@@ -214,7 +214,7 @@ def test_symbols_are_not_overwritten_while_they_are_written() -> None:
         code.put_draws(symbols, 2**40, np.array([1, 1]), symbols)
 
 
-def test_every_file_is_read_and_written_without_compiled_code_and_without_constriction(tmp_path: Path) -> None:
+def test_every_file_is_read_and_written_without_compiled_code_and_constriction(tmp_path: Path) -> None:
     """The same integers, and the same bytes when they are written again."""
     q = np.random.default_rng(0).choice([0, 0, 0, 1, -1, 5, 70_000], (30, 40)).astype(np.int32)
     files = [path.read_bytes() for path in sorted(GOLDEN.glob("*.lac"))] + [bytes.fromhex(KINDS_HEX)]
