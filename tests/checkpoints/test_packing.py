@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -248,12 +249,32 @@ def test_a_parent_that_is_missing_or_another(tmp_path: Path) -> None:
         pack.open(new, parent=other)
     with pytest.raises(InputError, match="whole and needs no parent"):
         pack.open(old, parent=other)
-    with pytest.raises(InputError, match="is the parent, which is needed"):
+    with pytest.raises(InputError, match="is the parent, which would be lost"):
         pack_checkpoint(tuned(), old, bits=4.0, parent=old)
     with pytest.raises(InputError, match="another file"):
         for tensor in pack.read(new).tensors:
             if isinstance(tensor, ChildTensor):
                 tensor.values()
+
+
+def test_a_file_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+    plain, small, child = (tmp_path / n for n in ("w.safetensors", "w.lac", "child.lac"))
+    pack_checkpoint({"w": WEIGHT}, small, lossless=True)
+    unpack_checkpoint(small, plain)
+    pack_checkpoint(plain, child, lossless=True, parent=small)
+    link = tmp_path / "link.safetensors"
+    os.link(plain, link)
+    before = {path: path.read_bytes() for path in (plain, small, child)}
+    for out in (plain, link):
+        with pytest.raises(
+            InputError, match=r"is the checkpoint, which would be lost\. Cure: another"
+        ):
+            pack_checkpoint(plain, out, bits=4.0)
+    with pytest.raises(InputError, match="is the file that is read, which would be lost"):
+        unpack_checkpoint(small, small)
+    with pytest.raises(InputError, match="is the parent, which would be lost"):
+        unpack_checkpoint(child, small, parent=small)
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def test_a_parent_may_need_a_parent(tmp_path: Path) -> None:

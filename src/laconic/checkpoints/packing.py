@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from laconic.checkpoints.forms import Form, Rate, exact, in_16_bits, is_quantised, quantised
 from laconic.checkpoints.increments import against
-from laconic.checkpoints.sources import Source, opened
+from laconic.checkpoints.sources import Source, check_out, opened
 from laconic.errors import InputError, at
 from laconic.files import AnyPath
 from laconic.pack import TensorFile, writing
@@ -119,8 +119,9 @@ def pack_checkpoint(
 
     Raises:
         ReadError: The checkpoint cannot be opened.
-        InputError: It is no safetensors file, no rate or more than one is given, a name in ``keep`` matches
-            nothing, or the target cannot be met; then the message says the smallest file.
+        InputError: It is no safetensors file, the output is the checkpoint or the parent, no rate or more than
+            one is given, a name in ``keep`` matches nothing, or the target cannot be met; then the message
+            says the smallest file.
         WriteError: The file cannot be written; an existing one is unchanged.
 
     Example:
@@ -135,10 +136,12 @@ def pack_checkpoint(
     """
     one_of = {"bits": bits, "step": step, "max_bytes": max_bytes, "max_bits": max_bits}
     _check_rate(one_of, lossless)
+    if not isinstance(source, Mapping):
+        check_out(out, source, "the checkpoint")
     with opened(source) as checkpoint:
         old = parent if isinstance(parent, TensorFile) or parent is None else open_file(parent)
-        if old is not None and os.path.exists(out) and os.path.samefile(old.path, out):
-            raise InputError(f"{os.fspath(out)} is the parent, which is needed. Cure: another output")
+        if old is not None:
+            check_out(out, old.path, "the parent")
         job = _Job(checkpoint, _kept(checkpoint, keep), old, lossless)
         if max_bytes is None and max_bits is None:
             with writing(out, threads=threads) as file:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from laconic.checkpoints.safetensors import Entry, SafetensorsFile
-from laconic.errors import at
+from laconic.errors import InputError, at
 from laconic.files import AnyPath
 from laconic.records import AnyArray
 from laconic.records.element_types import ByteArray, bytes_of, element_type
+
+
+def check_out(out: AnyPath, needed: AnyPath, what: str) -> None:
+    """Raises InputError where a file that is to be written is one that is read."""
+    if os.path.exists(out) and os.path.exists(needed) and os.path.samefile(out, needed):
+        raise InputError(f"{os.fspath(out)} is {what}, which would be lost. Cure: another output")
 
 
 class Source(Protocol):

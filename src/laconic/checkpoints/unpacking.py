@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from laconic.checkpoints.safetensors import write_safetensors
+from laconic.checkpoints.sources import check_out
 from laconic.files import AnyPath
 from laconic.pack import TensorFile
 from laconic.pack import open as open_file
@@ -32,7 +33,7 @@ def unpack_checkpoint(
 
     Raises:
         ReadError: A file cannot be opened.
-        InputError: The parent is missing, or not the one that is named.
+        InputError: The parent is missing, or not the one that is named; the output is one of the files.
         FileFormatError: The file is invalid or damaged; the message names tensor and chunk.
         WriteError: The file cannot be written; an existing one is unchanged.
 
@@ -44,6 +45,9 @@ def unpack_checkpoint(
         ...     unpack_checkpoint(f"{folder}/w.lac", f"{folder}/w.safetensors")
         72
     """
+    check_out(out, path, "the file that is read")
+    if parent is not None:
+        check_out(out, parent.path if isinstance(parent, TensorFile) else parent, "the parent")
     file = open_file(path, parent=parent, limits=limits, threads=threads)
     rows = [(name, (info := file.info(name)).shape, info.dtype) for name in file]
     return write_safetensors(out, rows, lambda name: elements_of(file.tensor(name)), file.metadata)
