@@ -120,8 +120,8 @@ def pack_checkpoint(
     Raises:
         ReadError: The checkpoint cannot be opened.
         InputError: It is no safetensors file, the output is the checkpoint or the parent, no rate or more
-            than one is given, a name in ``keep`` matches nothing, or the target cannot be met; then the message
-            says the smallest file.
+            than one is given, a name in ``keep`` matches nothing, or the target cannot be met; then the
+            message says the smallest file.
         WriteError: The file cannot be written; an existing one is unchanged.
 
     Example:
