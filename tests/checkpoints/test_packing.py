@@ -266,9 +266,7 @@ def test_a_file_that_is_read_is_never_written_over(tmp_path: Path) -> None:
     os.link(plain, link)
     before = {path: path.read_bytes() for path in (plain, small, child)}
     for out in (plain, link):
-        with pytest.raises(
-            InputError, match=r"is the checkpoint, which would be lost\. Cure: another"
-        ):
+        with pytest.raises(InputError, match=r"is the checkpoint, which would be lost\. Cure: another"):
             pack_checkpoint(plain, out, bits=4.0)
     with pytest.raises(InputError, match="is the file that is read, which would be lost"):
         unpack_checkpoint(small, small)
