@@ -107,15 +107,26 @@ class SafetensorsFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
         try:
-            found = json.loads(text)
+            found = json.loads(text, object_pairs_hook=_without_doubles)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{self.path} is no safetensors file: its header is no JSON. {_CURE}") from error
+            raise InputError(
+                f"{self.path} is no safetensors file: its header is no JSON ({error}). {_CURE}"
+            ) from error
         if not isinstance(found, dict):
             raise InputError(f"{self.path} is no safetensors file: its header is no object. {_CURE}")
         metadata = found.pop("__metadata__", None) or {}
         if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
             raise InputError(f"{self.path}: its metadata are no texts. {_CURE}")
-        return {name: self._entry(name, row, 8 + length, total) for name, row in found.items()}, metadata
+        entries = {name: self._entry(name, row, 8 + length, total) for name, row in found.items()}
+        start = done = 8 + length
+        for name, entry in sorted(entries.items(), key=lambda one: (one[1].begin, one[1].end)):
+            if entry.begin != done:
+                raise InputError(
+                    f"{self.path}: tensor {name!r} begins at byte {entry.begin - start}, and the one before it "
+                    f"ends at {done - start}. {_CURE}"
+                )
+            done = entry.end
+        return entries, metadata
 
     def _entry(self, name: str, row: Any, start: int, total: int) -> Entry:
         try:
@@ -138,6 +149,14 @@ class SafetensorsFile:
                 f"of {total - start}. {_CURE}"
             )
         return Entry(shape, kind.name, start + begin, start + end)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return found
 
 
 def write_safetensors(
