@@ -122,8 +122,8 @@ class SafetensorsFile:
         for name, entry in sorted(entries.items(), key=lambda one: (one[1].begin, one[1].end)):
             if entry.begin != done:
                 raise InputError(
-                    f"{self.path}: tensor {name!r} begins at byte {entry.begin - start}, and the one before it "
-                    f"ends at {done - start}. {_CURE}"
+                    f"{self.path}: tensor {name!r} begins at byte {entry.begin - start}, and the one before "
+                    f"it ends at {done - start}. {_CURE}"
                 )
             done = entry.end
         return entries, metadata
