@@ -45,10 +45,8 @@ class GridChoice:
     Of the candidates within the allowances the one with the fewest bytes is taken (:func:`cheapest`).
 
     ``max_kl`` measures the damage by how far the predictions move from the pruned network's. Where it is set
-    it takes the place of the two other allowances. On LeNet-5 it finds better grids at the same bytes. With
-    the choice made on one half of the validation split and scored on the other, the error is 1.02 % at 2 970
-    bytes of weights, against 1.10 % at 2 740 and 1.06 % at 2 890 (means of three runs, see the notes in
-    studies/results/mnist_lenets).
+    it takes the place of the two other allowances. An error changes with the few examples whose answer flips,
+    this with all, so it has less noise (see the notes in studies/results/mnist_lenets).
 
     The other two are compared with means over the validation split, without their standard errors: on n
     examples an error moves by 100 / n percentage points with each of them. One standard error of the paired
