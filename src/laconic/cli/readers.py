@@ -90,10 +90,10 @@ def format_int8(data: bytes) -> str:
     """The matrices of a calibrated file that are multiplied in float32, and why."""
     from laconic.pack import decode
     from laconic.runtime.engines.float_choice import float_layers
-    from laconic.runtime.onnx_model.plan import fitting
+    from laconic.runtime.int8.schedule import schedule_of
 
-    with fitting("int8"):
-        left = float_layers(decode(data), 1)
+    model = decode(data)
+    left = [] if model.graph is None else float_layers(model, schedule_of(model.graph), 1)
     lines = [
         f"        {layer.name:<28} {'x'.join(map(str, layer.shape)):<16} {layer.reason}" for layer in left
     ]

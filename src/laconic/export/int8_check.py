@@ -17,6 +17,7 @@ from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
 from laconic.records.limits import Limits
 from laconic.runtime import Network, emulate
 from laconic.runtime.engines.float_choice import float_layers, float_products
+from laconic.runtime.int8.schedule import schedule_of
 
 SHARE, STEPS = 0.1, 4.0
 """Largest difference from the emulation: a share of the largest output, and steps of the output's range.
@@ -52,8 +53,10 @@ def checked_ranges(
 
 def stays_float(model: PackedModel) -> tuple[str, ...]:
     """Notes on the matrices whose products a calibrated network computes in float32, with the reason."""
+    if model.graph is None or not model.graph.ranges:
+        return ()
     by_reason: dict[str, list[str]] = {}
-    for layer in float_layers(model, 1):
+    for layer in float_layers(model, schedule_of(model.graph), 1):
         by_reason.setdefault(layer.reason.removeprefix("float32: "), []).append(layer.name)
     notes = [
         f"int8: {len(names)} of the network's matrices stay in float32, {', '.join(map(repr, names[:4]))}"

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from laconic.errors import EngineError, InputError, at
+from laconic.errors import InputError, at
 from laconic.records import AnyArray, Graph, PackedModel, ValueSpec
 from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.calls.door import Door
 from laconic.runtime.calls.forks import never_clean_up, watch
 from laconic.runtime.calls.named import in_order, returned
-from laconic.runtime.engines.assembly import Assembly, assemble
+from laconic.runtime.engines.assembly import engine_of
 from laconic.runtime.engines.choice import LayerChoice
-from laconic.runtime.graph.sizes import Claims, claims_of
+from laconic.runtime.graph.sizes import claims_of
 from laconic.runtime.origin import Engine, Options, Origin
 from laconic.runtime.precision import Precision, with_precision
 from laconic.runtime.reading import bytes_of, read_model
 
 if TYPE_CHECKING:
-    from laconic.runtime.engines.openvino import OpenVinoNetwork
     from laconic.runtime.isolation.isolated_network import IsolatedNetwork
 
 
@@ -77,7 +76,7 @@ class Network:
             for spec in self.inputs
         )
         claimed = claims_of(model, limits)
-        self._openvino, self._assembly, self.notes = _engine(model, options, claimed)
+        self._openvino, self._assembly, self.notes = engine_of(model, options, claimed)
         self.outputs = len(graph.outputs)
         self.layers: tuple[LayerChoice, ...] = self._assembly.layers if self._assembly else ()
         runs = self._openvino or self._assembly
@@ -222,40 +221,6 @@ def _from_origin(kind: type[Network], origin: Origin) -> Network:
     network = kind(origin.model(), origin.options, origin.limits)
     network._origin = origin
     return network
-
-
-def _engine(
-    model: PackedModel, options: Options, claimed: Claims
-) -> tuple[OpenVinoNetwork | None, Assembly | None, tuple[str, ...]]:
-    """The network in OpenVINO or in steps, and notes.
-
-    OpenVINO is also tried where ONNX Runtime refuses and the engine was left open.
-
-    Raises ``EngineError`` when none is left, or one was asked for by name.
-    """
-    int8 = not options.faster and model.graph is not None and bool(model.graph.ranges)
-    notes = _int8_note() if int8 else ()
-    if options.engine != "openvino":
-        try:
-            assembly = assemble(model, options, claimed)
-            notes = _int8_note(assembly.layers) if int8 else ()
-            return None, assembly, (*assembly.notes, *notes)
-        except EngineError as error:
-            from laconic.runtime.engines.openvino import installed
-
-            if options.engine not in ("auto", "fastest") or not installed():
-                raise
-            notes = (f"OpenVINO runs it: {error}",)
-    from laconic.runtime.engines.openvino import OpenVinoNetwork
-
-    return OpenVinoNetwork(model, options.threads), None, notes
-
-
-def _int8_note(in_float32: Sequence[LayerChoice] | None = None) -> tuple[str, ...]:
-    """What runs where int8 was asked for, so that nothing was measured."""
-    names = "" if in_float32 is None else ", ".join(layer.name for layer in in_float32) or "no layer"
-    left = f"; in float32: {names}" if names else ""
-    return (f"int8: as asked for, not measured against float32{left}",)
 
 
 @overload

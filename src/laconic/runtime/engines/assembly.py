@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,11 +12,10 @@ from laconic.errors import EngineError
 from laconic.records import AnyArray, PackedModel, Record, record
 from laconic.runtime.engines.cache import cache_file
 from laconic.runtime.engines.choice import Chooser, LayerChoice
-from laconic.runtime.engines.few_bits import PackedImplementation
-from laconic.runtime.engines.layers import LinearLayer, find_layers, with_packed
-from laconic.runtime.engines.own import is_own, own_matrix
-from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step
-from laconic.runtime.engines.session import open_session, run_session, runners_needed, wrong_values
+from laconic.runtime.engines.layers import find_layers, with_packed
+from laconic.runtime.engines.own import is_own, own_layers
+from laconic.runtime.engines.plan import Cutter, KernelStep, SessionStep, Step, whole
+from laconic.runtime.engines.session import run_session, runners_needed, wrong_values
 from laconic.runtime.engines.workers import Workers
 from laconic.runtime.graph.sizes import Claims
 from laconic.runtime.onnx_model.model import build
@@ -27,7 +25,7 @@ from laconic.runtime.precision import with_precision
 
 if TYPE_CHECKING:
     from laconic.runtime.engines.arithmetic import Arithmetic
-    from laconic.runtime.kernels import KernelMatrix
+    from laconic.runtime.engines.openvino import OpenVinoNetwork
 
 
 @record
@@ -88,6 +86,39 @@ class Assembly(Record):
         return [y.copy() if any(np.may_share_memory(y, x) for x in arrays) else y for y in found]
 
 
+def engine_of(
+    model: PackedModel, options: Options, claimed: Claims
+) -> tuple[OpenVinoNetwork | None, Assembly | None, tuple[str, ...]]:
+    """The network in OpenVINO or in steps, and notes.
+
+    OpenVINO is also tried where ONNX Runtime refuses and the engine was left open.
+
+    Raises ``EngineError`` when none is left, or one was asked for by name.
+    """
+    int8 = not options.faster and model.graph is not None and bool(model.graph.ranges)
+    notes: tuple[str, ...] = (_AS_ASKED,) if int8 else ()
+    if options.engine != "openvino":
+        try:
+            assembly = assemble(model, options, claimed)
+        except EngineError as error:
+            from laconic.runtime.engines.openvino import installed
+
+            if options.engine not in ("auto", "fastest") or not installed():
+                raise
+            notes = (f"OpenVINO runs it: {error}",)
+        else:
+            left = ", ".join(layer.name for layer in assembly.layers) or "no layer"
+            notes = (f"{_AS_ASKED}; in float32: {left}",) if int8 else ()
+            return None, assembly, (*assembly.notes, *notes)
+    from laconic.runtime.engines.openvino import OpenVinoNetwork
+
+    return OpenVinoNetwork(model, options.threads), None, notes
+
+
+_AS_ASKED = "int8: as asked for, not measured against float32"
+"""The note on a network in int8 where nothing was measured."""
+
+
 @runners_needed()
 def assemble(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
     """The steps of a model under these options; ``claimed`` is what its graph claims.
@@ -105,66 +136,45 @@ def assemble(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
 
 
 def _assembled(model: PackedModel, options: Options, claimed: Claims) -> Assembly:
-    """The steps of a model in the arithmetic that it was given in."""
+    """The steps of a model in the arithmetic that it was given in; one session where no layer is replaced."""
     if model.graph is not None and model.graph.ranges:
         from laconic.runtime.engines.float_choice import float_layers
+        from laconic.runtime.int8.schedule import schedule_of
 
-        graph = build(model)
-        return replace(_whole(graph, float_layers(model, options.batch), options), precision="int8")
+        schedule = schedule_of(model.graph)
+        choices = float_layers(model, schedule, options.batch)
+        graph = build(model, schedule=schedule)
+        steps, notes = whole(graph, options.threads)
+        return _assembly_of(graph, steps, choices, notes, "int8")
     layers = [] if options.engine == "onnxruntime" else find_layers(model, claimed.shapes)
-    return _chosen(model, layers, options)
-
-
-def _whole(graph: OnnxGraph, choices: Sequence[LayerChoice], options: Options) -> Assembly:
-    """The graph in one session: as ONNX Runtime rewrites it or, where that fails, as it stands."""
-    inputs, outputs = _names_of_ends(graph)
-    notes: tuple[str, ...] = ()
-    try:
-        session = open_session(graph, options.threads)
-    except EngineError as error:
-        session = open_session(graph, options.threads, rewritten=False)
-        notes = (f"runs as it stands, slower: {error}",)
-    nbytes = sum(array.nbytes for array in graph.initialisers.values())
-    steps = (SessionStep(session, inputs, outputs),)
-    return Assembly(steps, inputs, outputs, tuple(choices), nbytes, graph.initialisers, notes=notes)
-
-
-def _chosen(model: PackedModel, layers: Sequence[LinearLayer], options: Options) -> Assembly:
-    """The graph with the chosen implementation of each layer; in one session where there are none."""
     workers = options.threads or _cores()
     pool = Workers(workers - 1) if workers > 1 else None
     chooser = Chooser(
         options.batch, options.threads, options.engine == "fastest", cache_file(), workers, pool
     )
     choices = chooser.forced(layers) if options.engine == "sparse" else chooser.choose(layers)
-    changed = [
+    replaced = [
         (layer, choice.implementation)
         for layer, choice in zip(layers, choices, strict=True)
         if choice.implementation != "dense"
     ]
-    graph = build(model, [layer.part for layer, _ in changed])
-    if not changed:
-        return _whole(graph, choices, options)
-    packed: dict[int, tuple[LinearLayer, PackedImplementation]] = {}
-    own: dict[int, tuple[LinearLayer, KernelMatrix]] = {}
-    matrices: dict[tuple[str, str], KernelMatrix] = {}  # layers that share a weight share its matrix
-    for part, (layer, implementation) in enumerate(changed):
-        if not is_own(implementation):
-            packed[part] = layer, implementation
-            continue
-        key = layer.name, implementation
-        if key not in matrices:
-            matrices[key] = own_matrix(layer.tensor, implementation, workers, pool)
-        own[part] = layer, matrices[key]
-    graph = with_packed(graph, packed)
-    steps = tuple(Cutter(graph, options.threads, own).steps())
-    return _assembly_of(graph, steps, choices)
+    graph = build(model, [layer.part for layer, _ in replaced])
+    if replaced:
+        parts = dict(enumerate(replaced))
+        own = own_layers({k: (layer, one) for k, (layer, one) in parts.items() if is_own(one)}, workers, pool)
+        graph = with_packed(graph, {k: (layer, one) for k, (layer, one) in parts.items() if not is_own(one)})
+        steps, notes = Cutter(graph, options.threads, own).steps(), ()
+    else:
+        steps, notes = whole(graph, options.threads)
+    return _assembly_of(graph, steps, choices, notes, "fp32")
 
 
 def _assembly_of(
     graph: OnnxGraph,
-    steps: tuple[Step, ...],
+    steps: Sequence[Step],
     choices: Sequence[LayerChoice],
+    notes: tuple[str, ...],
+    precision: Literal["int8", "fp32"],
 ) -> Assembly:
     """The assembly of these steps; initialisers that no step reads are dropped."""
     used = {name for step in steps if isinstance(step, SessionStep) for name in step.weights}
@@ -173,12 +183,8 @@ def _assembly_of(
     arrays = [*kept.values(), *(step.bias for step in kernels if step.bias is not None)]
     matrices = {id(step.matrix): step.matrix for step in kernels}
     nbytes = sum(array.nbytes for array in arrays) + sum(matrix.nbytes for matrix in matrices.values())
-    return Assembly(steps, *_names_of_ends(graph), tuple(choices), nbytes, kept)
-
-
-def _names_of_ends(graph: OnnxGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of a graph's inputs and outputs."""
-    return tuple(value.name for value in graph.inputs), tuple(value.name for value in graph.outputs)
+    inputs, outputs = (tuple([value.name for value in values]) for values in (graph.inputs, graph.outputs))
+    return Assembly(tuple(steps), inputs, outputs, tuple(choices), nbytes, kept, precision, notes)
 
 
 def _cores() -> int:

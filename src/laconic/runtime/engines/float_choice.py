@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from laconic.records import PackedModel, Tensor
+from laconic.records import Graph, PackedModel, Tensor
 from laconic.runtime.engines.choice import LayerChoice
 from laconic.runtime.graph.steps import Step
-from laconic.runtime.int8.schedule import schedule_of
+from laconic.runtime.int8.schedule import Schedule
 from laconic.runtime.int8.transposed import runs_in_float32
 from laconic.runtime.ops.table import int8_of
 
@@ -18,17 +18,14 @@ _PRODUCTS = ("matmul", "einsum", "sdpa")
 _RECURRENT = {"lstm": _BY_BATCH, "gru": _NO_KERNEL, "rnn": _NO_KERNEL}
 
 
-def float_layers(model: PackedModel, batch: int) -> list[LayerChoice]:
-    """A line for each matrix that an int8 network multiplies by in float32; none for a float32 network.
+def float_layers(model: PackedModel, schedule: Schedule, batch: int) -> list[LayerChoice]:
+    """A line for each matrix that an int8 network multiplies by in float32; ``schedule`` is its graph's.
 
     ONNX Runtime's int8 LSTM (``DynamicQuantizeLSTM``) is faster from 64 units on, but finds the range of all
     states of a batch anew at each step: a sample's result would depend on its neighbours, and differ from
     what devices compute. There is none for GRU and RNN.
     """
-    graph = model.graph
-    if graph is None or not graph.ranges:
-        return []
-    schedule = schedule_of(graph)
+    graph = model.graph or Graph((), (), ())
     read = {ref for node in graph.nodes for ref in node.inputs} - set(graph.outputs)
     found: list[LayerChoice] = []
     for step, kind in zip(schedule.steps, schedule.kinds, strict=True):

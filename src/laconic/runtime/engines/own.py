@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from laconic.errors import InputError
@@ -11,6 +12,7 @@ from laconic.runtime.engines.few_bits import own_two_bits
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+    from laconic.runtime.engines.layers import LinearLayer
     from laconic.runtime.engines.workers import Workers
     from laconic.runtime.kernels import KernelMatrix
 
@@ -42,3 +44,15 @@ def own_matrix(
     if form is None:
         raise InputError(f"tensor {tensor.name!r} does not fit in two bits")
     return TwoBitMatrix(form, threads=threads, pool=pool)
+
+
+def own_layers(
+    layers: Mapping[int, tuple[LinearLayer, KernelImplementation]], threads: int, pool: Workers | None
+) -> dict[int, tuple[LinearLayer, KernelMatrix]]:
+    """The layers with their matrices in our kernels; layers that share a weight share its matrix."""
+    matrices: dict[tuple[str, str], KernelMatrix] = {}
+    for layer, implementation in layers.values():
+        if (layer.name, implementation) not in matrices:
+            matrix = own_matrix(layer.tensor, implementation, threads, pool)
+            matrices[layer.name, implementation] = matrix
+    return {part: (layer, matrices[layer.name, one]) for part, (layer, one) in layers.items()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from laconic.errors import EngineError
 from laconic.records import AnyArray, FloatArray, Record, record
 from laconic.runtime.engines.layers import LinearLayer
 from laconic.runtime.engines.session import numpy_type, open_session, run_session
@@ -73,6 +74,21 @@ class ViewStep(Record):
 
 
 Step = SessionStep | KernelStep | ViewStep
+
+
+def whole(graph: OnnxGraph, threads: int | None) -> tuple[list[Step], tuple[str, ...]]:
+    """A graph as one session, as ONNX Runtime rewrites it or, where that fails, as it stands; and notes.
+
+    Raises ``EngineError`` where neither runs, ``CorruptFileError`` for a graph that is refused.
+    """
+    notes: tuple[str, ...] = ()
+    try:
+        session = open_session(graph, threads)
+    except EngineError as error:
+        session = open_session(graph, threads, rewritten=False)
+        notes = (f"runs as it stands, slower: {error}",)
+    inputs, outputs = (tuple([value.name for value in values]) for values in (graph.inputs, graph.outputs))
+    return [SessionStep(session, inputs, outputs, tuple(graph.initialisers))], notes
 
 
 Stage = tuple[list[OnnxNode], list[OnnxNode]]

@@ -9,13 +9,14 @@ integers. Pruned networks often have other counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from laconic.pack.graph.ops import flag_of, int_of, ints_of, text_of
 from laconic.records import Graph, Node, Tensor, tensor_index
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.int8.schedule import Schedule
+from laconic.runtime.ops.moves import pads_of
 from laconic.runtime.ops.row import Channels as Role
 from laconic.runtime.ops.row import Int8
 from laconic.runtime.ops.table import row_of
@@ -62,6 +63,42 @@ def filled_channels(graph: Graph, schedule: Schedule, tensors: Sequence[Tensor])
         if filled > own and plan.fixed.isdisjoint(members):
             found.update((value, Channels(own, filled)) for value in members)
     return found
+
+
+def integer_pads(
+    graph: Graph, schedule: Schedule, channels: Mapping[int, Channels], read: Collection[int]
+) -> dict[int, Sequence[int]]:
+    """The values that are an integer value with zeros around it, and these pads in ONNX' order.
+
+    They are inputs with the channels that their readers need, and zero padding between integer values of
+    known rank.
+
+    Args:
+        graph: A graph with activation ranges.
+        schedule: Its schedule.
+        channels: What :func:`filled_channels` found.
+        read: The values with a range that a node reads.
+    """
+    extra = {value: found.extra for value, found in channels.items()}
+    pads: dict[int, Sequence[int]] = {
+        k: (0, 0, 0, 0, 0, extra[k], 0, 0) for k in range(len(graph.inputs)) if k in read and extra.get(k)
+    }
+    for step, kind in zip(schedule.steps, schedule.kinds, strict=True):
+        source, out = step.node.inputs[0], step.outputs[0]
+        if source is None or source not in read or out not in read:
+            continue
+        rank = schedule.ranks.get(source)
+        if kind != "move" or step.node.op != "pad" or rank is None:
+            continue
+        given, mode = ints_of(step.node, "pads"), text_of(step.node, "mode")
+        if len(given) % 2 or len(given) > 2 * rank or mode != "constant":
+            continue
+        around = pads_of(given, rank)
+        change = extra.get(out, 0) - extra.get(source, 0)
+        if change:
+            around[rank + 1] += change
+        pads[out] = around
+    return pads
 
 
 def _target(own: int, is_input: bool) -> int:

@@ -13,6 +13,7 @@ from laconic.pack.graph.ops import SIZED, flag_of
 from laconic.records import Graph
 from laconic.runtime.graph.steps import Step, fuse, ranks
 from laconic.runtime.ops.row import Int8
+from laconic.runtime.ops.shape_rules import fitting
 from laconic.runtime.ops.table import int8_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Schedule(NamedTuple):
         return {step.outputs[0]: kind for step, kind in zip(self.steps, self.kinds, strict=True)}
 
 
+@fitting("int8")
 def schedule_of(graph: Graph) -> Schedule:
     """The schedule of a graph with activation ranges; a value with a range of its own is not folded away.
 
@@ -51,6 +53,8 @@ def schedule_of(graph: Graph) -> Schedule:
     >>> found = schedule_of(Graph((ValueSpec("float32", (None, 3)),), nodes, (3,), ranges))
     >>> [(step.node.op, kind) for step, kind in zip(found.steps, found.kinds)]
     [('linear', 'layer'), ('sigmoid', 'float')]
+
+    Raises ``CorruptFileError`` for attributes that no writer produces.
     """
     own = frozenset(entry.value for entry in graph.ranges)
     known = ranks(graph)

@@ -10,13 +10,16 @@ from laconic.records import Graph, PackedModel, Tensor
 from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.graph.sizes import claims_of
 from laconic.runtime.onnx_model.builder import Builder
-from laconic.runtime.onnx_model.plan import Part, Plan, fitting
+from laconic.runtime.onnx_model.plan import Part, Plan
 from laconic.runtime.onnx_model.protos import OnnxGraph, OnnxValue, model_bytes
+from laconic.runtime.ops.shape_rules import fitting
 from laconic.runtime.precision import Precision, with_precision
 from laconic.runtime.reading import NO_GRAPH
 
 if TYPE_CHECKING:
     import onnx
+
+    from laconic.runtime.int8.schedule import Schedule
 
 MAX_INLINE_BYTES = 2**31 - 2**20
 """Protobuf's limit of 2 GiB, minus 1 MiB for the graph itself."""
@@ -25,16 +28,18 @@ MAX_NAME = 256
 """Longer tensor names are cut in exported models, where each reference repeats the name."""
 
 
-def emit_graph(model: PackedModel, parts: Sequence[Part] = ()) -> tuple[Plan, tuple[str, ...]]:
+def emit_graph(
+    model: PackedModel, parts: Sequence[Part] = (), schedule: Schedule | None = None
+) -> tuple[Plan, tuple[str, ...]]:
     """Emit every step: the finished plan, and the outputs' names.
 
-    A graph with activation ranges becomes an int8 graph, whose outputs stay float32.
+    A graph with a schedule in integer arithmetic becomes an int8 graph, whose outputs stay float32.
 
     Raises ``WeightsOnlyError`` when the model has no graph, ``CorruptFileError`` when the graph and
     its tensors contradict each other.
     """
     graph = _graph_of(model)
-    plan = _plan_for(model, graph, parts)
+    plan = _plan_for(model, graph, parts, schedule)
     for k, spec in enumerate(graph.inputs):
         plan.put_input(k, plan.builder.input_name(k), spec.dtype)
     for step in plan.steps:
@@ -46,13 +51,13 @@ def emit_graph(model: PackedModel, parts: Sequence[Part] = ()) -> tuple[Plan, tu
     return plan, outputs
 
 
-def _plan_for(model: PackedModel, graph: Graph, parts: Sequence[Part]) -> Plan:
-    if not graph.ranges:
+def _plan_for(model: PackedModel, graph: Graph, parts: Sequence[Part], schedule: Schedule | None) -> Plan:
+    if schedule is None:
         return Plan(model, graph, parts)
     from laconic.runtime.onnx_model.int8_plan import Int8Plan
 
     with fitting("int8"):
-        return Int8Plan(model, graph)
+        return Int8Plan(model, graph, schedule)
 
 
 def _graph_of(model: PackedModel) -> Graph:
@@ -92,16 +97,23 @@ def unused(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def build(model: PackedModel, parts: Sequence[Part] = (), readable: bool = False) -> OnnxGraph:
+def build(
+    model: PackedModel,
+    parts: Sequence[Part] = (),
+    *,
+    readable: bool = False,
+    schedule: Schedule | None = None,
+) -> OnnxGraph:
     """The ONNX graph of a model whose claims were checked (:func:`laconic.runtime.graph.sizes.claims_of`).
 
     Args:
         model: A model with a graph.
         parts: The steps that nodes of our own replace, in a float32 graph.
         readable: Whether values keep the names of the file.
+        schedule: The steps of a graph with activation ranges in integer arithmetic; float32 without.
     """
     graph = _graph_of(model)
-    plan, outputs = emit_graph(model, parts)
+    plan, outputs = emit_graph(model, parts, schedule)
     b = plan.builder
     names = _Names(b, model.tensors, readable)
     axes = {} if readable else {axis: f"n{k}" for k, axis in enumerate(graph.free_axes)}
@@ -151,17 +163,26 @@ def to_onnx(
     """
     model = with_precision(model, precision)
     claims_of(model, limits)
-    return standard_model(model)
+    if model.graph is None or not model.graph.ranges:
+        return standard_model(model)
+    from laconic.runtime.int8.schedule import schedule_of
+
+    return standard_model(model, schedule_of(model.graph))
 
 
-def standard_model(model: PackedModel) -> onnx.ModelProto:
-    """A standard ONNX model of records whose claims were checked (see :func:`to_onnx`)."""
+def standard_model(model: PackedModel, schedule: Schedule | None = None) -> onnx.ModelProto:
+    """A standard ONNX model of records whose claims were checked (see :func:`to_onnx`).
+
+    Args:
+        model: A model with a graph.
+        schedule: As for :func:`build`.
+    """
     size = sum(4 * t.size for t in model.tensors)
     if size > MAX_INLINE_BYTES:
         raise InputError(
             f"the weights take {size} bytes and one ONNX file holds 2 GiB. Cure: laconic.runtime.load runs it"
         )
-    graph = build(model, readable=True)
+    graph = build(model, readable=True, schedule=schedule)
     from onnx import ModelProto, shape_inference
 
     proto = ModelProto.FromString(model_bytes(graph, inline=True))

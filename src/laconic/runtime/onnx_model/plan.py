@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
-from laconic.errors import CorruptFileError, FileFormatError, InputError
+from laconic.errors import InputError
 from laconic.records import Graph, Node, PackedModel, Record, record, tensor_index
 from laconic.runtime.graph.steps import Step
 from laconic.runtime.onnx_model.builder import Builder
 from laconic.runtime.onnx_model.protos import OWN, OnnxNode
-from laconic.runtime.ops.shape_rules import MISFITS
+from laconic.runtime.ops.shape_rules import fitting
 from laconic.runtime.ops.table import row_of
 
 
@@ -99,24 +98,9 @@ class Plan:
         kinds = [_type_of_input(b, self.types, r) for r in refs]
         if first is not None:
             given, kinds = (first, *given), ["float32", *kinds]
-        return _emit(b, node, given), row_of(node.op).result(node, kinds)
-
-
-def _emit(b: Builder, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
-    form = row_of(node.op).form
-    with fitting(node.op):
-        return form(b, node, given)
-
-
-@contextmanager
-def fitting(op: str) -> Iterator[None]:
-    """Turn errors from shapes that no writer produces into ``CorruptFileError``."""
-    try:
-        yield
-    except FileFormatError:
-        raise
-    except MISFITS as error:
-        raise CorruptFileError(f"operation {op!r} does not fit its tensors: {error}") from error
+        with fitting(node.op):
+            row = row_of(node.op)
+            return row.form(b, node, given), row.result(node, kinds)
 
 
 def _type_of_input(b: Builder, types: Mapping[int, str], ref: int | None) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from laconic.errors import CorruptFileError
+from laconic.errors import CorruptFileError, FileFormatError
 from laconic.records import Node
 
 Shape = tuple[int, ...]
@@ -18,6 +19,17 @@ Rule = Callable[[Node, Given], tuple[Shape, ...]]
 
 MISFITS = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, MemoryError)
 """What rules and emitters raise for shapes that no writer produces."""
+
+
+@contextmanager
+def fitting(op: str) -> Iterator[None]:
+    """Turn errors from shapes that no writer produces into ``CorruptFileError``."""
+    try:
+        yield
+    except FileFormatError:
+        raise
+    except MISFITS as error:
+        raise CorruptFileError(f"operation {op!r} does not fit its tensors: {error}") from error
 
 
 def require(fits: bool, text: str) -> None:
