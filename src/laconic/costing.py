@@ -124,10 +124,10 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
             "cost_of needs an example input to see a module's shapes. Cure: cost_of(model, example)"
         )
     source, example = flattened(plain_network(source, "cost_of").module, example)
+    names, state = shared_names(source), source.state_dict()
     with at("cost_of"):
         call = one_call(source, example)
-        captured = captured_call(call)
-    names, state = shared_names(source), source.state_dict()
+        captured = captured_call(call, names)
     known: dict[str, Tensor] = {constant.name: constant for constant in captured.constants}
     known |= {names.get(name, name): tensor for name, tensor in given.items()}
     tensors = tuple(

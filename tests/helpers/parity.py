@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from laconic.export.graph_capture import CapturedGraph, capture
+from laconic.export.captured import CapturedGraph
+from laconic.export.graph_capture import capture
 from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, RawTensor
 from laconic.runtime import Network

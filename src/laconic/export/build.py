@@ -6,20 +6,19 @@ import os
 import warnings
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import nn
 
 from laconic import pack
-from laconic.errors import CaptureError, InputError, ModelError
-from laconic.export.graph_capture import CapturedGraph, captured_call
+from laconic.errors import CaptureError, ModelError
+from laconic.export.graph_capture import captured_call
 from laconic.export.signature import Dynamic, Example, OneCall, one_call, spread
-from laconic.export.stored_tensors import stored
+from laconic.export.stored_tensors import file_records
 from laconic.export.verify import disagreement, padded_otherwise
 from laconic.networks import flattened
 from laconic.networks.modules import plain_network, shared_names
 from laconic.progress import steps
-from laconic.records import ActivationRange, PackedModel, RawTensor, Tensor
+from laconic.records import ActivationRange, PackedModel, Tensor
 from laconic.runtime.reading import loading_note
 
 _WEIGHTS_ONLY = "the file holds weights only; load them with laconic.restore(path, into=module)"
@@ -57,45 +56,41 @@ def build_packed(
     >>> [tensor.name for tensor in model.tensors], notes
     (['weight', 'bias'], ())
     """
+    model, notes, _ = _built(module, tensors, example, dynamic)
+    return model, notes
+
+
+def _built(
+    module: nn.Module, tensors: Mapping[str, Tensor], example: Example | None, dynamic: Dynamic | None
+) -> tuple[PackedModel, tuple[str, ...], OneCall | None]:
+    """:func:`build_packed`, with the example's call."""
     module, folded = plain_network(module, "save")
     names = shared_names(module)
     before = (*folded, *_check_module(module))
     dynamic = None if dynamic is None else spread(module, example, dynamic)
     module, example = flattened(module, example)
     given = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    with steps("capturing the graph"):
-        call = None if example is None else one_call(module, example)
-        captured, notes = _captured(call, dynamic)
-    model = _model(module, names, given, captured)
+    call = None if example is None else one_call(module, example)
+    captured = None
+    notes: tuple[str, ...] = (f"no example input was given: {_WEIGHTS_ONLY}",)
+    if call is not None:
+        try:
+            with steps("capturing the graph"):
+                captured = captured_call(call, names, dynamic)
+            notes = captured.notes
+        except CaptureError as error:
+            notes = (f"{error}. So {_WEIGHTS_ONLY}",)
+    model = file_records(module, names, given, captured)
     if captured is not None and call is not None:
         with steps("comparing the file with the module"):
             problem = disagreement(call, model)
             padded = None if problem else padded_otherwise(call)
         if problem is not None:
-            return _model(module, names, given, None), (*before, f"{problem}. So {_WEIGHTS_ONLY}")
-        notes = (*notes, padded) if padded else notes
-    return model, (*before, *notes)
-
-
-def _model(
-    module: nn.Module, names: Mapping[str, str], given: Mapping[str, Tensor], captured: CapturedGraph | None
-) -> PackedModel:
-    """The file's records, with the captured graph or, without one, all weights."""
-    if captured is None:
-        kept = [name for name, first in names.items() if name == first]
-        constants: tuple[RawTensor, ...] = ()
-        aliases: Mapping[str, str] = {name: first for name, first in names.items() if name != first}
-    else:
-        reserved = {c.name for c in captured.constants}
-        kept = [name for name in captured.tensor_names if name not in reserved]
-        constants, aliases = captured.constants, captured.aliases
-    state = module.state_dict()
-    unknown = sorted(set(given) - set(kept))
-    if unknown:
-        raise InputError(f"tensor {unknown[0]!r} is not in the network's state dict, which has {kept}")
-    ordered = tuple(_one(name, given.get(name), state[name], narrow=captured is not None) for name in kept)
-    graph = None if captured is None else captured.graph
-    return PackedModel((*ordered, *constants), graph, dict(aliases))
+            notes = (f"{problem}. So {_WEIGHTS_ONLY}",)
+            model = file_records(module, names, given, None)
+        elif padded is not None:
+            notes = (*notes, padded)
+    return model, (*before, *notes), call
 
 
 def save(
@@ -163,26 +158,16 @@ def write(
         ModelError, InputError, WriteError: As :func:`save`.
     """
     with steps("saving"):
-        model, notes = build_packed(module, tensors, example, dynamic)
-        if ranges and example is not None:
+        model, notes, call = _built(module, tensors, example, dynamic)
+        if ranges and call is not None:
             from laconic.export.int8_check import checked_ranges, stays_float
 
-            model, note = checked_ranges(module, model, ranges, example)
+            model, note = checked_ranges(model, ranges, call.tensors)
             notes = (*notes, note) if note else (*notes, *stays_float(model))
         with steps("encoding"):
             length = pack.write(path, model)
     large = loading_note(path)
     return length, notes if large is None else (*notes, large)
-
-
-def _captured(call: OneCall | None, dynamic: Dynamic | None) -> tuple[CapturedGraph | None, tuple[str, ...]]:
-    if call is None:
-        return None, (f"no example input was given: {_WEIGHTS_ONLY}",)
-    try:
-        captured = captured_call(call, dynamic)
-    except CaptureError as error:
-        return None, (f"{error}. So {_WEIGHTS_ONLY}",)
-    return captured, captured.notes
 
 
 def _check_module(module: nn.Module) -> tuple[str, ...]:
@@ -204,20 +189,3 @@ def _check_module(module: nn.Module) -> tuple[str, ...]:
     if not left_out:
         return ()
     return (f"the state dict holds {', '.join(left_out)}, which is no tensor: the file leaves it out",)
-
-
-def _one(name: str, given: Tensor | None, tensor: torch.Tensor, *, narrow: bool) -> Tensor:
-    """The caller's tensor after comparing it with the module's, or the module's own values."""
-    if given is None:
-        return RawTensor(name, stored(name, tensor, narrow=narrow))
-    own = tensor.detach().cpu()
-    values = given.values()
-    if values.shape != tuple(own.shape):
-        raise InputError(f"tensor {name!r} has shape {values.shape}, the network's has {tuple(own.shape)}")
-    if not np.array_equal(values.astype(np.float32), own.float().numpy()):
-        worst = float(np.abs(values.astype(np.float64) - own.double().numpy()).max())
-        raise InputError(
-            f"tensor {name!r} differs from the network's own values by up to {worst:.3g}. "
-            "Cure: write the dequantised values into the module before saving"
-        )
-    return given if given.name == name else given.renamed(name)

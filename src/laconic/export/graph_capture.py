@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from laconic.errors import CaptureError
+from laconic.export.captured import CapturedGraph, finished
 from laconic.export.cures import cure_for
 from laconic.export.lowering import Call, Lowering, Ref, any_free, is_free, tensors_in
+from laconic.export.outputs import described
 from laconic.export.program import (
     decomposable,
     decomposed,
@@ -24,9 +26,8 @@ from laconic.export.program import (
     traces,
 )
 from laconic.export.rules import RULES
-from laconic.export.signature import Dynamic, Example, OneCall, described, free_axes, one_call
+from laconic.export.signature import Dynamic, Example, OneCall, free_axes, one_call
 from laconic.networks.modules import shared_names
-from laconic.records import Graph, Node, RawTensor, tensor_index, tensor_ref
 
 # Arguments that rules may ignore: they are visible in the result's shape and type, or concern the device and
 # the memory layout, or have an effect in training only.
@@ -38,22 +39,6 @@ _SEEN_IN_RESULT = (
 # A single input with one of these generic names is stored without it: its name is then "input", in no bytes.
 _USUAL_NAMES = (("x",), ("input",))
 _SILENT = ("_assert", "sym_constrain_range", "_guards_fn", "assert_tensor_metadata")
-
-
-@dataclass(frozen=True)
-class CapturedGraph:
-    """A network's arithmetic and the tensors that it reads.
-
-    ``tensor_names`` are state-dict names followed by the reserved names ('@0', '@1', ...) of
-    ``constants``; tensor k of the graph is ``tensor_names[k]``. ``aliases`` maps names of shared
-    weights to the name under which they are stored. ``notes`` are for the user.
-    """
-
-    graph: Graph
-    tensor_names: tuple[str, ...]
-    constants: tuple[RawTensor, ...]
-    aliases: Mapping[str, str]
-    notes: tuple[str, ...] = ()
 
 
 def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None) -> CapturedGraph:
@@ -82,11 +67,18 @@ def capture(module: nn.Module, example: Example, dynamic: Dynamic | None = None)
     >>> free.name, free.sizes
     ('input', ('batch', 'time', 3))
     """
-    return captured_call(one_call(module, example), dynamic)
+    return captured_call(one_call(module, example), shared_names(module), dynamic)
 
 
-def captured_call(call: OneCall, dynamic: Dynamic | None = None) -> CapturedGraph:
-    """:func:`capture` of a call whose inputs are in order already."""
+def captured_call(call: OneCall, names: Mapping[str, str], dynamic: Dynamic | None = None) -> CapturedGraph:
+    """:func:`capture` of a call whose inputs are in order already.
+
+    Args:
+        call: The module and its inputs.
+        names: The module's state-dict names, each with the name under which a shared tensor is stored
+            (:func:`laconic.networks.modules.shared_names`).
+        dynamic: As for :func:`capture`.
+    """
     inputs, arguments = call.names, call.tensors
     free = None if dynamic is None else free_axes(dynamic, inputs, arguments)
     copied = evaluation_copy(call.module)
@@ -94,7 +86,6 @@ def captured_call(call: OneCall, dynamic: Dynamic | None = None) -> CapturedGrap
         raise CaptureError("the network's weights are on the meta device, so they have no values")
     answer, plain = run_example(copied, arguments), flat(copied)
     result = described(answer)
-    names = shared_names(copied)
     failure: CaptureError | None = None
     for program, notes in traces(plain, arguments, free):
         low = Lowering(
@@ -108,7 +99,7 @@ def captured_call(call: OneCall, dynamic: Dynamic | None = None) -> CapturedGrap
         except CaptureError as error:  # the next trace, with other free dimensions, may succeed
             failure = failure or error
             continue
-        captured = _finish(low, results, copied, names, notes)
+        captured = finished(low, results, copied, names, notes)
         graph = replace(captured.graph, output_names=result.names, keyed=result.keyed)
         return replace(captured, graph=graph)
     raise failure or CaptureError("the network could not be traced")
@@ -331,59 +322,3 @@ def _typed(low: Lowering, value: Any, result: Any) -> Any:
     if isinstance(value, (list, tuple)) and isinstance(result, (tuple, list)):
         return [_typed(low, v, r) for v, r in zip(value, result, strict=False)]
     return value
-
-
-# --- from a lowering to the file's order -------------------------------------------------------
-
-
-def _finish(
-    low: Lowering, results: Sequence[Ref], module: nn.Module, names: Mapping[str, str], notes: tuple[str, ...]
-) -> CapturedGraph:
-    """Drop what no output needs, then number tensors as the file will hold them."""
-    nodes, outputs = _live(low, [r.id for r in results])
-    used = {
-        low.tensor_names[tensor_index(r)] for node in nodes for r in node.inputs if r is not None and r < 0
-    }
-    state = module.state_dict()
-    kept = [
-        name
-        for name, first in names.items()
-        if name == first and (name in used or state[name].is_floating_point() or state[name].is_complex())
-    ]
-    constants = tuple(RawTensor(name, array) for name, array in low.constants.items() if name in used)
-    order = {name: k for k, name in enumerate([*kept, *(c.name for c in constants)])}
-    place = {
-        tensor_ref(k): tensor_ref(order[name]) for k, name in enumerate(low.tensor_names) if name in order
-    }
-    nodes = [
-        replace(node, inputs=tuple(place.get(r, r) if r is not None else None for r in node.inputs))
-        for node in nodes
-    ]
-    aliases = {name: first for name, first in names.items() if name != first and first in order}
-    return CapturedGraph(
-        Graph(tuple(low.inputs), tuple(nodes), tuple(outputs)), tuple(order), constants, aliases, notes
-    )
-
-
-def _live(low: Lowering, outputs: Sequence[int]) -> tuple[list[Node], list[int]]:
-    """Nodes that some output needs, with values renumbered."""
-    needed = set(outputs)
-    starts: list[int] = []
-    count = len(low.inputs)
-    for node in low.nodes:
-        starts.append(count)
-        count += node.n_outputs
-    keep: list[bool] = []
-    for node, start in zip(reversed(low.nodes), reversed(starts), strict=True):
-        alive = any(start + k in needed for k in range(node.n_outputs))
-        keep.append(alive)
-        needed.update(r for r in node.inputs if alive and r is not None)
-    number = {k: k for k in range(len(low.inputs))}
-    kept = []
-    for node, start, alive in zip(low.nodes, starts, reversed(keep), strict=True):
-        if alive:
-            kept.append(
-                replace(node, inputs=tuple(number[r] if r is not None and r >= 0 else r for r in node.inputs))
-            )
-            number |= {start + k: len(number) + k for k in range(node.n_outputs)}
-    return kept, [number[r] for r in outputs]

@@ -7,12 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from laconic.errors import InputError, LaconicError
-from laconic.export.signature import Example, one_call
 from laconic.export.verify import as_read
-from laconic.networks import flattened
 from laconic.records import ActivationRange, AnyArray, Graph, PackedModel
 from laconic.records.limits import Limits
 from laconic.runtime import Network, emulate
@@ -30,7 +27,7 @@ _PRODUCTS = "(as in attention) stay in float32: int8 is for products with weight
 
 
 def checked_ranges(
-    module: nn.Module, model: PackedModel, ranges: tuple[ActivationRange, ...], example: Example
+    model: PackedModel, ranges: tuple[ActivationRange, ...], example: tuple[torch.Tensor, ...]
 ) -> tuple[PackedModel, str | None]:
     """The model with its activation ranges; or without them, and a note on the problem of int8 here.
 
@@ -40,8 +37,8 @@ def checked_ranges(
     if graph is None:
         return model, None
     ready = replace(model, graph=replace(graph, ranges=ranges))
-    given = one_call(*flattened(module, example)).tensors[: len(graph.inputs)]
-    inputs = [_first_rows(x, spec.shape) for x, spec in zip(given, graph.inputs, strict=True)]
+    given = zip(example[: len(graph.inputs)], graph.inputs, strict=True)
+    inputs = [_first_rows(x, spec.shape) for x, spec in given]
     problem = int8_problem(as_read(ready), inputs)
     if problem is None:
         return ready, None
@@ -56,7 +53,8 @@ def stays_float(model: PackedModel) -> tuple[str, ...]:
     if model.graph is None or not model.graph.ranges:
         return ()
     by_reason: dict[str, list[str]] = {}
-    for layer in float_layers(model, schedule_of(model.graph), 1):
+    schedule = schedule_of(model.graph)
+    for layer in float_layers(model, schedule, 1):
         by_reason.setdefault(layer.reason.removeprefix("float32: "), []).append(layer.name)
     notes = [
         f"int8: {len(names)} of the network's matrices stay in float32, {', '.join(map(repr, names[:4]))}"

@@ -18,8 +18,9 @@ from laconic.errors import CaptureError, InputError, ModelError
 from laconic.export.cures import cannot_be_free, untraceable
 from laconic.export.free_linspace import FreeLinspace
 from laconic.export.in_place import mutates, without_in_place
+from laconic.export.outputs import described
 from laconic.export.recurrent import one_operation_each
-from laconic.export.signature import FreeAxes, described
+from laconic.export.signature import FreeAxes
 from laconic.networks import duplicate, inference, with_forward
 
 _FREE_AXES: tuple[tuple[int | None, tuple[str, ...]], ...] = (

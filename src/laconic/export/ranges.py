@@ -39,9 +39,10 @@ def activation_ranges(
     if model.graph is None:
         reason = " ".join(notes)
         raise CaptureError(f"int8 needs the network's graph, and it was not captured: {reason}")
-    inputs = _inputs(module, batches, len(model.graph.inputs))
+    count = len(model.graph.inputs)
     with at("calibrating for int8"):
-        ready = calibrate(model, _limited(inputs, examples), choice, threads=torch.get_num_threads())
+        arrays = _limited(_inputs(module, batches, count), examples)
+        ready = calibrate(model, arrays, choice, threads=torch.get_num_threads())
     return ready.graph.ranges if ready.graph is not None else (), stays_float(ready)
 
 
@@ -85,7 +86,8 @@ def _inputs(module: nn.Module, batches: Iterable[Any], count: int) -> Iterator[t
             f"calibration batches come as a {type(batches).__name__}. Cure: a list of batches, or a loader"
         )
     for batch in batches:
-        given = one_call(*flattened(module, _inputs_of(module, batch))).tensors
+        view, inputs = flattened(module, _inputs_of(module, batch))
+        given = one_call(view, inputs).tensors
         if len(given) < count:
             raise DataError(
                 f"the network takes {counted(count, 'input')}, a calibration batch has {len(given)}. "

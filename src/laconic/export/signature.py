@@ -1,8 +1,7 @@
-"""Inputs and outputs of a network: names, order, and which axes are free."""
+"""Inputs of a network: names, order, and which axes are free."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,19 +10,11 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from laconic.errors import CaptureError, InputError
+from laconic.errors import InputError
 from laconic.networks import check_names, is_nested, no_tensor, place_name, positional
 
 Dynamic = Mapping[Any, Any] | Sequence[Any]
 """Free axes in ``torch.export``'s form: ``{"x": {0: "batch", 1: "time"}}``, or one entry for each input."""
-
-
-class Result(NamedTuple):
-    """A module's result: its tensors in order, their names, and whether it returns them by name."""
-
-    tensors: tuple[torch.Tensor, ...]
-    names: tuple[str, ...]
-    keyed: bool
 
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -88,61 +79,6 @@ def input_names(module: nn.Module, example: Any) -> tuple[str, ...]:
     found = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:count]
     rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
     return (*found, *(f"{rest}_{k}" for k in range(len(found), count)))
-
-
-def described(result: object) -> Result:
-    """The tensors in a module's result: tuples, dictionaries and dataclasses, nested; None is dropped.
-
-    Keys and fields become names, joined by dots where they are nested; so do places in tuples within tuples
-    ("1.0" is the first in the second). A result of tensors in one plain tuple has no names.
-
-    Raises ``CaptureError`` for anything else that a module returns.
-
-    >>> described({"logits": torch.zeros(1), "states": (torch.zeros(2), None)}).names
-    ('logits', 'states.0')
-    >>> described((torch.zeros(1), (torch.zeros(2), torch.zeros(3)))).names
-    ('0', '1.0', '1.1')
-    """
-    leaves = list(_leaves(result, ()))
-    paths = [path for path, _ in leaves]
-    named = any(len(path) > 1 or isinstance(part, str) for path in paths for part in path)
-    names = tuple(".".join(map(str, path)) or "output" for path in paths) if named else ()
-    if len(set(names)) != len(names) or not all(name.isprintable() and name for name in names):
-        names = ()
-    keyed = isinstance(result, Mapping) or (dataclasses.is_dataclass(result) and not isinstance(result, type))
-    return Result(tuple(tensor for _, tensor in leaves), names, keyed)
-
-
-Path = tuple[str | int, ...]
-_WRAP = "wrap it in a module that returns tensors, in tuples or dictionaries"
-_CACHED = f"switch the cache off (use_cache=False in the model's configuration), or {_WRAP}"
-
-
-def _article(value: object) -> str:
-    return "an" if type(value).__name__[0] in "aeiouAEIO" else "a"
-
-
-def _leaves(value: object, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
-    if isinstance(value, torch.Tensor):
-        yield path, value
-        return
-    if value is None:
-        return
-    if isinstance(value, Mapping):
-        parts: list[tuple[str | int, object]] = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, (tuple, list)):
-        fields = getattr(value, "_fields", None)
-        parts = list(zip(fields, value, strict=True)) if fields else list(enumerate(value))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    else:
-        where = f" as {'.'.join(map(str, path))!r}" if path else ""
-        raise CaptureError(
-            f"the network returns {_article(value)} {type(value).__name__}{where}; a graph returns arrays. "
-            f"Cure: {_CACHED if 'Cache' in type(value).__name__ else _WRAP}"
-        )
-    for key, item in parts:
-        yield from _leaves(item, (*path, key))
 
 
 # --- which axes are free -----------------------------------------------------------------------

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from laconic.export.outputs import described
 from laconic.export.program import evaluation_copy
-from laconic.export.signature import OneCall, described, of_size
+from laconic.export.signature import OneCall, of_size
 from laconic.networks import inference
 from laconic.pack.graph.section import decode_graph, encode_graph
 from laconic.records import AnyArray, PackedModel, ValueSpec

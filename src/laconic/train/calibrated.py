@@ -21,14 +21,13 @@ from laconic.networks.policy import Policy
 from laconic.networks.probe import small_example
 from laconic.prepared import likelihood_start
 from laconic.tasks import Classification, Loss, Task, as_task, reread
-from laconic.train.evaluate import evaluate
+from laconic.train.evaluate import evaluate, score_original
 from laconic.train.fit import FitConfig
 from laconic.train.job import Job, Stage, settings_of
 from laconic.train.progress import Progress, StepsProgress
 from laconic.train.randomness import global_noise
 from laconic.train.results import told, write_results
 from laconic.train.run_folder import open_run
-from laconic.train.start import score_original
 
 Loader = Iterable[Any]
 

@@ -112,7 +112,6 @@ class _Run:
     job: Job
     train: Loader
     validate: Loader
-    weights: int
     start: Start
     folder: RunFolder | None
     show: Progress
@@ -149,11 +148,20 @@ def run_job(
     for note in notes:
         show.say(note)
     needed = {stage.rewind_to for stage in job.stages if stage.rewind_to is not None}
-    run = _Run(job, train, validate, weights, start, folder, show, Snapshots(model, needed, folder))
-    small: Compressed | None = None
+    facts = {
+        "metric": {"name": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better},
+        "original_validation_metric": start.original.metric,
+        "original_validation_nll": start.original.nll,
+        "data_size": start.size,
+        "weights_before": weights,
+    }
+    run = _Run(job, train, validate, start, folder, show, Snapshots(model, needed, folder))
+    last: Compressed | None = None
     for number in range(len(job.stages)):
-        small = _run_stage(run, model, number, small)
-    return _with_facts(small, run, notes)  # type: ignore[arg-type]
+        last = _run_stage(run, model, number, last)
+    small: Compressed = last  # type: ignore[assignment]  # a job has at least one stage
+    every = list(dict.fromkeys([*notes, *small.facts.get("notes", ())]))
+    return replace(small, facts={**small.facts, **facts, **({"notes": every} if every else {})})
 
 
 def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | None) -> Compressed:
@@ -246,17 +254,3 @@ def _penalty_and_zeros(net: nn.Module, method: Method) -> str:
         weights = sum(p.numel() for p in found)
         zeros = sum(int((p == 0).sum()) for p in found)
     return f"{words}, {100 * zeros / weights:.1f} % zeros" if zeros and weights else words
-
-
-def _with_facts(small: Compressed, run: _Run, notes: tuple[str, ...]) -> Compressed:
-    metric = run.job.task.metric
-    facts = {
-        **small.facts,
-        "metric": {"name": metric.name, "unit": metric.unit, "higher_is_better": metric.higher_is_better},
-        "original_validation_metric": run.start.original.metric,
-        "original_validation_nll": run.start.original.nll,
-        "data_size": run.start.size,
-        "weights_before": run.weights,
-    }
-    every = list(dict.fromkeys([*notes, *small.facts.get("notes", ())]))
-    return replace(small, facts={**facts, "notes": every} if every else facts)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laconic.errors import DataError
+from laconic.errors import DataError, ModelError, at
 from laconic.networks import to_device
 from laconic.networks.layout import run
 from laconic.networks.modes import evaluating
@@ -65,6 +65,21 @@ def evaluate(
             "evaluate: every label is ignored, so there is nothing to score. Cure: check the labels"
         )
     return Score(metric=task.value(sums), nll=nats / terms, terms=terms)
+
+
+def score_original(model: nn.Module, validate: Batches, task: Task, learnt: Mapping[str, Tensor]) -> Score:
+    """The uncompressed network on the validation split; ModelError if its score is no number."""
+    with at("compress: the original network on the validation split"):
+        score = evaluate(model, validate, task, learnt)
+        if not (math.isfinite(score.nll) and math.isfinite(score.metric)):
+            raise ModelError(
+                f"its loss is {score.nll} and its {task.metric.name} {score.metric} before compression has "
+                "begun. Cure: "
+                "look for NaN or infinite values in its buffers (running statistics of batch norms) and in "
+                "the inputs, "
+                "or for a loss or metric that overflows"
+            )
+    return score
 
 
 def divergence(

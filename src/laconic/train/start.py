@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sized
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from laconic.errors import DataError, ModelError, ScaleError, at
+from laconic.errors import DataError, ScaleError, at
 from laconic.methods.contract import Score
 from laconic.networks import to_device
 from laconic.networks.layout import run
@@ -20,7 +20,7 @@ from laconic.prepared import counted, likelihood_start
 from laconic.tasks import Task, length_of, reread
 from laconic.tasks.batches import as_arrays
 from laconic.tasks.given import count_batches
-from laconic.train.evaluate import evaluate
+from laconic.train.evaluate import score_original
 from laconic.train.loaders import check_reread
 
 Loader = Iterable[Any]
@@ -101,21 +101,6 @@ def check_start(model: nn.Module, train: Loader, task: Task, *, in_nats: bool = 
             if in_nats:
                 task.check_scale(outputs, batch.target)
     return example
-
-
-def score_original(model: nn.Module, validate: Loader, task: Task, learnt: dict[str, Tensor]) -> Score:
-    """The uncompressed network on the validation split; ModelError if its score is no number."""
-    with at("compress: the original network on the validation split"):
-        score = evaluate(model, validate, task, learnt)
-        if not (math.isfinite(score.nll) and math.isfinite(score.metric)):
-            raise ModelError(
-                f"its loss is {score.nll} and its {task.metric.name} {score.metric} before compression has "
-                "begun. Cure: "
-                "look for NaN or infinite values in its buffers (running statistics of batch norms) and in "
-                "the inputs, "
-                "or for a loss or metric that overflows"
-            )
-    return score
 
 
 def frozen(model: nn.Module, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
