@@ -49,6 +49,9 @@ def test_patches_times_weights_are_the_convolution(kind, sizes, options):
     out = torch.cat(list(patches @ matrices.transpose(1, 2)), 1)  # positions, channels
     expected = layer(x).movedim(1, -1)
     assert torch.allclose(out, expected.reshape(-1, expected.shape[-1]), atol=1e-12)
+    assert (read.positions, read.inputs) == patches.shape[1:]
+    some = torch.tensor([0, 3, len(patches[0]) - 1])
+    assert torch.equal(torch.stack(read.patches(some)), patches[:, some])
     if options.get("padding_mode") is None:
         channels = torch.cat(read.channels, 1)
         assert torch.equal(channels, x.movedim(1, -1).reshape(-1, 4))
@@ -60,6 +63,13 @@ def test_an_image_without_a_batch():
     (read,) = reads_of(layer, x)
     out = read.patches()[0] @ layer.weight.flatten(1).T
     assert torch.allclose(out.T.reshape(3, 3, 3), layer(x))
+
+
+def test_some_positions_of_a_linear_map():
+    layer, x = nn.Linear(3, 2).double(), randn(4, 5, 3)
+    (read,) = reads_of(layer, x)
+    assert (read.positions, read.inputs) == (20, 3)
+    assert torch.equal(read.patches(torch.tensor([7, 19]))[0], x.reshape(20, 3)[[7, 19]])
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

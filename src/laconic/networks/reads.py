@@ -8,7 +8,8 @@ map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,14 +31,17 @@ class Read:
 
     ``axis`` is the weight's axis that multiplies the input's channels. A weight of several ``blocks``
     (grouped convolution, attention over different queries and keys) reads other channels in each:
-    ``channels[b]`` is (samples, channels) and ``patches()[b]``, (samples, K), is what the block's rows
-    multiply.
+    ``channels[b]`` is (samples, channels) and ``patches()[b]``, (positions, K), is what the block's rows
+    multiply, of ``positions`` rows and K = ``inputs`` columns. ``patches(chosen)`` builds the rows of some
+    positions alone, which costs no more than these.
     """
 
     name: str
     axis: int
     channels: Matrices
-    patches: Callable[[], Matrices]
+    positions: int
+    inputs: int
+    patches: Callable[..., Matrices]
 
 
 def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read], None]) -> None:
@@ -111,7 +115,11 @@ def _flat(x: Tensor) -> Tensor:
 
 def _linear_read(name: str, inputs: Matrices, axis: int = 1) -> Read:
     blocks = tuple(_flat(x) for x in inputs)
-    return Read(name, axis, blocks, lambda: blocks)
+
+    def patches(chosen: Tensor | None = None) -> Matrices:
+        return blocks if chosen is None else tuple(x[chosen.to(x.device)] for x in blocks)
+
+    return Read(name, axis, blocks, len(blocks[0]), blocks[0].shape[1], patches)
 
 
 def _linear(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
@@ -153,10 +161,14 @@ def _conv(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read],
     groups, kernel = int(call.argument(6, "groups", 1)), tuple(weight.shape[2:])
     padding = _padding(call.argument(4, "padding", 0), kernel, dilation)
 
-    def patches() -> Matrices:
-        return _patches(F.pad(x, padding), kernel, stride, dilation, groups)
+    def patches(chosen: Tensor | None = None) -> Matrices:
+        return _patches(F.pad(x, padding), kernel, stride, dilation, groups, chosen)
 
-    use(Read(names[id(weight)], 1, _channels(x, groups), patches))
+    margins = [a + b for a, b in zip(padding[::2], padding[1::2], strict=True)][::-1]
+    sizes = [n + m for n, m in zip(x.shape[2:], margins, strict=True)]
+    positions = _positions(len(x), sizes, kernel, stride, dilation)
+    inputs = x.shape[1] // groups * math.prod(kernel)
+    use(Read(names[id(weight)], 1, _channels(x, groups), positions, inputs, patches))
 
 
 def _conv_transpose(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
@@ -173,15 +185,21 @@ def _conv_transpose(dims: int, call: Call, names: Mapping[int, str], use: Callab
     groups, dilation = int(call.argument(6, "groups", 1)), _each(call.argument(7, "dilation", 1), dims)
     kernel = tuple(weight.shape[2:])
 
-    def patches() -> Matrices:
-        wide = x.new_zeros(*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)))
-        wide[(..., *(slice(None, None, s) for s in stride))] = x
-        margins: list[int] = []
-        for k, p, d, e in reversed(list(zip(kernel, padding, dilation, extra, strict=True))):
-            margins += [d * (k - 1) - p, d * (k - 1) - p + e]
-        return _patches(F.pad(wide, margins), kernel, (1,) * dims, dilation, groups)
+    spread = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)]
+    margins: list[int] = []
+    for k, p, d, e in reversed(list(zip(kernel, padding, dilation, extra, strict=True))):
+        margins += [d * (k - 1) - p, d * (k - 1) - p + e]
+    sizes = [n + a + b for n, a, b in zip(spread, margins[-2::-2], margins[::-2], strict=True)]
+    once = (1,) * dims
 
-    use(Read(names[id(weight)], 0, _channels(x, groups), patches))
+    def patches(chosen: Tensor | None = None) -> Matrices:
+        wide = x.new_zeros(*x.shape[:2], *spread)
+        wide[(..., *(slice(None, None, s) for s in stride))] = x
+        return _patches(F.pad(wide, margins), kernel, once, dilation, groups, chosen)
+
+    positions = _positions(len(x), sizes, kernel, once, dilation)
+    inputs = x.shape[1] // groups * math.prod(kernel)
+    use(Read(names[id(weight)], 0, _channels(x, groups), positions, inputs, patches))
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
@@ -205,14 +223,36 @@ def _channels(x: Tensor, groups: int) -> Matrices:
     return _flat(x.movedim(1, -1)).chunk(groups, 1)
 
 
+def _positions(
+    batch: int,
+    sizes: Sequence[int],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> int:
+    """How often a kernel is laid on inputs of these sizes, margins included."""
+    places = (
+        (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
+    )
+    return batch * math.prod(places)
+
+
 def _patches(
-    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    chosen: Tensor | None,
 ) -> Matrices:
     """(batch, C, *space) -> for each group (positions, C / groups * kernel): im2col in any dimension."""
     for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
         x = x.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
     dims = len(kernel)
     x = x.movedim(1, 1 + dims)  # batch, positions, C, kernel
+    if chosen is not None:
+        x = x[torch.unravel_index(chosen.to(x.device), x.shape[: 1 + dims])]
+        dims = 0
     return tuple(part.reshape(-1, part.shape[1 + dims :].numel()) for part in x.chunk(groups, 1 + dims))
 
 

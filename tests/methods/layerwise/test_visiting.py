@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from laconic.errors import NonFiniteError
 from laconic.methods.layerwise import moments
 from laconic.methods.layerwise.visiting import Visit, uses_of, visited
+from laconic.networks.reads import Read, names_of, reads_of
+from laconic.networks.watching import Call
 
 G = torch.Generator().manual_seed(1)
 
@@ -106,8 +109,25 @@ def test_inputs_that_are_no_numbers_are_refused_by_name() -> None:
 
 def test_many_positions_are_thinned_alike_in_both_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "LEAST_ROWS", 500)
-    x = torch.randn(20_000, 3, generator=G)
-    found = moments.moments_of("w", [((x,), (2 * x,))])
+    built: list[int] = []
+    x = torch.randn(1, 3, 150, 140, generator=G)
+    layer = nn.Conv2d(3, 1, 1)
+
+    def read(inputs: Tensor) -> Read:
+        (found,) = reads_of(Call(nn.functional.conv2d, (inputs, layer.weight), {}), names_of(layer))
+
+        def patches(chosen: Tensor | None = None) -> tuple[Tensor, ...]:
+            rows = found.patches(chosen)
+            built.append(len(rows[0]))
+            return rows
+
+        return dataclasses.replace(found, patches=patches)
+
+    found = moments.read_moments("w", [(read(x), read(2 * x))])
     assert found.count == 500
+    assert built == [500, 500]
     assert torch.allclose(found.own[0, :3, :3], 2 * found.cross[0, :3, :3])
     assert torch.allclose(found.own[0, :3, :3], 4 * torch.eye(3).double(), atol=1.0)
+    assert torch.allclose(found.own[0, 3, :3], 2 * found.cross[0, :3, 3])
+    assert found.own[0, 3, 3] == found.cross[0, 3, 3] == 1.0
+    assert torch.allclose(found.energy, found.own[0, :3, :3].trace() / 4)

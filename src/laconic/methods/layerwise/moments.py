@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from laconic.errors import NonFiniteError
@@ -49,15 +50,26 @@ class Moments:
 
 
 Matrices = tuple[Tensor, ...]
-LEAST_ROWS, ROWS_FOR_EACH = 16384, 32
-"""Rows of a batch that are always used, and the same for each input of a weight: positions of a feature map
+LEAST_ROWS, ROWS_FOR_EACH = 4096, 8
+"""Positions of a batch that are always used, and the same for each input of a weight: those of a feature map
 are many and much alike.
 """
 
 
 def read_moments(name: str, reads: Iterable[tuple[Read, Read]]) -> Moments:
     """The moments of all reads of one weight, in pairs: in the original network, and in the changed one."""
-    return moments_of(name, ((a.patches(), b.patches()) for a, b in reads))
+    return moments_of(name, (_thinned(*pair) for pair in reads))
+
+
+def _thinned(original: Read, changed: Read) -> tuple[Matrices, Matrices]:
+    """The same positions of both, drawn at random where they are many more than a moment needs."""
+    k = original.inputs
+    most = max(LEAST_ROWS, ROWS_FOR_EACH * k)
+    if original.positions <= most:
+        return original.patches(), changed.patches()
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(original.positions, generator=generator)[:most].sort().values
+    return original.patches(chosen), changed.patches(chosen)
 
 
 def moments_of(name: str, pairs: Iterable[tuple[Matrices, Matrices]]) -> Moments:
@@ -74,8 +86,7 @@ def moments_of(name: str, pairs: Iterable[tuple[Matrices, Matrices]]) -> Moments
         NonFiniteError: An input is NaN or infinite.
     """
     total: _Sums | None = None
-    for pair in pairs:
-        original, changed = _thinned(*pair)
+    for original, changed in pairs:
         new = _sums(original, changed)
         total = new if total is None else _Sums(*(a + b for a, b in zip(total, new, strict=True)))
     if total is None or not all(bool(torch.isfinite(part).all()) for part in total):
@@ -94,32 +105,24 @@ class _Sums(NamedTuple):
     rows: Tensor
 
 
-def _thinned(original: Matrices, changed: Matrices) -> tuple[Matrices, Matrices]:
-    """The same rows of both, drawn at random where there are many more than a moment of K inputs needs."""
-    rows, k = original[0].shape
-    most = max(LEAST_ROWS, ROWS_FOR_EACH * k)
-    if rows <= most:
-        return original, changed
-    chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:most].sort().values
-    return tuple(x[chosen.to(x.device)] for x in original), tuple(y[chosen.to(y.device)] for y in changed)
-
-
 def _sums(original: Matrices, changed: Matrices) -> _Sums:
     """Sums by block: products in the network's own precision, sums over batches in float64."""
-    own = torch.stack([_product(y, y) for y in changed])
     alike = all(x is y or torch.equal(x, y) for x, y in zip(original, changed, strict=True))
-    pairs = zip(original, changed, strict=True)
-    cross = own.clone() if alike else torch.stack([_product(x, y) for x, y in pairs])
-    energy = torch.stack([x.square().sum(dtype=torch.float64).cpu() for x in original])
+    energy = torch.stack([_norms(x).square().sum().cpu() for x in original])
+    seconds = [F.pad(y, (0, 1), value=1.0) for y in changed]
+    own = torch.stack([_product(y, y) for y in seconds])
+    if alike:
+        return _Sums(own, own.clone(), energy, torch.tensor(float(len(original[0]))))
+    firsts = (F.pad(x, (0, 1), value=1.0) for x in original)
+    cross = torch.stack([_product(x, y) for x, y in zip(firsts, seconds, strict=True)])
     return _Sums(own, cross, energy, torch.tensor(float(len(original[0]))))
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of a b^T with the constant 1 as a last column, (K + 1, K + 1)."""
-    k = a.shape[1]
-    found = torch.zeros(k + 1, k + 1, dtype=torch.float64)
-    found[:k, :k] = (a.T @ b).double().cpu()
-    found[:k, k] = a.sum(0, dtype=torch.float64).cpu()
-    found[k, :k] = b.sum(0, dtype=torch.float64).cpu()
-    found[k, k] = len(a)
-    return found
+    return (a.T @ b).double().cpu()
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Lengths of the rows, float64."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return norms.double()

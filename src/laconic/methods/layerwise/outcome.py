@@ -170,6 +170,16 @@ def _encoded(trial: Trial, example: Any) -> int:
     return len(encode(build_packed(trial.module, trial.tensors, example)[0]))
 
 
+def _floor_of(trial: Trial) -> dict[str, Any]:
+    floors = [floor() for floor in trial.floors.values()]
+    return {
+        "weights": sum(trial.tensors[n].size for n in trial.floors),
+        "coded_bits": 8 * sum(coded_bytes(trial.tensors[n]) for n in trial.floors),
+        "entropy_bits": sum(floor.entropy for floor in floors),
+        "gaussian_bits": sum(floor.gaussian for floor in floors),
+    }
+
+
 def facts_of(
     found: Found[Trial],
     subject: Subject,
@@ -218,12 +228,7 @@ def facts_of(
         "divergence_examples": measured,
         "predicted_divergence": sum(best.distortion.values()),
         "bits_per_weight": 8 * best.bytes / max(1, weights),
-        "floor": {
-            "weights": sum(best.tensors[n].size for n in best.floors),
-            "coded_bits": 8 * sum(coded_bytes(best.tensors[n]) for n in best.floors),
-            "entropy_bits": sum(floor.entropy for floor in best.floors.values()),
-            "gaussian_bits": sum(floor.gaussian for floor in best.floors.values()),
-        },
+        "floor": _floor_of(best),
         "prices_tried": [
             {
                 "price": t.price,

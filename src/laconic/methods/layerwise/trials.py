@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,7 +86,7 @@ class Trial:
         bytes: Bytes of these tensors, coded.
         divergence: Nats per term from the original on inputs that decided nothing.
         distortion: The same as predicted, by weight.
-        floors: By weight, bits that no code of its distortion can go below.
+        floors: By weight, gives the bits that no code of its distortion can go below.
         refined_steps: Training steps after the decision that are in it; ``distortion`` and ``floors`` are of
             the decision.
     """
@@ -97,7 +97,7 @@ class Trial:
     bytes: int
     divergence: float
     distortion: Mapping[str, float]
-    floors: Mapping[str, Floor] = field(default_factory=dict)
+    floors: Mapping[str, Callable[[], Floor]] = field(default_factory=dict)
     refined_steps: int = 0
 
 
@@ -171,7 +171,7 @@ def try_price(subject: Subject, price: float) -> Trial:
     settings = Settings(price, subject.second_order, subject.asymmetric, subject.calls.examples)
     tensors: dict[str, IntTensor] = {}
     distortion: dict[str, float] = {}
-    floors: dict[str, Floor] = {}
+    floors: dict[str, Callable[[], Floor]] = {}
     unread = subject.unread
     read = [name for name in subject.weights if name not in unread]
     solved = _biases_of_reads(subject)
