@@ -117,8 +117,9 @@ def _one_header(source: Bytes, before: Before, mixed: bool) -> Plain | Fields:
     inherited = (rows,) if head & 16 and rows is not None else None
     shape = inherited or tuple(source.varint() for _ in range(source.varint()))
     before.rows = shape[0] if len(shape) > 1 else rows
-    grid = before.grids[-1 - source.varint()] if head & 128 else _grid(source, head, shape)
-    if not head & 128:
+    earlier = head & 192 == 128
+    grid = before.grids[-1 - source.varint()] if earlier else _grid(source, head, shape)
+    if not earlier:
         before.grids.append(grid)
     words: list[int] = []
     for k in range(source.varint() if head & 32 else 0):
@@ -147,10 +148,28 @@ def _one_header(source: Bytes, before: Before, mixed: bool) -> Plain | Fields:
 
 def _grid(source: Bytes, head: int, shape: tuple[int, ...]) -> Grid:
     axis = source.varint() if head & 64 else None
+    if axis is not None and head & 128:
+        return Grid(False, axis, _coded_steps(source, shape[axis]))
     channels = []
     for _ in range(1 if axis is None else shape[axis]):
         channels.append([_float(source, head) for _ in range(source.varint() if head & 8 else 1)])
     return Grid(bool(head & 8), axis, channels)
+
+
+def _coded_steps(source: Bytes, n: int) -> list[list[float]]:
+    """Rice codes of bfloat16 numbers, one for each channel."""
+    form, code = source.take(1)[0], source.varint()
+    first, low, dropped = code, form % 16, form // 16 % 8
+    raw = source.take(source.varint())
+    bits, steps = "".join(f"{byte:08b}" for byte in raw), []
+    for _ in range(n):
+        ones = bits.index("0")
+        folded = ones << low | int("0" + bits[ones + 1 : ones + 1 + low], 2)
+        bits = bits[ones + 1 + low :]
+        code = (code if form > 127 else first) + (folded // 2 if folded % 2 == 0 else -(folded + 1) // 2)
+        steps.append([struct.unpack("<f", struct.pack("<I", code << dropped + 16))[0]])
+    assert len(bits) < 8 and "1" not in bits
+    return steps
 
 
 def _float(source: Bytes, head: int) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 
 from laconic.errors import CorruptFileError, TruncatedFileError
+from laconic.pack.wire.steps import CodedSteps, coded_steps, get_steps
 from laconic.records import Codebook, Grid, UniformGrid
 from laconic.records.limits import Limits
 from laconic.varint import Reader, Writer, fits_bfloat16, get_float, put_float
 
 SHORT_FLOATS, CODEBOOK, PER_CHANNEL, SHARED = 4, 8, 64, 128
 """Bits of a header's first byte for the form of its grid."""
+CODED = SHARED | PER_CHANNEL
+"""Steps by channel, entropy-coded."""
 
 
 class Grids:
@@ -45,20 +48,28 @@ def _bits_of(grid: Grid) -> tuple[object, ...]:
 
 def grid_bits(grid: Grid, grids: Grids) -> int:
     """The bits of the first byte for the shorter form."""
-    distance = grids.distance(grid)
-    if distance is not None and _varint_bytes(distance) < spelled_bytes(grid):
+    distance, coded = grids.distance(grid), _coded(grid)
+    least = min(spelled_bytes(grid), spelled_bytes(grid) if coded is None else coded.size)
+    if distance is not None and _varint_bytes(distance) < least:
         return SHARED
+    if coded is not None and least < spelled_bytes(grid):
+        return CODED
     head = isinstance(grid, Codebook) * CODEBOOK | (grid.axis is not None) * PER_CHANNEL
     return head | _is_short(grid) * SHORT_FLOATS
 
 
 def put_grid(out: Writer, grid: Grid, bits: int, grids: Grids) -> None:
     """Write a grid as :func:`grid_bits` says."""
-    if bits & SHARED:
+    if bits == SHARED:
         out.varint(grids.distance(grid) or 0)
         return
     if grid.axis is not None:
         out.varint(grid.axis)
+    coded = _coded(grid) if bits == CODED else None
+    if coded is not None:
+        coded.put(out)
+        grids.add(grid)
+        return
     short = bool(bits & SHORT_FLOATS)
     for book in grid.books if isinstance(grid, Codebook) else (grid.numbers,):
         if bits & CODEBOOK:
@@ -70,10 +81,14 @@ def put_grid(out: Writer, grid: Grid, bits: int, grids: Grids) -> None:
 
 def get_grid(source: Reader, bits: int, shape: tuple[int, ...], limits: Limits, grids: Grids) -> Grid:
     """The grid of a tensor of this shape; one that is written in full is added to ``grids``."""
-    if bits & SHARED:
-        if bits & (SHORT_FLOATS | CODEBOOK | PER_CHANNEL):
-            raise CorruptFileError("a tensor both takes an earlier grid and describes its own")
+    if bits & SHARED and bits & (SHORT_FLOATS | CODEBOOK):
+        raise CorruptFileError("a tensor both takes an earlier grid and describes its own")
+    if bits == SHARED:
         grid = grids.at(source.varint())
+    elif bits == CODED:
+        axis, channels = _channels(source, shape, limits)
+        grid = UniformGrid(get_steps(source, channels), axis)
+        grids.add(grid)
     else:
         grid = _spelled(source, bits, shape, limits)
         if _is_short(grid) != bool(bits & SHORT_FLOATS):
@@ -88,13 +103,9 @@ def get_grid(source: Reader, bits: int, shape: tuple[int, ...], limits: Limits, 
 def _spelled(source: Reader, bits: int, shape: tuple[int, ...], limits: Limits) -> Grid:
     short, axis, channels = bool(bits & SHORT_FLOATS), None, 1
     if bits & PER_CHANNEL:
-        axis = source.varint()
-        if axis >= len(shape):
-            raise CorruptFileError(f"a grid has channels along axis {axis} of {len(shape)} dimensions")
-        channels = shape[axis]
+        axis, channels = _channels(source, shape, limits)
         if 2 * channels > source.left:
             raise TruncatedFileError(f"a grid of {channels} channels is claimed in {source.left} bytes")
-        limits.check("channels of a grid", channels, limits.levels)
     if bits & CODEBOOK:
         books = tuple(_levels(source, short) for _ in range(channels))
         return Codebook(books if axis is not None else books[0], axis)
@@ -103,6 +114,20 @@ def _spelled(source: Reader, bits: int, shape: tuple[int, ...], limits: Limits) 
         if step <= 0:
             raise CorruptFileError(f"a grid step is {step}")
     return UniformGrid(steps if axis is not None else steps[0], axis)
+
+
+def _channels(source: Reader, shape: tuple[int, ...], limits: Limits) -> tuple[int, int]:
+    """The axis that has channels, and how many."""
+    axis = source.varint()
+    if axis >= len(shape):
+        raise CorruptFileError(f"a grid has channels along axis {axis} of {len(shape)} dimensions")
+    limits.check("channels of a grid", shape[axis], limits.levels)
+    return axis, shape[axis]
+
+
+def _coded(grid: Grid) -> CodedSteps | None:
+    """The short form of steps by channel; None for other grids."""
+    return coded_steps(grid.numbers) if isinstance(grid, UniformGrid) and grid.axis is not None else None
 
 
 def _levels(source: Reader, short: bool) -> tuple[float, ...]:
