@@ -43,6 +43,7 @@ setup(
         extension("laconic.pack.codecs._coder", f"{CODECS}/coder.c", [f"{CODECS}/ans.h"]),
         extension("laconic.pack.codecs._adaptive", f"{CODECS}/adaptive.c", [f"{CODECS}/ans.h"]),
         extension("laconic.pack.codecs._mixed", f"{CODECS}/mixed.c", [f"{CODECS}/ans.h"]),
+        extension("laconic.quantize._columns", "src/laconic/quantize/columns.c", [], STRAIGHT),
         extension("laconic.bayes.kl._sweep", f"{BAYES}/kl/sweep.c", [], STRAIGHT),
         extension("laconic.bayes._noise", f"{BAYES}/noise.c", [], STRAIGHT),
     ],

@@ -27,6 +27,9 @@ from laconic.data import TensorLoader, load, split
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.zoo import LeNet5, LeNet300
 
+TARGETS = tuple(float(f"{0.0005 * 2 ** (k / 2):.2g}") for k in range(15))
+"""From 0.0005 to 0.064 by factors of the square root of two: accuracies are read off the smallest file."""
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -39,6 +42,8 @@ class Case:
         labels: Classes of ``test``; None where only the distance to the original counts.
         embeds: Whether the outputs are embeddings, compared by cosine, and not logits.
         max_kl: Targets of the search, in nats an example (or 1 - cosine), each of which gives a file.
+        bits: Bits a weight that are asked for as well, each of which gives a file of the first draw.
+        qps: NNCodec's quantisation parameters.
     """
 
     network: nn.Module
@@ -46,7 +51,9 @@ class Case:
     test: Tensor
     labels: Tensor | None = None
     embeds: bool = False
-    max_kl: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+    max_kl: tuple[float, ...] = TARGETS
+    bits: tuple[float, ...] = ()
+    qps: tuple[int, ...] = tuple(range(-44, -3))
 
 
 def _mnist(kind: Callable[..., nn.Module], epochs: int, options: argparse.Namespace) -> Case:
@@ -76,7 +83,8 @@ def lenet5(options: argparse.Namespace) -> Case:
 def resnet20(options: argparse.Namespace) -> Case:
     """ResNet-20; training images are the pool (``--resnet20``, ``--cifar10``)."""
     train, test = read_cifar10(options.cifar10)
-    return Case(pretrained(options.resnet20).eval(), train.inputs[:10_000], test.inputs, test.labels)
+    network, bits = pretrained(options.resnet20).eval(), (0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    return Case(network, train.inputs[:10_000].clone(), test.inputs, test.labels, bits=bits)
 
 
 class DSCNN(nn.Module):

@@ -15,10 +15,12 @@ Behdin et al., QuantEase, 2023 (descent).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from laconic.quantize import native
 from laconic.quantize.rate_model import DoubleArray, count_rate
 from laconic.quantize.resolved import Resolved
 from laconic.records import IntArray
@@ -92,6 +94,7 @@ class Rates:
     def __init__(self, integers: IntArray, price: float) -> None:
         blocks, k, rows = integers.shape
         self.free = price == 0
+        self._zero = self._other = self._level = np.empty(0)
         if self.free:
             return
         model = count_rate(as_matrix(integers), margin=1)
@@ -100,6 +103,11 @@ class Rates:
         self._zero = np.ascontiguousarray(-price * np.log1p(-odds))
         self._other = np.ascontiguousarray(-price * np.log(odds))
         self._level = price * model.level_nats
+
+    @property
+    def tables(self) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
+        """Prices of zero and of not zero, (blocks, K, rows), and of levels, -half to half; empty if free."""
+        return self._zero, self._other, self._level
 
     def choose(
         self, w: DoubleArray, step: DoubleArray, curvature: DoubleArray, j: int, last: IntArray | None = None
@@ -167,20 +175,55 @@ def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> tuple
     w, upper = problem.target.copy(), problem.upper
     k = w.shape[1]
     integers, damage = np.zeros(w.shape, np.int32), 0.0
+    columns = _fed_back if native.extension() is None else _compiled("feedback", upper)
     for start in range(0, k, block):
         end = min(start + block, k)
-        part = w[:, start:end]
+        part = np.ascontiguousarray(w[:, start:end])
         errors = np.empty_like(part)
-        for j in range(start, end):
-            scale, step, now = upper[:, j, j, None], steps.of_column(j), part[:, j - start]
-            q = rates.choose(now, step, 0.5 * problem.precision / scale**2, j)
-            error = (now - q * step) / scale
-            integers[:, j], errors[:, j - start] = q, error
-            part[:, j - start + 1 :] -= upper[:, j, j + 1 : end, None] * error[:, None, :]
+        columns(problem, steps, rates, integers, part, errors, start)
         damage += 0.5 * float((problem.precision[:, None, :] * errors**2).sum())
         if end < k:
             w[:, end:] -= np.matmul(upper[:, start:end, end:].transpose(0, 2, 1), errors)
     return integers, damage
+
+
+def _fed_back(
+    problem: Resolved,
+    steps: Steps,
+    rates: Rates,
+    integers: IntArray,
+    part: DoubleArray,
+    errors: DoubleArray,
+    start: int,
+) -> None:
+    """Round the columns of a part, (blocks, columns, rows); fill their integers and errors."""
+    upper, end = problem.upper, start + part.shape[1]
+    for j in range(start, end):
+        scale, step, now = upper[:, j, j, None], steps.of_column(j), part[:, j - start]
+        q = rates.choose(now, step, 0.5 * problem.precision / scale**2, j)
+        error = (now - q * step) / scale
+        integers[:, j], errors[:, j - start] = q, error
+        part[:, j - start + 1 :] -= upper[:, j, j + 1 : end, None] * error[:, None, :]
+
+
+def _compiled(what: str, matrix: DoubleArray) -> Callable[..., None]:
+    """A pass over columns in compiled code: the same operations in the same order."""
+    run, matrix = getattr(native.extension(), what), np.ascontiguousarray(matrix)
+
+    def columns(
+        problem: Resolved,
+        steps: Steps,
+        rates: Rates,
+        integers: IntArray,
+        part: DoubleArray,
+        change: DoubleArray,
+        start: int,
+    ) -> None:
+        precision = np.ascontiguousarray(problem.precision)
+        told = (steps.by_row, steps.by_column, precision, *rates.tables)
+        run(part, change, integers, matrix, *told, *integers.shape, start, start + part.shape[1])
+
+    return columns
 
 
 def beam(problem: Resolved, steps: Steps, rates: Rates, width: int, block: int) -> IntArray:
@@ -264,24 +307,39 @@ def descent(
     integers, h = integers.copy(), problem.curvature
     k = integers.shape[1]
     slope = np.matmul(h, steps.values(integers) - problem.target)
+    columns = _descended if native.extension() is None else _compiled("descent", h)
     for start in range(0, k, block):
         end = min(start + block, k)
         part = slope[:, start:end].copy()
         moves = np.empty_like(part)
-        for j in range(start, end):
-            step, power = steps.of_column(j), h[:, j, j, None]
-            value = integers[:, j] * step
-            q = rates.choose(
-                value - part[:, j - start] / power, step, 0.5 * problem.precision * power, j, integers[:, j]
-            )
-            move = q * step - value
-            integers[:, j], moves[:, j - start] = q, move
-            if move.any():
-                part += h[:, start:end, j, None] * move[:, None, :]
+        columns(problem, steps, rates, integers, part, moves, start)
         if moves.any():
             slope += np.matmul(h[:, :, start:end], moves)
     each = ((steps.values(integers) - problem.target) * slope).sum(1)
     return integers, 0.5 * float((problem.precision * each).sum())
+
+
+def _descended(
+    problem: Resolved,
+    steps: Steps,
+    rates: Rates,
+    integers: IntArray,
+    part: DoubleArray,
+    moves: DoubleArray,
+    start: int,
+) -> None:
+    """Move the columns of a part, whose slopes are given, to their best levels; fill integers and moves."""
+    h, end = problem.curvature, start + part.shape[1]
+    for j in range(start, end):
+        step, power = steps.of_column(j), h[:, j, j, None]
+        value = integers[:, j] * step
+        q = rates.choose(
+            value - part[:, j - start] / power, step, 0.5 * problem.precision * power, j, integers[:, j]
+        )
+        move = q * step - value
+        integers[:, j], moves[:, j - start] = q, move
+        if move.any():
+            part += h[:, start:end, j, None] * move[:, None, :]
 
 
 def refit(problem: Resolved, steps: Steps, integers: IntArray) -> DoubleArray:
