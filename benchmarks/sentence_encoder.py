@@ -211,17 +211,15 @@ def main() -> None:
 
 
 def keep(row: Row, options: argparse.Namespace) -> None:
-    """Write a row to the results; those of other names with the same settings stay."""
+    """Write a row with its settings to the results; those of other names stay."""
     settings: dict[str, Any] = {k: v for k, v in vars(options).items() if isinstance(v, int | float)}
     for kind in ("sentences", "elsewhere"):
         settings[kind] = [path.name for path in vars(options)[kind]]
     path = OUT / "minilm.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    rows = [each for each in known.get("rows", []) if each["name"] != row.name]
-    same = known.get("settings") == settings
+    known = json.loads(path.read_text()) if path.exists() else []
     OUT.mkdir(parents=True, exist_ok=True)
-    every = {"settings": settings, "rows": [*(rows if same else []), row._asdict()]}
-    path.write_text(json.dumps(every, indent=1) + "\n")
+    rows = [*(each for each in known if each["name"] != row.name), {**row._asdict(), "settings": settings}]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
