@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from laconic.checkpoints.forms import Form, Rate, exact, in_16_bits, is_quantised, quantised
 from laconic.checkpoints.increments import against
-from laconic.checkpoints.sources import Source, check_out, opened
+from laconic.checkpoints.sources import Source, check_out, files_of, opened
 from laconic.errors import InputError, at
 from laconic.files import AnyPath
 from laconic.pack import TensorFile, writing
@@ -103,7 +103,8 @@ def pack_checkpoint(
     bit. Equal tensors are stored once.
 
     Args:
-        source: A safetensors file, or a mapping from names to NumPy arrays.
+        source: A safetensors file, the index of several (``model.safetensors.index.json``), or a mapping from
+            names to NumPy arrays.
         out: The .lac file; an existing one is replaced.
         bits: Entropy-coded bits a weight of each matrix.
         step: Instead: the step of each matrix in units of its root mean square.
@@ -137,7 +138,8 @@ def pack_checkpoint(
     one_of = {"bits": bits, "step": step, "max_bytes": max_bytes, "max_bits": max_bits}
     _check_rate(one_of, lossless)
     if not isinstance(source, Mapping):
-        check_out(out, source, "the checkpoint")
+        for needed in files_of(source):
+            check_out(out, needed, "the checkpoint")
     with opened(source) as checkpoint:
         old = parent if isinstance(parent, TensorFile) or parent is None else open_file(parent)
         if old is not None:

@@ -1,4 +1,4 @@
-"""Where a checkpoint's tensors come from: a safetensors file, or arrays in memory."""
+"""Where a checkpoint's tensors come from: a safetensors file, several with an index, or arrays in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from laconic.checkpoints.safetensors import Entry, SafetensorsFile
+from laconic.checkpoints.shards import ShardedCheckpoint, is_index, shard_paths
 from laconic.errors import InputError, at
 from laconic.files import AnyPath
 from laconic.records import AnyArray
@@ -56,8 +57,13 @@ def opened(source: AnyPath | Mapping[str, AnyArray]) -> Iterator[Source]:
     if isinstance(source, Mapping):
         yield _Arrays(source, {name: _entry(name, array) for name, array in source.items()}, {})
         return
-    with SafetensorsFile(source) as file:
+    with ShardedCheckpoint(source) if is_index(source) else SafetensorsFile(source) as file:
         yield file
+
+
+def files_of(source: AnyPath) -> set[AnyPath]:
+    """The files of a checkpoint: itself, and those that it names."""
+    return {source, *(shard_paths(source).values() if is_index(source) else ())}
 
 
 def _entry(name: str, array: AnyArray) -> Entry:

@@ -26,7 +26,11 @@ def add_checkpoints(commands: argparse._SubParsersAction[Any]) -> None:
         "compress a checkpoint of any architecture, or an ONNX file, without data",
         PACK_EXAMPLES,
     )
-    p.add_argument("checkpoint", metavar="MODEL", help="a .safetensors or .onnx file")
+    p.add_argument(
+        "checkpoint",
+        metavar="MODEL",
+        help="a .safetensors or .onnx file, or the .index.json of several .safetensors files",
+    )
     rate = p.add_mutually_exclusive_group(required=True)
     rate.add_argument("--bits", type=float, help="entropy-coded bits a weight of each matrix")
     rate.add_argument("--step", type=float, help="step of each matrix, in units of its root mean square")

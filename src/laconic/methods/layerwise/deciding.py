@@ -23,6 +23,8 @@ WIDEST = 12
 """Bits of the finest grid of a bias or a scale, beyond which more of them change nothing that is measured."""
 NARROWEST = 4
 """Bits of the coarsest."""
+LONG_ROW = 128
+"""Columns from which on a row of a table pays for a step of its own: an eighth of a bit a weight."""
 
 
 class Decision(NamedTuple):
@@ -120,26 +122,39 @@ def _relative(given: Tensor | None, rows: int) -> Tensor:
     return given.double().reshape(-1) / mean if 0 < mean < math.inf else alike
 
 
-def decide_unread(name: str, weight: Tensor, sensitivity: float, settings: Settings) -> Decision:
-    """Decide a weight whose inputs nobody sees, as an embedding's: each error costs the same.
+def decide_unread(
+    name: str, weight: Tensor, sensitivity: float, settings: Settings, relative: Tensor | None = None
+) -> Decision:
+    """Decide a weight that multiplies no input, as an embedding's: errors in a row all cost the same.
 
     Args:
         name: The weight.
         weight: Its values, of two axes or more.
         sensitivity: As for :func:`decide_visited`.
         settings: The price and the rest.
+        relative: What an error of each row costs, relative to their mean; None: all alike. Rows of
+            ``LONG_ROW`` columns then have steps of their own.
 
     Returns:
         The decision.
     """
     matrix = weight.reshape(len(weight), -1)
     alike = torch.eye(matrix.shape[1], dtype=torch.float64)
-    each = torch.full((len(matrix),), sensitivity / matrix.numel(), dtype=torch.float64)
+    each = sensitivity / matrix.numel() * _relative(relative, len(matrix))
+    by_row = relative is not None and matrix.shape[1] >= LONG_ROW
     found = quantize_matrix(
         matrix,
         alike,
         settings.price,
-        replace(settings.second_order, damping=0.0, layouts=("tensor",), sweeps=2),
+        # No error of one column bears on another: descent would only repeat a sweep.
+        replace(
+            settings.second_order,
+            damping=0.0,
+            layouts=("row" if by_row else "tensor",),
+            sweeps=2,
+            descents=0,
+            beam=1,
+        ),
         row_precision=each,
     )
     floor = partial(floor_of, found, alike, row_precision=each)

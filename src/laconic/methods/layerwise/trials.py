@@ -20,6 +20,7 @@ from laconic.methods.layerwise.deciding import (
     decide_visited,
     load_decisions,
 )
+from laconic.methods.layerwise.lookups import lookup_weights
 from laconic.methods.layerwise.sensitivity import (
     Sensitivities,
     fisher_sensitivities,
@@ -145,10 +146,12 @@ def make_subject(
     )
     if found is None:
         found = Sensitivities(measured_sensitivities(original, weights, comparison, seed, wanted), {})
+    unread = [name for name in weights if name not in uses.reads]
+    rows = {name: each for name, each in found.rows.items() if name in uses.reads}
     return Subject(
         *(original, calls, comparison, uses, weights, rest, found.whole, second_order, asymmetric),
         removed=removed or {},
-        rows=found.rows,
+        rows=rows | lookup_weights(original, unread, calls.inputs),
     )
 
 
@@ -179,7 +182,13 @@ def try_price(subject: Subject, price: float) -> Trial:
         if name not in solved:
             tensors[name] = decide_rest(name, parameters[name], REST_BITS)
     for name in unread:
-        decision = decide_unread(name, parameters[name].detach(), subject.sensitivities[name], settings)
+        decision = decide_unread(
+            name,
+            parameters[name].detach(),
+            subject.sensitivities[name],
+            settings,
+            subject.rows.get(name),
+        )
         tensors[name] = without(decision.weight, subject.removed.get(name))
         distortion[name], floors[name] = decision.distortion, decision.floor
     load_decisions(parameters, tensors)
