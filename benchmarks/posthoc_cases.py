@@ -39,6 +39,7 @@ class Case:
         labels: Classes of ``test``; None where only the distance to the original counts.
         embeds: Whether the outputs are embeddings, compared by cosine, and not logits.
         max_kl: Targets of the search, in nats an example (or 1 - cosine), each of which gives a file.
+        augment: Changes calibration inputs in a refinement (``--augment``); None where none is known.
     """
 
     network: nn.Module
@@ -47,6 +48,28 @@ class Case:
     labels: Tensor | None = None
     embeds: bool = False
     max_kl: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+
+def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Images (N, C, H, W) moved by up to so many pixels in both directions, filled up with zeros."""
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(images, (most,) * 4)
+    down, right = torch.randint(2 * most + 1, (2, len(images)), generator=generator).tolist()
+    return torch.stack(
+        [x[:, d : d + height, r : r + width] for x, d, r in zip(padded, down, right, strict=True)]
+    )
+
+
+def flipped_and_shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """What CIFAR-10 networks are trained with: half of the images mirrored, all moved by up to 4 pixels."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return shifted(torch.where(mirrored[:, None, None, None], images.flip(3), images), 4, generator)
+
+
+def digits_shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """MNIST's digits, flat or not, moved by up to one pixel."""
+    return shifted(images.reshape(-1, 1, 28, 28), 1, generator).reshape(images.shape)
 
 
 def _mnist(kind: Callable[..., nn.Module], epochs: int, options: argparse.Namespace) -> Case:
@@ -60,7 +83,8 @@ def _mnist(kind: Callable[..., nn.Module], epochs: int, options: argparse.Namesp
         loader = TensorLoader(parts.train, 128, seed=0, drop_last=True)
         fit(network, loader, FitConfig(epochs=epochs, lr=1e-3), Hooks.plain(network))
         torch.save(network.state_dict(), path)
-    return Case(network.eval(), parts.validation.inputs, parts.test.inputs, parts.test.labels)
+    pool, test = parts.validation, parts.test
+    return Case(network.eval(), pool.inputs, test.inputs, test.labels, augment=digits_shifted)
 
 
 def lenet300(options: argparse.Namespace) -> Case:
@@ -76,7 +100,8 @@ def lenet5(options: argparse.Namespace) -> Case:
 def resnet20(options: argparse.Namespace) -> Case:
     """ResNet-20; training images are the pool (``--resnet20``, ``--cifar10``)."""
     train, test = read_cifar10(options.cifar10)
-    return Case(pretrained(options.resnet20).eval(), train.inputs[:10_000], test.inputs, test.labels)
+    network = pretrained(options.resnet20).eval()
+    return Case(network, train.inputs[:10_000], test.inputs, test.labels, augment=flipped_and_shifted)
 
 
 class DSCNN(nn.Module):
