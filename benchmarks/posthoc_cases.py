@@ -44,6 +44,7 @@ class Case:
         max_kl: Targets of the search, in nats an example (or 1 - cosine), each of which gives a file.
         bits: Bits a weight that are asked for as well, each of which gives a file of the first draw.
         qps: NNCodec's quantisation parameters.
+        augment: Changes calibration inputs in a refinement (``--augment``); None where none is known.
     """
 
     network: nn.Module
@@ -54,6 +55,28 @@ class Case:
     max_kl: tuple[float, ...] = TARGETS
     bits: tuple[float, ...] = ()
     qps: tuple[int, ...] = tuple(range(-44, -3))
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+
+def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Images (N, C, H, W) moved by up to so many pixels in both directions, filled up with zeros."""
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(images, (most,) * 4)
+    down, right = torch.randint(2 * most + 1, (2, len(images)), generator=generator).tolist()
+    return torch.stack(
+        [x[:, d : d + height, r : r + width] for x, d, r in zip(padded, down, right, strict=True)]
+    )
+
+
+def flipped_and_shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """What CIFAR-10 networks are trained with: half of the images mirrored, all moved by up to 4 pixels."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return shifted(torch.where(mirrored[:, None, None, None], images.flip(3), images), 4, generator)
+
+
+def digits_shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """MNIST's digits, flat or not, moved by up to one pixel."""
+    return shifted(images.reshape(-1, 1, 28, 28), 1, generator).reshape(images.shape)
 
 
 def _mnist(kind: Callable[..., nn.Module], epochs: int, options: argparse.Namespace) -> Case:
@@ -67,7 +90,8 @@ def _mnist(kind: Callable[..., nn.Module], epochs: int, options: argparse.Namesp
         loader = TensorLoader(parts.train, 128, seed=0, drop_last=True)
         fit(network, loader, FitConfig(epochs=epochs, lr=1e-3), Hooks.plain(network))
         torch.save(network.state_dict(), path)
-    return Case(network.eval(), parts.validation.inputs, parts.test.inputs, parts.test.labels)
+    pool, test = parts.validation, parts.test
+    return Case(network.eval(), pool.inputs, test.inputs, test.labels, augment=digits_shifted)
 
 
 def lenet300(options: argparse.Namespace) -> Case:
@@ -84,7 +108,8 @@ def resnet20(options: argparse.Namespace) -> Case:
     """ResNet-20; training images are the pool (``--resnet20``, ``--cifar10``)."""
     train, test = read_cifar10(options.cifar10)
     network, bits = pretrained(options.resnet20).eval(), (0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-    return Case(network, train.inputs[:10_000].clone(), test.inputs, test.labels, bits=bits)
+    pool = train.inputs[:10_000].clone()
+    return Case(network, pool, test.inputs, test.labels, bits=bits, augment=flipped_and_shifted)
 
 
 class DSCNN(nn.Module):

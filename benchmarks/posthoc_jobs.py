@@ -40,19 +40,22 @@ class Ours:
         draw: Which calibration inputs are drawn.
         target: What is asked for.
         steps: Training steps after the decision.
+        augment: Whether the inputs of this training are augmented.
     """
 
     case: Path
     draw: int
     target: Target
     steps: int = 0
+    augment: bool = False
 
     @property
     def settings(self) -> str:
         """In words."""
         asked = self.target
         told = f"{asked.max_bytes} bytes" if asked.max_bytes else f"max_kl {asked.max_kl:g}"
-        return told + (f", {self.steps} steps" if self.steps else "")
+        told += f", {self.steps} steps" if self.steps else ""
+        return told + (", augmented" if self.augment else "")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -63,9 +66,8 @@ class Ours:
         """Compress, write the file, run it by itself, score it."""
         case, reference = loaded(self.case)
         picked = torch.randperm(len(case.pool), generator=torch.Generator().manual_seed(self.draw))[:SAMPLES]
-        method = PostTraining(
-            divergence=cosine_distance if case.embeds else None, refine=Refine(steps=self.steps)
-        )
+        refine = Refine(steps=self.steps, augment=case.augment if self.augment else None)
+        method = PostTraining(divergence=cosine_distance if case.embeds else None, refine=refine)
         start = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.lac"

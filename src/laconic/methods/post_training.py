@@ -52,7 +52,7 @@ class PostTraining(Method):
             overconfident classifier has hardly any.
         divergence: How far two outputs are apart, summed over the examples: a function (outputs, reference
             outputs) in place of the task's, such as ``laconic.tasks.likelihoods.cosine_distance``.
-        refine: Training on the grid after the decision, without labels; off where its ``steps`` are 0.
+        refine: Training on the grid after the decision; off where its ``steps`` are 0. It needs no labels.
 
     Raises:
         InputError: A setting outside its bounds.
@@ -103,10 +103,13 @@ class PostTraining(Method):
         plain, folded = _folded(module, context) if self.fold else (duplicate(module).eval(), ())
         if context.batches is None:
             raise DataError("no calibration inputs were given. Cure: batches=..., a few hundred inputs")
+        labels = self.refine.steps > 0 and self.refine.labels > 0
+        seed = context.noise.seed
         deciding, measuring = calibration_calls(
-            plain, context.batches(), context.task, self.examples, self.held_out, context.noise.seed
+            plain, context.batches(), context.task, self.examples, self.held_out, seed, labels=labels
         )
-        learnt = {} if self.divergence is not None else learnt_of(plain, context.task, context.batches)
+        needed = labels or self.divergence is None
+        learnt = learnt_of(plain, context.task, context.batches) if needed else {}
         comparison = Comparison(plain, measuring, context.task, learnt, self.divergence)
         wanted = Wanted.of(judge, self.max_kl)
         subject = make_subject(
@@ -115,7 +118,7 @@ class PostTraining(Method):
             comparison,
             context.policy,
             self.second_order,
-            seed=context.noise.seed,
+            seed=seed,
             asymmetric=self.asymmetric,
             removed=context.removed,
             wanted=wanted.max_kl or self.max_kl,
@@ -124,7 +127,7 @@ class PostTraining(Method):
         )
         found = searched(subject, wanted, context.example, self.trials)
         if self.refine.steps:
-            found = searched_refined(subject, wanted, context.example, found, self.refine, context.noise.seed)
+            found = searched_refined(subject, wanted, context.example, found, self.refine, seed)
         facts = facts_of(found, subject, wanted, measuring.examples, folded, refining=self.refine.steps > 0)
         done = finish(found.best.module, found.best.tensors, facts, wanted.judge)
         return replace(done, architecture_changed=bool(folded))

@@ -19,7 +19,7 @@ from laconic.methods import PostTraining, Target
 from laconic.methods.layerwise.calibration import calibration_calls
 from laconic.methods.layerwise.comparison import Comparison
 from laconic.methods.layerwise.latents import Latents, code_nats
-from laconic.methods.layerwise.refining import Refine, exchange_rate, refined
+from laconic.methods.layerwise.refining import Refine, _Average, exchange_rate, refined
 from laconic.methods.layerwise.trials import Subject, Trial, make_subject, try_price
 from laconic.networks.policy import Policy
 from laconic.quantize.second_order import SecondOrder
@@ -111,6 +111,74 @@ def test_what_an_earlier_stage_removed_stays_zero() -> None:
     assert not better.tensors["0.weight"].integers[removed].any()
 
 
+def test_the_average_is_an_exponential_one_and_goes_back_to_the_present_values() -> None:
+    x = torch.zeros(2, requires_grad=True)
+    average = _Average(torch.optim.SGD([x], 1.0), 4.0)
+    for value in (1.0, 2.0, 5.0):
+        with torch.no_grad():
+            x.fill_(value)
+        average.update()
+    with average.in_place():
+        assert x.tolist() == [1.25 + 0.25 * 3.75] * 2
+    assert x.tolist() == [5.0, 5.0]
+    assert x.requires_grad
+
+
+def _labelled(labels: float) -> tuple[Subject, Trial, Refine]:
+    """Labels that the network gets wrong: its second most likely classes."""
+    net, x = _net(), _inputs()
+    wrong = net(x).topk(2).indices[:, 1]
+    task = Classification()
+    deciding, measuring = calibration_calls(net, [(x, wrong)], task, len(x), 0.25, 0, labels=True)
+    subject = make_subject(
+        net, deciding, Comparison(net, measuring, task), Policy(), SecondOrder(), seed=0, task=task
+    )
+    return subject, try_price(subject, PRICE), replace(CONFIG, labels=labels)
+
+
+def test_labels_pull_the_network_towards_them() -> None:
+    subject, trial, config = _labelled(1.0)
+    better = refined(subject, trial, config, 0.0, 0)
+    assert better.refined_steps > 0
+    loss = subject.comparison.task_loss_of
+    assert loss(better.module) < 0.9 * loss(trial.module)
+
+
+def test_the_loss_of_the_task_is_that_of_held_out_labels() -> None:
+    subject, trial, _ = _labelled(1.0)
+    net, x = _net(), _inputs()
+    _, measuring = calibration_calls(
+        net, [(x, net(x).topk(2).indices[:, 1])], Classification(), len(x), 0.25, 0, labels=True
+    )
+    with torch.no_grad():
+        outputs = torch.cat([trial.module(y) for y in measuring.inputs])
+    expected = float(nn.functional.cross_entropy(outputs, torch.cat(list(measuring.targets))))
+    assert subject.comparison.task_loss_of(trial.module) == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_that_are_asked_for_and_missing_are_named_with_the_cure() -> None:
+    method = PostTraining(refine=Refine(steps=2, labels=0.1))
+    with pytest.raises(InputError, match=r"refine\.labels needs labels.*Cure: batches \(inputs, labels\)"):
+        laconic.compress_trained(_net(), [_inputs()], Target(max_kl=0.02), method=method)
+
+
+def test_an_augmentation_is_trained_on_and_the_same_seed_gives_the_same_integers() -> None:
+    subject, trial = _decided()
+
+    def noisy(x: Tensor, generator: torch.Generator) -> Tensor:
+        return x + 0.1 * torch.randn(x.shape, generator=generator) + 0.1 * torch.randn(x.shape)
+
+    config = replace(CONFIG, augment=noisy)
+    torch.manual_seed(0)
+    first = refined(subject, trial, config, _worth(trial), 0)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    second = refined(subject, trial, config, _worth(trial), 0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert _same(first, second)
+    assert not _same(first, refined(subject, trial, CONFIG, _worth(trial), 0))
+
+
 def test_the_gradient_of_a_multiple_is_its_steps_times_that_of_the_weight() -> None:
     subject, trial = _decided()
     latents = Latents(subject, trial)
@@ -188,6 +256,9 @@ def test_a_loss_that_is_not_finite_ends_it_with_what_was_decided() -> None:
         lambda: Refine(mix=1.5),
         lambda: Refine(temperature=0.5),
         lambda: Refine(what="biases"),  # type: ignore[arg-type]
+        lambda: Refine(labels=-1.0),
+        lambda: Refine(average=0.6),
+        lambda: Refine(augment="flip"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_outside_their_bounds_are_refused(make: Callable[[], Refine]) -> None:
@@ -208,7 +279,7 @@ def test_one_call_refines_and_is_no_worse_than_without() -> None:
     target = Target(max_kl=0.02)
     plain, better = (
         laconic.compress_trained(_net(), [_inputs()], target, method=PostTraining(trials=6, refine=refine))
-        for refine in (Refine(), Refine(steps=60, rate=0.01, checks=8))
+        for refine in (Refine(), Refine(steps=60, rate=0.01))
     )
     assert plain.facts["target_met"]
     assert better.facts["target_met"]

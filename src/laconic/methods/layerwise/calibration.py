@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +33,24 @@ class Calls:
         inputs: The inputs of each call.
         counted: For each call, booleans of the target's shape, or None.
         examples: Examples in all.
+        targets: The labels of each call; empty where any call has none, or nobody asked for them.
     """
 
     inputs: tuple[Any, ...]
     counted: tuple[Any, ...]
     examples: int
+    targets: tuple[Any, ...] = ()
 
 
 def calibration_calls(
-    module: nn.Module, batches: Iterable[Any], task: Task, examples: int, held_out: float, seed: int
+    module: nn.Module,
+    batches: Iterable[Any],
+    task: Task,
+    examples: int,
+    held_out: float,
+    seed: int,
+    *,
+    labels: bool = False,
 ) -> tuple[Calls, Calls]:
     """The calls that decide, and those that measure; no example is in both.
 
@@ -52,6 +61,7 @@ def calibration_calls(
         examples: How many examples are used, the first of ``batches``.
         held_out: Share of them that measures.
         seed: Which of a batch's examples measure.
+        labels: Whether the calls keep their labels.
 
     Returns:
         Calls that decide, and calls that measure.
@@ -59,18 +69,19 @@ def calibration_calls(
     Raises:
         DataError: No batch, one example alone (nothing is left to measure on), inputs that are NaN or
             infinite, or all of whose numbers are equal.
+        InputError: ``labels``, and a batch that has none.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     parts: tuple[list[_Part], list[_Part]] = ([], [])
     used = 0
-    for number, (inputs, mask) in enumerate(_taken(module, batches, task, examples)):
-        inputs, mask = to_device((inputs, mask), device)
-        size = examples_of(inputs, task.batch_axis)
-        used += size
-        for part, index in zip(parts, _shared_out(size, held_out, number, generator), strict=True):
+    for number, whole in enumerate(_taken(module, batches, task, examples, labels=labels)):
+        inputs, mask, target = to_device((whole.inputs, whole.counted, whole.target), device)
+        whole = _Part(inputs, mask, target, whole.examples)
+        used += whole.examples
+        for part, index in zip(parts, _shared_out(whole.examples, held_out, number, generator), strict=True):
             if len(index):
-                part.append(_Part(*some_examples(inputs, mask, task.batch_axis, size, index), len(index)))
+                part.append(_some(whole, task.batch_axis, index))
     if not used:
         raise _no_batch()
     if held_out > 0 and not parts[1]:
@@ -87,10 +98,8 @@ def _take_one(parts: tuple[list[_Part], list[_Part]], axis: int) -> None:
     last = deciding.pop()
     if last.examples > 1 and not is_nested(last.inputs):
         order = torch.arange(last.examples)
-        cuts = order[:-1], order[-1:]
-        cut = [some_examples(last.inputs, last.counted, axis, last.examples, index) for index in cuts]
-        deciding.append(_Part(*cut[0], last.examples - 1))
-        last = _Part(*cut[1], 1)
+        deciding.append(_some(last, axis, order[:-1]))
+        last = _some(last, axis, order[-1:])
     if not deciding:
         raise DataError(
             f"the calibration batches ({counted(last.examples, 'example')}) cannot be shared out: the "
@@ -102,8 +111,8 @@ def _take_one(parts: tuple[list[_Part], list[_Part]], axis: int) -> None:
 
 def first_inputs(module: nn.Module, batches: Iterable[Any], task: Task) -> Any:
     """The inputs of the first batch; raises DataError where there is none."""
-    for inputs, _ in _taken(module, batches, task, 1, whole=True):
-        return inputs
+    for part in _taken(module, batches, task, 1, whole=True):
+        return part.inputs
     raise _no_batch()
 
 
@@ -111,54 +120,78 @@ def _no_batch() -> DataError:
     return DataError("the calibration loader gave no example. Cure: check its data set and batch size")
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
+class _Part(NamedTuple):
     inputs: Any
     counted: Any
+    target: Any
     examples: int
 
 
+def _some(part: _Part, axis: int, index: Tensor) -> _Part:
+    inputs, mask = some_examples(part.inputs, part.counted, axis, part.examples, index)
+    if is_nested(part.inputs):
+        return _Part(inputs, mask, part.target, len(index))
+    return _Part(inputs, mask, some_targets(part.target, axis, part.examples, index), len(index))
+
+
 def _taken(
-    module: nn.Module, batches: Iterable[Any], task: Task, examples: int, *, whole: bool = False
-) -> Iterator[tuple[Any, Any]]:
-    """Inputs and, where labels say so, which positions are terms, of the first examples (``whole`` batches).
+    module: nn.Module,
+    batches: Iterable[Any],
+    task: Task,
+    examples: int,
+    *,
+    whole: bool = False,
+    labels: bool = False,
+) -> Iterator[_Part]:
+    """The first examples (``whole`` batches), with which positions are terms where labels say so.
 
     Batches without an example are passed over.
     """
     left = examples
     for batch in batches:
-        inputs, mask = _split(module, batch, task)
+        inputs, mask, target = _split(module, batch, task)
         size = examples_of(inputs, task.batch_axis)
         if not size:
             continue
+        if labels and target is None:
+            raise _no_labels()
+        part = _Part(inputs, mask, target if labels else None, size)
         if size > left and not whole and not is_nested(inputs):
-            inputs, mask = some_examples(inputs, mask, task.batch_axis, size, torch.arange(left))
-        yield inputs, mask
+            part = _some(part, task.batch_axis, torch.arange(left))
+        yield part
         left -= size
         if left <= 0:
             return
 
 
-def _split(module: nn.Module, batch: Any, task: Task) -> tuple[Any, Any]:
-    """A batch's inputs, and which positions of its target are terms; a batch without labels is all inputs."""
+def _no_labels() -> InputError:
+    return InputError(
+        "refine.labels needs labels, and a calibration batch has none. "
+        "Cure: batches (inputs, labels), or refine.labels=0"
+    )
+
+
+def _split(module: nn.Module, batch: Any, task: Task) -> tuple[Any, Any, Any]:
+    """A batch's inputs, which positions are terms, and its labels; a batch without labels is all inputs."""
     parameters = inspect.signature(module.forward).parameters.values()
     if isinstance(batch, Mapping):
+        target = batch.get(task.target) if isinstance(task.target, str) else None
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return batch, None
+            return batch, None, target
         known = {p.name for p in parameters}
-        return {name: value for name, value in batch.items() if name in known}, None
+        return {name: value for name, value in batch.items() if name in known}, None, target
     if not isinstance(batch, tuple | list):
         if not isinstance(batch, Tensor):
             raise DataError(f"a calibration batch is a {type(batch).__name__}. Cure: torch.as_tensor")
-        return batch, None
+        return batch, None, None
     asked = [p for p in parameters if p.default is p.empty]
     wanted = [p for p in asked if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(batch) <= max(1, len(wanted)):
-        return (batch[0] if len(batch) == 1 else tuple(batch)), None
+        return (batch[0] if len(batch) == 1 else tuple(batch)), None, None
     parts = task.split(batch)
     if not any(isinstance(x, Tensor) for x in tree_leaves(parts.target)):
-        return parts.inputs, None  # labels are not needed, and these say nothing of positions
-    return parts.inputs, task.counted(parts.target)
+        return parts.inputs, None, None  # labels are not needed, and these say nothing of positions
+    return parts.inputs, task.counted(parts.target), parts.target
 
 
 def examples_of(inputs: Any, axis: int) -> int:
@@ -202,6 +235,17 @@ def some_examples(inputs: Any, mask: Any, axis: int, size: int, index: Tensor) -
     return with_tensors(inputs, some), None if mask is None else _sliced_mask(mask, axis, size, index)
 
 
+def some_targets(target: Any, axis: int, size: int, index: Tensor) -> Any:
+    """The labels of some examples of a call: along ``axis`` or the first one, where they have ``size``.
+
+    >>> some_targets(torch.arange(3), 0, 3, torch.tensor([2]))
+    tensor([2])
+    """
+    if len(index) == size:
+        return target
+    return with_tensors(target, lambda x: _sliced_mask(x, axis, size, index))
+
+
 def _sliced_mask(mask: Tensor, axis: int, size: int, index: Tensor) -> Tensor:
     """Some examples' terms: examples are stacked in the target as in the inputs, or along its first axis."""
     for along in (axis, 0):
@@ -229,7 +273,10 @@ def _joined(parts: Sequence[_Part], axis: int) -> Calls:
         open_group.append(part)
     calls = [_one(group, axis) for group in (*closed, *groups.values()) if group]
     return Calls(
-        tuple(c.inputs for c in calls), tuple(c.counted for c in calls), sum(c.examples for c in calls)
+        tuple(c.inputs for c in calls),
+        tuple(c.counted for c in calls),
+        sum(c.examples for c in calls),
+        () if any(c.target is None for c in calls) else tuple(c.target for c in calls),
     )
 
 
@@ -241,7 +288,14 @@ def _shape_of(part: _Part, axis: int) -> Any:
     if not all(isinstance(x, Tensor) and x.ndim and len(x) == part.examples for x in tensors):
         return None
     mask = None if part.counted is None else tuple(part.counted.shape[1:])
-    return isinstance(part.inputs, Tensor), tuple((x.shape[1:], x.dtype) for x in tensors), mask
+    if part.target is not None and not _stacked(part.target, part.examples):
+        return None
+    target = None if part.target is None else (part.target.shape[1:], part.target.dtype)
+    return isinstance(part.inputs, Tensor), tuple((x.shape[1:], x.dtype) for x in tensors), mask, target
+
+
+def _stacked(target: Any, examples: int) -> bool:
+    return isinstance(target, Tensor) and target.ndim > 0 and len(target) == examples
 
 
 def _one(group: list[_Part], axis: int) -> _Part:
@@ -249,10 +303,11 @@ def _one(group: list[_Part], axis: int) -> _Part:
         return group[0]
     examples = sum(part.examples for part in group)
     mask = None if group[0].counted is None else torch.cat([part.counted for part in group])
+    target = None if group[0].target is None else torch.cat([part.target for part in group])
     if isinstance(group[0].inputs, Tensor):
-        return _Part(torch.cat([part.inputs for part in group], axis), mask, examples)
+        return _Part(torch.cat([part.inputs for part in group], axis), mask, target, examples)
     columns = zip(*(part.inputs for part in group), strict=True)
-    return _Part(tuple(torch.cat(column, axis) for column in columns), mask, examples)
+    return _Part(tuple(torch.cat(column, axis) for column in columns), mask, target, examples)
 
 
 def learnt_of(

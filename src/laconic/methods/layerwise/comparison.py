@@ -133,6 +133,35 @@ class Comparison:
         value = self._task.divergence(outputs, reference, mask, **self._learnt)
         return temperature**2 * value, terms
 
+    def task_loss(self, returned: Any, target: Any) -> tuple[Tensor, int]:
+        """The task's loss of one call against its labels, differentiable, and its number of terms.
+
+        Args:
+            returned: What a network returned.
+            target: The labels.
+
+        Returns:
+            Nats, summed over the terms, and their number.
+        """
+        outputs = self._task.prediction(returned)
+        return self._task.nll(outputs, target, **self._learnt), self._task.terms(target)
+
+    def task_loss_of(self, module: nn.Module) -> float:
+        """Mean loss of the task on the labelled inputs, in nats per term; infinite where it is NaN.
+
+        Args:
+            module: The network, in evaluation mode.
+
+        Returns:
+            The mean; 0 where no call has labels.
+        """
+        nats, terms = 0.0, 0
+        with inference():
+            for inputs, target in zip(self._calls.inputs, self._calls.targets, strict=False):
+                found, count = self.task_loss(run(module, inputs), target)
+                nats, terms = nats + float(found), terms + count
+        return math.inf if math.isnan(nats) else nats / max(1, terms)
+
     def _one(self, outputs: Any, reference: Any, mask: Any, temperature: float) -> tuple[float, int]:
         found, terms = self.loss(outputs, reference, mask, temperature)
         if self._own is not None and float(found) < -MOST_BELOW * terms:

@@ -6,37 +6,41 @@ r"""Refinement of a decided network: some hundred steps towards the original's p
 D is the task's divergence, which needs no labels, R the code length of the integers, linear between them
 (:mod:`laconic.quantize.linear_rate`). Gradients pass the rounding straight through; each weight starts on its
 integer, on the side of its original value. Inputs are mixed with each other, x_n + a (x_m - x_n) with a up to
-``mix``, since the few that there are would be learnt by heart. At a high temperature T all outputs count and
-not the uncertain examples alone, which does the same; c makes the loss at T and the divergence alike at the
-start, on held-out inputs. The state with the least held-out divergence + lambda x rate is kept, the start
-among them: what does not help is dropped.
+``mix``, since the few that there are would be learnt by heart; the caller may change them further
+(``augment``). At a high temperature T all outputs count and not the uncertain examples alone, which does the
+same; c makes the loss at T and the divergence alike at the start, on held-out inputs. Some numbers go to and
+fro between two levels, so the last state is a matter of chance; what is stored is a moving average over the
+last steps. The state with the least held-out divergence + lambda x rate is kept, the start among them: what
+does not help is dropped.
 
 Sources: Nagel et al., AdaRound, ICML 2020, and Li et al., BRECQ, ICLR 2021 (rounding learnt from few inputs
 without labels); Wei et al., QDrop, ICLR 2022, and Liu et al., PD-Quant, CVPR 2023 (they overfit, and the loss
 of predictions tells more than that of a layer); Wiedemann et al., DeepCABAC, 2020, and Conzelmann et al.,
 CERWU, 2025 (the rate beside the loss); Hinton et al., Distilling the Knowledge in a Neural Network, 2015
-(T^2); Zhang et al., mixup, ICLR 2018; Bengio et al., Estimating or Propagating Gradients, 2013.
+(T^2); Zhang et al., mixup, ICLR 2018; Bengio et al., Estimating or Propagating Gradients, 2013; Polyak &
+Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992; Nagel et al., Overcoming Oscillations
+in Quantization-Aware Training, ICML 2022.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError, ModelError
-from laconic.methods.layerwise.calibration import Calls, some_examples
 from laconic.methods.layerwise.deciding import load_decisions
 from laconic.methods.layerwise.latents import Latents, code_nats
+from laconic.methods.layerwise.training_batches import Augment, TrainingBatch, training_batches
 from laconic.methods.layerwise.trials import Subject, Trial
 from laconic.networks import call as run
-from laconic.networks import duplicate, inference, with_tensors
+from laconic.networks import duplicate, inference
 from laconic.networks.inputs import arguments
 from laconic.networks.modes import evaluating
 from laconic.pack import coded_bytes
@@ -69,6 +73,13 @@ class Refine:
         checks: How many states the held-out inputs choose from, beside the start. The best of many on few
             inputs is worse on others than it looks, so it is the last one alone by default.
         trials: Prices that are tried with refinement at most, from the one found without it.
+        augment: A function (inputs, generator) that changes the inputs of a call and leaves their meaning and
+            their shapes: flips and shifts of images, shifts in time. It draws from the generator, or from
+            torch's global one, which is seeded meanwhile; arrays on the GPU from ``generator`` alone.
+        labels: Weight of the task's loss, in nats per term, beside the divergence; >= 0. Above 0 calibration
+            batches must have labels, and held-out inputs choose by both.
+        average: Over how many of the last steps weights are averaged, exponentially, as a share of all steps,
+            in [0, 0.5]; 0: not.
 
     Raises:
         InputError: A setting outside its bounds.
@@ -86,6 +97,9 @@ class Refine:
     temperature: float = 10.0
     checks: int = 1
     trials: int = 4
+    augment: Augment | None = None
+    labels: float = 0.0
+    average: float = 0.08
 
     def __post_init__(self) -> None:
         if self.steps < 0 or min(self.batch, self.checks, self.trials) < 1:
@@ -101,6 +115,12 @@ class Refine:
             raise InputError(
                 f"refine: need mix in [0, 1] and temperature >= 1, got {self.mix}, {self.temperature}"
             )
+        if not (0 <= self.labels < math.inf and 0 <= self.average <= 0.5):
+            raise InputError(
+                f"refine: need labels >= 0 and average in [0, 0.5], got {self.labels}, {self.average}"
+            )
+        if self.augment is not None and not callable(self.augment):
+            raise InputError(f"refine.augment must be a function (inputs, generator), got {self.augment!r}")
 
 
 def exchange_rate(trials: Sequence[Trial], trial: Trial) -> float:
@@ -152,23 +172,32 @@ def refined(subject: Subject, trial: Trial, config: Refine, worth: float, seed: 
     if not (len(latents) and 0 < trial.divergence < math.inf and 0 < softened < math.inf):
         return trial
     scale = trial.divergence / softened
-    best, best_cost = trial, trial.divergence + worth * code_nats(trial.tensors)
+    best, best_cost = trial, _cost(subject, trial, config, worth)
     check, recount = (max(1, config.steps // count) for count in (config.checks, RECOUNTS))
     optimizer = torch.optim.Adam(latents.groups(config.rate, config.step_rate), betas=(0.9, 0.99))
     full = [group["lr"] for group in optimizer.param_groups]
+    average = _Average(optimizer, config.average * config.steps)
     net = duplicate(subject.original).eval()
-    batches = _batches(subject, config, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    axis = subject.comparison.batch_axis
+    batches = training_batches(subject.calls, axis, config.batch, config.mix, config.augment, generator)
     with steps("refining", config.steps) as advance:
         for step in range(1, config.steps + 1):
             share = max(LEAST_RATE, 0.5 * (1 + math.cos(math.pi * (step - 1) / config.steps)))
             for group, rate in zip(optimizer.param_groups, full, strict=True):
                 group["lr"] = rate * share
-            loss = scale * _distance(subject, net, latents, next(batches), temperature)
+            batch = next(batches)
+            loss = scale * _distance(subject, net, latents, batch, temperature)
+            if config.labels > 0:
+                loss = loss + config.labels * _task_loss(subject, net, latents, batch)
             if not _descend(loss + worth * latents.rate(), optimizer):
                 break
+            if 2 * step > config.steps:
+                average.update()
             if step % check == 0 or step == config.steps:
-                found = _stored(subject, trial, latents, step)
-                cost = found.divergence + worth * code_nats(found.tensors)
+                with average.in_place():
+                    found = _stored(subject, trial, latents, step)
+                cost = _cost(subject, found, config, worth)
                 best, best_cost = (found, cost) if cost < best_cost else (best, best_cost)
             if step % recount == 0:
                 latents.recount()
@@ -176,18 +205,68 @@ def refined(subject: Subject, trial: Trial, config: Refine, worth: float, seed: 
     return best
 
 
-def _distance(
-    subject: Subject, net: nn.Module, latents: Latents, batch: tuple[Any, Any], temperature: float
-) -> Tensor:
-    """Mean divergence of the network with its present weights from the original, differentiable."""
-    inputs, mask = batch
-    with inference():
-        reference = subject.comparison.outputs_of(run(subject.original, inputs))
+class _Average:
+    """Exponential moving average of an optimiser's variables, over about so many steps."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, steps: float) -> None:
+        self._variables = [x for group in optimizer.param_groups for x in group["params"]]
+        self._share = 1 / max(1.0, steps)
+        self._means: list[Tensor] = []
+
+    def update(self) -> None:
+        """Take in the present values; the first ones are the start."""
+        values = [x.detach() for x in self._variables]
+        if not self._means:
+            self._means = [x.clone() for x in values]
+        for mean, value in zip(self._means, values, strict=True):
+            mean.lerp_(value, self._share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The variables are their averages meanwhile, where there are any yet."""
+        values = [x.detach().clone() for x in self._variables]
+        with torch.no_grad():
+            for variable, mean in zip(self._variables, self._means or values, strict=True):
+                variable.copy_(mean)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for variable, value in zip(self._variables, values, strict=True):
+                    variable.copy_(value)
+
+
+def _cost(subject: Subject, trial: Trial, config: Refine, worth: float) -> float:
+    """What is minimised, on held-out inputs."""
+    cost = trial.divergence + worth * code_nats(trial.tensors)
+    return cost + config.labels * subject.comparison.task_loss_of(trial.module) if config.labels else cost
+
+
+def _outputs(net: nn.Module, latents: Latents, inputs: Any) -> Any:
+    """What the network returns with its present weights, differentiable."""
     # cuDNN's recurrent layers give gradients in training mode only.
     with torch.enable_grad(), evaluating(net), torch.backends.cudnn.flags(enabled=False):
         args, kwargs = arguments(inputs)
-        outputs = subject.comparison.outputs_of(functional_call(net, latents.values(), args, kwargs))
-        nats, terms = subject.comparison.loss(outputs, reference, mask, temperature)
+        return functional_call(net, latents.values(), args, kwargs)
+
+
+def _task_loss(subject: Subject, net: nn.Module, latents: Latents, batch: TrainingBatch) -> Tensor:
+    """Mean loss of the task on labelled inputs, which are not mixed, differentiable."""
+    with torch.enable_grad():
+        nats, terms = subject.comparison.task_loss(_outputs(net, latents, batch.unmixed), batch.target)
+    return nats / max(1, terms)
+
+
+def _distance(
+    subject: Subject, net: nn.Module, latents: Latents, batch: TrainingBatch, temperature: float
+) -> Tensor:
+    """Mean divergence of the network with its present weights from the original, differentiable."""
+    comparison = subject.comparison
+    with inference():
+        reference = comparison.outputs_of(run(subject.original, batch.inputs))
+    with torch.enable_grad():
+        outputs = comparison.outputs_of(_outputs(net, latents, batch.inputs))
+        nats, terms = comparison.loss(outputs, reference, batch.counted, temperature)
     if not nats.requires_grad:
         raise ModelError(
             "refining: no gradient reaches the weights, as where a network runs under torch.no_grad. "
@@ -216,40 +295,3 @@ def _stored(subject: Subject, trial: Trial, latents: Latents, step: int) -> Tria
     return replace(
         trial, module=module, tensors=tensors, bytes=size, divergence=divergence, refined_steps=step
     )
-
-
-def _batches(subject: Subject, config: Refine, generator: torch.Generator) -> Iterator[tuple[Any, Any]]:
-    """Random examples of random calls, mixed where they are floating-point numbers and all are terms."""
-    calls, axis = subject.calls, subject.comparison.batch_axis
-    sizes = torch.tensor([float(size) for size in _sizes(calls, axis)])
-    while True:
-        k = int(torch.multinomial(sizes, 1, generator=generator))
-        size = int(sizes[k])
-        index = torch.randperm(size, generator=generator)[: config.batch]
-        inputs, mask = some_examples(calls.inputs[k], calls.counted[k], axis, size, index)
-        if config.mix > 0 and mask is None and len(index) > 1:
-            inputs = _mixed(inputs, axis, len(index), config.mix, generator)
-        yield inputs, mask
-
-
-def _sizes(calls: Calls, axis: int) -> list[int]:
-    """Examples of each call."""
-    leaves = [
-        [x for x in tree_leaves(one) if isinstance(x, Tensor) and x.ndim > axis] for one in calls.inputs
-    ]
-    return [int(found[0].shape[axis]) if found else 1 for found in leaves]
-
-
-def _mixed(inputs: Any, axis: int, size: int, mix: float, generator: torch.Generator) -> Any:
-    """Each example with a share, up to ``mix``, of another one of its batch."""
-    tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
-    if not all(x.is_floating_point() and x.ndim > axis and x.shape[axis] == size for x in tensors):
-        return inputs
-    other = torch.randperm(size, generator=generator)
-    share = mix * torch.rand(size, generator=generator)
-
-    def mixed(x: Tensor) -> Tensor:
-        a = share.to(x).reshape([-1 if k == axis else 1 for k in range(x.ndim)])
-        return x + a * (x.index_select(axis, other.to(x.device)) - x)
-
-    return with_tensors(inputs, mixed)
