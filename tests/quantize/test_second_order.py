@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 
 from laconic.errors import InputError, NonFiniteError
+from laconic.quantize import second_order
 from laconic.quantize.passes import Rates, beam, descent, feedback, lay_out, refit
 from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.resolved import resolve
 from laconic.quantize.second_order import (
+    BITS_OF_CODES,
     BITS_PER_STEP,
+    CODE_ABOVE_MANTISSA,
     MOST_LEVELS,
     QuantizedMatrix,
     SecondOrder,
     quantize_matrix,
+    step_mantissa,
 )
+from laconic.quantize.uniform import bfloat16
 from laconic.records import UniformGrid
 
 PLAIN = SecondOrder(damping=0.01, layouts=("tensor",))
@@ -229,9 +234,41 @@ def test_rows_that_matter_less_get_coarser_steps() -> None:
         _laplace(18, 50, 200), torch.eye(200), 1e-3, SecondOrder(damping=0.0), row_precision=precision
     )
     assert found.layout == "row"
-    assert np.all(np.diff(found.steps[1:]) < 0)
+    assert np.all(np.diff(found.steps[1:]) <= 0)
     expected = np.sqrt(12e-3 / precision.numpy())
-    assert found.steps[25:] == pytest.approx(expected[25:], rel=0.05)  # on fine grids, nothing to refit
+    assert step_mantissa(200) == 3
+    assert found.steps[25:] == pytest.approx(expected[25:], rel=2**-4)  # on fine grids, nothing to refit
+
+
+def test_many_steps_have_few_bits_of_mantissa_and_one_has_all() -> None:
+    """A file codes them by these bits, and the rate says so."""
+    precision = torch.logspace(0, 4, 50)
+    weight, moment = _laplace(18, 50, 118), torch.eye(118)
+    found = quantize_matrix(weight, moment, 1e-3, SecondOrder(layouts=("row",)), row_precision=precision)
+    words = found.steps.astype(np.float32).view(np.uint32)
+    assert step_mantissa(118) == 2
+    assert not (words & (1 << 21) - 1).any()
+    assert len(set((words >> 21 & 3).tolist())) == 4
+    assert found.rate == rate_bits(np.ascontiguousarray(found.integers)) + BITS_OF_CODES + 50 * (
+        2 + CODE_ABOVE_MANTISSA
+    )
+    one = quantize_matrix(weight, moment, 1e-3, SecondOrder(layouts=("tensor",)))
+    assert float(one.steps[0]) == bfloat16(float(one.steps[0]))
+    assert float(one.steps[0]) != bfloat16(float(one.steps[0]), 3)
+
+
+def test_coarse_steps_cost_less_than_they_save() -> None:
+    """Five bits less for each of 60 steps; at most three quarters of it go to rate and distortion."""
+    precision, price = torch.logspace(0, 4, 60), 1e-3
+    weight, moment = _laplace(40, 60, 118), torch.eye(118)
+    config = SecondOrder(damping=0.0, layouts=("row",))
+    costs = []
+    for mantissa in (7, step_mantissa(118)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(second_order, "step_mantissa", lambda weights, m=mantissa: m)
+            found = quantize_matrix(weight, moment, price, config, row_precision=precision)
+        costs.append(found.distortion / (price * math.log(2)) + found.rate)
+    assert costs[1] < costs[0] - 60 * 5 / 4
 
 
 def test_steps_are_shared_and_fit_a_grid_of_records() -> None:
@@ -299,7 +336,7 @@ def test_degenerate_shapes_and_inputs(rows: int, k: int, price: float) -> None:
 def test_one_huge_weight_takes_no_memory_for_all_levels_below_it() -> None:
     weight, x = _laplace(25, 4, 8), torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).double()
     weight[0, 0] = 1e9
-    found = quantize_matrix(weight, _mean(x, x), 1e-6)
+    found = quantize_matrix(weight, _mean(x, x), 1e-6, SecondOrder(layouts=("row",)))
     assert np.abs(found.integers).max() < 1.1 * MOST_LEVELS
     assert found.integers[1:].any()  # other rows have steps of their own
 

@@ -35,6 +35,10 @@ from laconic.records import AnyArray, IntArray
 
 BITS_PER_STEP = 16
 """A step is a bfloat16 in a file."""
+CODE_ABOVE_MANTISSA, BITS_OF_CODES = 2, 40
+"""Bits that the code of one of many steps takes beside its mantissa: they are mostly within some octaves. And
+those that stand before all codes.
+"""
 MOST_LEVELS = 2**20
 """Levels on each side of zero that a step may give; each of them has a price in memory."""
 
@@ -214,7 +218,23 @@ def _choice(
 
 
 def _bits(steps: Steps, integers: IntArray) -> float:
-    return rate_bits(as_matrix(integers)) + BITS_PER_STEP * len(steps.numbers)
+    count, bits = len(steps.numbers), BITS_PER_STEP
+    if count > 1:
+        bits = BITS_OF_CODES + count * (CODE_ABOVE_MANTISSA + step_mantissa(integers.size // count))
+    return rate_bits(as_matrix(integers)) + bits
+
+
+def step_mantissa(weights: int) -> int:
+    """Bits of mantissa of one of many steps, which so many weights share.
+
+    About the best step s the cost of a weight is flat: a step off by the share e costs e^2 nats at price 1.
+    With m bits of mantissa the mean of e^2 is about 2^-2m / 24, so a step costs n 2^-2m / 24 nats and m bits,
+    least near m = log2(n) / 2 - 2. One bit more is kept, since the steps are also fitted to the integers.
+
+    >>> [step_mantissa(n) for n in (9, 118, 784, 4608)]
+    [1, 2, 4, 5]
+    """
+    return min(7, max(1, round(math.log2(max(1, weights)) / 2) - 1))
 
 
 def _candidates(
@@ -254,12 +274,15 @@ def _priced(
     plain *= len(plain)
     mean = np.where(total > 0, weighed / np.maximum(total, 1.0), plain)
     largest = np.abs(problem.target).max(axes).reshape(parts).max(1)
-    numbers = _short(np.maximum(multiple * np.sqrt(12.0 * price / mean), largest / MOST_LEVELS))
+    wanted = np.maximum(multiple * np.sqrt(12.0 * price / mean), largest / MOST_LEVELS)
+    numbers = _short(wanted, problem.target.size)
     return lay_out(steps.layout, numbers, steps.share, problem.target.shape)
 
 
-def _short(steps: DoubleArray) -> DoubleArray:
-    return np.array([bfloat16(float(s)) for s in steps])
+def _short(steps: DoubleArray, weights: int) -> DoubleArray:
+    """Steps that a file stores in few bits; so many weights share them."""
+    mantissa = 7 if len(steps) < 2 else step_mantissa(weights // len(steps))
+    return np.array([bfloat16(float(s), mantissa) for s in steps])
 
 
 def _swept(
@@ -321,7 +344,7 @@ def _descended_once(
     best = _choice(problem, steps, integers, price, damage)
     if fixed or not integers.any():
         return best
-    numbers = _short(steps.numbers * refit(problem, steps, integers))
+    numbers = _short(steps.numbers * refit(problem, steps, integers), integers.size)
     moved = lay_out(steps.layout, numbers, steps.share, problem.target.shape)
     return min(best, _choice(problem, moved, integers, price), key=lambda c: c.cost)
 

@@ -9,18 +9,20 @@ from laconic.errors import InputError
 from laconic.records import IntArray, IntTensor, UniformGrid
 
 
-def bfloat16(value: float) -> float:
+def bfloat16(value: float, mantissa: int = 7) -> float:
     """Nearest float32 whose low 16 bits are zero (a bfloat16), which a file stores in two bytes.
 
-    Relative error at most 2**-8. Raises InputError unless ``value`` and the result are finite and positive.
+    With fewer bits of mantissa than seven more of the low bits are zero; a file's codes of many steps are
+    shorter then. Relative error at most 2**-(mantissa + 1). Raises InputError unless ``value`` and the result
+    are finite and positive.
 
-    >>> bfloat16(0.1)
-    0.10009765625
+    >>> bfloat16(0.1), bfloat16(0.1, mantissa=2)
+    (0.10009765625, 0.09375)
     """
     exact = 0.0
     if 0 < value < float(np.finfo(np.float32).max):  # no NaN and no infinity
-        bits = int(np.float32(value).view(np.uint32))
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        bits, low = int(np.float32(value).view(np.uint32)), 23 - mantissa
+        rounded = (bits + (1 << low - 1) - 1 + (bits >> low & 1)) >> low << low
         exact = float(np.uint32(rounded).view(np.float32))
     if not 0 < exact < np.inf:
         raise InputError(f"a grid step must be finite and positive, got {value!r}")

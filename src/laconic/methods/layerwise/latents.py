@@ -18,6 +18,7 @@ from torch import Tensor
 from laconic.methods.layerwise.trials import Subject, Trial, without
 from laconic.quantize.linear_rate import LinearRate, linear_rate
 from laconic.quantize.rate_model import rate_bits
+from laconic.quantize.second_order import step_mantissa
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor, UniformGrid
 
@@ -59,7 +60,8 @@ class _Latent:
         if not bool(self.growth.detach().any()):
             return grid
         moved = (self.steps * self.growth.detach().exp()).double().reshape(-1).tolist()
-        steps = tuple(bfloat16(step) for step in moved)
+        mantissa = 7 if len(moved) < 2 else min(7, step_mantissa(self.multiples.numel() // len(moved)) + 3)
+        steps = tuple(bfloat16(step, mantissa) for step in moved)  # no integer makes up for their rounding
         return UniformGrid(steps[0]) if grid.axis is None else UniformGrid(steps, axis=grid.axis)
 
 
