@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from laconic.cli import main
+from laconic.cli.lists import arguments_of, one_of
 from laconic.cli.settings import build
 from laconic.methods.registry import find_method, method_names
-from laconic.registry import METHOD_CHOICES, METHODS, POSTERIORS, PRIORS, TASKS
+from laconic.registry import METHOD_CHOICES, METHODS, POSTERIORS, PRIORS, TASKS, Registry
 from laconic.rows import described, row_keyword, settings_of
+from laconic.tasks import Regression
 from tests.helpers.fresh import run_fresh
 
 
@@ -39,6 +43,38 @@ def test_one_method_and_one_task_with_their_fields(capsys: pytest.CaptureFixture
     assert "  ignore = -100" in capsys.readouterr().out
     assert main(["methods", "tailor"]) == 2
     assert "there is no method 'tailor'. Cure: did you mean taylor?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("registry", [METHODS, TASKS, PRIORS, POSTERIORS], ids=lambda r: r.what)
+def test_each_field_is_explained_with_the_words_of_its_docstring(registry: Registry) -> None:
+    for name in registry.names():
+        lines = one_of(registry, name).split("fields and defaults:\n")[1].split("\n\n")[0].splitlines()
+        fields = [k for k, line in enumerate(lines) if re.match(r"  \S", line)]
+        for k, following in zip(fields, [*fields[1:], len(lines)], strict=True):
+            said = [line for line in lines[k + 1 : following] if not line.startswith("    names: ")]
+            assert said or lines[k] == "  none", (name, lines[k])
+
+
+def test_fields_within_fields_and_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "post-training"]) == 0
+    out = capsys.readouterr().out
+    assert "  refine.steps = 0\n    Training steps at each price, >= 0; 0: no refinement.\n" in out
+    assert "  examples = 1000\n    How many inputs are used, the first of the batches.\n" in out
+    assert out.count("How many inputs are used") == 1 and "Raises" not in out
+    assert "presets full and demo, any network:\n  fit.epochs=0 (no training with the method)\n" in out
+
+
+def test_arguments_of_a_base_class_are_known() -> None:
+    class Own(Regression):
+        """One's own.
+
+        Args:
+            noise: In metres,
+                or none.
+        """
+
+    found = arguments_of(Own)
+    assert found["noise"] == "In metres, or none." and set(found) > {"noise", "metric_name"}
 
 
 def test_priors_and_posteriors_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,5 +148,5 @@ def test_formulas_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
             assert "\\" not in out and "math::" not in out, name
     assert main(["tasks", "regression"]) == 0
     out = capsys.readouterr().out
-    assert "  sum_n 1/2 log 2 pi s^2 + 1/2 ((f(x_n) - y_n) / s)^2\n" in out
+    assert "\nsum_n 1/2 log 2 pi s^2 + 1/2 ((f(x_n) - y_n) / s)^2\n" in out
     assert "1 - sum_n r_n^2 / sum_n (y_n - y_bar)^2" in out

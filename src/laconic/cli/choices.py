@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from laconic.cli.settings import build, check_seed, configure, parse_size
+from laconic.cli.unused import replaced_by, replaced_by_setting
 from laconic.errors import InputError
 from laconic.methods.contract import Method, Target
 from laconic.methods.registry import find_method
@@ -26,14 +27,25 @@ if TYPE_CHECKING:
 def make_job(request: Request) -> Job:
     """The job that a request describes."""
     task = make_task(request.task, request.task_settings)
-    stages = tuple(make_stage(stage, request) for stage in request.stages)
+    last = len(request.stages) - 1
+    stages = tuple(
+        make_stage(stage, request, last=number == last) for number, stage in enumerate(request.stages)
+    )
     return Job(stages, parse_target(request.target, task), request.seed, request.keep, task)
 
 
-def make_stage(stage: StageRequest, request: Request) -> Stage:
-    """A stage: the method with the preset's settings and those asked for, and its training."""
+def make_stage(stage: StageRequest, request: Request, *, last: bool = True) -> Stage:
+    """A stage: the method with the preset's settings and those asked for, and its training.
+
+    A preset's allowances give way to those that are asked for, a target among them. ``last``: whether it is
+    the run's last stage.
+    """
     entry = find_method(stage.method)
-    settings = {**_preset(entry, request), **stage.settings}
+    preset = _preset(entry, request)
+    gone = {*replaced_by_setting(preset, stage.settings)}
+    if request.target is not None:
+        gone |= {*replaced_by(request.target, preset, last=last)}
+    settings = {**{k: v for k, v in preset.items() if k not in gone}, **stage.settings}
     # another schedule or optimiser than the preset's takes none of the preset's parts
     for name in ("fit.schedule", "fit.optimizer", "schedule", "prior", "posterior"):
         if name in stage.settings:

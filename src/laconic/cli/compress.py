@@ -202,9 +202,7 @@ def finish_run(
     """Write the file and its record; the test set is used here, once, on the decoded file."""
     metrics: dict[str, float] = {}
     path = folder.path(MODEL_FILE)
-    for note in write_results(small, job, folder, metrics, final=False).notes:
-        if not note.startswith(TARGET_MISSED):  # that comes last
-            print(f"note: {translated(note)}")
+    write_results(small, job, folder, metrics, final=False)
     if loaders.test is not None:
         metrics["original_test_metric"] = tested(model, loaders.test, job.task, small)
         metrics.update(score_test(request, path, loaders.test, model, job.task, small))
@@ -212,10 +210,21 @@ def finish_run(
     run_inspect(str(path), ratio=False)
     _print_scores(job, record, " in int8" if request.int8 else "")
     print(ratio_text(record.bytes_before, record.file_bytes, "the original network's"))
+    _print_notes(record)
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
     if request.picture:
         print(write_picture(request, folder, record, job, model, small.module))
     return record
+
+
+def _print_notes(record: RunRecord) -> None:
+    """What became of a grid's allowances, and the notes: below the table, which is long."""
+    told = record.facts.get("grid_outcome", "")
+    if told and told not in record.notes:
+        print(told)
+    for note in record.notes:
+        if not note.startswith(TARGET_MISSED):  # that comes last
+            print(f"note: {translated(note)}")
 
 
 def _print_scores(job: Job, record: RunRecord, arithmetic: str) -> None:

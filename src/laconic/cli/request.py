@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laconic.cli.fields import NO_SETTINGS, check_stage, option
 from laconic.cli.free_axes import free_axes, parse_dynamic
 from laconic.cli.resuming import as_data, no_network, stored_options
 from laconic.cli.run_file import OPTIONS, RunFile, StageTable, read_run_file
 from laconic.cli.settings import check_seed, check_threads, parse_size, parse_value
 from laconic.cli.sources import check_network, check_source, short_name
+from laconic.cli.unused import refuse_replaced, refuse_training, refuse_unused
 from laconic.errors import InputError
-from laconic.own import did_you_mean
-from laconic.registry import METHODS, NETWORKS, TASKS
-from laconic.rows import row_keyword, settings_of
+from laconic.registry import NETWORKS, TASKS
+from laconic.rows import row_keyword
 
 if TYPE_CHECKING:
     from laconic.train.fit import FitConfig
     from laconic.train.job import Job
-
-PRESETS = ("full", "demo")
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,16 @@ def parse_request(arguments: argparse.Namespace) -> Request:
     asked = {**file.settings, **set_flags(arguments.set)}
     if calibrate is not None:
         values = _calibrated(values, file, arguments.resume)
-        _refuse_training(asked)
+        refuse_training(asked)
     _check_names(model, data, calibrate)
-    _refuse_unused(asked, model, data)
+    refuse_unused(asked, model, data, calibrate)
     batch_size(asked, 1)
     _check_values(values)
     stages = _stages(values, file, asked)
     preset = values.get("preset", "full")
     for stage in stages:
-        _check_stage(stage, preset)
+        check_stage(stage.method, stage.settings, preset)
+    refuse_replaced([(stage.method, stage.settings) for stage in stages], values.get("target"))
     task = values.get("task", "classification")
     TASKS.check(task)
     name = network or short_name(str(model))
@@ -168,16 +168,6 @@ def _calibrated(values: Mapping[str, Any], file: RunFile, resume: bool) -> dict[
             "--preset says how long to train, and --calibrate compresses without training. Cure: leave it out"
         )
     return {**values, "method": method}
-
-
-def _refuse_training(asked: Mapping[str, Any]) -> None:
-    """Refuse settings of a training that a run with --calibrate does not have, rather than ignore them."""
-    for key, value in asked.items():
-        if re.match(r"(stage1\.)?fit\.", key):
-            raise InputError(
-                f"setting {key}={value!r}: --calibrate compresses without training. Cure: leave it out, or "
-                "--data in place of --calibrate"
-            )
 
 
 def _keep(names: Any) -> tuple[str, ...]:
@@ -257,69 +247,13 @@ def _check_stage_number(key: str, value: Any, count: int) -> None:
 def _only_training(settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if not key.startswith("fit."):
-            if key in _NO_SETTINGS:
+            if key in NO_SETTINGS:
                 raise InputError(
-                    f"there is no setting {key!r} (from {key}={value!r}). Cure: {_option(key, value)}"
+                    f"there is no setting {key!r} (from {key}={value!r}). Cure: {option(key, value)}"
                 )
             raise InputError(
                 f"setting {key} belongs to a method, and this run has several. Cure: stage1.{key}"
             )
-
-
-def _check_stage(stage: StageRequest, preset: str) -> None:
-    """Refuse a method, a preset and settings that there are not, as far as names tell without torch."""
-    METHODS.check(stage.method)
-    place = METHODS.known().get(stage.method)
-    if preset not in PRESETS and place is not None:
-        raise InputError(f"no preset is called {preset!r}. Cure: {did_you_mean(preset, PRESETS)}")
-    fields = settings_of(place) if place else None
-    training = settings_of("laconic.train.fit:FitConfig") or ()
-    for key, value in stage.settings.items():
-        head, _, rest = key.partition(".")
-        if head == "fit" and "fit" not in (fields or ()):
-            _check_field(rest.partition(".")[0], training, key, value, "the training")
-        elif fields is not None:
-            _check_field(head, fields, key, value, f"method {stage.method}")
-
-
-_NO_SETTINGS = {
-    "network": "NETWORK",
-    **{name: f"--{name}" for name in OPTIONS if name not in ("network", "picture")},
-}
-"""Options that are no settings, and how they are given."""
-_GROUPS = {
-    "fit": "fit.epochs",
-    "reference": "reference.epochs",
-    "data": "data.batch_size",
-    "task": "task.ignore",
-}
-"""Settings that have parts, and one of the parts."""
-
-
-def _option(name: str, value: Any) -> str:
-    """How an option is written that was taken for a setting."""
-    if name in ("int8", "shrink"):
-        return _NO_SETTINGS[name]
-    return f"laconic compress {value}" if name == "network" else f"{_NO_SETTINGS[name]} {value}"
-
-
-def _check_field(name: str, known: tuple[str, ...], key: str, value: Any, of: str) -> None:
-    """Refuse a setting that is not a field; the cure is its right spelling where there is one."""
-    if name in known:
-        return
-    training = settings_of("laconic.train.fit:FitConfig") or ()
-    if key in _GROUPS:
-        part = _GROUPS[key]
-        raise InputError(
-            f"setting {key}={value!r} has parts. Cure: {part}={value}, or another field of {key}"
-        )
-    if key in _NO_SETTINGS:
-        cure = _option(key, value)
-    elif name in training and "." not in key:
-        cure = f"fit.{key}={value} for the training with the method"
-    else:
-        cure = did_you_mean(name, known)
-    raise InputError(f"{of} has no setting {name!r} (from {key}={value!r}). Cure: {cure}")
 
 
 def _check_values(values: Mapping[str, Any]) -> None:
@@ -354,21 +288,3 @@ def set_flags(texts: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"--set {text!r} should read KEY=VALUE")
         settings[key] = parse_value(value)
     return settings
-
-
-def _refuse_unused(asked: Mapping[str, Any], model: str | None, data: str) -> None:
-    """Refuse settings that nothing would look at (a preset's own may stand unused)."""
-    known = settings_of("laconic.train.fit:FitConfig") or ()
-    for key, value in asked.items():
-        if key.startswith("data.") and ":" in data:
-            raise InputError(
-                f"setting {key} is for built-in data; {data} makes its own batches. "
-                f"Cure: leave {key} out, and batch in that function"
-            )
-        if key.startswith("reference."):
-            if model is not None:
-                raise InputError(
-                    f"setting {key} is for training a built-in network; --model {model} is trained already. "
-                    f"Cure: leave {key} out"
-                )
-            _check_field(key.split(".")[1], known, key, value, "the training of the reference")

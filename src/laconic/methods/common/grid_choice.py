@@ -20,8 +20,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from laconic.errors import InputError
 from laconic.export.build import build_packed
+from laconic.methods.common.allowances import allowed, outcome, unused
+from laconic.methods.common.allowances import within as within
+from laconic.methods.common.grid_settings import GridChoice as GridChoice
+from laconic.methods.common.grid_settings import check_bits as check_bits
 from laconic.methods.contract import Compressed, Divergence, Judge, Score
 from laconic.pack import coded_bytes, encode
 from laconic.progress import steps
@@ -36,73 +39,6 @@ Masks = Mapping[str, npt.NDArray[np.bool_]]
 # Weights of a network up to which every candidate's bytes are counted by coding it, which takes some seconds
 # for each million. In larger ones candidates are ranked by an estimate.
 COUNTED_UP_TO = 2**20
-
-
-@dataclass(frozen=True)
-class GridChoice:
-    """Which grids are tried, and how much worse than the pruned network the quantised one may be.
-
-    Of the candidates within the allowances the one with the fewest bytes is taken (:func:`cheapest`).
-
-    ``max_kl`` measures the damage by how far the predictions move from the pruned network's. Where it is set
-    it takes the place of the two other allowances. An error changes with the few examples whose answer flips,
-    this with all, so it has less noise (see the notes in studies/results/mnist_lenets).
-
-    The other two are compared with means over the validation split, without their standard errors: on n
-    examples an error moves by 100 / n percentage points with each of them. One standard error of the paired
-    difference as a further allowance was measured, and is too much: on LeNet-5's 5 000 images it is 0.05 to
-    0.12 points, and the likelihood alone would decide (2 687 bytes of weights at a test error of 1.15 %, not
-    4 695 at 0.80 %).
-
-    Args:
-        steps: Grid steps in posterior standard deviations.
-        prices: Nats of distortion accepted for one nat of rate (see :class:`RateDistortion`).
-        bias_bits: Widths in bits tried for biases, narrowest first.
-        max_drop: What the task's metric may lose on the validation split against the pruned network before
-            quantising, in the metric's unit (None: what the metric tolerates; a target, if given, takes its
-            place).
-        max_nll_ratio: The same for the negative log-likelihood, as a factor >= 1.
-        max_kl: How far the quantised network's predictions may be from the pruned network's on the validation
-            split, in nats per likelihood term (None: this is not measured). A target for the metric or the
-            file takes its place.
-
-    Raises:
-        InputError: Nothing to try, or a value outside its bounds.
-
-    >>> GridChoice(steps=(0.5, 1.0), max_drop=0.05).max_nll_ratio
-    1.15
-    """
-
-    steps: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
-    prices: tuple[float, ...] = (0.0, 0.02, 0.04, 0.06, 0.09)
-    bias_bits: tuple[int, ...] = (4, 5, 6, 7, 8, 10)
-    max_drop: float | None = None
-    max_nll_ratio: float = 1.15
-    max_kl: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.steps or not self.prices or not self.bias_bits:
-            raise InputError("steps, prices and bias_bits need at least one value each")
-        if not all(0 < s < math.inf for s in self.steps) or not all(0 <= p < math.inf for p in self.prices):
-            raise InputError(f"steps must be > 0 and prices >= 0, got {self.steps} and {self.prices}")
-        if (self.max_drop is not None and not self.max_drop >= 0) or not self.max_nll_ratio >= 1:
-            raise InputError(
-                f"max_drop must be >= 0 and max_nll_ratio >= 1, got {self.max_drop} and {self.max_nll_ratio}"
-            )
-        if self.max_kl is not None and not self.max_kl >= 0:
-            raise InputError(f"max_kl is in nats per term and must be >= 0, got {self.max_kl}. Cure: 0.001")
-        check_bits(self.bias_bits)
-
-
-def check_bits(widths: tuple[int, ...]) -> None:
-    """Raises InputError unless all widths of a signed grid lie in 2..24: float32 holds no wider integer."""
-    if not widths or not all(2 <= w <= 24 for w in widths):
-        raise InputError(f"bias_bits must be widths from 2 to 24 bits, got {widths}")
-
-
-def within(nll: float, before: float, share: float) -> bool:
-    """Whether a likelihood is at most ``share`` of its own size worse than before; it may be negative."""
-    return nll <= before + share * abs(before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +92,8 @@ def choose_grid(
     plain.eval()  # candidates are scored in the mode in which they will run
     keeps, rest = _without_dead(plain, stats, keeps, rest, example)
     before = judge.evaluate(plain) if judge else None
-    candidates = _candidates(plain, stats, keeps, choice, judge)
+    apart = _divergence_from(plain, choice, judge)
+    candidates = _candidates(plain, stats, keeps, choice, judge, apart)
     beside = 0
     if judge is not None and judge.target.max_bytes is not None:
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
@@ -168,7 +105,28 @@ def choose_grid(
         facts["pruned_validation_metric"] = before.metric
     tensors = dict(best.tensors)
     plain, quantized, bias_facts = quantize_rest(plain, tensors, rest, choice.bias_bits, judge)
-    return finish(plain, quantized, {**facts, **bias_facts}, judge)
+    small = finish(plain, quantized, {**facts, **bias_facts}, judge)
+    if judge is None or before is None:
+        return small
+    return _told(small, choice, judge, before, best, apart(plain), len(candidates))
+
+
+def _told(
+    small: Compressed,
+    choice: GridChoice,
+    judge: Judge,
+    before: Score,
+    best: Candidate,
+    kl: float | None,
+    tried: int,
+) -> Compressed:
+    """The result, with what became of the allowances in its facts, and a note where they were not kept."""
+    near = best.score is not None and allowed(best.score, best.kl, choice, judge, before)
+    after = Score(small.facts["validation_metric"], small.facts["validation_nll"], before.terms)
+    met, sentence = outcome(choice, judge, before, after, kl, near, tried)
+    notes = [note for note in (unused(choice, judge), "" if met else sentence) if note]
+    facts = {**small.facts, **({"grid_outcome": sentence} if sentence else {})}
+    return replace(small, facts={**facts, "notes": notes} if notes else facts)
 
 
 def _without_dead(
@@ -192,7 +150,12 @@ def _without_dead(
 
 
 def _candidates(
-    plain: nn.Module, stats: Mapping[str, WeightStats], keeps: Masks, choice: GridChoice, judge: Judge | None
+    plain: nn.Module,
+    stats: Mapping[str, WeightStats],
+    keeps: Masks,
+    choice: GridChoice,
+    judge: Judge | None,
+    apart: Callable[[nn.Module], float | None],
 ) -> list[Candidate]:
     """All pairs of step and price, or the finest alone without a judge."""
     pairs = list(itertools.product(sorted(choice.steps), sorted(choice.prices)))
@@ -201,7 +164,6 @@ def _candidates(
         tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
         return [Candidate(step, price, tensors, 0, None, counted=False)]
     counted = sum(s.mean.size for s in stats.values()) <= COUNTED_UP_TO
-    apart = _divergence_from(plain, choice, judge)
     found: list[Candidate] = []
     with steps("grids", len(pairs)) as advance:
         for step, price in pairs:
@@ -214,9 +176,11 @@ def _candidates(
 
 
 def _divergence_from(
-    plain: nn.Module, choice: GridChoice, judge: Judge
+    plain: nn.Module, choice: GridChoice, judge: Judge | None
 ) -> Callable[[nn.Module], float | None]:
     """How far a network's predictions are from those of ``plain`` as it is now; None where nothing asks."""
+    if judge is None:
+        return lambda module: None
     target, measure = judge.target, judge.divergence
     if choice.max_kl is None or measure is None or (target.max_drop, target.max_bytes) != (None, None):
         return lambda module: None
@@ -282,20 +246,10 @@ def cheapest(
             return min(candidates, key=lambda c: c.bytes)
         good = [(c, s) for c, s in fits if target.max_drop is None or judge.accepts(s, before)]
         return min(good or fits, key=lambda pair: pair[1].nll)[0]
-    good_enough = [c for c, s in scored if _allowed(c, s, choice, judge, before)]
+    good_enough = [c for c, s in scored if allowed(s, c.kl, choice, judge, before)]
     if good_enough:
         return min(good_enough, key=lambda c: c.bytes)
     return min(scored, key=lambda pair: pair[1].nll if pair[0].kl is None else pair[0].kl)[0]
-
-
-def _allowed(candidate: Candidate, score: Score, choice: GridChoice, judge: Judge, before: Score) -> bool:
-    """Whether a candidate is near enough to the pruned network: by its predictions where they are measured,
-    else by metric and likelihood.
-    """
-    if candidate.kl is not None and choice.max_kl is not None:
-        return candidate.kl <= choice.max_kl
-    near = within(score.nll, before.nll, choice.max_nll_ratio - 1)
-    return near and judge.accepts(score, before, choice.max_drop)
 
 
 def bytes_beside(
