@@ -16,9 +16,16 @@ from laconic.records.children import ExactDifference, SameTensor, ShiftedTensor,
 from laconic.records.element_types import ByteArray, element_type
 from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
 
+_BLOCK = 1 << 18  # weights that are compared at once
+_MOST = 1 << 30  # the largest integer of this library's own grids: differences of two fit in 32 bits
+_CLOSE_ERROR = 1.05  # of the error asked for: grids of one rate, chosen for two states, differ by less
+
 
 def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:
     """The shortest form of a tensor, given what it would be without the parent.
+
+    Weights on the parent's grid are taken where their error is that of the form stored anew, or less: a
+    coarser grid would not give what was asked for.
 
     Args:
         parent: The opened file.
@@ -44,12 +51,26 @@ def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, .
     change = _change(rows_of(data, shape, kind), inner)
     if change is None:
         return form
-    if not change.any():
-        return same
-    if estimate_bits(change) < estimate_bits(new.integers):
-        part = IntTensor("", change, UniformGrid(1.0))
-        return Form(ShiftedTensor(name, shape, kind, name, part), "added to the parent", form.error)
-    return form
+    moved = change.any()
+    if moved and estimate_bits(change) >= estimate_bits(new.integers):
+        return form
+    shifted = ShiftedTensor(name, shape, kind, name, IntTensor("", change, UniformGrid(1.0)))
+    error = _error(shifted.resolve(old), data, shape, kind)
+    if not error <= _CLOSE_ERROR * _error(form.tensor, data, shape, kind):
+        return form
+    return Form(shifted, "added to the parent", error) if moved else same._replace(error=error)
+
+
+def _error(stored: Tensor, data: ByteArray, shape: tuple[int, ...], kind: str) -> float:
+    """Root mean square of all errors over that of all values; some rows at a time."""
+    wanted, found = rows_of(data, shape, kind), rows_of(elements_of(stored), shape, kind)
+    height = max(1, _BLOCK // max(1, math.prod(shape[1:])))
+    lost = whole = 0.0
+    for first in range(0, shape[0], height):
+        values = wanted(first, min(shape[0], first + height)).astype(np.float64)
+        whole += float(np.square(values).sum())
+        lost += float(np.square(values - found(first, min(shape[0], first + height))).sum())
+    return math.sqrt(lost / whole) if whole else 0.0
 
 
 def _shorter_exactly(
@@ -69,6 +90,8 @@ def _change(rows: Rows, old: IntTensor) -> IntArray | None:
     """What is added to the parent's integers; None where its grid does not suit the weights."""
     grid, matrix = old.grid, (old.shape[0], math.prod(old.shape[1:]))
     if not isinstance(grid, UniformGrid) or grid.axis not in (None, 0):
+        return None
+    if max(int(old.integers.max()), -int(old.integers.min())) > _MOST:
         return None
     try:
         new = quantize_rows(old.name, rows, old.shape, grid, thresholds_on(rows, matrix, grid))

@@ -216,7 +216,7 @@ class _Job:
         """Append all tensors; ``budget``: bytes of the whole file, in place of a rate."""
         file.notes = self._notes()
         rows: list[TensorReport] = []
-        seen: dict[bytes, str] = {}
+        seen: dict[bytes, TensorReport] = {}
         left = _Left(self._claims(), budget)
         with steps("packing", total=len(self._order)) as advance:
             for name in self._order:
@@ -227,30 +227,34 @@ class _Job:
                 data = self._source.read(name)
                 head = f"{entry.shape} {entry.type} {on_grid} ".encode()
                 key = sha256(head + sha256(data.data).digest()).digest()
-                if key in seen:
-                    file.aliases[name] = seen[key]
+                if key in seen and (seen[key].error == 0 or not self._is_exact(name)):
+                    file.aliases[name] = seen[key].name
                     left.take(weights, reserved, 0)
                     continue
-                seen[key] = name
                 own = Rate(left.bits()) if budget is not None and on_grid else rate
                 with at(f"tensor {name!r}"):
                     form = self._form(name, data, own)
                     del data
                     taken = file.add(form.tensor)
                 left.take(weights, reserved, taken)
-                rows.append(TensorReport(name, self._size(name), form.words, taken, form.error))
+                seen[key] = TensorReport(name, self._size(name), form.words, taken, form.error)
+                rows.append(seen[key])
         original = sum(entry.end - entry.begin for entry in self._source.entries.values())
         return CheckpointReport(file.size(), original, tuple(rows), dict(file.aliases))
 
+    def _is_exact(self, name: str) -> bool:
+        """Whether a tensor must be kept bit for bit."""
+        return self._lossless or name in self._kept
+
     def _on_grid(self, name: str) -> bool:
         entry = self._source.entries[name]
-        return not self._lossless and name not in self._kept and is_quantised(entry.shape, entry.type)
+        return not self._is_exact(name) and is_quantised(entry.shape, entry.type)
 
     def _form(self, name: str, data: ByteArray, rate: Rate) -> Form:
         entry = self._source.entries[name]
         if self._on_grid(name):
             form = quantised(name, data, entry.shape, entry.type, rate)
-        elif self._lossless or name in self._kept:
+        elif self._is_exact(name):
             form = exact(name, data, entry.shape, entry.type)
         else:
             form = in_16_bits(name, data, entry.shape, entry.type)
