@@ -12,8 +12,8 @@ and 15 targets of divergence; bytes are those of the whole .lac file, graph and 
 are those of the decoded file in a runtime without PyTorch. ``--refine`` adds a second curve, of networks that
 are trained for that many steps without labels after the decision, with their bytes over those without at
 equal distance; ``--augment`` changes the inputs of this training where the case knows how. **NNCodec**
-(ISO/IEC 15938-17, PyPI ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes are
-those of its bitstream; every ``qp`` from -44 to -4 (every second one for EfficientNet), with and without
+(ISO/IEC 15938-17, PyPI ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes
+are those of its bitstream; every ``qp`` from -44 to -4 (every second one for EfficientNet), with and without
 ``opt_qp``, batch norms as they are and folded into the layers before them.
 
 Distance is the mean KL divergence from the original network's predictions, in nats an example; 1 - cosine
