@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from laconic.errors import ReadError, WriteError
+from laconic.errors import InputError, ReadError, WriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +124,12 @@ def _remove_empty(path: AnyPath) -> None:
             os.unlink(path)
 
 
+def check_out(out: AnyPath, needed: AnyPath, what: str) -> None:
+    """Raises InputError where a file that is to be written is one that is read."""
+    if os.path.exists(out) and os.path.exists(needed) and os.path.samefile(out, needed):
+        raise InputError(f"{os.fspath(out)} is {what}, which would be lost. Cure: another output")
+
+
 def read_file(path: AnyPath) -> bytes:
     """All bytes of a file. Raises OSError, also for a pipe or a device (reading a pipe could block)."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -203,7 +209,7 @@ def _sibling(path: AnyPath, again: str) -> Iterator[int]:
 
     target = Path(path)
     # A name of 255 bytes, the longest one allowed, leaves no room for a longer temporary name.
-    sibling = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
+    sibling = target.parent / f".{target.name[:40]}.{os.urandom(8).hex()}.part"
     made = False
     try:
         _check_target(target)

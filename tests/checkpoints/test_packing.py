@@ -127,7 +127,7 @@ def test_what_is_asked_for_wrongly(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="one rate must be given"):
             pack_checkpoint(checkpoint(), out, **rate)
     for rate in ({"bits": -1.0}, {"step": math.nan}, {"max_bytes": 0}):
-        with pytest.raises(InputError, match="finite number above 0"):
+        with pytest.raises(InputError, match="finite( and whole)? number above 0"):
             pack_checkpoint(checkpoint(), out, **rate)
     with pytest.raises(InputError, match="no tensor is called 'absent.*'"):
         pack_checkpoint(checkpoint(), out, bits=3.0, keep=["absent.*"])

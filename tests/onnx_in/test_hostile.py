@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LaconicError, TruncatedFileError
 from laconic.onnx_in import pack_onnx
+from laconic.records import AnyArray
+from tests.helpers.fresh import run_fresh
 from tests.helpers.onnx_files import model, network, node, weight, write
 
 
@@ -212,3 +216,92 @@ def test_settings(tmp_path: Path, given: dict[str, float]) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     assert "cannot read" in _refused(tmp_path / "none.onnx")
+
+
+def _doubled(kind: str, first: str, count: int = 34) -> list[NodeProto]:
+    """Nodes of which each doubles what the one before it gives."""
+    names = [first, *(f"a{k}" for k in range(count))]
+    return [node(kind, f"{a} {a}", b, axis=0) for a, b in pairwise(names)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "arrays", "said"),
+    [
+        (_doubled("Concat", "c"), {"c": np.ones(1000, np.float32)}, "constants that are computed of others"),
+        (
+            [node("Shape", "x", "s"), *_doubled("Concat", "s")],
+            {},
+            "sizes",
+        ),
+        (
+            [
+                node("Gather", "big i", "a0"),
+                *(node("Gather", f"a{k} i", f"a{k + 1}", axis=1) for k in range(4)),
+            ],
+            {"big": np.ones((2, 1), np.float32), "i": np.zeros((1, 1000), np.int64)},
+            "constants that are computed of others",
+        ),
+        (
+            [node("ConstantOfShape", "size", f"a{k}") for k in range(50)],
+            {"size": np.array([1 << 22], np.int64)},
+            "constants that are computed of others",
+        ),
+    ],
+)
+def test_a_few_nodes_that_make_huge_constants(
+    tmp_path: Path, nodes: list[NodeProto], arrays: dict[str, AnyArray], said: str
+) -> None:
+    """Their memory is bounded, and the graph is kept."""
+    made = model([*nodes, node("MatMul", "x w")], {"w": weight(8, 8), **arrays}, {"x": ("n", 8)})
+    path = write(tmp_path / "a.onnx", made)
+    source = f"""
+import resource
+from laconic.onnx_in import pack_onnx
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+print(pack_onnx({str(path)!r}, {str(tmp_path / "a.lac")!r}, bits=4).notes)
+"""
+    assert said in run_fresh(source)
+
+
+@pytest.mark.parametrize("location", ["a" * 5000, "/".join(["a"] * 5000), "loop/w"])
+def test_another_file_that_no_system_opens(tmp_path: Path, location: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    message = _refused(write(tmp_path / "a.onnx", _elsewhere(location)))
+    assert "'w'" in message and "Cure:" in message and len(message) < 600
+
+
+def test_a_file_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+    entries, path = tmp_path / "w.bin", write(tmp_path / "a.onnx", _elsewhere("w.bin"))
+    entries.write_bytes(weight(8, 8).tobytes())
+    before = {each: each.read_bytes() for each in (entries, Path(path))}
+    for out, said in (
+        (path, "is the ONNX file that is read"),
+        (entries, "the file 'w.bin' that holds entries"),
+    ):
+        with pytest.raises(InputError, match=said):
+            pack_onnx(path, out, bits=4)
+    assert before == {each: each.read_bytes() for each in before}
+
+
+@pytest.mark.parametrize("rate", [{"bits": "3"}, {"bits": True}, {"step": "0.1"}])
+def test_rates_that_are_no_numbers(tmp_path: Path, rate: Any) -> None:
+    path = write(tmp_path / "a.onnx", network())
+    with pytest.raises(InputError, match="must be a number, got .* Cure"):
+        pack_onnx(path, tmp_path / "a.lac", **rate)
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_names_that_look_like_those_of_transposed_weights(tmp_path: Path, rounded: bool) -> None:
+    """'w' is read both ways, and another initialiser is called 'w.T'."""
+    arrays = {"w": weight(16, 16), "w.T": weight(16, 16)}
+    nodes = [
+        node("MatMul", "x w", "a"),
+        node("Gemm", "a w", "b", transB=1),
+        node("Gemm", "b w.T", "c", transB=1),
+        node("MatMul", "c w.T", "d"),
+        node("MatMul", "d v"),
+    ]
+    made = model(nodes, {**arrays, "v": weight(16, 16)}, {"x": ("n", 16)})
+    keep = () if rounded else tuple(arrays)
+    found = pack_onnx(write(tmp_path / "a.onnx", made), tmp_path / "a.lac", bits=8, keep=keep)
+    assert found.runs, found.notes

@@ -25,7 +25,7 @@ def _brute(integers: IntArray, chosen: IntArray) -> float:
     for (row, column), level in np.ndenumerate(chosen.reshape(len(chosen), -1)):
         odds = model.odds[row, column]
         total -= math.log(1 - odds) if level == 0 else math.log(odds)
-        total += 0.0 if level == 0 else float(model.level_nats[level + model.half])
+        total += 0.0 if level == 0 else float(model.levels.of(level))
     return total
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,8 @@ def _integers(seed: int, shape: tuple[int, ...] = (24, 30), scale: float = 0.4) 
 
 def test_the_shares_it_counts_are_probabilities() -> None:
     integers = _integers(4)
-    nats, half = level_prices(integers)
+    prices = level_prices(integers)
+    nats, half = prices.nats, prices.half
     assert float(np.exp(-nats).sum()) == pytest.approx(1.0)
     assert half == int(np.abs(integers).max())
     odds = np.clip(np.outer(*nonzero_factors(integers)), *ODDS)
@@ -38,3 +41,21 @@ def test_the_bits_of_a_tensor_are_those_of_its_own_statistics() -> None:
     bits -= sum(np.log2(counts[q + half] / counts.sum()) for q in integers[nonzero])
     assert rate_bits(integers) == pytest.approx(float(bits), rel=1e-12)
     assert rate_bits(np.zeros((3, 4), np.int32)) == rate_bits(np.zeros((), np.int32)) == 0.0
+
+
+def test_far_levels_cost_what_a_table_of_all_would_say() -> None:
+    """The prices are those of the formula, and memory does not grow with the largest level."""
+    integers = _integers(4, (5, 6))
+    integers[0, 0], integers[4, 5] = 3_000_000, -(2**31)
+    tracemalloc.start()
+    try:
+        prices = level_prices(integers, 1)
+        bits = rate_bits(integers)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert prices.half == 2**31 + 1 and np.isfinite(bits)
+    whole = np.count_nonzero(integers) + 0.1 * (2 * prices.half + 1)
+    for level in (3_000_000, 1, -1, 12_345_678, 0):
+        count = np.count_nonzero(integers == level) if level else 0
+        assert prices.of(np.array([level]))[0] == pytest.approx(-np.log((count + 0.1) / whole), rel=1e-9)

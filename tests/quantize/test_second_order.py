@@ -119,7 +119,7 @@ def test_small_rows_come_near_the_best_of_all_levels(price: float) -> None:
     def costs(integers: np.ndarray, r: int) -> np.ndarray:
         shift = integers * step - problem.target[0, :, r]
         place = np.where(integers != 0, rates._other[0, :, r], rates._zero[0, :, r]).sum(-1)
-        level = np.where(integers != 0, rates._level[integers + rates._half], 0.0).sum(-1)
+        level = np.where(integers != 0, rates._level.of(integers), 0.0).sum(-1)
         return np.asarray(0.5 * ((shift @ moment.numpy()) * shift).sum(-1) + place + level)
 
     best = np.array([costs(levels, r).min() for r in range(30)])

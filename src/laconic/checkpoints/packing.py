@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from numbers import Real
 from typing import NamedTuple
 
 from laconic.checkpoints.forms import Form, Rate, exact, in_16_bits, is_quantised, quantised
 from laconic.checkpoints.increments import against
-from laconic.checkpoints.sources import Source, check_out, files_of, opened
+from laconic.checkpoints.sources import Source, files_of, opened
 from laconic.errors import InputError, at
-from laconic.files import AnyPath
+from laconic.files import AnyPath, check_out
 from laconic.pack import TensorFile, writing
 from laconic.pack import open as open_file
 from laconic.pack.file.streaming import FileWriter
@@ -92,7 +93,7 @@ def pack_checkpoint(
     max_bytes: int | None = None,
     max_bits: float | None = None,
     lossless: bool = False,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     parent: AnyPath | TensorFile | None = None,
     threads: int | None = None,
 ) -> CheckpointReport:
@@ -111,7 +112,7 @@ def pack_checkpoint(
         max_bytes: Instead: bytes of the whole file, spread evenly over the matrices' weights.
         max_bits: Instead: bits of the whole file for each weight.
         lossless: Instead: keep every tensor bit for bit.
-        keep: Names, or patterns with ``*``, of tensors that are kept bit for bit.
+        keep: Names, or patterns with ``*``, of tensors (one, or several) that are kept bit for bit.
         parent: A .lac file of an earlier state: only what differs is stored, and reading needs that file.
         threads: Threads that code a tensor's chunks; None: one per processor.
 
@@ -143,8 +144,10 @@ def pack_checkpoint(
     with opened(source) as checkpoint:
         old = parent if isinstance(parent, TensorFile) or parent is None else open_file(parent)
         if old is not None:
-            check_out(out, old.path, "the parent")
-        job = _Job(checkpoint, _kept(checkpoint, keep), old, lossless)
+            for each in old.lineage():
+                check_out(out, each, "the parent")
+        names = (keep,) if isinstance(keep, str) else keep
+        job = _Job(checkpoint, _kept(checkpoint, names), old, lossless)
         if max_bytes is None and max_bits is None:
             with writing(out, threads=threads) as file:
                 return job.run(file, Rate(bits, step), None)
@@ -182,8 +185,12 @@ def _check_rate(one_of: Mapping[str, float | None], lossless: bool) -> None:
             f"one rate must be given, got {said}. Cure: bits, step, max_bytes, max_bits, or lossless=True"
         )
     for name, value in one_of.items():
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{name} is {value!r}. Cure: a finite number above 0")
+        if value is None:
+            continue
+        number = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < math.inf
+        if not number or (name == "max_bytes" and value != int(value)):
+            whole = " and whole" if name == "max_bytes" else ""
+            raise InputError(f"{name} is {value!r}. Cure: a finite{whole} number above 0")
 
 
 def _kept(checkpoint: Source, keep: Sequence[str]) -> frozenset[str]:

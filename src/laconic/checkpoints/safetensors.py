@@ -17,6 +17,7 @@ import numpy as np
 
 from laconic.errors import InputError
 from laconic.files import AnyPath, check_is_file, replacing, unreadable
+from laconic.pack.wire.headers import MAX_RANK
 from laconic.records.element_types import ByteArray, element_type
 
 TYPES = {
@@ -114,9 +115,13 @@ class SafetensorsFile:
             ) from error
         if not isinstance(found, dict):
             raise InputError(f"{self.path} is no safetensors file: its header is no object. {_CURE}")
+        for text in found:
+            check_text(text, f"{self.path}: the name of a tensor")
         metadata = found.pop("__metadata__", None) or {}
         if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
             raise InputError(f"{self.path}: its metadata are no texts. {_CURE}")
+        for text in (*metadata, *metadata.values()):
+            check_text(text, f"{self.path}: a text of its metadata")
         entries = {name: self._entry(name, row, 8 + length, total) for name, row in found.items()}
         start = done = 8 + length
         for name, entry in sorted(entries.items(), key=lambda one: (one[1].begin, one[1].end)):
@@ -138,17 +143,26 @@ class SafetensorsFile:
             ) from error
         if not isinstance(word, str) or word not in TYPES:
             raise InputError(
-                f"{self.path}: tensor {name!r} has elements of type {word}, which cannot be stored. "
-                f"Cure: one of {', '.join(TYPES)}"
+                f"{self.path}: tensor {name!r} has elements of type {ascii(word)[1:-1]:.40}, which cannot be "
+                f"stored. Cure: one of {', '.join(TYPES)}"
             )
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in numbers)
         kind = element_type(TYPES[word])
-        if not whole or end - begin != math.prod(shape) * kind.bytes or start + end > total:
+        fits = whole and len(shape) <= MAX_RANK and end - begin == math.prod(shape) * kind.bytes
+        if not fits or start + end > total:
             raise InputError(
-                f"{self.path}: tensor {name!r} of shape {list(shape)} claims bytes {begin}..{end} "
-                f"of {total - start}. {_CURE}"
+                f"{self.path}: tensor {name!r} of shape {list(shape)!r:.100} claims bytes {begin!r:.40}.."
+                f"{end!r:.40} of {total - start}; dimensions may be {MAX_RANK}. {_CURE}"
             )
         return Entry(shape, kind.name, start + begin, start + end)
+
+
+def check_text(text: str, what: str) -> None:
+    """Raises InputError where a text has surrogates without a partner, which UTF-8 does not have."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} is no valid Unicode: {text!r:.200}. {_CURE}") from error
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

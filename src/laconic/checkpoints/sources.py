@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from laconic.checkpoints.safetensors import Entry, SafetensorsFile
+import numpy as np
+
+from laconic.checkpoints.safetensors import Entry, SafetensorsFile, check_text
 from laconic.checkpoints.shards import ShardedCheckpoint, is_index, shard_paths
 from laconic.errors import InputError, at
 from laconic.files import AnyPath
 from laconic.records import AnyArray
 from laconic.records.element_types import ByteArray, bytes_of, element_type
-
-
-def check_out(out: AnyPath, needed: AnyPath, what: str) -> None:
-    """Raises InputError where a file that is to be written is one that is read."""
-    if os.path.exists(out) and os.path.exists(needed) and os.path.samefile(out, needed):
-        raise InputError(f"{os.fspath(out)} is {what}, which would be lost. Cure: another output")
 
 
 class Source(Protocol):
@@ -66,6 +61,15 @@ def files_of(source: AnyPath) -> set[AnyPath]:
     return {source, *(shard_paths(source).values() if is_index(source) else ())}
 
 
-def _entry(name: str, array: AnyArray) -> Entry:
+def _entry(name: object, array: object) -> Entry:
+    if not isinstance(name, str):
+        raise InputError(f"a tensor is called {name!r:.200}, which is no text. Cure: names that are texts")
+    check_text(name, "the name of a tensor")
     with at(f"tensor {name!r}"):
+        if not isinstance(array, np.ndarray | np.generic):
+            kind = f"{type(array).__module__}.{type(array).__qualname__}"
+            cure = "laconic.pack_checkpoint reads what safetensors.torch.save_file(state, path) writes"
+            if not kind.startswith("torch."):
+                cure = "a NumPy array, as numpy.asarray makes one"
+            raise InputError(f"it is a {kind.removeprefix('builtins.')}, no NumPy array. Cure: {cure}")
         return Entry(array.shape, element_type(array.dtype.name).name, 0, array.nbytes)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from laconic.checkpoints.safetensors import write_safetensors
-from laconic.checkpoints.sources import check_out
-from laconic.files import AnyPath
+from laconic.files import AnyPath, check_out
 from laconic.pack import TensorFile
 from laconic.pack import open as open_file
 from laconic.records.limits import DEFAULT, Limits
@@ -46,8 +45,9 @@ def unpack_checkpoint(
         72
     """
     check_out(out, path, "the file that is read")
-    if parent is not None:
-        check_out(out, parent.path if isinstance(parent, TensorFile) else parent, "the parent")
-    file = open_file(path, parent=parent, limits=limits, threads=threads)
+    old = parent if isinstance(parent, TensorFile) or parent is None else open_file(parent, limits=limits)
+    for each in () if old is None else old.lineage():
+        check_out(out, each, "the parent")
+    file = open_file(path, parent=old, limits=limits, threads=threads)
     rows = [(name, (info := file.info(name)).shape, info.dtype) for name in file]
     return write_safetensors(out, rows, lambda name: elements_of(file.tensor(name)), file.metadata)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from laconic.errors import CorruptFileError, InputError, TruncatedFileError
+from laconic.files import unreadable
 from laconic.onnx_in.messages import Stored
 from laconic.records import AnyArray
 from laconic.runtime.onnx_model.wire import fields, varint
@@ -59,16 +60,23 @@ class Folder(NamedTuple):
         "..", or by a link.
         """
         location = tensor.location["location"]
-        what = f"ONNX: initialiser {tensor.name!r} is in the file {location!r}"
+        what = f"ONNX: initialiser {tensor.name!r} is in the file {location!r:.200}"
         parts = location.replace("\\", "/").split("/")
         if not location or "\0" in location or ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise InputError(f"{what}, which is not in the folder of the model. {_ELSEWHERE}")
         if self.path is None:
             raise InputError(f"{what}, and the model was given without a folder. Cure: its path")
         path = self.path.joinpath(*parts)
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+            found = path.exists() and stat.S_ISREG(path.stat().st_mode)
+        except (OSError, RuntimeError, UnicodeError) as error:  # a name too long, a circle of links
+            raise InputError(
+                f"{what}, which cannot be opened ({type(error).__name__}). {_ELSEWHERE}"
+            ) from error
+        if not inside:
             raise InputError(f"{what}, a link that leads out of the folder of the model. Cure: a copy there")
-        if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
+        if not found:
             raise InputError(f"{what}, which is missing. Cure: copy it to {self.path}")
         return path
 
@@ -92,9 +100,12 @@ def _from_file(tensor: Stored, folder: Folder) -> bytes:
             f"ONNX: initialiser {tensor.name!r} is said to be at {start} to {start + wanted} of {path.name}, "
             f"which has {size} bytes. Cure: copy it anew"
         )
-    with open(path, "rb") as stream:
-        stream.seek(start)
-        return stream.read(wanted)
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(start)
+            return stream.read(wanted)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _number(tensor: Stored, key: str) -> int | None:

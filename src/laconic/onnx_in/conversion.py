@@ -6,6 +6,7 @@ Shapes are followed for two sets of input sizes at once: a size that differs bet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,11 @@ NEWEST, OLDEST = 26, 7
 
 TRIED = ((2, 3), (1, 5), (64, 96), (224, 256))
 """Sizes of a free axis that is not the first; the first has 2 and 3."""
+
+FOLDED, FOLDED_PER_BYTE = 2**28, 4
+"""Bytes that constants computed of others may take, and how many more for each byte of the initialisers."""
+MOST_SIZES = 2**12
+"""Sizes that one value of the ONNX graph may consist of."""
 
 
 class Value(NamedTuple):
@@ -82,6 +88,8 @@ class Conversion:
         self.known: dict[str, Known] = {}
         self.opset = model.opsets.get("", 1)
         self._taken: dict[tuple[str, str], Value] = {}
+        self._names: set[str] = set()
+        self._folded = 0
         self._numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self.inputs = [_spec(port) for port in model.inputs if port.name not in model.stored]
         self._values = len(self.inputs)
@@ -167,6 +175,23 @@ class Conversion:
             return Sizes((found,), True)
         raise CaptureError(f"{call.where} has sizes that are not made of the inputs' sizes")
 
+    def folding(self, size: int) -> None:
+        """Count the bytes of a constant before it is computed.
+
+        Raises CaptureError where all of them are far more than the file holds: a few nodes may double a
+        constant again and again.
+        """
+        self._folded += size
+        if self._folded > FOLDED + FOLDED_PER_BYTE * self._stored:
+            raise CaptureError(f"constants that are computed of others take {self._folded} bytes or more")
+
+    @cached_property
+    def _stored(self) -> int:
+        """Bytes of all initialisers, those in other files too."""
+        every = self.model.stored.values()
+        files = {self.folder.file_of(each) for each in every if each.location}
+        return sum(len(each.data) for each in every) + sum(path.stat().st_size for path in files)
+
     # --- tensors ------------------------------------------------------------------------------
 
     def tensor(self, name: str, transposed: bool = False) -> Value:
@@ -177,20 +202,34 @@ class Conversion:
             if transposed:
                 turned = np.ascontiguousarray(weight.integers.T)
                 weight = IntTensor(weight.name, turned, weight.grid)
-            clash = any(t.name == name for t in self.tensors)
-            self._taken[key] = self.added(weight.renamed(f"{name}.T" if clash else name), "float32")
+            self._taken[key] = self.added(weight.renamed(self._free_name(name)), "float32")
         return self._taken[key]
 
-    def raw(self, array: AnyArray, name: str = "") -> Value:
-        """A constant as a tensor of our graph; equal ones share it."""
+    def _free_name(self, wanted: str) -> str:
+        """The name itself, or one after it that no tensor has."""
+        while wanted in self._names:
+            wanted += ".T"
+        return wanted
+
+    def raw(self, array: AnyArray, name: str = "", *, transposed: bool = False) -> Value:
+        """A constant as a tensor of our graph; equal ones share it, and so do those of one name.
+
+        Args:
+            array: Its entries.
+            name: What the ONNX graph calls it; none: it is made here.
+            transposed: Whether the entries are the transpose of what has that name.
+        """
         if array.dtype == np.float64:
             raise CaptureError(f"{name or 'a constant'!r} is float64; networks run in float32")
         if str(array.dtype) not in DTYPES:
             raise CaptureError(f"{name or 'a constant'!r} is of type {array.dtype}, which the runtime lacks")
-        key = (str(array.dtype) + str(array.shape), array.tobytes().hex() if array.nbytes <= 256 else name)
-        if key not in self._taken or not key[1]:
-            taken = {t.name for t in self.tensors}
-            own = name if name and name not in taken and not name.startswith("@") else f"@{len(self.tensors)}"
+        small = array.nbytes <= 256
+        known = array.tobytes().hex() if small else name
+        key = (f"{array.dtype}{array.shape}{'T' if transposed and not small else ''}", known)
+        if key not in self._taken or not known:
+            own = f"{name}.T" if transposed else name
+            if not own or own in self._names or own.startswith("@"):
+                own = self._free_name(f"@{len(self.tensors)}")
             self._taken[key] = self.added(RawTensor(own, np.asarray(array, order="C")), str(array.dtype))
             if array.shape == () and array.dtype == np.int64:
                 for numbers in self._numbers:
@@ -200,6 +239,7 @@ class Conversion:
     def added(self, tensor: Tensor, dtype: str) -> Value:
         """A new tensor of our graph."""
         self.tensors.append(tensor)
+        self._names.add(tensor.name)
         return Value(tensor_ref(len(self.tensors) - 1), (tensor.shape, tensor.shape), dtype)
 
     # --- nodes --------------------------------------------------------------------------------
@@ -323,6 +363,8 @@ def _converted(made: Conversion, rules: Mapping[str, Rule]) -> Converted:
                 raise
             raise CaptureError(f"{call.where}: {error}") from error
         for name, known in zip(call.outputs, found, strict=False):
+            if isinstance(known, Sizes) and len(known.items) > MOST_SIZES:
+                raise CaptureError(f"{call.where} gives {len(known.items)} sizes")
             if name and (name in made.known or name in model.stored):
                 raise CorruptFileError(f"ONNX: {name!r} is made twice. Cure: export the network anew")
             made.known[name] = known

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from laconic.errors import CaptureError, InputError, at
-from laconic.files import read_input, write_bytes
+from laconic.files import check_out, read_input, write_bytes
 from laconic.onnx_in.arrays import Folder, array_of, kind_name, raw_bytes
 from laconic.onnx_in.checking import disagreement
 from laconic.onnx_in.conversion import convert
@@ -77,8 +77,9 @@ def pack_onnx(
         Lengths and notes.
 
     Raises:
-        InputError: No weights of floating-point numbers, weights that are NaN, entries in a file that is
-            missing or not in the folder, a name in ``keep`` that no initialiser has.
+        InputError: The output is a file that is read, no weights of floating-point numbers, weights that are
+            NaN, entries in a file that is missing or not in the folder, a name in ``keep`` that no
+            initialiser has.
         FileFormatError: A file that is no ONNX, or ends early.
         ReadError, WriteError: A file that cannot be read or written; an old file still stands.
 
@@ -102,6 +103,7 @@ def pack_onnx(
     with at(f"reading {os.fspath(path)!r}"):
         model = model_of(memoryview(data))
         _check(model)
+        _check_out(out, path, model, folder)
         chosen = weight_names(model, names)
         if not chosen:
             raise _nothing(model)
@@ -169,6 +171,15 @@ def _check(model: Model) -> None:
                     f"ONNX: {call.where} holds a constant in the file {value.location['location']!r}. "
                     "Cure: export the network with such constants as initialisers"
                 )
+
+
+def _check_out(
+    out: str | os.PathLike[str], path: str | os.PathLike[str], model: Model, folder: Folder
+) -> None:
+    """Refuse an output that is one of the files that are read."""
+    check_out(out, path, "the ONNX file that is read")
+    for location, tensor in {t.location["location"]: t for t in model.stored.values() if t.location}.items():
+        check_out(out, folder.file_of(tensor), f"the file {location!r} that holds entries of the ONNX file")
 
 
 def _nothing(model: Model) -> InputError:

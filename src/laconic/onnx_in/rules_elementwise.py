@@ -124,6 +124,7 @@ def _cast(made: Conversion, call: Call) -> Sequence[Known]:
     if isinstance(found, Sizes) and to == "int64":
         return (found,)
     if isinstance(found, np.ndarray):
+        made.folding(8 * found.size)
         return (found.astype(to or found.dtype),)
     if to not in DTYPES:
         raise CaptureError(f"a cast to {to or call.attrs.get('to')} has no rule")

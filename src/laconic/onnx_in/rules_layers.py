@@ -82,7 +82,7 @@ def _turned(made: Conversion, call: Call, index: int) -> Value | None:
         return made.tensor(name, transposed=True)
     found = made.given(call, index)
     if isinstance(found, np.ndarray) and found.ndim == 2:
-        return made.raw(np.ascontiguousarray(found.T), f"{name}.T")
+        return made.raw(np.ascontiguousarray(found.T), name, transposed=True)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,7 @@ def _transpose(made: Conversion, call: Call) -> Sequence[Known]:
     found = made.given(call, 0)
     perm = wholes(call, "perm")
     if isinstance(found, np.ndarray):
+        made.folding(found.nbytes)
         return (np.ascontiguousarray(found.transpose(perm or None)),)
     x = made.value(call, 0)
     return (made.emit("permute", x, perm=perm or tuple(reversed(range(x.rank)))),)
@@ -104,8 +106,10 @@ def _concat(made: Conversion, call: Call) -> Sequence[Known]:
     if any(isinstance(part, Sizes) for part in given):
         parts = [made.sizes(call, k) for k in range(len(given))]
         return (Sizes(tuple(item for part in parts for item in part.items)),)
-    if all(isinstance(part, np.ndarray) for part in given):
-        return (np.concatenate(given, axis),)  # type: ignore[arg-type]
+    arrays = [part for part in given if isinstance(part, np.ndarray)]
+    if len(arrays) == len(given):
+        made.folding(sum(part.nbytes for part in arrays))
+        return (np.concatenate(arrays, axis),)
     return (made.emit("concat", *(made.value(call, k) for k in range(len(given))), axis=axis),)
 
 
@@ -116,6 +120,7 @@ def _gather(made: Conversion, call: Call) -> Sequence[Known]:
         picked = [table.items[int(k)] for k in index.reshape(-1)]
         return (Sizes(tuple(picked), index.ndim == 0),)
     if isinstance(index, np.ndarray) and isinstance(table, np.ndarray):
+        made.folding(table.nbytes // max(1, table.shape[axis]) * index.size)
         return (np.take(table, index.astype(np.int64), axis),)
     data = made.value(call, 0)
     if isinstance(index, np.ndarray) and index.ndim == 0:
@@ -206,6 +211,7 @@ def _filled(made: Conversion, call: Call) -> Sequence[Known]:
     if shape.fixed is not None:
         if np.prod(shape.fixed, dtype=np.float64) > _MOST:
             raise CaptureError(f"a constant of the shape {shape.fixed} has no rule")
+        made.folding(value.itemsize * math.prod(shape.fixed))
         return (np.full(shape.fixed, value.reshape(())),)
     seed = made.raw(value.reshape((1,) * len(shape.items)))
     return (made.shaped("expand", seed, shape.items),)
@@ -217,6 +223,7 @@ def _range(made: Conversion, call: Call) -> Sequence[Known]:
         numbers = (start.fixed[0], end.fixed[0], step.fixed[0])
         if numbers[2] == 0 or len(range(*numbers)) > _MOST:
             raise CaptureError(f"the range {numbers} has no rule")
+        made.folding(8 * len(range(*numbers)))
         return (np.arange(*numbers, dtype=np.int64),)
     if start.items != (0,) or step.items != (1,):
         raise CaptureError("a range that does not begin at 0, or of other steps than 1, has no rule")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -72,6 +73,9 @@ class Grids:
     step: float | None = None
 
     def __post_init__(self) -> None:
+        for name, value in (("bits", self.bits), ("step", self.step)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise InputError(f"{name} must be a number, got {value!r}. Cure: bits=4, or step=0.01")
         if (self.bits is None) == (self.step is None):
             raise InputError("either bits or a step is needed. Cure: bits=4, or step=0.01")
         if self.bits is not None and not 0.05 <= self.bits <= 16:

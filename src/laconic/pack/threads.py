@@ -16,15 +16,22 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_threads(threads: int | None) -> None:
+    """Raises InputError for what is no number of threads."""
+    if threads is None:
+        return
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise InputError(
+            f"threads={threads!r} is no whole number from 1. Cure: None, for as many as there are processors"
+        )
+
+
 def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) -> list[T]:
     """``work`` of each number, in order; in ``threads`` threads (None: as many as there are processors).
 
     If several fail, the error of the smallest number is raised, independent of the threads' order.
     """
-    if threads is not None and not isinstance(threads, int):
-        raise InputError(
-            f"threads={threads!r} is no whole number. Cure: None, for as many as there are processors"
-        )
+    check_threads(threads)
     workers = min(len(numbers), processors() if threads is None else threads)
     if workers < 2:
         return [work(k) for k in numbers]

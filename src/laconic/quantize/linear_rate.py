@@ -32,14 +32,17 @@ class LinearRate:
     Attributes:
         zero: Nats of a zero, of the tensor's shape.
         nonzero: Nats of not being zero, of the tensor's shape.
-        levels: Nats of each level that is not zero; index ``level + half``; 0 for level 0.
+        levels: Nats of each level that is not zero; index ``level + half``; 0 for level 0. With ``seen``:
+            of these levels, and then of any other.
         half: The largest level that has a price.
+        seen: The levels in use, in rising order, where they are far apart.
     """
 
     zero: Tensor
     nonzero: Tensor
     levels: Tensor
     half: int
+    seen: Tensor | None = None
 
     def nats(self, multiples: Tensor) -> Tensor:
         """Nats of a tensor in all; beyond the largest level the price stays as it is there.
@@ -57,8 +60,15 @@ class LinearRate:
         return (low + (high - low) * (u - below)).sum()
 
     def _price(self, levels: Tensor) -> Tensor:
-        found = self.nonzero + self.levels[levels.long() + self.half]
+        found = self.nonzero + self.levels[self._index(levels.long())]
         return torch.where(levels == 0, self.zero, found)
+
+    def _index(self, levels: Tensor) -> Tensor:
+        if self.seen is None:
+            return levels + self.half
+        at = torch.searchsorted(self.seen, levels)
+        known = self.seen[at.clamp(max=len(self.seen) - 1)] == levels
+        return torch.where(known, at, len(self.seen))
 
 
 def linear_rate(integers: IntArray, device: torch.device | None = None) -> LinearRate:
@@ -79,10 +89,14 @@ def linear_rate(integers: IntArray, device: torch.device | None = None) -> Linea
     matrix = integers.reshape(integers.shape[0] if integers.ndim > 1 else 1, -1)
     model = count_rate(matrix, margin=MARGIN)
     odds = model.odds.reshape(integers.shape)
-    levels = model.level_nats.copy()
-    levels[model.half] = 0.0
+    prices, seen = model.levels, model.levels.seen
+    levels = prices.nats.copy()
+    if seen is None:
+        levels[prices.half] = 0.0
 
     def on_device(array: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
         return torch.from_numpy(array).to(device=device, dtype=torch.float32)
 
-    return LinearRate(on_device(-np.log1p(-odds)), on_device(-np.log(odds)), on_device(levels), model.half)
+    places = None if seen is None else torch.from_numpy(seen).to(device)
+    zero, nonzero = on_device(-np.log1p(-odds)), on_device(-np.log(odds))
+    return LinearRate(zero, nonzero, on_device(levels), prices.half, places)

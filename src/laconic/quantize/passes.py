@@ -99,10 +99,10 @@ class Rates:
             return
         model = count_rate(as_matrix(integers), margin=1)
         odds = model.odds.reshape(blocks, rows, k).transpose(0, 2, 1)
-        self._half = model.half
+        self._half = model.levels.half
         self._zero = np.ascontiguousarray(-price * np.log1p(-odds))
         self._other = np.ascontiguousarray(-price * np.log(odds))
-        self._level = price * model.level_nats
+        self._level = model.levels.times(price)
 
     @property
     def tables(self) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
@@ -123,7 +123,7 @@ class Rates:
         beside = np.where(nearest == 0, np.sign(w), nearest - np.sign(nearest))
         best, least = np.zeros_like(w), curvature * w**2 + self._zero[:, j]
         for q in (beside, nearest) if last is None else (beside, nearest, last):
-            level = self._level[q.astype(np.intp) + self._half]
+            level = self._level.of(q)
             cost = curvature * (w - q * step) ** 2 + self._other[:, j] + level
             better = (cost < least) & (q != 0)
             least = np.where(better, cost, least)
@@ -139,7 +139,7 @@ class Rates:
         levels = np.stack([np.zeros_like(nearest), beside, nearest])
         rate = np.where(
             levels != 0,
-            self._other[:, j] + self._level[levels.astype(np.intp) + self._half],
+            self._other[:, j] + self._level.of(levels),
             self._zero[:, j],
         )
         costs: DoubleArray = curvature * (w - levels * step) ** 2 + rate

@@ -94,14 +94,14 @@ def _choose(weights: _Weights, step: float, price: float, integers: IntArray) ->
         return np.zeros(means.shape)
     by_row, by_column = nonzero_factors(integers)
     odds = np.clip(by_row[weights.rows] * by_column[weights.columns], *ODDS)
-    level_nats, half = level_prices(integers)
-    nearest = np.clip(weights.nearest, -half, half)
+    prices = level_prices(integers)
+    nearest = np.clip(weights.nearest, -prices.half, prices.half)
     inward = nearest - np.sign(nearest)
     best = np.zeros(means.shape)
     best_cost = 0.5 * precision * means**2 - price * np.log1p(-odds)
     log_odds = np.log(odds)
     for candidate in (inward, nearest):
-        rate = level_nats[candidate.astype(np.int64) + half] - log_odds
+        rate = prices.of(candidate) - log_odds
         cost = 0.5 * precision * (means - candidate * step) ** 2 + price * rate
         better = (cost < best_cost) & (candidate != 0)
         best_cost = np.where(better, cost, best_cost)

@@ -13,7 +13,7 @@ must tell, Rissanen 1978.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,42 @@ ODDS = (1e-6, 0.98)
 """Bounds of a probability to be non-zero, so that no code length is infinite."""
 
 
+_FEW = 1 << 16
+_LEVELS_PER_WEIGHT = 4
+"""A table of all levels has at most ``_FEW`` entries, or so many for each weight."""
+
+
+@dataclass(frozen=True, eq=False)
+class LevelPrices:
+    """Nats of each level, given that it is not zero.
+
+    Attributes:
+        nats: By level, at index ``level + half``; or, with ``seen``, of these and then of any other level.
+        half: The largest magnitude that has a price.
+        seen: The levels in use, in rising order, where a table of all levels would be too long.
+
+    >>> level_prices(np.int32([[1, -1]])).of(np.array([1, -1])).round(3).tolist()
+    [0.738, 0.738]
+    """
+
+    nats: DoubleArray
+    half: int
+    seen: npt.NDArray[np.int64] | None = None
+
+    def of(self, levels: npt.NDArray[np.generic]) -> DoubleArray:
+        """Prices of levels from ``-half`` to ``half``, whole numbers of any type."""
+        whole = levels.astype(np.int64)
+        if self.seen is None:
+            return self.nats[whole + self.half]
+        at = np.searchsorted(self.seen, whole)
+        known = self.seen[np.minimum(at, len(self.seen) - 1)] == whole
+        return self.nats[np.where(known, at, len(self.seen))]
+
+    def times(self, price: float) -> LevelPrices:
+        """All prices multiplied by a number."""
+        return replace(self, nats=price * self.nats)
+
+
 @dataclass(frozen=True, eq=False)
 class RateModel:
     """Statistics of a matrix of integers.
@@ -33,17 +69,15 @@ class RateModel:
     Attributes:
         by_row: Each row's density over the whole density, (rows,).
         by_column: Each column's density, (columns,).
-        level_nats: Nats of each level, given that it is not zero; index ``level + half``.
-        half: Largest magnitude in ``level_nats``.
+        levels: Nats of each level, given that it is not zero.
 
-    >>> count_rate(np.int32([[1, 0], [1, 0]])).half
+    >>> count_rate(np.int32([[1, 0], [1, 0]])).levels.half
     1
     """
 
     by_row: DoubleArray
     by_column: DoubleArray
-    level_nats: DoubleArray
-    half: int
+    levels: LevelPrices
 
     @property
     def odds(self) -> DoubleArray:
@@ -65,8 +99,7 @@ def count_rate(integers: IntArray, *, margin: int = 0) -> RateModel:
     [1.3, 1.3]
     """
     by_row, by_column = nonzero_factors(integers)
-    level_nats, half = level_prices(integers, margin)
-    return RateModel(by_row, by_column, level_nats, half)
+    return RateModel(by_row, by_column, level_prices(integers, margin))
 
 
 def nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
@@ -88,24 +121,29 @@ def nonzero_factors(integers: IntArray) -> tuple[DoubleArray, DoubleArray]:
     return by_row / nonzero.mean(), by_column
 
 
-def level_prices(integers: IntArray, margin: int = 0) -> tuple[DoubleArray, int]:
-    """-ln of each non-zero level's share (index level + half), and half, the largest magnitude + margin.
+def level_prices(integers: IntArray, margin: int = 0) -> LevelPrices:
+    """-ln of each non-zero level's share. Its memory grows with the number of weights, not with their size.
 
     Args:
         integers: The matrix, int32 (rows, columns).
         margin: Levels beyond the largest magnitude that get a price too.
 
     Returns:
-        Nats, (2 half + 1,), and half.
+        The prices up to the largest magnitude + margin.
 
-    >>> level_prices(np.int32([[1, -1]]))[0].round(3).tolist()
+    >>> level_prices(np.int32([[1, -1]])).nats.round(3).tolist()
     [0.738, 3.135, 0.738]
     """
-    half = int(np.abs(integers).max()) + margin
+    half = max(int(integers.max()), -int(integers.min())) + margin
+    if 2 * half + 1 > max(_FEW, _LEVELS_PER_WEIGHT * integers.size):
+        seen, counted = np.unique(integers[integers != 0], return_counts=True)
+        smoothed = np.append(counted, 0) + 0.1
+        whole = float(counted.sum()) + 0.1 * (2 * half + 1)
+        return LevelPrices(-np.log(smoothed / whole), half, seen.astype(np.int64))
     counts = np.bincount(integers.ravel() + half, minlength=2 * half + 1).astype(np.float64)
     counts[half] = 0.0
     smoothed = counts + 0.1
-    return -np.log(smoothed / smoothed.sum()), half
+    return LevelPrices(-np.log(smoothed / smoothed.sum()), half)
 
 
 def rate_bits(integers: IntArray) -> float:
@@ -126,4 +164,4 @@ def rate_bits(integers: IntArray) -> float:
     model, nonzero = count_rate(matrix), matrix != 0
     odds = model.odds
     nats = -np.log(np.where(nonzero, odds, 1.0 - odds)).sum()
-    return float(nats + model.level_nats[matrix[nonzero] + model.half].sum()) / math.log(2.0)
+    return float(nats + model.levels.of(matrix[nonzero]).sum()) / math.log(2.0)

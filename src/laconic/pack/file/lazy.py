@@ -21,6 +21,7 @@ from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.pack.file.container import CRC_BYTES, Head, check_length, decode, read_frame, read_head
 from laconic.pack.file.needs import ENTRY_STEPS, SCRATCH_BYTES, VALUE_BYTES, of_kinds
 from laconic.pack.file.tensors import TensorReader
+from laconic.pack.threads import check_threads
 from laconic.pack.wire.header_list import all_items, check_density, read_headers
 from laconic.pack.wire.headers import Header, Item, KindHeader
 from laconic.pack.wire.notes import Parent
@@ -77,6 +78,7 @@ class TensorFile(Mapping[str, AnyArray]):
         threads: int | None,
     ) -> None:
         self.path, self._data, self._parent = path, data, parent
+        check_threads(threads)
         self._limits, self._threads = limits, threads
         self._head, self._items = _headers(data, limits)
         self._whole: dict[str, Tensor] | None = None
@@ -95,6 +97,10 @@ class TensorFile(Mapping[str, AnyArray]):
     def aliases(self) -> dict[str, str]:
         """Further names, each with the tensor that it also names."""
         return dict(self._head.aliases)
+
+    def lineage(self) -> tuple[str, ...]:
+        """Paths of this file, of its opened parent, of that one's, and so on."""
+        return (self.path, *(() if self._parent is None else self._parent.lineage()))
 
     def digest(self) -> bytes:
         """SHA-256 of the file."""

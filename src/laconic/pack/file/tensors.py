@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, decode_integer
 from laconic.pack.codecs.layouts import Trail
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.pack.file.chunks import decode_chunks, encode_chunks
+from laconic.pack.threads import check_threads
 from laconic.pack.wire.grids import Grids
 from laconic.pack.wire.headers import (
     MAX_RANK,
@@ -25,6 +27,7 @@ from laconic.pack.wire.headers import (
     put_shape,
 )
 from laconic.records import AnyArray, IntTensor, RawTensor, Tensor
+from laconic.records.limits import DEFAULT
 from laconic.records.tensors import extremes
 from laconic.varint import Writer
 
@@ -43,6 +46,7 @@ class TensorWriter:
     """
 
     def __init__(self, head: Writer, threads: int | None = None, *, alone: bool = False) -> None:
+        check_threads(threads)
         self._head, self._threads, self._alone = head, threads, alone
         self._stream = StreamWriter(coder())
         self._trail = Trail()
@@ -85,7 +89,7 @@ class TensorWriter:
 
         self._kinds = self._kinds or Kinds()
         kind = self._kinds.of(type(tensor))
-        _check_rank(tensor)
+        _check_shape(tensor)
         put_kind(self._head, kind)
         put_shape(self._head, tensor.shape)
         kind.put(self._head, tensor)
@@ -97,21 +101,26 @@ class TensorWriter:
         return self._stream.finish(self._sum & CHECKSUM_MASK)
 
 
-def _check_rank(tensor: Tensor) -> None:
+def _check_shape(tensor: Tensor) -> None:
     if len(tensor.shape) > MAX_RANK:
         raise InputError(f"it has {len(tensor.shape)} dimensions, the format holds {MAX_RANK}")
+    if tensor.size == 0 and math.prod(max(1, length) for length in tensor.shape) > DEFAULT.elements:
+        raise InputError(
+            f"it is empty and has the shape {tensor.shape}: readers refuse dimensions beside a 0 whose "
+            f"product is above {DEFAULT.elements}. Cure: leave it out"
+        )
 
 
 def check_raw(tensor: RawTensor) -> None:
     """Refuse elements that the format cannot hold."""
-    _check_rank(tensor)
+    _check_shape(tensor)
     if tensor.array.dtype.name not in RAW_TYPES:
         raise InputError(f"type {tensor.dtype} cannot be stored. Cure: convert it to one of {RAW_TYPES}")
 
 
 def check_integers(tensor: IntTensor) -> None:
     """Refuse integers that the format cannot hold, or that their grid has no value for."""
-    _check_rank(tensor)
+    _check_shape(tensor)
     if tensor.integers.dtype != np.int32:
         raise InputError(f"integers must be int32, got {tensor.integers.dtype}")
     why = tensor.grid.unfit(tensor.shape) or tensor.grid.problem(tensor.integers, *extremes(tensor.integers))
@@ -150,6 +159,7 @@ class TensorReader:
     """Decodes tensors one after the other, and computes the checksum of their integers."""
 
     def __init__(self, stream: StreamReader, threads: int | None = None) -> None:
+        check_threads(threads)
         self._stream, self._threads = stream, threads
         self._trail = Trail()
         self.total = 0
