@@ -88,3 +88,30 @@ def test_one_rate_is_asked_for(source: Path, tmp_path: Path) -> None:
     for rates in ([], ["--bits", "3", "--lossless"]):
         with pytest.raises(SystemExit):
             main(["pack", str(source), *rates, "--out", str(tmp_path / "x.lac")])
+
+
+def test_the_parent_may_be_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nine million zeros are refused by default, with a cure that the command has."""
+    zeros, out, child = np.zeros(72_000_000, np.uint8), tmp_path / "x.lac", tmp_path / "y.lac"
+    write_safetensors(tmp_path / "x.safetensors", [("w", (3000, 3000), "float64")], lambda _: zeros, {})
+    assert main(["pack", str(tmp_path / "x.safetensors"), "--lossless", "--out", str(out)]) == 0
+    assert "note: readers who do not trust the file refuse 1 tensor" in capsys.readouterr().out
+    again = ["pack", str(tmp_path / "x.safetensors"), "--lossless", "--parent", str(out), "--out", str(child)]
+    assert main(again) == 2
+    assert "--trusted at the command line" in capsys.readouterr().err
+    assert main([*again, "--trusted"]) == 0
+    assert "as in the parent" in capsys.readouterr().out
+
+
+def test_a_listing_decodes_one_tensor_at_a_time(tmp_path: Path) -> None:
+    """Integers and values of all three would be more than the file allows."""
+    some = np.tile(np.random.default_rng(0).normal(size=(64, 2048)).astype(np.float32), (32, 1))
+    write_safetensors(
+        tmp_path / "x.safetensors",
+        [(name, some.shape, "float32") for name in ("u", "v")],
+        lambda name: (some + (name == "v")).view(np.uint8).reshape(-1),
+        {},
+    )
+    out = tmp_path / "x.lac"
+    assert main(["pack", str(tmp_path / "x.safetensors"), "--bits", "3.5", "--out", str(out)]) == 0
+    assert main(["inspect", str(out)]) == 0

@@ -16,6 +16,10 @@ from laconic.records.children import ExactDifference, SameTensor, ShiftedTensor,
 from laconic.records.element_types import ByteArray, element_type
 from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
 
+_SAME, _ADDED, _DIFFERENCE = "as in the parent", "added to the parent", "difference from the parent"
+FROM_PARENT = (_SAME, _ADDED, _DIFFERENCE)
+"""The forms, in words, of tensors that reading takes from the parent."""
+
 
 def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:
     """The shortest form of a tensor, given what it would be without the parent.
@@ -31,7 +35,7 @@ def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, .
     if name not in parent or parent.info(name)[:2] != (shape, kind):
         return form
     old = parent.tensor(name)
-    same = Form(SameTensor(name, shape, kind, name), "as in the parent", form.error)
+    same = Form(SameTensor(name, shape, kind, name), _SAME, form.error)
     inner = integers_of(old)
     if isinstance(form.tensor, ExactTensor):
         before = elements_of(old)
@@ -48,7 +52,7 @@ def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, .
         return same
     if estimate_bits(change) < estimate_bits(new.integers):
         part = IntTensor("", change, UniformGrid(1.0))
-        return Form(ShiftedTensor(name, shape, kind, name, part), "added to the parent", form.error)
+        return Form(ShiftedTensor(name, shape, kind, name, part), _ADDED, form.error)
     return form
 
 
@@ -61,7 +65,7 @@ def _shorter_exactly(
     if encode_pieces(change, element, False).bytes < encode_pieces(data, element, element.floating).bytes:
         name = form.tensor.name
         made: Tensor = ExactDifference(name, shape, kind, name, change)
-        return Form(made, "difference from the parent", 0.0)
+        return Form(made, _DIFFERENCE, 0.0)
     return form
 
 

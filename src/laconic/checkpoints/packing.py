@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import NamedTuple
 
 from laconic.checkpoints.forms import Form, Rate, exact, in_16_bits, is_quantised, quantised
-from laconic.checkpoints.increments import against
+from laconic.checkpoints.increments import FROM_PARENT, against
 from laconic.checkpoints.sources import Source, check_out, opened
 from laconic.errors import InputError, at
 from laconic.files import AnyPath
@@ -22,6 +22,7 @@ from laconic.pack.wire.notes import Notes, Parent
 from laconic.progress import steps
 from laconic.records import AnyArray
 from laconic.records.element_types import ByteArray
+from laconic.text import counted
 
 _TRIES = 5
 _LEAST_BITS = 0.02
@@ -61,6 +62,8 @@ class CheckpointReport:
         original_bytes: Of all tensors.
         tensors: Each that is stored, in the file's order.
         aliases: Names of tensors that are equal to another, with the other's name.
+        notes: What a user should know of the file: that readers refuse it who do not trust it, or that it
+            shares nothing with its parent.
 
     >>> row = TensorReport("w", 100, "3.50 bits, one step", 44, 0.1)
     >>> CheckpointReport(60, 400, (row,), {}).bits_per_weight
@@ -71,6 +74,7 @@ class CheckpointReport:
     original_bytes: int
     tensors: tuple[TensorReport, ...]
     aliases: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -145,9 +149,33 @@ def pack_checkpoint(
         job = _Job(checkpoint, _kept(checkpoint, keep), old, lossless)
         if max_bytes is None and max_bits is None:
             with writing(out, threads=threads) as file:
-                return job.run(file, Rate(bits, step), None)
-        limit = max_bytes if max_bytes is not None else math.floor((max_bits or 0) * job.weights / 8)
-        return _within(job, out, limit, threads)
+                report = job.run(file, Rate(bits, step), None)
+        else:
+            limit = max_bytes if max_bytes is not None else math.floor((max_bits or 0) * job.weights / 8)
+            report = _within(job, out, limit, threads)
+        return replace(report, notes=_notes(report, out, old))
+
+
+def _notes(report: CheckpointReport, out: AnyPath, parent: TensorFile | None) -> tuple[str, ...]:
+    """What a user should know of a file that was written."""
+    notes = []
+    if parent is not None:
+        shared = sum(row.form in FROM_PARENT for row in report.tensors)
+        needed = f"reading needs the parent {parent.path} as well, {os.path.getsize(parent.path)} bytes"
+        nothing = (
+            f"no tensor is stored as what differs from the parent, and {needed}. "
+            "Cure: no parent, or the file that this checkpoint was trained from"
+        )
+        notes.append(needed if shared else nothing)
+    beyond = open_file(out, parent=parent, check=False).beyond_limits()
+    if beyond:
+        name, why = next(iter(beyond.items()))
+        notes.append(
+            f"readers who do not trust the file refuse {counted(len(beyond), 'tensor')}, the first {name!r}: "
+            f"{why.partition('. Cure:')[0]}. It is read with "
+            "laconic.pack.open(path, limits=laconic.pack.Limits.trusted()), or laconic unpack --trusted"
+        )
+    return tuple(notes)
 
 
 def _within(job: _Job, out: AnyPath, limit: int, threads: int | None) -> CheckpointReport:

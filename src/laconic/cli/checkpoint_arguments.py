@@ -45,6 +45,7 @@ def add_checkpoints(commands: argparse._SubParsersAction[Any]) -> None:
     )
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--out", required=True, metavar="MODEL.lac", help="an existing file is replaced")
+    add_trusted(p, "of reading the parent: any memory and time (default: 64 MiB + 16x the file, a second)")
     p.set_defaults(command="pack")
     p = add_command(
         commands,

@@ -10,6 +10,8 @@ from laconic.cli.onnx_files import is_onnx, run_pack_onnx
 from laconic.cli.settings import check_threads, parse_size
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError
+from laconic.pack import TensorFile
+from laconic.pack import open as open_file
 from laconic.text import counted, shortened, size_text
 
 _ROWS = 40
@@ -30,11 +32,20 @@ def run_pack(arguments: argparse.Namespace) -> int:
         max_bits=max_bits,
         lossless=arguments.lossless,
         keep=arguments.keep,
-        parent=arguments.parent,
+        parent=_parent(arguments),
         threads=arguments.threads,
     )
     print(format_report(report, arguments.out))
+    for note in report.notes:
+        print(f"note: {note}")
     return 0
+
+
+def _parent(arguments: argparse.Namespace) -> TensorFile | None:
+    """The opened parent, within the limits that were asked for; None without one."""
+    if arguments.parent is None:
+        return None
+    return open_file(arguments.parent, limits=limits_of(arguments.trusted), threads=arguments.threads)
 
 
 def _run_onnx(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from laconic.records import AnyArray, Graph, SectionRow
 from laconic.text import ratio_text, shortened
 
 if TYPE_CHECKING:
+    from laconic.pack import Limits
     from laconic.tasks import Task
 
 
@@ -37,7 +38,7 @@ def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
     if graph is not None:
         print("\n" + format_doors(graph))
         if graph.ranges:
-            print(format_int8(data))
+            print(format_int8(data, limits))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
     print(f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight")
@@ -86,14 +87,14 @@ def format_doors(graph: Graph) -> str:
     return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
 
 
-def format_int8(data: bytes) -> str:
+def format_int8(data: bytes, limits: Limits) -> str:
     """The matrices of a calibrated file that are multiplied in float32, and why."""
     from laconic.pack import decode
     from laconic.runtime.engines.float_choice import float_layers
     from laconic.runtime.onnx_model.plan import fitting
 
     with fitting("int8"):
-        left = float_layers(decode(data), 1)
+        left = float_layers(decode(data, limits=limits), 1)
     lines = [
         f"        {layer.name:<28} {'x'.join(map(str, layer.shape)):<16} {layer.reason}" for layer in left
     ]

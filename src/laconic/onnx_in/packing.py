@@ -36,6 +36,7 @@ class Packed(NamedTuple):
         bits: Bits of the whole file for each of them.
         runs: Whether ``laconic.runtime.load`` runs the file; otherwise it keeps the ONNX graph.
         notes: Why it does not run, and what was done that was not asked for.
+        needs_trust: Whether loading or exporting it takes more than readers allow who do not know it.
 
     >>> Packed(length=100, original=800, weights=200, tensors=1, bits=4.0, runs=True, notes=()).bits
     4.0
@@ -48,6 +49,7 @@ class Packed(NamedTuple):
     bits: float
     runs: bool
     notes: tuple[str, ...]
+    needs_trust: bool = False
 
 
 def pack_onnx(
@@ -110,11 +112,11 @@ def pack_onnx(
         packed, notes = _packed(data, model, folder, weights, keep_graph)
     length = write_bytes(out, encode(packed))
     count = sum(array.size for array in arrays.values())
-    large = None if packed.graph is None else loading_note(out)
+    large = loading_note(out)
     notes = (*_overridable(model), *notes, *(() if large is None else (large,)))
     size = len(data) + _elsewhere(model, folder)
     runs = packed.graph is not None
-    return Packed(length, size, count, len(chosen), 8 * length / count, runs, notes)
+    return Packed(length, size, count, len(chosen), 8 * length / count, runs, notes, large is not None)
 
 
 def _packed(
