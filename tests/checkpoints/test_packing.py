@@ -397,3 +397,51 @@ def large_matrix() -> AnyArray:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     some = np.random.default_rng(0).normal(size=(256, 1024)).astype(np.float32)
     return np.tile(some, (16, 1)).astype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize("bits", [16.0, 20.0, 40.0])
+def test_rates_near_the_original(bits: float, tmp_path: Path) -> None:
+    """A sample's entropy does not reach them; above what the tensor takes bit for bit it is exact."""
+    report = pack_checkpoint({"w": WEIGHT, "small": WEIGHT[:16, :27]}, tmp_path / "x.lac", bits=bits)
+    found = pack.open(tmp_path / "x.lac")["w"]
+    error = np.square(found - WEIGHT, dtype=np.float64).mean() / np.square(WEIGHT, dtype=np.float64).mean()
+    if bits == 40.0:
+        assert all(row.form == "exact float32" for row in report.tensors)
+        assert np.array_equal(found, WEIGHT)
+    else:
+        assert report.bits_per_weight == pytest.approx(bits, rel=0.05)
+        assert math.sqrt(error) < 4 * 2.0**-bits
+
+
+@pytest.mark.parametrize("limit", [17.0, 20.0, 26.0, 40.0])
+def test_a_limit_near_the_original_is_kept(limit: float, tmp_path: Path) -> None:
+    report = pack_checkpoint({"w": WEIGHT, "v": WEIGHT[:99] * 2}, tmp_path / "x.lac", max_bits=limit)
+    assert report.bits_per_weight <= limit
+    assert report.bits_per_weight > min(limit, 25.0) - 1.5
+    if limit == 40.0:
+        assert np.array_equal(pack.open(tmp_path / "x.lac")["w"], WEIGHT)
+
+
+def test_a_step_that_is_too_small_names_the_tensor_once(tmp_path: Path) -> None:
+    far = np.zeros((1100, 1100), np.float32)
+    far[0, 0] = 1.0
+    with pytest.raises(InputError, match=r"^tensor 'w': a step of \S+ is too small .* Cure: a larger step"):
+        pack_checkpoint({"w": far}, tmp_path / "x.lac", step=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_weights_on_a_grid_of_their_own_are_exact(kind: type[np.floating], tmp_path: Path) -> None:
+    """Ternary, constant, and a scale for each row: no error, at the entropy of the integers."""
+    draw = np.random.default_rng(1)
+    ternary = draw.integers(-1, 2, (256, 256)) * kind(0.037)
+    rows = draw.integers(-1, 2, (64, 256)) * draw.uniform(0.1, 1, (64, 1)).astype(kind)
+    arrays = {"w": ternary.astype(kind), "c": np.full((40, 50), -0.3, kind), "r": rows.astype(kind)}
+    report = pack_checkpoint(arrays, tmp_path / "x.lac", bits=4.0)
+    file = pack.open(tmp_path / "x.lac")
+    for name, array in arrays.items():
+        assert np.array_equal(file[name], array), name
+    found = {row.name: row for row in report.tensors}
+    assert 8 * found["w"].bytes / ternary.size < 1.62
+    assert found["c"].form == "0.00 bits, one step"
+    assert found["r"].form.endswith("a step per row")
+    assert all(row.error == 0 for row in report.tensors)

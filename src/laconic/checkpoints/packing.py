@@ -25,7 +25,7 @@ from laconic.records.element_types import ByteArray
 from laconic.text import counted
 
 _TRIES = 5
-_LEAST_BITS = 0.02
+_LEAST_BITS, _MOST_BITS = 0.02, 64.0  # of a weight on a grid, and of one that may be exact
 _VECTOR_BYTES = 24  # of overhead of a tensor that is kept
 _TABLE_BYTES = 40  # of a header with its table
 _MARGIN = 0.999  # of the bytes that are left: sampled entropies are not exact
@@ -323,7 +323,7 @@ class _Left:
     def bits(self) -> float:
         """Bits for each weight on a grid that is still to come."""
         bits = 8 * _MARGIN * (self._bytes - self._others) / max(1, self._weights)
-        return max(_LEAST_BITS, min(16.0, bits))
+        return max(_LEAST_BITS, min(_MOST_BITS, bits))
 
     def take(self, weights: int, reserved: int, taken: int) -> None:
         """A tensor was written: its weights on a grid, what was reserved for it, its bytes."""
