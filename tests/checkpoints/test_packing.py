@@ -445,3 +445,10 @@ def test_weights_on_a_grid_of_their_own_are_exact(kind: type[np.floating], tmp_p
     assert found["c"].form == "0.00 bits, one step"
     assert found["r"].form.endswith("a step per row")
     assert all(row.error == 0 for row in report.tensors)
+
+
+def test_an_opened_file_says_what_it_is(tmp_path: Path) -> None:
+    pack_checkpoint({"w": WEIGHT}, tmp_path / "x.lac", bits=3.0)
+    with pack.open(tmp_path / "x.lac") as file:
+        assert repr(file) == f"TensorFile({str(tmp_path / 'x.lac')!r}, 1 tensors)"
+        assert file["w"].shape == WEIGHT.shape

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from laconic.pack import TensorFile, writing
 from laconic.pack import open as open_file
 from laconic.pack.file.streaming import FileWriter
 from laconic.pack.wire.notes import Notes, Parent
+from laconic.patterns import matching
 from laconic.progress import steps
 from laconic.records import AnyArray
 from laconic.records.element_types import ByteArray
@@ -114,7 +114,7 @@ def pack_checkpoint(
         max_bytes: Instead: bytes of the whole file, spread evenly over the matrices' weights.
         max_bits: Instead: bits of the whole file for each weight.
         lossless: Instead: keep every tensor bit for bit.
-        keep: Names, or patterns with ``*``, of tensors that are kept bit for bit.
+        keep: Names, layers, or patterns with ``*``, of tensors that are kept bit for bit.
         parent: A .lac file of an earlier state: only what differs is stored, and reading needs that file.
         threads: Threads that code a tensor's chunks; None: one per processor.
 
@@ -146,7 +146,7 @@ def pack_checkpoint(
         old = parent if isinstance(parent, TensorFile) or parent is None else open_file(parent)
         if old is not None:
             check_out(out, old.path, "the parent")
-        job = _Job(checkpoint, _kept(checkpoint, keep), old, lossless)
+        job = _Job(checkpoint, matching(keep, checkpoint.entries, "tensor"), old, lossless)
         if max_bytes is None and max_bits is None:
             with writing(out, threads=threads) as file:
                 report = job.run(file, Rate(bits, step), None)
@@ -210,20 +210,6 @@ def _check_rate(one_of: Mapping[str, float | None], lossless: bool) -> None:
     for name, value in one_of.items():
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{name} is {value!r}. Cure: a finite number above 0")
-
-
-def _kept(checkpoint: Source, keep: Sequence[str]) -> frozenset[str]:
-    """The names that the patterns match, each at least one."""
-    found: set[str] = set()
-    for pattern in keep:
-        names = {name for name in checkpoint.entries if fnmatchcase(name, pattern)}
-        if not names:
-            some = ", ".join(list(checkpoint.entries)[:10])
-            raise InputError(
-                f"keep: no tensor is called {pattern!r}. Cure: a name such as {some}, or a pattern"
-            )
-        found |= names
-    return frozenset(found)
 
 
 class _Job:

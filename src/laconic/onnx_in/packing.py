@@ -17,12 +17,23 @@ from laconic.onnx_in.checking import disagreement
 from laconic.onnx_in.conversion import convert
 from laconic.onnx_in.messages import Model, Stored, model_of, tensor_of
 from laconic.onnx_in.rules import RULES
-from laconic.onnx_in.weights import Grids, rounded, weight_names
+from laconic.onnx_in.weights import Grids, rounded, unread_bytes, weight_names
 from laconic.pack.file.container import encode
 from laconic.records import AnyArray, IntTensor, PackedModel
 from laconic.runtime.onnx_model.kept import keep as kept_tensor
 from laconic.runtime.onnx_model.kept import with_entries, with_initialisers, without_entries
 from laconic.runtime.reading import loading_note
+from laconic.text import size_text
+
+_OTHER_EXPORTER = (
+    "Cure: the other exporter (torch.onnx.export with dynamo=True for attention, with dynamo=False for "
+    "recurrences)"
+)
+_FEW_BYTES = 4096
+_INSIDE = (
+    "{} of weights are computed with before a layer reads them, and not compressed. Cure: "
+    "torch.onnx.export(..., dynamo=False), or a graph whose constants are folded"
+)
 
 
 class Packed(NamedTuple):
@@ -72,7 +83,7 @@ def pack_onnx(
         out: The .lac file.
         bits: Mean bits of a weight, by the entropy of its integers (see :class:`laconic.onnx_in.Grids`).
         step: The step of all grids, in the weights' unit, in place of ``bits``.
-        keep: Initialisers that stay exact.
+        keep: Initialisers that stay exact: names, layers, or patterns with ``*``.
         keep_graph: Keep the ONNX graph also where the runtime has all of its operators.
 
     Returns:
@@ -113,6 +124,9 @@ def pack_onnx(
     length = write_bytes(out, encode(packed))
     count = sum(array.size for array in arrays.values())
     large = loading_note(out)
+    inside = unread_bytes(model, chosen, names)
+    if inside > _FEW_BYTES and inside > sum(array.nbytes for array in arrays.values()) / 16:
+        notes = (*notes, _INSIDE.format(size_text(inside)))
     notes = (*_overridable(model), *notes, *(() if large is None else (large,)))
     size = len(data) + _elsewhere(model, folder)
     runs = packed.graph is not None
@@ -133,7 +147,7 @@ def _packed(
                 return made, ()
             note = f"the ONNX graph is kept: {problem}"
         except CaptureError as error:
-            note = f"the ONNX graph is kept, since the runtime does not run it: {error}"
+            note = f"the ONNX graph is kept, since the runtime does not run it: {error}. {_OTHER_EXPORTER}"
     else:
         note = "the ONNX graph is kept, as was asked for"
     kept = kept_tensor(with_initialisers(memoryview(data), lambda t: _bare(t, folder, weights)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.files import read_input
-from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
+from laconic.pack.file.container import KEPT_ONNX, Parts, decode_tensors, decoded_graph, take_apart
 from laconic.pack.file.needs import Needs, decoding, file_memory, of_kinds
 from laconic.records import Graph, PackedModel, RawTensor
 from laconic.records.limits import DEFAULT, Limits
@@ -18,9 +18,6 @@ NO_GRAPH = (
     "this file holds weights without a graph, so it cannot run by itself. "
     "Cure: fill a module of the same architecture with laconic.restore(path, into=module)"
 )
-
-KEPT_ONNX = "@onnx"
-"""The name of the tensor that holds an ONNX model without its weights (FORMAT.md, "A kept ONNX model")."""
 
 KEEPS_ONNX = (
     "this file keeps an ONNX graph, which this runtime does not run. "

@@ -30,6 +30,9 @@ from laconic.varint import Reader, Writer
 MAGIC = b"LAC"
 VERSION = 1
 CRC_BYTES = 4
+_CRC_PIECE = 1 << 24
+KEPT_ONNX = "@onnx"
+"""The name of the tensor that holds an ONNX model without its weights (FORMAT.md, "A kept ONNX model")."""
 
 
 def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
@@ -131,6 +134,14 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
         source.raw(source.left),
         head.notes,
     )
+
+
+def crc_of(data: memoryview) -> int:
+    """CRC-32 of bytes that may be mapped from a file."""
+    total = 0
+    for start in range(0, len(data), _CRC_PIECE):
+        total = zlib.crc32(data[start : start + _CRC_PIECE], total)
+    return total
 
 
 class Head(NamedTuple):

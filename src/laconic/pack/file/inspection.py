@@ -6,7 +6,7 @@ import numpy as np
 
 from laconic.pack.codecs.order0 import Table
 from laconic.pack.codecs.settings import Mix
-from laconic.pack.file.container import CRC_BYTES, each_tensor, take_apart
+from laconic.pack.file.container import CRC_BYTES, KEPT_ONNX, each_tensor, take_apart
 from laconic.pack.file.tensors import Decoded
 from laconic.pack.wire.headers import Header, KindHeader
 from laconic.records import SectionRow
@@ -55,6 +55,8 @@ def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
 
 def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
     tensor, total = decoded.tensor, decoded.header_bytes + stream_bytes
+    if tensor.name == KEPT_ONNX:
+        return SectionRow("graph", "kept, ONNX without its weights", total)
     note = tensor.layout
     if not isinstance(decoded.header, np.ndarray):
         header_bytes = decoded.header_bytes - _chunk_bytes(decoded.header)

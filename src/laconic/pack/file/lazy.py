@@ -6,7 +6,6 @@ import builtins
 import math
 import mmap
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -18,7 +17,7 @@ from laconic.errors import ChecksumError, FileFormatError, InputError, LimitErro
 from laconic.files import AnyPath, check_is_file, unreadable
 from laconic.pack.codecs.compiled import coder
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
-from laconic.pack.file.container import CRC_BYTES, Head, check_length, decode, read_frame, read_head
+from laconic.pack.file.container import CRC_BYTES, Head, check_length, crc_of, decode, read_frame, read_head
 from laconic.pack.file.elements import add_chunks, chunked, decode_elements, rounded_in_pieces
 from laconic.pack.file.needs import reading
 from laconic.pack.file.tensors import TensorReader
@@ -111,6 +110,15 @@ class TensorFile(Mapping[str, AnyArray]):
         for start in range(0, len(self._data), _PIECE):
             total.update(self._data[start : start + _PIECE])
         return total.digest()
+
+    def __repr__(self) -> str:
+        return f"TensorFile({self.path!r}, {len(self)} tensors)"
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._whole = None
 
     def __len__(self) -> int:
         return len(self._items) + len(self._head.aliases)
@@ -267,7 +275,8 @@ def open(
 ) -> TensorFile:
     """The tensors of a .lac file as a mapping from names to arrays; each is decoded when it is asked for.
 
-    The file is mapped into memory: of a tensor that is not asked for only the header is read.
+    The file is mapped into memory: of a tensor that is not asked for only the header is read. An array of
+    bfloat16 becomes a torch tensor by ``torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)``.
 
     Args:
         path: The file.
@@ -305,7 +314,7 @@ def open(
         if length > source.left:
             _name_missing(data, limits)
         check_length(source, length)
-        damaged = check and _crc(data[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little")
+        damaged = check and crc_of(data[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little")
         if damaged:
             _name_damaged(data, name, limits, threads)
         found = TensorFile(data, str(name), own, limits, threads)
@@ -362,13 +371,6 @@ def _name_damaged(data: memoryview, path: str, limits: Limits, threads: int | No
     raise ChecksumError("the file's checksum is not that of its content: it is damaged")
 
 
-def _crc(data: memoryview) -> int:
-    total = 0
-    for start in range(0, len(data), _PIECE):
-        total = zlib.crc32(data[start : start + _PIECE], total)
-    return total
-
-
 def _check_parent(file: TensorFile, parent: TensorFile) -> None:
     named = file.parent
     if named is None:
@@ -386,8 +388,7 @@ def _alone(item: Item) -> bool:
     return all(one.chunks is not None for one in all_items([item]) if isinstance(one, Header))
 
 
-def _no_stream() -> StreamReader:
-    """A stream without symbols, for tensors that read none."""
+def _no_stream() -> StreamReader:  # for tensors that read none
     return StreamReader(StreamWriter(coder()).finish(0), None, coder())
 
 
