@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import laconic
 from laconic import pack
+from laconic.cli import main
 from laconic.cli.onnx_files import run_pack_onnx
 from laconic.errors import CorruptFileError, InputError, LimitError, WeightsOnlyError
 from laconic.onnx_in import pack_onnx
@@ -228,7 +229,9 @@ def test_a_file_that_needs_trust_is_named_so(
     assert f"laconic export {tmp_path / 'a.lac'} model.onnx --trusted" in said
 
 
-def test_weights_inside_the_graph_are_named_and_not_counted(tmp_path: Path) -> None:
+def test_weights_inside_the_graph_are_named_and_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A weight in two halves that the graph joins; a listing does not count the graph's bytes as weights."""
     calls = [node("Concat", "h k", "w", axis=1), node("MatMul", "x w", "z"), node("MatMul", "z v")]
     arrays = {"h": weight(64, 40), "k": weight(64, 40), "v": weight(80, 8)}
@@ -241,3 +244,7 @@ def test_weights_inside_the_graph_are_named_and_not_counted(tmp_path: Path) -> N
     rows = pack.layout((tmp_path / "a.lac").read_bytes())
     assert sum(row.weights for row in rows) == 640
     assert sum(row.bytes for row in rows) == found.length
+    assert main(["inspect", str(tmp_path / "a.lac")]) == 0
+    said = capsys.readouterr().out
+    assert "graph: kept, ONNX without its weights" in said
+    assert "smaller than" not in said

@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LaconicError as error:
         from laconic.cli.cures import READING, translated  # for a message alone
 
-        print(f"laconic: {type(error).__name__}: {translated(str(error), READING)}", file=sys.stderr)
+        told = translated(str(error), READING).replace("MODEL.lac", getattr(arguments, "file", "MODEL.lac"))
+        print(f"laconic: {type(error).__name__}: {told}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         _drop_output()
