@@ -39,10 +39,13 @@ def needs(data: bytes) -> Needs:
     >>> needs(encode(PackedModel((RawTensor("w", np.ones((2, 2), np.float32)),), graph))).memory < 2**24
     True
     """
+    return _needs_of(take_apart(data, Limits.trusted()), len(data))
+
+
+def _needs_of(parts: Parts, file_bytes: int) -> Needs:
     limits = Limits.trusted()
-    parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
-    return Needs(0, 0) if graph is None else _needs(parts, graph, len(data), limits)
+    return Needs(0, 0) if graph is None else _needs(parts, graph, file_bytes, limits)
 
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
@@ -50,7 +53,7 @@ def loading_note(path: str | os.PathLike[str]) -> str | None:
     data = bytes_of(path)
     parts = take_apart(data, Limits.trusted())
     kept = not parts.graph and KEPT_ONNX in parts.names
-    memory, work = decoding(parts, len(data)) if kept else needs(data)
+    memory, work = decoding(parts, len(data)) if kept else _needs_of(parts, len(data))
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:
         return None
