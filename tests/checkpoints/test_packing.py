@@ -13,7 +13,15 @@ import pytest
 from laconic import pack
 from laconic.checkpoints import pack_checkpoint, unpack_checkpoint
 from laconic.checkpoints.safetensors import SafetensorsFile, write_safetensors
-from laconic.errors import ChecksumError, FileFormatError, InputError, TruncatedFileError, WriteError
+from laconic.errors import (
+    ChecksumError,
+    FileFormatError,
+    InputError,
+    LimitError,
+    TruncatedFileError,
+    WriteError,
+)
+from laconic.pack import Limits
 from laconic.records import AnyArray, IntTensor
 from laconic.records.children import ChildTensor
 from laconic.records.element_types import ELEMENT_TYPES
@@ -332,3 +340,115 @@ def test_a_small_file_of_a_large_parent_is_within_the_limits(tmp_path: Path) -> 
     back = pack.open(new, parent=old)
     assert np.array_equal(back["a"], pack.open(old)["a"])
     assert float(back["b"][0, 0]) == pytest.approx(9 - large[0, 0], abs=0.5)
+
+
+def test_what_was_packed_is_read_with_the_default_limits(tmp_path: Path) -> None:
+    """A bfloat16 matrix whose integers and values at once would be more than its file allows."""
+    big = large_matrix()
+    arrays = {"w": big}
+    report = pack_checkpoint(arrays, tmp_path / "x.lac", max_bits=3.5)
+    assert report.notes == ()
+    file = pack.open(tmp_path / "x.lac")
+    tracemalloc.start()
+    found = file.elements("w")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= Limits().allowed_memory(report.bytes)
+    assert np.array_equal(found, elements_of(file.tensor("w")))
+    assert unpack_checkpoint(tmp_path / "x.lac", tmp_path / "x.safetensors") > 2 * big.size
+    assert [row.name for row in pack.layout((tmp_path / "x.lac").read_bytes()) if row.weights] == ["w"]
+
+
+def test_a_child_is_read_with_the_default_limits(tmp_path: Path) -> None:
+    """Its integers are added to the parent's in place."""
+    big = large_matrix()
+    pack_checkpoint({"w": big}, tmp_path / "x.lac", max_bits=3.5)
+    child = (big.astype(np.float32) * np.float32(1.01)).astype(big.dtype)
+    report = pack_checkpoint({"w": child}, tmp_path / "y.lac", max_bits=3.5, parent=tmp_path / "x.lac")
+    assert [row.form for row in report.tensors] == ["added to the parent"]
+    (note,) = report.notes
+    assert note.startswith(f"reading needs the parent {tmp_path / 'x.lac'} as well")
+    file = pack.open(tmp_path / "y.lac", parent=tmp_path / "x.lac")
+    found = file.elements("w")
+    assert np.array_equal(found, elements_of(file.tensor("w")))
+    wide = found.view("<u2").astype(np.uint32) << 16
+    error = wide.view(np.float32).reshape(child.shape) - child.astype(np.float32)
+    assert np.square(error).mean() < 0.02 * np.square(child.astype(np.float32)).mean()
+
+
+def test_a_parent_that_shares_nothing_is_named(tmp_path: Path) -> None:
+    pack_checkpoint({"other": WEIGHT}, tmp_path / "x.lac", bits=3.0)
+    report = pack_checkpoint({"w": WEIGHT}, tmp_path / "y.lac", bits=3.0, parent=tmp_path / "x.lac")
+    assert report.notes[0].startswith("no tensor is stored as what differs from the parent")
+
+
+def test_a_file_that_readers_refuse_is_said_to_be_so(tmp_path: Path) -> None:
+    """Nine million zeros take some kB of the file, and 72 MB to read."""
+    arrays = {"w": np.zeros((3000, 3000)), "v": WEIGHT}
+    report = pack_checkpoint(arrays, tmp_path / "x.lac", lossless=True)
+    (note,) = report.notes
+    assert note.startswith("readers who do not trust the file refuse 1 tensor, the first 'w': ")
+    with pytest.raises(LimitError):
+        pack.open(tmp_path / "x.lac")["w"]
+
+
+def large_matrix() -> AnyArray:
+    """4.2 million bfloat16 weights, from few random numbers."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    some = np.random.default_rng(0).normal(size=(256, 1024)).astype(np.float32)
+    return np.tile(some, (16, 1)).astype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize("bits", [16.0, 20.0, 40.0])
+def test_rates_near_the_original(bits: float, tmp_path: Path) -> None:
+    """A sample's entropy does not reach them; above what the tensor takes bit for bit it is exact."""
+    report = pack_checkpoint({"w": WEIGHT, "small": WEIGHT[:16, :27]}, tmp_path / "x.lac", bits=bits)
+    found = pack.open(tmp_path / "x.lac")["w"]
+    error = np.square(found - WEIGHT, dtype=np.float64).mean() / np.square(WEIGHT, dtype=np.float64).mean()
+    if bits == 40.0:
+        assert all(row.form == "exact float32" for row in report.tensors)
+        assert np.array_equal(found, WEIGHT)
+    else:
+        assert report.bits_per_weight == pytest.approx(bits, rel=0.05)
+        assert math.sqrt(error) < 4 * 2.0**-bits
+
+
+@pytest.mark.parametrize("limit", [17.0, 20.0, 26.0, 40.0])
+def test_a_limit_near_the_original_is_kept(limit: float, tmp_path: Path) -> None:
+    report = pack_checkpoint({"w": WEIGHT, "v": WEIGHT[:99] * 2}, tmp_path / "x.lac", max_bits=limit)
+    assert report.bits_per_weight <= limit
+    assert report.bits_per_weight > min(limit, 25.0) - 1.5
+    if limit == 40.0:
+        assert np.array_equal(pack.open(tmp_path / "x.lac")["w"], WEIGHT)
+
+
+def test_a_step_that_is_too_small_names_the_tensor_once(tmp_path: Path) -> None:
+    far = np.zeros((1100, 1100), np.float32)
+    far[0, 0] = 1.0
+    with pytest.raises(InputError, match=r"^tensor 'w': a step of \S+ is too small .* Cure: a larger step"):
+        pack_checkpoint({"w": far}, tmp_path / "x.lac", step=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_weights_on_a_grid_of_their_own_are_exact(kind: type[np.floating], tmp_path: Path) -> None:
+    """Ternary, constant, and a scale for each row: no error, at the entropy of the integers."""
+    draw = np.random.default_rng(1)
+    ternary = draw.integers(-1, 2, (256, 256)) * kind(0.037)
+    rows = draw.integers(-1, 2, (64, 256)) * draw.uniform(0.1, 1, (64, 1)).astype(kind)
+    arrays = {"w": ternary.astype(kind), "c": np.full((40, 50), -0.3, kind), "r": rows.astype(kind)}
+    report = pack_checkpoint(arrays, tmp_path / "x.lac", bits=4.0)
+    file = pack.open(tmp_path / "x.lac")
+    for name, array in arrays.items():
+        assert np.array_equal(file[name], array), name
+    found = {row.name: row for row in report.tensors}
+    assert 8 * found["w"].bytes / ternary.size < 1.62
+    assert found["c"].form == "0.00 bits, one step"
+    assert found["r"].form.endswith("a step per row")
+    assert all(row.error == 0 for row in report.tensors)
+
+
+def test_an_opened_file_says_what_it_is(tmp_path: Path) -> None:
+    pack_checkpoint({"w": WEIGHT}, tmp_path / "x.lac", bits=3.0)
+    with pack.open(tmp_path / "x.lac") as file:
+        assert repr(file) == f"TensorFile({str(tmp_path / 'x.lac')!r}, 1 tensors)"
+        assert file["w"].shape == WEIGHT.shape

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import laconic
 from laconic import pack
+from laconic.cli import main
 from laconic.cli.onnx_files import run_pack_onnx
 from laconic.errors import CorruptFileError, InputError, LimitError, WeightsOnlyError
 from laconic.onnx_in import pack_onnx
@@ -140,7 +141,7 @@ def test_what_is_kept_stays_exact(tmp_path: Path) -> None:
     tensors = {t.name: t.values() for t in pack.read(tmp_path / "a.lac").tensors}
     wanted = next(t for t in made.graph.initializer if t.name == "fc.w")
     np.testing.assert_array_equal(tensors["fc.w"], numpy_helper.to_array(wanted))
-    with pytest.raises(InputError, match=r"no initialiser is called 'fc.v'. Cure: did you mean fc.w\?"):
+    with pytest.raises(InputError, match=r"no initialiser is called 'fc.v'. Cure: a name such as fc.w"):
         pack_onnx(path, tmp_path / "a.lac", bits=2, keep=["fc.v"])
 
 
@@ -205,3 +206,45 @@ def test_weights_that_do_not_fit() -> None:
     ):
         with pytest.raises(CorruptFileError, match=message):
             restored(PackedModel((bad, kept)))
+
+
+def test_layers_and_patterns_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.onnx", network())
+    assert pack_onnx(path, tmp_path / "a.lac", bits=6, keep="f*").weights == 216 + 160
+    assert pack_onnx(path, tmp_path / "a.lac", bits=6, keep=["fc", "conv"]).weights == 160
+    with pytest.raises(InputError, match="no initialiser is called 'fc.x'. Cure: a name such as fc.w"):
+        pack_onnx(path, tmp_path / "a.lac", bits=6, keep="fc.x")
+
+
+def test_a_file_that_needs_trust_is_named_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.onnx", network())
+    run_pack_onnx(path, str(tmp_path / "a.lac"), 6)
+    assert "--trusted" not in capsys.readouterr().out
+    monkeypatch.setattr("laconic.onnx_in.packing.loading_note", lambda path: "much memory")
+    run_pack_onnx(path, str(tmp_path / "a.lac"), 6)
+    said = capsys.readouterr().out
+    assert f"it runs: laconic run {tmp_path / 'a.lac'} x.npy --trusted" in said
+    assert f"laconic export {tmp_path / 'a.lac'} model.onnx --trusted" in said
+
+
+def test_weights_inside_the_graph_are_named_and_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A weight in two halves that the graph joins; a listing does not count the graph's bytes as weights."""
+    calls = [node("Concat", "h k", "w", axis=1), node("MatMul", "x w", "z"), node("MatMul", "z v")]
+    arrays = {"h": weight(64, 40), "k": weight(64, 40), "v": weight(80, 8)}
+    made = model(calls, arrays, {"x": ["n", 64]})
+    path = write(tmp_path / "a.onnx", made)
+    found = pack_onnx(path, tmp_path / "a.lac", bits=4, keep_graph=True)
+    (note,) = (note for note in found.notes if "not compressed" in note)
+    assert note.startswith("20.5 kB of weights are computed with before a layer reads them")
+    assert "dynamo=False" in note
+    rows = pack.layout((tmp_path / "a.lac").read_bytes())
+    assert sum(row.weights for row in rows) == 640
+    assert sum(row.bytes for row in rows) == found.length
+    assert main(["inspect", str(tmp_path / "a.lac")]) == 0
+    said = capsys.readouterr().out
+    assert "graph: kept, ONNX without its weights" in said
+    assert "smaller than" not in said

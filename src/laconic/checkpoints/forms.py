@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.quantize.entropy_coded import GridChoice, Rows, choose_grid, grid_of_step, quantize_rows
-from laconic.records import FloatArray, RawTensor, Tensor
-from laconic.records.element_types import ByteArray
+from laconic.pack.file.choose import plan_alone
+from laconic.pack.kinds.pieces import encode_pieces
+from laconic.pack.wire.headers import header_bits
+from laconic.quantize.entropy_coded import (
+    GridChoice,
+    Rows,
+    StepTooSmall,
+    choose_grid,
+    grid_at_high_rate,
+    grid_of_step,
+    quantize_rows,
+)
+from laconic.quantize.lattice import own_grid
+from laconic.records import FloatArray, IntTensor, RawTensor, Tensor
+from laconic.records.element_types import ByteArray, element_type
 from laconic.records.typed import ROUNDED_TYPES, ExactTensor, RoundedTensor
 
+MOST_BITS = 16.0
+"""From this rate on a tensor is stored bit for bit where that is not longer."""
+_LARGEST_RATE = 24.0  # float32 has no finer values
 _HALF_ERROR = 2.0**-11
 _LARGEST_HALF = 65504.0
 
@@ -69,14 +85,40 @@ def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rat
     rows, matrix = rows_of(data, shape, kind), (shape[0], math.prod(shape[1:]))
     try:
         if rate.step is not None:
-            choice = grid_of_step(rows, matrix, rate.step)
-        else:
-            choice = choose_grid(rows, matrix, rate.bits or 0.0)
-        return on_grid(name, rows, shape, kind, choice)
+            return on_grid(name, rows, shape, kind, grid_of_step(rows, matrix, rate.step))
+        bits = rate.bits or 0.0
+        own = own_grid(rows, matrix)
+        if own is not None and own.bits <= bits:
+            return on_grid(name, rows, shape, kind, own)
+        if bits < MOST_BITS:
+            with suppress(StepTooSmall):  # the sample's entropy does not reach the rate
+                return on_grid(name, rows, shape, kind, choose_grid(rows, matrix, bits))
+        as_it_is = exact(name, data, shape, kind)
+        if _exact_bytes(as_it_is) <= bits * math.prod(shape) / 8 or bits > _LARGEST_RATE:
+            return as_it_is
+        found = on_grid(name, rows, shape, kind, grid_at_high_rate(rows, matrix, bits))
+        return found if _grid_bytes(found) < _exact_bytes(as_it_is) else as_it_is
     except InputError as error:
         if "not finite" in str(error) or "float16" in str(error):
             return exact(name, data, shape, kind)
         raise
+
+
+def _exact_bytes(form: Form) -> int:
+    """Bytes that a tensor takes bit for bit."""
+    if not isinstance(form.tensor, ExactTensor):
+        raise InputError(f"tensor {form.tensor.name!r} is not exact")
+    kind = element_type(form.tensor.type)
+    return encode_pieces(form.tensor.data, kind, kind.floating).bytes
+
+
+def _grid_bytes(form: Form) -> float:
+    """Bytes that a tensor on a grid takes; a table of many classes counts in a small one."""
+    part = form.tensor.part if isinstance(form.tensor, RoundedTensor) else form.tensor
+    if not isinstance(part, IntTensor):
+        raise InputError(f"tensor {form.tensor.name!r} is not on a grid")
+    plan = plan_alone(part)
+    return (header_bits(plan.header, None) + plan.bits) / 8
 
 
 def on_grid(name: str, rows: Rows, shape: tuple[int, ...], kind: str, choice: GridChoice) -> Form:
@@ -84,10 +126,10 @@ def on_grid(name: str, rows: Rows, shape: tuple[int, ...], kind: str, choice: Gr
     part = quantize_rows(name, rows, shape, choice.grid, choice.thresholds)
     largest = max(choice.steps) * max(int(part.integers.max()), -int(part.integers.min()))
     if kind == "float16" and largest > _LARGEST_HALF:
-        raise InputError(f"tensor {name!r}: values up to {largest} leave float16")
+        raise InputError(f"values up to {largest} leave float16")
     per = "a step per row" if len(choice.steps) > 1 else "one step"
     form = part if kind == "float32" else RoundedTensor(name, part.renamed(""), kind)
-    return Form(form, f"{choice.bits:.2f} bits, {per}", choice.error)
+    return Form(form, f"{max(0.0, choice.bits):.2f} bits, {per}", choice.error)
 
 
 def exact(name: str, data: ByteArray, shape: tuple[int, ...], kind: str) -> Form:

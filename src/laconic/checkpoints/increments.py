@@ -16,6 +16,9 @@ from laconic.records.children import ExactDifference, SameTensor, ShiftedTensor,
 from laconic.records.element_types import ByteArray, element_type
 from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
 
+_SAME, _ADDED, _DIFFERENCE = "as in the parent", "added to the parent", "difference from the parent"
+FROM_PARENT = (_SAME, _ADDED, _DIFFERENCE)
+"""The forms, in words, of tensors that reading takes from the parent."""
 _BLOCK = 1 << 18  # weights that are compared at once
 _MOST = 1 << 30  # the largest integer of this library's own grids: differences of two fit in 32 bits
 _CLOSE_ERROR = 1.05  # of the error asked for: grids of one rate, chosen for two states, differ by less
@@ -38,7 +41,7 @@ def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, .
     if name not in parent or parent.info(name)[:2] != (shape, kind):
         return form
     old = parent.tensor(name)
-    same = Form(SameTensor(name, shape, kind, name), "as in the parent", form.error)
+    same = Form(SameTensor(name, shape, kind, name), _SAME, form.error)
     inner = integers_of(old)
     if isinstance(form.tensor, ExactTensor):
         before = elements_of(old)
@@ -58,7 +61,7 @@ def against(parent: TensorFile, form: Form, data: ByteArray, shape: tuple[int, .
     error = _error(shifted.resolve(old), data, shape, kind)
     if not error <= _CLOSE_ERROR * _error(form.tensor, data, shape, kind):
         return form
-    return Form(shifted, "added to the parent", error) if moved else same._replace(error=error)
+    return Form(shifted, _ADDED, error) if moved else same._replace(error=error)
 
 
 def _error(stored: Tensor, data: ByteArray, shape: tuple[int, ...], kind: str) -> float:
@@ -82,7 +85,7 @@ def _shorter_exactly(
     if encode_pieces(change, element, False).bytes < encode_pieces(data, element, element.floating).bytes:
         name = form.tensor.name
         made: Tensor = ExactDifference(name, shape, kind, name, change)
-        return Form(made, "difference from the parent", 0.0)
+        return Form(made, _DIFFERENCE, 0.0)
     return form
 
 

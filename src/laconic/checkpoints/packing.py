@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from numbers import Real
 from typing import NamedTuple
 
 from laconic.checkpoints.forms import Form, Rate, exact, in_16_bits, is_quantised, quantised
-from laconic.checkpoints.increments import against
+from laconic.checkpoints.increments import FROM_PARENT, against
 from laconic.checkpoints.sources import Source, files_of, opened
 from laconic.errors import InputError, at
 from laconic.files import AnyPath, check_out
@@ -20,12 +19,14 @@ from laconic.pack import TensorFile, writing
 from laconic.pack import open as open_file
 from laconic.pack.file.streaming import FileWriter
 from laconic.pack.wire.notes import Notes, Parent
+from laconic.patterns import matching
 from laconic.progress import steps
 from laconic.records import AnyArray
 from laconic.records.element_types import ByteArray
+from laconic.text import counted
 
 _TRIES = 5
-_LEAST_BITS = 0.02
+_LEAST_BITS, _MOST_BITS = 0.02, 64.0  # of a weight on a grid, and of one that may be exact
 _VECTOR_BYTES = 24  # of overhead of a tensor that is kept
 _TABLE_BYTES = 40  # of a header with its table
 _MARGIN = 0.999  # of the bytes that are left: sampled entropies are not exact
@@ -62,6 +63,8 @@ class CheckpointReport:
         original_bytes: Of all tensors.
         tensors: Each that is stored, in the file's order.
         aliases: Names of tensors that are equal to another, with the other's name.
+        notes: What a user should know of the file: that readers refuse it who do not trust it, or that it
+            shares nothing with its parent.
 
     >>> row = TensorReport("w", 100, "3.50 bits, one step", 44, 0.1)
     >>> CheckpointReport(60, 400, (row,), {}).bits_per_weight
@@ -72,6 +75,7 @@ class CheckpointReport:
     original_bytes: int
     tensors: tuple[TensorReport, ...]
     aliases: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -112,7 +116,7 @@ def pack_checkpoint(
         max_bytes: Instead: bytes of the whole file, spread evenly over the matrices' weights.
         max_bits: Instead: bits of the whole file for each weight.
         lossless: Instead: keep every tensor bit for bit.
-        keep: Names, or patterns with ``*``, of tensors (one, or several) that are kept bit for bit.
+        keep: Names, layers, or patterns with ``*``, of tensors (one, or several) that are kept bit for bit.
         parent: A .lac file of an earlier state: only what differs is stored, and reading needs that file.
         threads: Threads that code a tensor's chunks; None: one per processor.
 
@@ -147,12 +151,36 @@ def pack_checkpoint(
             for each in old.lineage():
                 check_out(out, each, "the parent")
         names = (keep,) if isinstance(keep, str) else keep
-        job = _Job(checkpoint, _kept(checkpoint, names), old, lossless)
+        job = _Job(checkpoint, matching(names, checkpoint.entries, "tensor"), old, lossless)
         if max_bytes is None and max_bits is None:
             with writing(out, threads=threads) as file:
-                return job.run(file, Rate(bits, step), None)
-        limit = max_bytes if max_bytes is not None else math.floor((max_bits or 0) * job.weights / 8)
-        return _within(job, out, limit, threads)
+                report = job.run(file, Rate(bits, step), None)
+        else:
+            limit = max_bytes if max_bytes is not None else math.floor((max_bits or 0) * job.weights / 8)
+            report = _within(job, out, limit, threads)
+        return replace(report, notes=_notes(report, out, old))
+
+
+def _notes(report: CheckpointReport, out: AnyPath, parent: TensorFile | None) -> tuple[str, ...]:
+    """What a user should know of a file that was written."""
+    notes = []
+    if parent is not None:
+        shared = sum(row.form in FROM_PARENT for row in report.tensors)
+        needed = f"reading needs the parent {parent.path} as well, {os.path.getsize(parent.path)} bytes"
+        nothing = (
+            f"no tensor is stored as what differs from the parent, and {needed}. "
+            "Cure: no parent, or the file that this checkpoint was trained from"
+        )
+        notes.append(needed if shared else nothing)
+    beyond = open_file(out, parent=parent, check=False).beyond_limits()
+    if beyond:
+        name, why = next(iter(beyond.items()))
+        notes.append(
+            f"readers who do not trust the file refuse {counted(len(beyond), 'tensor')}, the first {name!r}: "
+            f"{why.partition('. Cure:')[0]}. It is read with "
+            "laconic.pack.open(path, limits=laconic.pack.Limits.trusted()), or laconic unpack --trusted"
+        )
+    return tuple(notes)
 
 
 def _within(job: _Job, out: AnyPath, limit: int, threads: int | None) -> CheckpointReport:
@@ -191,20 +219,6 @@ def _check_rate(one_of: Mapping[str, float | None], lossless: bool) -> None:
         if not number or (name == "max_bytes" and value != int(value)):
             whole = " and whole" if name == "max_bytes" else ""
             raise InputError(f"{name} is {value!r}. Cure: a finite{whole} number above 0")
-
-
-def _kept(checkpoint: Source, keep: Sequence[str]) -> frozenset[str]:
-    """The names that the patterns match, each at least one."""
-    found: set[str] = set()
-    for pattern in keep:
-        names = {name for name in checkpoint.entries if fnmatchcase(name, pattern)}
-        if not names:
-            some = ", ".join(list(checkpoint.entries)[:10])
-            raise InputError(
-                f"keep: no tensor is called {pattern!r}. Cure: a name such as {some}, or a pattern"
-            )
-        found |= names
-    return frozenset(found)
 
 
 class _Job:
@@ -308,7 +322,7 @@ class _Left:
     def bits(self) -> float:
         """Bits for each weight on a grid that is still to come."""
         bits = 8 * _MARGIN * (self._bytes - self._others) / max(1, self._weights)
-        return max(_LEAST_BITS, min(16.0, bits))
+        return max(_LEAST_BITS, min(_MOST_BITS, bits))
 
     def take(self, weights: int, reserved: int, taken: int) -> None:
         """A tensor was written: its weights on a grid, what was reserved for it, its bytes."""

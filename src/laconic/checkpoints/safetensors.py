@@ -46,6 +46,16 @@ _MOST_HEADER = 100_000_000
 _CURE = "Cure: a file that safetensors wrote (model.safetensors)"
 
 
+def _cure_of(path: str) -> str:
+    """How a file of PyTorch's own becomes one of this format."""
+    if not path.endswith((".pt", ".pth", ".bin", ".ckpt")):
+        return _CURE
+    return (
+        "Cure: safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors'), which "
+        "takes a dictionary of tensors that share no memory"
+    )
+
+
 class Entry(NamedTuple):
     """A tensor of a file: dimensions, name of the element type, and where its bytes are."""
 
@@ -103,7 +113,7 @@ class SafetensorsFile:
             total = os.fstat(self._stream.fileno()).st_size
             length = int.from_bytes(self._stream.read(8), "little")
             if total < 8 or length > min(total - 8, _MOST_HEADER):
-                raise InputError(f"{self.path} is no safetensors file, or not whole. {_CURE}")
+                raise InputError(f"{self.path} is no safetensors file, or not whole. {_cure_of(self.path)}")
             text = self._stream.read(length)
         except OSError as error:
             raise unreadable(self.path, error) from error

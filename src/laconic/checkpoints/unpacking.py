@@ -7,7 +7,6 @@ from laconic.files import AnyPath, check_out
 from laconic.pack import TensorFile
 from laconic.pack import open as open_file
 from laconic.records.limits import DEFAULT, Limits
-from laconic.records.typed import elements_of
 
 
 def unpack_checkpoint(
@@ -50,4 +49,4 @@ def unpack_checkpoint(
         check_out(out, each, "the parent")
     file = open_file(path, parent=old, limits=limits, threads=threads)
     rows = [(name, (info := file.info(name)).shape, info.dtype) for name in file]
-    return write_safetensors(out, rows, lambda name: elements_of(file.tensor(name)), file.metadata)
+    return write_safetensors(out, rows, file.elements, file.metadata)

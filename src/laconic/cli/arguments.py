@@ -244,7 +244,7 @@ def _add_bench_and_export(commands: argparse._SubParsersAction[Any]) -> None:
         "example:\n  laconic export model.lac model.onnx",
     )
     p.add_argument("file")
-    p.add_argument("onnx", metavar="MODEL.onnx")
+    p.add_argument("onnx", metavar="MODEL.onnx", help="an existing file is replaced")
     p.add_argument("--int8", action="store_true", help="with QuantizeLinear nodes, of a calibrated file")
     add_trusted(p)
     p.set_defaults(command="export")

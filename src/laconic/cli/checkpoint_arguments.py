@@ -23,7 +23,7 @@ def add_checkpoints(commands: argparse._SubParsersAction[Any]) -> None:
     p = add_command(
         commands,
         "pack",
-        "compress a checkpoint of any architecture, or an ONNX file, without data",
+        "compress a checkpoint of any architecture, or an ONNX file (--bits or --step), without data",
         PACK_EXAMPLES,
     )
     p.add_argument(
@@ -34,21 +34,27 @@ def add_checkpoints(commands: argparse._SubParsersAction[Any]) -> None:
     rate = p.add_mutually_exclusive_group(required=True)
     rate.add_argument("--bits", type=float, help="entropy-coded bits a weight of each matrix")
     rate.add_argument("--step", type=float, help="step of each matrix, in units of its root mean square")
-    rate.add_argument("--target", metavar="3.5bits|10MB", help="bits a weight, or length, of the whole file")
-    rate.add_argument("--lossless", action="store_true", help="keep every tensor bit for bit")
+    rate.add_argument(
+        "--target", metavar="3.5bits|10MB", help="checkpoints: bits a weight, or length, of the whole file"
+    )
+    rate.add_argument("--lossless", action="store_true", help="checkpoints: keep every tensor bit for bit")
     p.add_argument(
         "--keep",
         action="append",
         default=[],
         metavar="NAME",
-        help="a tensor that is kept bit for bit, or a pattern with *; may be given several times",
+        help="a tensor that is kept bit for bit, a layer, or a pattern with *; may be given several times",
     )
-    p.add_argument("--parent", metavar="PARENT.lac", help="store only what differs from this file")
+    p.add_argument("--all", action="store_true", help="list all tensors, not the 40 largest alone")
+    p.add_argument(
+        "--parent", metavar="PARENT.lac", help="checkpoints: store only what differs from this file"
+    )
     p.add_argument(
         "--keep-graph", action="store_true", help="store an ONNX graph as it is, also where it could be run"
     )
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--out", required=True, metavar="MODEL.lac", help="an existing file is replaced")
+    add_trusted(p, "of reading the parent: any memory and time (default: 64 MiB + 16x the file, a second)")
     p.set_defaults(command="pack")
     p = add_command(
         commands,

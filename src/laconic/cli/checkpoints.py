@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from pathlib import Path
 
 from laconic.checkpoints import CheckpointReport, pack_checkpoint, unpack_checkpoint
 from laconic.cli.onnx_files import is_onnx, run_pack_onnx
 from laconic.cli.settings import check_threads, parse_size
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError
+from laconic.pack import TensorFile
+from laconic.pack import open as open_file
 from laconic.text import counted, shortened, size_text
 
 _ROWS = 40
+_OTHER_FORMATS = (".pt", ".pth", ".bin", ".onnx", ".npz", ".npy", ".lac", ".h5")
 
 
 def run_pack(arguments: argparse.Namespace) -> int:
@@ -30,11 +34,20 @@ def run_pack(arguments: argparse.Namespace) -> int:
         max_bits=max_bits,
         lossless=arguments.lossless,
         keep=arguments.keep,
-        parent=arguments.parent,
+        parent=_parent(arguments),
         threads=arguments.threads,
     )
-    print(format_report(report, arguments.out))
+    print(format_report(report, arguments.out, len(report.tensors) if arguments.all else _ROWS))
+    for note in report.notes:
+        print(f"note: {note}")
     return 0
+
+
+def _parent(arguments: argparse.Namespace) -> TensorFile | None:
+    """The opened parent, within the limits that were asked for; None without one."""
+    if arguments.parent is None:
+        return None
+    return open_file(arguments.parent, limits=limits_of(arguments.trusted), threads=arguments.threads)
 
 
 def _run_onnx(arguments: argparse.Namespace) -> int:
@@ -52,6 +65,16 @@ def _run_onnx(arguments: argparse.Namespace) -> int:
 def run_unpack(arguments: argparse.Namespace) -> int:
     """Write the tensors of a file as safetensors."""
     check_threads(arguments.threads)
+    if arguments.out.endswith(_OTHER_FORMATS):
+        raise InputError(
+            f"unpack: --out {arguments.out} should end in .safetensors, which is what is written. "
+            f"Cure: --out {Path(arguments.out).stem or 'model'}.safetensors"
+        )
+    if arguments.file.endswith((".safetensors", ".onnx")):
+        raise InputError(
+            f"unpack: {arguments.file} is no .lac file. Cure: laconic pack {arguments.file} --bits 4 "
+            "--out model.lac makes one"
+        )
     size = unpack_checkpoint(
         arguments.file,
         arguments.out,
@@ -82,19 +105,21 @@ def parse_target(text: str) -> tuple[int | None, float | None]:
     return round(value), None
 
 
-def format_report(report: CheckpointReport, path: str) -> str:
-    """A table of the largest tensors, sums by form, and the file's size."""
+def format_report(report: CheckpointReport, path: str, rows: int = _ROWS) -> str:
+    """A table of the largest tensors (``rows`` of them), sums by form, and the file's size."""
     head = f"{'tensor':<25} {'weights':>11} {'bits/w':>6} {'error':>7}  form"
     lines = [head, "-" * 80]
-    largest = sorted(report.tensors, key=lambda row: -row.bytes)[:_ROWS]
+    largest = sorted(report.tensors, key=lambda row: -row.bytes)[:rows]
     shown = set(largest)
     for row in report.tensors:
         if row in shown:
-            bits = f"{8 * row.bytes / max(1, row.weights):.2f}"
+            bits = f"{8 * row.bytes / row.weights:.2f}" if row.weights else "-"
             error = f"{100 * row.error:.2f} %" if row.error else "-"
             lines.append(f"{shortened(row.name, 25):<25} {row.weights:>11} {bits:>6} {error:>7}  {row.form}")
-    if len(report.tensors) > _ROWS:
-        lines.append(f"... and {counted(len(report.tensors) - _ROWS, 'smaller tensor')}")
+    if any(row.error for row in report.tensors):
+        lines.append("bits/w: of the file, headers too; bits of a form: expected, of weights alone")
+    if len(report.tensors) > rows:
+        lines.append(f"... and {counted(len(report.tensors) - rows, 'smaller tensor')} (--all lists them)")
     if report.aliases:
         some = ", ".join(f"{a} = {b}" for a, b in list(report.aliases.items())[:3])
         lines.append(f"{counted(len(report.aliases), 'tensor')} equal to another: {some}")
@@ -103,6 +128,6 @@ def format_report(report: CheckpointReport, path: str) -> str:
     ratio = report.original_bytes / max(1, report.bytes)
     lines.append(
         f"\n{path}: {size_text(report.bytes)}, {report.bits_per_weight:.3f} bits a weight, "
-        f"{ratio:.2f}x smaller than the checkpoint's {size_text(report.original_bytes)}"
+        f"{ratio:.2f}x smaller than the checkpoint's tensors, {size_text(report.original_bytes)}"
     )
     return "\n".join(lines)

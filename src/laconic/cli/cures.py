@@ -45,6 +45,11 @@ READING: Words = (
         "--trusted",
     ),
     (r"limits=laconic\.pack\.Limits\(call_memory=\d+\)", "--trusted"),
+    (r"laconic\.export_onnx\(path, 'model\.onnx'\)", "laconic export MODEL.lac model.onnx"),
+    (
+        r"Cure: fill a module of the same architecture with laconic\.restore\(path, into=module\)",
+        "Cure: laconic unpack MODEL.lac --out model.safetensors, or laconic.restore(path, into=module)",
+    ),
 )
 """Words of the messages of the commands that read a file."""
 

@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
         return status
     except LaconicError as error:
-        print(f"laconic: {type(error).__name__}: {error}", file=sys.stderr)
+        from laconic.cli.cures import READING, translated  # for a message alone
+
+        told = translated(str(error), READING).replace("MODEL.lac", getattr(arguments, "file", "MODEL.lac"))
+        print(f"laconic: {type(error).__name__}: {told}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         _drop_output()

@@ -56,8 +56,8 @@ def run_pack_onnx(
         f"({found.original} bytes)"
     )
     print(f"{found.weights} weights in {found.tensors} tensors, {found.bits:.3f} bits of the file for each")
+    trusted = " --trusted" if found.needs_trust else ""
     if found.runs:
-        print(f"it runs: laconic run {target} x.npy; as ONNX: laconic export {target} model.onnx")
-    else:
-        print(f"as ONNX: laconic export {target} model.onnx")
+        print(f"it runs: laconic run {target} x.npy{trusted}")
+    print(f"as ONNX: laconic export {target} model.onnx{trusted}")
     return 0

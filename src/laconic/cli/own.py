@@ -13,8 +13,17 @@ def check_name(text: str, flag: str) -> tuple[str, str]:
     """The module and the function that ``package.module:function`` names."""
     module_name, _, name = text.partition(":")
     if not module_name or not name:
-        raise InputError(f"{flag} {text!r} should read package.module:function")
+        raise InputError(f"{flag} {text!r} should read package.module:function. Cure: {_cure_of(text)}")
     return module_name, name
+
+
+def _cure_of(text: str) -> str:
+    """What to do with a name that may be a file's."""
+    if text.endswith(".onnx"):
+        return f"laconic pack {text} --bits 4 --out model.lac"
+    if text.endswith((".pt", ".pth", ".bin", ".safetensors")):
+        return "a function that builds the network and loads this file, as --model my_module:make"
+    return "a function of a module of yours, as my_module:make"
 
 
 def own_function(text: str, flag: str) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,11 @@ from laconic.cli.trust import limits_of
 from laconic.errors import InputError, LaconicError, at
 from laconic.files import replacing
 from laconic.records import AnyArray, Graph, SectionRow
-from laconic.text import ratio_text, shortened
+from laconic.records.element_types import element_type
+from laconic.text import ratio_text, shortened, size_text
 
 if TYPE_CHECKING:
+    from laconic.pack import Limits
     from laconic.tasks import Task
 
 
@@ -37,13 +40,24 @@ def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
     if graph is not None:
         print("\n" + format_doors(graph))
         if graph.ranges:
-            print(format_int8(data))
+            print(format_int8(data, limits))
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
     print(f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight")
-    if weights and ratio:
-        print(ratio_text(4 * weights, total))
+    kept = any(r.section == "graph" and r.name for r in rows)  # with weights that are not counted
+    if weights and ratio and not kept:
+        print(ratio_text(4 * weights, total) if graph is not None else _ratio_of_types(path, total, limits))
     return 0
+
+
+def _ratio_of_types(path: str, total: int, limits: Limits) -> str:
+    """How much smaller a file of weights is than these in their own element types."""
+    from laconic.pack import open as open_file
+
+    file = open_file(path, check=False, limits=limits)
+    rows = [file.info(name) for name in file]
+    before = sum(math.prod(row.shape) * element_type(row.dtype).bytes for row in rows)
+    return f"{before / total:.1f}x smaller than its tensors, {size_text(before)}"
 
 
 def format_rows(rows: Sequence[SectionRow]) -> str:
@@ -86,13 +100,13 @@ def format_doors(graph: Graph) -> str:
     return "\n".join([*lines, "returns a dictionary"] if graph.keyed else lines)
 
 
-def format_int8(data: bytes) -> str:
+def format_int8(data: bytes, limits: Limits) -> str:
     """The matrices of a calibrated file that are multiplied in float32, and why."""
     from laconic.pack import decode
     from laconic.runtime.engines.float_choice import float_layers
     from laconic.runtime.int8.schedule import schedule_of
 
-    model = decode(data)
+    model = decode(data, limits=limits)
     left = [] if model.graph is None else float_layers(model, schedule_of(model.graph), 1)
     lines = [
         f"        {layer.name:<28} {'x'.join(map(str, layer.shape)):<16} {layer.reason}" for layer in left

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from laconic.pack import Limits
 
+_WORDS = "any memory and time (default: 64 MiB + 16x the file, a second)"
+
 
 def limits_of(trusted: bool) -> Limits:
     """The default limits, or none for a file that the user trusts."""
@@ -16,10 +18,6 @@ def limits_of(trusted: bool) -> Limits:
     return Limits.trusted() if trusted else Limits()
 
 
-def add_trusted(parser: argparse.ArgumentParser) -> None:
+def add_trusted(parser: argparse.ArgumentParser, words: str = _WORDS) -> None:
     """The option, on a command that reads a file."""
-    parser.add_argument(
-        "--trusted",
-        action="store_true",
-        help="any memory and time (default: 64 MiB + 16x the file, a second)",
-    )
+    parser.add_argument("--trusted", action="store_true", help=words)

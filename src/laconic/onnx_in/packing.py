@@ -17,12 +17,23 @@ from laconic.onnx_in.checking import disagreement
 from laconic.onnx_in.conversion import convert
 from laconic.onnx_in.messages import Model, Stored, model_of, tensor_of
 from laconic.onnx_in.rules import RULES
-from laconic.onnx_in.weights import Grids, rounded, weight_names
+from laconic.onnx_in.weights import Grids, rounded, unread_bytes, weight_names
 from laconic.pack.file.container import encode
 from laconic.records import AnyArray, IntTensor, PackedModel
 from laconic.runtime.onnx_model.kept import keep as kept_tensor
 from laconic.runtime.onnx_model.kept import with_entries, with_initialisers, without_entries
 from laconic.runtime.reading import loading_note
+from laconic.text import size_text
+
+_OTHER_EXPORTER = (
+    "Cure: the other exporter (torch.onnx.export with dynamo=True for attention, with dynamo=False for "
+    "recurrences)"
+)
+_FEW_BYTES = 4096
+_INSIDE = (
+    "{} of weights are computed with before a layer reads them, and not compressed. Cure: "
+    "torch.onnx.export(..., dynamo=False), or a graph whose constants are folded"
+)
 
 
 class Packed(NamedTuple):
@@ -36,6 +47,7 @@ class Packed(NamedTuple):
         bits: Bits of the whole file for each of them.
         runs: Whether ``laconic.runtime.load`` runs the file; otherwise it keeps the ONNX graph.
         notes: Why it does not run, and what was done that was not asked for.
+        needs_trust: Whether loading or exporting it takes more than readers allow who do not know it.
 
     >>> Packed(length=100, original=800, weights=200, tensors=1, bits=4.0, runs=True, notes=()).bits
     4.0
@@ -48,6 +60,7 @@ class Packed(NamedTuple):
     bits: float
     runs: bool
     notes: tuple[str, ...]
+    needs_trust: bool = False
 
 
 def pack_onnx(
@@ -70,7 +83,7 @@ def pack_onnx(
         out: The .lac file.
         bits: Mean bits of a weight, by the entropy of its integers (see :class:`laconic.onnx_in.Grids`).
         step: The step of all grids, in the weights' unit, in place of ``bits``.
-        keep: Initialisers that stay exact.
+        keep: Initialisers that stay exact: names, layers, or patterns with ``*``.
         keep_graph: Keep the ONNX graph also where the runtime has all of its operators.
 
     Returns:
@@ -112,11 +125,14 @@ def pack_onnx(
         packed, notes = _packed(data, model, folder, weights, keep_graph)
     length = write_bytes(out, encode(packed))
     count = sum(array.size for array in arrays.values())
-    large = None if packed.graph is None else loading_note(out)
+    large = loading_note(out)
+    inside = unread_bytes(model, chosen, names)
+    if inside > _FEW_BYTES and inside > sum(array.nbytes for array in arrays.values()) / 16:
+        notes = (*notes, _INSIDE.format(size_text(inside)))
     notes = (*_overridable(model), *notes, *(() if large is None else (large,)))
     size = len(data) + _elsewhere(model, folder)
     runs = packed.graph is not None
-    return Packed(length, size, count, len(chosen), 8 * length / count, runs, notes)
+    return Packed(length, size, count, len(chosen), 8 * length / count, runs, notes, large is not None)
 
 
 def _packed(
@@ -133,7 +149,7 @@ def _packed(
                 return made, ()
             note = f"the ONNX graph is kept: {problem}"
         except CaptureError as error:
-            note = f"the ONNX graph is kept, since the runtime does not run it: {error}"
+            note = f"the ONNX graph is kept, since the runtime does not run it: {error}. {_OTHER_EXPORTER}"
     else:
         note = "the ONNX graph is kept, as was asked for"
     kept = kept_tensor(with_initialisers(memoryview(data), lambda t: _bare(t, folder, weights)))

@@ -22,7 +22,8 @@ from numbers import Real
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.onnx_in.messages import Call, Model
+from laconic.onnx_in.messages import Call, Model, Stored
+from laconic.patterns import matching
 from laconic.quantize.rate_distortion import RateDistortion, quantize
 from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.uniform import bfloat16
@@ -48,6 +49,8 @@ _READ: Mapping[str, tuple[int, ...]] = {
     "EmbedLayerNormalization": (2, 3, 4),
 }
 """Operators, and which of their inputs are weights."""
+FLOAT_BYTES = {kind: 2 if name == "bfloat16" else np.dtype(name).itemsize for kind, name in FLOATS.items()}
+"""Bytes of an entry, by ONNX' numbers of the floating types."""
 _MOVES = ("Transpose", "Reshape", "Identity", "Cast", "Unsqueeze", "Squeeze")
 _SAMPLE = 2**16  # entries of a weight from which the bits at a step are estimated
 _TRIALS = 14
@@ -89,7 +92,7 @@ def weight_names(model: Model, keep: Iterable[str] = ()) -> tuple[str, ...]:
 
     Args:
         model: The model.
-        keep: Initialisers that stay exact.
+        keep: Initialisers that stay exact: names, layers, or patterns with ``*``.
 
     Returns:
         Their names.
@@ -97,13 +100,7 @@ def weight_names(model: Model, keep: Iterable[str] = ()) -> tuple[str, ...]:
     Raises:
         InputError: A name in ``keep`` that no initialiser has.
     """
-    kept = set(keep)
-    unknown = sorted(kept - set(model.stored))
-    if unknown:
-        from laconic.own import did_you_mean
-
-        cure = did_you_mean(unknown[0], list(model.stored))
-        raise InputError(f"no initialiser is called {unknown[0]!r}. Cure: {cure}")
+    kept = matching(keep, model.stored, "initialiser")
     made = {name: call for call in model.calls for name in call.outputs if call.kind in _MOVES}
     read = {
         _source(call.inputs[k], made)
@@ -121,6 +118,28 @@ def weight_names(model: Model, keep: Iterable[str] = ()) -> tuple[str, ...]:
         and len(tensor.shape) >= 2
         and math.prod(tensor.shape) >= FEWEST
     )
+
+
+def unread_bytes(model: Model, chosen: Iterable[str], keep: Iterable[str] = ()) -> int:
+    """Bytes of matrices that no layer reads directly, for instance slices of a recurrence's weights.
+
+    Args:
+        model: The model.
+        chosen: The initialisers that are rounded.
+        keep: Initialisers that were asked to stay exact.
+
+    Returns:
+        Bytes of all others of two or more dimensions, and of such constants of nodes.
+    """
+    named = {*chosen, *matching(keep, model.stored, "initialiser")}
+    left = [tensor for name, tensor in model.stored.items() if name not in named]
+    left += [value for call in model.calls for value in call.attrs.values() if isinstance(value, Stored)]
+    sizes = [
+        math.prod(tensor.shape) * FLOAT_BYTES[tensor.kind]
+        for tensor in left
+        if tensor.kind in FLOAT_BYTES and len(tensor.shape) >= 2 and math.prod(tensor.shape) >= FEWEST
+    ]
+    return sum(sizes)
 
 
 def _source(name: str, made: Mapping[str, Call]) -> str:

@@ -26,16 +26,27 @@ def check_threads(threads: int | None) -> None:
         )
 
 
+def workers(pieces: int, threads: int | None) -> int:
+    """Threads that so many pieces of work are done in, at least one.
+
+    Raises InputError for a number of threads that is none.
+
+    >>> workers(3, 8), workers(3, 1)
+    (3, 1)
+    """
+    check_threads(threads)
+    return max(1, min(pieces, processors() if threads is None else threads))
+
+
 def in_threads(work: Callable[[int], T], numbers: range, threads: int | None) -> list[T]:
     """``work`` of each number, in order; in ``threads`` threads (None: as many as there are processors).
 
     If several fail, the error of the smallest number is raised, independent of the threads' order.
     """
-    check_threads(threads)
-    workers = min(len(numbers), processors() if threads is None else threads)
-    if workers < 2:
+    count = workers(len(numbers), threads)
+    if count < 2:
         return [work(k) for k in numbers]
     from concurrent.futures import ThreadPoolExecutor  # most files have no chunks
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(count) as pool:
         return list(pool.map(work, numbers))

@@ -40,6 +40,10 @@ Rows = Callable[[int, int], FloatArray]
 """Rows first..last-1 of a matrix as float32 (rows, columns)."""
 
 
+class StepTooSmall(InputError):
+    """Weights in units of their step leave the integers that a tensor holds."""
+
+
 class Thresholds(NamedTuple):
     """How far thresholds are moved outwards, in steps: that between 0 and 1, and the others.
 
@@ -59,7 +63,7 @@ class GridChoice(NamedTuple):
     """A grid for one matrix.
 
     Attributes:
-        steps: One step, or one for each row; bfloat16 values.
+        steps: One step, or one for each row; bfloat16 values where they were searched.
         thresholds: How far thresholds are moved.
         bits: Expected bits a weight, those of the steps included.
         error: Expected root mean square of the errors over that of the weights.
@@ -117,6 +121,33 @@ def choose_grid(rows: Rows, shape: tuple[int, int], bits: float) -> GridChoice:
         steps = tuple(bfloat16(float(step)) for step in each.step * used)
         return GridChoice(steps, each.thresholds, each.bits + extra, math.sqrt(each.error * weighted))
     return best
+
+
+def grid_at_high_rate(rows: Rows, shape: tuple[int, int], bits: float) -> GridChoice:
+    """The grid of one matrix at a rate that the entropy of a sample does not reach.
+
+    One step; it halves with each bit above a rate that the sample does reach.
+
+    Args:
+        rows: Gives rows of the matrix; all finite, not all zero.
+        shape: Rows and columns.
+        bits: Entropy-coded bits a weight, above 0.
+
+    Returns:
+        Step and thresholds.
+
+    Raises:
+        InputError: A matrix of zeros, or with NaN or infinite weights.
+
+    >>> w = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    >>> -math.log2(grid_at_high_rate(lambda first, last: w[first:last], w.shape, 20.0).error) > 19
+    True
+    """
+    sample, _, scales = _sampled(rows, shape)
+    whole = _checked(scales)
+    reached = _at_rate(sample / whole, min(bits, max(0.5, 0.5 * math.log2(sample.size))))
+    step = reached.step * 2.0 ** (reached.bits - bits)
+    return GridChoice((bfloat16(step * whole),), Thresholds(0.0, 0.0), bits, step / math.sqrt(12))
 
 
 def grid_of_step(rows: Rows, shape: tuple[int, int], step: float) -> GridChoice:
@@ -193,7 +224,7 @@ def quantize_rows(
         The integers on the grid.
 
     Raises:
-        InputError: A step that is too small for the weights.
+        StepTooSmall: For the weights.
 
     >>> w = np.float32([[0.55, 0.95], [-1.6, 0.0]])
     >>> found = quantize_rows("w", lambda a, b: w[a:b], (2, 2), UniformGrid(1.0), Thresholds(0.1, 0.05))
@@ -208,7 +239,10 @@ def quantize_rows(
         last = min(shape[0], first + height)
         scaled = rows(first, last) * (inverse[first:last] if len(inverse) > 1 else inverse)
         if not float(np.abs(scaled).max(initial=0.0)) < _MOST:
-            raise InputError(f"tensor {name!r}: a step of {min(grid.numbers)} is too small for its weights")
+            raise StepTooSmall(
+                f"a step of {min(grid.numbers)} is too small for its weights. "
+                "Cure: a larger step, fewer bits, or the tensor as it is"
+            )
         integers[first:last] = _levels(scaled, thresholds)
     return IntTensor(name, integers.reshape(shape), grid)
 

@@ -9,11 +9,13 @@ from typing import NoReturn
 import numpy as np
 
 from laconic.errors import InputError
-from laconic.records.base import AnyArray, record
+from laconic.records.base import AnyArray, IntArray, record
 from laconic.records.element_types import ByteArray, ElementType, element_type
 from laconic.records.grids import UniformGrid
-from laconic.records.tensors import IntTensor, Tensor
+from laconic.records.tensors import IntTensor, Tensor, extremes
 from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
+
+_PIECE = 1 << 16  # integers that are added at once, in the cache
 
 
 class ChildTensor(Tensor):
@@ -51,11 +53,7 @@ class ChildTensor(Tensor):
         Raises:
             InputError: The parent's tensor has another shape or type, or is stored in another form.
         """
-        if parent.shape != self.shape or parent.dtype != self.type:
-            raise InputError(
-                f"tensor {self.name!r} is {self.type} {self.shape}, tensor {self.source!r} of the parent is "
-                f"{parent.dtype} {parent.shape}"
-            )
+        check_parent(self.name, self.shape, self.type, self.source, parent)
         return self._resolve(parent).renamed(self.name)
 
     @abstractmethod
@@ -118,19 +116,54 @@ class ShiftedTensor(ChildTensor):
             )
 
     def _resolve(self, parent: Tensor) -> Tensor:
-        inner = integers_of(parent)
-        if inner is None:
-            raise InputError(f"tensor {self.source!r} of the parent is {parent.layout}, no uniform grid")
-        total = inner.integers.astype(np.int64) + self.part.integers
-        lowest, highest = int(total.min(initial=0)), int(total.max(initial=0))
-        if lowest < -(2**31) or highest >= 2**31:
-            raise InputError(f"tensor {self.name!r}: the sums leave 32 bits")
-        integers = total.astype(np.int32)
-        why = inner.grid.problem(integers, lowest, highest)
-        if why is not None:
-            raise InputError(f"tensor {self.name!r}: {why}")
-        changed = replace(inner, integers=integers)
-        return replace(parent, part=changed) if isinstance(parent, RoundedTensor) else changed
+        integers = shiftable(self.source, parent).copy()
+        add_in_place(integers, self.part.integers)
+        return shifted(self.name, parent, integers)
+
+
+def check_parent(name: str, shape: tuple[int, ...], kind: str, source: str, parent: Tensor) -> None:
+    """Raise InputError where a tensor of the parent has another shape or type than the child's."""
+    if parent.shape != shape or parent.dtype != kind:
+        raise InputError(
+            f"tensor {name!r} is {kind} {shape}, tensor {source!r} of the parent is "
+            f"{parent.dtype} {parent.shape}"
+        )
+
+
+def shiftable(source: str, parent: Tensor) -> IntArray:
+    """The integers of a parent's tensor. Raises InputError where it has none on a uniform grid."""
+    inner = integers_of(parent)
+    if inner is None:
+        raise InputError(f"tensor {source!r} of the parent is {parent.layout}, no uniform grid")
+    return inner.integers
+
+
+def add_in_place(integers: IntArray, change: IntArray) -> None:
+    """Add integers, some rows at a time. Raises InputError for a sum that leaves 32 bits.
+
+    >>> integers = np.array([1, 2], np.int32)
+    >>> add_in_place(integers, np.array([0, -3], np.int32))
+    >>> integers.tolist()
+    [1, -1]
+    """
+    flat, more = integers.reshape(-1), change.reshape(-1)
+    for first in range(0, flat.size, _PIECE):
+        total = flat[first : first + _PIECE].astype(np.int64) + more[first : first + _PIECE]
+        if int(total.min()) < -(2**31) or int(total.max()) >= 2**31:
+            raise InputError("the sums leave 32 bits")
+        flat[first : first + _PIECE] = total
+
+
+def shifted(name: str, parent: Tensor, integers: IntArray) -> Tensor:
+    """The parent's tensor with other integers. Raises InputError for those that its grid has no value for."""
+    inner = integers_of(parent)
+    if inner is None:
+        raise InputError(f"tensor {name!r}: the parent's is {parent.layout}, no uniform grid")
+    why = inner.grid.problem(integers, *extremes(integers))
+    if why is not None:
+        raise InputError(f"tensor {name!r}: {why}")
+    changed = replace(inner, integers=integers)
+    return replace(parent, part=changed) if isinstance(parent, RoundedTensor) else changed
 
 
 def integers_of(tensor: Tensor) -> IntTensor | None:

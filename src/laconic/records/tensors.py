@@ -15,6 +15,7 @@ from laconic.records.grids import Affine, Grid
 if TYPE_CHECKING:
     from laconic.records.facts import TensorFacts
 
+_PIECE = 1 << 20  # integers that are counted at once
 Self = TypeVar("Self", bound="Tensor")
 
 
@@ -167,8 +168,11 @@ class IntTensor(Tensor):
             return 0
         lowest, highest = int(self.integers.min()), int(self.integers.max())
         if highest - lowest < 2**16:
-            shifted = self.integers.reshape(-1) - np.int32(lowest)
-            return int(np.count_nonzero(np.bincount(shifted)))
+            flat, counts = self.integers.reshape(-1), np.zeros(highest - lowest + 1, np.int64)
+            for first in range(0, flat.size, _PIECE):
+                shifted = flat[first : first + _PIECE] - np.int32(lowest)
+                counts += np.bincount(shifted, minlength=len(counts))
+            return int(np.count_nonzero(counts))
         return len(np.unique(self.integers))
 
     def coded(self) -> Coded | None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from laconic.errors import InputError, WeightsOnlyError
 from laconic.files import read_input
-from laconic.pack.file.container import Parts, decode_tensors, decoded_graph, take_apart
-from laconic.pack.file.needs import Needs, file_memory, of_kinds
+from laconic.pack.file.container import KEPT_ONNX, Parts, decode_tensors, decoded_graph, take_apart
+from laconic.pack.file.needs import Needs, decoding, file_memory, of_kinds
 from laconic.records import Graph, PackedModel, RawTensor
 from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.graph.sizes import NODE_STEPS, Form, claims, form_of
@@ -20,13 +20,12 @@ NO_GRAPH = (
     "laconic unpack FILE --out model.safetensors gives a checkpoint's tensors back"
 )
 
-KEPT_ONNX = "@onnx"
-"""The name of the tensor that holds an ONNX model without its weights (FORMAT.md, "A kept ONNX model")."""
-
 KEEPS_ONNX = (
     "this file keeps an ONNX graph, which this runtime does not run. "
     "Cure: laconic.export_onnx(path, 'model.onnx'), and a runtime of ONNX"
 )
+
+_LOAD = "laconic.runtime.load(path"
 
 
 def needs(data: bytes) -> Needs:
@@ -41,23 +40,29 @@ def needs(data: bytes) -> Needs:
     >>> needs(encode(PackedModel((RawTensor("w", np.ones((2, 2), np.float32)),), graph))).memory < 2**24
     True
     """
+    return _needs_of(take_apart(data, Limits.trusted()), len(data))
+
+
+def _needs_of(parts: Parts, file_bytes: int) -> Needs:
     limits = Limits.trusted()
-    parts = take_apart(data, limits)
     graph = decoded_graph(parts, limits)
-    return Needs(0, 0) if graph is None else _needs(parts, graph, len(data), limits)
+    return Needs(0, 0) if graph is None else _needs(parts, graph, file_bytes, limits)
 
 
 def loading_note(path: str | os.PathLike[str]) -> str | None:
-    """How a file is loaded that needs more than the default limits allow; None for one that does not."""
+    """How a file is loaded, or exported, that needs more than the default limits allow; None for another."""
     data = bytes_of(path)
-    memory, work = needs(data)
+    parts = take_apart(data, Limits.trusted())
+    kept = not parts.graph and KEPT_ONNX in parts.names
+    memory, work = decoding(parts, len(data)) if kept else _needs_of(parts, len(data))
     allowed = DEFAULT.allowed_memory(len(data))
     if memory <= allowed and work <= DEFAULT.work:
         return None
+    what, call = ("exporting", "laconic.export_onnx(path, 'model.onnx'") if kept else ("loading", _LOAD)
     return (
-        f"loading this file takes up to {memory} bytes of memory and {work} steps of work, more than readers "
-        f"allow who do not know it ({allowed} and {DEFAULT.work}). It is loaded with "
-        "laconic.runtime.load(path, limits=laconic.pack.Limits.trusted()), at the command line with --trusted"
+        f"{what} this file takes up to {memory} bytes of memory and {work} steps of work, more than readers "
+        f"allow who do not know it ({allowed} and {DEFAULT.work}). It is done with "
+        f"{call}, limits=laconic.pack.Limits.trusted()), at the command line with --trusted"
     )
 
 

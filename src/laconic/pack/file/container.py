@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from laconic.errors import (
@@ -16,7 +17,7 @@ from laconic.errors import (
 )
 from laconic.pack.codecs.compiled import coder, extension
 from laconic.pack.codecs.symbols import StreamReader
-from laconic.pack.file.needs import decoding
+from laconic.pack.file.needs import decoding, listing
 from laconic.pack.file.tensors import Decoded, TensorWriter, read_tensors
 from laconic.pack.wire.header_list import check_density, read_headers
 from laconic.pack.wire.headers import Item, KindHeader
@@ -29,6 +30,9 @@ from laconic.varint import Reader, Writer
 MAGIC = b"LAC"
 VERSION = 1
 CRC_BYTES = 4
+_CRC_PIECE = 1 << 24
+KEPT_ONNX = "@onnx"
+"""The name of the tensor that holds an ONNX model without its weights (FORMAT.md, "A kept ONNX model")."""
 
 
 def encode(model: PackedModel, *, threads: int | None = None) -> bytes:
@@ -130,6 +134,14 @@ def take_apart(data: bytes, limits: Limits) -> Parts:
         source.raw(source.left),
         head.notes,
     )
+
+
+def crc_of(data: memoryview) -> int:
+    """CRC-32 of bytes that may be mapped from a file."""
+    total = 0
+    for start in range(0, len(data), _CRC_PIECE):
+        total = zlib.crc32(data[start : start + _CRC_PIECE], total)
+    return total
 
 
 class Head(NamedTuple):
@@ -258,6 +270,20 @@ def decode_tensors(
     Raises ``LimitError`` for tensors that take more memory or work than the limits allow.
     """
     limits.check_load(*decoding(parts, file_bytes), file_bytes)
+    return list(_in_order(parts, threads))
+
+
+def each_tensor(parts: Parts, limits: Limits, file_bytes: int) -> Iterator[Decoded]:
+    """The tensors one after the other; one that the caller drops takes no more memory.
+
+    Raises as :func:`decode_tensors`.
+    """
+    needed = listing(parts, file_bytes, limits.allowed_memory(file_bytes))
+    limits.check_load(needed.memory, needed.work, file_bytes)
+    return _in_order(parts, needed.threads)
+
+
+def _in_order(parts: Parts, threads: int | None) -> Iterator[Decoded]:
     stream = StreamReader(parts.stream, extension(), coder())
     return read_tensors(stream, parts.headers, parts.names, threads)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from laconic.pack.codecs.order0 import Table
 from laconic.pack.codecs.settings import Mix
-from laconic.pack.file.container import CRC_BYTES, decode_tensors, take_apart
+from laconic.pack.file.container import CRC_BYTES, KEPT_ONNX, each_tensor, take_apart
 from laconic.pack.file.tensors import Decoded
 from laconic.pack.wire.headers import Header, KindHeader
 from laconic.records import SectionRow
@@ -16,8 +16,9 @@ from laconic.records.limits import DEFAULT, Limits
 def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
     """The sections of a .lac file in order; their ``bytes`` add up to ``len(data)``.
 
-    The network is not run. A tensor's bytes are its header, its chunks, and its share of the common symbol
-    stream, rounded so that the shares add up; the note gives the codec and the bytes of the header.
+    The network is not run, and one tensor at a time is decoded. A tensor's bytes are its header, its chunks,
+    and its share of the common symbol stream, rounded so that the shares add up; the
+    note gives the codec and the bytes of the header.
 
     Args:
         data: The whole file.
@@ -43,16 +44,19 @@ def layout(data: bytes, *, limits: Limits = DEFAULT) -> tuple[SectionRow, ...]:
         count = len(parts.aliases)
         rows.append(SectionRow("aliases", "", parts.aliases_bytes, note=f"{count} shared"))
     left = len(parts.stream)
-    for decoded in decode_tensors(parts, limits, len(data)):
+    for decoded in each_tensor(parts, limits, len(data)):
         after = min(left, round(decoded.bits_left / 8))
         rows.append(_tensor_row(decoded, left - after))
         left = after
+        del decoded  # before the next one is decoded
     rows.append(SectionRow("checksums", "of the integers, of the file", left + CRC_BYTES))
     return tuple(rows)
 
 
 def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
     tensor, total = decoded.tensor, decoded.header_bytes + stream_bytes
+    if tensor.name == KEPT_ONNX:
+        return SectionRow("graph", "kept, ONNX without its weights", total)
     note = tensor.layout
     if not isinstance(decoded.header, np.ndarray):
         header_bytes = decoded.header_bytes - _chunk_bytes(decoded.header)

@@ -6,7 +6,6 @@ import builtins
 import math
 import mmap
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -18,16 +17,25 @@ from laconic.errors import ChecksumError, FileFormatError, InputError, LimitErro
 from laconic.files import AnyPath, check_is_file, unreadable
 from laconic.pack.codecs.compiled import coder
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
-from laconic.pack.file.container import CRC_BYTES, Head, check_length, decode, read_frame, read_head
-from laconic.pack.file.needs import ENTRY_STEPS, SCRATCH_BYTES, VALUE_BYTES, of_kinds
+from laconic.pack.file.container import CRC_BYTES, Head, check_length, crc_of, decode, read_frame, read_head
+from laconic.pack.file.elements import add_chunks, chunked, decode_elements, rounded_in_pieces
+from laconic.pack.file.needs import reading
 from laconic.pack.file.tensors import TensorReader
 from laconic.pack.threads import check_threads
 from laconic.pack.wire.header_list import all_items, check_density, read_headers
 from laconic.pack.wire.headers import Header, Item, KindHeader
 from laconic.pack.wire.notes import Parent
 from laconic.records import AnyArray, Tensor
-from laconic.records.children import ChildTensor, SameTensor
+from laconic.records.children import (
+    ChildTensor,
+    SameTensor,
+    check_parent,
+    shiftable,
+    shifted,
+)
+from laconic.records.element_types import ByteArray, numpy_type
 from laconic.records.limits import DEFAULT, Limits
+from laconic.records.typed import elements_of
 from laconic.varint import Reader
 
 _PIECE = 1 << 24
@@ -109,6 +117,15 @@ class TensorFile(Mapping[str, AnyArray]):
             total.update(self._data[start : start + _PIECE])
         return total.digest()
 
+    def __repr__(self) -> str:
+        return f"TensorFile({self.path!r}, {len(self)} tensors)"
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._whole = None
+
     def __len__(self) -> int:
         return len(self._items) + len(self._head.aliases)
 
@@ -123,12 +140,45 @@ class TensorFile(Mapping[str, AnyArray]):
         """A tensor's values. Raises ``KeyError`` for a name that is not there, else as :meth:`tensor`."""
         if name not in self:
             raise KeyError(name)
-        return self.tensor(name).values()
+        item, _ = self._find(name)
+        if chunked(item) is None:
+            return self.tensor(name).values()
+        kind = numpy_type(_type_of(item))
+        return self.elements(name).view(kind).reshape(item.shape)
+
+    def elements(self, name: str) -> ByteArray:
+        """The little-endian bytes of a tensor's elements in C order; no package is needed for bfloat16.
+
+        Raises as :meth:`tensor`. Of a tensor in chunks the integers are never in memory at once.
+        """
+        item, size = self._find(name)
+        found = chunked(item)
+        if found is None:
+            return elements_of(self.tensor(name))
+        if found.added:
+            return rounded_in_pieces(self._sum(name, item, size, elements=True), found.kind)
+        with at(f"reading {self.path!r}"):
+            threads = self._check(item, size, elements=True)
+            with at(f"tensor {name!r}"):
+                return decode_elements(found, threads)
 
     def info(self, name: str) -> TensorInfo:
         """Shape, type and bytes of a tensor, not decoded. Raises ``InputError`` for an unknown name."""
         item, size = self._find(name)
         return TensorInfo(item.shape, _type_of(item), size)
+
+    def beyond_limits(self) -> dict[str, str]:
+        """The tensors that this reader refuses for the memory or work that they take: names, and why."""
+        found = {}
+        for name, (item, size) in self._items.items():
+            own = chunked(item)
+            if own is not None and own.added and isinstance(item, KindHeader):
+                size += self._needed_parent(name).info(str(item.fields[0] or name)).bytes
+            try:
+                self._check(item, size, elements=True)
+            except LimitError as error:
+                found[name] = str(error)
+        return found
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as it is stored; of an incremental file as it results from the parent's.
@@ -139,15 +189,40 @@ class TensorFile(Mapping[str, AnyArray]):
             LimitError: It needs more than the limits allow.
         """
         item, size = self._find(name)
+        own = chunked(item)
+        if own is not None and own.added:
+            return self._sum(name, item, size)
         with at(f"reading {self.path!r}"):
             found = self._read(name, item, size) if _alone(item) else self._from_whole(name)
         return found if not isinstance(found, ChildTensor) else self._resolved(found)
 
     def _read(self, name: str, item: Item, size: int) -> Tensor:
         """A tensor whose symbols are its own."""
-        self._check(item, size)
+        threads = self._check(item, size)
         with at(f"tensor {name!r}"):
-            return TensorReader(_no_stream(), self._threads).take(name, item)
+            return TensorReader(_no_stream(), threads).take(name, item)
+
+    def _sum(self, name: str, item: Item, size: int, *, elements: bool = False) -> Tensor:
+        """A tensor of the parent, to whose integers those of chunks are added in place."""
+        found = chunked(item)
+        if found is None or not isinstance(item, KindHeader):
+            raise InputError(f"tensor {name!r} is not in chunks")
+        source = str(item.fields[0] or self._head.aliases.get(name, name))
+        parent = self._needed_parent(name)
+        with at(f"tensor {name!r} from the parent {parent.path!r}"):
+            old, fresh = parent.tensor(source), parent._is_fresh(source)
+            check_parent(name, item.shape, _type_of(item), source, old)
+            integers = shiftable(source, old)
+        with at(f"reading {self.path!r}"):
+            threads = self._check(item, size + parent.info(source).bytes, elements=elements)
+            with at(f"tensor {name!r}"):
+                integers = integers if fresh else integers.copy()
+                add_chunks(found, integers, threads)
+                return shifted(name, old, integers).renamed(name)
+
+    def _is_fresh(self, name: str) -> bool:
+        """Whether an array is made for each call of ``tensor``, so that its caller may change it."""
+        return chunked(self._find(name)[0]) is not None
 
     def _find(self, name: str) -> tuple[Item, int]:
         name = self._head.aliases.get(name, name)
@@ -156,10 +231,10 @@ class TensorFile(Mapping[str, AnyArray]):
             raise InputError(f"{self.path} has no tensor {name!r}. Cure: one of {known}")
         return self._items[name]
 
-    def _check(self, item: Item, size: int) -> None:
-        """Refuse a tensor whose values take more than the limits allow."""
+    def _check(self, item: Item, size: int, *, elements: bool = False) -> int | None:
+        """Refuse a tensor that takes more than the limits allow; the threads that these leave room for."""
         if isinstance(item, KindHeader) and item.kind.record is SameTensor:
-            return  # the parent checks its tensor
+            return self._threads  # the parent checks its tensor
         limits = self._limits
         bytes_each = item.item_bytes if isinstance(item, KindHeader) else 4
         extent = math.prod(
@@ -168,12 +243,11 @@ class TensorFile(Mapping[str, AnyArray]):
         limits.check("elements in one tensor", extent, limits.elements)
         limits.check("decoded bytes in one tensor", bytes_each * item.size, limits.decoded_bytes)
         check_density([item], 0, limits)
-        entries = sum(one.size for one in all_items([item]))
-        more = of_kinds([item])
-        memory = (VALUE_BYTES + 4) * entries + more.memory + SCRATCH_BYTES * _scratch(item, self._threads)
-        work = ENTRY_STEPS * entries + more.work - _STEPS_PER_BYTE * size
         parent_bytes = 0 if self._parent is None else len(self._parent._data)
-        limits.check_load(memory, work, len(self._data) + parent_bytes)
+        file_bytes = len(self._data) + parent_bytes
+        found = reading(item, limits.allowed_memory(file_bytes), self._threads, elements=elements)
+        limits.check_load(found.memory, found.work - _STEPS_PER_BYTE * size, file_bytes)
+        return found.threads
 
     def _from_whole(self, name: str) -> Tensor:
         """A tensor whose integers are in the common stream, so that all of that stream is decoded once."""
@@ -183,14 +257,18 @@ class TensorFile(Mapping[str, AnyArray]):
         return self._whole[self._head.aliases.get(name, name)].renamed(name)
 
     def _resolved(self, child: ChildTensor) -> Tensor:
+        parent = self._needed_parent(child.name)
+        with at(f"tensor {child.name!r} from the parent {parent.path!r}"):
+            return child.resolve(parent.tensor(child.source))
+
+    def _needed_parent(self, name: str) -> TensorFile:
         if self._parent is None:
             named = f" ({self.parent.name})" if self.parent is not None else ""
             raise InputError(
-                f"tensor {child.name!r} of {self.path} is stored as what differs from its parent{named}. "
+                f"tensor {name!r} of {self.path} is stored as what differs from its parent{named}. "
                 "Cure: laconic.pack.open(path, parent=...), or laconic unpack --parent"
             )
-        with at(f"tensor {child.name!r} from the parent {self._parent.path!r}"):
-            return child.resolve(self._parent.tensor(child.source))
+        return self._parent
 
 
 def open(
@@ -203,7 +281,8 @@ def open(
 ) -> TensorFile:
     """The tensors of a .lac file as a mapping from names to arrays; each is decoded when it is asked for.
 
-    The file is mapped into memory: of a tensor that is not asked for only the header is read.
+    The file is mapped into memory: of a tensor that is not asked for only the header is read. An array of
+    bfloat16 becomes a torch tensor by ``torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)``.
 
     Args:
         path: The file.
@@ -241,7 +320,7 @@ def open(
         if length > source.left:
             _name_missing(data, limits)
         check_length(source, length)
-        damaged = check and _crc(data[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little")
+        damaged = check and crc_of(data[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little")
         if damaged:
             _name_damaged(data, name, limits, threads)
         found = TensorFile(data, str(name), own, limits, threads)
@@ -289,20 +368,13 @@ def _name_damaged(data: memoryview, path: str, limits: Limits, threads: int | No
     for name, (item, _) in file._items.items():
         if _alone(item):
             try:
-                file._check(item, 0)
-                TensorReader(_no_stream(), threads).take(name, item)
+                own = file._check(item, 0)
+                TensorReader(_no_stream(), own).take(name, item)
             except LimitError:
                 continue
             except FileFormatError as error:
                 raise type(error)(f"the file is damaged: tensor {name!r}: {error}") from error
     raise ChecksumError("the file's checksum is not that of its content: it is damaged")
-
-
-def _crc(data: memoryview) -> int:
-    total = 0
-    for start in range(0, len(data), _PIECE):
-        total = zlib.crc32(data[start : start + _PIECE], total)
-    return total
 
 
 def _check_parent(file: TensorFile, parent: TensorFile) -> None:
@@ -322,18 +394,8 @@ def _alone(item: Item) -> bool:
     return all(one.chunks is not None for one in all_items([item]) if isinstance(one, Header))
 
 
-def _no_stream() -> StreamReader:
-    """A stream without symbols, for tensors that read none."""
+def _no_stream() -> StreamReader:  # for tensors that read none
     return StreamReader(StreamWriter(coder()).finish(0), None, coder())
-
-
-def _scratch(item: Item, threads: int | None) -> int:
-    """Entries that are in work at once: a chunk for each thread."""
-    most = 0
-    for one in all_items([item]):
-        if isinstance(one, Header) and one.chunks is not None:
-            most = max(most, one.size // max(1, one.shape[0]) * one.chunks.rows)
-    return min(item.size, most * (threads or os.cpu_count() or 1))
 
 
 def _type_of(item: Item) -> str:

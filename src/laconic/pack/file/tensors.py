@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -201,13 +202,12 @@ def read_tensors(
     headers: list[tuple[Item, int]],
     names: tuple[str, ...],
     threads: int | None = None,
-) -> list[Decoded]:
-    """Decode all tensors in order, chunks in this many threads, and check the stream's end."""
-    found: list[Decoded] = []
+) -> Iterator[Decoded]:
+    """Decode all tensors in order, chunks in this many threads, and check the stream's end after the last."""
     tensors = TensorReader(stream, threads)
     for (item, header_bytes), name in zip(headers, names, strict=True):
         with at(f"tensor {name!r}"):
             tensor = tensors.take(name, item)
-        found.append(Decoded(tensor, header_bytes, stream.left_bits(), item))
+        yield Decoded(tensor, header_bytes, stream.left_bits(), item)
+        del tensor  # its reader may have dropped it
     stream.finish(tensors.total & CHECKSUM_MASK)
-    return found

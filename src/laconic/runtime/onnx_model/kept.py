@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from laconic.errors import CorruptFileError, InputError, LimitError
+from laconic.pack.file.container import KEPT_ONNX as KEPT
 from laconic.records import AnyArray, PackedModel, RawTensor
 from laconic.records.limits import DEFAULT, Limits
 from laconic.runtime.onnx_model.wire import fields
-from laconic.runtime.reading import KEPT_ONNX as KEPT
 from laconic.varint import Writer
 
 MAX_MODEL_BYTES = 2**31 - 2**20
