@@ -77,7 +77,8 @@ class Refine:
             their shapes: flips and shifts of images, shifts in time. It draws from the generator, or from
             torch's global one, which is seeded meanwhile; arrays on the GPU from ``generator`` alone.
         labels: Weight of the task's loss, in nats per term, beside the divergence; >= 0. Above 0 calibration
-            batches must have labels, and held-out inputs choose by both.
+            batches must have labels, and held-out inputs choose by both. The divergence may rise, so ask for
+            max_drop or max_bytes.
         average: Over how many of the last steps weights are averaged, exponentially, as a share of all steps,
             in [0, 0.5]; 0: not.
 
