@@ -16,6 +16,7 @@ from laconic.export.ranges import activation_ranges, first_example
 from laconic.methods.common.rest import mostly_raw
 from laconic.methods.contract import Compressed
 from laconic.networks.modules import plain_network
+from laconic.pack.codecs.mix_search import unmixed_note
 from laconic.prepared import is_prepared
 from laconic.progress import steps
 from laconic.runtime import LeastOutputError, RangeChoice
@@ -81,7 +82,8 @@ def save(
         )
     free = small.dynamic if dynamic is None else dynamic
     length, notes = write(small.module, small.tensors, path, small.example, small.ranges, free)
-    _warn((*notes, *mostly_raw(small.module, small.tensors, length)))
+    unmixed = unmixed_note(tensor.shape for tensor in small.tensors.values())
+    _warn((*notes, *mostly_raw(small.module, small.tensors, length), *unmixed))
     return length
 
 

@@ -115,7 +115,7 @@ def test_the_plain_decoder_reads_them() -> None:
 
 def test_writing_them_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are older than codec 3."""
-    monkeypatch.setattr("laconic.pack.file.choose.mixing", lambda: None)
+    monkeypatch.setattr("laconic.pack.file.choose.is_mixable", lambda *given: False)
     write_both(tmp_path)
     assert (tmp_path / PARENT.name).read_bytes() == PARENT.read_bytes()
     assert (tmp_path / CHILD.name).read_bytes() == CHILD.read_bytes()

@@ -14,6 +14,7 @@ from laconic.pack.codecs import compiled
 from laconic.pack.codecs.compiled import coder, mixing
 from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, encode_integers
 from laconic.pack.codecs.layouts import Trail
+from laconic.pack.codecs.mix_search import is_mixable, unmixed_note
 from laconic.pack.codecs.settings import Mix
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.pack.file.choose import Plan
@@ -166,7 +167,7 @@ def test_the_writer_takes_the_smallest_codec(monkeypatch: pytest.MonkeyPatch) ->
     small = encode(model)
     assert layout(small)[-2].note.startswith("mixed")
     assert np.array_equal(decode(small).tensors[0].values(), model.tensors[0].values())
-    monkeypatch.setattr("laconic.pack.file.choose.mixing", lambda: None)
+    monkeypatch.setattr("laconic.pack.file.choose.is_mixable", lambda *given: False)
     assert len(small) < 0.97 * len(encode(model))
 
 
@@ -174,3 +175,37 @@ def test_what_was_not_compiled_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "laconic.pack.codecs._mixed", None)
     monkeypatch.delattr("laconic.pack.codecs._mixed")
     assert compiled.mixing() is None
+
+
+def test_small_tensors_get_the_same_bytes_without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = PackedModel((IntTensor("w", levels((60, 80), 3, 5), STEP),))
+    wanted = encode(model)
+    assert layout(wanted)[-2].note.startswith("mixed")
+    for where in ("mixed", "mix_search"):
+        monkeypatch.setattr(f"laconic.pack.codecs.{where}.mixing", lambda: None)
+    assert encode(model) == wanted
+
+
+def test_a_note_says_what_missing_compiled_code_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [(128, 128), (129, 128), (1 << 20,), (2048, 1024)]
+    assert unmixed_note(shapes) == []
+    monkeypatch.setattr("laconic.pack.codecs.mix_search.mixing", lambda: None)
+    assert unmixed_note(shapes[:1]) == []
+    (note,) = unmixed_note(shapes)
+    assert note.startswith("1 weight of more than 16384 entries") and "Cure: a wheel" in note
+    q = np.zeros((129, 128), np.int64)
+    assert not is_mixable(q, q.shape) and is_mixable(q[:128], (128, 128))
+
+
+def test_where_mixing_pays_the_adaptive_model_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = levels((90, 80), 3, 5)
+    wanted = encode(PackedModel((IntTensor("w", q, STEP),)))
+
+    def refused(*given: object) -> None:
+        raise RuntimeError("searched")
+
+    monkeypatch.setattr("laconic.pack.file.choose.best_settings", refused)
+    assert encode(PackedModel((IntTensor("w", q, STEP),))) == wanted
+    noise = (drawn(90 * 80, 9) % 9).astype(np.int32).reshape(90, 80)
+    with pytest.raises(RuntimeError, match="searched"):  # nothing to learn: mixing is no shorter
+        encode(PackedModel((IntTensor("w", noise, STEP),)))

@@ -1,8 +1,8 @@
 """The encoder's decisions: which model, which settings. Nothing here is part of the format.
 
 Large tensors get the static table without a search; small ones are measured under several settings. The
-mixing model is tried where its C code is compiled. On a tie the first candidate is taken, so the same tensor
-gets the same bytes wherever that is so.
+mixing model is tried where its C code is compiled; without it for small tensors alone. On a tie the first
+candidate is taken, so the same tensor gets the same bytes wherever the same models are tried.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from laconic.pack.codecs import order0
-from laconic.pack.codecs.compiled import mixing
 from laconic.pack.codecs.layouts import Trail, matrix_shape
 from laconic.pack.codecs.mix_search import best_mix, is_mixable, worth_mixing
 from laconic.pack.codecs.search import background_of, best_settings, is_small
 from laconic.pack.codecs.settings import MAX_ENTRIES, Mix, Settings
+from laconic.pack.codecs.sizes import Levels
 from laconic.pack.wire.headers import Header, header_bits
 from laconic.records import IntArray, IntTensor
 from laconic.records.tensors import extremes
@@ -27,6 +27,10 @@ CHUNK_ENTRIES = 1 << 19
 CHUNK_BYTES = 4096
 """Least entries and approximate bytes of a chunk, whose overhead is 8 or 9 bytes, 0.22 % of these."""
 _CHUNK_COST = 8 * 9  # bits of overhead of a chunk: its length, its checksum, the unused rest of its last word
+MIXED_FIRST = 1 << 12
+"""Above so many entries the mixing model is measured first, and the adaptive one only where that saves too
+little: of trained networks it codes small tensors alone in fewer bits, and its search is slow.
+"""
 _MAX_DICTIONARY = 4096
 _SPARSE_BITS = 1.0  # bits of an entry below which the adaptive model is measured whatever the size
 _FEW_ENTRIES = 1 << 14
@@ -106,13 +110,26 @@ def _plan_one(
     levels = values.reshape(matrix_shape(values.shape)).astype(np.int64) - background
     if not is_small(levels):
         return plan
+    mixable = is_mixable(levels, values.shape)
+    if mixable and values.size > MIXED_FIRST:
+        mixed = _mixed(plan, levels, background, trail)
+        if _worth(mixed, plan, trail):
+            return mixed
     cost, settings, geometry = best_settings(levels, values.shape, background, trail)
-    other = header._replace(model=settings, geometry=geometry)
-    if cost + header_bits(other, trail.rows) < fit.bits + header_bits(header, trail.rows):
-        plan = Plan(other, values, None, cost, lowest, highest)
-    if mixing() is None or not is_mixable(levels, values.shape):  # in Python it would take minutes
+    other = plan._replace(header=header._replace(model=settings, geometry=geometry), symbols=None, bits=cost)
+    plan = min(plan, other, key=lambda p: p.bits + header_bits(p.header, trail.rows))
+    if not mixable or values.size > MIXED_FIRST:
         return plan
-    bits, mix, geometry = best_mix(levels, values.shape, background, trail, plan.bits)
-    mixed = plan._replace(header=header._replace(model=mix, geometry=geometry), symbols=None, bits=bits)
+    mixed = _mixed(plan, levels, background, trail)
+    return mixed if _worth(mixed, plan, trail) else plan
+
+
+def _mixed(plan: Plan, levels: Levels, background: int, trail: Trail) -> Plan:
+    """The plan under the mixing model."""
+    bits, mix, geometry = best_mix(levels, plan.integers.shape, background, trail)
+    return plan._replace(header=plan.header._replace(model=mix, geometry=geometry), symbols=None, bits=bits)
+
+
+def _worth(mixed: Plan, plan: Plan, trail: Trail) -> bool:
     of_mixed, of_plan = (p.bits + header_bits(p.header, trail.rows) for p in (mixed, plan))
-    return mixed if worth_mixing(of_mixed, of_plan) else plan
+    return worth_mixing(of_mixed, of_plan)
