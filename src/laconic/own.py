@@ -47,8 +47,12 @@ def own_object(text: str, what: str) -> Any:
     return getattr(module, name)
 
 
+MANY = 40
+"""Names that a message lists at most."""
+
+
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """The cure for a misspelt name: the nearest known one, or all of them.
+    """The cure for a misspelt name: the nearest known one, all of them, or the three nearest of many.
 
     >>> did_you_mean("regresion", ["classification", "regression"]), did_you_mean("x", ["b", "a"])
     ('did you mean regression?', 'one of a, b')
@@ -59,4 +63,7 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(text, names, 1)
     if near:
         return f"did you mean {near[0]}?"
+    if len(names) > MANY:
+        close = difflib.get_close_matches(text, names, 3, cutoff=0.0)
+        return f"one of {len(names)} names, the nearest of which are {', '.join(close)}"
     return f"one of {', '.join(names)}" if names else "no name is registered"

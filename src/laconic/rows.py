@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from laconic.errors import InputError
 from laconic.text import plain_words
 
-__all__ = ["described", "row_keyword", "rows_of", "settings_of"]
+__all__ = ["Annotated", "annotations_of", "described", "row_keyword", "rows_of", "settings_of"]
 
 LIBRARY = Path(__file__).parent
 
@@ -98,35 +98,76 @@ def settings_of(place: str) -> tuple[str, ...] | None:
     >>> settings_of("laconic.methods.random_pruning:METHOD")[:2]
     ('macs', 'schedule')
     """
+    found = annotations_of(place)
+    return None if found is None else tuple(found)
+
+
+class Annotated(NamedTuple):
+    """A field's annotation, and the module whose names it uses."""
+
+    module: str
+    annotation: ast.expr
+
+    @property
+    def place(self) -> str | None:
+        """Where the class is that the annotation names, as ``module:name``; None where it names none of this
+        library.
+        """
+        return _home(self.module, self.annotation.id) if isinstance(self.annotation, ast.Name) else None
+
+
+def annotations_of(place: str) -> Mapping[str, Annotated] | None:
+    """The annotations of the fields that :func:`settings_of` names.
+
+    >>> annotations_of("laconic.methods.post_training:METHOD")["refine"].place
+    'laconic.methods.layerwise.refining:Refine'
+    """
     module, _, name = place.partition(":")
     entry = _row_call(_source(place), name)
     if entry is not None and len(entry.args) > 1 and isinstance(entry.args[1], ast.Name):
         name = entry.args[1].id
-    found = _fields(module, name)
-    return None if found is None else tuple(dict.fromkeys(found))
+    return _fields(module, name)
 
 
-@cache
-def _fields(module: str, name: str) -> tuple[str, ...] | None:
-    """Fields of a class in a module of this library, bases first."""
-    tree = ast.parse(_source(f"{module}:"))
-    imported = {
+def _home(module: str, name: str) -> str | None:
+    """Where a name of a module is defined, through the imports of this library."""
+    path = LIBRARY.joinpath(*module.split(".")[1:])
+    path = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+    if not module.startswith("laconic.") or not path.exists():
+        return None
+    tree = ast.parse(path.read_text("utf-8"))
+    if any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body):
+        return f"{module}:{name}"
+    found = _imported(tree).get(name)
+    return None if found is None else _home(*found)
+
+
+def _imported(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """What a module imports by ``from``: the module and the name there, by the name here."""
+    return {
         alias.asname or alias.name: (node.module, alias.name)
         for node in tree.body
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
+
+
+@cache
+def _fields(module: str, name: str) -> Mapping[str, Annotated] | None:
+    """Fields of a class in a module of this library, bases first."""
+    tree = ast.parse(_source(f"{module}:"))
+    imported = _imported(tree)
     node = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
     if node is None:
         return None
-    own = [
-        n.target.id
+    own = {
+        n.target.id: Annotated(module, n.annotation)
         for n in node.body
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and not _is_class_variable(n)
-    ]
+    }
     if not any("dataclass" in ast.unparse(d) for d in node.decorator_list):
-        own = []
-    before: list[str] = []
+        own = {}
+    before: dict[str, Annotated] = {}
     for base in node.bases:
         if not isinstance(base, ast.Name):
             return None
@@ -136,8 +177,8 @@ def _fields(module: str, name: str) -> tuple[str, ...] | None:
         found = _fields(where, called) if where.startswith("laconic.") else None
         if found is None:
             return None
-        before += found
-    return (*before, *own)
+        before |= found
+    return before | own
 
 
 def _is_class_variable(node: ast.AnnAssign) -> bool:

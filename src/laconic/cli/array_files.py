@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from laconic.cli.array_checks import check_examples, check_type
 from laconic.cli.readers import read_array
 from laconic.cli.scoring import reading
 from laconic.cli.sources import array_file
-from laconic.errors import DataError, InputError, LaconicError
+from laconic.errors import InputError, LaconicError
 from laconic.own import did_you_mean
 
 TOGETHER = 64
@@ -42,7 +43,7 @@ def batches_of(name: str) -> list[Any]:
     else:
         found = _npz(name) if name.endswith(".npz") else _safetensors(name)
         arrays = {key: _tensor(name, f"array {key!r}", value) for key, value in found.items()}
-    count = _examples(name, arrays)
+    count = check_examples(name, {key: tuple(x.shape) for key, x in arrays.items()})
     pieces = [{key: x[i : i + TOGETHER] for key, x in arrays.items()} for i in range(0, count, TOGETHER)]
     if set(arrays) == {""}:
         return [piece[""] for piece in pieces]
@@ -52,13 +53,15 @@ def batches_of(name: str) -> list[Any]:
     return pieces
 
 
-def check_arguments(text: str | None, batches: Any, model: nn.Module) -> None:
+def check_arguments(text: str | None, batches: Any, model: nn.Module, *, pretrained: bool = False) -> None:
     """Refuse a file of arrays with a name that the network's ``forward`` does not have, or too many arrays.
 
     Args:
         text: What ``--calibrate`` was given; anything but a file is not looked at.
         batches: What :func:`batches_of` returned.
         model: The network.
+        pretrained: Whether it is one of another library, whose ``**kwargs`` are options and no inputs: a name
+            that only these take would be passed over.
 
     Raises:
         InputError: Names the array and the parameters that there are.
@@ -68,7 +71,7 @@ def check_arguments(text: str | None, batches: Any, model: nn.Module) -> None:
     parameters = inspect.signature(model.forward).parameters.values()
     names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     first, kind = batches[0], type(model).__name__
-    if isinstance(first, Mapping) and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    if isinstance(first, Mapping) and (pretrained or not any(p.kind is p.VAR_KEYWORD for p in parameters)):
         for key in first:
             if key not in names:
                 raise InputError(
@@ -81,26 +84,6 @@ def check_arguments(text: str | None, batches: Any, model: nn.Module) -> None:
             f"--calibrate {text}: {given} arrays, and {kind}'s forward takes {len(names)} "
             f"({', '.join(names)}). Cure: the inputs alone, without labels"
         )
-
-
-def _examples(name: str, arrays: Mapping[str, Tensor]) -> int:
-    if not arrays:
-        raise DataError(f"--calibrate {name} holds no array. Cure: one for each input of the network")
-    counts = {key: len(x) if x.ndim else 0 for key, x in arrays.items()}
-    key, count = next(iter(counts.items()))
-    if not all(counts.values()):
-        empty = next(k for k, n in counts.items() if not n)
-        raise DataError(
-            f"--calibrate {name}: array {empty or name!r} of shape {tuple(arrays[empty].shape)} holds no "
-            "example. Cure: some hundred examples along the first axis"
-        )
-    other = next((k for k, n in counts.items() if n != count), None)
-    if other is not None:
-        raise DataError(
-            f"--calibrate {name}: {count} examples in {key!r} and {counts[other]} in {other!r}. "
-            "Cure: the same examples, along the first axis of each"
-        )
-    return count
 
 
 def _npz(name: str) -> dict[str, Any]:
@@ -138,11 +121,7 @@ def _safetensors(name: str) -> dict[str, Any]:
 def _tensor(name: str, what: str, values: Any) -> Tensor:
     """Floats as float32, integers as int64, booleans as they are."""
     if isinstance(values, np.ndarray):
-        if values.dtype.kind not in "fiub":
-            raise InputError(
-                f"--calibrate {name}: {what} is of type {values.dtype}. Cure: numbers or booleans, "
-                "array.astype('float32')"
-            )
+        check_type(name, what, values.dtype)
         kinds = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
         values = torch.from_numpy(np.asarray(values, kinds[values.dtype.kind], order="C"))
     tensor: Tensor = values

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from laconic import pack
+from laconic.cli.array_checks import told_types
 from laconic.cli.array_files import check_arguments
 from laconic.cli.choices import make_job, make_reference
 from laconic.cli.cures import CALIBRATING, COMPRESS, in_options, translated
@@ -25,7 +26,7 @@ from laconic.cli.picture import write_picture
 from laconic.cli.readers import run_inspect
 from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
-from laconic.cli.sources import is_own, network_named
+from laconic.cli.sources import is_own, is_pretrained, network_named
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.common.removal import remove_dead_units
@@ -35,7 +36,7 @@ from laconic.records import RunRecord
 from laconic.saving import quantize_activations
 from laconic.tasks import Task
 from laconic.text import counted, ratio_text
-from laconic.train.calibrated import run_trained
+from laconic.train.calibrated import check_target, run_trained
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job
 from laconic.train.evaluate import evaluate
@@ -97,9 +98,11 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
             small = run_job(model, loaders.train, loaders.validation, job, folder=folder, progress=show)
         else:
             loaders = make_calibration(request, job.task)
+            check_target(job.target, loaders.validation or None)
             model = trained_model(request, loaders, reference, job.task, folder, show)
-            check_arguments(request.calibrate, loaders.train, model)
-            small = run_trained(model, loaders.train, loaders.validation or None, job, show)
+            check_arguments(request.calibrate, loaders.train, model, pretrained=is_pretrained(request.model))
+            with told_types(request.calibrate):
+                small = run_trained(model, loaders.train, loaders.validation or None, job, show)
         small = replace(small, dynamic=request.dynamic)
         if request.shrink:
             show.say("removing dead units")

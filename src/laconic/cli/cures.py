@@ -27,6 +27,7 @@ COMPRESS: Words = (
     ),
     (r"keep=\[names\]", "--keep NAME"),
     (r"dynamic=\{'?([^'{]*?)'?: \{(\w+): '(\w+)'\}\}", r"--dynamic \1=\2:\3"),
+    (r"x\.float\(\), scaled", "array.astype('float32'), scaled"),
     (r"\bdynamic (names|must)", r"--dynamic \1"),
     (r"the task's (target|ignore)=", r"--set task.\1="),
     (r"metric_name='(\w+)'", r"--set task.metric_name=\1"),

@@ -17,7 +17,7 @@ from laconic.cli.free_axes import free_axes, parse_dynamic
 from laconic.cli.resuming import as_data, no_network, stored_options
 from laconic.cli.run_file import OPTIONS, RunFile, StageTable, read_run_file
 from laconic.cli.settings import check_seed, check_threads, parse_size, parse_value
-from laconic.cli.sources import check_network, check_source, short_name
+from laconic.cli.sources import array_file, check_network, check_source, short_name
 from laconic.cli.unused import refuse_replaced, refuse_training, refuse_unused
 from laconic.errors import InputError
 from laconic.registry import NETWORKS, TASKS
@@ -163,11 +163,24 @@ def _calibrated(values: Mapping[str, Any], file: RunFile, resume: bool) -> dict[
             "--calibrate needs --target. Cure: --target 0.01nats, --target 30kB, or --target 0.5pt with "
             "labels"
         )
+    if array_file(values["calibrate"]) and not values.get("data") and not values.get("network"):
+        _refuse_drop(values["target"], values["calibrate"])
     if values.get("preset") is not None and values.get("model") is not None:
         raise InputError(
             "--preset says how long to train, and --calibrate compresses without training. Cure: leave it out"
         )
     return {**values, "method": method}
+
+
+def _refuse_drop(target: str, calibrate: str) -> None:
+    """Refuse a loss of the metric where there are inputs alone, before anything heavy is imported."""
+    unit, number = parse_size(target)
+    if unit not in ("B", "nats"):
+        raise InputError(
+            f"--target {target} is a loss of the metric, which labels tell, and {calibrate} holds inputs "
+            f"alone. Cure: --target {number:g}nats (from the original's predictions), --target 30kB, or "
+            "--data with labelled batches"
+        )
 
 
 def _keep(names: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from laconic.cli.array_checks import check_file
 from laconic.cli.own import call_own, check_name
 from laconic.data import check_data_name
 from laconic.errors import InputError
@@ -27,6 +28,11 @@ def is_own(text: str | None) -> bool:
     return text is not None and ":" in text and place_of(text) is None and not array_file(text)
 
 
+def is_pretrained(text: str | None) -> bool:
+    """Whether a text names a network of another library."""
+    return text is not None and place_of(text) is not None
+
+
 def check_source(text: str, flag: str) -> None:
     """Refuse what can be no file of arrays, function or data set.
 
@@ -38,6 +44,7 @@ def check_source(text: str, flag: str) -> None:
             raise InputError(f"{flag} {text} is a file of arrays. Cure: --calibrate {text}")
         if not Path(text).is_file():
             raise InputError(f"--calibrate {text}: there is no such file. Cure: check the path")
+        check_file(text)
     elif ":" in text:
         check_name(text, flag)
     elif text:

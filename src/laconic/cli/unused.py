@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from laconic.cli.fields import check_field
+from laconic.cli.fields import FIT, check_field, check_value
 from laconic.cli.settings import parse_size
 from laconic.cli.sources import array_file
 from laconic.errors import InputError
+from laconic.registry import FIT_CHOICES
 from laconic.rows import settings_of
 
 Settings = Mapping[str, Any]
@@ -29,7 +30,7 @@ def refuse_unused(asked: Settings, model: str | None, data: str, calibrate: str 
     Raises:
         InputError: Names the setting and the cure.
     """
-    known = settings_of("laconic.train.fit:FitConfig") or ()
+    known = settings_of(FIT) or ()
     batches = data if calibrate is None else calibrate
     for key, value in asked.items():
         if key.startswith("data.") and (":" in batches or array_file(batches)):
@@ -44,6 +45,7 @@ def refuse_unused(asked: Settings, model: str | None, data: str, calibrate: str 
                     f"Cure: leave {key} out"
                 )
             check_field(key.split(".")[1], known, key, value, "the training of the reference")
+            check_value(FIT, key.partition(".")[2], value, key, FIT_CHOICES)
 
 
 def refuse_training(asked: Settings) -> None:

@@ -82,11 +82,17 @@ class PostTraining(Method):
 
     def __post_init__(self) -> None:
         if self.examples < 1 or self.trials < 1:
-            raise InputError(f"examples and trials must be at least 1, got {self.examples} and {self.trials}")
+            raise InputError(
+                f"examples and trials must be at least 1, got {self.examples} and {self.trials}. "
+                "Cure: examples=1000, trials=12"
+            )
         if not self.temperature > 0:
-            raise InputError(f"temperature must be > 0, got {self.temperature}")
+            raise InputError(f"temperature must be > 0, got {self.temperature}. Cure: temperature=4")
         if not 0 < self.held_out < 1 or not self.max_kl > 0:
-            raise InputError(f"need 0 < held_out < 1 and max_kl > 0, got {self.held_out} and {self.max_kl}")
+            raise InputError(
+                f"need 0 < held_out < 1 and max_kl > 0, got {self.held_out} and {self.max_kl}. "
+                "Cure: held_out=0.25, max_kl=0.01"
+            )
 
     @property
     def changes_architecture(self) -> bool:  # type: ignore[override]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.utils._pytree import tree_leaves
 
 from laconic.errors import InputError, ModelError
 from laconic.networks.copies import duplicate
@@ -84,7 +85,7 @@ def observe(model: nn.Module, example: Any) -> Uses:
         with torch.enable_grad(), Watching(before=layers.read):
             trial(*args, **kwargs)
     except _FAILURES as error:
-        raise InputError(_misfit(layers, args, kwargs, error)) from error
+        raise InputError(_whole_numbers(model, example) or _misfit(layers, args, kwargs, error)) from error
     return Uses(dict(layers.calls), frozenset(layers.outside))
 
 
@@ -141,6 +142,28 @@ def _tensors(values: Any) -> list[Tensor]:
         elif isinstance(value, list | tuple):
             found.extend(_tensors(value))
     return found
+
+
+def _whole_numbers(model: nn.Module, example: Any) -> str:
+    """What is told of whole numbers where the network runs on the same ones as floating-point numbers; empty
+    for any other example.
+    """
+    found = [x for x in tree_leaves(example) if isinstance(x, Tensor)]
+    whole = {str(x.dtype) for x in found if not (x.is_floating_point() or x.is_complex())}
+    if not whole:
+        return ""
+    trial = duplicate(model).eval()
+    args, kwargs = arguments(with_tensors(example, lambda x: x.float()), next(trial.parameters()).device)
+    try:
+        with torch.no_grad():
+            trial(*args, **kwargs)
+    except _FAILURES:
+        return ""
+    kinds = ", ".join(sorted(whole)).replace("torch.", "")
+    return (
+        f"the example holds whole numbers ({kinds}), and the network takes floating-point "
+        "numbers. Cure: x.float(), scaled as in training (bytes of images often by 1 / 255)"
+    )
 
 
 def _misfit(layers: _Layers, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> str:

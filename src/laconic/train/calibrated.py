@@ -106,7 +106,7 @@ def _run_trained(
     model: nn.Module, calibrate: Loader, validate: Loader | None, job: Job, show: Progress
 ) -> Compressed:
     method, task = job.stages[-1].method, job.task
-    _check_target(job.target, validate)
+    check_target(job.target, validate)
     with at("compress: calibrate"):
         if isinstance(calibrate, Tensor):
             raise InputError(
@@ -144,7 +144,8 @@ def _run_trained(
     return replace(small, facts={**small.facts, **facts})
 
 
-def _check_target(target: Target, validate: Loader | None) -> None:
+def check_target(target: Target, validate: Loader | None) -> None:
+    """Raises InputError or DataError for no target, and for one that needs labels where there are none."""
     if target == Target():
         raise InputError(
             "compress: there is no target. Cure: Target(max_kl=0.01), Target(max_bytes=30_000), or "

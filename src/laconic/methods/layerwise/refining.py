@@ -106,15 +106,22 @@ class Refine:
         if self.steps < 0 or min(self.batch, self.checks, self.trials) < 1:
             raise InputError(
                 "refine: steps must be >= 0, batch, checks and trials >= 1, got "
-                f"{self.steps}, {self.batch}, {self.checks}, {self.trials}"
+                f"{self.steps}, {self.batch}, {self.checks}, {self.trials}. "
+                "Cure: refine.steps=300, or 0 for none; refine.batch=64, refine.checks=1, refine.trials=4"
             )
         if self.what not in ("all", "scales"):
-            raise InputError(f"refine.what must be 'all' or 'scales', got {self.what!r}")
+            raise InputError(
+                f"refine.what must be 'all' or 'scales', got {self.what!r}. Cure: refine.what=all"
+            )
         if not (0 < self.rate < math.inf and 0 <= self.step_rate < math.inf):
-            raise InputError(f"refine: need rate > 0 and step_rate >= 0, got {self.rate}, {self.step_rate}")
+            raise InputError(
+                f"refine: need rate > 0 and step_rate >= 0, got {self.rate}, {self.step_rate}. "
+                "Cure: refine.rate=0.007, refine.step_rate=0.002"
+            )
         if not (0 <= self.mix <= 1 and 1 <= self.temperature < math.inf):
             raise InputError(
-                f"refine: need mix in [0, 1] and temperature >= 1, got {self.mix}, {self.temperature}"
+                f"refine: need mix in [0, 1] and temperature >= 1, got {self.mix}, {self.temperature}. "
+                "Cure: refine.mix=0.5, refine.temperature=10"
             )
         if not (0 <= self.labels < math.inf and 0 <= self.average <= 0.5):
             raise InputError(
