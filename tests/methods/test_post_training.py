@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 import warnings
 from pathlib import Path
 
@@ -231,6 +233,56 @@ def test_a_file_short_enough_but_too_far_misses_its_target() -> None:
     with pytest.warns(UserWarning, match="target missed: the predictions"):
         small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=1))
     assert not small.facts["target_met"]
+
+
+def _cure(target: Target, validate: list[tuple[Tensor, Tensor]] | None = None) -> str:
+    """The note on a missed target, from its cure on."""
+    method = PostTraining(trials=4)
+    with pytest.warns(UserWarning, match="target missed") as caught:
+        laconic.compress_trained(_trained(), _inputs(), target, validate=validate, method=method)
+    return next(
+        str(w.message) for w in caught if "may get worse" in str(w.message) or "nats" in str(w.message)
+    )
+
+
+def test_with_two_limits_the_cure_gives_both_ways_out() -> None:
+    """What is lost at this length, and which length or target loses as little as was asked for."""
+    x, y = _digits()
+    near = _cure(Target(max_bytes=600, max_kl=1e-6))
+    assert re.search(r"at most 600 bytes; 1e-06 .* Cure: Target\(max_bytes=600, max_kl=[\d.e-]+\), or", near)
+    assert "Target(max_kl=1e-06) alone" in near
+    found = re.search(
+        r"Cure: Target\(max_bytes=300, max_drop=([\d.]+)\), or Target\(max_drop=0\) alone",
+        _cure(Target(max_bytes=300, max_drop=0.0), [(x[900:1300], y[900:1300])]),
+    )
+    assert found is not None and float(found[1]) > 0
+
+
+def test_of_trials_that_are_short_enough_the_one_that_loses_least_is_returned(tmp_path: Path) -> None:
+    target = Target(max_bytes=250, max_kl=0.05)
+    with pytest.warns(UserWarning, match="target missed: the predictions"):
+        small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=4))
+    tried = {trial["price"]: trial for trial in small.facts["prices_tried"]}
+    beside = laconic.save(small, tmp_path / "x.lac") - tried[small.facts["price"]]["bytes"]
+    short = [trial["divergence"] for trial in tried.values() if trial["bytes"] + beside <= 250]
+    assert small.facts["divergence"] == min(short) < max(short)
+
+
+def test_the_length_in_the_cure_keeps_the_divergence() -> None:
+    """Of a search by bytes some trial was within the divergence, only too long."""
+    found = re.search(r"or Target\(max_bytes=(\d+), max_kl=0.05\)", _cure(Target(max_bytes=300, max_kl=0.05)))
+    assert found is not None
+    target = Target(max_bytes=int(found[1]), max_kl=0.05)
+    small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=8))
+    assert small.facts["target_met"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_bytes": 60.5}, {"max_bytes": math.inf}, {"max_kl": math.inf}, {"max_kl": math.nan}]
+)
+def test_targets_that_are_none(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"must be .*got .*\. Cure"):
+        Target(**wrong)
 
 
 def test_no_target_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -106,7 +107,8 @@ class Target:
             per likelihood term (see ``Task.divergence``). It needs no labels, and a method that measures it.
 
     Raises:
-        InputError: A negative ``max_drop`` or ``max_kl``, ``max_bytes`` below 1, or what is no number.
+        InputError: A negative ``max_drop``, a negative or infinite ``max_kl``, ``max_bytes`` that is no whole
+            number from 1, or what is no number.
 
     >>> Target(max_drop=0.5).max_bytes is None
     True
@@ -121,14 +123,22 @@ class Target:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
                 raise InputError(f"{name} must be a number, got {value!r}. Cure: Target({name}={usual})")
-        if self.max_kl is not None and not self.max_kl >= 0:
+        if self.max_kl is not None and not 0 <= self.max_kl < math.inf:
             raise InputError(
-                f"max_kl is in nats per term and must be >= 0, got {self.max_kl}. Cure: max_kl=0.01"
+                f"max_kl is in nats per term and must be >= 0 and finite, got {self.max_kl}. "
+                "Cure: max_kl=0.01"
             )
         if self.max_drop is not None and not self.max_drop >= 0:
-            raise InputError(f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}")
-        if self.max_bytes is not None and not self.max_bytes > 0:
-            raise InputError(f"max_bytes must be positive, got {self.max_bytes}")
+            raise InputError(
+                f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}. Cure: max_drop=0.5"
+            )
+        if self.max_bytes is not None and not (0 < self.max_bytes < math.inf):
+            raise InputError(f"max_bytes must be positive, got {self.max_bytes}. Cure: max_bytes=30_000")
+        if self.max_bytes is not None and self.max_bytes != int(self.max_bytes):
+            raise InputError(
+                f"max_bytes must be a whole number, got {self.max_bytes}. "
+                f"Cure: max_bytes={max(1, int(self.max_bytes))}"
+            )
 
 
 @dataclass(frozen=True)

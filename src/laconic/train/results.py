@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -80,7 +81,7 @@ def missed(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
             f"{TARGET_MISSED}the file has {file_bytes} bytes{fewest}; {target.max_bytes} were asked for. "
             f"Cure: {cure}"
         )
-    return (*notes, *_divergence(job, small), *_drop(job, small))
+    return (*notes, *_divergence(job, small, file_bytes), *_drop(job, small))
 
 
 def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
@@ -145,18 +146,37 @@ def told(job: Job, small: Compressed, file_bytes: int | None = None) -> Compress
     return replace(small, facts={**facts, "notes": every} if notes else facts)
 
 
-def _divergence(job: Job, small: Compressed) -> tuple[str, ...]:
+def _divergence(job: Job, small: Compressed, file_bytes: int) -> tuple[str, ...]:
     """A note where the predictions are farther from the original's than the target allows."""
     allowed, found = job.target.max_kl, small.facts.get("divergence")
     if allowed is None or found is None or found <= allowed * (1 + 1e-9):
         return ()
-    tried = len(small.facts.get("prices_tried", ()))
-    note = (
-        f"{TARGET_MISSED}the predictions are {found:.3g} nats per term from the original's, the least of "
-        f"{tried} prices; {allowed:.3g} were asked for. Cure: Target(max_kl={1.05 * found:.2g}), more "
-        "calibration inputs, or keep=[names] for the layers that lose most"
-    )
+    tried = small.facts.get("prices_tried", ())
+    most = job.target.max_bytes
+    told = f"{TARGET_MISSED}the predictions are {found:.3g} nats per term from the original's"
+    if most is not None:
+        longer = _longer(small, file_bytes, allowed)
+        note = (
+            f"{told} in a file of at most {most} bytes; {allowed:.3g} were asked for. "
+            f"Cure: Target(max_bytes={most}, max_kl={1.05 * found:.2g}), or {longer}"
+        )
+    else:
+        note = (
+            f"{told}, the least of {len(tried)} prices; {allowed:.3g} were asked for. "
+            f"Cure: Target(max_kl={1.05 * found:.2g}), more calibration inputs, or keep=[names] for the "
+            "layers that lose most"
+        )
     return (note,)
+
+
+def _longer(small: Compressed, file_bytes: int, allowed: float) -> str:
+    """The shortest file that was tried and kept the divergence, as a target; else how to find it."""
+    tried = small.facts.get("prices_tried", ())
+    beside = file_bytes - next((t["bytes"] for t in tried if t["price"] == small.facts.get("price")), 0)
+    enough = [t["bytes"] + beside for t in tried if t["divergence"] <= allowed]
+    if enough:
+        return f"Target(max_bytes={min(enough)}, max_kl={allowed:.3g})"
+    return f"Target(max_kl={allowed:.3g}) alone, which finds the shortest file that keeps it"
 
 
 def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
@@ -172,7 +192,19 @@ def _drop(job: Job, small: Compressed) -> tuple[str, ...]:
         if drop <= target.max_drop + 1e-9 * max(1.0, abs(before)):
             return ()
         allowed = metric.show(target.max_drop)
+        if small.facts.get("prices_tried"):  # such a method trains nothing, and bytes may be what limits
+            knob = f"Target(max_drop={_above(drop)}), more calibration inputs, or keep=[names]"
+        if small.facts.get("prices_tried") and target.max_bytes is not None:
+            knob = (
+                f"Target(max_bytes={target.max_bytes}, max_drop={_above(drop)}), or "
+                f"Target(max_drop={target.max_drop:g}) alone, which finds the shortest file that keeps it"
+            )
         return (f"{TARGET_MISSED}{told}; it may get worse by {allowed}. Cure: {knob}",)
     if drop > NOTED_LOSS * metric.allowance(before):
         return (f"{told}, and no target was given. Cure: Target(max_drop=...), {knob}",)
     return ()
+
+
+def _above(drop: float) -> str:
+    """The number with two decimals that is the next above."""
+    return f"{math.ceil(100 * drop) / 100:g}"

@@ -299,6 +299,17 @@ def test_under_a_limit_of_bytes_it_loses_less() -> None:
     assert better.facts["divergence"] < plain.facts["divergence"]
 
 
+def test_a_length_that_is_missed_is_missed_with_refinement_too() -> None:
+    with pytest.warns(UserWarning, match="target missed: the file has"):
+        small = laconic.compress_trained(
+            _net(),
+            [_inputs()],
+            Target(max_bytes=1),
+            method=PostTraining(trials=2, refine=replace(CONFIG, trials=1)),
+        )
+    assert not small.facts["target_met"]
+
+
 def test_refinement_that_is_no_gain_leaves_the_result_as_it_is_and_says_so() -> None:
     plain, same = (
         laconic.compress_trained(

@@ -65,6 +65,12 @@ def test_what_cannot_be_met_comes_as_near_as_it_can() -> None:
     assert found.best.bytes == min(made.bytes for made in found.trials)
 
 
+def test_of_trials_that_are_as_far_the_gentlest_is_taken() -> None:
+    """A metric that no price keeps says the same of all."""
+    found = _search(Limit(lambda made: 1.0, guided=False), 1e-3, 6)
+    assert not found.met and found.best.price == min(made.price for made in found.trials)
+
+
 def test_one_trial_is_enough_where_it_must_be() -> None:
     found = _search(Limit(lambda made: math.log(made.divergence / 0.01)), 1e-3, 1)
     assert len(found.trials) == 1 and not found.met

@@ -90,7 +90,20 @@ def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found
     if found.met and real > limit:  # contexts from earlier tensors differ by some bytes from price to price
         known.beside = real - found.best.bytes
         found = find_price(attempt, 1.02 * found.best.price, _size(known, limit), max(2, most // 2))
-    return replace(found, met=found.met and _loss(known).excess(found.best) <= 0)
+    return _within(known, limit, found) if found.met else found
+
+
+def _within(known: _Scores, limit: int, found: Found[Trial]) -> Found[Trial]:
+    """A search by bytes held against the other limits: of all trials that are short enough, where the
+    chosen one loses too much, the one that loses least. Divergence need not fall with the price.
+    """
+    excess = _loss(known).excess
+    if excess(found.best) <= 0:
+        return found
+    short = [trial for trial in found.trials if known.file_bytes(trial) <= limit]
+    by_loss = sorted(short, key=lambda trial: (excess(trial), trial.divergence))
+    best = next((t for t in by_loss if _encoded(t, known.example) <= limit), found.best)
+    return replace(found, best=best, met=excess(best) <= 0)
 
 
 def searched_refined(
@@ -127,7 +140,7 @@ def searched_refined(
     every = replace(found, trials=(*found.trials, *other.trials))
     first = [found.best] if found.met else []
     for trial in sorted((*first, *other.trials), key=partial(_worse, by_bytes=limit is None)):
-        fits = limit is None or trial is found.best or _encoded(trial, example) <= limit
+        fits = limit is None or (found.met and trial is found.best) or _encoded(trial, example) <= limit
         if fits and _loss(known).excess(trial) <= 0:
             return replace(every, best=trial, met=True)
     return every
@@ -161,9 +174,10 @@ def _loss(known: _Scores) -> Limit[Trial]:
 
 
 def _log_ratio(value: float, allowed: float) -> float:
-    if allowed == 0:
+    if allowed == 0 or math.isnan(value):
         return -math.inf if value == 0 else math.inf
-    return math.log(value / allowed) if value > 0 else -math.inf
+    ratio = value / allowed
+    return math.log(ratio) if ratio > 0 else -math.inf
 
 
 def _encoded(trial: Trial, example: Any) -> int:

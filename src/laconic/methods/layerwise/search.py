@@ -53,7 +53,8 @@ class Found(Generic[T]):
     """The result of a search.
 
     Args:
-        best: The trial that meets the limit with the wanted price; where none does, the nearest to it.
+        best: The trial that meets the limit with the wanted price; where none does, the nearest to it and,
+            of several that are as near, that of the lowest price, which changes the network least.
         met: Whether it meets the limit.
         trials: All trials, in order.
     """
@@ -100,7 +101,7 @@ def find_price(attempt: Callable[[float], T], start: float, limit: Limit[T], mos
     trials = tuple(t for _, _, t in seen)
     if good:
         return Found(max(good, key=lambda pair: sign * pair[0])[1], True, trials)
-    return Found(min(seen, key=lambda row: sign * row[1])[2], False, trials)
+    return Found(min(seen, key=lambda row: (sign * row[1], row[0]))[2], False, trials)
 
 
 def _next(seen: list[tuple[float, float, T]], guided: bool) -> float | None:
