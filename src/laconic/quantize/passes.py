@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from laconic.quantize import native
-from laconic.quantize.rate_model import DoubleArray, count_rate
+from laconic.quantize.rate_model import DoubleArray, LevelPrices, count_rate
 from laconic.quantize.resolved import Resolved
 from laconic.records import IntArray
 
@@ -94,7 +94,8 @@ class Rates:
     def __init__(self, integers: IntArray, price: float) -> None:
         blocks, k, rows = integers.shape
         self.free = price == 0
-        self._zero = self._other = self._level = np.empty(0)
+        self._zero = self._other = np.empty(0)
+        self._level = LevelPrices(np.empty(0), 0)
         if self.free:
             return
         model = count_rate(as_matrix(integers), margin=1)
@@ -105,9 +106,12 @@ class Rates:
         self._level = model.levels.times(price)
 
     @property
-    def tables(self) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-        """Prices of zero and of not zero, (blocks, K, rows), and of levels, -half to half; empty if free."""
-        return self._zero, self._other, self._level
+    def tables(self) -> tuple[DoubleArray, DoubleArray, DoubleArray] | None:
+        """Prices of zero and of not zero, (blocks, K, rows), and of levels, -half to half; empty if free.
+
+        None where a table of all levels would be too long.
+        """
+        return (self._zero, self._other, self._level.nats) if self._level.seen is None else None
 
     def choose(
         self, w: DoubleArray, step: DoubleArray, curvature: DoubleArray, j: int, last: IntArray | None = None
@@ -175,7 +179,7 @@ def feedback(problem: Resolved, steps: Steps, rates: Rates, block: int) -> tuple
     w, upper = problem.target.copy(), problem.upper
     k = w.shape[1]
     integers, damage = np.zeros(w.shape, np.int32), 0.0
-    columns = _fed_back if native.extension() is None else _compiled("feedback", upper)
+    columns = _compiled("feedback", upper, rates) or _fed_back
     for start in range(0, k, block):
         end = min(start + block, k)
         part = np.ascontiguousarray(w[:, start:end])
@@ -206,9 +210,12 @@ def _fed_back(
         part[:, j - start + 1 :] -= upper[:, j, j + 1 : end, None] * error[:, None, :]
 
 
-def _compiled(what: str, matrix: DoubleArray) -> Callable[..., None]:
-    """A pass over columns in compiled code: the same operations in the same order."""
-    run, matrix = getattr(native.extension(), what), np.ascontiguousarray(matrix)
+def _compiled(what: str, matrix: DoubleArray, rates: Rates) -> Callable[..., None] | None:
+    """A pass over columns in compiled code: the same operations in the same order; None without it."""
+    extension, tables = native.extension(), rates.tables
+    if extension is None or tables is None:
+        return None
+    run, matrix = getattr(extension, what), np.ascontiguousarray(matrix)
 
     def columns(
         problem: Resolved,
@@ -220,7 +227,7 @@ def _compiled(what: str, matrix: DoubleArray) -> Callable[..., None]:
         start: int,
     ) -> None:
         precision = np.ascontiguousarray(problem.precision)
-        told = (steps.by_row, steps.by_column, precision, *rates.tables)
+        told = (steps.by_row, steps.by_column, precision, *tables)
         run(part, change, integers, matrix, *told, *integers.shape, start, start + part.shape[1])
 
     return columns
@@ -307,7 +314,7 @@ def descent(
     integers, h = integers.copy(), problem.curvature
     k = integers.shape[1]
     slope = np.matmul(h, steps.values(integers) - problem.target)
-    columns = _descended if native.extension() is None else _compiled("descent", h)
+    columns = _compiled("descent", h, rates) or _descended
     for start in range(0, k, block):
         end = min(start + block, k)
         part = slope[:, start:end].copy()
