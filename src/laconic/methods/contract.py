@@ -126,9 +126,11 @@ class Target:
                 f"max_kl is in nats per term and must be >= 0, got {self.max_kl}. Cure: max_kl=0.01"
             )
         if self.max_drop is not None and not self.max_drop >= 0:
-            raise InputError(f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}")
+            raise InputError(
+                f"max_drop is in the metric's unit and must be >= 0, got {self.max_drop}. Cure: 0.5"
+            )
         if self.max_bytes is not None and not self.max_bytes > 0:
-            raise InputError(f"max_bytes must be positive, got {self.max_bytes}")
+            raise InputError(f"max_bytes must be positive, got {self.max_bytes}. Cure: 30_000")
 
 
 @dataclass(frozen=True)
