@@ -67,7 +67,9 @@ class MagnitudePruning(Method):
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
         if self.every < 1 or not self.epochs > 0:
-            raise InputError(f"every and epochs must be positive, got {self.every}, {self.epochs}")
+            raise InputError(
+                f"every and epochs must be positive, got {self.every}, {self.epochs}. Cure: every=50"
+            )
         check_schedule(self.schedule, self.sparsity)
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:

@@ -103,7 +103,7 @@ class SparseVD(Method):
         check_threshold(self.threshold)
         local_layers(self.sampling)
         if self.hold_from is not None and not self.hold_from >= 0:
-            raise InputError(f"hold_from is an epoch (None: never hold), got {self.hold_from}")
+            raise InputError(f"hold_from is an epoch (None: never hold), got {self.hold_from}. Cure: 10")
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a posterior centred on its present value."""

@@ -99,7 +99,7 @@ class VNQ(Method):
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
         if len(self.levels) < 2 or not rising:
-            raise InputError(f"levels must be at least two rising numbers, got {self.levels}")
+            raise InputError(f"levels must be at least two rising numbers, got {self.levels}. Cure: -1,0,1")
         if not 0 < self.min_scale <= self.init_scale:
             raise InputError(f"need 0 < min_scale <= init_scale, got {self.min_scale}, {self.init_scale}")
         if not self.noise_lr > 0 or not self.codebook_lr >= 0:

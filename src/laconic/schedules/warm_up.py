@@ -28,7 +28,9 @@ class WarmUp:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and math.isfinite(self.end) and 0 <= self.start <= self.end):
-            raise InputError(f"a warm-up needs 0 <= start <= end, got {self.start} and {self.end}")
+            raise InputError(
+                f"a warm-up needs 0 <= start <= end, got {self.start} and {self.end}. Cure: end=5"
+            )
 
     def factor(self, progress: float) -> float:
         """The factor at ``progress``, in [0, 1]."""
