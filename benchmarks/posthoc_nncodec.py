@@ -30,9 +30,11 @@ def code_all(
     """For each of NNCodec's settings the bitstream's length and the decoded network."""
     with tempfile.TemporaryDirectory() as folder:
         codec = NNCodec(python, network, Path(folder))
-        for each in settings:
-            yield codec.code(each)
-        codec.close()
+        try:
+            for each in settings:
+                yield codec.code(each)
+        finally:
+            codec.close()
 
 
 class NNCodec:

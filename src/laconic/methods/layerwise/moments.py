@@ -107,22 +107,20 @@ class _Sums(NamedTuple):
 
 def _sums(original: Matrices, changed: Matrices) -> _Sums:
     """Sums by block: products in the network's own precision, sums over batches in float64."""
+    rows = torch.tensor(float(len(original[0])))
     alike = all(x is y or torch.equal(x, y) for x, y in zip(original, changed, strict=True))
-    energy = torch.stack([_norms(x).square().sum().cpu() for x in original])
-    seconds = [F.pad(y, (0, 1), value=1.0) for y in changed]
-    own = torch.stack([_product(y, y) for y in seconds])
+    lengths: Tensor = torch.linalg.vector_norm(_stacked(original), dim=2)
+    energy = lengths.double().square().sum(1).cpu()
+    second = F.pad(_stacked(changed), (0, 1), value=1.0)
+    own = _product(second, second)
     if alike:
-        return _Sums(own, own.clone(), energy, torch.tensor(float(len(original[0]))))
-    firsts = (F.pad(x, (0, 1), value=1.0) for x in original)
-    cross = torch.stack([_product(x, y) for x, y in zip(firsts, seconds, strict=True)])
-    return _Sums(own, cross, energy, torch.tensor(float(len(original[0]))))
+        return _Sums(own, own.clone(), energy, rows)
+    return _Sums(own, _product(F.pad(_stacked(original), (0, 1), value=1.0), second), energy, rows)
+
+
+def _stacked(blocks: Matrices) -> Tensor:
+    return torch.stack(blocks) if len(blocks) > 1 else blocks[0][None]
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    return (a.T @ b).double().cpu()
-
-
-def _norms(x: Tensor) -> Tensor:
-    """Lengths of the rows, float64."""
-    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
-    return norms.double()
+    return (a.transpose(1, 2) @ b).double().cpu()
