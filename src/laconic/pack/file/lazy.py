@@ -26,13 +26,7 @@ from laconic.pack.wire.header_list import all_items, check_density, read_headers
 from laconic.pack.wire.headers import Header, Item, KindHeader
 from laconic.pack.wire.notes import Parent
 from laconic.records import AnyArray, Tensor
-from laconic.records.children import (
-    ChildTensor,
-    SameTensor,
-    check_parent,
-    shiftable,
-    shifted,
-)
+from laconic.records.children import ChildTensor, SameTensor, check_parent, shiftable, shifted
 from laconic.records.element_types import ByteArray, numpy_type
 from laconic.records.limits import DEFAULT, Limits
 from laconic.records.typed import elements_of
