@@ -16,8 +16,8 @@ from laconic.runtime.graph.sizes import NODE_STEPS, Form, claims, form_of
 
 NO_GRAPH = (
     "this file holds weights without a graph, so it cannot run by itself. "
-    "Cure: laconic.restore(path, into=module) fills a module of the same architecture, "
-    "laconic unpack FILE --out model.safetensors gives a checkpoint's tensors back"
+    "Cure: fill a module of the same architecture with laconic.restore(path, into=module), "
+    "or laconic.unpack_checkpoint(path, 'model.safetensors')"
 )
 
 KEEPS_ONNX = (

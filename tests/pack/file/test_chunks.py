@@ -64,7 +64,7 @@ def test_threads_change_no_byte(large: IntTensor) -> None:
     model = PackedModel((large,))
     one = encode(model, threads=1)
     assert encode(model, threads=3) == one
-    with pytest.raises(InputError, match="threads='a' is no whole number. Cure"):
+    with pytest.raises(InputError, match="threads='a' is no whole number from 1. Cure"):
         decode(one, limits=Limits.trusted(), threads="a")  # type: ignore[arg-type]
     for threads in (1, 2, 5):
         found = decode(one, limits=Limits.trusted(), threads=threads).tensors[0]
