@@ -127,6 +127,12 @@ class Annotated(NamedTuple):
 def annotations_of(place: str) -> Mapping[str, Annotated] | None:
     """The annotations of the fields that :func:`settings_of` names.
 
+    Args:
+        place: ``module:NAME`` of a row, or of a class.
+
+    Returns:
+        By the field's name; None where the source does not tell them.
+
     >>> annotations_of("laconic.methods.post_training:METHOD")["refine"].place
     'laconic.methods.layerwise.refining:Refine'
     """

@@ -48,8 +48,10 @@ READING: Words = (
     (r"limits=laconic\.pack\.Limits\(call_memory=\d+\)", "--trusted"),
     (r"laconic\.export_onnx\(path, 'model\.onnx'\)", "laconic export MODEL.lac model.onnx"),
     (
-        r"Cure: fill a module of the same architecture with laconic\.restore\(path, into=module\), "
-        r"or laconic\.unpack_checkpoint\(path, 'model\.safetensors'\)",
+        (
+            r"Cure: fill a module of the same architecture with laconic\.restore\(path, into=module\), "
+            r"or laconic\.unpack_checkpoint\(path, 'model\.safetensors'\)"
+        ),
         "Cure: laconic unpack MODEL.lac --out model.safetensors, or laconic.restore(path, into=module)",
     ),
 )
