@@ -89,5 +89,5 @@ def test_a_file_that_is_missing_or_would_be_lost(tmp_path: Path) -> None:
 
 def test_a_packed_checkpoint_cannot_run_and_says_how_to_unpack_it(tmp_path: Path) -> None:
     pack_checkpoint(indexed(tmp_path), tmp_path / "out.lac", lossless=True)
-    with pytest.raises(WeightsOnlyError, match="without a graph.*laconic unpack"):
+    with pytest.raises(WeightsOnlyError, match="without a graph.*laconic.unpack_checkpoint"):
         load(tmp_path / "out.lac")
