@@ -12,6 +12,9 @@ import torch
 from posthoc_cases import Case
 from torch import Tensor, nn
 
+ROUNDING = 1e-6
+"""Per cent: 98.29 - 0.1 is a little above 98.19 in floating-point numbers."""
+
 
 class Point(NamedTuple):
     """One compressed network: settings in words, bytes, distance to the original, accuracy in per cent."""
@@ -67,7 +70,7 @@ def bytes_at(curve: list[Point], distance: float) -> float:
 
 def fewest(points: list[Point], least: float) -> Point | None:
     """The smallest file of at least this accuracy."""
-    good = [p for p in points if p.accuracy is not None and p.accuracy >= least]
+    good = [p for p in points if p.accuracy is not None and p.accuracy >= least - ROUNDING]
     return min(good, key=lambda p: p.bytes, default=None)
 
 
