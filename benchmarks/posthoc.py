@@ -13,8 +13,8 @@ are those of the decoded file in a runtime without PyTorch. ``--refine`` adds a 
 are trained for that many steps without labels after the decision, with their bytes over those without at
 equal distance; ``--augment`` changes the inputs of this training where the case knows how. **NNCodec**
 (ISO/IEC 15938-17, PyPI ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes
-are those of its bitstream; every ``qp`` from -44 to -4 (every second one for EfficientNet), with and without
-``opt_qp``, batch norms as they are and folded into the layers before them.
+are those of its bitstream; every ``qp`` from -44 to -4 (every second one to -20 for EfficientNet), with and
+without ``opt_qp``, batch norms as they are and folded into the layers before them.
 
 Distance is the mean KL divergence from the original network's predictions, in nats an example; 1 - cosine
 for embeddings. At each of our files NNCodec's bytes at the same distance are read off its lower hull,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from posthoc_cases import Case
 from posthoc_nncodec import code_all, forms_of
-from posthoc_points import outputs_of, score
+from posthoc_points import in_batches, outputs_of, score
 from torch import Tensor
 
 import laconic
@@ -79,7 +79,7 @@ class Ours:
             laconic.save(small, path, example=case.test[:1])
             seconds = time.process_time() - start
             runs = load(path)
-            parts = [torch.from_numpy(np.asarray(runs(part.numpy()))) for part in case.test.split(500)]
+            parts = [torch.from_numpy(np.asarray(runs(part.numpy()))) for part in in_batches(case.test)]
             point = score(self.settings, path.stat().st_size, torch.cat(parts), reference, case)
         told = {"draw": self.draw, "steps": self.steps, "max_bytes": self.target.max_bytes}
         return [{**point._asdict(), **told, "seconds": seconds, "met": bool(small.facts["target_met"])}]

@@ -12,6 +12,8 @@ import torch
 from posthoc_cases import Case
 from torch import Tensor, nn
 
+BATCH, BATCH_BYTES = 500, 1 << 22
+"""Inputs that run at once, and their bytes."""
 ROUNDING = 1e-6
 """Per cent: 98.29 - 0.1 is a little above 98.19 in floating-point numbers."""
 
@@ -33,7 +35,12 @@ def point_of(row: dict[str, Any]) -> Point:
 def outputs_of(network: nn.Module, inputs: Tensor) -> Tensor:
     """A network's outputs, in batches."""
     with torch.no_grad():
-        return torch.cat([network(part) for part in inputs.split(500)])
+        return torch.cat([network(part) for part in in_batches(inputs)])
+
+
+def in_batches(inputs: Tensor) -> tuple[Tensor, ...]:
+    """Inputs in parts that run at once."""
+    return inputs.split(max(1, min(BATCH, BATCH_BYTES // inputs[0].nbytes)))
 
 
 def score(settings: str, size: int, found: Tensor, reference: Tensor, case: Case) -> Point:

@@ -33,15 +33,25 @@ class Read:
     (grouped convolution, attention over different queries and keys) reads other channels in each:
     ``channels[b]`` is (samples, channels) and ``patches()[b]``, (positions, K), is what the block's rows
     multiply, of ``positions`` rows and K = ``inputs`` columns. ``patches(chosen)`` builds the rows of some
-    positions alone, which costs no more than these.
+    positions alone, which costs no more than these; ``stacked(chosen)`` gives those of all blocks as one
+    tensor, (blocks, positions, K), where they are ``alike``: of one length, which those of attention over
+    different queries and keys need not be. Nothing is built before it is asked for.
     """
 
     name: str
     axis: int
-    channels: Matrices
+    blocks: int
     positions: int
     inputs: int
     patches: Callable[..., Matrices]
+    stacked: Callable[..., Tensor]
+    _channels: Callable[[], Matrices]
+    alike: bool = True
+
+    @property
+    def channels(self) -> Matrices:
+        """The channels that each block reads, one row for each place of the input."""
+        return self._channels()
 
 
 def watch_reads(module: nn.Module, run: Callable[[], Any], use: Callable[[Read], None]) -> None:
@@ -119,7 +129,11 @@ def _linear_read(name: str, inputs: Matrices, axis: int = 1) -> Read:
     def patches(chosen: Tensor | None = None) -> Matrices:
         return blocks if chosen is None else tuple(x[chosen.to(x.device)] for x in blocks)
 
-    return Read(name, axis, blocks, len(blocks[0]), blocks[0].shape[1], patches)
+    def stacked(chosen: Tensor | None = None) -> Tensor:
+        return torch.stack(patches(chosen)) if len(blocks) > 1 else patches(chosen)[0][None]
+
+    alike = all(len(x) == len(blocks[0]) for x in blocks)
+    return Read(name, axis, len(blocks), *blocks[0].shape, patches, stacked, lambda: blocks, alike)
 
 
 def _linear(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
@@ -161,14 +175,14 @@ def _conv(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read],
     groups, kernel = int(call.argument(6, "groups", 1)), tuple(weight.shape[2:])
     padding = _padding(call.argument(4, "padding", 0), kernel, dilation)
 
-    def patches(chosen: Tensor | None = None) -> Matrices:
-        return _patches(F.pad(x, padding), kernel, stride, dilation, groups, chosen)
+    def stacked(chosen: Tensor | None = None) -> Tensor:
+        return _patches(F.pad(x, padding) if any(padding) else x, kernel, stride, dilation, groups, chosen)
 
     margins = [a + b for a, b in zip(padding[::2], padding[1::2], strict=True)][::-1]
     sizes = [n + m for n, m in zip(x.shape[2:], margins, strict=True)]
     positions = _positions(len(x), sizes, kernel, stride, dilation)
     inputs = x.shape[1] // groups * math.prod(kernel)
-    use(Read(names[id(weight)], 1, _channels(x, groups), positions, inputs, patches))
+    use(_conv_read(names[id(weight)], 1, x, groups, positions, inputs, stacked))
 
 
 def _conv_transpose(dims: int, call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:
@@ -192,14 +206,23 @@ def _conv_transpose(dims: int, call: Call, names: Mapping[int, str], use: Callab
     sizes = [n + a + b for n, a, b in zip(spread, margins[-2::-2], margins[::-2], strict=True)]
     once = (1,) * dims
 
-    def patches(chosen: Tensor | None = None) -> Matrices:
+    def stacked(chosen: Tensor | None = None) -> Tensor:
         wide = x.new_zeros(*x.shape[:2], *spread)
         wide[(..., *(slice(None, None, s) for s in stride))] = x
         return _patches(F.pad(wide, margins), kernel, once, dilation, groups, chosen)
 
     positions = _positions(len(x), sizes, kernel, once, dilation)
     inputs = x.shape[1] // groups * math.prod(kernel)
-    use(Read(names[id(weight)], 0, _channels(x, groups), positions, inputs, patches))
+    use(_conv_read(names[id(weight)], 0, x, groups, positions, inputs, stacked))
+
+
+def _conv_read(
+    name: str, axis: int, x: Tensor, groups: int, positions: int, inputs: int, stacked: Callable[..., Tensor]
+) -> Read:
+    def patches(chosen: Tensor | None = None) -> Matrices:
+        return stacked(chosen).unbind(0)
+
+    return Read(name, axis, groups, positions, inputs, patches, stacked, lambda: _channels(x, groups))
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
@@ -244,8 +267,8 @@ def _patches(
     dilation: tuple[int, ...],
     groups: int,
     chosen: Tensor | None,
-) -> Matrices:
-    """(batch, C, *space) -> for each group (positions, C / groups * kernel): im2col in any dimension."""
+) -> Tensor:
+    """(batch, C, *space) -> (groups, positions, C / groups * kernel): im2col in any dimension."""
     for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
         x = x.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
     dims = len(kernel)
@@ -253,7 +276,8 @@ def _patches(
     if chosen is not None:
         x = x[torch.unravel_index(chosen.to(x.device), x.shape[: 1 + dims])]
         dims = 0
-    return tuple(part.reshape(-1, part.shape[1 + dims :].numel()) for part in x.chunk(groups, 1 + dims))
+    inputs = x.shape[1 + dims :].numel() // groups
+    return x.reshape(-1, groups, inputs).transpose(0, 1)
 
 
 def _kernels(*names: str) -> tuple[Callable[..., Any], ...]:

@@ -39,6 +39,8 @@ CODE_ABOVE_MANTISSA, BITS_OF_CODES = 2, 40
 """Bits that the code of one of many steps takes beside its mantissa: they are mostly within some octaves. And
 those that stand before all codes.
 """
+NEAR = 1.01
+"""Further sweeps are for the layout that is best after the first, and those that cost so much at most."""
 MOST_LEVELS = 2**20
 """Levels on each side of zero that a step may give; each of them has a price in memory."""
 
@@ -191,7 +193,9 @@ def quantize_matrix(
         candidates = _candidates(problem, price, config, {"row": rows_per_step, "column": columns_per_step})
     else:
         candidates = [(lay_out("tensor", np.array([bfloat16(step)]), 1, problem.target.shape), None)]
-    best = min((_swept(problem, *one, price, config) for one in candidates), key=lambda c: c.cost)
+    begun = [_begun(problem, *one, price, config) for one in candidates]
+    near = NEAR * min(choice.cost for choice in begun)
+    best = min((_swept(problem, c, price, config) for c in begun if c.cost <= near), key=lambda c: c.cost)
     best = _descended(problem, best, price, config, fixed=step is not None)
     if config.beam > 1 and price > 0 and best.integers.any():
         integers = beam(problem, best.steps, Rates(best.integers, price), config.beam, config.block)
@@ -285,20 +289,20 @@ def _short(steps: DoubleArray, weights: int) -> DoubleArray:
     return np.array([bfloat16(float(s), mantissa) for s in steps])
 
 
-def _swept(
+def _begun(
     problem: Resolved, steps: Steps, multiple: float | None, price: float, config: SecondOrder
 ) -> _Choice:
-    """Sweeps, the first under the rates of the nearest levels; steps then follow what is not zero.
-
-    ``multiple``: of the step that the price gives; None: the steps are given.
-    """
+    """A sweep, and one with steps that follow its zeros: ``multiple`` of the price's (None: as given)."""
     best = _sweep_once(problem, _nearest(problem, steps), price, config.block)
-    if price == 0:
-        return best
-    if multiple is not None and best.integers.any():
+    if price > 0 and multiple is not None and best.integers.any():
         moved = _priced(problem, steps, best.integers, price, multiple)
         best = _sweep_once(problem, _nearest(problem, moved), price, config.block)
-    for _ in range(config.sweeps - 1):
+    return best
+
+
+def _swept(problem: Resolved, best: _Choice, price: float, config: SecondOrder) -> _Choice:
+    """Further sweeps, until one is no gain."""
+    for _ in range(config.sweeps - 1 if price > 0 else 0):
         found = _sweep_once(problem, best, price, config.block)
         if not found.cost < best.cost:
             break

@@ -305,3 +305,18 @@ def test_a_network_of_16_bits_has_squares_that_do_not_vanish():
     half = gathered(net.half(), [x.half()], settings=EXACT).tensors["0.weight"].diagonal
     assert exact.max() < 6e-8  # the least positive number of 16 bits
     assert torch.allclose(half, exact, rtol=0.05)
+
+
+def test_inputs_of_a_feature_map_may_be_from_some_positions():
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(300, 2)))
+    x = randn(9, 2, 12, 12, dtype=torch.float32)
+    settings = (FisherSettings(kind="sampled", positions=n) for n in (0, 400))
+    whole, thinned = (
+        gathered(net, [x], Classification(), labelled=False, settings=s).tensors for s in settings
+    )
+    assert torch.equal(whole["0.weight"].diagonal, thinned["0.weight"].diagonal)
+    assert torch.equal(whole["2.weight"].rows, thinned["2.weight"].rows)  # nine positions are few
+    ratio = thinned["0.weight"].inputs / whole["0.weight"].inputs
+    assert 0 < float((ratio - 1).abs().max()) < 0.3
+    with pytest.raises(InputError, match="positions must be a whole number >= 0"):
+        FisherSettings(positions=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import DataError, InputError
+from laconic.methods.layerwise import calibration
 from laconic.methods.layerwise.calibration import Calls, calibration_calls
 from laconic.methods.layerwise.comparison import Comparison
 from laconic.methods.layerwise.sensitivity import measured_sensitivities
@@ -97,6 +98,32 @@ def test_a_network_that_breaks_is_infinitely_far() -> None:
     assert comparison.of(broken) == math.inf
     with pytest.raises(DataError, match="the original network gives NaN"):
         Comparison(broken, Calls((x,), (None,), 4), Classification())
+
+
+def test_large_batches_are_split_by_their_bytes_and_by_their_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, task = nn.Flatten(), Classification()
+    x, y = torch.arange(60.0).reshape(60, 1, 1), torch.arange(60)
+    monkeypatch.setattr(calibration, "TOGETHER_BYTES", 7 * 4)
+    parts = calibration_calls(net, [(x[:50], y[:50]), (x[50:], y[50:])], task, 60, 0.25, 1, labels=True)
+    for part in parts:
+        assert max(len(inputs) for inputs in part.inputs) == 7
+        assert sum(len(inputs) for inputs in part.inputs) == part.examples
+        for inputs, target in zip(part.inputs, part.targets, strict=True):
+            assert torch.equal(inputs.flatten(), target.float())
+    assert sorted(float(v) for part in parts for inputs in part.inputs for v in inputs) == list(range(60))
+    monkeypatch.setattr(calibration, "TOGETHER", 4)
+    deciding, _ = calibration_calls(net, [x], task, 60, 0.25, 1)
+    assert [len(inputs) for inputs in deciding.inputs] == [4] * 11 + [1]
+
+
+def test_an_example_larger_than_all_bytes_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "TOGETHER_BYTES", 1)
+    deciding, measuring = calibration_calls(
+        nn.Linear(2, 1), [torch.randn(8, 2)], Classification(), 8, 0.25, 0
+    )
+    assert [len(x) for x in (*deciding.inputs, *measuring.inputs)] == [1] * 8
 
 
 def test_empty_batches_are_passed_over() -> None:

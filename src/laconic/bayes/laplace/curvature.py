@@ -254,7 +254,7 @@ class _Gathering:
         def both() -> None:
             watch_reads(self.module, run, add_moments) if self.wanted else run()
 
-        add_inputs(self.module, both, self.inputs)
+        add_inputs(self.module, both, self.inputs, self.settings.positions)
         outputs = shown[0]
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
             told = "None" if outputs is None else f"a {type(outputs).__name__}"

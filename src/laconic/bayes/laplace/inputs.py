@@ -59,11 +59,14 @@ class InputSquares:
         return not self.tokens and bool((self.count > 1).all()) and bool((self.low == self.high).all())
 
 
-def add_inputs(module: nn.Module, run: Callable[[], Any], found: dict[str, InputSquares]) -> None:
+def add_inputs(
+    module: nn.Module, run: Callable[[], Any], found: dict[str, InputSquares], positions: int = 0
+) -> None:
     """Run something, and add the squares of the inputs of every weight of the module to ``found``.
 
-    A weight that is used as an embedding and as a matrix (tied weights) is taken as the matrix. Raises
-    NonFiniteError naming the first weight that reads a NaN or an infinity.
+    They are from so many ``positions`` of each call at most, drawn at random (0: all). A weight that is used
+    as an embedding and as a matrix (tied weights) is taken as the matrix. Raises NonFiniteError naming the
+    first weight that reads a NaN or an infinity.
     """
     names = {id(p): name for name, p in reversed(list(module.named_parameters()))}
 
@@ -75,7 +78,7 @@ def add_inputs(module: nn.Module, run: Callable[[], Any], found: dict[str, Input
             found[name] = old + new
 
     def read(one: Read) -> None:
-        new = _squares(one)
+        new = _squares(one, positions)
         check_finite(one.name, new.sums)
         add(one.name, new)
 
@@ -89,13 +92,17 @@ def add_inputs(module: nn.Module, run: Callable[[], Any], found: dict[str, Input
         watch_reads(module, run, read)
 
 
-def _squares(read: Read) -> InputSquares:
-    blocks = read.patches()
-    counts = torch.tensor([[float(len(x))] for x in blocks], dtype=torch.float64)
-    sums = torch.stack([x.square().sum(0, dtype=torch.float64) for x in blocks]).cpu()
-    if any(not len(x) for x in blocks):
+def _squares(read: Read, positions: int) -> InputSquares:
+    chosen = None
+    if read.alike and 0 < positions < read.positions:
+        drawn = torch.randperm(read.positions, generator=torch.Generator().manual_seed(0))
+        chosen = drawn[:positions].sort().values
+    stacked = [read.stacked(chosen)] if read.alike else [x[None] for x in read.patches(chosen)]
+    counts = torch.tensor([[float(x.shape[1])] for x in stacked for _ in x], dtype=torch.float64)
+    sums = torch.cat([x.square().sum(1, dtype=torch.float64) for x in stacked]).cpu()
+    if any(not x.shape[1] for x in stacked):
         return InputSquares(read.axis, sums, counts, torch.full_like(sums, torch.inf), -torch.inf + 0 * sums)
-    low, high = (torch.stack([f(x, 0) for x in blocks]).double().cpu() for f in (torch.amin, torch.amax))
+    low, high = (torch.cat([f(x, 1) for x in stacked]).double().cpu() for f in (torch.amin, torch.amax))
     return InputSquares(read.axis, sums, counts, low, high)
 
 

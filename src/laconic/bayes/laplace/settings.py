@@ -26,6 +26,7 @@ class FisherSettings:
             others as the exact one from 200 was (0.64 and 0.61 deviations of log curvature, weight by
             weight), at a seventh of the time.
         exact_outputs: Outputs an example up to which "auto" is exact.
+        positions: Positions of one call, at most, that the squares of a weight's inputs are from; 0: all.
         temperature: T > 0: logits are divided by it. At 1 the information is that of the network's own
             predictions: it predicts the KL divergence of small moves (LeNet-300-100 rounded to 0.003 nats:
             0.004 predicted), and far too little of large ones, more so where the network is overconfident.
@@ -43,12 +44,13 @@ class FisherSettings:
     draws: int = 4
     examples: int = 4
     exact_outputs: int = 4
+    positions: int = 0
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
-        for name, least in (("draws", 1), ("examples", 1), ("exact_outputs", 0)):
+        for name, least in (("draws", 1), ("examples", 1), ("exact_outputs", 0), ("positions", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")

@@ -21,8 +21,11 @@ from laconic.networks import inference, is_nested, to_device, with_tensors
 from laconic.tasks import Task
 from laconic.text import counted
 
-TOGETHER = 256
-"""Examples that run in one call, where batches of one shape are joined."""
+TOGETHER, TOGETHER_BYTES = 256, 1 << 21
+"""Examples that run in one call, and bytes of their inputs, where batches of one shape are joined.
+
+A larger batch is split: what a network computes from an image takes tens of times its bytes.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,16 +261,16 @@ def _sliced_mask(mask: Tensor, axis: int, size: int, index: Tensor) -> Tensor:
 
 
 def _joined(parts: Sequence[_Part], axis: int) -> Calls:
-    """Parts of one shape as one call, up to ``TOGETHER`` examples."""
+    """Parts of one shape as one call, up to ``TOGETHER`` examples; larger ones in pieces."""
     groups: dict[Any, list[_Part]] = {}
     closed: list[list[_Part]] = []
-    for part in parts:
+    for part in (piece for whole in parts for piece in _pieces(whole, axis)):
         key = _shape_of(part, axis)
         if key is None:
             closed.append([part])
             continue
         open_group = groups.setdefault(key, [])
-        if open_group and sum(p.examples for p in open_group) + part.examples > TOGETHER:
+        if open_group and sum(p.examples for p in open_group) + part.examples > _most(part, axis):
             closed.append(open_group)
             groups[key] = open_group = []
         open_group.append(part)
@@ -278,6 +281,23 @@ def _joined(parts: Sequence[_Part], axis: int) -> Calls:
         sum(c.examples for c in calls),
         () if any(c.target is None for c in calls) else tuple(c.target for c in calls),
     )
+
+
+def _pieces(part: _Part, axis: int) -> Iterator[_Part]:
+    """A part in pieces that each run in one call; whole where its examples cannot be told apart."""
+    most = part.examples if is_nested(part.inputs) else _most(part, axis)
+    if part.examples <= most:
+        yield part
+        return
+    for index in torch.arange(part.examples).split(most):
+        yield _some(part, axis, index)
+
+
+def _most(part: _Part, axis: int) -> int:
+    """Examples like those of a part that run in one call."""
+    tensors = [x for x in tree_leaves(part.inputs) if isinstance(x, Tensor) and x.ndim > axis]
+    size = sum(x.numel() * x.element_size() for x in tensors if x.shape[axis] == part.examples)
+    return max(1, min(TOGETHER, TOGETHER_BYTES * part.examples // max(1, size)))
 
 
 def _shape_of(part: _Part, axis: int) -> Any:

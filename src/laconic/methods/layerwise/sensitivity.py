@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from laconic.bayes.laplace import FisherSettings, gather_curvature
-from laconic.bayes.laplace.directions import pieces
+from laconic.bayes.laplace.directions import examples_in, pieces
 from laconic.methods.layerwise.comparison import Comparison
 from laconic.networks import call as run
-from laconic.networks import with_tensors
+from laconic.networks import is_nested, with_tensors
 from laconic.networks.evaluation import at_rest
 from laconic.progress import steps
 from laconic.tasks import Task
@@ -37,6 +39,14 @@ LARGEST = 4.0
 """The same of the largest."""
 TRIES = 6
 """Noises that are tried for a weight, each in one pass over the inputs that measure."""
+POSITIONS = 4096
+"""Positions of all calls that the squares of a weight's inputs are from."""
+INPUT_BYTES = 1 << 25
+"""Bytes of inputs that the Fisher information is estimated on, at most.
+
+Where all examples have more, each has a backward pass of its own instead of four with three others: as many
+gradients, in a third of the time.
+"""
 FLOOR = 1e-4
 """Least sensitivity of a layer, as a share of the largest: a measured zero is no licence to drop all."""
 
@@ -156,7 +166,7 @@ def fisher_sensitivities(
     Args:
         module: The network.
         names: The weights.
-        inputs: Inputs of several calls, of which the first is used.
+        inputs: Inputs of several calls, of which the first ones are used, up to 32 MiB.
         task: What it is for.
         seed: Of the signs of the estimate.
         temperature: What logits are divided by: an overconfident classifier has hardly a gradient at 1.
@@ -173,8 +183,11 @@ def fisher_sensitivities(
     """
     if task.predictive(**dict(task.learnt(None))) is None:
         return None
-    few = [with_tensors(x, lambda v: v[:most]) for x in inputs[:1]] if task.batch_axis == 0 else inputs[:1]
-    settings = FisherSettings(kind="sampled", temperature=temperature)
+    few, whole = _first(inputs, task.batch_axis, most)
+    positions = max(1, POSITIONS // len(few))
+    settings = FisherSettings(kind="sampled", positions=positions, temperature=temperature)
+    if not whole:
+        settings = replace(settings, draws=1, examples=1)
     with at_rest(module, gradients=True):
         outputs = task.prediction(
             run(module, next(pieces(few[0], None, task.batch_axis, settings.examples))[0])
@@ -193,3 +206,21 @@ def fisher_sensitivities(
     weights = {name: module.get_parameter(name) for name in names}
     rows = {n: c.rows for n, c in found.tensors.items() if c.rows is not None}
     return Sensitivities(floored(sums, weights), rows)
+
+
+def _first(inputs: Sequence[Any], axis: int, most: int) -> tuple[list[Any], bool]:
+    """The first calls, until they have so many examples or bytes; and whether bytes were no limit.
+
+    A call that has more examples gives its first ones.
+    """
+    found: list[Any] = []
+    examples = size = 0
+    for each in inputs:
+        left, count = most - examples, examples_in(each, axis)
+        cut = axis == 0 and count > left and not is_nested(each)
+        found.append(with_tensors(each, lambda x, left=left: x[:left]) if cut else each)
+        examples += count
+        size += sum(x.nbytes for x in tree_leaves(each) if isinstance(x, Tensor))
+        if examples >= most or size >= INPUT_BYTES:
+            break
+    return found, size < INPUT_BYTES

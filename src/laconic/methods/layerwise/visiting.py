@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from laconic.errors import ModelError
-from laconic.methods.layerwise.moments import Moments, read_moments
+from laconic.methods.layerwise.moments import Moments, read_moments, rows_wanted
 from laconic.networks.biases import added_bias
 from laconic.networks.inputs import call as run
 from laconic.networks.inputs import inference
 from laconic.networks.paused import PausedRun
 from laconic.networks.reads import Read, names_of, reads_of
 from laconic.networks.watching import Call, Watching
+
+SPREAD = 16
+"""Positions to choose from, over those that a moment needs, from which on no further pass is begun."""
 
 
 class Visit(NamedTuple):
@@ -77,16 +80,20 @@ def uses_of(module: nn.Module, inputs: Any) -> Uses:
 
 
 class _Side:
-    """One of the two networks: its passes, one for each batch, and where they stand."""
+    """One of the two networks: its passes, one for each batch that was begun, and where they stand."""
 
-    def __init__(
-        self, module: nn.Module, batches: Sequence[Any], left: Collection[str], stack: ExitStack
-    ) -> None:
+    def __init__(self, module: nn.Module, left: Collection[str], stack: ExitStack) -> None:
         self.names = names_of(module)
-        self._left = left
-        passes = [PausedRun(module, x, self._wanted) for x in batches]
-        self._passes = [stack.enter_context(each) for each in passes]
-        self.stands: list[Call | None] = [each.advance() for each in self._passes]
+        self._module, self._left, self._stack = module, left, stack
+        self._passes: list[PausedRun] = []
+        self.stands: list[Call | None] = []
+
+    def begin(self, batch: Any) -> None:
+        """Run a further batch to the first call that reads one of the weights that are left."""
+        self._passes.append(self._stack.enter_context(PausedRun(self._module, batch, self._wanted)))
+        self.stands.append(self._passes[-1].advance())
+        while self.stands[-1] is not None and not self.reads(len(self.stands) - 1):
+            self.advance(len(self.stands) - 1)
 
     def _wanted(self, call: Call) -> bool:
         names = (self.names.get(id(t)) for t in call.tensors())
@@ -108,6 +115,9 @@ def visited(
 
     A weight that also serves in other calls comes first of all, since those may come before its own.
 
+    A batch's pass is begun when a weight needs its positions. Those of large feature maps are many, and a
+    pass that stands at one holds much memory: the first layers of a network for images see few batches.
+
     Args:
         original: The network as it was, in evaluation mode.
         changed: A copy, of which the caller changes each weight that it is handed.
@@ -128,22 +138,44 @@ def visited(
             left.discard(name)
             yield _over_all_uses(original, changed, batches, name)
         with ExitStack() as stack:
-            first, second = (_Side(net, batches, left, stack) for net in (original, changed))
+            both = first, second = _Side(original, left, stack), _Side(changed, left, stack)
+            waiting = list(reversed(batches))
             while True:
-                standing = [k for k, call in enumerate(first.stands) if call is not None]
-                if not standing:
+                standing = _standing(first)
+                if not standing and not waiting:
                     return
+                if not standing:
+                    _begin(both, waiting)
+                    continue
                 for name in _next_names(first, standing[0]):
                     if uses.reads.get(name, 1) > 1:
                         found = _over_all_uses(original, changed, batches, name)
                     else:
+                        while waiting and _wants_more(first, name):
+                            _begin(both, waiting)
                         found = _here(first, second, name)
                     left.discard(name)
                     yield found
-                for k in standing:
+                for k in _standing(first):
                     if not first.reads(k):
                         first.advance(k)
                         second.advance(k)
+
+
+def _standing(side: _Side) -> list[int]:
+    return [k for k, call in enumerate(side.stands) if call is not None]
+
+
+def _begin(both: tuple[_Side, _Side], waiting: list[Any]) -> None:
+    batch = waiting.pop()
+    for side in both:
+        side.begin(batch)
+
+
+def _wants_more(side: _Side, name: str) -> bool:
+    """Whether the passes that were begun have too few positions of a weight."""
+    reads = [r for k in _standing(side) for r in side.reads(k) if r.name == name]
+    return sum(r.positions for r in reads) < SPREAD * rows_wanted(reads[0])
 
 
 def _next_names(side: _Side, k: int) -> list[str]:
@@ -190,7 +222,7 @@ def _over_all_uses(original: nn.Module, changed: nn.Module, batches: Sequence[An
                     shown.append((found[0][0].axis, added_bias(calls[0], name, names[0])))
                     yield from zip(*found, strict=True)
 
-    moments = read_moments(name, reads())
+    moments = read_moments(name, reads(), len(batches))
     axis, bias = shown[0]
     return Visit(name, axis, bias, moments)
 
