@@ -248,8 +248,8 @@ def test_with_two_limits_the_cure_gives_both_ways_out() -> None:
     x, y = _digits()
     near = _cure(Target(max_bytes=600, max_kl=1e-6))
     assert re.search(
-        r"the least in a file of at most 600 bytes; 1e-06 were asked for\. The shortest file found that loses no "
-        r"more than that \([\d.e-]+ nats per term\) has (\d+) bytes\. "
+        r"the least in a file of at most 600 bytes; 1e-06 were asked for\. The shortest file found that "
+        r"loses no more than that \([\d.e-]+ nats per term\) has (\d+) bytes\. "
         r"Cure: Target\(max_bytes=600, max_kl=[\d.e-]+\), or Target\(max_bytes=\d+, max_kl=1e-06\)",
         near,
     )

@@ -83,8 +83,8 @@ def test_a_missed_target_is_told() -> None:
     assert told(Target(max_bytes=100, max_drop=0.5)) == ()
     (note,) = told(Target(max_bytes=99))
     assert (
-        "100 bytes, the fewest that the listed grids reach (steps up to 1.4), with a validation error of 2.50 % "
-        "after 2.00 %; 99 were asked for. "
+        "100 bytes, the fewest that the listed grids reach (steps up to 1.4), with a validation error of "
+        "2.50 % after 2.00 %; 99 were asked for. "
         "Cure: a higher kl_weight" in note
     )
     (note,) = told(Target(max_drop=0.4))

@@ -22,7 +22,7 @@ OUTCOME = "outcome"
 """The fact that says in one sentence whether the target was met."""
 
 ROOM = 1.05
-"""What a proposed limit is above the length or divergence that was found: another search takes other prices."""
+"""What a proposed limit is above the length or divergence that was found: a search takes other prices."""
 
 NOTED_LOSS = 10.0
 """Without a target, a loss of the metric above this multiple of its tolerance is noted."""

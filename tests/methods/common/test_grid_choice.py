@@ -18,8 +18,8 @@ from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, Sp
 from laconic.methods.common import grid_choice
 from laconic.methods.common.grid_choice import Candidate, GridChoice, cheapest, quantize_rest, within
 from laconic.methods.contract import Judge, Target
-from laconic.quantize.uniform import step_for_bits
 from laconic.pack import coded_bytes
+from laconic.quantize.uniform import step_for_bits
 from laconic.records import IntTensor, UniformGrid
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
