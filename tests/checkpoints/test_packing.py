@@ -93,6 +93,24 @@ def test_a_rate_is_kept_and_the_rest_is_exact(tmp_path: Path) -> None:
         assert rows[name].form.startswith("exact"), name
 
 
+@pytest.mark.parametrize("rate", [{"lossless": True}, {"bits": 3.0}, {"bits": 20.0}])
+@pytest.mark.parametrize("value", [0.0, -0.0, 0.3, np.nan])
+def test_tensors_of_one_value_take_next_to_nothing(
+    tmp_path: Path, value: float, rate: dict[str, float]
+) -> None:
+    """Matrices and vectors: 100 kB or more each, and some bytes in the file."""
+    shapes = {"matrix": (300, 500), "vector": (50_000,), "kernel": (64, 32, 3, 3)}
+    arrays = {name: np.full(shape, value, np.float32) for name, shape in shapes.items()}
+    found = pack_checkpoint(arrays, tmp_path / "a.lac", **rate)  # type: ignore[arg-type]
+    assert all(row.bytes <= 40 for row in found.tensors)
+    back = pack.open(tmp_path / "a.lac")
+    for name, array in arrays.items():
+        if rate.get("lossless") or value != 0.3:
+            np.testing.assert_array_equal(back[name].view(np.uint32), array.view(np.uint32))
+        else:
+            np.testing.assert_allclose(back[name], array, rtol=0.01)
+
+
 def test_the_error_is_near_the_limit_of_gaussian_weights(tmp_path: Path) -> None:
     """At b bits no code has a relative squared error below 4^-b; a uniform grid loses up to 0.255 bit."""
     weight = np.random.default_rng(3).normal(size=(512, 512)).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import zipfile
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from laconic import pack
 from laconic.cli import main
-from laconic.records import PackedModel, RawTensor
+from laconic.records import Graph, Node, PackedModel, RawTensor, ValueSpec
 
 X = np.array([[-1, 0, 2]], np.float32)
 
@@ -61,13 +61,70 @@ def test_run_refuses_an_array_that_is_none(
     assert len(err.splitlines()) == 1
 
 
-def test_run_refuses_an_archive_by_its_name(
-    relu: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def difference(tmp_path: Path) -> str:
+    """A network of two inputs by name, which takes the second from the first."""
+    inputs = (ValueSpec("float32", (None, 3), "left"), ValueSpec("float32", (None, 3), "right"))
+    graph = Graph(inputs, (Node("sub", (0, 1), {}),), (2,))
+    path = tmp_path / "difference.lac"
+    pack.write(path, PackedModel((), graph))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["by name", "by position", "both", "two archives"])
+def test_run_takes_archives_of_named_arrays(
+    kind: str, difference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(tmp_path / "x.npz", x=X)
-    assert zipfile.is_zipfile(tmp_path / "x.npz")
-    assert main(["run", relu, str(tmp_path / "x.npz")]) == 2
-    assert "x.npz is an archive of arrays. Cure: save each alone" in capsys.readouterr().err
+    a, b = np.float32([[5, 6, 7]]), np.float32([[1, 2, 4]])
+    paths = [tmp_path / "1.npz", tmp_path / "2.npz"]
+    if kind == "by name":
+        np.savez(paths[0], right=b, left=a)
+    elif kind == "by position":
+        np.savez(paths[0], a, b)
+    else:
+        paths[0] = tmp_path / "1.npy" if kind == "both" else paths[0]
+        if kind == "both":
+            np.save(paths[0], a)
+        else:
+            np.savez(paths[0], left=a)
+        np.savez(paths[1], right=b)
+    given = [str(path) for path in paths if path.exists()]
+    assert main(["run", difference, *given, "--out", str(tmp_path / "y.npy")]) == 0
+    assert np.load(tmp_path / "y.npy").tolist() == [[4, 4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"left": 1}, r"input 'right' is missing; the inputs are, in order: left, right\. Cure: right=array"),
+        (
+            {"left": 1, "wrong": 1},
+            r"'wrong' is no input; .* in order: left, right\. Cure: left=array, or leave 'wrong' out",
+        ),
+        ({}, r"x\.npz holds no array\. Cure: numpy\.savez"),
+        ({"arr_0": 1}, r"input 'right' is missing"),
+    ],
+)
+def test_run_names_what_does_not_fit_in_an_archive(
+    arrays: dict[str, int], told: str, difference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", **dict.fromkeys(arrays, X))  # type: ignore[arg-type]
+    assert main(["run", difference, str(tmp_path / "x.npz")]) == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
+def test_run_refuses_archives_that_are_none_or_name_an_input_twice(
+    difference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.npz"
+    for kind in ("empty", "text", "zip that is none"):
+        path.write_bytes(BROKEN[kind]())
+        assert main(["run", difference, str(path)]) == 2
+        err = capsys.readouterr().err
+        assert f"InputError: {path} is no whole archive of numbers" in err and "Cure: numpy.savez" in err
+    np.savez(path, left=X)
+    assert main(["run", difference, str(path), str(path)]) == 2
+    assert "input 'left' is in an earlier file, too. Cure: leave one out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["y", "y.txt", "y.npz", "y.npy.gz"])

@@ -240,22 +240,52 @@ def _cure(target: Target, validate: list[tuple[Tensor, Tensor]] | None = None) -
     method = PostTraining(trials=4)
     with pytest.warns(UserWarning, match="target missed") as caught:
         laconic.compress_trained(_trained(), _inputs(), target, validate=validate, method=method)
-    return next(
-        str(w.message) for w in caught if "may get worse" in str(w.message) or "nats" in str(w.message)
-    )
+    return next(str(w.message) for w in caught if "target missed" in str(w.message))
 
 
 def test_with_two_limits_the_cure_gives_both_ways_out() -> None:
     """What is lost at this length, and which length or target loses as little as was asked for."""
     x, y = _digits()
     near = _cure(Target(max_bytes=600, max_kl=1e-6))
-    assert re.search(r"at most 600 bytes; 1e-06 .* Cure: Target\(max_bytes=600, max_kl=[\d.e-]+\), or", near)
-    assert "Target(max_kl=1e-06) alone" in near
+    assert re.search(
+        r"the least in a file of at most 600 bytes; 1e-06 were asked for\. The shortest file found that "
+        r"loses no more than that \([\d.e-]+ nats per term\) has (\d+) bytes\. "
+        r"Cure: Target\(max_bytes=600, max_kl=[\d.e-]+\), or Target\(max_bytes=\d+, max_kl=1e-06\)",
+        near,
+    )
     found = re.search(
-        r"Cure: Target\(max_bytes=300, max_drop=([\d.]+)\), or Target\(max_drop=0\) alone",
+        r"at most 300 bytes; it may get worse by 0\.00 %\. .* has (\d+) bytes\. "
+        r"Cure: Target\(max_bytes=300, max_drop=([\d.]+)\), or Target\(max_bytes=(\d+), max_drop=0\)",
         _cure(Target(max_bytes=300, max_drop=0.0), [(x[900:1300], y[900:1300])]),
     )
-    assert found is not None and float(found[1]) > 0
+    assert found is not None and float(found[2]) > 0
+    assert int(found[3]) == math.ceil(1.05 * int(found[1])) > 315
+
+
+def test_the_length_in_the_cure_keeps_the_divergence() -> None:
+    cure = _cure(Target(max_bytes=300, max_kl=0.05))
+    found = re.search(r"or Target\(max_bytes=(\d+), max_kl=0.05\)", cure)
+    assert found is not None
+    target = Target(max_bytes=int(found[1]), max_kl=0.05)
+    small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=8))
+    assert small.facts["target_met"] and "reachable" not in small.facts
+
+
+def test_where_no_file_is_so_short_the_shortest_that_keeps_the_loss_is_told() -> None:
+    cure = _cure(Target(max_bytes=1, max_kl=0.05))
+    assert re.search(
+        r"the file has (\d+) bytes, the fewest of \d+ prices, with predictions [\d.]+ nats per term from the "
+        r"original's; 1 were asked for\. The shortest file found that loses no more than that \(0\.0\d+ nats "
+        r"per term\) has \d+ bytes\. Cure: Target\(max_bytes=\1\) alone, or "
+        r"Target\(max_bytes=\d{3}, max_kl=0\.05\)$",
+        cure,
+    )
+
+
+def test_what_no_price_keeps_is_told_with_the_least_that_was_found() -> None:
+    near = _cure(Target(max_bytes=300, max_kl=0.0))
+    assert "No file that was tried loses so little: the one that loses least (" in near
+    assert re.search(r"has \d+ bytes\. .*, or Target\(max_bytes=\d+, max_kl=[\d.e-]+\)$", near)
 
 
 def test_of_trials_that_are_short_enough_the_one_that_loses_least_is_returned(tmp_path: Path) -> None:
@@ -263,18 +293,9 @@ def test_of_trials_that_are_short_enough_the_one_that_loses_least_is_returned(tm
     with pytest.warns(UserWarning, match="target missed: the predictions"):
         small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=4))
     tried = {trial["price"]: trial for trial in small.facts["prices_tried"]}
-    beside = laconic.save(small, tmp_path / "x.lac") - tried[small.facts["price"]]["bytes"]
-    short = [trial["divergence"] for trial in tried.values() if trial["bytes"] + beside <= 250]
+    beside = laconic.save(small, tmp_path / "x.lac") - tried[small.facts["price"]]["tensor_bytes"]
+    short = [trial["divergence"] for trial in tried.values() if trial["tensor_bytes"] + beside <= 250]
     assert small.facts["divergence"] == min(short) < max(short)
-
-
-def test_the_length_in_the_cure_keeps_the_divergence() -> None:
-    """Of a search by bytes some trial was within the divergence, only too long."""
-    found = re.search(r"or Target\(max_bytes=(\d+), max_kl=0.05\)", _cure(Target(max_bytes=300, max_kl=0.05)))
-    assert found is not None
-    target = Target(max_bytes=int(found[1]), max_kl=0.05)
-    small = laconic.compress_trained(_trained(), _inputs(), target, method=PostTraining(trials=8))
-    assert small.facts["target_met"]
 
 
 @pytest.mark.parametrize(

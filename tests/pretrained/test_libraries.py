@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 
 import laconic
+from laconic import progress
 from laconic.errors import InputError
 from laconic.methods import Target
-from laconic.pretrained import load_network
+from laconic.pretrained import hugging_face, load_network, timm_networks
 from tests.helpers import libraries
 
 
@@ -66,6 +68,31 @@ def test_what_the_library_raises_is_told_in_one_line(hub: Any) -> None:
 def test_timm_by_name(images: Any) -> None:
     network = load_network("timm:tinynet_050.in1k")
     assert images.calls == [("tinynet_050.in1k", True)] and not network.training
+
+
+@pytest.mark.parametrize(("package", "text"), [("timm", "timm:tinynet_050"), ("transformers", "hf:folder")])
+def test_an_import_that_takes_long_is_shown(
+    package: str,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """After two seconds, here none: the line says what is imported."""
+    made = libraries.timm() if package == "timm" else libraries.transformers()
+    home = timm_networks if package == "timm" else hugging_face
+
+    def slow(name: str) -> Any:
+        time.sleep(0.5)
+        return made
+
+    monkeypatch.setattr(home, "import_module", slow)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.05)
+    monkeypatch.setitem(sys.modules, package, made)
+    text = text.replace("folder", libraries.folder(tmp_path / "a"))
+    with progress.show(True):
+        load_network(text)
+    assert f"importing {package}" in capsys.readouterr().err
 
 
 def test_timm_by_folder(images: Any, tmp_path: Path) -> None:

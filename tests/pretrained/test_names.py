@@ -114,3 +114,46 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, text: str, 
 def test_what_names_no_network() -> None:
     with pytest.raises(InputError, match="names no pretrained network"):
         load_network("nets:mine")
+
+
+_SOURCE = """
+@register_model
+def tinynet_050(pretrained=False, **kwargs):
+    pass
+
+
+def helper(x):
+    pass
+
+
+register_model_deprecations(__name__, {
+    'tinynet_old': 'tinynet_050.in1k',
+})
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package timm that takes forever to import: importing it fails the test."""
+    (tmp_path / "timm" / "models").mkdir(parents=True)
+    (tmp_path / "timm" / "__init__.py").write_text("raise AssertionError('timm was imported')")
+    (tmp_path / "timm" / "models" / "tinynet.py").write_text(_SOURCE)
+    monkeypatch.delitem(sys.modules, "timm")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("name", ["tinynet_050", "tinynet_050.in1k", "tinynet_old"])
+def test_names_of_timm_pass_without_its_import(name: str) -> None:
+    place = place_of(f"timm:{name}")
+    assert place is not None
+    check_place(place)
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("name", ["tinynet_055", "helper"])
+def test_a_name_that_timm_does_not_have_is_refused_without_its_import(name: str) -> None:
+    message = _refused(f"timm:{name}")
+    assert "timm has no such network. Cure: " in message
+    if name == "tinynet_055":
+        assert message.endswith("did you mean tinynet_050?")

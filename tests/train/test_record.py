@@ -83,12 +83,29 @@ def test_a_missed_target_is_told() -> None:
     assert told(Target(max_bytes=100, max_drop=0.5)) == ()
     (note,) = told(Target(max_bytes=99))
     assert (
-        "100 bytes, the fewest that the listed grids reach (steps up to 1.4); 99 were asked for. "
+        "100 bytes, the fewest that the listed grids reach (steps up to 1.4), with a validation error of "
+        "2.50 % after 2.00 %; 99 were asked for. "
         "Cure: a higher kl_weight" in note
     )
     (note,) = told(Target(max_drop=0.4))
     assert "the validation error went from 2.00 % to 2.50 %; it may get worse by 0.40 %" in note
     assert "Cure: a lower kl_weight" in note
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_two_limits_that_do_not_meet_are_told_with_what_can_be_had(keeps: bool) -> None:
+    reach = {"bytes_more": 40, "divergence": None, "drop": 0.3, "keeps": keeps}
+    facts = {"validation_metric": 2.5, "original_validation_metric": 2.0, "reachable": reach}
+    small = laconic.methods.Compressed(torch.nn.Linear(1, 1), {}, facts)
+    job = Job((Stage(SparseVD()),), Target(max_bytes=100, max_drop=0.4 if keeps else 0.2))
+    (note,) = missed(job, small, 99)
+    assert "from 2.00 % to 2.50 %, the least in a file of at most 100 bytes; it may get worse by" in note
+    assert "(0.30 % worse) has 139 bytes." in note
+    assert f"or Target(max_bytes=146, max_drop={'0.4' if keeps else '0.3'}), or a lower kl_weight" in note
+    assert note.count("Target(max_bytes=100, max_drop=0.5)") == 1
+    long, short = missed(job, small, 101)
+    assert "the file has 101 bytes" in long and "has 141 bytes. Cure: a higher kl_weight" in long
+    assert "the least" not in short.partition(";")[0] and "Target(max_bytes=101, max_drop=0.5)" in short
 
 
 def test_a_large_loss_is_told_although_nobody_set_a_target() -> None:

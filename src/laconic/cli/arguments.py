@@ -204,10 +204,11 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
         commands,
         "run",
         "run a file on arrays saved with numpy",
-        "example:\n  laconic run model.lac x.npy --out y.npy",
+        "examples:\n  laconic run model.lac x.npy --out y.npy\n"
+        "  laconic run model.lac inputs.npz    # arrays by the inputs' names (see laconic inspect)",
     )
     p.add_argument("file")
-    p.add_argument("inputs", nargs="+", metavar="INPUT.npy")
+    p.add_argument("inputs", nargs="+", metavar="INPUT.npy|INPUTS.npz")
     p.add_argument("--out", metavar="OUTPUT.npy", help="file for the output (default: it is printed)")
     add_trusted(p)
     p.set_defaults(command="run")

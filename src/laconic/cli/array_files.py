@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.cli.array_checks import check_examples, check_type
-from laconic.cli.readers import read_array
+from laconic.cli.readers import in_place, read_archive, read_array
 from laconic.cli.scoring import reading
 from laconic.cli.sources import array_file
 from laconic.errors import InputError, LaconicError
@@ -41,16 +40,14 @@ def batches_of(name: str) -> list[Any]:
     if name.endswith(".npy"):
         arrays: Mapping[str, Tensor] = {"": _tensor(name, "the array", read_array(name))}
     else:
-        found = _npz(name) if name.endswith(".npz") else _safetensors(name)
+        found = read_archive(name, "--calibrate ") if name.endswith(".npz") else _safetensors(name)
         arrays = {key: _tensor(name, f"array {key!r}", value) for key, value in found.items()}
     count = check_examples(name, {key: tuple(x.shape) for key, x in arrays.items()})
     pieces = [{key: x[i : i + TOGETHER] for key, x in arrays.items()} for i in range(0, count, TOGETHER)]
     if set(arrays) == {""}:
         return [piece[""] for piece in pieces]
-    if all(re.fullmatch(r"arr_\d+", key) for key in arrays):
-        order = sorted(arrays, key=lambda key: int(key.removeprefix("arr_")))
-        return [tuple(piece[key] for key in order) for piece in pieces]
-    return pieces
+    placed = [in_place(piece) for piece in pieces]
+    return [tuple(piece) for piece in placed if piece is not None] or pieces
 
 
 def check_arguments(text: str | None, batches: Any, model: nn.Module, *, pretrained: bool = False) -> None:
@@ -84,19 +81,6 @@ def check_arguments(text: str | None, batches: Any, model: nn.Module, *, pretrai
             f"--calibrate {text}: {given} arrays, and {kind}'s forward takes {len(names)} "
             f"({', '.join(names)}). Cure: the inputs alone, without labels"
         )
-
-
-def _npz(name: str) -> dict[str, Any]:
-    try:
-        with reading(name), np.load(name, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except LaconicError:
-        raise
-    except Exception as error:  # NumPy raises many kinds for a wrong file
-        raise InputError(
-            f"--calibrate {name} is no whole archive of numbers ({type(error).__name__}). "
-            "Cure: numpy.savez(name, input_ids=array)"
-        ) from error
 
 
 def _safetensors(name: str) -> dict[str, Any]:

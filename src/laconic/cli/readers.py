@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from laconic.text import ratio_text, shortened, size_text
 if TYPE_CHECKING:
     from laconic.pack import Limits
     from laconic.tasks import Task
+
+T = TypeVar("T")
 
 
 def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
@@ -162,14 +165,15 @@ def _torch_line(imported: bool) -> str:
 
 
 def run_network(path: str, inputs: Sequence[str], out: str | None, *, trusted: bool = False) -> int:
-    """Run a file on .npy arrays; print or save the outputs."""
+    """Run a file on arrays: .npy in order, .npz by the inputs' names; print or save the outputs."""
     from laconic.runtime import load
 
     if out is not None and Path(out).suffix != ".npy":
         raise InputError(f"run: --out {out} should end in .npy. Cure: --out {Path(out).stem or 'output'}.npy")
     with reading(path):
         net = load(path, limits=limits_of(trusted))
-    outputs = net.run(tuple(read_array(name) for name in inputs))
+    placed, named = read_inputs(inputs)
+    outputs = net.run(net.in_order(placed, named))
     for index, array in enumerate(outputs):
         if out is None:
             print(array)
@@ -185,12 +189,64 @@ def _save_array(path: Path, array: AnyArray) -> None:
         np.save(stream, array)
 
 
+def read_inputs(names: Sequence[str]) -> tuple[list[AnyArray], dict[str, AnyArray]]:
+    """The arrays of files: those by position, and those by name.
+
+    Args:
+        names: ``.npy`` files, whose arrays are inputs by position, and ``.npz`` files, whose arrays are
+            inputs by the names that they have there; ``arr_0``, ``arr_1``, ... of ``numpy.savez`` are by
+            position.
+
+    Raises:
+        InputError: A file that is no whole array or archive of numbers, an empty archive, or a name twice.
+    """
+    placed: list[AnyArray] = []
+    named: dict[str, AnyArray] = {}
+    for name in names:
+        if not name.endswith(".npz"):
+            placed.append(read_array(name))
+            continue
+        found = read_archive(name)
+        if not found:
+            raise InputError(f"{name} holds no array. Cure: numpy.savez(name, x=array), by an input's name")
+        unnamed = in_place(found)
+        if unnamed is not None:
+            placed.extend(unnamed)
+            continue
+        twice = next((key for key in found if key in named), None)
+        if twice is not None:
+            raise InputError(f"{name}: input {twice!r} is in an earlier file, too. Cure: leave one out")
+        named |= found
+    return placed, named
+
+
+def in_place(arrays: Mapping[str, T]) -> list[T] | None:
+    """The arrays of ``numpy.savez(name, first, second)`` in their order; None where one has a name.
+
+    >>> in_place({"arr_1": np.array(3), "arr_0": np.array(2)})
+    [array(2), array(3)]
+    """
+    if not all(re.fullmatch(r"arr_\d+", key) for key in arrays):
+        return None
+    return [arrays[key] for key in sorted(arrays, key=lambda key: int(key.removeprefix("arr_")))]
+
+
+def read_archive(name: str, what: str = "") -> dict[str, AnyArray]:
+    """The arrays of a .npz file by name; what is none is an InputError. ``what``: the option that took it."""
+    try:
+        with reading(name), np.load(name, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except LaconicError:
+        raise
+    except Exception as error:  # NumPy raises many kinds for a wrong file
+        raise InputError(
+            f"{what}{name} is no whole archive of numbers ({type(error).__name__}). "
+            "Cure: numpy.savez(name, input_ids=array)"
+        ) from error
+
+
 def read_array(name: str) -> AnyArray:
     """One array saved with ``numpy.save``; anything else is an InputError."""
-    if name.endswith(".npz"):
-        raise InputError(
-            f"{name} is an archive of arrays. Cure: save each alone with numpy.save, and give them in order"
-        )
     try:
         with reading(name):
             array = np.load(name, allow_pickle=False)
@@ -203,7 +259,9 @@ def read_array(name: str) -> AnyArray:
         ) from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise InputError(f"{name} is an archive of arrays, not one. Cure: numpy.save(name, array)")
+        raise InputError(
+            f"{name} is an archive of arrays, not one. Cure: numpy.save(name, array), or name it .npz"
+        )
     return array
 
 

@@ -23,7 +23,7 @@ from laconic.methods.common.grid_choice import finish
 from laconic.methods.contract import Compressed, Context, Judge, Method
 from laconic.methods.layerwise.calibration import calibration_calls, learnt_of
 from laconic.methods.layerwise.comparison import Comparison, Divergence
-from laconic.methods.layerwise.outcome import Wanted, facts_of, searched, searched_refined
+from laconic.methods.layerwise.outcome import Wanted, facts_of, searched, searched_refined, with_reachable
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.layerwise.trials import make_subject
 from laconic.methods.registry import MethodEntry
@@ -134,7 +134,10 @@ class PostTraining(Method):
         found = searched(subject, wanted, context.example, self.trials)
         if self.refine.steps:
             found = searched_refined(subject, wanted, context.example, found, self.refine, seed)
-        facts = facts_of(found, subject, wanted, measuring.examples, folded, refining=self.refine.steps > 0)
+        found, reachable = with_reachable(subject, wanted, context.example, found, self.trials)
+        facts = reachable | facts_of(
+            found, subject, wanted, measuring.examples, folded, refining=self.refine.steps > 0
+        )
         done = finish(found.best.module, found.best.tensors, facts, wanted.judge)
         return replace(done, architecture_changed=bool(folded))
 

@@ -2,7 +2,8 @@
 
 A network is then changed from its inputs to its outputs in one pass: each layer reads what the layers before
 it give after their change, and no layer is run twice. Each pass runs in a thread of its own, and only while
-the caller waits for it: at any time one thread runs. Context variables are the caller's.
+the caller waits for it: at any time one thread runs. Context variables are the caller's, and so is what torch
+keeps by thread: autocast, the default device, inference mode.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any
@@ -46,6 +48,7 @@ class PausedRun:
         self._module, self._inputs, self._wanted = module, inputs, wanted
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._call: Call | None = None
+        self._state = _state_of_thread(module)
         self._abandoned = self._over = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="laconic-pass")
         self._future: Future[None] = self._pool.submit(copy_context().run, self._run)
@@ -85,8 +88,11 @@ class PausedRun:
         self._go.acquire()
         try:
             if not self._abandoned:
-                with torch.no_grad(), Watching(before=self._stop):
-                    run(self._module, self._inputs)
+                with ExitStack() as stack:
+                    for each in self._state:
+                        stack.enter_context(each)
+                    with torch.no_grad(), Watching(before=self._stop):
+                        run(self._module, self._inputs)
         except _Abandoned:
             return
         finally:
@@ -101,3 +107,22 @@ class PausedRun:
         self._go.acquire()
         if self._abandoned:
             raise _Abandoned("the pass was ended by its caller")
+
+
+def _state_of_thread(module: nn.Module) -> list[AbstractContextManager[Any]]:
+    """What torch keeps by thread and a forward pass depends on, as contexts to be entered in another thread.
+
+    The default dtype is of the process. Autocast keeps no copies of weights here: a weight may be changed
+    between two calls.
+    """
+    kinds = dict.fromkeys(["cpu", "cuda", *(p.device.type for p in module.parameters())])
+    found: list[AbstractContextManager[Any]] = [
+        torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False)
+        for kind in kinds
+        if kind != "meta" and torch.is_autocast_enabled(kind)
+    ]
+    if torch.get_default_device().type != "cpu":
+        found.append(torch.device(torch.get_default_device()))
+    if torch.is_inference_mode_enabled():
+        found.append(torch.inference_mode())
+    return found

@@ -13,6 +13,7 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.pretrained.names import Place
+from laconic.progress import steps
 
 _OFF = ("use_cache", "output_attentions", "output_hidden_states")
 """Settings that make a network return more than its prediction."""
@@ -20,7 +21,8 @@ _OFF = ("use_cache", "output_attentions", "output_hidden_states")
 
 def load(place: Place) -> nn.Module:
     """The network in evaluation mode, in float32; raises InputError as ``load_network`` does."""
-    transformers: Any = _told(place, import_module, "transformers")
+    with steps("importing transformers"):
+        transformers: Any = _told(place, import_module, "transformers")
     source = str(place.folder or place.name)
     config = _told(place, transformers.AutoConfig.from_pretrained, source, trust_remote_code=False)
     kind = _class_of(place, transformers, config)

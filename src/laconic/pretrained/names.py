@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from laconic.errors import InputError
 from laconic.files import unreadable
+from laconic.own import did_you_mean
+from laconic.pretrained.timm_names import is_registered, registered_names
 
 SOURCES: Mapping[str, str] = {"hf": "transformers", "timm": "timm"}
 """The package that loads a network, by what stands before the colon."""
@@ -97,6 +99,15 @@ def check_place(place: Place) -> None:
     if not _installed(package):
         needs = f"{package} safetensors" if folder is not None else package
         raise InputError(f"{place.text} needs the package {package}. Cure: pip install {needs}")
+    if place.source == "timm" and folder is None:
+        names = registered_names()
+        if not is_registered(place.name, names):
+            raise unknown_name(place, names)
+
+
+def unknown_name(place: Place, names: Iterable[str]) -> InputError:
+    """The error for a name that timm does not have; ``names``: those that it has."""
+    return InputError(f"{place.text}: timm has no such network. Cure: {did_you_mean(place.name, names)}")
 
 
 def _installed(package: str) -> bool:

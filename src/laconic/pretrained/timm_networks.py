@@ -11,20 +11,19 @@ from typing import Any
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.own import did_you_mean
-from laconic.pretrained.names import Place
+from laconic.pretrained.names import Place, unknown_name
+from laconic.progress import steps
 
 
 def load(place: Place) -> nn.Module:
     """The network in evaluation mode, in float32; raises InputError as ``load_network`` does."""
     try:
-        timm: Any = import_module("timm")
+        with steps("importing timm"):
+            timm: Any = import_module("timm")
     except ImportError as error:  # it is installed, and something that it needs is not
         raise InputError(f"{place.text}: {error}. Cure: pip install --upgrade timm") from error
     if place.folder is None and not timm.is_model(place.name):
-        raise InputError(
-            f"{place.text}: timm has no such network. Cure: {did_you_mean(place.name, timm.list_models())}"
-        )
+        raise unknown_name(place, timm.list_models())
     name = place.name if place.folder is None else f"local-dir:{place.folder}"
     try:
         network: nn.Module = timm.create_model(name, pretrained=True)

@@ -18,8 +18,9 @@ from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, Sp
 from laconic.methods.common import grid_choice
 from laconic.methods.common.grid_choice import Candidate, GridChoice, cheapest, quantize_rest, within
 from laconic.methods.contract import Judge, Target
+from laconic.pack import coded_bytes
 from laconic.quantize.uniform import step_for_bits
-from laconic.records import UniformGrid
+from laconic.records import IntTensor, UniformGrid
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
 
@@ -81,6 +82,26 @@ def test_a_target_in_bytes_takes_the_best_that_fits() -> None:
 def test_both_targets_together() -> None:
     assert _pick(Target(max_bytes=3500, max_drop=0.3)) is MIDDLE
     assert _pick(Target(max_bytes=2500, max_drop=0.3)) is UGLY
+    assert _pick(Target(max_bytes=2500, max_drop=0.1)) is UGLY, "the smallest drop of those that fit"
+
+
+@pytest.mark.parametrize(("drop", "keeps"), [(70.0, True), (0.0, False)])
+def test_what_can_be_had_is_told_where_two_limits_do_not_meet(drop: float, keeps: bool) -> None:
+    """The smallest candidate that keeps the drop or, where none does, the one that loses least."""
+    original = Score(1.0, 0.1, 100)
+    judge = Judge(lambda m: BEFORE, original, Target(max_bytes=10, max_drop=drop))
+    tensors = [
+        {"w": IntTensor("w", np.arange(n, dtype=np.int32) % 7, UniformGrid(1.0))} for n in (2000, 1000, 100)
+    ]
+    made = [
+        Candidate(1.0, 0.0, each, coded_bytes(each["w"]), Score(metric, 0.1, 100))
+        for each, metric in zip(tensors, (1.5, 40.0, 90.0), strict=True)
+    ]
+    told = grid_choice._reachable(made, made[2], judge, 5)["reachable"]
+    kept = made[1 if keeps else 0]
+    assert told["bytes_more"] == kept.bytes - made[2].bytes and told["keeps"] == keeps
+    assert told["drop"] == (39.0 if keeps else 0.5)
+    assert grid_choice._reachable(made, made[1], replace(judge, target=Target(max_drop=1.0)), 5) == {}
 
 
 NEAR, FAR, LOST = (

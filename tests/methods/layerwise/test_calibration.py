@@ -37,6 +37,38 @@ def test_no_example_both_decides_and_measures() -> None:
     assert len(deciding.inputs) == 1  # batches of one shape run in one call
 
 
+class Named(nn.Module):
+    """Inputs by name, one of which is optional."""
+
+    def forward(self, a: Tensor, b: Tensor | None = None) -> Tensor:
+        return a if b is None else a + b
+
+
+def test_dictionaries_of_the_same_names_and_shapes_run_in_one_call() -> None:
+    a, b = torch.arange(40.0).reshape(20, 2), torch.arange(40.0, 80.0).reshape(20, 2)
+    batches = [{"a": a[i : i + 4], "b": b[i : i + 4]} for i in range(0, 20, 4)]
+    deciding, measuring = calibration_calls(Named(), batches, Classification(), 20, 0.25, 0)
+    assert (len(deciding.inputs), deciding.examples) == (1, 15)
+    assert (len(measuring.inputs), measuring.examples) == (1, 5)
+    rows = torch.cat([call["a"] for call in (*deciding.inputs, *measuring.inputs)])
+    assert rows[rows[:, 0].argsort()].tolist() == a.tolist()
+    for call in (*deciding.inputs, *measuring.inputs):
+        assert sorted(call) == ["a", "b"] and torch.equal(call["b"], call["a"] + 40)
+
+
+def test_dictionaries_of_other_names_or_shapes_stay_apart() -> None:
+    a = torch.arange(40.0).reshape(20, 2)
+    batches = [
+        {"a": a[:4]},
+        {"a": a[4:8], "b": a[4:8]},
+        {"a": a[8:12, :1]},
+        {"a": a[12:16].double()},
+        {"a": a[16:20]},
+    ]
+    deciding, _ = calibration_calls(Named(), batches, Classification(), 20, 0.25, 0)
+    assert sorted(len(call["a"]) for call in deciding.inputs) == [3, 3, 3, 6]
+
+
 def test_batches_of_one_example_are_shared_out_whole() -> None:
     batches = [torch.full((1, 2), float(k)) for k in range(12)]
     deciding, measuring = calibration_calls(nn.Linear(2, 1), batches, Classification(), 10, 0.25, 0)

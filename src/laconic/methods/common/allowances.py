@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from laconic.methods.common.grid_settings import GridChoice
 from laconic.methods.contract import Judge, Score
@@ -108,3 +109,18 @@ def _set(choice: GridChoice) -> list[str]:
 
 def _given(choice: GridChoice, names: list[str] | tuple[str, ...]) -> str:
     return " and ".join(f"{name}={getattr(choice, name):g}" for name in names)
+
+
+def reachable(
+    bytes_more: int, divergence: float | None, drop: float | None, *, keeps: bool
+) -> dict[str, Any]:
+    """The fact that says what keeps the limits of the loss where a file that is short enough does not.
+
+    Args:
+        bytes_more: How much longer the shortest file that keeps them is than the one that is returned or,
+            where none keeps them, how much longer the one is that loses least.
+        divergence: Its predictions' from the original's, in nats per term; None where that is not measured.
+        drop: How much worse its metric is, in the metric's unit; None where nothing limits it.
+        keeps: Whether it keeps the limits.
+    """
+    return {"bytes_more": bytes_more, "divergence": divergence, "drop": drop, "keeps": keeps}

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from laconic.export.build import build_packed
-from laconic.methods.common.allowances import allowed, outcome, unused
+from laconic.methods.common.allowances import allowed, outcome, reachable, unused
 from laconic.methods.common.allowances import within as within
 from laconic.methods.common.grid_settings import GridChoice as GridChoice
 from laconic.methods.common.grid_settings import check_bits as check_bits
@@ -99,6 +99,7 @@ def choose_grid(
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
     best = _cheapest_counted(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
+    facts |= _reachable(candidates, best, judge, beside)
     if best.kl is not None:
         facts["kl_of_grid"] = best.kl
     if before is not None:
@@ -216,6 +217,37 @@ def _cheapest_counted(
         left = [counted if c is best else c for c in left]
 
 
+def _reachable(
+    candidates: list[Candidate], best: Candidate, judge: Judge | None, beside: int
+) -> dict[str, Any]:
+    """The fact ``reachable`` where no candidate keeps both the length and the drop; else none."""
+    if judge is None or judge.original is None or best.score is None:
+        return {}
+    original, target = judge.original, judge.target
+    if target.max_bytes is None or target.max_drop is None:
+        return {}
+    if judge.accepts(best.score, original) and best.bytes + beside <= target.max_bytes:
+        return {}
+    scored = [(c, c.score) for c in candidates if c.score is not None]
+    good = [(c, s) for c, s in scored if judge.accepts(s, original)]
+    reach, score = min(good, key=lambda pair: pair[0].bytes) if good else min(scored, key=_lost(judge))
+    more = _coded_bytes(reach.tensors) - _coded_bytes(best.tensors)
+    drop = judge.metric.drop(original.metric, score.metric)
+    return {"reachable": reachable(more, None, drop, keeps=bool(good))}
+
+
+def _lost(judge: Judge) -> Callable[[tuple[Candidate, Score]], tuple[float, float]]:
+    """What candidates are ordered by where none keeps a target of the metric: the metric, then likelihood."""
+
+    def lost(pair: tuple[Candidate, Score]) -> tuple[float, float]:
+        score = pair[1]
+        original = judge.original
+        drop = 0.0 if original is None else judge.metric.drop(original.metric, score.metric)
+        return (0.0 if judge.target.max_drop is None else drop), score.nll
+
+    return lost
+
+
 def on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, price: float) -> IntTensor:
     """One tensor on the grid whose step is ``multiple`` median posterior deviations of its kept weights."""
     if not keep.any():
@@ -234,7 +266,8 @@ def cheapest(
     """Fewest bytes within the allowance; if none is within it, the one with the best likelihood.
 
     Under a target of ``max_bytes`` for the file, ``bytes_beside`` the weights included, it is the best
-    likelihood among those that fit, or the smallest of all if none does.
+    likelihood among those that fit and keep ``max_drop``, the smallest drop among those that fit where none
+    keeps it, or the smallest of all if none fits.
     """
     if judge is None or before is None:
         return candidates[0]
@@ -245,7 +278,7 @@ def cheapest(
         if not fits:
             return min(candidates, key=lambda c: c.bytes)
         good = [(c, s) for c, s in fits if target.max_drop is None or judge.accepts(s, before)]
-        return min(good or fits, key=lambda pair: pair[1].nll)[0]
+        return min(good, key=lambda pair: pair[1].nll)[0] if good else min(fits, key=_lost(judge))[0]
     good_enough = [c for c, s in scored if allowed(s, c.kl, choice, judge, before)]
     if good_enough:
         return min(good_enough, key=lambda c: c.bytes)

@@ -302,7 +302,9 @@ def _most(part: _Part, axis: int) -> int:
 
 def _shape_of(part: _Part, axis: int) -> Any:
     """What parts that may be joined have in common; None for a part that is not joined."""
+    names = tuple(part.inputs) if isinstance(part.inputs, Mapping) else None
     tensors = [part.inputs] if isinstance(part.inputs, Tensor) else part.inputs
+    tensors = list(tensors.values()) if isinstance(tensors, Mapping) else tensors
     if not isinstance(tensors, list | tuple) or axis != 0:
         return None
     if not all(isinstance(x, Tensor) and x.ndim and len(x) == part.examples for x in tensors):
@@ -311,7 +313,8 @@ def _shape_of(part: _Part, axis: int) -> Any:
     if part.target is not None and not _stacked(part.target, part.examples):
         return None
     target = None if part.target is None else (part.target.shape[1:], part.target.dtype)
-    return isinstance(part.inputs, Tensor), tuple((x.shape[1:], x.dtype) for x in tensors), mask, target
+    form = names if names is not None else isinstance(part.inputs, Tensor)
+    return form, tuple((x.shape[1:], x.dtype) for x in tensors), mask, target
 
 
 def _stacked(target: Any, examples: int) -> bool:
@@ -326,6 +329,9 @@ def _one(group: list[_Part], axis: int) -> _Part:
     target = None if group[0].target is None else torch.cat([part.target for part in group])
     if isinstance(group[0].inputs, Tensor):
         return _Part(torch.cat([part.inputs for part in group], axis), mask, target, examples)
+    if isinstance(group[0].inputs, Mapping):
+        named = {name: torch.cat([part.inputs[name] for part in group], axis) for name in group[0].inputs}
+        return _Part(named, mask, target, examples)
     columns = zip(*(part.inputs for part in group), strict=True)
     return _Part(tuple(torch.cat(column, axis) for column in columns), mask, target, examples)
 

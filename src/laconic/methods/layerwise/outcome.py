@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from laconic.export.build import build_packed
+from laconic.methods.common.allowances import reachable
 from laconic.methods.contract import Judge, Score, Target
 from laconic.methods.layerwise.refining import Refine, exchange_rate, refined
 from laconic.methods.layerwise.search import Found, Limit, find_price
@@ -65,6 +66,17 @@ class _Scores:
             self.scores[id(trial)] = judge.evaluate(trial.module)
         return self.scores[id(trial)]
 
+    def drop(self, trial: Trial) -> float | None:
+        """How much worse the metric is than the original's, in its unit; None where no target limits it."""
+        judge = self.wanted.judge
+        if judge is None or judge.original is None or self.wanted.target.max_drop is None:
+            return None
+        return judge.metric.drop(judge.original.metric, self.score(judge, trial).metric)
+
+    def loss(self, trial: Trial) -> tuple[float, float, float]:
+        """What trials are ordered by where none keeps the limits of what is lost."""
+        return _loss(self).excess(trial), self.drop(trial) or 0.0, trial.divergence
+
 
 def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found[Trial]:
     """Find the price that gives what is wanted.
@@ -101,9 +113,48 @@ def _within(known: _Scores, limit: int, found: Found[Trial]) -> Found[Trial]:
     if excess(found.best) <= 0:
         return found
     short = [trial for trial in found.trials if known.file_bytes(trial) <= limit]
-    by_loss = sorted(short, key=lambda trial: (excess(trial), trial.divergence))
+    by_loss = sorted(short, key=known.loss)
     best = next((t for t in by_loss if _encoded(t, known.example) <= limit), found.best)
     return replace(found, best=best, met=excess(best) <= 0)
+
+
+def with_reachable(
+    subject: Subject, wanted: Wanted, example: Any, found: Found[Trial], most: int
+) -> tuple[Found[Trial], dict[str, Any]]:
+    """What can be had where a limit of the length and one of the loss cannot both be kept.
+
+    The search by bytes goes on, by loss: it ends at the shortest file that keeps the loss. Of the files that
+    are short enough, the one that loses least is the result.
+
+    Args:
+        subject: The network.
+        wanted: What is asked for.
+        example: The input that the file's graph is captured with.
+        found: The search so far.
+        most: Trials more, at least 1.
+
+    Returns:
+        The search with its new trials, and facts: ``reachable`` where both limits were given and are not
+        kept, else none.
+    """
+    limit = wanted.target.max_bytes
+    known = _Scores(subject, wanted, example)
+    if found.met or limit is None or (known.drop(found.best) is None and wanted.max_kl is None):
+        return found, {}
+    excess = _loss(known).excess
+    if excess(found.best) <= 0:  # the length alone cannot be reached
+        kept = reachable(0, found.best.divergence, known.drop(found.best), keeps=True)
+        return found, {"reachable": kept}
+    plain = sorted((t for t in found.trials if not t.refined_steps), key=lambda trial: trial.price)
+    more = find_price(partial(try_price, subject), plain[0].price, _loss(known), most, plain)
+    new = [trial for trial in more.trials if not any(trial is old for old in found.trials)]
+    every = _within(known, limit, replace(found, trials=(*found.trials, *new)))
+    if every.met:
+        return every, {}
+    keeping = [trial for trial in every.trials if excess(trial) <= 0]
+    reach = min(keeping, key=lambda t: t.bytes) if keeping else min(every.trials, key=known.loss)
+    longer = _encoded(reach, example) - _encoded(every.best, example)
+    return every, {"reachable": reachable(longer, reach.divergence, known.drop(reach), keeps=bool(keeping))}
 
 
 def searched_refined(
@@ -246,7 +297,7 @@ def facts_of(
         "prices_tried": [
             {
                 "price": t.price,
-                "bytes": t.bytes,
+                "tensor_bytes": t.bytes,
                 "divergence": t.divergence,
                 "refined_steps": t.refined_steps,
             }

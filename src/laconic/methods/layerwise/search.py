@@ -7,7 +7,7 @@ highest price that keeps it is wanted, under a limit of the bytes the lowest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -68,17 +68,20 @@ class Found(Generic[T]):
     trials: tuple[T, ...]
 
 
-def find_price(attempt: Callable[[float], T], start: float, limit: Limit[T], most: int) -> Found[T]:
+def find_price(
+    attempt: Callable[[float], T], start: float, limit: Limit[T], most: int, known: Sequence[T] = ()
+) -> Found[T]:
     """Search the price.
 
     Args:
         attempt: Makes the trial of a price.
-        start: The first price.
+        start: The first price; not used where trials are known.
         limit: What is asked for.
         most: Trials, at least 1.
+        known: Trials of an earlier search, from which this one goes on.
 
     Returns:
-        The trial that meets the limit best, and whether it does.
+        The trial that meets the limit best, and whether it does, with all trials, the known ones first.
 
     >>> from types import SimpleNamespace
     >>> limit = Limit(lambda trial: math.log(trial.price / 0.02), slack=0.01)
@@ -86,11 +89,15 @@ def find_price(attempt: Callable[[float], T], start: float, limit: Limit[T], mos
     >>> found.met, 0.0195 < found.best.price <= 0.02
     (True, True)
     """
-    price = min(max(start, LIMITS[0]), LIMITS[1])
-    seen: list[tuple[float, float, T]] = []  # log price, excess (rising with it), trial
     sign = 1.0 if limit.rises else -1.0
+    # log price, excess (rising with it), trial
+    seen = [(math.log(trial.price), sign * limit.excess(trial), trial) for trial in known]
+    following = _next(seen, limit) if seen else math.log(min(max(start, LIMITS[0]), LIMITS[1]))
     with steps("searching the price", most) as advance:
         for _ in range(most):
+            if following is None:
+                break
+            price = math.exp(following)
             trial = attempt(price)
             excess = limit.excess(trial)
             seen.append((math.log(price), sign * excess, trial))
@@ -98,9 +105,6 @@ def find_price(attempt: Callable[[float], T], start: float, limit: Limit[T], mos
             if -limit.slack <= excess <= 0 and limit.guided:
                 break
             following = _next(seen, limit)
-            if following is None:
-                break
-            price = math.exp(following)
     good = [(x, t) for x, f, t in seen if sign * f <= 0]
     trials = tuple(t for _, _, t in seen)
     if good:

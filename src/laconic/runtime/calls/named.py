@@ -23,11 +23,20 @@ def in_order(
     for name in named:
         if name not in rest:
             reason = "was given by position already" if name in names else "is no input"
-            raise InputError(f"{name!r} {reason}; the network's inputs are, in order: {', '.join(names)}")
+            told = f"{name!r} {reason}; the network's inputs are, in order: {', '.join(names)}"
+            raise InputError(f"{told}. Cure: {_cure(name, names, rest)}")
     missing = [name for name in rest if name not in named]
     if missing:
-        raise InputError(f"input {missing[0]!r} is missing; the inputs are, in order: {', '.join(names)}")
+        raise InputError(
+            f"input {missing[0]!r} is missing; the inputs are, in order: {', '.join(names)}. "
+            f"Cure: {missing[0]}=array"
+        )
     return (*arrays, *(named[name] for name in rest))
+
+
+def _cure(name: str, names: Sequence[str], rest: Sequence[str]) -> str:
+    """What to do with a name that does not fit: leave it out, or one of those that are free."""
+    return f"leave {name!r} out" if name in names or not rest else f"{rest[0]}=array, or leave {name!r} out"
 
 
 def returned(keys: Sequence[str], results: Sequence[AnyArray]) -> Returned:
