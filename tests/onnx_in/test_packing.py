@@ -232,8 +232,9 @@ def test_a_file_that_needs_trust_is_named_so(
 def test_weights_inside_the_graph_are_named_and_not_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A weight in two halves that the graph joins; a listing does not count the graph's bytes as weights."""
-    calls = [node("Concat", "h k", "w", axis=1), node("MatMul", "x w", "z"), node("MatMul", "z v")]
+    """A weight of an operator that is not folded; a listing does not count the graph's bytes as weights."""
+    joined = [node("Concat", "h k", "c", axis=1), node("Tanh", "c", "w")]
+    calls = [*joined, node("MatMul", "x w", "z"), node("MatMul", "z v")]
     arrays = {"h": weight(64, 40), "k": weight(64, 40), "v": weight(80, 8)}
     made = model(calls, arrays, {"x": ["n", 64]})
     path = write(tmp_path / "a.onnx", made)

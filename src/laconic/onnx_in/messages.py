@@ -33,7 +33,10 @@ Value = int | float | str | Stored | tuple[int, ...] | tuple[float, ...] | tuple
 
 
 class Call(NamedTuple):
-    """A node: operator, domain, its own name, the names of its inputs and outputs, its attributes."""
+    """A node: operator, domain, its own name, the names of its inputs and outputs, its attributes.
+
+    ``outer``: names that graphs within it read; some of them may be of the graph around it.
+    """
 
     kind: str
     domain: str
@@ -41,6 +44,7 @@ class Call(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attrs: Mapping[str, Value]
+    outer: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -154,7 +158,7 @@ def _entry(data: memoryview) -> tuple[str, str]:
 
 
 def _call(data: memoryview) -> Call:
-    inputs, outputs = [], []
+    inputs, outputs, outer = [], [], []
     texts = {3: "", 4: "", 7: ""}
     attrs: dict[str, Value] = {}
     for field in fields(data, "a node"):
@@ -167,8 +171,27 @@ def _call(data: memoryview) -> Call:
         elif field.number == 5:
             name, value = _attribute(field.data)
             attrs[name] = value
+            outer.extend(_read_within(field.data))
     domain = "" if texts[7] == "ai.onnx" else texts[7]
-    return Call(texts[4], domain, texts[3], tuple(inputs), tuple(outputs), attrs)
+    return Call(texts[4], domain, texts[3], tuple(inputs), tuple(outputs), attrs, tuple(outer))
+
+
+def _read_within(attribute: memoryview) -> list[str]:
+    """Names that nodes and outputs of an attribute's graphs read, also in graphs within these."""
+    names: list[str] = []
+    waiting = [attribute]
+    while waiting:
+        graphs = [each.data for each in fields(waiting.pop(), "an attribute") if each.number in (6, 11)]
+        for field in (each for graph in graphs for each in fields(graph, "a graph")):
+            if field.number == 12:
+                names.append(_port(field.data).name)
+            elif field.number == 1:
+                for each in fields(field.data, "a node"):
+                    if each.number == 1:
+                        names.append(each.text)
+                    elif each.number == 5:
+                        waiting.append(each.data)
+    return names
 
 
 def _attribute(data: memoryview) -> tuple[str, Value]:

@@ -15,6 +15,7 @@ from laconic.files import check_out, read_input, write_bytes
 from laconic.onnx_in.arrays import Folder, array_of, kind_name, raw_bytes
 from laconic.onnx_in.checking import disagreement
 from laconic.onnx_in.conversion import convert
+from laconic.onnx_in.folding import folded
 from laconic.onnx_in.messages import Model, Stored, model_of, tensor_of
 from laconic.onnx_in.rules import RULES
 from laconic.onnx_in.weights import Grids, rounded, unread_bytes, weight_names
@@ -117,6 +118,9 @@ def pack_onnx(
         model = model_of(memoryview(data))
         _check(model)
         _check_out(out, path, model, folder)
+        size = len(data) + _elsewhere(model, folder)
+        data = folded(data, folder, names)
+        model = model_of(memoryview(data))
         chosen = weight_names(model, names)
         if not chosen:
             raise _nothing(model)
@@ -130,7 +134,6 @@ def pack_onnx(
     if inside > _FEW_BYTES and inside > sum(array.nbytes for array in arrays.values()) / 16:
         notes = (*notes, _INSIDE.format(size_text(inside)))
     notes = (*_overridable(model), *notes, *(() if large is None else (large,)))
-    size = len(data) + _elsewhere(model, folder)
     runs = packed.graph is not None
     return Packed(length, size, count, len(chosen), 8 * length / count, runs, notes, large is not None)
 

@@ -33,7 +33,7 @@ from laconic.runtime.onnx_model.kept import FLOATS
 FEWEST = 64
 """Entries of the smallest weight that is rounded."""
 
-_READ: Mapping[str, tuple[int, ...]] = {
+READ: Mapping[str, tuple[int, ...]] = {
     "Conv": (1,),
     "ConvTranspose": (1,),
     "Gemm": (0, 1),
@@ -51,7 +51,8 @@ _READ: Mapping[str, tuple[int, ...]] = {
 """Operators, and which of their inputs are weights."""
 FLOAT_BYTES = {kind: 2 if name == "bfloat16" else np.dtype(name).itemsize for kind, name in FLOATS.items()}
 """Bytes of an entry, by ONNX' numbers of the floating types."""
-_MOVES = ("Transpose", "Reshape", "Identity", "Cast", "Unsqueeze", "Squeeze")
+MOVES = ("Transpose", "Reshape", "Identity", "Cast", "Unsqueeze", "Squeeze")
+"""Operators that move entries: a weight is followed through them to its initialiser."""
 _SAMPLE = 2**16  # entries of a weight from which the bits at a step are estimated
 _TRIALS = 14
 
@@ -101,11 +102,11 @@ def weight_names(model: Model, keep: Iterable[str] = ()) -> tuple[str, ...]:
         InputError: A name in ``keep`` that no initialiser has.
     """
     kept = matching(keep, model.stored, "initialiser")
-    made = {name: call for call in model.calls for name in call.outputs if call.kind in _MOVES}
+    made = {name: call for call in model.calls for name in call.outputs if call.kind in MOVES}
     read = {
         _source(call.inputs[k], made)
         for call in model.calls
-        for k in _READ.get(call.kind, ())
+        for k in READ.get(call.kind, ())
         if k < len(call.inputs)
     }
     return tuple(
