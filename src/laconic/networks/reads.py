@@ -133,7 +133,8 @@ def _linear_read(name: str, inputs: Matrices, axis: int = 1) -> Read:
         return torch.stack(patches(chosen)) if len(blocks) > 1 else patches(chosen)[0][None]
 
     alike = all(len(x) == len(blocks[0]) for x in blocks)
-    return Read(name, axis, len(blocks), *blocks[0].shape, patches, stacked, lambda: blocks, alike)
+    positions, k = blocks[0].shape
+    return Read(name, axis, len(blocks), positions, k, patches, stacked, lambda: blocks, alike)
 
 
 def _linear(call: Call, names: Mapping[int, str], use: Callable[[Read], None]) -> None:

@@ -289,7 +289,7 @@ def _pieces(part: _Part, axis: int) -> Iterator[_Part]:
     if part.examples <= most:
         yield part
         return
-    for index in torch.arange(part.examples).split(most):
+    for index in torch.split(torch.arange(part.examples), most):
         yield _some(part, axis, index)
 
 

@@ -109,8 +109,13 @@ def decide_visited(
         samples=settings.samples,
     )
     stored = _stored(visit.name, found, weight, visit.axis)
-    floor = partial(floor_of, found, own.float(), row_precision=each, bias=bias is not None)
+    floor = partial(floor_of, _short(found), own.float(), row_precision=each, bias=bias is not None)
     return Decision(stored, _stored_bias(visit.bias, found), found.distortion, found.rate, floor)
+
+
+def _short(found: QuantizedMatrix) -> QuantizedMatrix:
+    """What its floor is computed from, in half of the memory: every trial of a search keeps it."""
+    return replace(found, values=found.values[:0], target=found.target.astype(np.float32))
 
 
 def _relative(given: Tensor | None, rows: int) -> Tensor:
@@ -157,7 +162,7 @@ def decide_unread(
         ),
         row_precision=each,
     )
-    floor = partial(floor_of, found, alike, row_precision=each)
+    floor = partial(floor_of, _short(found), alike, row_precision=each)
     return Decision(_stored(name, found, weight, 1), None, found.distortion, found.rate, floor)
 
 

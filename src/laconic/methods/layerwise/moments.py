@@ -142,7 +142,7 @@ def _filled(reads: Iterable[tuple[Read, Read, Tensor]]) -> Iterator[tuple[Tensor
     held = 0
     for original, changed, chosen in reads:
         at_once = max(1, AT_ONCE // max(1, original.blocks * original.inputs))
-        for some in chosen.split(at_once):
+        for some in torch.split(chosen, at_once):
             if parts and held + len(some) > at_once:
                 yield _with_ones([p[0] for p in parts]), _with_ones([p[1] for p in parts])
                 parts, held = [], 0

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -218,7 +219,7 @@ def _first(inputs: Sequence[Any], axis: int, most: int) -> tuple[list[Any], bool
     for each in inputs:
         left, count = most - examples, examples_in(each, axis)
         cut = axis == 0 and count > left and not is_nested(each)
-        found.append(with_tensors(each, lambda x, left=left: x[:left]) if cut else each)
+        found.append(with_tensors(each, itemgetter(slice(left))) if cut else each)
         examples += count
         size += sum(x.nbytes for x in tree_leaves(each) if isinstance(x, Tensor))
         if examples >= most or size >= INPUT_BYTES:
