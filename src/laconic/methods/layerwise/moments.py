@@ -52,21 +52,19 @@ class Moments:
         return len(self.own)
 
 
-LEAST_ROWS, LEAST_ROWS_OF_A_BLOCK, ROWS_FOR_EACH = 12288, 4096, 24
-"""Positions of all calls that are always used, the same for each of several blocks, and the same for each
-input of a weight: those of a feature map are many and much alike.
+LEAST_ROWS, ROWS_FOR_EACH = 12288, 24
+"""Positions of all calls that are always used, and the same for each input of a weight: those of a feature
+map are many and much alike.
 """
 MANY = 1 << 24
-"""Numbers in the patches of all blocks from which on each has fewer rows than ``LEAST_ROWS_OF_A_BLOCK``."""
+"""Numbers in the patches of all blocks, from which on only ``ROWS_FOR_EACH`` counts."""
 AT_ONCE = 1 << 22
 """Numbers in the patches that are built at once."""
 
 
 def rows_wanted(read: Read) -> int:
     """Positions of all calls that a moment of this weight needs: no more are used."""
-    least = LEAST_ROWS
-    if read.blocks > 1:
-        least = min(LEAST_ROWS_OF_A_BLOCK, MANY // (read.blocks * read.inputs))
+    least = min(LEAST_ROWS, MANY // max(1, read.blocks * read.inputs))
     return max(least, ROWS_FOR_EACH * read.inputs)
 
 

@@ -25,12 +25,8 @@ class Priced(Protocol):
 T = TypeVar("T", bound=Priced)
 LIMITS = (1e-14, 1e6)
 """Prices beyond which no network changes any more."""
-GROW, FLAT, SHRINK = 0.05, math.log(16.0), math.log(64.0)
-"""Least step of the price's logarithm while no bracket is known, the same where the last one changed nothing,
-and the largest.
-"""
-SLOPES = {True: 0.8, False: 0.3}
-"""How fast logarithms of a divergence (it rises) and of bytes usually move with that of the price."""
+GROW, SHRINK = math.log(3.0), math.log(64.0)
+"""Least and largest step of the price's logarithm while no bracket is known."""
 CLOSE = 0.05
 """Width of a bracket, in the price's logarithm, that is not halved any more: about 0.03 bits a weight."""
 
@@ -92,7 +88,7 @@ def find_price(
     sign = 1.0 if limit.rises else -1.0
     # log price, excess (rising with it), trial
     seen = [(math.log(trial.price), sign * limit.excess(trial), trial) for trial in known]
-    following = _next(seen, limit) if seen else math.log(min(max(start, LIMITS[0]), LIMITS[1]))
+    following = _next(seen, limit.guided) if seen else math.log(min(max(start, LIMITS[0]), LIMITS[1]))
     with steps("searching the price", most) as advance:
         for _ in range(most):
             if following is None:
@@ -104,7 +100,7 @@ def find_price(
             advance(f"price {price:.3g}")
             if -limit.slack <= excess <= 0 and limit.guided:
                 break
-            following = _next(seen, limit)
+            following = _next(seen, limit.guided)
     good = [(x, t) for x, f, t in seen if sign * f <= 0]
     trials = tuple(t for _, _, t in seen)
     if good:
@@ -112,42 +108,35 @@ def find_price(
     return Found(min(seen, key=lambda row: (sign * row[1], row[0]))[2], False, trials)
 
 
-def _next(seen: list[tuple[float, float, T]], limit: Limit[T]) -> float | None:
-    """The logarithm of the next price; None where the bracket is closed or the limits are reached.
-
-    It aims at the middle of the excesses that end the search.
-    """
-    guided, aim = limit.guided, -limit.slack / 2 if limit.rises else limit.slack / 2
+def _next(seen: list[tuple[float, float, T]], guided: bool) -> float | None:
+    """The logarithm of the next price; None where the bracket is closed or the limits are reached."""
     lowest, highest = (math.log(x) for x in LIMITS)
     below = max((row for row in seen if row[1] <= 0), key=lambda row: row[0], default=None)
     above = min((row for row in seen if row[1] > 0), key=lambda row: row[0], default=None)
     if below is None or above is None:
         x, f, _ = min(seen, key=lambda row: row[0]) if below is None else below
+        size = min(max(abs(f) / _slope(seen), GROW), SHRINK) if guided and math.isfinite(f) else SHRINK / 2
         same = len(seen) > 1 and seen[-1][1] == seen[-2][1]
-        size = SHRINK / 2
-        if guided and math.isfinite(f):
-            least = FLAT if same else GROW
-            size = min(max(abs(f - aim) / _slope(seen, SLOPES[limit.rises]), least), SHRINK)
         if guided and same and above is None and math.isfinite(f):
             return None  # no higher price changes anything any more; lower ones do
         following = x - size if below is None else x + size
         return None if following < lowest - 1e-9 or following > highest + 1e-9 else following
     (a, fa, _), (b, fb, _) = below, above
     if not a < b:  # not monotone: a higher price met the limit, so go on from there
-        b = min((x for x, f, _ in seen if f > 0 and x > a), default=a + 1.0)
+        b = min((x for x, f, _ in seen if f > 0 and x > a), default=a + GROW)
         fb = math.inf
     if b - a < CLOSE:
         return None
     share = 0.5
     if guided and math.isfinite(fa) and math.isfinite(fb) and fb > fa:
-        share = min(max((aim - fa) / (fb - fa), 0.05), 0.95)
+        share = min(max(-fa / (fb - fa), 0.1), 0.9)
     return a + share * (b - a)
 
 
-def _slope(seen: list[tuple[float, float, T]], usual: float) -> float:
+def _slope(seen: list[tuple[float, float, T]]) -> float:
     """How fast the excess rises with the price's logarithm: by the last two trials, at most 1."""
     if len(seen) < 2:
-        return usual
+        return 1.0
     (a, fa, _), (b, fb, _) = seen[-2:]
-    slope = (fb - fa) / (b - a) if abs(a - b) > GROW / 2 else usual
-    return min(max(slope, 0.05), 1.0) if math.isfinite(slope) else usual
+    slope = (fb - fa) / (b - a) if a != b else 1.0
+    return min(max(slope, 0.05), 1.0) if math.isfinite(slope) else 1.0

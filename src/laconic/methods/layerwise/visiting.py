@@ -23,7 +23,7 @@ from laconic.networks.paused import PausedRun
 from laconic.networks.reads import Read, names_of, reads_of
 from laconic.networks.watching import Call, Watching
 
-SPREAD = 8
+SPREAD = 16
 """Positions to choose from, over those that a moment needs, from which on no further pass is begun."""
 
 
