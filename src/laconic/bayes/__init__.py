@@ -3,7 +3,7 @@
 What a prior, a posterior family, a gate or a method of one's own needs is exported here.
 """
 
-from laconic.bayes.gates import Gate, HardConcrete, TruncatedLogNormal
+from laconic.bayes.gates import Gate, HardConcrete, Horseshoe, NormalJeffreys, TruncatedLogNormal
 from laconic.bayes.kl import check_rules, kl_divergence, kl_total, register_kl
 from laconic.bayes.layers import NoiseSource, Sampling
 from laconic.bayes.objective import Objective
@@ -11,6 +11,7 @@ from laconic.bayes.posteriors import (
     Family,
     Gaussian,
     GaussianFamily,
+    LogNormalPair,
     Multiplicative,
     MultiplicativeFamily,
     Noise,
@@ -27,20 +28,24 @@ from laconic.bayes.prepare import (
     sampling,
     spread_of,
 )
-from laconic.bayes.priors import LogUniform, Normal, Prior, ScaleMixture, Spikes
+from laconic.bayes.priors import HalfCauchy, LogUniform, Normal, Prior, ScaleMixture, Spikes
 
 __all__ = [
     "Family",
     "Gate",
     "Gaussian",
     "GaussianFamily",
+    "HalfCauchy",
     "HardConcrete",
+    "Horseshoe",
+    "LogNormalPair",
     "LogUniform",
     "Multiplicative",
     "MultiplicativeFamily",
     "Noise",
     "NoiseSource",
     "Normal",
+    "NormalJeffreys",
     "Objective",
     "Posterior",
     "Prior",

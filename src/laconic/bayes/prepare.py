@@ -25,6 +25,7 @@ from laconic.networks.probe import Uses, check_model, observe
 
 __all__ = [
     "deterministic_of",
+    "draw_from",
     "make_bayesian",
     "mute",
     "plain_copy",
@@ -226,6 +227,11 @@ def sampling(net: nn.Module) -> Iterator[nn.Module]:
         yield net
     finally:
         draws.sampling = before
+
+
+def draw_from(net: nn.Module, noise: NoiseSource) -> None:
+    """Let a prepared network draw from this source from now on; it is changed."""
+    _prepared(net).draws.noise = noise
 
 
 def mute(net: nn.Module, muted: bool = True) -> None:

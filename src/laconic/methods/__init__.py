@@ -3,9 +3,11 @@
 What a method of one's own needs stands here, too: gates, grids, codebooks, and what to do with the rest.
 """
 
+from laconic.methods.bayesian_compression import BayesianCompression
 from laconic.methods.common.grid_choice import GridChoice, choose_grid, finish, quantize_rest
 from laconic.methods.common.point import on_a_grid, point_stats
 from laconic.methods.common.rest import nonzeros, rest_of
+from laconic.methods.common.unit_choice import UnitChoice
 from laconic.methods.contract import Compressed, Context, Evaluate, Judge, Method, Score, Target
 from laconic.methods.distillation import Distillation, NoCompression
 from laconic.methods.filter_pruning import FilterPruning
@@ -25,6 +27,7 @@ from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 
 __all__ = [
     "VNQ",
+    "BayesianCompression",
     "Compressed",
     "Context",
     "Distillation",
@@ -46,6 +49,7 @@ __all__ = [
     "SparseVD",
     "Target",
     "TaylorPruning",
+    "UnitChoice",
     "attach_gates",
     "choose_grid",
     "even_levels",

@@ -33,6 +33,7 @@ from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
 from laconic.sparsify.dead import alive_parameters
+from laconic.structure.narrow import NarrowInput
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
@@ -328,12 +329,21 @@ def finish(
     ([[0.5, -1.0]], {'method': 'own'})
     """
     load_values(plain, {n: torch.from_numpy(np.asarray(t.values())) for n, t in tensors.items()})
+    tensors = {**tensors, **selections(plain)}
     plain.eval().cpu()
     scored: dict[str, Any] = {}
     if judge is not None:
         score = judge.evaluate(plain)
         scored = {"validation_metric": score.metric, "validation_nll": score.nll}
     return Compressed(plain, tensors, {**facts, **scored})
+
+
+def selections(module: nn.Module) -> dict[str, IntTensor]:
+    """Which parts of its inputs a network reads, as integers on a grid of step 1, by the buffers' names."""
+    if not isinstance(module, NarrowInput):
+        return {}
+    gaps = {name: buffer.cpu().numpy().astype(np.int32) for name, buffer in module.gaps().items()}
+    return {name: IntTensor(name, values, UniformGrid(1.0)) for name, values in gaps.items()}
 
 
 def load_values(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
