@@ -51,7 +51,7 @@ def _entries(clusters: Counter[float], gaps: npt.NDArray[np.int64], p: int) -> i
     """Bits of the Huffman codes of indices and gaps of p bits, with the table of the gaps."""
     fillers, short = np.divmod(gaps, 2**p)
     filler = int(fillers.sum())
-    by_gap = Counter(short.tolist())
+    by_gap: Counter[int] = Counter(short.tolist())
     by_gap[2**p - 1] += filler  # a filler stands 2^p - 1 zeros further on, so that it bridges 2^p places
     by_index = [*clusters.values(), *([filler] if filler else [])]
     return huffman_bits(by_index) + huffman_bits(n for n in by_gap.values() if n) + LENGTH_BITS * 2**p
