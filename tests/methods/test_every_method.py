@@ -53,7 +53,6 @@ def test_a_method_keeps_its_promises_on_every_kind_of_network(
     name: str, network: str, tmp_path: Path
 ) -> None:
     small = check_method(quick(name), FIVE[network], tmp_path)
-    assert not small.tensors or any(t.nonzeros() for t in small.tensors.values())
     for tensor in small.tensors.values():
         assert np.isfinite(tensor.values()).all(), tensor.name
     assert all(torch.isfinite(t).all() for t in small.module.state_dict().values() if t.is_floating_point())
