@@ -3,7 +3,7 @@
 What a prior, a posterior family, a gate or a method of one's own needs is exported here.
 """
 
-from laconic.bayes.gates import Gate, HardConcrete, Horseshoe, NormalJeffreys, TruncatedLogNormal
+from laconic.bayes.gates import Gate, HardConcrete, TruncatedLogNormal
 from laconic.bayes.kl import check_rules, kl_divergence, kl_total, register_kl
 from laconic.bayes.layers import NoiseSource, Sampling
 from laconic.bayes.objective import Objective
@@ -29,6 +29,7 @@ from laconic.bayes.prepare import (
     spread_of,
 )
 from laconic.bayes.priors import HalfCauchy, LogUniform, Normal, Prior, ScaleMixture, Spikes
+from laconic.bayes.scales import Horseshoe, NormalJeffreys
 
 __all__ = [
     "Family",

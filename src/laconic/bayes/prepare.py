@@ -230,7 +230,21 @@ def sampling(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def draw_from(net: nn.Module, noise: NoiseSource) -> None:
-    """Let a prepared network draw from this source from now on; it is changed."""
+    """Let a prepared network draw from another source from now on.
+
+    Args:
+        net: A prepared network; it is changed.
+        noise: The source of all draws that follow.
+
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer, x = nn.Linear(4, 2), torch.ones(1, 4)
+    >>> net = make_bayesian(layer, example=x, posterior=GaussianFamily(0.0), noise=NoiseSource(0))
+    >>> first = net(x)
+    >>> draw_from(net, NoiseSource(0))
+    >>> bool((net(x) == first).all())
+    True
+    """
     _prepared(net).draws.noise = noise
 
 

@@ -13,6 +13,7 @@ from laconic.methods.distillation import Distillation, NoCompression
 from laconic.methods.filter_pruning import FilterPruning
 from laconic.methods.fisher_pruning import FisherPruning
 from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_plan
+from laconic.methods.l0 import L0
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
@@ -21,11 +22,13 @@ from laconic.methods.post_training import PostTraining
 from laconic.methods.random_pruning import RandomPruning
 from laconic.methods.score_pruning import ScorePruning
 from laconic.methods.sparse_vd import SparseVD
+from laconic.methods.structured_bayesian_pruning import StructuredBayesianPruning
 from laconic.methods.taylor_pruning import TaylorPruning
 from laconic.methods.vnq import VNQ
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 
 __all__ = [
+    "L0",
     "VNQ",
     "BayesianCompression",
     "Compressed",
@@ -47,6 +50,7 @@ __all__ = [
     "Score",
     "ScorePruning",
     "SparseVD",
+    "StructuredBayesianPruning",
     "Target",
     "TaylorPruning",
     "UnitChoice",

@@ -35,29 +35,30 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from laconic.bayes.gates import Gate, Horseshoe, NormalJeffreys
+from laconic.bayes.gates import Gate
 from laconic.bayes.kl import kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of, spread_of
 from laconic.bayes.priors import Normal
+from laconic.bayes.scales import Horseshoe, NormalJeffreys
 from laconic.errors import InputError, ModelError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
 from laconic.methods.common.group_marginals import marginals, positions_read
 from laconic.methods.common.merit import merit_facts
+from laconic.methods.common.norms import better_norms
 from laconic.methods.common.rest import nonzeros, rest_of
-from laconic.methods.common.unit_choice import UnitChoice, choose_units, plan_of_scores
+from laconic.methods.common.unit_choice import UnitChoice, choose_units
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.gated_moments import gated_moments
 from laconic.methods.gating import PREFIX, attach_gates, fold_gates, gates_of
-from laconic.methods.norm_statistics import estimate_norm_statistics
 from laconic.methods.registry import MethodEntry
-from laconic.networks import duplicate
 from laconic.networks.policy import is_bias
 from laconic.networks.probe import check_model
 from laconic.schedules import WarmUp
 from laconic.structure import Coupling, Group, find_groups
+from laconic.structure.by_score import plan_of_scores
 from laconic.structure.coupling.groups import left_whole, without_inputs
 
 Scales = Literal["normal-jeffreys", "horseshoe"]
@@ -206,7 +207,8 @@ class BayesianCompression(Method):
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Remove the units that validation can do without, and put the rest on the grid chosen there."""
         coupling, extended = module.__dict__[_COUPLING]
-        whole = _rested(fold_gates(module), context, judge)
+        whole = fold_gates(module)
+        norms = better_norms(whole, context, judge)
         gates = gates_of(module)
         scores = {name: gate.score().detach().cpu() for name, gate in gates.items()}  # type: ignore[attr-defined]
         if judge is None:
@@ -228,8 +230,10 @@ class BayesianCompression(Method):
             self.grid,
             judge,
             context.example,
+            context,
         )
         facts = {
+            **{f"{name}_of_all_units": value for name, value in norms.items()},
             "method": "bayesian-compression",
             "scales": self.scales,
             "kept_units": {n: [len(k), plan.sizes[n]] for n, k in plan.kept.items()},
@@ -258,14 +262,6 @@ class BayesianCompression(Method):
         if self.scales == "horseshoe":
             return Horseshoe.open(group.size, self.init_log_var, self.tau)
         return NormalJeffreys.open(group.size, self.init_log_var)
-
-
-def _rested(plain: nn.Module, context: Context, judge: Judge | None) -> nn.Module:
-    """The network, with batch norm's statistics at the posterior means where validation prefers them."""
-    again = duplicate(plain)
-    if judge is None or not estimate_norm_statistics(again, context):
-        return plain
-    return again if judge.evaluate(again).nll < judge.evaluate(plain.eval()).nll else plain
 
 
 # Epochs and rates are those of studies/; the first-layer clip keeps every weight of that layer noisy.

@@ -25,7 +25,7 @@ def gated_moments(net: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
         NotPreparedError: A network without gates.
 
     >>> from laconic.bayes import GaussianFamily, make_bayesian
-    >>> from laconic.bayes.gates import NormalJeffreys
+    >>> from laconic.bayes.scales import NormalJeffreys
     >>> from laconic.methods import attach_gates
     >>> from laconic.networks.noise import NoiseSource
     >>> from laconic.structure import find_groups

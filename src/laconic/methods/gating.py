@@ -40,12 +40,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from laconic.bayes.gates import Gate
 from laconic.bayes.prepare import draw_from, plain_copy, posteriors_of
 from laconic.errors import InputError, NotPreparedError
-from laconic.methods.common.unit_choice import plan_of_scores
 from laconic.methods.gated_layers import GATING, NAMES, gated_class
 from laconic.networks import computed_weights, duplicate
 from laconic.networks.noise import NoiseSource
 from laconic.records import KeepPlan
 from laconic.structure import Coupling, Group
+from laconic.structure.by_score import plan_of_scores
 from laconic.structure.coupling.groups import Member
 from laconic.structure.coupling.sides import axes_of
 

@@ -54,7 +54,7 @@ def _entries(clusters: Counter[float], gaps: npt.NDArray[np.int64], p: int) -> i
     by_gap: Counter[int] = Counter(short.tolist())
     by_gap[2**p - 1] += filler  # a filler stands 2^p - 1 zeros further on, so that it bridges 2^p places
     by_index = [*clusters.values(), *([filler] if filler else [])]
-    return huffman_bits(by_index) + huffman_bits(n for n in by_gap.values() if n) + LENGTH_BITS * 2**p
+    return huffman_bits(by_index) + huffman_bits(n for n in by_gap.values() if n) + LENGTH_BITS * (1 << p)
 
 
 def huffman_bits(counts: Iterable[int]) -> int:

@@ -2,8 +2,6 @@
 
 from laconic.bayes.gates.gate import Gate
 from laconic.bayes.gates.hard_concrete import HardConcrete
-from laconic.bayes.gates.horseshoe import Horseshoe
-from laconic.bayes.gates.normal_jeffreys import NormalJeffreys
 from laconic.bayes.gates.truncated_log_normal import TruncatedLogNormal
 
-__all__ = ["Gate", "HardConcrete", "Horseshoe", "NormalJeffreys", "TruncatedLogNormal"]
+__all__ = ["Gate", "HardConcrete", "TruncatedLogNormal"]

@@ -25,7 +25,8 @@ from laconic.methods.common.allowances import allowed, outcome, unused
 from laconic.methods.common.allowances import within as within
 from laconic.methods.common.grid_settings import GridChoice as GridChoice
 from laconic.methods.common.grid_settings import check_bits as check_bits
-from laconic.methods.contract import Compressed, Divergence, Judge, Score
+from laconic.methods.common.norms import better_norms
+from laconic.methods.contract import Compressed, Context, Divergence, Judge, Score
 from laconic.pack import coded_bytes, encode
 from laconic.progress import steps
 from laconic.quantize.rate_distortion import RateDistortion, quantize
@@ -67,6 +68,7 @@ def choose_grid(
     choice: GridChoice,
     judge: Judge | None,
     example: Any = None,
+    sampled: Context | None = None,
 ) -> Compressed:
     """Quantise a pruned network on the grid with the fewest bytes that the validation split allows.
 
@@ -78,6 +80,9 @@ def choose_grid(
         choice: What is tried and allowed.
         judge: Scores candidates on the validation split; None: the finest grid is taken.
         example: An input, by which weights on no path to the output are found.
+        sampled: The context of a training that sampled weights or units: batch norm's statistics are then
+            taken anew where that is better (:func:`laconic.methods.common.norms.better_norms`). None: they
+            stay.
 
     Returns:
         The compressed network; its facts hold the step, the price and the width of the biases.
@@ -92,6 +97,7 @@ def choose_grid(
     """
     plain.eval()  # candidates are scored in the mode in which they will run
     keeps, rest = _without_dead(plain, stats, keeps, rest, example)
+    norms = better_norms(plain, sampled, judge) if sampled is not None else {}
     before = judge.evaluate(plain) if judge else None
     apart = _divergence_from(plain, choice, judge)
     candidates = _candidates(plain, stats, keeps, choice, judge, apart)
@@ -99,7 +105,7 @@ def choose_grid(
     if judge is not None and judge.target.max_bytes is not None:
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
     best = _cheapest_counted(candidates, choice, judge, before, beside)
-    facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
+    facts: dict[str, Any] = {**norms, "step_in_sigmas": best.step, "price": best.price}
     if best.kl is not None:
         facts["kl_of_grid"] = best.kl
     if before is not None:
