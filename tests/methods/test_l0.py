@@ -14,7 +14,7 @@ import laconic
 from laconic.bayes.prepare import posteriors_of
 from laconic.errors import InputError
 from laconic.methods import L0, Context, GridChoice
-from laconic.methods.common.gated_units import expected_counts, gated_groups
+from laconic.methods.gated_units import expected_counts, gated_groups
 from laconic.methods.gating import gates_of
 from laconic.prepared import prepared
 from laconic.records import KeepPlan

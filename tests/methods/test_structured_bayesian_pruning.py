@@ -12,7 +12,7 @@ from torch import nn
 import laconic
 from laconic.errors import InputError, ScaleError
 from laconic.methods import Context, GridChoice, Judge, Score, StructuredBayesianPruning
-from laconic.methods.common.gated_units import gated_groups, macs_by_unit
+from laconic.methods.gated_units import gated_groups, macs_by_unit
 from laconic.methods.gating import gates_of
 from laconic.prepared import prepared
 from laconic.schedules import WarmUp

@@ -14,7 +14,7 @@ method.
 
 The paper has one gate for the filters of a convolution and another one for the inputs of a linear layer. Here
 both are gates of one coupled unit, and a weight is there if the units that it reads and makes are: its
-probability is their product (see :mod:`laconic.methods.common.gated_units`).
+probability is their product (see :mod:`laconic.methods.gated_units`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ from laconic.bayes.gates import HardConcrete
 from laconic.bayes.posteriors.hard_concrete import HardConcreteFamily, HardConcreteWeights
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, spread_of
 from laconic.errors import InputError
-from laconic.methods.common.gated_units import (
+from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.point import point_stats
+from laconic.methods.common.rest import nonzeros, rest_of
+from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
+from laconic.methods.gated_units import (
     clamp_gates,
     expected_counts,
     gate_parameters,
@@ -42,10 +46,6 @@ from laconic.methods.common.gated_units import (
     weights_used,
     without_units,
 )
-from laconic.methods.common.grid_choice import GridChoice, choose_grid
-from laconic.methods.common.point import point_stats
-from laconic.methods.common.rest import nonzeros, rest_of
-from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.gating import gates_of, gates_plan
 from laconic.methods.registry import MethodEntry
 from laconic.schedules import WarmUp

@@ -31,7 +31,9 @@ from torch import nn
 from laconic.bayes.gates import Gate, TruncatedLogNormal
 from laconic.bayes.objective import check_kl_weight
 from laconic.errors import InputError
-from laconic.methods.common.gated_units import (
+from laconic.methods.common.grid_choice import GridChoice
+from laconic.methods.contract import Compressed, Context, Judge, Method, Target, warm_up_left
+from laconic.methods.gated_units import (
     clamp_gates,
     gate_parameters,
     gate_units,
@@ -41,8 +43,6 @@ from laconic.methods.common.gated_units import (
     weights_in,
     without_units,
 )
-from laconic.methods.common.grid_choice import GridChoice
-from laconic.methods.contract import Compressed, Context, Judge, Method, Target, warm_up_left
 from laconic.methods.gating import fold_gates, gates_of, plan_of_scores
 from laconic.methods.registry import MethodEntry
 from laconic.records import KeepPlan
