@@ -27,8 +27,8 @@ from tests.helpers.method_suite import digits
 
 # Of every method that has such a field: its work is done within an epoch of six steps.
 AT_ONCE: dict[str, Any] = {"warm_up": WarmUp(0.0, 0.5), "every": 2, "epochs": 1.0}
-# What has no default.
-NEEDED: dict[str, dict[str, Any]] = {"score": {"score": l2_groups}}
+# What has no default, or does more than is needed here.
+NEEDED: dict[str, dict[str, Any]] = {"score": {"score": l2_groups}, "post-training": {"trials": 2}}
 
 
 def _own_settings(kind: type) -> Mapping[str, Any]:

@@ -63,19 +63,19 @@ def check_method(
     require(isinstance(method, Method), f"a method inherits laconic.methods.Method (got {type(method)})")
     model = build()
     before = copy.deepcopy(model)
-    net = train(model, method)
+    net = train(model, method, batches=True)
     _check_model_untouched(model, before)
     _check_forward(model, copy.deepcopy(net))  # a pass in training mode moves running statistics
     for given in (_in_mixed_modes(build()), build().eval()):
         kept = copy.deepcopy(given)
-        start = prepare(given, method)
+        start = prepare(given, method, batches=True)
         _check_model_untouched(given, kept)
         _check_start(start, given)
-    _check_copies(net, prepare(build(), method))
+    _check_copies(net, prepare(build(), method, batches=True))
     small = api.convert(net)
     _check_plain(model, small, method)
     _check_file(small, Path(folder) / "first.lac")
-    again = api.convert(train(build(), method))
+    again = api.convert(train(build(), method, batches=True))
     require(_coded(small) == _coded(again), "the same seed gives the same file")
     return small
 
@@ -87,20 +87,29 @@ def digits() -> tuple[Tensor, Tensor]:
     return train.inputs[: STEPS * BATCH], train.labels[: STEPS * BATCH]
 
 
-def prepare(model: nn.Module, method: Method, seed: int = TRAINING_SEED) -> nn.Module:
-    """A network prepared under a method for the digits, which are its training batches, too."""
+def prepare(
+    model: nn.Module, method: Method, seed: int = TRAINING_SEED, *, batches: bool = False
+) -> nn.Module:
+    """A network prepared under a method for the digits, with the training batches at hand or without."""
     x, y = digits()
-    batches = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
-    return api.prepare(model, method, x[:2], data_size=len(x), seed=seed, total_steps=STEPS, batches=batches)
+    given = list(zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True)) if batches else None
+    return api.prepare(model, method, x[:2], data_size=len(x), seed=seed, total_steps=STEPS, batches=given)
 
 
-def train(model: nn.Module, method: Method, *, steps: int = STEPS, seed: int = TRAINING_SEED) -> nn.Module:
+def train(
+    model: nn.Module,
+    method: Method,
+    *,
+    steps: int = STEPS,
+    seed: int = TRAINING_SEED,
+    batches: bool = False,
+) -> nn.Module:
     """A network prepared under a method and trained for some steps, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         x, y = digits()
-        net = prepare(model, method, seed)
+        net = prepare(model, method, seed, batches=batches)
         optimizer = torch.optim.Adam(api.param_groups(net, lr=LR))
         net.train()
         for k in range(steps):

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from laconic.methods.contract import Context, Judge
 from laconic.methods.norm_statistics import estimate_norm_statistics, trained_norms
@@ -48,6 +49,8 @@ def better_norms(plain: nn.Module, context: Context, judge: Judge | None) -> dic
     >>> facts["norm_batches"], round(facts["norm_variance_ratio"]), net[1].running_var.tolist()
     (1, 25, [2.0])
     """
+    if not any(isinstance(module, _BatchNorm) for module in plain.modules()):
+        return {}
     norms = trained_norms(plain, context)
     stored = {name: [_buffer(norm, b).clone() for b in _BUFFERS] for name, norm in norms.items()}
     plain.eval()
