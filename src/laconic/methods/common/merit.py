@@ -61,3 +61,16 @@ def merit_facts(
         "maximum_compression_bytes": -(-coded // 8),
         "posterior_bits": bits,
     }
+
+
+def merit_text(facts: Mapping[str, Any]) -> str:
+    """The three figures in one line; empty where a record has none.
+
+    >>> merit_text({"pruning_factor": 9.04, "fast_prediction_factor": 36, "maximum_compression_factor": 58.2})
+    "the paper's counts, of weights alone: pruning 9.0x, fast prediction 36.0x, maximum compression 58.2x"
+    """
+    names = ("pruning", "fast_prediction", "maximum_compression")
+    if any(f"{name}_factor" not in facts for name in names):
+        return ""
+    told = ", ".join(f"{name.replace('_', ' ')} {facts[f'{name}_factor']:.1f}x" for name in names)
+    return f"the paper's counts, of weights alone: {told}"
