@@ -39,13 +39,13 @@ def narrow_layer_norm(
     if has_torch_function(given):
         done: Tensor = handle_torch_function(narrow_layer_norm, given, x, total, weight, bias, eps, centred)
         return done
-    removed = total - x.shape[-1]
+    removed = total - x.shape[-1]  # products, not squares: a capture of those takes a pass of decompositions
     if centred:
         mean = x.sum(-1, keepdim=True) / total
         x = x - mean
-        moment = (x.square().sum(-1, keepdim=True) + removed * mean.square()) / total
+        moment = ((x * x).sum(-1, keepdim=True) + removed * (mean * mean)) / total
     else:
-        moment = x.square().sum(-1, keepdim=True) / total
+        moment = (x * x).sum(-1, keepdim=True) / total
     y = x / torch.sqrt(moment + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
