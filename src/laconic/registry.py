@@ -195,6 +195,7 @@ PRIORS = Registry(
     "prior",
     "laconic.priors",
     table(
+        half_cauchy="laconic.bayes.priors.half_cauchy:HalfCauchy",
         log_uniform="laconic.bayes.priors.log_uniform:LogUniform",
         normal="laconic.bayes.priors.normal:Normal",
         scale_mixture="laconic.bayes.priors.scale_mixture:ScaleMixture",

@@ -17,6 +17,7 @@ from torch import nn
 
 import laconic
 from laconic.methods import (
+    L0,
     VNQ,
     Distillation,
     FilterPruning,
@@ -31,6 +32,7 @@ from laconic.methods import (
     RandomPruning,
     ScorePruning,
     SparseVD,
+    StructuredBayesianPruning,
     TaylorPruning,
 )
 from laconic.methods.contract import Judge, Score
@@ -51,6 +53,8 @@ METHODS: tuple[Method, ...] = (
     NoCompression(COARSE),
     Distillation(MagnitudePruning(0.8, every=5, grid=COARSE)),
     PostTraining(),
+    StructuredBayesianPruning(kl_weight=2.0, warm_up=WarmUp(0.0, 1.0), noise_lr=100.0, grid=COARSE),
+    L0((2.0,), open_probability=0.9, noise_lr=100.0, grid=COARSE),
 )
 SCORED = ScorePruning(0.5, score=l1_groups)
 LIKE_TAYLOR: tuple[Method, ...] = (  # the same field, read by the same code
@@ -79,10 +83,14 @@ def changed(method: Any, path: str, new: Any) -> Any:
     return replace(method, **{first: changed(getattr(method, first), rest, new) if rest else new})
 
 
+def times(given: Any, factor: float) -> Any:
+    return tuple(factor * v for v in given) if isinstance(given, tuple) else factor * given
+
+
 # What "lower", "coarser" .. make of a value.
 TURNS: dict[str, Callable[[Any], Any]] = {
-    "lower": lambda v: v / 10,
-    "higher": lambda v: v * (1.2 if v < 1 else 10),  # a sparsity of 0.8 to 0.96
+    "lower": lambda v: times(v, 0.1),
+    "higher": lambda v: times(v, 10 if isinstance(v, tuple) or v >= 1 else 1.2),  # a sparsity of 0.8 to 0.96
     "larger": lambda v: 1.9 * v,
     "smaller": lambda v: v[:-1] if isinstance(v, tuple) else v / 3,  # fewer levels
     "finer": lambda v: tuple(s / 4 for s in v),

@@ -11,6 +11,7 @@ from laconic.bayes.posteriors import (
     Family,
     Gaussian,
     GaussianFamily,
+    LogNormalPair,
     Multiplicative,
     MultiplicativeFamily,
     Noise,
@@ -27,20 +28,25 @@ from laconic.bayes.prepare import (
     sampling,
     spread_of,
 )
-from laconic.bayes.priors import LogUniform, Normal, Prior, ScaleMixture, Spikes
+from laconic.bayes.priors import HalfCauchy, LogUniform, Normal, Prior, ScaleMixture, Spikes
+from laconic.bayes.scales import Horseshoe, NormalJeffreys
 
 __all__ = [
     "Family",
     "Gate",
     "Gaussian",
     "GaussianFamily",
+    "HalfCauchy",
     "HardConcrete",
+    "Horseshoe",
+    "LogNormalPair",
     "LogUniform",
     "Multiplicative",
     "MultiplicativeFamily",
     "Noise",
     "NoiseSource",
     "Normal",
+    "NormalJeffreys",
     "Objective",
     "Posterior",
     "Prior",

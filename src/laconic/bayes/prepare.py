@@ -25,6 +25,7 @@ from laconic.networks.probe import Uses, check_model, observe
 
 __all__ = [
     "deterministic_of",
+    "draw_from",
     "make_bayesian",
     "mute",
     "plain_copy",
@@ -226,6 +227,25 @@ def sampling(net: nn.Module) -> Iterator[nn.Module]:
         yield net
     finally:
         draws.sampling = before
+
+
+def draw_from(net: nn.Module, noise: NoiseSource) -> None:
+    """Let a prepared network draw from another source from now on.
+
+    Args:
+        net: A prepared network; it is changed.
+        noise: The source of all draws that follow.
+
+    >>> import torch
+    >>> from laconic.bayes.posteriors import GaussianFamily
+    >>> layer, x = nn.Linear(4, 2), torch.ones(1, 4)
+    >>> net = make_bayesian(layer, example=x, posterior=GaussianFamily(0.0), noise=NoiseSource(0))
+    >>> first = net(x)
+    >>> draw_from(net, NoiseSource(0))
+    >>> bool((net(x) == first).all())
+    True
+    """
+    _prepared(net).draws.noise = noise
 
 
 def mute(net: nn.Module, muted: bool = True) -> None:

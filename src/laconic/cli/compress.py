@@ -29,6 +29,7 @@ from laconic.cli.scoring import score_batches
 from laconic.cli.sources import is_own, is_pretrained, network_named
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
+from laconic.methods.common.merit import merit_text
 from laconic.methods.common.removal import remove_dead_units
 from laconic.methods.contract import Compressed
 from laconic.progress import show_by_default
@@ -213,6 +214,8 @@ def finish_run(
     run_inspect(str(path), ratio=False)
     _print_scores(job, record, " in int8" if request.int8 else "")
     print(ratio_text(record.bytes_before, record.file_bytes, "the original network's"))
+    if merit := merit_text(record.facts):
+        print(merit)
     _print_notes(record)
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
     if request.picture:

@@ -26,6 +26,8 @@ section 2 (gates by group of weights).
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -36,16 +38,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from laconic.bayes.gates import Gate
+from laconic.bayes.prepare import draw_from, plain_copy, posteriors_of
 from laconic.errors import InputError, NotPreparedError
+from laconic.methods.gated_layers import GATING, NAMES, gated_class
 from laconic.networks import computed_weights, duplicate
 from laconic.networks.noise import NoiseSource
 from laconic.records import KeepPlan
 from laconic.structure import Coupling, Group
+from laconic.structure.by_score import plan_of_scores
 from laconic.structure.coupling.groups import Member
 from laconic.structure.coupling.sides import axes_of
 
 PREFIX = "laconic_gate_"
-_GATING = "_laconic_gating"
 MakeGate = Callable[[Group], Gate]
 
 
@@ -86,11 +90,15 @@ class _Gating:
 
     def gated(self, name: str, weight: Tensor) -> Tensor:
         """What a forward pass sees of a weight; outside a pass the weight itself."""
+        factor = self.factor(name, weight)
+        return weight if factor is None else weight * factor
+
+    def factor(self, name: str, weight: Tensor) -> Tensor | None:
+        """What multiplies a weight in the present pass, shaped to multiply it; None outside a pass."""
         if self._depth == 0:
-            return weight
-        for factor in self.factors[name]:
-            weight = weight * factor.along(self._draw(factor.group), weight)
-        return weight
+            return None
+        found = [factor.along(self._draw(factor.group), weight) for factor in self.factors[name]]
+        return functools.reduce(operator.mul, found)
 
     def open(self, module: nn.Module, args: Any) -> None:
         """Forward pre-hook."""
@@ -113,13 +121,14 @@ class _Gating:
 
 
 def attach_gates(net: nn.Module, coupling: Coupling, make: MakeGate, noise: NoiseSource) -> nn.Module:
-    """A copy of a plain network whose units are multiplied by gates in the forward pass.
+    """A copy of a network whose units are multiplied by gates in the forward pass.
 
     The gates' parameters stand on the network's root as ``laconic_gate_<k>_<field>``, so that a state dict
     and an optimiser have them. In training mode a pass draws, in evaluation mode it takes expectations.
 
     Args:
-        net: A plain network; it is left as it was.
+        net: A plain network, or one with posteriors (``make_bayesian``), whose weights are drawn given the
+            gates; it is left as it was.
         coupling: Its groups (:func:`laconic.sparsify.find_groups`); those of inputs gate parts of the input.
         make: The gate of a group, with one number a unit, as ``lambda group: HardConcrete.open(group.size)``.
         noise: The source of all draws.
@@ -152,6 +161,8 @@ def attach_gates(net: nn.Module, coupling: Coupling, make: MakeGate, noise: Nois
             "network with hidden units, and the coupling that find_groups returns for it"
         )
     root = duplicate(net)
+    if posteriors_of(root):
+        draw_from(root, noise)
     device = next(root.parameters()).device
     gates = {name: make(coupling.group(name)) for name in factors}
     for index, (name, gate) in enumerate(gates.items()):
@@ -189,7 +200,7 @@ def gates_of(net: nn.Module) -> dict[str, Gate]:
     >>> gates_of(net)["0.weight:0"].keep().tolist()
     [False, True, True]
     """
-    gating = _gating(net)
+    gating = gating_of(net)
     return {name: gating.gate(name) for name in gating.like}
 
 
@@ -218,21 +229,13 @@ def gates_plan(net: nn.Module, coupling: Coupling) -> KeepPlan:
     {'0.weight:0': (1, 2), '0.weight:1': (1,)}
     """
     values = {n: (g.keep(), g.expectation().detach()) for n, g in gates_of(net).items()}
-    counts = {n: max(int(keep.sum()), int(n not in coupling.branches)) for n, (keep, _) in values.items()}
-    for names in coupling.tied:
-        whole = any(n not in counts for n in names)
-        most = max((counts.get(n, coupling.group(n).size) for n in names), default=0)
-        for name in (n for n in names if n in counts):
-            counts[name] = coupling.group(name).size if whole else most
-    kept: dict[str, tuple[int, ...]] = {}
-    for name, (keep, value) in values.items():
-        order = torch.argsort(value + 2.0 * keep, descending=True, stable=True)
-        kept[name] = tuple(sorted(order[: counts[name]].tolist()))
-    return KeepPlan(kept, {n: coupling.group(n).size for n in kept})
+    return plan_of_scores(
+        {n: k for n, (k, _) in values.items()}, {n: v for n, (_, v) in values.items()}, coupling
+    )
 
 
 def fold_gates(net: nn.Module, plan: KeepPlan | None = None) -> nn.Module:
-    """The plain network again, its weights multiplied by the gates' expectations.
+    """The plain network again, its weights (or their posterior means) times the gates' expectations.
 
     Args:
         net: What :func:`attach_gates` returned, or a copy of it; it is left as it was.
@@ -254,8 +257,8 @@ def fold_gates(net: nn.Module, plan: KeepPlan | None = None) -> nn.Module:
     >>> (fold_gates(net)[2].weight == 0).tolist()  # the first unit's gate is closed
     [[True, False, False]]
     """
-    gating = _gating(net)
-    plain = duplicate(gating.plain)
+    gating = gating_of(net)
+    plain = plain_copy(net) if posteriors_of(net) else duplicate(gating.plain)
     source = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     factors = {}
     for name, gate in gates_of(net).items():
@@ -317,9 +320,11 @@ def _check_gate(gate: Any, group: Group) -> None:
             f"{told} is a {type(gate).__name__}. Cure: an object of a class of laconic.bayes.Gate"
         )
     shapes = {s: tuple(p.shape) for s, p in gate.parameters().items()}
-    if any(shape != (group.size,) for shape in shapes.values()):
+    shared = (1,) in shapes.values() and (group.size,) in shapes.values()
+    if any(shape not in ((group.size,), (1,) if shared else ()) for shape in shapes.values()):
         raise InputError(
-            f"{told} has parameters of shapes {shapes}. Cure: ({group.size},), one number a unit"
+            f"{told} has parameters of shapes {shapes}. Cure: ({group.size},), one number a unit, or (1,) "
+            "beside those, where the units share a number"
         )
 
 
@@ -331,34 +336,17 @@ def _hand_over(root: nn.Module, gating: _Gating, owners: Mapping[str, list[str]]
             owner, _, own = alias.rpartition(".")
             by_module.setdefault(root.get_submodule(owner), {})[own] = name
     for module, names in by_module.items():
-        module.__dict__[_GATING + "_names"] = names
-        module.__class__ = _gated_class(type(module), tuple(names))
+        module.__dict__[NAMES] = names
+        module.__class__ = gated_class(type(module), tuple(names))
     for module in {root, *by_module}:
-        module.__dict__[_GATING] = gating
+        module.__dict__[GATING] = gating
     root.register_forward_pre_hook(gating.open)
     root.register_forward_hook(gating.close, always_call=True)
 
 
-def _gated_class(plain: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    members: Mapping[str, Any] = {name: _multiplied(name) for name in names}
-    return type(f"Gated{plain.__name__}", (plain,), {"__module__": plain.__module__, **members})
-
-
-def _multiplied(name: str) -> property:
-    def read(self: nn.Module) -> Tensor | None:
-        tensor = self._parameters[name] if name in self._parameters else self._buffers[name]
-        gating = self.__dict__.get(_GATING)
-        return (
-            tensor
-            if tensor is None or gating is None
-            else gating.gated(self.__dict__[_GATING + "_names"][name], tensor)
-        )
-
-    return property(read, doc=f"The tensor {name!r} times the gates of the units that it makes or reads.")
-
-
-def _gating(net: nn.Module) -> _Gating:
-    found = net.__dict__.get(_GATING)
+def gating_of(net: nn.Module) -> _Gating:
+    """What a gated network's root carries; raises NotPreparedError for a network without gates."""
+    found = net.__dict__.get(GATING)
     if found is None:
         raise NotPreparedError(f"{type(net).__name__} has no gates. Cure: attach_gates(net, ...) first")
     return cast(_Gating, found)

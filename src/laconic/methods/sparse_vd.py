@@ -199,7 +199,7 @@ class SparseVD(Method):
         deterministic, plain = deterministic_of(module), plain_copy(module)
         rest = rest_of(module, deterministic, policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example)
+        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, context)
 
     def _keep(self, stats: WeightStats) -> BoolArray:
         """The weights with log alpha below the threshold that are not held at zero.

@@ -5,7 +5,7 @@ codebook, :math:`p(w) \propto \sum_k 1/|w - c_k|`, the levels scaled by one lear
 Decision (section 4): weights with :math:`\log\sigma^2 - \log\theta^2` over a threshold become zero, every
 other one takes the level nearest to its mean; no weight is fine-tuned afterwards, and first and last layers
 are treated alike. Where the training batches are at hand, batch norm's running statistics are averaged anew
-under the quantised weights (:mod:`laconic.methods.norm_statistics`).
+under the quantised weights, and stay if validation prefers them (:mod:`laconic.methods.common.norms`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, p
 from laconic.bayes.priors import Spikes
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
+from laconic.methods.common.norms import better_norms
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, Score, Target, warm_up_left
 from laconic.methods.norm_statistics import estimate_norm_statistics
 from laconic.methods.registry import MethodEntry
+from laconic.networks import duplicate
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 from laconic.quantize.uniform import bfloat16
 from laconic.records import IntTensor
@@ -196,13 +198,12 @@ class VNQ(Method):
         rest = rest_of(module, named, context.policy)
         held = nonzeros(rest.frozen)
         weights |= {n: on_grid(s, held[n], FROZEN_STEP, 0.0) for n, s in rest.frozen.items()}
-        looked = self._load(plain, weights, context)
+        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
+        norms = better_norms(plain, context, judge)
         plain, tensors, facts = quantize_rest(plain, weights, rest.beside, self.bias_bits, judge)
-        if looked:
-            facts["norm_batches"] = looked
         scale_facts: Mapping[str, float] = dict(zip(posteriors, scales, strict=True))
         chosen = {"method": "vnq", "scales": scale_facts, "threshold": threshold}
-        return finish(plain, tensors, {**facts, **chosen}, judge)
+        return finish(plain, tensors, {**norms, **facts, **chosen}, judge)
 
     def _check_zeros(self, context: Context) -> None:
         """Refuse a codebook that cannot hold what an earlier stage has removed."""
@@ -221,7 +222,7 @@ class VNQ(Method):
         context: Context,
         judge: Judge | None,
     ) -> tuple[float | None, dict[str, IntTensor]]:
-        """The threshold and what it makes of every weight; ``plain`` serves to score candidates."""
+        """The threshold and what it makes of every weight; candidates are scored on copies of ``plain``."""
 
         def quantized(threshold: float | None) -> dict[str, IntTensor]:
             pairs = zip(posteriors.items(), scales, strict=True)
@@ -231,8 +232,10 @@ class VNQ(Method):
             return self.threshold, quantized(self.threshold)
 
         def score(threshold: float) -> Score:
-            self._load(plain, quantized(threshold), context)
-            return judge.evaluate(plain.eval())
+            tried, tensors = duplicate(plain), quantized(threshold)
+            load_values(tried, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
+            estimate_norm_statistics(tried, context)
+            return judge.evaluate(tried.eval())
 
         scores = {t: score(t) for t in sorted({*self.tried_thresholds, self.threshold})}
         usual = scores[self.threshold]
@@ -241,11 +244,6 @@ class VNQ(Method):
         accepted = [t for t, s in scores.items() if plain_judge.accepts(s, usual, allowed)]
         best = min(accepted, key=lambda t: scores[t].nll)
         return best, quantized(best)
-
-    def _load(self, plain: nn.Module, weights: Mapping[str, IntTensor], context: Context) -> int:
-        """Load quantised weights and estimate batch norm's statistics anew; returns the batches read."""
-        load_values(plain, {n: torch.from_numpy(t.values()) for n, t in weights.items()})
-        return estimate_norm_statistics(plain, context)
 
     def _quantize(self, name: str, q: Gaussian, scale: float, threshold: float | None) -> IntTensor:
         """Zero where log alpha is above the threshold, else the nearest level (sections 3.3 and 4)."""

@@ -39,13 +39,13 @@ def narrow_layer_norm(
     if has_torch_function(given):
         done: Tensor = handle_torch_function(narrow_layer_norm, given, x, total, weight, bias, eps, centred)
         return done
-    removed = total - x.shape[-1]
+    removed = total - x.shape[-1]  # products, not squares: a capture of those takes a pass of decompositions
     if centred:
         mean = x.sum(-1, keepdim=True) / total
         x = x - mean
-        moment = (x.square().sum(-1, keepdim=True) + removed * mean.square()) / total
+        moment = ((x * x).sum(-1, keepdim=True) + removed * (mean * mean)) / total
     else:
-        moment = x.square().sum(-1, keepdim=True) / total
+        moment = (x * x).sum(-1, keepdim=True) / total
     y = x / torch.sqrt(moment + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
@@ -179,8 +179,13 @@ def _as_term(mask: Tensor, scores: Tensor) -> Tensor:
 class NarrowInput(nn.Module):
     """A network that reads only part of its inputs: it takes the whole inputs and selects.
 
-    ``kept`` gives, by input and axis, the indices that are read; axis -1 means single numbers of an example
-    in flat order. The indices are buffers, so a file records which sensors or pixels remain.
+    ``kept`` gives, by input and axis, the rising indices that are read; axis -1 means single numbers of an
+    example in flat order. Buffers hold the first index and the gaps between them, which are small numbers: as
+    integers on a grid of step 1 (:meth:`gaps`) 400 of 784 pixels take a hundred bytes of a file.
+
+    >>> net = NarrowInput(nn.Identity(), {(0, -1): torch.tensor([1, 2, 5])})
+    >>> net.state_dict()["input0_gaps"].tolist(), net(torch.arange(6.0).reshape(1, 6)).tolist()
+    ([1.0, 1.0, 3.0], [[1.0, 2.0, 5.0]])
     """
 
     def __init__(self, net: nn.Module, kept: Mapping[tuple[int, int], Tensor]) -> None:
@@ -188,11 +193,21 @@ class NarrowInput(nn.Module):
         self.net = net
         self.picks = tuple(kept)
         for (number, axis), index in kept.items():
-            self.register_buffer(self._buffer(number, axis), index)
+            gaps = torch.diff(index, prepend=index.new_zeros(1))
+            self.register_buffer(self._buffer(number, axis), gaps.to(torch.float32))
 
     @staticmethod
     def _buffer(number: int, axis: int) -> str:
-        return f"input{number}_kept" + ("" if axis < 0 else f"_{axis}")
+        return f"input{number}_gaps" + ("" if axis < 0 else f"_{axis}")
+
+    def gaps(self) -> dict[str, Tensor]:
+        """The buffers by name: whole numbers as float32, whose running sums are the indices."""
+        return {name: getattr(self, name) for name in (self._buffer(*pick) for pick in self.picks)}
+
+    def kept(self, number: int, axis: int = -1) -> Tensor:
+        """The indices that are read of an input along an axis."""
+        gaps: Tensor = getattr(self, self._buffer(number, axis))
+        return gaps.cumsum(0).to(torch.int64)
 
     def forward(self, *inputs: Tensor, **named: Any) -> Any:
         """The network's result on what it still reads; inputs by position or by the network's own names."""
@@ -202,7 +217,7 @@ class NarrowInput(nn.Module):
             net, inputs = positional(net, {**dict(zip(order, inputs, strict=False)), **named})
         read = list(inputs)
         for number, axis in self.picks:
-            index = getattr(self, self._buffer(number, axis))
+            index = self.kept(number, axis)
             read[number] = (
                 read[number].flatten(1).index_select(1, index)
                 if axis < 0

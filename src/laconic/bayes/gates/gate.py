@@ -18,10 +18,14 @@ class Uniform(Protocol):
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """The generator of one device."""
 
+    def like(self, t: Tensor) -> Tensor:
+        """Standard normal noise with the shape, layout, type and device of ``t``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Gate(Parametric, ABC):
-    """One random factor z for each unit of a group; its tensor fields are parameters of shape (units,).
+    """One random factor z for each unit of a group; its tensor fields are parameters of shape (units,), or of
+    shape (1,) where the units share a number.
 
     A user's own gate is a frozen dataclass that inherits this class and writes the four functions below.
     """
@@ -33,6 +37,10 @@ class Gate(Parametric, ABC):
     @abstractmethod
     def expectation(self) -> Tensor:
         """The factors of evaluation mode, shape (units,); differentiable."""
+
+    def variance(self) -> Tensor:
+        """Variance of z, shape (units,). Default: zero, for gates whose expectation is all that is stored."""
+        return torch.zeros_like(self.expectation())
 
     @abstractmethod
     def penalty(self) -> Tensor:

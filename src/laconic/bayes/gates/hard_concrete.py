@@ -24,7 +24,8 @@ class HardConcrete(Gate):
     r"""Hard concrete gates with the published temperature and stretch.
 
     Args:
-        log_alpha: :math:`\log\alpha`, the gates' location, shape (units,).
+        log_alpha: :math:`\log\alpha`, the gates' location, shape (units,); of gates of single weights the
+            weight's shape.
         beta: Temperature.
         gamma: Left end of the stretched interval, below 0.
         zeta: Its right end, above 1.
@@ -58,7 +59,10 @@ class HardConcrete(Gate):
 
     def sample(self, noise: Uniform) -> Tensor:
         """Eq. 10-11."""
-        u = uniform_like(self.log_alpha, noise)
+        return self.at(uniform_like(self.log_alpha, noise))
+
+    def at(self, u: Tensor) -> Tensor:
+        """The gates that uniform numbers in (0, 1) give, by eq. 10-11."""
         return self._stretched((u.log() - torch.log1p(-u) + self.log_alpha) / self.beta)
 
     def expectation(self) -> Tensor:

@@ -1,10 +1,11 @@
 r"""One file per (posterior, prior) pair; importing this package registers them all.
 
-| posterior | LogUniform | Normal | Spikes | ScaleMixture |
-|---|---|---|---|---|
-| Gaussian | fit or series | closed form | windows or integral | none |
-| Multiplicative | fit or series | closed form | windows or integral | none |
-| Scaled | none | none | none | sum over the two factors |
+| posterior | LogUniform | Normal | Spikes | ScaleMixture | HalfCauchy |
+|---|---|---|---|---|---|
+| Gaussian | fit or series | closed form | windows or integral | none | none |
+| Multiplicative | fit or series | closed form | windows or integral | none | none |
+| Scaled | none | none | none | sum over the two factors | none |
+| LogNormalPair | none | none | none | none | closed form |
 
 A pair without a rule is refused (:class:`laconic.errors.NoKLRuleError`). A scale mixture is a prior of
 weights and of the scales that they share, and a posterior without scales does not say which weights share
@@ -16,6 +17,7 @@ from laconic.bayes.kl import (
     gaussian_log_uniform,
     gaussian_normal,
     gaussian_spikes,
+    log_normal_pair_half_cauchy,
     multiplicative_log_uniform,
     multiplicative_normal,
     multiplicative_spikes,
@@ -30,6 +32,7 @@ __all__ = [
     "gaussian_spikes",
     "kl_divergence",
     "kl_total",
+    "log_normal_pair_half_cauchy",
     "multiplicative_log_uniform",
     "multiplicative_normal",
     "multiplicative_spikes",

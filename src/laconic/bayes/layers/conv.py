@@ -25,10 +25,9 @@ class _BayesConv(Variational, _Plain):
 
     def forward(self, input: Tensor) -> Tensor:
         """Shapes as in the plain layer."""
-        q = self.bayes_posterior("weight")
         if not self.bayes_samples():
-            return self._conv_forward(input, q.expectation(), self.bias)
-        weight, weight_variance = q.moments()
+            return self._conv_forward(input, self.bayes_mean("weight"), self.bias)
+        weight, weight_variance = self.bayes_moments("weight")
         mean = self._conv_forward(input, weight, self.bias)
         variance = self._conv_forward(input.square(), laid_like(weight_variance, weight), None)
         return draw_preactivation(mean, variance, self.bayes_generator(mean))

@@ -24,10 +24,9 @@ class _BayesConvTranspose(Variational, _Plain):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Shapes as in the plain layer."""
-        q = self.bayes_posterior("weight")
         if not self.bayes_samples():
-            return self._transposed(input, q.expectation(), self.bias, output_size)
-        weight, weight_variance = q.moments()
+            return self._transposed(input, self.bayes_mean("weight"), self.bias, output_size)
+        weight, weight_variance = self.bayes_moments("weight")
         mean = self._transposed(input, weight, self.bias, output_size)
         variance = self._transposed(input.square(), laid_like(weight_variance, weight), None, output_size)
         return draw_preactivation(mean, variance, self.bayes_generator(mean))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,10 +20,9 @@ class BayesEmbedding(Variational, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape -> (*shape, embedding_dim)."""
-        q = self.bayes_posterior("weight")
         mean = F.embedding(
             input,
-            q.expectation(),
+            self.bayes_mean("weight"),
             self.padding_idx,
             self.max_norm,
             self.norm_type,
@@ -30,7 +31,11 @@ class BayesEmbedding(Variational, nn.Embedding):
         )
         if not self.bayes_samples():
             return mean
-        std = q.std_of(lambda table: F.embedding(input, table, scale_grad_by_freq=self.scale_grad_by_freq))
+        std = self.bayes_std("weight", self._rows(input))
         if self.padding_idx is not None:
             std = std * (input != self.padding_idx).unsqueeze(-1)
         return torch.addcmul(mean, std, self.bayes_noise(mean))
+
+    def _rows(self, input: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function that looks the rows up in a table."""
+        return lambda table: F.embedding(input, table, scale_grad_by_freq=self.scale_grad_by_freq)

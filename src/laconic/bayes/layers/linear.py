@@ -15,10 +15,9 @@ class BayesLinear(Variational, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        q = self.bayes_posterior("weight")
         if not self.bayes_samples():
-            return F.linear(input, q.expectation(), self.bias)
-        weight, weight_variance = q.moments()
+            return F.linear(input, self.bayes_mean("weight"), self.bias)
+        weight, weight_variance = self.bayes_moments("weight")
         mean = F.linear(input, weight, self.bias)
         variance = F.linear(input.square(), laid_like(weight_variance, weight))
         return draw_preactivation(mean, variance, self.bayes_generator(mean))

@@ -7,7 +7,7 @@ posterior's mean, and the posterior's other parameters are added to it as ``<wei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -104,6 +104,18 @@ class Variational(nn.Module):
         like, suffixes = self._bayes_posteriors[name]
         own: Any = self._parameters
         return like.with_parameters({suffix: own[name + suffix] for suffix in suffixes})
+
+    def bayes_mean(self, name: str) -> Tensor:
+        """The mean of weight ``name`` as a pass sees it, times what multiplies the weight."""
+        return self.bayes_posterior(name).expectation()
+
+    def bayes_moments(self, name: str) -> tuple[Tensor, Tensor]:
+        """Mean and variance of weight ``name`` as a pass sees it, given what multiplies the weight."""
+        return self.bayes_posterior(name).moments()
+
+    def bayes_std(self, name: str, pick: Callable[[Tensor], Tensor]) -> Tensor:
+        """Standard deviations of those of the weights that ``pick`` takes, as a pass sees them."""
+        return self.bayes_posterior(name).std_of(pick)
 
 
 def become(

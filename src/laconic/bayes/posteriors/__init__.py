@@ -1,6 +1,7 @@
 """Posterior families, one per file: moments and sampling. They import no prior."""
 
 from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
+from laconic.bayes.posteriors.log_normal_pair import LogNormalPair
 from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily
 from laconic.bayes.posteriors.posterior import Family, Noise, Posterior
 from laconic.bayes.posteriors.scaled import Scaled, ScaledFamily
@@ -9,6 +10,7 @@ __all__ = [
     "Family",
     "Gaussian",
     "GaussianFamily",
+    "LogNormalPair",
     "Multiplicative",
     "MultiplicativeFamily",
     "Noise",

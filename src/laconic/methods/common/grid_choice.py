@@ -25,7 +25,8 @@ from laconic.methods.common.allowances import allowed, outcome, reachable, unuse
 from laconic.methods.common.allowances import within as within
 from laconic.methods.common.grid_settings import GridChoice as GridChoice
 from laconic.methods.common.grid_settings import check_bits as check_bits
-from laconic.methods.contract import Compressed, Divergence, Judge, Score
+from laconic.methods.common.norms import better_norms
+from laconic.methods.contract import Compressed, Context, Divergence, Judge, Score
 from laconic.pack import coded_bytes, encode
 from laconic.progress import steps
 from laconic.quantize.rate_distortion import RateDistortion, quantize
@@ -33,6 +34,7 @@ from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
 from laconic.sparsify.dead import alive_parameters
+from laconic.structure.narrow import NarrowInput
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
@@ -66,6 +68,7 @@ def choose_grid(
     choice: GridChoice,
     judge: Judge | None,
     example: Any = None,
+    sampled: Context | None = None,
 ) -> Compressed:
     """Quantise a pruned network on the grid with the fewest bytes that the validation split allows.
 
@@ -77,6 +80,9 @@ def choose_grid(
         choice: What is tried and allowed.
         judge: Scores candidates on the validation split; None: the finest grid is taken.
         example: An input, by which weights on no path to the output are found.
+        sampled: The context of a training that sampled weights or units: batch norm's statistics are then
+            taken anew where that is better (:func:`laconic.methods.common.norms.better_norms`). None: they
+            stay.
 
     Returns:
         The compressed network; its facts hold the step, the price and the width of the biases.
@@ -91,6 +97,7 @@ def choose_grid(
     """
     plain.eval()  # candidates are scored in the mode in which they will run
     keeps, rest = _without_dead(plain, stats, keeps, rest, example)
+    norms = better_norms(plain, sampled, judge) if sampled is not None else {}
     before = judge.evaluate(plain) if judge else None
     apart = _divergence_from(plain, choice, judge)
     candidates = _candidates(plain, stats, keeps, choice, judge, apart)
@@ -98,7 +105,7 @@ def choose_grid(
     if judge is not None and judge.target.max_bytes is not None:
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
     best = _cheapest_counted(candidates, choice, judge, before, beside)
-    facts: dict[str, Any] = {"step_in_sigmas": best.step, "price": best.price}
+    facts: dict[str, Any] = {**norms, "step_in_sigmas": best.step, "price": best.price}
     facts |= _reachable(candidates, best, judge, beside)
     if best.kl is not None:
         facts["kl_of_grid"] = best.kl
@@ -361,12 +368,21 @@ def finish(
     ([[0.5, -1.0]], {'method': 'own'})
     """
     load_values(plain, {n: torch.from_numpy(np.asarray(t.values())) for n, t in tensors.items()})
+    tensors = {**tensors, **selections(plain)}
     plain.eval().cpu()
     scored: dict[str, Any] = {}
     if judge is not None:
         score = judge.evaluate(plain)
         scored = {"validation_metric": score.metric, "validation_nll": score.nll}
     return Compressed(plain, tensors, {**facts, **scored})
+
+
+def selections(module: nn.Module) -> dict[str, IntTensor]:
+    """Which parts of its inputs a network reads, as integers on a grid of step 1, by the buffers' names."""
+    if not isinstance(module, NarrowInput):
+        return {}
+    gaps = {name: buffer.cpu().numpy().astype(np.int32) for name, buffer in module.gaps().items()}
+    return {name: IntTensor(name, values, UniformGrid(1.0)) for name, values in gaps.items()}
 
 
 def load_values(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:

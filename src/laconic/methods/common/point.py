@@ -33,7 +33,9 @@ def point_stats(name: str, weights: FloatArray) -> WeightStats:
     return WeightStats(name, weights, np.full(weights.shape, scale**2 / 4, dtype=np.float32))
 
 
-def on_a_grid(small: nn.Module, grid: GridChoice, context: Context, judge: Judge | None) -> Compressed:
+def on_a_grid(
+    small: nn.Module, grid: GridChoice, context: Context, judge: Judge | None, *, sampled: bool = False
+) -> Compressed:
     """A plain network with all of its weights on the grid that validation allows.
 
     Args:
@@ -41,6 +43,8 @@ def on_a_grid(small: nn.Module, grid: GridChoice, context: Context, judge: Judge
         grid: What is tried.
         context: What the user says of single parameters, and the example input.
         judge: Scores candidates.
+        sampled: Whether it was trained with weights or units that were drawn, so that batch norm's
+            statistics are to be compared with new ones (:func:`laconic.methods.common.norms.better_norms`).
 
     Returns:
         The compressed network.
@@ -62,4 +66,5 @@ def on_a_grid(small: nn.Module, grid: GridChoice, context: Context, judge: Judge
             keeps[name] = ~zero
     rest = rest_of(small, {n: p for n, p in small.named_parameters() if n not in stats}, policy)
     stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example)
+    noisy = context if sampled else None
+    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example, noisy)

@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from laconic.errors import InputError
+from laconic.methods.common.grid_choice import selections
 from laconic.methods.contract import Compressed
 from laconic.records import KeepPlan, Tensor
 from laconic.structure import Coupling, find_groups, shrink
@@ -60,7 +61,7 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
         return small
     module = shrink(small.module, coupling, plan).eval()
     told = {name: [len(plan.removed(name)), plan.sizes[name]] for name in plan.kept}
-    tensors = _sliced(small.tensors, kept_positions(coupling, plan), module)
+    tensors = {**sliced(small.tensors, kept_positions(coupling, plan), module), **selections(module)}
     facts = {**small.facts, "removed_units": told, "units_removed": sum(count for count, _ in told.values())}
     return replace(small, module=module, tensors=tensors, facts=facts, architecture_changed=True)
 
@@ -94,7 +95,7 @@ def dead_units(module: nn.Module, coupling: Coupling, *, inputs: bool = False) -
     return KeepPlan(kept, {name: len(used) for name, used in dead.items()})
 
 
-def _sliced(tensors: Mapping[str, Tensor], keep: Keep, module: nn.Module) -> dict[str, Tensor]:
+def sliced(tensors: Mapping[str, Tensor], keep: Keep, module: nn.Module) -> dict[str, Tensor]:
     """The tensors as the smaller network holds them, under the names that they have there."""
     places = dict(module.state_dict())
     found: dict[str, Tensor] = {}
