@@ -195,9 +195,11 @@ PRIORS = Registry(
     "prior",
     "laconic.priors",
     table(
+        gaussian_mixture="laconic.bayes.priors.gaussian_mixture:GaussianMixture",
         log_uniform="laconic.bayes.priors.log_uniform:LogUniform",
         normal="laconic.bayes.priors.normal:Normal",
         scale_mixture="laconic.bayes.priors.scale_mixture:ScaleMixture",
+        sparse_mixture="laconic.bayes.priors.sparse_mixture:SparseMixture",
         spikes="laconic.bayes.priors.spikes:Spikes",
     ),
 )

@@ -2,6 +2,7 @@
 
 from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
 from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily
+from laconic.bayes.posteriors.point import Point
 from laconic.bayes.posteriors.posterior import Family, Noise, Posterior
 from laconic.bayes.posteriors.scaled import Scaled, ScaledFamily
 
@@ -12,6 +13,7 @@ __all__ = [
     "Multiplicative",
     "MultiplicativeFamily",
     "Noise",
+    "Point",
     "Posterior",
     "Scaled",
     "ScaledFamily",
