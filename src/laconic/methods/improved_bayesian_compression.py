@@ -1,14 +1,14 @@
 r"""Improved Bayesian compression (Federici, Ullrich & Welling, arXiv 1711.06494, NIPS workshop on BDL 2017).
 
-Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight with Sparse VD's noise (Molchanov et al. 2017). Prior: that of
-soft weight-sharing (Ullrich et al. 2017) with a log-uniform density in the place of the component at zero
-(:class:`laconic.bayes.priors.SparseMixture`), learned with the weights. So noise prunes, and the mixture draws
-what is left to values that many weights share. Decision: weights with
-:math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` are removed; the rest go on a codebook of the mixture's means or on a
-uniform grid, whichever is smaller within the allowances on the validation split.
+Posterior: :math:`q(w) = N(\theta, \sigma^2)` by weight with Sparse VD's noise (Molchanov et al. 2017). Prior:
+that of soft weight-sharing (Ullrich et al. 2017) with a log-uniform density in the place of the component at
+zero (:class:`laconic.bayes.priors.SparseMixture`), learned with the weights. So noise prunes, and the mixture
+draws what is left to values that many weights share. Decision: weights with
+:math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` are removed; the rest go on a codebook of the mixture's
+means or on a uniform grid, whichever is smaller within the allowances on the validation split.
 
-The paper was not at hand. The KL is our derivation (:mod:`laconic.bayes.kl.gaussian_sparse_mixture`): an upper
-bound, so that training still maximises a bound of the evidence. The schedule is that of
+The paper was not at hand. The KL is our derivation (:mod:`laconic.bayes.kl.gaussian_sparse_mixture`): an
+upper bound, so that training still maximises a bound of the evidence. The schedule is that of
 :class:`laconic.methods.SparseVD`.
 """
 
@@ -77,8 +77,8 @@ class ImprovedBayesianCompression(SparseVD):
             raise InputError(f"log_range is in nats and must be above 0, got {self.log_range}. Cure: 20")
         if self.posterior is not None:
             raise InputError(
-                "improved Bayesian compression has Gaussian posteriors. Cure: leave out posterior, or SparseVD "
-                "with the prior SparseMixture"
+                "improved Bayesian compression has Gaussian posteriors. Cure: leave out posterior, or "
+                "SparseVD with the prior SparseMixture"
             )
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
@@ -146,5 +146,5 @@ METHOD = MethodEntry(
             "": {**_FULL, "fit.epochs": 40, "warm_up.end": 5.0, "hold_from": 24.0},
         },
     },
-    paper="Federici, Ullrich & Welling, Improved Bayesian Compression, NIPS workshop on Bayesian deep learning 2017",
+    paper="Federici, Ullrich & Welling, Improved Bayesian Compression, NIPS workshop on BDL 2017",
 )

@@ -1,11 +1,11 @@
 r"""Soft weight-sharing (Ullrich, Meeds & Welling, ICLR 2017, arXiv 1702.04008).
 
 Posterior: a point. Prior (eq. 6): a mixture of Gaussians over the weights of all layers,
-:math:`p(w) = \prod_i\sum_j \pi_j N(w_i|\mu_j, s_j^2)`, learned with the weights; one component stays at zero with a
-fixed, large share. Training (eq. 5, 7) minimises :math:`-\log p(T|X, w) - \tau\log p(w)`, with Gamma hyper-priors of the
-precisions, so that no component collapses onto a weight, and a Beta hyper-prior where the share of zero is
-learned, too. Decision (section 3): close components are merged, and each weight takes the mean of its most
-responsible one. No weight is fine-tuned afterwards.
+:math:`p(w) = \prod_i\sum_j \pi_j N(w_i|\mu_j, s_j^2)`, learned with the weights; one component stays at zero
+with a fixed, large share. Training (eq. 5, 7) minimises :math:`-\log p(T|X, w) - \tau\log p(w)`, with Gamma
+hyper-priors of the precisions, so that no component collapses onto a weight, and a Beta hyper-prior where the
+share of zero is learned, too. Decision (section 3): close components are merged, and each weight takes the
+mean of its most responsible one. No weight is fine-tuned afterwards.
 
 The cost is linear in the number of weights: one pass over them for all components
 (:mod:`laconic.bayes.kl.mixture_sweep`).
@@ -80,8 +80,8 @@ class SoftWeightSharing(Method):
     def __post_init__(self) -> None:
         if not 0 < self.tau < np.inf:
             raise InputError(
-                f"tau={self.tau}: the weight of the prior must be above 0 and finite; without it weights share "
-                "nothing. Cure: tau=0.005"
+                f"tau={self.tau}: the weight of the prior must be above 0 and finite; without it weights "
+                "share nothing. Cure: tau=0.005"
             )
         check_limits(self.merge_kl)
 
@@ -92,8 +92,8 @@ class SoftWeightSharing(Method):
         weights = weights_of(net, policy=context.policy)
         if not weights:
             raise ModelError(
-                f"{type(model).__name__} has no weight that a mixture could hold: all are frozen, kept, biases "
-                "or scales. Cure: requires_grad_(True) on some layer, or fewer names in keep"
+                f"{type(model).__name__} has no weight that a mixture could hold: all are frozen, kept, "
+                "biases or scales. Cure: requires_grad_(True) on some layer, or fewer names in keep"
             )
         attach_mixture(net, weights, self.mixture, at_zero=True)
         net.__dict__[_NAMES] = tuple(weights)
@@ -130,7 +130,7 @@ class SoftWeightSharing(Method):
         books = mixture_books(stats, components, self.merge_kl)
         rest = rest_of(plain, {n: p for n, p in plain.named_parameters() if n not in stats}, policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, books)
+        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, books=books)
 
     def _decided(self, module: nn.Module) -> tuple[dict[str, WeightStats], dict[str, BoolArray], Components]:
         """The weights with the variances of their components, which stay, and the components."""

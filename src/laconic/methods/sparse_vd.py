@@ -207,7 +207,7 @@ class SparseVD(Method):
         deterministic = {n: p for n, p in deterministic_of(module).items() if n in own}
         rest = rest_of(module, deterministic, policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, books)
+        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, books=books)
 
     def _check_prior(self, posteriors: Mapping[str, Posterior]) -> None:
         """Refuse a prior without a rule for the posteriors."""

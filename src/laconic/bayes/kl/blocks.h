@@ -19,6 +19,10 @@
 #endif
 
 #define BLOCK 64 /* weights at a time */
+#define K1 0.63576f /* Molchanov's fit, as in sigmoid_fit.py */
+#define K2 1.87320f
+#define K3 1.48695f
+#define EPSILON 1e-8f
 
 enum { BASELINE, AVX2, AVX512, VARIANTS };
 
@@ -70,6 +74,26 @@ INLINE float logarithm(float x) {
     y = y * f + 3.3333331174e-1f;
     y = y * f * z - 2.12194440e-4f * e - 0.5f * z;
     return f + y + 0.693359375f * e + (x - x);
+}
+
+/* F, the KL to the log-uniform prior, of weights theta - c, with its derivatives by theta and log variance. The loops
+ * are short, so that they are vectorised. */
+INLINE void fit(const float *mean, const float *log_variance, const float *variance, float c, float *value, float *theta,
+                float *log_var) {
+    float square[BLOCK], sum[BLOCK], t[BLOCK];
+    for (int i = 0; i < BLOCK; i++) {
+        float offset = mean[i] - c;
+        square[i] = offset * offset + EPSILON;
+        sum[i] = square[i] + variance[i];
+    }
+    for (int i = 0; i < BLOCK; i++) t[i] = K3 * (log_variance[i] - logarithm(square[i])) + K2;
+    for (int i = 0; i < BLOCK; i++) t[i] = 1.0f / (1.0f + exponential(t[i]));
+    for (int i = 0; i < BLOCK; i++) value[i] = K1 * t[i] + 0.5f * (logarithm(sum[i]) - log_variance[i]);
+    for (int i = 0; i < BLOCK; i++) {
+        float slope = 2.0f * K1 * K3 * (t[i] - t[i] * t[i]) + square[i] / sum[i];
+        theta[i] = slope * ((mean[i] - c) / square[i]);
+        log_var[i] = -0.5f * slope; /* dF / d log alpha */
+    }
 }
 
 /* The sum of a block; the block is overwritten. */

@@ -14,17 +14,20 @@
 typedef struct {
     size_t count;
     const float *log_weight, *curve, *mean; /* a_j, -lambda_j / 2, mu_j */
+    int broad;                              /* whether there is a log-uniform part beside the Gaussians */
+    float broad_log_weight;
 } Mixture;
 
 typedef struct {
-    const float *mean, *variance, *weight;   /* variance and weight may be NULL: 0 and 1 */
-    float *value, *to_mean, *to_variance;    /* each may be NULL */
+    const float *mean, *log_var, *weight; /* log_var and weight may be NULL: variance 0 and weight 1 */
+    float *value, *to_mean, *to_log_var;  /* each may be NULL */
     size_t start, end;
 } Weights;
 
 typedef struct {
-    float theta[BLOCK], variance[BLOCK], weight[BLOCK];
-    float most[BLOCK], total[BLOCK], to_theta[BLOCK], to_variance[BLOCK], value[BLOCK];
+    float theta[BLOCK], log_var[BLOCK], variance[BLOCK], weight[BLOCK];
+    float broad[BLOCK], broad_theta[BLOCK], broad_log_var[BLOCK];
+    float most[BLOCK], total[BLOCK], to_theta[BLOCK], to_log_var[BLOCK], value[BLOCK];
     float share[BLOCK], first[BLOCK], second[BLOCK];
     float term[MOST_COMPONENTS][BLOCK];
     int near[MOST_COMPONENTS];
@@ -35,7 +38,11 @@ INLINE void take(Block *b, const Weights *w, size_t at, size_t n) {
     memset(b->variance, 0, sizeof b->variance);
     memset(b->weight, 0, sizeof b->weight);
     memcpy(b->theta, w->mean + at, n * sizeof(float));
-    if (w->variance) memcpy(b->variance, w->variance + at, n * sizeof(float));
+    memset(b->log_var, 0, sizeof b->log_var);
+    if (w->log_var) {
+        memcpy(b->log_var, w->log_var + at, n * sizeof(float));
+        for (int i = 0; i < BLOCK; i++) b->variance[i] = exponential(b->log_var[i]);
+    }
     if (w->weight) memcpy(b->weight, w->weight + at, n * sizeof(float));
     else
         for (size_t i = 0; i < n; i++) b->weight[i] = 1.0f;
@@ -44,6 +51,11 @@ INLINE void take(Block *b, const Weights *w, size_t at, size_t n) {
 /* Exponents a_j - lambda_j / 2 ((theta - mu_j)^2 + v), and the largest of each weight. */
 INLINE void exponents(Block *b, const Mixture *m) {
     for (int i = 0; i < BLOCK; i++) b->most[i] = -3.4e38f;
+    if (m->broad) { /* a_0 - F - log sigma */
+        fit(b->theta, b->log_var, b->variance, 0.0f, b->broad, b->broad_theta, b->broad_log_var);
+        for (int i = 0; i < BLOCK; i++) b->broad[i] = m->broad_log_weight - b->broad[i] - 0.5f * b->log_var[i];
+        memcpy(b->most, b->broad, sizeof b->most);
+    }
     for (size_t j = 0; j < m->count; j++) {
         const float a = m->log_weight[j], curve = m->curve[j], mu = m->mean[j];
         float *t = b->term[j];
@@ -59,7 +71,7 @@ INLINE void exponents(Block *b, const Mixture *m) {
 INLINE void values(Block *b, const Mixture *m) {
     memset(b->total, 0, sizeof b->total);
     memset(b->to_theta, 0, sizeof b->to_theta);
-    memset(b->to_variance, 0, sizeof b->to_variance);
+    memset(b->to_log_var, 0, sizeof b->to_log_var);
     for (size_t j = 0; j < m->count; j++) {
         const float curve = m->curve[j], mu = m->mean[j];
         float *t = b->term[j];
@@ -72,20 +84,33 @@ INLINE void values(Block *b, const Mixture *m) {
             float pull = curve * t[i];
             b->total[i] += t[i];
             b->to_theta[i] -= pull * (b->theta[i] - mu);
-            b->to_variance[i] -= pull;
+            b->to_log_var[i] -= pull * b->variance[i];
+        }
+    }
+    for (int i = 0; i < BLOCK; i++) b->to_theta[i] *= 2.0f;
+    if (m->broad) {
+        for (int i = 0; i < BLOCK; i++) b->broad[i] = exponential(b->broad[i] - b->most[i]);
+        for (int i = 0; i < BLOCK; i++) {
+            b->total[i] += b->broad[i];
+            b->to_theta[i] += b->broad[i] * b->broad_theta[i];
+            b->to_log_var[i] += b->broad[i] * (b->broad_log_var[i] + 0.5f);
         }
     }
     for (int i = 0; i < BLOCK; i++) {
         float inverse = 1.0f / b->total[i];
         b->value[i] = -(b->most[i] + logarithm(b->total[i]));
-        b->to_theta[i] *= 2.0f * inverse;
-        b->to_variance[i] *= inverse;
+        b->to_theta[i] *= inverse;
+        b->to_log_var[i] *= inverse;
         b->total[i] = inverse;
     }
 }
 
 /* Adds to the sums by component: of the responsibilities, and of these times d and times d^2 + v. */
 INLINE void responsibilities(Block *b, const Mixture *m, double *sums) {
+    if (m->broad) { /* its row comes after the Gaussians' */
+        for (int i = 0; i < BLOCK; i++) b->share[i] = b->weight[i] * (b->broad[i] * b->total[i]);
+        sums[3 * m->count] += sum_of(b->share);
+    }
     for (size_t j = 0; j < m->count; j++) {
         if (!b->near[j]) continue;
         const float mu = m->mean[j], *t = b->term[j];
@@ -112,7 +137,7 @@ INLINE double sweep_of(const Weights *w, const Mixture *m, double *sums) {
         responsibilities(&b, m, sums);
         if (w->value) memcpy(w->value + at, b.value, n * sizeof(float));
         if (w->to_mean) memcpy(w->to_mean + at, b.to_theta, n * sizeof(float));
-        if (w->to_variance) memcpy(w->to_variance + at, b.to_variance, n * sizeof(float));
+        if (w->to_log_var) memcpy(w->to_log_var + at, b.to_log_var, n * sizeof(float));
         for (int i = 0; i < BLOCK; i++) b.value[i] *= b.weight[i];
         for (size_t i = n; i < BLOCK; i++) b.value[i] = 0.0f;
         total += sum_of(b.value);
@@ -143,10 +168,10 @@ static double sweep_by(int variant, const Weights *w, const Mixture *m, double *
 /* ---- Python interface ---------------------------------------------------------------------------------------- */
 
 /* Order of the buffers: what is read, then what is written. */
-enum { MEAN, VARIANCE, WEIGHT, TABLE, VALUE, TO_MEAN, TO_VARIANCE, SUMS, BUFFERS };
+enum { MEAN, LOG_VAR, WEIGHT, TABLE, VALUE, TO_MEAN, TO_LOG_VAR, SUMS, BUFFERS };
 
 /* The error message for a call's arguments, or NULL. */
-static const char *misfit(const Py_buffer *b, Py_ssize_t start, Py_ssize_t end) {
+static const char *misfit(const Py_buffer *b, int broad, Py_ssize_t start, Py_ssize_t end) {
     const Py_ssize_t bytes = b[MEAN].len, row = 3 * (Py_ssize_t)sizeof(float);
     for (int k = 0; k < BUFFERS; k++) {
         if (!b[k].buf) continue;
@@ -157,26 +182,28 @@ static const char *misfit(const Py_buffer *b, Py_ssize_t start, Py_ssize_t end) 
     if (start < 0 || end < start || end > bytes / (Py_ssize_t)sizeof(float)) return "a wrong range of weights";
     const Py_ssize_t count = b[TABLE].len / row;
     if (count < 1 || count > MOST_COMPONENTS || b[TABLE].len % row) return "a wrong number of components";
-    if (b[SUMS].len != 3 * count * (Py_ssize_t)sizeof(double)) return "a wrong number of sums";
+    if (broad && !b[LOG_VAR].buf) return "a log-uniform part needs variances";
+    if (b[SUMS].len != 3 * (count + broad) * (Py_ssize_t)sizeof(double)) return "a wrong number of sums";
     return NULL;
 }
 
 static PyObject *sweep(PyObject *self, PyObject *args) {
     Py_buffer b[BUFFERS];
     Py_ssize_t start, end;
-    int variant;
-    if (!PyArg_ParseTuple(args, "y*z*z*y*z*z*z*w*nni", &b[MEAN], &b[VARIANCE], &b[WEIGHT], &b[TABLE], &b[VALUE],
-                          &b[TO_MEAN], &b[TO_VARIANCE], &b[SUMS], &start, &end, &variant))
+    int broad, variant;
+    double log_weight;
+    if (!PyArg_ParseTuple(args, "y*z*z*y*pdz*z*z*w*nni", &b[MEAN], &b[LOG_VAR], &b[WEIGHT], &b[TABLE], &broad,
+                          &log_weight, &b[VALUE], &b[TO_MEAN], &b[TO_LOG_VAR], &b[SUMS], &start, &end, &variant))
         return NULL;
-    const char *wrong = misfit(b, start, end);
+    const char *wrong = misfit(b, broad, start, end);
     if (!wrong && (variant < 0 || variant >= VARIANTS || !runs(variant))) wrong = "not on this processor";
     double total = 0.0;
     if (!wrong) {
         const float *table = b[TABLE].buf;
         const size_t count = b[TABLE].len / (3 * sizeof(float));
-        Mixture m = {count, table, table + count, table + 2 * count};
-        Weights w = {b[MEAN].buf,    b[VARIANCE].buf,    b[WEIGHT].buf, b[VALUE].buf,
-                     b[TO_MEAN].buf, b[TO_VARIANCE].buf, start,         end};
+        Mixture m = {count, table, table + count, table + 2 * count, broad, (float)log_weight};
+        Weights w = {b[MEAN].buf,    b[LOG_VAR].buf,    b[WEIGHT].buf, b[VALUE].buf,
+                     b[TO_MEAN].buf, b[TO_LOG_VAR].buf, start,         end};
         double *sums = b[SUMS].buf;
         Py_BEGIN_ALLOW_THREADS
         total = sweep_by(variant, &w, &m, sums);
@@ -190,8 +217,8 @@ static PyObject *sweep(PyObject *self, PyObject *args) {
 
 static PyMethodDef METHODS[] = {
     {"sweep", sweep, METH_VARARGS,
-     "sweep(mean, variance, weight, log weights and curves and means, value, to_mean, to_variance, sums, start, end, "
-     "variant) -> weighted sum of value; adds to sums"},
+     "sweep(mean, log_var, weight, log weights and curves and means, log-uniform part or not, its log weight, value, "
+     "to_mean, to_log_var, sums, start, end, variant) -> weighted sum of value; adds to sums"},
     {"variants", variants, METH_NOARGS, "variants() -> names of the code paths this processor runs, best last"},
     {NULL, NULL, 0, NULL},
 };

@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from laconic.bayes.kl.dispatch import register_kl
-from laconic.bayes.kl.mixture_sweep import mixture_by_weight, mixture_total
+from laconic.bayes.kl.mixture_sweep import Mixture, mixture_by_weight, mixture_total
 from laconic.bayes.posteriors.point import Point
 from laconic.bayes.priors.gaussian_mixture import GaussianMixture
 
 
 def point_total(q: Point, p: GaussianMixture) -> Tensor:
     """The sum over all weights, in less memory and time."""
-    return mixture_total(q.mean, None, *p.terms(q.mean))
+    return mixture_total(q.mean, None, Mixture(*p.terms(q.mean)))
 
 
 @register_kl(Point, GaussianMixture, total=point_total)
@@ -22,4 +22,4 @@ def point_gaussian_mixture(q: Point, p: GaussianMixture) -> Tensor:
     That is the KL without the negative entropy of a point, which is an infinite constant. Differentiable in
     the weights and in what is learned of the prior.
     """
-    return mixture_by_weight(q.mean, None, *p.terms(q.mean))
+    return mixture_by_weight(q.mean, None, Mixture(*p.terms(q.mean)))

@@ -10,10 +10,6 @@
 #include "blocks.h"
 
 #define MOST_LEVELS 256
-#define K1 0.63576f /* Molchanov's fit, as in sigmoid_fit.py */
-#define K2 1.87320f
-#define K3 1.48695f
-#define EPSILON 1e-8f
 
 typedef struct {
     size_t levels;
@@ -35,40 +31,21 @@ typedef struct {
 /* One block: F (the KL of a level) and its derivatives. */
 typedef struct {
     float theta[BLOCK], log_var[BLOCK], variance[BLOCK];
-    float square[BLOCK], sum[BLOCK], t[BLOCK];
     float f[BLOCK], f_theta[BLOCK], f_log_var[BLOCK];           /* of the current level */
     float base[BLOCK], base_theta[BLOCK], base_log_var[BLOCK];  /* of the zero level */
     float value[BLOCK], to_theta[BLOCK], to_log_var[BLOCK];
     float most[BLOCK], total[BLOCK], pull[BLOCK], pulled[BLOCK];
 } Block;
 
-/* F of the log-uniform prior around level c. The loops are short, so that they are vectorised. */
-INLINE void fit(Block *b, float c, float *value, float *theta, float *log_var) {
-    for (int i = 0; i < BLOCK; i++) {
-        float offset = b->theta[i] - c;
-        b->square[i] = offset * offset + EPSILON;
-        b->sum[i] = b->square[i] + b->variance[i];
-    }
-    for (int i = 0; i < BLOCK; i++) b->t[i] = K3 * (b->log_var[i] - logarithm(b->square[i])) + K2;
-    for (int i = 0; i < BLOCK; i++) b->t[i] = 1.0f / (1.0f + exponential(b->t[i]));
-    for (int i = 0; i < BLOCK; i++)
-        value[i] = K1 * b->t[i] + 0.5f * (logarithm(b->sum[i]) - b->log_var[i]);
-    for (int i = 0; i < BLOCK; i++) {
-        float slope = 2.0f * K1 * K3 * (b->t[i] - b->t[i] * b->t[i]) + b->square[i] / b->sum[i];
-        theta[i] = slope * ((b->theta[i] - c) / b->square[i]);
-        log_var[i] = -0.5f * slope; /* dF / d log alpha */
-    }
-}
-
 /* Windows beside the zero level: KL = F_0 + sum of share_k (F_k - F_0). */
 INLINE void with_zero(Block *b, const Code *code) {
-    fit(b, code->level[0], b->base, b->base_theta, b->base_log_var);
+    fit(b->theta, b->log_var, b->variance, code->level[0], b->base, b->base_theta, b->base_log_var);
     memcpy(b->value, b->base, sizeof b->value);
     memcpy(b->to_theta, b->base_theta, sizeof b->to_theta);
     memcpy(b->to_log_var, b->base_log_var, sizeof b->to_log_var);
     for (size_t k = 1; k < code->levels; k++) {
         const float c = code->level[k], pull = code->pull[k];
-        fit(b, c, b->f, b->f_theta, b->f_log_var);
+        fit(b->theta, b->log_var, b->variance, c, b->f, b->f_theta, b->f_log_var);
         for (int i = 0; i < BLOCK; i++) {
             float offset = b->theta[i] - c, above = b->f[i] - b->base[i];
             float share = exponential(0.5f * pull * offset * offset);
@@ -94,7 +71,7 @@ INLINE void without_zero(Block *b, const Code *code) {
         }
     for (size_t k = 0; k < code->levels; k++) {
         const float c = code->level[k], pull = code->pull[k];
-        fit(b, c, b->f, b->f_theta, b->f_log_var);
+        fit(b->theta, b->log_var, b->variance, c, b->f, b->f_theta, b->f_log_var);
         for (int i = 0; i < BLOCK; i++) {
             float offset = b->theta[i] - c;
             float share = exponential(0.5f * pull * offset * offset - b->most[i]);

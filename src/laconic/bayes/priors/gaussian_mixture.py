@@ -62,7 +62,8 @@ class GaussianMixture:
         wrong = next((j for j, s in enumerate(stds) if not 0 < s < math.inf), None)
         if wrong is not None:
             raise InputError(
-                f"stds[{wrong}] is {stds[wrong]}: a component's standard deviation must be above 0. Cure: 0.02"
+                f"stds[{wrong}] is {stds[wrong]}: the standard deviation of a component must be above 0. "
+                "Cure: 0.02"
             )
         if any(not 0 <= s <= 1 + 1e-4 for s in shares) or (shares and abs(sum(shares) - 1) > 1e-3):
             raise InputError(
@@ -75,7 +76,7 @@ class GaussianMixture:
         return len(self.means)
 
     def terms(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r""":math:`\log(\pi_j / (s_j\sqrt{2\pi}))`, :math:`\mu_j` and :math:`1/s_j^2`, of the type of ``like``.
+        r""":math:`\log(\pi_j / (s_j\sqrt{2\pi}))`, :math:`\mu_j` and :math:`1/s_j^2`, of ``like``'s type.
 
         All have the shape (components,), and are differentiable where the prior is learned.
         """

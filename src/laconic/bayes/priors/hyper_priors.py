@@ -1,4 +1,4 @@
-r"""Hyper-priors of what a method learns of a prior, which keep it from collapsing (Ullrich et al. 2017, 3.3)."""
+r"""Hyper-priors of what is learned of a prior, which keep it from collapsing (Ullrich et al. 2017)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 r"""A mixture of Gaussians that a method learns beside the weights: its parameters, hyper-priors and rates.
 
 The parameters sit on the network itself (an ``nn.Sequential`` would try to run a child that held them): means
-:math:`\mu_j`, log precisions :math:`\log 1/s_j^2`, logits of the shares, and, where it is learned, the logit of
-the share :math:`\pi_0` of zero.
+:math:`\mu_j`, log precisions :math:`\log 1/s_j^2`, logits of the shares, and, where it is learned, the logit
+of the share :math:`\pi_0` of zero.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class MixtureSettings:
         components: Gaussians beside what is at zero, 2 to 255 (the paper: 16; 64 for a ResNet).
         zero_share: :math:`\pi_0`, the share of what is at zero, in (0, 1).
         zero_beta: (a, b) of a Beta hyper-prior under which :math:`\pi_0` is learned (None: it stays).
-        init_std: Standard deviation of all components at the start, in the weights' unit (None: a tenth of
-            the range of the weights).
+        init_std: Standard deviation of all components at the start, in the weights' unit (None: at zero the
+            root mean square of the weights, elsewhere half the gap between two means).
         zero_gamma: (shape, rate) of the Gamma hyper-prior of the precision at zero.
         gamma: The same of the other precisions. Both defaults hold a component about 0.02 wide, and keep it
             from collapsing onto a weight.
@@ -102,17 +102,25 @@ def attach_mixture(
             f"all weights are {low}: a mixture starts from the range of trained weights. "
             "Cure: train the network first, or begin from its usual random weights"
         )
-    std = settings.init_std or 0.1 * (high - low)
-    count = settings.components + at_zero
+    count = settings.components
+    stds = torch.full((count + at_zero,), settings.init_std or 0.5 * (high - low) / (count - 1))
+    if at_zero and settings.init_std is None:
+        stds[0] = root_mean_square(weights)
     start = {
-        MEANS: torch.linspace(low, high, settings.components),
-        PRECISIONS: torch.full((count,), -2.0 * math.log(std)),
-        LOGITS: torch.zeros(settings.components),
+        MEANS: torch.linspace(low, high, count),
+        PRECISIONS: -2.0 * stds.log(),
+        LOGITS: torch.zeros(count),
     }
     if settings.zero_beta is not None:
         start[ZERO] = torch.tensor(math.log(settings.zero_share / (1 - settings.zero_share)))
     for name, value in start.items():
         net.register_parameter(name, nn.Parameter(value.to(like)))
+
+
+def root_mean_square(weights: Mapping[str, Tensor]) -> float:
+    """Of all weights together."""
+    total = sum(float(w.detach().double().square().sum()) for w in weights.values())
+    return math.sqrt(total / sum(w.numel() for w in weights.values()))
 
 
 def mixture_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -174,10 +182,13 @@ def mixture_groups(net: nn.Module, settings: MixtureSettings, lr: float) -> list
     return [{"params": [p], "lr": lr * rates[name], "weight_decay": 0.0} for name, p in found.items()]
 
 
-def numbers_of(prior: GaussianMixture) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def numbers_of(prior: GaussianMixture) -> tuple[Floats, Floats, Floats]:
     """Means, standard deviations and shares of a learned mixture, as float64 arrays."""
-    parts = (prior.means, prior.stds, prior.shares)
-    return tuple(np.asarray(_array(p), np.float64) for p in parts)
+    means, stds, shares = (np.asarray(_array(p), np.float64) for p in (prior.means, prior.stds, prior.shares))
+    return means, stds, shares
 
 
 def _array(values: Any) -> Any:
