@@ -139,7 +139,7 @@ class SoftWeightSharing(Method):
         components = Components(means, stds, shares, zero=0)
         stats, keeps = {}, {}
         for name, weight in _shared(module).items():
-            values = np.array(weight.detach().cpu(), np.float32)
+            values = weight.detach().cpu().float().numpy().copy()
             places = most_responsible(values, components)
             stats[name] = WeightStats(name, values, np.asarray(stds[places] ** 2, np.float32))
             keeps[name] = places != 0
