@@ -3,11 +3,10 @@
     python -m tests.fuzz.training_cases [--cases 1000000] [--seed 0] [--compiler clang]
 
 A case is one call of ``_noise.draw``, ``_sweep.sweep`` or ``_mixture.sweep``: weights of any size and any
-bits, sometimes an
-array that is too short, too long or not aligned, or an invalid range, level or code path. A call must raise
-ValueError, or compute its formula: noise is compared with NumPy; all code paths of a sweep must give the same
-bits, write nothing outside their range, and return the sums of what they wrote. A sanitizer ends the process
-at the first fault.
+bits, sometimes an array that is too short, too long or not aligned, or an invalid range, level or code path.
+A call must raise ValueError, or compute its formula: noise is compared with NumPy; all code paths of a sweep
+must give the same bits, write nothing outside their range, and return the sums of what they wrote. A
+sanitizer ends the process at the first fault.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import laconic
 from laconic.bayes import GaussianFamily, SparseMixture, kl_divergence, posteriors_of
 from laconic.errors import InputError
 from laconic.methods import ImprovedBayesianCompression, SparseVD
-from laconic.methods.common.mixtures import MixtureSettings, hyper_nats, mixture_parameters
+from laconic.methods.mixtures import MixtureSettings, hyper_nats, mixture_parameters
 from laconic.schedules import WarmUp
 from laconic.testing import check_method
 from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet

@@ -13,7 +13,7 @@ from torch import nn
 import laconic
 from laconic.errors import InputError, ModelError
 from laconic.methods import SoftWeightSharing
-from laconic.methods.common.mixtures import MixtureSettings, hyper_nats, mixture_of, numbers_of
+from laconic.methods.mixtures import MixtureSettings, hyper_nats, mixture_of, numbers_of
 from laconic.testing import check_method
 from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet
 from tests.helpers.method_suite import digits, train

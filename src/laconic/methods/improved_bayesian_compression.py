@@ -25,7 +25,8 @@ from laconic.bayes.prepare import posteriors_of
 from laconic.bayes.priors import Prior, SparseMixture
 from laconic.errors import InputError
 from laconic.methods.common.codebooks import Books, check_limits, mixture_books
-from laconic.methods.common.mixtures import (
+from laconic.methods.contract import Context
+from laconic.methods.mixtures import (
     MixtureSettings,
     attach_mixture,
     hyper_nats,
@@ -35,7 +36,6 @@ from laconic.methods.common.mixtures import (
     numbers_of,
     zero_share,
 )
-from laconic.methods.contract import Context
 from laconic.methods.registry import MethodEntry
 from laconic.methods.sparse_vd import SparseVD
 from laconic.quantize.components import Components

@@ -25,7 +25,9 @@ from laconic.bayes.posteriors import Point
 from laconic.errors import InputError, ModelError
 from laconic.methods.common.codebooks import check_limits, mixture_books
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
-from laconic.methods.common.mixtures import (
+from laconic.methods.common.rest import nonzeros, rest_of
+from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method
+from laconic.methods.mixtures import (
     MixtureSettings,
     attach_mixture,
     hyper_nats,
@@ -35,8 +37,6 @@ from laconic.methods.common.mixtures import (
     numbers_of,
     without_mixture,
 )
-from laconic.methods.common.rest import nonzeros, rest_of
-from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method
 from laconic.methods.registry import MethodEntry
 from laconic.networks import duplicate
 from laconic.networks.policy import weights_of

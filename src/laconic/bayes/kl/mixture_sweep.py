@@ -201,12 +201,12 @@ def compiled(
     code = extension()
     if code is None:
         raise RuntimeError("the package was installed without its compiled sweep")  # see sweep()
-    logs, means, precisions, broad = (
-        None if t is None else t.detach().double().cpu().numpy() for t in mixture.tensors()
-    )
+    rows = (mixture.logs, mixture.means, mixture.precisions)
+    logs, means, precisions = (t.detach().double().cpu().numpy() for t in rows)
+    broad = mixture.broad
     table = np.concatenate([logs, -0.5 * precisions, means]).astype(np.float32)
     read = [None if t is None else t.detach().contiguous().numpy() for t in (mean, log_var, weight)]
-    given = (*read, table, broad is not None, 0.0 if broad is None else float(broad))
+    given = (*read, table, broad is not None, 0.0 if broad is None else broad.item())
     out = [torch.empty_like(mean) for _ in range(3)]
     written = [t.numpy() for t in out]
     chosen = len(code.variants()) - 1 if variant is None else variant

@@ -146,9 +146,9 @@ def mixture_of(net: nn.Module, settings: MixtureSettings) -> GaussianMixture:
     its Gaussians, with the share ``zero_share``, and is left out if it is not.
     """
     found = mixture_parameters(net)
-    means, logits = found[MEANS], found[LOGITS]
+    means: Tensor = found[MEANS]
     stds = (-0.5 * found[PRECISIONS]).exp()
-    shares = torch.softmax(logits, 0)
+    shares = torch.softmax(found[LOGITS], 0)
     if len(stds) > len(means):
         zero = zero_share(net, settings)
         zero = zero if isinstance(zero, Tensor) else means.new_tensor(zero)

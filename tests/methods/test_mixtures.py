@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from laconic.errors import InputError
-from laconic.methods.common.mixtures import (
+from laconic.methods.mixtures import (
     MixtureSettings,
     attach_mixture,
     hyper_nats,
