@@ -35,7 +35,7 @@ class SparseMixture:
 
     >>> prior = SparseMixture(GaussianMixture((-0.3, 0.3), (0.02, 0.02)), zero_share=0.9)
     >>> [round(v, 3) for v in prior.log_density(torch.tensor([1e-4, 0.1, 0.3])).tolist()]
-    [5.416, -1.492, -0.055]
+    [5.416, -1.492, 0.07]
     """
 
     improper: ClassVar[bool] = True

@@ -64,7 +64,7 @@ def mixture_books(
     >>> two = Components(np.array([0.0, 0.3]), np.array([0.01, 0.1]), np.array([0.9, 0.1]), zero=0)
     >>> shared, own = mixture_books(stats, two, (1e-10,))({"w": np.array([False, True, True])})
     >>> [round(v, 3) for v in own.tensors["w"].values().tolist()]
-    [0.0, 0.406, 0.406]
+    [0.0, 0.404, 0.404]
     """
     check_limits(limits)
 
