@@ -195,10 +195,12 @@ PRIORS = Registry(
     "prior",
     "laconic.priors",
     table(
+        gaussian_mixture="laconic.bayes.priors.gaussian_mixture:GaussianMixture",
         half_cauchy="laconic.bayes.priors.half_cauchy:HalfCauchy",
         log_uniform="laconic.bayes.priors.log_uniform:LogUniform",
         normal="laconic.bayes.priors.normal:Normal",
         scale_mixture="laconic.bayes.priors.scale_mixture:ScaleMixture",
+        sparse_mixture="laconic.bayes.priors.sparse_mixture:SparseMixture",
         spikes="laconic.bayes.priors.spikes:Spikes",
     ),
 )

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from laconic.bayes.kl import mixture_sweep
 from laconic.bayes.kl.native import extension
 from laconic.bayes.layers.reparameterisation import compiled
-from tests.fuzz.training_cases import draw_case, sweep_case
+from tests.fuzz.training_cases import draw_case, mixture_case, sweep_case
 
 TABLE = np.random.default_rng(1).normal(size=2**16).astype(np.float32)
 
@@ -28,14 +29,16 @@ class Noise:
 
 
 def test_calls_are_refused_or_right() -> None:
-    sweep = extension()
-    if compiled() is None or sweep is None:
+    sweep, mixture = extension(), mixture_sweep.extension()
+    if compiled() is None or sweep is None or mixture is None:
         pytest.skip("installed without a compiler")
     rng = np.random.default_rng(3)
     drawn = [draw_case(rng, Noise(), TABLE) for _ in range(1000)]
     swept = [sweep_case(rng, sweep, len(sweep.variants())) for _ in range(1000)]
-    assert min(sum(drawn), sum(swept)) > 700
-    assert max(sum(drawn), sum(swept)) < 1000
+    mixed = [mixture_case(rng, mixture, len(mixture.variants())) for _ in range(1000)]
+    taken = [sum(drawn), sum(swept), sum(mixed)]
+    assert min(taken) > 600
+    assert max(taken) < 1000
 
 
 def test_a_wrong_draw_is_seen() -> None:

@@ -2,11 +2,11 @@
 
     python -m tests.fuzz.training_cases [--cases 1000000] [--seed 0] [--compiler clang]
 
-A case is one call of ``_noise.draw`` or ``_sweep.sweep``: weights of any size and any bits, sometimes an
-array that is too short, too long or not aligned, or an invalid range, level or code path. A call must raise
-ValueError, or compute its formula: noise is compared with NumPy; all code paths of a sweep must give the same
-bits, write nothing outside their range, and return the sums of what they wrote. A sanitizer ends the process
-at the first fault.
+A case is one call of ``_noise.draw``, ``_sweep.sweep`` or ``_mixture.sweep``: weights of any size and any
+bits, sometimes an array that is too short, too long or not aligned, or an invalid range, level or code path.
+A call must raise ValueError, or compute its formula: noise is compared with NumPy; all code paths of a sweep
+must give the same bits, write nothing outside their range, and return the sums of what they wrote. A
+sanitizer ends the process at the first fault.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ import numpy as np
 
 from tests.fuzz.sanitized import SOURCE, Rng, again, array, build, options, size
 
-SOURCES = (SOURCE / "bayes" / "noise.c", SOURCE / "bayes" / "kl" / "sweep.c")
+SOURCES = (
+    SOURCE / "bayes" / "noise.c",
+    SOURCE / "bayes" / "kl" / "sweep.c",
+    SOURCE / "bayes" / "kl" / "mixture.c",
+)
 LEAST = np.float32(1e-16)
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-38, 3.4e38, -3.4e38], np.float32)
 F32 = np.float32
@@ -123,8 +127,50 @@ def _compare_sums(out: list[Any], start: int, end: int, sums: tuple[float, ...],
                 raise RuntimeError("sweep: the sum is not that of what was written")
 
 
+def mixture_case(rng: Rng, module: Any, variants: int) -> bool:
+    """One call of the mixture's ``sweep`` by all code paths; whether it was taken."""
+    n = count(rng)
+    mean, given = array(rng, weights(rng, n), F32), array(rng, _log_variances(rng, n), F32)
+    log_var = given if rng.random() < 0.7 else None
+    weight = array(rng, weights(rng, n), F32) if rng.random() < 0.5 else None
+    components = int(rng.choice([1, 2, 17, 33]))
+    curves = -np.exp(rng.normal(5, 3, components))
+    table = np.concatenate([rng.normal(0, 3, components), curves, rng.normal(0, 1, components)]).astype(F32)
+    if rng.random() < 0.1:
+        table[rng.integers(table.size)] = rng.choice(SPECIAL)
+    table = array(rng, table, F32)
+    broad = bool(rng.random() < 0.5)
+    start = int(rng.integers(0, n + 1)) if rng.random() < 0.5 else 0
+    end = size(rng, int(rng.integers(start, n + 1)) if rng.random() < 0.5 else n)
+    rows = components + broad + (int(rng.integers(-1, 2)) if rng.random() < 0.03 else 0)
+    with_out = [rng.random() < 0.8 for _ in range(3)]
+    outcomes = set()
+    for variant in (*range(variants), 7) if rng.random() < 0.02 else range(variants):
+        out, sums = [np.full(n, 7.0, F32) for _ in range(3)], np.zeros((rows, 3))
+        written = [x if there else None for x, there in zip(out, with_out, strict=True)]
+        try:
+            total = module.sweep(
+                mean, log_var, weight, table, broad, -1.5, *written, sums, start, end, variant
+            )
+        except (ValueError, BufferError, OverflowError):
+            if any((x != 7.0).any() for x in out) or sums.any():
+                raise RuntimeError("mixture: refused, and something was written") from None
+            outcomes.add(None if variant < variants else "unknown path")
+            continue
+        for x, there in zip(out, with_out, strict=True):
+            if (x[:start] != 7.0).any() or (x[end:] != 7.0).any() or (not there and (x != 7.0).any()):
+                raise RuntimeError("mixture: something was written outside the range")
+        told = [np.where(np.isnan(x), np.nan, x).tobytes() for x in (*out, sums, np.float64(total))]
+        outcomes.add(b"".join(told))
+    outcomes.discard("unknown path")
+    if len(outcomes) > 1:
+        raise RuntimeError("mixture: two code paths give different bits")
+    return outcomes != {None}
+
+
 def run(seed: int, cases: int) -> None:
     """All cases; prints how many calls were taken and how many refused."""
+    import _mixture
     import _noise
     import _sweep
 
@@ -133,6 +179,7 @@ def run(seed: int, cases: int) -> None:
     for name, one in (
         ("noise", lambda: draw_case(rng, _noise, table)),
         ("sweep", lambda: sweep_case(rng, _sweep, paths)),
+        ("mixture", lambda: mixture_case(rng, _mixture, paths)),
     ):
         taken = sum(one() for _ in range(cases))
         print(

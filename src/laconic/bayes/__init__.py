@@ -15,6 +15,7 @@ from laconic.bayes.posteriors import (
     Multiplicative,
     MultiplicativeFamily,
     Noise,
+    Point,
     Posterior,
     Scaled,
     ScaledFamily,
@@ -28,14 +29,28 @@ from laconic.bayes.prepare import (
     sampling,
     spread_of,
 )
-from laconic.bayes.priors import HalfCauchy, LogUniform, Normal, Prior, ScaleMixture, Spikes
+from laconic.bayes.priors import (
+    Beta,
+    Gamma,
+    GaussianMixture,
+    HalfCauchy,
+    LogUniform,
+    Normal,
+    Prior,
+    ScaleMixture,
+    SparseMixture,
+    Spikes,
+)
 from laconic.bayes.scales import Horseshoe, NormalJeffreys
 
 __all__ = [
+    "Beta",
     "Family",
+    "Gamma",
     "Gate",
     "Gaussian",
     "GaussianFamily",
+    "GaussianMixture",
     "HalfCauchy",
     "HardConcrete",
     "Horseshoe",
@@ -48,12 +63,14 @@ __all__ = [
     "Normal",
     "NormalJeffreys",
     "Objective",
+    "Point",
     "Posterior",
     "Prior",
     "Sampling",
     "ScaleMixture",
     "Scaled",
     "ScaledFamily",
+    "SparseMixture",
     "Spikes",
     "TruncatedLogNormal",
     "check_rules",

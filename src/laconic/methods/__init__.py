@@ -13,6 +13,7 @@ from laconic.methods.distillation import Distillation, NoCompression
 from laconic.methods.filter_pruning import FilterPruning
 from laconic.methods.fisher_pruning import FisherPruning
 from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_plan
+from laconic.methods.improved_bayesian_compression import ImprovedBayesianCompression
 from laconic.methods.l0 import L0
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
@@ -21,6 +22,7 @@ from laconic.methods.network_trimming import NetworkTrimming
 from laconic.methods.post_training import PostTraining
 from laconic.methods.random_pruning import RandomPruning
 from laconic.methods.score_pruning import ScorePruning
+from laconic.methods.soft_weight_sharing import SoftWeightSharing
 from laconic.methods.sparse_vd import SparseVD
 from laconic.methods.structured_bayesian_pruning import StructuredBayesianPruning
 from laconic.methods.taylor_pruning import TaylorPruning
@@ -38,6 +40,7 @@ __all__ = [
     "FilterPruning",
     "FisherPruning",
     "GridChoice",
+    "ImprovedBayesianCompression",
     "Judge",
     "MagnitudePruning",
     "MeanActivationPruning",
@@ -49,6 +52,7 @@ __all__ = [
     "Refine",
     "Score",
     "ScorePruning",
+    "SoftWeightSharing",
     "SparseVD",
     "StructuredBayesianPruning",
     "Target",

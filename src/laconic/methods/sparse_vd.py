@@ -13,6 +13,7 @@ without them and without their noise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ from laconic.bayes.prepare import (
 )
 from laconic.bayes.priors import LogUniform, Prior
 from laconic.errors import InputError
+from laconic.methods.common.codebooks import Books
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
 from laconic.methods.common.masks import add_weight_masks, weight_masks_of
 from laconic.methods.common.rest import nonzeros, rest_of
@@ -119,11 +121,15 @@ class SparseVD(Method):
             policy=context.policy,
         )
         posteriors, parameters = posteriors_of(net), dict(net.named_parameters())
-        check_rules(posteriors, self.prior)
+        self._check_prior(posteriors)
         add_weight_masks(net, {name: parameters[name] for name in posteriors})
         if not self.hold_noise:
             net.register_load_state_dict_post_hook(_mute_if_held)  # type: ignore[no-untyped-call]
         return net
+
+    def prior_of(self, module: nn.Module) -> Prior:
+        """The weights' prior; a method that learns one builds it of the network's parameters."""
+        return self.prior
 
     def penalty(self, module: nn.Module, context: Context) -> torch.Tensor:
         """``beta * kl_weight * sum KL(q || prior)`` over weights not held, nats (up to a constant for an
@@ -131,12 +137,12 @@ class SparseVD(Method):
         """
         if self._holding(context) and not self.hold_noise:
             return next(module.parameters()).new_zeros(())
-        posteriors = posteriors_of(module)
+        posteriors, prior = posteriors_of(module), self.prior_of(module)
         if self._holding(context):
             masks = weight_masks_of(module)
-            kls = [self._kl_of_left(q, masks[name]) for name, q in posteriors.items()]
+            kls = [_kl_of_left(q, prior, masks[name]) for name, q in posteriors.items()]
             return self.held_kl_weight * torch.stack(kls).sum()
-        total = torch.stack([kl_total(q, self.prior) for q in posteriors.values()]).sum()
+        total = torch.stack([kl_total(q, prior) for q in posteriors.values()]).sum()
         return self.kl_weight * self.warm_up.factor(context.epochs) * total
 
     def param_groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
@@ -196,10 +202,22 @@ class SparseVD(Method):
         for name, zero in context.removed.items():
             if name in keeps:
                 keeps[name] &= ~zero
-        deterministic, plain = deterministic_of(module), plain_copy(module)
+        books, plain = self._books(module, stats), plain_copy(module)
+        own = dict(plain.named_parameters())  # what a method learns beside the network is not among them
+        deterministic = {n: p for n, p in deterministic_of(module).items() if n in own}
         rest = rest_of(module, deterministic, policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, context)
+        return choose_grid(
+            plain, stats, keeps, rest.beside, self.grid, judge, context.example, context, books
+        )
+
+    def _check_prior(self, posteriors: Mapping[str, Posterior]) -> None:
+        """Refuse a prior without a rule for the posteriors."""
+        check_rules(posteriors, self.prior)
+
+    def _books(self, module: nn.Module, stats: Mapping[str, WeightStats]) -> Books | None:
+        """Codebooks that are tried beside the uniform grids."""
+        return None
 
     def _keep(self, stats: WeightStats) -> BoolArray:
         """The weights with log alpha below the threshold that are not held at zero.
@@ -209,13 +227,14 @@ class SparseVD(Method):
         keep: BoolArray = keep_below(stats, self.threshold) & (stats.mean != 0)
         return keep
 
-    def _kl_of_left(self, q: Posterior, mask: torch.Tensor) -> torch.Tensor:
-        """The KL of the weights that are not held; a KL of groups counts whole groups."""
-        kl = kl_divergence(q, self.prior)
-        return (kl * mask).sum() if kl.shape == mask.shape else kl.sum()
-
     def _holding(self, context: Context) -> bool:
         return self.hold_from is not None and context.epochs >= self.hold_from
+
+
+def _kl_of_left(q: Posterior, prior: Prior, mask: torch.Tensor) -> torch.Tensor:
+    """The KL of the weights that are not held; a KL of groups counts whole groups."""
+    kl = kl_divergence(q, prior)
+    return (kl * mask).sum() if kl.shape == mask.shape else kl.sum()
 
 
 def _nothing_held(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from laconic.bayes.kl import kl_divergence, kl_total
 from laconic.bayes.layers import NoiseSource
-from laconic.bayes.posteriors import Gaussian, Multiplicative, Scaled
+from laconic.bayes.posteriors import Gaussian, Multiplicative, Point, Scaled
 from laconic.bayes.priors import ScaleMixture
 from laconic.errors import InputError
 from laconic.testing.requirements import require
@@ -45,8 +45,9 @@ def check_kl(
 
     The draws of a normal distribution (Gaussian, Multiplicative) are stratified (one in each of as many parts
     of equal probability), which makes their error far smaller. Those of a Scaled are draws of its factors,
-    which its KL is about: flat, the weights before the scales. Those of other posteriors are what
-    ``q.rsample`` returns of a :class:`~laconic.bayes.layers.NoiseSource`.
+    which its KL is about: flat, the weights before the scales. A Point has one value, and a KL without its
+    infinite entropy. Those of other posteriors are what ``q.rsample`` returns of a
+    :class:`~laconic.bayes.layers.NoiseSource`.
 
     Args:
         q: A posterior of some weights, in float64 where the rule is to be tried to more than five digits;
@@ -56,8 +57,8 @@ def check_kl(
         log_prior: Log density of the prior in nats, of weights (draws, \*shape of the weights) and of the
             shape (draws, \*shape of the KL); up to a constant where it is improper. Written from its
             definition, not from the rule.
-        log_posterior: The same of the posterior; None for a Gaussian, a Multiplicative, and a Scaled of
-            these, whose densities are known.
+        log_posterior: The same of the posterior; None for a Gaussian, a Multiplicative, a Point, and a
+            Scaled of these, whose densities are known.
         draws: Draws of an estimate.
         seed: Seed of the draws.
 
@@ -110,6 +111,8 @@ def _drawn(q: Any, draws: int, noise: NoiseSource) -> tuple[Tensor, LogDensity |
     """Draws (draws, *shape of the KL) of what the KL is about, and its log density, if that is known."""
     if isinstance(q, Multiplicative):
         q = q.as_gaussian()
+    if isinstance(q, Point):  # its KL leaves out the infinite entropy
+        return q.mean.detach().double().unsqueeze(0), torch.zeros_like
     if isinstance(q, Gaussian):
         return _stratified(q, draws, noise.generator()), _gaussian(q)
     if isinstance(q, Scaled):

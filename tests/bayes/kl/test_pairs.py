@@ -11,13 +11,16 @@ from torch import Tensor
 import laconic.bayes
 from laconic.bayes import (
     Gaussian,
+    GaussianMixture,
     LogUniform,
     Multiplicative,
     Normal,
+    Point,
     Posterior,
     Prior,
     Scaled,
     ScaleMixture,
+    SparseMixture,
     Spikes,
     kl_divergence,
 )
@@ -25,6 +28,8 @@ from laconic.bayes.kl.dispatch import TABLE
 from laconic.errors import NoKLRuleError
 from laconic.testing import check_kl
 
+MEANS, STDS, SHARES = (-0.4, 0.0, 0.5), (0.3, 0.2, 0.4), (0.2, 0.7, 0.1)
+VALUES = GaussianMixture(MEANS, STDS, SHARES, exact=True)
 LEVELS = (-0.3, 0.0, 0.1, 0.4)
 
 
@@ -34,6 +39,7 @@ def double(*rows: list[float]) -> Tensor:
 
 GAUSSIAN = Gaussian(double([0.0, 0.7, -1.3], [0.1, 0.2, -0.3]), double([-2.0, 0.5, -4.0], [-6.0, -3.0, -9.0]))
 MULTIPLICATIVE = Multiplicative(double([0.4, -0.7], [1.2, 0.11]), double([-6.0, -2.0], [0.5, -4.0]))
+POINT = Point(double([0.0, 0.31, -0.7], [0.4, 0.02, -1.5]))
 SCALED = Scaled(GAUSSIAN, Gaussian(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
 SCALED_BY_DROPOUT = Scaled(GAUSSIAN, Multiplicative(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
 
@@ -52,6 +58,16 @@ def spikes(w: Tensor, scale: float = 1.0) -> Tensor:
     return total.log()
 
 
+def mixture(w: Tensor, shares: tuple[float, ...] = SHARES) -> Tensor:
+    """The density of three normals, added up."""
+    parts = [s * normal(w - m, d).exp() for s, m, d in zip(shares, MEANS, STDS, strict=True)]
+    return torch.stack(parts).sum(0).log()
+
+
+def sparse(w: Tensor) -> Tensor:
+    return (0.7 / (2 * 20.0 * w.abs()) + 0.3 * mixture(w).exp()).log()
+
+
 def factors(of_weights: object, of_scales: object) -> object:
     return lambda parts: torch.cat([of_weights(parts[:, :6]), of_scales(parts[:, 6:])], 1)  # type: ignore[operator]
 
@@ -64,6 +80,11 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
         (GAUSSIAN, Spikes(LEVELS, exact=True), spikes),
         (GAUSSIAN, Spikes(LEVELS, torch.tensor(0.7).double(), exact=True), lambda w: spikes(w, 0.7)),
     ],
+    (Gaussian, GaussianMixture): [(GAUSSIAN, VALUES, mixture)],
+    (Gaussian, SparseMixture): [(GAUSSIAN, SparseMixture(VALUES, 0.7), sparse)],
+    (Multiplicative, GaussianMixture): [(MULTIPLICATIVE, VALUES, mixture)],
+    (Multiplicative, SparseMixture): [(MULTIPLICATIVE, SparseMixture(VALUES, 0.7), sparse)],
+    (Point, GaussianMixture): [(POINT, VALUES, mixture)],
     (Multiplicative, LogUniform): [(MULTIPLICATIVE, LogUniform(exact=True), log_uniform)],
     (Multiplicative, Normal): [(MULTIPLICATIVE, Normal(std=0.5), normal)],
     (Multiplicative, Spikes): [(MULTIPLICATIVE, Spikes(LEVELS, exact=True), spikes)],
@@ -77,6 +98,13 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
 REFUSED = {
     (Gaussian, ScaleMixture): (GAUSSIAN, ScaleMixture()),
     (Multiplicative, ScaleMixture): (MULTIPLICATIVE, ScaleMixture()),
+    (Point, LogUniform): (POINT, LogUniform()),
+    (Point, Normal): (POINT, Normal()),
+    (Point, ScaleMixture): (POINT, ScaleMixture()),
+    (Point, SparseMixture): (POINT, SparseMixture(VALUES)),
+    (Point, Spikes): (POINT, Spikes(LEVELS)),
+    (Scaled, GaussianMixture): (SCALED, VALUES),
+    (Scaled, SparseMixture): (SCALED, SparseMixture(VALUES)),
     (Scaled, LogUniform): (SCALED, LogUniform()),
     (Scaled, Normal): (SCALED, Normal()),
     (Scaled, Spikes): (SCALED, Spikes(LEVELS)),

@@ -1,11 +1,12 @@
 r"""One file per (posterior, prior) pair; importing this package registers them all.
 
-| posterior | LogUniform | Normal | Spikes | ScaleMixture | HalfCauchy |
-|---|---|---|---|---|---|
-| Gaussian | fit or series | closed form | windows or integral | none | none |
-| Multiplicative | fit or series | closed form | windows or integral | none | none |
-| Scaled | none | none | none | sum over the two factors | none |
-| LogNormalPair | none | none | none | none | closed form |
+| posterior | LogUniform | Normal | Spikes | GaussianMixture, SparseMixture | ScaleMixture | HalfCauchy |
+|---|---|---|---|---|---|---|
+| Gaussian | fit or series | closed form | windows or integral | bound or integral | none | none |
+| Multiplicative | fit or series | closed form | windows or integral | bound or integral | none | none |
+| Point | none | none | none | GaussianMixture: closed form | none | none |
+| Scaled | none | none | none | none | sum over the two factors | none |
+| LogNormalPair | none | none | none | none | none | closed form |
 
 A pair without a rule is refused (:class:`laconic.errors.NoKLRuleError`). A scale mixture is a prior of
 weights and of the scales that they share, and a posterior without scales does not say which weights share
@@ -14,28 +15,38 @@ none either.
 """
 
 from laconic.bayes.kl import (
+    gaussian_gaussian_mixture,
     gaussian_log_uniform,
     gaussian_normal,
+    gaussian_sparse_mixture,
     gaussian_spikes,
     log_normal_pair_half_cauchy,
+    multiplicative_gaussian_mixture,
     multiplicative_log_uniform,
     multiplicative_normal,
+    multiplicative_sparse_mixture,
     multiplicative_spikes,
+    point_gaussian_mixture,
     scaled_scale_mixture,
 )
 from laconic.bayes.kl.dispatch import check_rules, kl_divergence, kl_total, register_kl
 
 __all__ = [
     "check_rules",
+    "gaussian_gaussian_mixture",
     "gaussian_log_uniform",
     "gaussian_normal",
+    "gaussian_sparse_mixture",
     "gaussian_spikes",
     "kl_divergence",
     "kl_total",
     "log_normal_pair_half_cauchy",
+    "multiplicative_gaussian_mixture",
     "multiplicative_log_uniform",
     "multiplicative_normal",
+    "multiplicative_sparse_mixture",
     "multiplicative_spikes",
+    "point_gaussian_mixture",
     "register_kl",
     "scaled_scale_mixture",
 ]

@@ -7,27 +7,9 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "blocks.h"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define X86 1
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
-
-#define BLOCK 64 /* weights at a time */
 #define MOST_LEVELS 256
-#define K1 0.63576f /* Molchanov's fit, as in sigmoid_fit.py */
-#define K2 1.87320f
-#define K3 1.48695f
-#define EPSILON 1e-8f
-
-enum { BASELINE, AVX2, AVX512, VARIANTS };
 
 typedef struct {
     size_t levels;
@@ -49,90 +31,21 @@ typedef struct {
 /* One block: F (the KL of a level) and its derivatives. */
 typedef struct {
     float theta[BLOCK], log_var[BLOCK], variance[BLOCK];
-    float square[BLOCK], sum[BLOCK], t[BLOCK];
     float f[BLOCK], f_theta[BLOCK], f_log_var[BLOCK];           /* of the current level */
     float base[BLOCK], base_theta[BLOCK], base_log_var[BLOCK];  /* of the zero level */
     float value[BLOCK], to_theta[BLOCK], to_log_var[BLOCK];
     float most[BLOCK], total[BLOCK], pull[BLOCK], pulled[BLOCK];
 } Block;
 
-INLINE float float_of(int32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-INLINE int32_t bits_of(float x) {
-    int32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-/* e^x, x clipped to [-87, 88], within 1e-7; NaN gives NaN. Polynomial of Cephes (S. Moshier, 1989: expf). */
-INLINE float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to a whole number */
-    float n = shifted - 12582912.0f;
-    float r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    float y = 1.9875691500e-4f;
-    y = y * r + 1.3981999507e-3f;
-    y = y * r + 8.3334519073e-3f;
-    y = y * r + 4.1665795894e-2f;
-    y = y * r + 1.6666665459e-1f;
-    y = y * r + 5.0000001201e-1f;
-    y = y * (r * r) + r + 1.0f;
-    int32_t whole = bits_of(shifted) - bits_of(12582912.0f);
-    return y * float_of((int32_t)((uint32_t)(whole + 127) << 23));
-}
-
-/* log x for x > 0 and not subnormal, within 1e-7; NaN and infinity give NaN. Cephes' logf. */
-INLINE float logarithm(float x) {
-    int32_t bits = bits_of(x);
-    int32_t power = (bits - 0x3f3504f3) >> 23; /* x / 2^power lies in [sqrt 1/2, sqrt 2) */
-    float f = float_of(bits - (int32_t)((uint32_t)power << 23)) - 1.0f;
-    float e = (float)power, z = f * f;
-    float y = 7.0376836292e-2f;
-    y = y * f - 1.1514610310e-1f;
-    y = y * f + 1.1676998740e-1f;
-    y = y * f - 1.2420140846e-1f;
-    y = y * f + 1.4249322787e-1f;
-    y = y * f - 1.6668057665e-1f;
-    y = y * f + 2.0000714765e-1f;
-    y = y * f - 2.4999993993e-1f;
-    y = y * f + 3.3333331174e-1f;
-    y = y * f * z - 2.12194440e-4f * e - 0.5f * z;
-    return f + y + 0.693359375f * e + (x - x);
-}
-
-/* F of the log-uniform prior around level c. The loops are short, so that they are vectorised. */
-INLINE void fit(Block *b, float c, float *value, float *theta, float *log_var) {
-    for (int i = 0; i < BLOCK; i++) {
-        float offset = b->theta[i] - c;
-        b->square[i] = offset * offset + EPSILON;
-        b->sum[i] = b->square[i] + b->variance[i];
-    }
-    for (int i = 0; i < BLOCK; i++) b->t[i] = K3 * (b->log_var[i] - logarithm(b->square[i])) + K2;
-    for (int i = 0; i < BLOCK; i++) b->t[i] = 1.0f / (1.0f + exponential(b->t[i]));
-    for (int i = 0; i < BLOCK; i++)
-        value[i] = K1 * b->t[i] + 0.5f * (logarithm(b->sum[i]) - b->log_var[i]);
-    for (int i = 0; i < BLOCK; i++) {
-        float slope = 2.0f * K1 * K3 * (b->t[i] - b->t[i] * b->t[i]) + b->square[i] / b->sum[i];
-        theta[i] = slope * ((b->theta[i] - c) / b->square[i]);
-        log_var[i] = -0.5f * slope; /* dF / d log alpha */
-    }
-}
-
 /* Windows beside the zero level: KL = F_0 + sum of share_k (F_k - F_0). */
 INLINE void with_zero(Block *b, const Code *code) {
-    fit(b, code->level[0], b->base, b->base_theta, b->base_log_var);
+    fit(b->theta, b->log_var, b->variance, code->level[0], b->base, b->base_theta, b->base_log_var);
     memcpy(b->value, b->base, sizeof b->value);
     memcpy(b->to_theta, b->base_theta, sizeof b->to_theta);
     memcpy(b->to_log_var, b->base_log_var, sizeof b->to_log_var);
     for (size_t k = 1; k < code->levels; k++) {
         const float c = code->level[k], pull = code->pull[k];
-        fit(b, c, b->f, b->f_theta, b->f_log_var);
+        fit(b->theta, b->log_var, b->variance, c, b->f, b->f_theta, b->f_log_var);
         for (int i = 0; i < BLOCK; i++) {
             float offset = b->theta[i] - c, above = b->f[i] - b->base[i];
             float share = exponential(0.5f * pull * offset * offset);
@@ -158,7 +71,7 @@ INLINE void without_zero(Block *b, const Code *code) {
         }
     for (size_t k = 0; k < code->levels; k++) {
         const float c = code->level[k], pull = code->pull[k];
-        fit(b, c, b->f, b->f_theta, b->f_log_var);
+        fit(b->theta, b->log_var, b->variance, c, b->f, b->f_theta, b->f_log_var);
         for (int i = 0; i < BLOCK; i++) {
             float offset = b->theta[i] - c;
             float share = exponential(0.5f * pull * offset * offset - b->most[i]);
@@ -175,15 +88,6 @@ INLINE void without_zero(Block *b, const Code *code) {
         b->to_log_var[i] *= inverse;
         b->to_theta[i] = (b->to_theta[i] - b->pull[i] * b->value[i]) * inverse;
     }
-}
-
-/* The sum of a block; the block is overwritten. */
-INLINE double sum_of(float *x) {
-    for (int half = BLOCK / 2; half >= 8; half /= 2)
-        for (int i = 0; i < half; i++) x[i] += x[i + half];
-    double sum = 0.0;
-    for (int i = 0; i < 8; i++) sum += x[i];
-    return sum;
 }
 
 INLINE void take(Block *b, const Code *code, const float *mean, const float *log_var, size_t n) {
@@ -231,20 +135,6 @@ __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static Sums sweep_
     return sweep_of(w, code);
 }
 #endif
-
-static const char *const NAMES[VARIANTS] = {"baseline", "avx2", "avx512"};
-
-static int runs(int variant) {
-    if (variant == BASELINE) return 1;
-#ifdef X86
-    __builtin_cpu_init();
-    if (variant == AVX2) return !!__builtin_cpu_supports("avx2");
-    if (variant == AVX512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-    return 0;
-}
 
 static Sums sweep_by(int variant, const Weights *w, const Code *code) {
 #ifdef X86
@@ -300,17 +190,6 @@ static PyObject *sweep(PyObject *self, PyObject *args) {
     PyBuffer_Release(&levels);
     if (wrong) return NULL;
     return Py_BuildValue("ddd", sums.value, sums.mean_times_slope, sums.log_var_slope);
-}
-
-static PyObject *variants(PyObject *self, PyObject *none) {
-    PyObject *found = PyList_New(0);
-    for (int k = 0; found && k < VARIANTS; k++) {
-        if (!runs(k)) continue;
-        PyObject *name = PyUnicode_FromString(NAMES[k]);
-        if (!name || PyList_Append(found, name) < 0) Py_CLEAR(found);
-        Py_XDECREF(name);
-    }
-    return found;
 }
 
 static PyMethodDef METHODS[] = {

@@ -3,6 +3,7 @@
 from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
 from laconic.bayes.posteriors.log_normal_pair import LogNormalPair
 from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily
+from laconic.bayes.posteriors.point import Point
 from laconic.bayes.posteriors.posterior import Family, Noise, Posterior
 from laconic.bayes.posteriors.scaled import Scaled, ScaledFamily
 
@@ -14,6 +15,7 @@ __all__ = [
     "Multiplicative",
     "MultiplicativeFamily",
     "Noise",
+    "Point",
     "Posterior",
     "Scaled",
     "ScaledFamily",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from torch import nn
 from laconic.export.build import build_packed
 from laconic.methods.common.allowances import allowed, outcome, reachable, unused
 from laconic.methods.common.allowances import within as within
+from laconic.methods.common.codebooks import Book, Books
 from laconic.methods.common.grid_settings import GridChoice as GridChoice
 from laconic.methods.common.grid_settings import check_bits as check_bits
 from laconic.methods.common.norms import better_norms
@@ -48,6 +49,7 @@ class Candidate:
     """One way to quantise: its settings, tensors, bytes and validation score.
 
     ``counted``: whether ``bytes`` were counted by coding the tensors, or estimated from their statistics.
+    ``told``: what the facts say of it; of a uniform grid its step and price.
     ``kl``: nats per term from the pruned network's predictions, where :attr:`GridChoice.max_kl` asks for it.
     """
 
@@ -58,6 +60,7 @@ class Candidate:
     score: Score | None
     counted: bool = True
     kl: float | None = None
+    told: Mapping[str, Any] | None = None
 
 
 def choose_grid(
@@ -69,6 +72,7 @@ def choose_grid(
     judge: Judge | None,
     example: Any = None,
     sampled: Context | None = None,
+    books: Books | None = None,
 ) -> Compressed:
     """Quantise a pruned network on the grid with the fewest bytes that the validation split allows.
 
@@ -83,9 +87,12 @@ def choose_grid(
         sampled: The context of a training that sampled weights or units: batch norm's statistics are then
             taken anew where that is better (:func:`laconic.methods.common.norms.better_norms`). None: they
             stay.
+        books: Further candidates: from keep-masks to weights on codebooks, of which the first is taken
+            without a judge. A tensor that they leave out goes on its finest uniform grid.
 
     Returns:
-        The compressed network; its facts hold the step, the price and the width of the biases.
+        The compressed network; its facts hold the step and the price of a uniform grid, or what is told of a
+        codebook, and the width of the biases.
 
     >>> from laconic.methods import point_stats
     >>> net = nn.Linear(4, 2, bias=False)
@@ -100,13 +107,13 @@ def choose_grid(
     norms = better_norms(plain, sampled, judge) if sampled is not None else {}
     before = judge.evaluate(plain) if judge else None
     apart = _divergence_from(plain, choice, judge)
-    candidates = _candidates(plain, stats, keeps, choice, judge, apart)
+    candidates = _candidates(plain, stats, keeps, choice, judge, apart, books(keeps) if books else ())
     beside = 0
     if judge is not None and judge.target.max_bytes is not None:
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
     best = _cheapest_counted(candidates, choice, judge, before, beside)
-    facts: dict[str, Any] = {**norms, "step_in_sigmas": best.step, "price": best.price}
-    facts |= _reachable(candidates, best, judge, beside)
+    facts: dict[str, Any] = dict(best.told or {"step_in_sigmas": best.step, "price": best.price})
+    facts |= norms | _reachable(candidates, best, judge, beside)
     if best.kl is not None:
         facts["kl_of_grid"] = best.kl
     if before is not None:
@@ -164,21 +171,35 @@ def _candidates(
     choice: GridChoice,
     judge: Judge | None,
     apart: Callable[[nn.Module], float | None],
+    books: Sequence[Book] = (),
 ) -> list[Candidate]:
-    """All pairs of step and price, or the finest alone without a judge."""
+    """All codebooks and pairs of step and price; without a judge the first codebook or the finest grid."""
     pairs = list(itertools.product(sorted(choice.steps), sorted(choice.prices)))
+
+    def gridded(step: float, price: float, left: Iterable[str]) -> dict[str, IntTensor]:
+        return {n: on_grid(stats[n], keeps[n], step, price) for n in left}
+
+    def made(index: int) -> Candidate:
+        """The candidate of this number, neither counted nor scored."""
+        step, price = pairs[max(0, index - len(books))]
+        if index >= len(books):
+            return Candidate(step, price, gridded(step, price, stats), 0, None, counted=False)
+        book = books[index]
+        beside = gridded(step, price, [n for n in stats if n not in book.tensors])
+        tensors = {n: {**beside, **book.tensors}[n] for n in stats}
+        return Candidate(step, price, tensors, 0, None, counted=False, told=book.facts)
+
     if judge is None:
-        step, price = pairs[0]
-        tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
-        return [Candidate(step, price, tensors, 0, None, counted=False)]
+        return [made(0)]
     counted = sum(s.mean.size for s in stats.values()) <= COUNTED_UP_TO
     found: list[Candidate] = []
-    with steps("grids", len(pairs)) as advance:
-        for step, price in pairs:
-            tensors = {n: on_grid(s, keeps[n], step, price) for n, s in stats.items()}
-            load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
-            size = _coded_bytes(tensors) if counted else _estimated_bytes(tensors)
-            found.append(Candidate(step, price, tensors, size, judge.evaluate(plain), counted, apart(plain)))
+    with steps("grids", len(books) + len(pairs)) as advance:
+        for index in range(len(books) + len(pairs)):
+            one = made(index)
+            load_values(plain, {n: torch.from_numpy(t.values()) for n, t in one.tensors.items()})
+            size = _coded_bytes(one.tensors) if counted else _estimated_bytes(one.tensors)
+            score = judge.evaluate(plain)
+            found.append(replace(one, bytes=size, score=score, counted=counted, kl=apart(plain)))
             advance()
     return found
 
