@@ -14,6 +14,7 @@ from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_pla
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
+from laconic.methods.miracle import MIRACLE
 from laconic.methods.network_trimming import NetworkTrimming
 from laconic.methods.post_training import PostTraining
 from laconic.methods.random_pruning import RandomPruning
@@ -24,6 +25,7 @@ from laconic.methods.vnq import VNQ
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 
 __all__ = [
+    "MIRACLE",
     "VNQ",
     "Compressed",
     "Context",
