@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from laconic.pack import decode, encode
@@ -57,6 +59,11 @@ def test_the_file_decodes_to_the_same_tensors() -> None:
 
 def test_it_is_written_again_to_the_same_bytes() -> None:
     assert encode(decode(bytes.fromhex(MADE_HEX))).hex() == MADE_HEX == encode(MADE).hex()
+
+
+def test_tensors_that_were_copied_one_by_one_are_written_to_the_same_bytes() -> None:
+    copied = PackedModel(tuple(copy.deepcopy(tensor) for tensor in MADE.tensors))
+    assert encode(copied).hex() == MADE_HEX
 
 
 def test_their_values_stay_the_same_bits() -> None:

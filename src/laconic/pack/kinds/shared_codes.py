@@ -41,7 +41,7 @@ class SharedCodes(Kind):
     def put(self, out: Writer, tensor: SharedCodeTensor) -> None:
         """The code, unless it is the last one; where the tensor's weights are in it; the scale."""
         code = tensor.code
-        if code is self._last:
+        if self._last is not None and _same(code, self._last):
             out.varint(0)
         else:
             for number in (code.size, code.seed, len(code.indices), code.bits):
@@ -94,6 +94,12 @@ class SharedCodes(Kind):
         """The tensor."""
         code, first, buckets, scale, _ = fields
         return SharedCodeTensor(name, shape, code, first, buckets, scale)
+
+
+def _same(one: SharedCode, other: SharedCode) -> bool:
+    """Whether two codes are one; tensors that were copied one by one have copies of it."""
+    fields = (one.seed, one.size, one.bits) == (other.seed, other.size, other.bits)
+    return one is other or (fields and np.array_equal(one.indices, other.indices))
 
 
 def packed_indices(indices: IntArray, bits: int) -> bytes:
