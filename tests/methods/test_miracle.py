@@ -28,7 +28,7 @@ from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet
 from tests.helpers.method_suite import assert_same_state, digits, train
 from tests.helpers.plain_decoder import plain_decode
 
-METHOD = MIRACLE(bits=1500, block_bits=8, code_from=0.3, code_to=0.9)
+METHOD = MIRACLE(bits=800, block_bits=8, code_from=0.3, code_to=0.9)
 STD = replace(METHOD, parametrisation="mean-std", beta=1e-4, beta_step=0.1)
 
 
@@ -83,7 +83,7 @@ def test_the_method_suite(name: str, tmp_path: Path) -> None:
     coded = {n: t for n, t in small.tensors.items() if isinstance(t, SharedCodeTensor)}
     assert all(n in coded for n, p in build(name).named_parameters() if p.ndim > 1 or "bias" in n)
     assert all(np.isfinite(t.values()).all() for t in small.tensors.values())
-    assert small.facts["code_bits"] <= 1500 < small.facts["code_bits"] + 8
+    assert small.facts["code_bits"] <= 800 < small.facts["code_bits"] + 8
 
 
 def test_the_method_suite_as_released(tmp_path: Path) -> None:
@@ -251,10 +251,10 @@ def test_as_released_each_blocks_weight_follows_its_kl() -> None:
 def test_a_budget_that_falls_ends_where_coding_begins() -> None:
     net = prepared(replace(METHOD, first_budget=4.0, code_from=0.5))
     code = coded_of(net)
-    seen = [float(code.nats_by_weight()[0].sum()) / code.block_nats]
+    seen = [float(code.nats_by_weight()[0].detach().sum()) / code.block_nats]
     for k in range(3):
         loop(net, range(k, k + 1), torch.optim.SGD(laconic.param_groups(net, 1e-3)))
-        seen.append(float(code.nats_by_weight()[0].sum()) / code.block_nats)
+        seen.append(float(code.nats_by_weight()[0].detach().sum()) / code.block_nats)
     assert np.allclose(seen, [4.0, 4 ** (2 / 3), 4 ** (1 / 3), 1.0], rtol=1e-4)
 
 
@@ -277,7 +277,7 @@ def test_ties_by_name_and_by_themselves() -> None:
     own = laconic.prepare(
         build("plain"), replace(METHOD, bits_per_weight=2.0), digits()[0][:2], data_size=192
     )
-    assert coded_of(own).layout.size * 2 <= 1500
+    assert coded_of(own).layout.size * 2 <= 800
     none = laconic.prepare(
         build("plain"), replace(METHOD, bits_per_weight=0.0), digits()[0][:2], data_size=192
     )
