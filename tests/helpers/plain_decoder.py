@@ -16,7 +16,7 @@ from tests.helpers.integer_ans import IntegerAns, table_of_bits, table_of_counts
 from tests.helpers.plain_bytes import Bytes, read_names
 from tests.helpers.plain_exact import elements, rounded, shifted_ranks
 from tests.helpers.plain_headers import Before, Fields, Other, Plain, any_header
-from tests.helpers.plain_kinds import hashed, product, random_codes
+from tests.helpers.plain_kinds import hashed, product, random_codes, shared_code
 from tests.helpers.plain_mixed import MixedCells
 
 ONE = 1 << 15
@@ -69,6 +69,8 @@ class _Stream:
             return replace(header, name=name)
         if isinstance(header, Other):
             parts = [self.tensor("", part) for part in header.parts]
+            if header.code == 10:
+                return Plain(name, header.shape, [], shared_code(prod(header.shape), *header.fields))
             if header.code > 3:
                 return _of_a_checkpoint(name, header, parts, self.parent)
             return Plain(name, header.shape, [], _values_of(header, parts))

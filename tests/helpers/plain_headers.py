@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.helpers.plain_bytes import Bytes
 from tests.helpers.plain_exact import chunked
-from tests.helpers.plain_kinds import Grid
+from tests.helpers.plain_kinds import Grid, SharedCode
 
 RAW_LETTERS = ("f", "e", "d", "q", "i", "h", "b", "B", "?")
 CHUNKED, MIXED = 15, 39
@@ -64,6 +64,7 @@ class Before:
 
     rows: int | None = None
     grids: list[Grid] = field(default_factory=list)
+    code: SharedCode | None = None
 
 
 def any_header(source: Bytes, before: Before) -> Plain | Fields | Other:
@@ -72,6 +73,8 @@ def any_header(source: Bytes, before: Before) -> Plain | Fields | Other:
     code = source.take(1)[0] >> 2
     shape = tuple(source.varint() for _ in range(source.varint()))
     fields: tuple[Any, ...] = ()
+    if code == 10:
+        return Other(shape, code, _of_a_code(source, before, shape), [])
     if code > 3:
         return _of_a_checkpoint(source, before, shape, code)
     if code < 2:
@@ -79,6 +82,21 @@ def any_header(source: Bytes, before: Before) -> Plain | Fields | Other:
     if code == 1:
         fields += (source.varint(), [_float(source, 0) for _ in range(source.varint())])
     return Other(shape, code, fields, [_header(source, before) for _ in range(2 if code == 2 else 1)])
+
+
+def _of_a_code(source: Bytes, before: Before, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Code 10: the code, the tensor's first weight in it, buckets, scale."""
+    size = source.varint()
+    if size:
+        seed, blocks, bits = source.varint(), source.varint(), source.varint()
+        data = "".join(f"{byte:08b}" for byte in source.take(-(-blocks * bits // 8)))
+        indices = [int(data[bits * b : bits * (b + 1)], 2) for b in range(blocks)]
+        before.code = SharedCode(size, seed, bits, indices)
+    code = before.code
+    assert code is not None
+    first, buckets = (code.next + source.varint()) % code.size, source.varint()
+    code.next = (first + (buckets or prod(shape))) % code.size
+    return code, first, buckets, _float(source, 4)
 
 
 def _of_a_checkpoint(source: Bytes, before: Before, shape: tuple[int, ...], code: int) -> Other:

@@ -84,6 +84,42 @@ def random_codes(
     return out
 
 
+@dataclass
+class SharedCode:
+    """Code 10: what its tensors have in common, and where the next one begins."""
+
+    size: int
+    seed: int
+    bits: int
+    indices: list[int]
+    next: int = 0
+
+    def weights(self) -> list[float]:
+        """The weights before they are scaled."""
+        key, table, out = word(self.seed, MASK), quantiles(), [0.0] * self.size
+        order = sorted(range(self.size), key=lambda e: (word(key, e), e))
+        blocks = len(self.indices)
+        for b, index in enumerate(self.indices):
+            own = order[-(-b * self.size // blocks) : -(-(b + 1) * self.size // blocks)]
+            candidate = word(word(self.seed, b), index)
+            for j, e in enumerate(own):
+                out[e] = table[word(candidate, j // 5) >> 52 - 12 * (j % 5) & 4095]
+        return out
+
+
+def shared_code(size: int, code: SharedCode, first: int, buckets: int, scale: float) -> list[float]:
+    """The entries of a tensor of code 10."""
+    own = code.weights()[first : first + (buckets or size)]
+    if not buckets:
+        return [float32(scale * z) for z in own]
+    out, key = [], word(code.seed, 2**63 + first)
+    for e in range(size):
+        r = word(key, e)
+        value = float32(scale * own[(r >> 32) * buckets >> 32])
+        out.append(0.0 - value if r & 1 else value)
+    return out
+
+
 def product(left: Sequence[float], right: Sequence[float], rows: int, rank: int, columns: int) -> list[float]:
     """Code 2."""
     out = []

@@ -22,6 +22,8 @@ from laconic.records import (
     ProductTensor,
     RandomCodeTensor,
     RawTensor,
+    SharedCode,
+    SharedCodeTensor,
     Tensor,
     UniformGrid,
     ValueSpec,
@@ -53,6 +55,12 @@ WEIGHTS: dict[str, Tensor] = {
     ),
     "random codes": RandomCodeTensor(
         "weight", (ROWS, COLUMNS), 9, 8, IntTensor("", whole(0, 999, 120), UniformGrid(1.0)), STEPS
+    ),
+    "shared codes": SharedCodeTensor(
+        "weight", (ROWS, COLUMNS), SharedCode(9, 970, 10, whole(0, 1023, 90)), 3, 0, 0.5
+    ),
+    "shared codes, tied": SharedCodeTensor(
+        "weight", (ROWS, COLUMNS), SharedCode(9, 80, 10, whole(0, 1023, 9)), 3, 70, 0.5
     ),
     "product": ProductTensor(
         "weight",

@@ -18,6 +18,7 @@ from laconic.methods.l0 import L0
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
+from laconic.methods.miracle import MIRACLE
 from laconic.methods.network_trimming import NetworkTrimming
 from laconic.methods.post_training import PostTraining
 from laconic.methods.random_pruning import RandomPruning
@@ -31,6 +32,7 @@ from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 
 __all__ = [
     "L0",
+    "MIRACLE",
     "VNQ",
     "BayesianCompression",
     "Compressed",

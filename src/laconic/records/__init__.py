@@ -22,6 +22,7 @@ from laconic.records.graph import (
 from laconic.records.grids import Affine, Codebook, Grid, UniformGrid
 from laconic.records.plans import KeepPlan, WeightStats
 from laconic.records.runs import LayerRecord, RunRecord, SectionRow
+from laconic.records.shared_codes import SharedCode, SharedCodeTensor
 from laconic.records.tensors import Coded, IntTensor, Multiples, RawTensor, Tensor
 
 __all__ = [
@@ -51,6 +52,8 @@ __all__ = [
     "Record",
     "RunRecord",
     "SectionRow",
+    "SharedCode",
+    "SharedCodeTensor",
     "Tensor",
     "TensorFacts",
     "UniformGrid",

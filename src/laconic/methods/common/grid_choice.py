@@ -328,7 +328,7 @@ def bytes_beside(
 
 def quantize_rest(
     plain: nn.Module,
-    weights: Mapping[str, IntTensor],
+    weights: Mapping[str, Tensor],
     rest: Mapping[str, torch.Tensor],
     bias_bits: tuple[int, ...],
     judge: Judge | None,
@@ -340,7 +340,7 @@ def quantize_rest(
 
     Args:
         plain: A plain network; its parameters are written.
-        weights: The quantised weights, by name.
+        weights: The weights as they are stored, by name.
         rest: The other parameters, by name.
         bias_bits: Widths tried, in bits.
         judge: Scores candidates on the validation split.

@@ -120,6 +120,7 @@ def of_kinds(items: Iterable[Item]) -> Needs:
     made = [item for item in every if isinstance(item, KindHeader)]
     memory = sum((DECODED_BYTES + VALUE_BYTES) * part.size for item in made for part in item.parts)
     memory += sum(max(0, item.item_bytes - VALUE_BYTES) * item.size for item in made)
+    memory += sum(item.kind.extra_bytes(item.fields) for item in made)
     chunks = [item.chunks for item in every if isinstance(item, Header) and item.chunks is not None]
     work = CHUNK_STEPS * sum(len(own.lengths) for own in chunks)
     mixed = of_mixing(every)

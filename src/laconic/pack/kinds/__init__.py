@@ -61,9 +61,19 @@ class Kind(ABC):
     def steps(self, shape: Shape, fields: tuple[Any, ...], parts: tuple[Shape, ...]) -> int:
         """Upper bound on the steps (about a nanosecond each) of its values, known before decoding."""
 
+    def for_file(self) -> Kind:
+        """The kind as the reader or the writer of one file uses it: a kind whose tensors refer to earlier
+        tensors of the file returns an object that remembers them. Default: the kind itself.
+        """
+        return self
+
     def item_bytes(self, fields: tuple[Any, ...]) -> int:
         """Bytes of a decoded entry."""
         return 4
+
+    def extra_bytes(self, fields: tuple[Any, ...]) -> int:
+        """Bytes that decoding takes beside the entries and the parts."""
+        return 0
 
     def type_name(self, fields: tuple[Any, ...]) -> str:
         """The name of the type of its elements."""
@@ -95,6 +105,7 @@ class Kinds:
     def __init__(self) -> None:
         self._by_record: dict[type[Tensor], Kind] = {}
         self._by_name: dict[str, Kind] = {}
+        self._own: dict[int, Kind] = {}
 
     def of(self, record: type[Tensor]) -> Kind:
         """The kind whose tensors are of this class.
@@ -103,13 +114,19 @@ class Kinds:
             InputError: No registered kind has them; the message says how to register one.
         """
         if record not in self._by_record:
-            self._by_record[record] = kind_of(record)
+            self._by_record[record] = self.own(kind_of(record))
         return self._by_record[record]
+
+    def own(self, kind: Kind) -> Kind:
+        """The kind as this file uses it (:meth:`Kind.for_file`)."""
+        if id(kind) not in self._own:
+            self._own[id(kind)] = kind.for_file()
+        return self._own[id(kind)]
 
     def named(self, name: str) -> Kind:
         """A user's own kind. Raises ``UnsupportedVersionError`` where no package registers it."""
         if name not in self._by_name:
-            self._by_name[name] = _registered(name)
+            self._by_name[name] = self.own(_registered(name))
         return self._by_name[name]
 
 
@@ -148,7 +165,7 @@ def get_kind(source: Reader, kinds: Kinds) -> Kind:
         return kinds.named(_name(source.block("letters of a kind's name")))
     for kind in _of_this_folder():
         if kind.code == code:
-            return kind
+            return kinds.own(kind)
     from laconic import __version__
 
     raise UnsupportedVersionError(
