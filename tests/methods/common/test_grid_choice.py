@@ -16,7 +16,8 @@ import laconic
 from laconic.errors import InputError
 from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, SparseVD
 from laconic.methods.common import grid_choice
-from laconic.methods.common.grid_choice import Candidate, GridChoice, cheapest, quantize_rest, within
+from laconic.methods.common.candidates import Candidate, cheapest
+from laconic.methods.common.grid_choice import GridChoice, quantize_rest, within
 from laconic.methods.contract import Judge, Target
 from laconic.pack import coded_bytes
 from laconic.quantize.uniform import step_for_bits

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,17 +20,23 @@ import torch
 from torch import nn
 
 from laconic.export.build import build_packed
-from laconic.methods.common.allowances import allowed, outcome, reachable, unused
+from laconic.methods.common.allowances import allowed, outcome, unused
 from laconic.methods.common.allowances import within as within
+from laconic.methods.common.candidates import (
+    Candidate,
+    cheapest_counted,
+    missed_limits,
+    size_coded,
+    size_estimated,
+)
 from laconic.methods.common.codebooks import Book, Books
 from laconic.methods.common.grid_settings import GridChoice as GridChoice
 from laconic.methods.common.grid_settings import check_bits as check_bits
 from laconic.methods.common.norms import better_norms
 from laconic.methods.contract import Compressed, Context, Divergence, Judge, Score
-from laconic.pack import coded_bytes, encode
+from laconic.pack import encode
 from laconic.progress import steps
 from laconic.quantize.rate_distortion import RateDistortion, quantize
-from laconic.quantize.rate_model import rate_bits
 from laconic.quantize.uniform import bfloat16, step_for_bits, to_grid
 from laconic.records import IntTensor, Tensor, UniformGrid, WeightStats
 from laconic.sparsify.dead import alive_parameters
@@ -42,25 +47,6 @@ Masks = Mapping[str, npt.NDArray[np.bool_]]
 # Weights of a network up to which every candidate's bytes are counted by coding it, which takes some seconds
 # for each million. In larger ones candidates are ranked by an estimate.
 COUNTED_UP_TO = 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """One way to quantise: its settings, tensors, bytes and validation score.
-
-    ``counted``: whether ``bytes`` were counted by coding the tensors, or estimated from their statistics.
-    ``told``: what the facts say of it; of a uniform grid its step and price.
-    ``kl``: nats per term from the pruned network's predictions, where :attr:`GridChoice.max_kl` asks for it.
-    """
-
-    step: float
-    price: float
-    tensors: Mapping[str, IntTensor]
-    bytes: int
-    score: Score | None
-    counted: bool = True
-    kl: float | None = None
-    told: Mapping[str, Any] | None = None
 
 
 def choose_grid(
@@ -111,9 +97,9 @@ def choose_grid(
     beside = 0
     if judge is not None and judge.target.max_bytes is not None:
         beside = bytes_beside(plain, candidates[0], rest, choice, example)
-    best = _cheapest_counted(candidates, choice, judge, before, beside)
+    best = cheapest_counted(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = dict(best.told or {"step_in_sigmas": best.step, "price": best.price})
-    facts |= norms | _reachable(candidates, best, judge, beside)
+    facts |= norms | missed_limits(candidates, best, judge, beside)
     if best.kl is not None:
         facts["kl_of_grid"] = best.kl
     if before is not None:
@@ -197,7 +183,7 @@ def _candidates(
         for index in range(len(books) + len(pairs)):
             one = made(index)
             load_values(plain, {n: torch.from_numpy(t.values()) for n, t in one.tensors.items()})
-            size = _coded_bytes(one.tensors) if counted else _estimated_bytes(one.tensors)
+            size = size_coded(one.tensors) if counted else size_estimated(one.tensors)
             score = judge.evaluate(plain)
             found.append(replace(one, bytes=size, score=score, counted=counted, kl=apart(plain)))
             advance()
@@ -220,97 +206,12 @@ def _swapped(measure: Divergence, reference: nn.Module, module: nn.Module) -> fl
     return measure(module, reference)
 
 
-def _coded_bytes(tensors: Mapping[str, IntTensor]) -> int:
-    return sum(coded_bytes(t) for t in tensors.values())
-
-
-def _estimated_bytes(tensors: Mapping[str, IntTensor]) -> int:
-    return math.ceil(sum(rate_bits(t.integers) for t in tensors.values()) / 8)
-
-
-def _cheapest_counted(
-    candidates: list[Candidate],
-    choice: GridChoice,
-    judge: Judge | None,
-    before: Score | None,
-    bytes_beside: int,
-) -> Candidate:
-    """The cheapest (see :func:`cheapest`); under a target in bytes, its own are counted, not estimated."""
-    left = list(candidates)
-    while True:
-        best = cheapest(left, choice, judge, before, bytes_beside)
-        if best.counted or judge is None or judge.target.max_bytes is None:
-            return best
-        counted = replace(best, bytes=_coded_bytes(best.tensors), counted=True)
-        left = [counted if c is best else c for c in left]
-
-
-def _reachable(
-    candidates: list[Candidate], best: Candidate, judge: Judge | None, beside: int
-) -> dict[str, Any]:
-    """The fact ``reachable`` where no candidate keeps both the length and the drop; else none."""
-    if judge is None or judge.original is None or best.score is None:
-        return {}
-    original, target = judge.original, judge.target
-    if target.max_bytes is None or target.max_drop is None:
-        return {}
-    if judge.accepts(best.score, original) and best.bytes + beside <= target.max_bytes:
-        return {}
-    scored = [(c, c.score) for c in candidates if c.score is not None]
-    good = [(c, s) for c, s in scored if judge.accepts(s, original)]
-    reach, score = min(good, key=lambda pair: pair[0].bytes) if good else min(scored, key=_lost(judge))
-    more = _coded_bytes(reach.tensors) - _coded_bytes(best.tensors)
-    drop = judge.metric.drop(original.metric, score.metric)
-    return {"reachable": reachable(more, None, drop, keeps=bool(good))}
-
-
-def _lost(judge: Judge) -> Callable[[tuple[Candidate, Score]], tuple[float, float]]:
-    """What candidates are ordered by where none keeps a target of the metric: the metric, then likelihood."""
-
-    def lost(pair: tuple[Candidate, Score]) -> tuple[float, float]:
-        score = pair[1]
-        original = judge.original
-        drop = 0.0 if original is None else judge.metric.drop(original.metric, score.metric)
-        return (0.0 if judge.target.max_drop is None else drop), score.nll
-
-    return lost
-
-
 def on_grid(stats: WeightStats, keep: npt.NDArray[np.bool_], multiple: float, price: float) -> IntTensor:
     """One tensor on the grid whose step is ``multiple`` median posterior deviations of its kept weights."""
     if not keep.any():
         return IntTensor(stats.name, np.zeros(keep.shape, np.int32), UniformGrid(1.0))
     step = bfloat16(multiple * float(np.median(np.sqrt(stats.variance[keep]))))
     return IntTensor(stats.name, quantize(stats, keep, step, RateDistortion(price)), UniformGrid(step))
-
-
-def cheapest(
-    candidates: list[Candidate],
-    choice: GridChoice,
-    judge: Judge | None,
-    before: Score | None,
-    bytes_beside: int = 0,
-) -> Candidate:
-    """Fewest bytes within the allowance; if none is within it, the one with the best likelihood.
-
-    Under a target of ``max_bytes`` for the file, ``bytes_beside`` the weights included, it is the best
-    likelihood among those that fit and keep ``max_drop``, the smallest drop among those that fit where none
-    keeps it, or the smallest of all if none fits.
-    """
-    if judge is None or before is None:
-        return candidates[0]
-    target = judge.target
-    scored = [(c, c.score) for c in candidates if c.score is not None]
-    if target.max_bytes is not None:
-        fits = [(c, s) for c, s in scored if c.bytes + bytes_beside <= target.max_bytes]
-        if not fits:
-            return min(candidates, key=lambda c: c.bytes)
-        good = [(c, s) for c, s in fits if target.max_drop is None or judge.accepts(s, before)]
-        return min(good, key=lambda pair: pair[1].nll)[0] if good else min(fits, key=_lost(judge))[0]
-    good_enough = [c for c, s in scored if allowed(s, c.kl, choice, judge, before)]
-    if good_enough:
-        return min(good_enough, key=lambda c: c.bytes)
-    return min(scored, key=lambda pair: pair[1].nll if pair[0].kl is None else pair[0].kl)[0]
 
 
 def bytes_beside(
