@@ -11,6 +11,8 @@ from torch import Tensor
 import laconic.bayes
 from laconic.bayes import (
     Gaussian,
+    HalfCauchy,
+    LogNormalPair,
     LogUniform,
     Multiplicative,
     Normal,
@@ -36,6 +38,7 @@ GAUSSIAN = Gaussian(double([0.0, 0.7, -1.3], [0.1, 0.2, -0.3]), double([-2.0, 0.
 MULTIPLICATIVE = Multiplicative(double([0.4, -0.7], [1.2, 0.11]), double([-6.0, -2.0], [0.5, -4.0]))
 SCALED = Scaled(GAUSSIAN, Gaussian(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
 SCALED_BY_DROPOUT = Scaled(GAUSSIAN, Multiplicative(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
+LOG_NORMALS = LogNormalPair(*double([0.0], [-2.0], [1.0], [-3.0]))
 
 
 def normal(w: Tensor, std: float = 0.5) -> Tensor:
@@ -73,6 +76,8 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
         (SCALED, ScaleMixture(Spikes(LEVELS, exact=True), Normal(std=0.5)), factors(spikes, normal)),
         (SCALED_BY_DROPOUT, ScaleMixture(Normal(std=0.5), Normal(std=0.5)), normal),
     ],
+    # Its KL is that of both factors, which draws of their root do not show: see the rule's own tests.
+    (LogNormalPair, HalfCauchy): [],
 }
 REFUSED = {
     (Gaussian, ScaleMixture): (GAUSSIAN, ScaleMixture()),
@@ -80,6 +85,13 @@ REFUSED = {
     (Scaled, LogUniform): (SCALED, LogUniform()),
     (Scaled, Normal): (SCALED, Normal()),
     (Scaled, Spikes): (SCALED, Spikes(LEVELS)),
+    (Gaussian, HalfCauchy): (GAUSSIAN, HalfCauchy()),
+    (Multiplicative, HalfCauchy): (MULTIPLICATIVE, HalfCauchy()),
+    (Scaled, HalfCauchy): (SCALED, HalfCauchy()),
+    (LogNormalPair, LogUniform): (LOG_NORMALS, LogUniform()),
+    (LogNormalPair, Normal): (LOG_NORMALS, Normal()),
+    (LogNormalPair, Spikes): (LOG_NORMALS, Spikes(LEVELS)),
+    (LogNormalPair, ScaleMixture): (LOG_NORMALS, ScaleMixture()),
 }
 
 
