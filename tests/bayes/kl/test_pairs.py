@@ -12,6 +12,8 @@ import laconic.bayes
 from laconic.bayes import (
     Gaussian,
     GaussianMixture,
+    HalfCauchy,
+    LogNormalPair,
     LogUniform,
     Multiplicative,
     Normal,
@@ -42,6 +44,7 @@ MULTIPLICATIVE = Multiplicative(double([0.4, -0.7], [1.2, 0.11]), double([-6.0, 
 POINT = Point(double([0.0, 0.31, -0.7], [0.4, 0.02, -1.5]))
 SCALED = Scaled(GAUSSIAN, Gaussian(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
 SCALED_BY_DROPOUT = Scaled(GAUSSIAN, Multiplicative(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
+LOG_NORMALS = LogNormalPair(*double([0.0], [-2.0], [1.0], [-3.0]))
 
 
 def normal(w: Tensor, std: float = 0.5) -> Tensor:
@@ -94,6 +97,8 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
         (SCALED, ScaleMixture(Spikes(LEVELS, exact=True), Normal(std=0.5)), factors(spikes, normal)),
         (SCALED_BY_DROPOUT, ScaleMixture(Normal(std=0.5), Normal(std=0.5)), normal),
     ],
+    # Its KL is that of both factors, which draws of their root do not show: see the rule's own tests.
+    (LogNormalPair, HalfCauchy): [],
 }
 REFUSED = {
     (Gaussian, ScaleMixture): (GAUSSIAN, ScaleMixture()),
@@ -108,6 +113,13 @@ REFUSED = {
     (Scaled, LogUniform): (SCALED, LogUniform()),
     (Scaled, Normal): (SCALED, Normal()),
     (Scaled, Spikes): (SCALED, Spikes(LEVELS)),
+    (Gaussian, HalfCauchy): (GAUSSIAN, HalfCauchy()),
+    (Multiplicative, HalfCauchy): (MULTIPLICATIVE, HalfCauchy()),
+    (Scaled, HalfCauchy): (SCALED, HalfCauchy()),
+    (LogNormalPair, LogUniform): (LOG_NORMALS, LogUniform()),
+    (LogNormalPair, Normal): (LOG_NORMALS, Normal()),
+    (LogNormalPair, Spikes): (LOG_NORMALS, Spikes(LEVELS)),
+    (LogNormalPair, ScaleMixture): (LOG_NORMALS, ScaleMixture()),
 }
 
 
