@@ -324,7 +324,8 @@ def _check_bounds(method: MIRACLE) -> None:
 
 
 # Files of LeNet-5 of 3.03 kB and of LeNet-300-100 of 8.6 kB (with ``bits=11_840`` LeNet-5 takes 1.6 kB): the
-# code's bits, and 119 and 92 bytes of graph, names and headers. LeNet-5's ties are the paper's (section 4).
+# code's bits, and about 119 and 93 bytes of graph, names and headers. LeNet-5's ties are the paper's
+# (section 4).
 _FULL = {"first_budget": 4.0, "fit.schedule.flat": 0.97}
 _LENET5 = {
     **_FULL,
