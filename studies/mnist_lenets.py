@@ -26,6 +26,9 @@ ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
     "lenet5-taylor": ["lenet5", "--method", "taylor"],
+    "lenet5-soft-weight-sharing": ["lenet5", "--method", "soft-weight-sharing"],
+    "lenet5-improved-bayesian-compression": ["lenet5", "--method", "improved-bayesian-compression"],
+    "lenet300-soft-weight-sharing": ["lenet300", "--method", "soft-weight-sharing"],
     "lenet300-sparse-vd": ["lenet300", "--method", "sparse-vd"],
     "lenet300-magnitude": ["lenet300", "--method", "magnitude", "--set", "sparsity=0.97"],
 }
