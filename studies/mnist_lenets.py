@@ -28,14 +28,20 @@ ROWS = {
     "lenet5-taylor": ["lenet5", "--method", "taylor"],
     "lenet5-bc-gnj": ["lenet5", "--method", "bayesian-compression"],
     "lenet5-bc-ghs": ["lenet5", "--method", "bayesian-compression", "--set", "scales=horseshoe"],
-    "lenet300-bc-gnj": ["lenet300", "--method", "bayesian-compression"],
-    "lenet300-bc-ghs": ["lenet300", "--method", "bayesian-compression", "--set", "scales=horseshoe"],
     "lenet5-structured-bayesian-pruning": ["lenet5", "--method", "structured-bayesian-pruning"],
     "lenet5-l0": ["lenet5", "--method", "l0"],
+    "lenet5-soft-weight-sharing": ["lenet5", "--method", "soft-weight-sharing"],
+    "lenet5-improved-bayesian-compression": ["lenet5", "--method", "improved-bayesian-compression"],
+    "lenet5-miracle": ["lenet5", "--method", "miracle"],
+    "lenet5-miracle-small": ["lenet5", "--method", "miracle", "--set", "bits=11_840"],
+    "lenet300-bc-gnj": ["lenet300", "--method", "bayesian-compression"],
+    "lenet300-bc-ghs": ["lenet300", "--method", "bayesian-compression", "--set", "scales=horseshoe"],
+    "lenet300-soft-weight-sharing": ["lenet300", "--method", "soft-weight-sharing"],
     "lenet300-sparse-vd": ["lenet300", "--method", "sparse-vd"],
     "lenet300-magnitude": ["lenet300", "--method", "magnitude", "--set", "sparsity=0.97"],
     "lenet300-structured-bayesian-pruning": ["lenet300", "--method", "structured-bayesian-pruning"],
     "lenet300-l0": ["lenet300", "--method", "l0"],
+    "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }
 
 

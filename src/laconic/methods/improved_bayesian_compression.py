@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from laconic.bayes.prepare import posteriors_of
-from laconic.bayes.priors import Prior, SparseMixture
+from laconic.bayes.priors import LogUniform, Prior, SparseMixture
 from laconic.errors import InputError
 from laconic.methods.common.codebooks import Books, check_limits, mixture_books
 from laconic.methods.contract import Context
@@ -47,15 +47,27 @@ class ImprovedBayesianCompression(SparseVD):
     r"""Sparse variational dropout under a learned mixture of shared values.
 
     Args:
+        threshold: log alpha at which a weight is removed.
+        kl_weight: Multiple of the KL (1 is the bound of the evidence).
+        warm_up: Epochs between which the KL's factor rises from 0 to 1.
+        init_log_var: log sigma^2 at the start.
+        noise_lr: Learning rate of log sigma^2 as a multiple of the means'.
+        log_var_bounds: What log sigma^2 is clipped to after each step.
+        hold_from: Epoch from which pruned weights stay at zero without noise (None: never).
+        held_kl_weight: The KL weight from ``hold_from`` on.
+        hold_noise: Whether the weights that are left keep their noise and their KL from ``hold_from`` on.
+        sampling: As in :class:`SparseVD`.
+        grid: Uniform grids that are tried beside the codebooks, and what they may cost.
+        prior: No setting here: it is learned.
+        posterior: No setting here: Gaussians.
         mixture: The Gaussians: how they start, their hyper-priors and learning rates. Its ``zero_share`` is
-            the share of the log-uniform part.
+            the share of the log-uniform part. A share that is learned (``zero_beta``) falls as far as
+            weights are left, and then makes them cheaper.
         merge_kl: Nats of symmetric KL below which components are merged; with a judge each is tried.
         log_range: Nats of magnitudes that the log-uniform part spans.
 
-    The other settings are those of :class:`SparseVD`; ``prior`` is not one of them.
-
     Raises:
-        InputError: A setting outside its bounds.
+        InputError: A setting outside its bounds, a prior or a posterior.
 
     >>> import laconic
     >>> method = ImprovedBayesianCompression(kl_weight=0.5)
@@ -64,9 +76,7 @@ class ImprovedBayesianCompression(SparseVD):
     'SparseMixture'
     """
 
-    mixture: MixtureSettings = field(
-        default_factory=lambda: MixtureSettings(zero_share=0.9, zero_beta=(90.0, 11.0))
-    )
+    mixture: MixtureSettings = field(default_factory=lambda: MixtureSettings(zero_share=0.99))
     merge_kl: tuple[float, ...] = (1e-10, 0.1, 0.5, 2.0)
     log_range: float = 20.0
 
@@ -75,10 +85,10 @@ class ImprovedBayesianCompression(SparseVD):
         check_limits(self.merge_kl)
         if not 0 < self.log_range < float("inf"):
             raise InputError(f"log_range is in nats and must be above 0, got {self.log_range}. Cure: 20")
-        if self.posterior is not None:
+        if self.posterior is not None or self.prior != LogUniform():
             raise InputError(
-                "improved Bayesian compression has Gaussian posteriors. Cure: leave out posterior, or "
-                "SparseVD with the prior SparseMixture"
+                "improved Bayesian compression learns its prior, and has Gaussian posteriors. Cure: leave "
+                "out prior and posterior, or SparseVD with these"
             )
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
@@ -117,7 +127,7 @@ class ImprovedBayesianCompression(SparseVD):
 
 
 _FULL = {
-    "kl_weight": 1.0,
+    "kl_weight": 2.0,
     "held_kl_weight": 0.3,
     "fit.schedule.flat": 0.6,
     "grid.max_drop": 0.05,

@@ -152,15 +152,25 @@ def _shared(module: nn.Module) -> dict[str, nn.Parameter]:
     return {n: found[n] for n in module.__dict__[_NAMES] if found[n].requires_grad}
 
 
-_FULL = {"fit.epochs": 40, "fit.lr": 5e-4}
-_SHORT = {**_FULL, "fit.epochs": 8, "reference.epochs": 3}
+# The pull of the prior on a weight is tau / data_size of its slope: a data set of tens of thousands takes a
+# larger tau than a small one to draw weights to zero in the same number of steps.
+_FULL = {"fit.epochs": 40, "fit.lr": 1e-3}
+_FULL_MNIST = {**_FULL, "tau": 0.02}
+_SHORT = {**_FULL, "tau": 0.1, "fit.epochs": 8, "fit.lr": 2e-3, "reference.epochs": 3}
+_DIGITS = {**_FULL, "mixture.zero_share": 0.99, "fit.epochs": 60, "fit.lr": 3e-3}
 
 METHOD = MethodEntry(
     "soft-weight-sharing",
     SoftWeightSharing,
     presets={
-        "full": {"": _FULL},
-        "demo": {"lenet5": _SHORT, "lenet300": _SHORT, "": {**_FULL, "fit.epochs": 20}},
+        "full": {"lenet5": _FULL_MNIST, "lenet300": _FULL_MNIST, "": _FULL},
+        "demo": {
+            "lenet5": _SHORT,
+            "lenet300": _SHORT,
+            "digits-cnn": _DIGITS,
+            "digits-mlp": _DIGITS,
+            "": {**_FULL, "fit.epochs": 20},
+        },
     },
     paper="Ullrich, Meeds & Welling, Soft Weight-Sharing for Neural Network Compression, ICLR 2017",
 )
