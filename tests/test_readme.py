@@ -93,7 +93,7 @@ def test_the_pretrained_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_table_of_methods_is_the_registrys() -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \| (.*?) \|", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| `(\w+)` \| (.*?) \|", README.read_text(), re.MULTILINE)
     found = {name: (kind, paper) for name, kind, paper in rows}
     wanted = {n: (find_method(n).kind.__name__, find_method(n).paper) for n in method_names()}
     assert found == wanted

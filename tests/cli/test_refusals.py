@@ -19,7 +19,7 @@ from laconic.cli import main
         (["compress", "--model", "a:b"], "--model needs --data"),
         (
             ["compress", "digits-mlp", "--method", "magic"],
-            "there is no method 'magic'. Cure: one of apoz, distillation",
+            "there is no method 'magic'. Cure: one of apoz, bayesian-compression, distillation",
         ),
         (["compress", "digits-mlp", "--data", "minst"], "no data set is called 'minst'. Cure: one of digits"),
         (["compress", "lenet5", "--data", "digits"], "(2, 1, 8, 8) does not fit: layer 'conv2'"),

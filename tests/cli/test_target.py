@@ -28,7 +28,8 @@ def test_a_missed_target_is_status_3_and_the_last_line(
         out = capsys.readouterr().out
         last = out.splitlines()[-1]
         assert last.startswith("target missed: the file has ")
-        assert "the fewest that the listed grids reach (steps up to 1.4); 50 were asked for" in last
+        assert "the fewest that the listed grids reach (steps up to 1.4), with a validation error of " in last
+        assert "; 50 were asked for" in last
         assert last.endswith(f"Cure: {knob}, coarser grid.steps, or longer training")
         assert out.count("target missed") == 1
         record = json.loads((tmp_path / method / "record.json").read_text())
@@ -168,7 +169,9 @@ def test_a_missed_size_names_the_fewest_bytes_and_the_method_s_own_setting() -> 
             )
         (note,) = small.facts["notes"][-1:]
         assert str(caught[-1].message) == note
-        fewest = rf"the fewest that the listed grids reach \(steps up to {re.escape(most)}\); 20 were"
+        fewest = (
+            rf"the fewest that the listed grids reach \(steps up to {re.escape(most)}\), with a validation"
+        )
         assert re.match(rf"target missed: the file has \d+ bytes, {fewest}", note)
         assert f"Cure: {cure}" in note
 

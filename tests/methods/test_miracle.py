@@ -28,7 +28,8 @@ from laconic.zoo import DigitsLSTM, DigitsMLP, DigitsResNet
 from tests.helpers.method_suite import assert_same_state, digits, train
 from tests.helpers.plain_decoder import plain_decode
 
-METHOD = MIRACLE(bits=800, block_bits=8, code_from=0.3, code_to=0.9)
+QUICK: dict[str, Any] = {"bits": 800, "block_bits": 8, "code_from": 0.3, "code_to": 0.9}
+METHOD = MIRACLE(**QUICK)
 STD = replace(METHOD, parametrisation="mean-std", beta=1e-4, beta_step=0.1)
 
 

@@ -178,3 +178,73 @@ def test_a_circle_is_no_constant() -> None:
     nodes = [node("Neg", "b", "a"), node("Neg", "a", "b"), node("MatMul", "x a", "y")]
     data = model(nodes, {"v": weight(8, 8)}, {"x": ("n", 8)}).SerializeToString()
     assert folded(data, Folder(None)) == data
+
+
+def _axes_of_none(noop: int) -> onnx.NodeProto:
+    return node("ReduceL2", "v none", "n", noop_with_empty_axes=noop)
+
+
+UNFOLDED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
+    "a norm over no axis": (
+        [_axes_of_none(1), node("Add", "v n", "w")],
+        {"v": weight(16, 24), "none": np.zeros(0, np.int64)},
+    ),
+    "a type of the result": (
+        [
+            node("DequantizeLinear", "q s", "h", output_dtype=TensorProto.FLOAT16),
+            node("Cast", "h", "w", to=1),
+        ],
+        {"q": _INT8, "s": np.float32(0.02)},
+    ),
+    "a shape that is none": ([node("Reshape", "v to", "w")], {"v": weight(384), "to": _shape(16, -2)}),
+    "old broadcasting": (
+        [node("Mul", "v s", "w", broadcast=1, axis=0)],
+        {"v": weight(16, 24), "s": weight(1, 24)},
+    ),
+    "an axis out of range": (
+        [node("Unsqueeze", "v far", "u"), node("Add", "u u", "w")],
+        {"v": weight(16, 24), "far": _shape(-(2**63))},
+    ),
+    "more scales than columns": (
+        [node("DequantizeLinear", "q s", "w", axis=1)],
+        {"q": np.zeros((600, 1), np.int8), "s": np.ones(600, np.float32)},
+    ),
+}
+
+
+def _bytes(nodes: list[onnx.NodeProto], stored: dict[str, Any]) -> bytes:
+    return model([*nodes, node("MatMul", "x w", "y")], stored, {"x": ("n", 16)}).SerializeToString()
+
+
+@pytest.mark.parametrize("name", UNFOLDED)
+def test_what_the_rules_do_not_say_is_left_to_the_graph(name: str) -> None:
+    data = _bytes(*UNFOLDED[name])
+    assert folded(data, Folder(None)) == data
+
+
+def _weight(nodes: list[onnx.NodeProto], stored: dict[str, Any]) -> Any:
+    """The one initialiser that is left after folding."""
+    (w,) = onnx.load_from_string(folded(_bytes(nodes, stored), Folder(None))).graph.initializer
+    return numpy_helper.to_array(w)
+
+
+def test_a_norm_over_all_axes_is_one_over_all() -> None:
+    stored = {"v": weight(16, 24), "none": np.zeros(0, np.int64)}
+    w = _weight([_axes_of_none(0), node("Div", "v n", "w")], stored)
+    assert np.allclose(w, stored["v"] / np.linalg.norm(stored["v"]), rtol=1e-5)
+
+
+def test_what_a_caller_may_replace_is_no_constant() -> None:
+    """An initialiser that is an input, too, is a default."""
+    made = onnx.load_from_string(
+        _bytes([node("Mul", "v s", "w")], {"v": weight(16, 24), "s": np.float32(0.5)})
+    )
+    made.graph.input.append(helper.make_tensor_value_info("s", TensorProto.FLOAT, []))
+    data = made.SerializeToString()
+    assert folded(data, Folder(None)) == data
+
+
+def test_blocks_longer_than_the_axis_take_no_more_than_it() -> None:
+    stored = {"q": _INT8, "s": weight(1, 24)}
+    w = _weight([node("DequantizeLinear", "q s", "w", axis=0, block_size=2**40)], stored)
+    assert np.allclose(w, _INT8 * stored["s"], rtol=1e-6)

@@ -205,7 +205,7 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
         "run",
         "run a file on arrays saved with numpy",
         "examples:\n  laconic run model.lac x.npy --out y.npy\n"
-        "  laconic run model.lac inputs.npz    # arrays by the inputs' names (see laconic inspect)",
+        "  laconic run model.lac inputs.npz    # arrays by the inputs' names",
     )
     p.add_argument("file")
     p.add_argument("inputs", nargs="+", metavar="INPUT.npy|INPUTS.npz")

@@ -49,9 +49,20 @@ from laconic.records import IntArray, SharedCode, SharedCodeTensor, Tensor
 
 SCALE_BITS = 16
 """Bits of a tensor's scale: a bfloat16 number."""
-DEFAULT_RATE = 1 / 16
-"""Bits of the code for each weight of the network where no budget is given: the paper's are 0.03 to 0.06."""
+DEFAULT_RATE, DEFAULT_LEAST = 1 / 16, 8192
+"""Bits of the code for each weight of the network where no budget is given: the paper's are 0.03 to 0.06. And
+how many bits there are at least, as long as that is one for each weight at most: a small network needs more.
+"""
 FROZEN_STEP = 0.5  # frozen weights go on a uniform grid, in the deviations that stand in for a posterior's
+
+
+def default_bits(weights: int) -> int:
+    """The budget of a network of so many weights where none is given, in bits.
+
+    >>> default_bits(5_000), default_bits(50_000), default_bits(430_500)
+    (5000, 8192, 26906)
+    """
+    return max(1, round(DEFAULT_RATE * weights), min(weights, DEFAULT_LEAST))
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,8 @@ class MIRACLE(Method):
     """Minimal random code learning, with the Mean-KL parametrisation.
 
     Args:
-        bits: Budget of the code: the indices of all blocks and 16 bits for each tensor's scale (None: a
-            sixteenth of a bit for each weight). The rest of the file (graph, names, batch norm) is beside it.
+        bits: Budget of the code: the indices of all blocks and 16 bits for each tensor's scale (None:
+            :func:`default_bits`). The rest of the file (graph, names, batch norm) is beside it.
         block_bits: Bits of an index; coding a block takes 2^block_bits candidates.
         slack_bits: Bits by which a block's KL is below its index: the candidates are e^t times as many as
             its KL asks for (t = slack_bits * log 2 of the paper's theorem 3.2), so that the bias is smaller.
@@ -226,7 +237,7 @@ class MIRACLE(Method):
         """Ties and blocks within the budget; refuses one that cannot hold a block."""
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         scales = SCALE_BITS * len(sizes)
-        budget = max(1, round(DEFAULT_RATE * sum(sizes.values()))) if self.bits is None else self.bits
+        budget = default_bits(sum(sizes.values())) if self.bits is None else self.bits
         blocks = (budget - scales) // self.block_bits
         if blocks < 1:
             raise InputError(

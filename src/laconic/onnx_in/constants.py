@@ -46,6 +46,8 @@ def _floats(*operands: AnyArray) -> None:
 
 def _pair(function: Callable[[AnyArray, AnyArray], AnyArray]) -> Rule:
     def rule(call: Call, operands: Operands) -> AnyArray:
+        if call.attrs:
+            raise TypeError("the broadcasting of ONNX before version 7")
         a, b = _given(operands, 0), _given(operands, 1)
         _floats(a, b)
         return function(a, b)
@@ -74,7 +76,10 @@ def _cast(call: Call, operands: Operands) -> AnyArray:
 
 
 def _reshape(call: Call, operands: Operands) -> AnyArray:
-    x, shape = _given(operands, 0), [int(n) for n in _given(operands, 1)]
+    x, given = _given(operands, 0), _given(operands, 1)
+    shape = [int(n) for n in given]
+    if given.dtype != np.int64 or min(shape, default=0) < -1:
+        raise TypeError("a shape that is none")
     if not _whole(call, "allowzero", 0):
         shape = [x.shape[k] if n == 0 else n for k, n in enumerate(shape)]
     return x.reshape(shape)
@@ -129,8 +134,8 @@ def _gather(call: Call, operands: Operands) -> AnyArray:
 def _dequantize(call: Call, operands: Operands) -> AnyArray:
     r""":math:`y = (x - z) s`: one scale, one along an axis, or one for each block along it."""
     x, scale = _given(operands, 0), _given(operands, 1)
-    if x.dtype.kind not in "iu" or scale.dtype.kind != "f":
-        raise TypeError("no integers, or no scale")
+    if x.dtype.kind not in "iu" or scale.dtype.kind != "f" or _whole(call, "output_dtype", 0):
+        raise TypeError("no integers, no scale, or a type of the result that is not the scale's")
     zero = np.zeros((), x.dtype) if len(operands) < 3 or operands[2] is None else _given(operands, 2)
     axis, block = _whole(call, "axis", 1), _whole(call, "block_size", 0)
     shifted = x.astype(np.int64) - _along(zero, x, axis, block).astype(np.int64)
@@ -141,8 +146,11 @@ def _along(each: AnyArray, x: AnyArray, axis: int, block: int) -> AnyArray:
     """A scale or zero point in a shape that broadcasts against ``x``."""
     if each.size == 1:
         return each.reshape(())
-    if block:
-        return np.repeat(each, block, axis).take(range(x.shape[axis]), axis)
+    length = x.shape[axis]
+    if block > 0 and each.ndim == x.ndim and each.shape[axis] == -(-length // block):
+        return np.repeat(each, min(block, length), axis).take(range(length), axis)
+    if block or each.shape != (length,):
+        raise ValueError("a scale that does not fit")
     shape = [1] * x.ndim
     shape[axis] = -1
     return each.reshape(shape)
@@ -153,7 +161,9 @@ def _norm(call: Call, operands: Operands) -> AnyArray:
     x = _given(operands, 0)
     _floats(x)
     keep = bool(_whole(call, "keepdims", 1))
-    axes = _axes(call, operands, 1)
+    axes = _axes(call, operands, 1) or None  # no axes: all of them, unless an attribute says none
+    if axes is None and _whole(call, "noop_with_empty_axes", 0):
+        raise TypeError("a norm over no axis")
     found: AnyArray = np.sqrt(np.square(x).sum(axes, keepdims=keep, dtype=x.dtype))
     return found
 

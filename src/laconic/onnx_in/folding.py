@@ -67,7 +67,9 @@ class _Constants:
     def __init__(self, model: Model, folder: Folder, kept: frozenset[str]) -> None:
         self._model, self._folder = model, folder
         self._makers = {name: call for call in model.calls for name in call.outputs if name}
-        self._known: dict[str, AnyArray | None] = dict.fromkeys(kept)
+        # An initialiser that is an input, too, is a default that the caller may replace.
+        unknown = {*kept, *(port.name for port in model.inputs)}
+        self._known: dict[str, AnyArray | None] = dict.fromkeys(unknown)
         self._left = FOLDED + FOLDED_PER_BYTE * _file_bytes(model, folder)
 
     def weights(self) -> dict[str, AnyArray]:
@@ -144,7 +146,8 @@ class _Constants:
         try:
             with np.errstate(all="ignore"):
                 return RULES[call.kind](call, operands) if self._takes(bytes_of(call, operands)) else None
-        except (ValueError, TypeError, IndexError):  # inputs that do not fit: ONNX Runtime says why
+        # Inputs that do not fit: ONNX Runtime says why.
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
 
     def _takes(self, size: int) -> bool:

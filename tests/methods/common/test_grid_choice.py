@@ -15,8 +15,8 @@ from torch import nn
 import laconic
 from laconic.errors import InputError
 from laconic.methods import VNQ, Compressed, MagnitudePruning, Method, Score, SparseVD
-from laconic.methods.common import grid_choice
-from laconic.methods.common.candidates import Candidate, cheapest
+from laconic.methods.common import candidates, grid_choice
+from laconic.methods.common.candidates import Candidate, cheapest, missed_limits
 from laconic.methods.common.grid_choice import GridChoice, quantize_rest, within
 from laconic.methods.contract import Judge, Target
 from laconic.pack import coded_bytes
@@ -98,11 +98,11 @@ def test_what_can_be_had_is_told_where_two_limits_do_not_meet(drop: float, keeps
         Candidate(1.0, 0.0, each, coded_bytes(each["w"]), Score(metric, 0.1, 100))
         for each, metric in zip(tensors, (1.5, 40.0, 90.0), strict=True)
     ]
-    told = grid_choice._reachable(made, made[2], judge, 5)["reachable"]
+    told = missed_limits(made, made[2], judge, 5)["reachable"]
     kept = made[1 if keeps else 0]
     assert told["bytes_more"] == kept.bytes - made[2].bytes and told["keeps"] == keeps
     assert told["drop"] == (39.0 if keeps else 0.5)
-    assert grid_choice._reachable(made, made[1], replace(judge, target=Target(max_drop=1.0)), 5) == {}
+    assert missed_limits(made, made[1], replace(judge, target=Target(max_drop=1.0)), 5) == {}
 
 
 NEAR, FAR, LOST = (
@@ -210,7 +210,7 @@ def test_nothing_is_coded_where_nobody_asks_for_bytes(
     def refuse(tensor: object) -> int:
         raise AssertionError("coded")
 
-    monkeypatch.setattr(grid_choice, "coded_bytes", refuse)
+    monkeypatch.setattr(candidates, "coded_bytes", refuse)
     assert laconic.convert(copy.deepcopy(net)).facts["step_in_sigmas"] == 1.0
 
 

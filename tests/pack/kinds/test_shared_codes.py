@@ -99,6 +99,17 @@ def test_one_tensor_is_read_without_the_others(tmp_path: Path) -> None:
             assert np.array_equal(file[made.name], made.values())
 
 
+def test_one_tensor_counts_the_whole_code_it_refers_to(tmp_path: Path) -> None:
+    """Reading the second tensor of a code computes all of it: limits hold for it as for the first."""
+    code = SharedCode(1, 1 << 22, 1, np.zeros(1, np.int32))
+    tensors = tuple(SharedCodeTensor(name, (1,), code, k, 0, 1.0) for k, name in enumerate("ab"))
+    write_file(tmp_path / "long.lac", PackedModel(tensors))
+    with open_file(tmp_path / "long.lac") as file:
+        assert sorted(file.beyond_limits()) == ["a", "b"]
+        with pytest.raises(LimitError):
+            file["b"]
+
+
 def test_every_method_answers() -> None:
     for tensor in decode(encode(MADE)).tensors:
         with warnings.catch_warnings():

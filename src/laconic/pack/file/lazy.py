@@ -229,6 +229,7 @@ class TensorFile(Mapping[str, AnyArray]):
         """Refuse a tensor that takes more than the limits allow; the threads that these leave room for."""
         if isinstance(item, KindHeader) and item.kind.record is SameTensor:
             return self._threads  # the parent checks its tensor
+        item = item.alone if isinstance(item, KindHeader) else item
         limits = self._limits
         bytes_each = item.item_bytes if isinstance(item, KindHeader) else 4
         extent = math.prod(

@@ -67,6 +67,12 @@ class Kind(ABC):
         """
         return self
 
+    def alone(self, fields: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The fields as they count where this tensor is read without the others of its file: what several
+        share counts for each. Default: the fields.
+        """
+        return fields
+
     def item_bytes(self, fields: tuple[Any, ...]) -> int:
         """Bytes of a decoded entry."""
         return 4

@@ -78,6 +78,10 @@ class SharedCodes(Kind):
         whole = _WEIGHT_STEPS * code.size + _INDEX_STEPS * len(code.indices) if here else 0
         return _STEPS * math.prod(shape) + whole
 
+    def alone(self, fields: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As if the code stood here: one tensor's values take all of it."""
+        return (*fields[:-1], True)
+
     def extra_bytes(self, fields: tuple[Any, ...]) -> int:
         """Memory of the decoded code, where it stands."""
         code, *_, here = fields

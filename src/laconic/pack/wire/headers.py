@@ -87,6 +87,11 @@ class KindHeader(NamedTuple):
         """Upper bound on the steps (about a nanosecond each) to compute its values."""
         return self.kind.steps(self.shape, self.fields, tuple(part.shape for part in self.parts))
 
+    @property
+    def alone(self) -> KindHeader:
+        """As it counts where the tensor is read without the others of its file."""
+        return self._replace(fields=self.kind.alone(self.fields))
+
 
 Item = Header | KindHeader | AnyArray
 """The header of an integer tensor or of one of another kind; a raw tensor's array."""
