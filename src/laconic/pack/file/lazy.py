@@ -232,9 +232,8 @@ class TensorFile(Mapping[str, AnyArray]):
         item = item.alone if isinstance(item, KindHeader) else item
         limits = self._limits
         bytes_each = item.item_bytes if isinstance(item, KindHeader) else 4
-        extent = math.prod(
-            max(1, length) for length in item.shape
-        )  # an empty tensor may not claim (0, 10^12)
+        # An empty tensor may not claim (0, 10^12).
+        extent = math.prod(max(1, length) for length in item.shape)
         limits.check("elements in one tensor", extent, limits.elements)
         limits.check("decoded bytes in one tensor", bytes_each * item.size, limits.decoded_bytes)
         check_density([item], 0, limits)
