@@ -50,6 +50,7 @@ OUT = Path(__file__).parents[1] / "studies" / "results" / "posthoc"
 EVERY = {**CASES, **SMALL_CASES}
 NEEDS = {
     "resnet20": ("resnet20", "cifar10"),
+    "resnet20-fresh": ("resnet20", "cifar10"),
     "lstm": ("lstm", "features"),
     "dscnn": ("dscnn", "features"),
     **{name: (name,) for name in SMALL_CASES},
