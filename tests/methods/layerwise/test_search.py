@@ -75,3 +75,34 @@ def test_one_trial_is_enough_where_it_must_be() -> None:
     found = _search(Limit(lambda made: math.log(made.divergence / 0.01)), 1e-3, 1)
     assert len(found.trials) == 1 and not found.met
     assert _search(Limit(lambda made: -math.inf), 1e-3, 3).met
+
+
+@pytest.mark.parametrize("most", [2, 4, 8])
+def test_a_search_that_goes_on_stays_above_a_trial_that_kept_the_limit(most: int) -> None:
+    """Refined networks are smaller at one divergence: prices below one that was met without are a waste."""
+    known, tried = Made(1e-4), []
+
+    def attempt(price: float) -> Made:
+        tried.append(price)
+        return Made(price)
+
+    def excess(made: Made) -> float:
+        return -math.inf if made is known else math.log(made.price / 1.3e-4)
+
+    limit = Limit(excess, slack=0.03)
+    found = find_price(attempt, 2 * known.price, limit, most, [known], math.log(2.0))
+    assert tried[0] == pytest.approx(2e-4) and min(tried) > known.price and len(tried) <= most
+    assert found.met and found.trials[0] is known
+    assert most < 8 or found.best.price > 1.2e-4
+
+
+def test_the_least_step_is_kept_where_no_bracket_is_known() -> None:
+    tried: list[float] = []
+
+    def attempt(price: float) -> Made:
+        tried.append(price)
+        return Made(price)
+
+    limit = Limit(lambda made: math.log(made.price / 1e-3), slack=0.001)
+    find_price(attempt, 9e-4, limit, 2, grow=math.log(1.5))
+    assert tried == [pytest.approx(9e-4), pytest.approx(1.35e-3)]

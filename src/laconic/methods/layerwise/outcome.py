@@ -17,7 +17,7 @@ from laconic.pack import coded_bytes, encode
 from laconic.text import counted
 
 HIGHER = 2.0
-"""Where the search with refinement starts, as a multiple of the price found without it."""
+"""Where the search with refinement starts, over the price found without it, and its least step."""
 FEW = 10
 """Inputs below which a measured divergence says little of others: a note tells it."""
 
@@ -146,7 +146,7 @@ def with_reachable(
         kept = reachable(0, found.best.divergence, known.drop(found.best), keeps=True)
         return found, {"reachable": kept}
     plain = sorted((t for t in found.trials if not t.refined_steps), key=lambda trial: trial.price)
-    more = find_price(partial(try_price, subject), plain[0].price, _loss(known), most, plain)
+    more = find_price(partial(try_price, subject), None, _loss(known), most, plain)
     new = [trial for trial in more.trials if not any(trial is old for old in found.trials)]
     every = _within(known, limit, replace(found, trials=(*found.trials, *new)))
     if every.met:
@@ -185,12 +185,21 @@ def searched_refined(
         return refined(subject, trial, config, exchange_rate(tuple(decided.values()), trial), seed)
 
     limit = wanted.target.max_bytes
-    start = found.best.price * (HIGHER if limit is None else 1.0)
-    sought = _loss(known) if limit is None else _size(known, limit)
-    other = find_price(attempt, start, sought, config.trials)
-    every = replace(found, trials=(*found.trials, *other.trials))
+    if limit is None:
+        start, sought, before = found.best.price * HIGHER, _loss(known), [found.best] if found.met else []
+    else:
+        start, sought, before = found.best.price, _size(known, limit), []
+
+    def excess(trial: Trial) -> float:
+        # Refined, a network at this price loses less than it was seen to: a bound, but no guide.
+        return -math.inf if trial is found.best else sought.excess(trial)
+
+    rule = replace(sought, excess=excess)
+    other = find_price(attempt, start, rule, config.trials, before, math.log(HIGHER))
+    tried = other.trials[len(before) :]
+    every = replace(found, trials=(*found.trials, *tried))
     first = [found.best] if found.met else []
-    for trial in sorted((*first, *other.trials), key=partial(_worse, by_bytes=limit is None)):
+    for trial in sorted((*first, *tried), key=partial(_worse, by_bytes=limit is None)):
         fits = limit is None or (found.met and trial is found.best) or _encoded(trial, example) <= limit
         if fits and _loss(known).excess(trial) <= 0:
             return replace(every, best=trial, met=True)

@@ -97,7 +97,7 @@ class Refine:
     mix: float = 0.5
     temperature: float = 10.0
     checks: int = 1
-    trials: int = 4
+    trials: int = 5
     augment: Augment | None = None
     labels: float = 0.0
     average: float = 0.08
@@ -107,7 +107,7 @@ class Refine:
             raise InputError(
                 "refine: steps must be >= 0, batch, checks and trials >= 1, got "
                 f"{self.steps}, {self.batch}, {self.checks}, {self.trials}. "
-                "Cure: refine.steps=300, or 0 for none; refine.batch=64, refine.checks=1, refine.trials=4"
+                "Cure: refine.steps=300, or 0 for none; refine.batch=64, refine.checks=1, refine.trials=5"
             )
         if self.what not in ("all", "scales"):
             raise InputError(

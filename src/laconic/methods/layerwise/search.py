@@ -65,16 +65,22 @@ class Found(Generic[T]):
 
 
 def find_price(
-    attempt: Callable[[float], T], start: float, limit: Limit[T], most: int, known: Sequence[T] = ()
+    attempt: Callable[[float], T],
+    start: float | None,
+    limit: Limit[T],
+    most: int,
+    known: Sequence[T] = (),
+    grow: float = GROW,
 ) -> Found[T]:
     """Search the price.
 
     Args:
         attempt: Makes the trial of a price.
-        start: The first price; not used where trials are known.
+        start: The first price; None: trials are known, and say it.
         limit: What is asked for.
         most: Trials, at least 1.
         known: Trials of an earlier search, from which this one goes on.
+        grow: Least step of the price's logarithm while no bracket is known.
 
     Returns:
         The trial that meets the limit best, and whether it does, with all trials, the known ones first.
@@ -88,7 +94,7 @@ def find_price(
     sign = 1.0 if limit.rises else -1.0
     # log price, excess (rising with it), trial
     seen = [(math.log(trial.price), sign * limit.excess(trial), trial) for trial in known]
-    following = _next(seen, limit.guided) if seen else math.log(min(max(start, LIMITS[0]), LIMITS[1]))
+    following = _next(seen, limit.guided, grow) if start is None else math.log(_within(start))
     with steps("searching the price", most) as advance:
         for _ in range(most):
             if following is None:
@@ -100,7 +106,7 @@ def find_price(
             advance(f"price {price:.3g}")
             if -limit.slack <= excess <= 0 and limit.guided:
                 break
-            following = _next(seen, limit.guided)
+            following = _next(seen, limit.guided, grow)
     good = [(x, t) for x, f, t in seen if sign * f <= 0]
     trials = tuple(t for _, _, t in seen)
     if good:
@@ -108,14 +114,18 @@ def find_price(
     return Found(min(seen, key=lambda row: (sign * row[1], row[0]))[2], False, trials)
 
 
-def _next(seen: list[tuple[float, float, T]], guided: bool) -> float | None:
+def _within(price: float) -> float:
+    return min(max(price, LIMITS[0]), LIMITS[1])
+
+
+def _next(seen: list[tuple[float, float, T]], guided: bool, grow: float) -> float | None:
     """The logarithm of the next price; None where the bracket is closed or the limits are reached."""
     lowest, highest = (math.log(x) for x in LIMITS)
     below = max((row for row in seen if row[1] <= 0), key=lambda row: row[0], default=None)
     above = min((row for row in seen if row[1] > 0), key=lambda row: row[0], default=None)
     if below is None or above is None:
         x, f, _ = min(seen, key=lambda row: row[0]) if below is None else below
-        size = min(max(abs(f) / _slope(seen), GROW), SHRINK) if guided and math.isfinite(f) else SHRINK / 2
+        size = min(max(abs(f) / _slope(seen), grow), SHRINK) if guided and math.isfinite(f) else SHRINK / 2
         same = len(seen) > 1 and seen[-1][1] == seen[-2][1]
         if guided and same and above is None and math.isfinite(f):
             return None  # no higher price changes anything any more; lower ones do
