@@ -16,7 +16,7 @@ from tests.attacks.measure import Cost, measured
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and forks")
 
 SECONDS = 3.0
-"""CPU time that refusing a file may take. A busy neighbour on a core makes a file take three times as long."""
+"""CPU time that refusing a file may take. A busy neighbour on a core makes it three times as long."""
 ATTEMPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": make
     for module in (sizes, memory, work, names, integers, calls, numbers, kinds, chunks)
