@@ -167,12 +167,18 @@ def _table(what: str, rows: list[dict[str, Any]], weights: int) -> float:
 
 
 def _compare(plain: list[dict[str, Any]], refined: list[dict[str, Any]]) -> None:
-    """Print bytes of refined files over those of plain ones at equal distance, by draw."""
+    """Print bytes of refined files over those of plain ones at equal distance, by draw, and their mean."""
+    shares = []
     for row in refined:
         curve = hull([point_of(other) for other in plain if other["draw"] == row["draw"]])
-        share = row["bytes"] / bytes_at(curve, row["distance"])
+        shares.append(row["bytes"] / bytes_at(curve, row["distance"]))
         print(
-            f"draw {row['draw']}, distance {row['distance']:.5f}: {share:.3f} of the bytes without refinement"
+            f"draw {row['draw']}, distance {row['distance']:.5f}: {shares[-1]:.3f} of the bytes without refinement"
+        )
+    mean, count = _mean(shares)
+    if count:
+        print(
+            f"bytes over those without refinement at equal distance: {mean:.3f} (geometric mean of {count})"
         )
 
 
