@@ -173,7 +173,8 @@ def _compare(plain: list[dict[str, Any]], refined: list[dict[str, Any]]) -> None
         curve = hull([point_of(other) for other in plain if other["draw"] == row["draw"]])
         shares.append(row["bytes"] / bytes_at(curve, row["distance"]))
         print(
-            f"draw {row['draw']}, distance {row['distance']:.5f}: {shares[-1]:.3f} of the bytes without refinement"
+            f"draw {row['draw']}, distance {row['distance']:.5f}: "
+            f"{shares[-1]:.3f} of the bytes without refinement"
         )
     mean, count = _mean(shares)
     if count:
