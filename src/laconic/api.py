@@ -171,7 +171,7 @@ def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:
     nll, terms = mean_nll(plain, batch, outputs)
     value = state.method.objective(plain, batch, outputs, nll, state.context)
     state.pending_terms, state.penalised = terms, True
-    state.see(batch)
+    state.see(batch, nll, terms)
     shape = getattr(batch.target, "shape", None)
     state.pending_examples = int(shape[0]) if shape else None
     return value

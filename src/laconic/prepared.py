@@ -62,6 +62,8 @@ class Prepared:
         self.penalised = False
         self.original: weakref.ref[nn.Module] | None = None
         self._last_batch: Batch | None = None
+        self._nats: Tensor | float = 0.0
+        self._nats_terms = 0
         length = None if context.batches is None else length_of(context.batches())
         self._epoch_terms = EpochTerms(context.data_size, length)
 
@@ -85,9 +87,16 @@ class Prepared:
             return None if first is None else self._context.task.split(first)
         return self._last_batch
 
-    def see(self, batch: Batch) -> None:
-        """Remember a batch of training; it is not copied."""
+    def see(self, batch: Batch, nll: Tensor, terms: int) -> None:
+        """Remember a batch of training, which is not copied, and count its mean likelihood in nats."""
         self._last_batch = batch
+        self._nats, self._nats_terms = self._nats + nll.detach() * terms, self._nats_terms + terms
+
+    def take_mean_nll(self) -> float | None:
+        """The mean likelihood since this was last asked for, in nats per term; None if nothing was seen."""
+        mean = float(self._nats) / self._nats_terms if self._nats_terms else None
+        self._nats, self._nats_terms = 0.0, 0
+        return mean
 
     def go_to(self, step: int, terms: int) -> None:
         """Set where the training of this network stands, whatever it was copied from."""
@@ -117,7 +126,7 @@ class Prepared:
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickles: an average is kept at the step that it has now; no batch, and not the original."""
-        left_out = {"_source": None, "_last_batch": None, "original": None}
+        left_out = {"_source": None, "_last_batch": None, "original": None, "_nats": 0.0, "_nats_terms": 0}
         return {**self.__dict__, "_context": self.context, **left_out}
 
     def state_dict(self) -> dict[str, Any]:
