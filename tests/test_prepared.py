@@ -78,7 +78,8 @@ def test_an_average_is_converted_at_the_step_of_the_network_that_is_averaged(kin
     _train(net, 8, update)
     with pytest.warns(UserWarning, match=r"stands at 80\.9 % of the weights removed after 8 epochs"):
         small = laconic.convert(average)
-    assert small.facts["notes"] == _converted(net).facts["notes"]
+    told, live = small.facts["notes"], _converted(net).facts["notes"]
+    assert told[:-1] == live[:-1]  # the last one tells what was measured
     assert _weights_left(small) == 72 - round(0.809 * 72)  # not 7: the final sparsity of 0.9
     averaged = dict(getattr(average, "module", average).named_parameters())["2.bias"]
     torch.testing.assert_close(small.module[2].bias.detach(), averaged.detach(), rtol=0, atol=0.02)

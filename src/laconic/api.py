@@ -8,6 +8,7 @@ name the place and the cure.
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from laconic.errors import ModelError, at
+from laconic.methods.common.last_batch import compared, ruined, unjudged
 from laconic.methods.common.rest import left_raw
 from laconic.methods.contract import Compressed, Context, Judge, Method, check_method
 from laconic.networks import call
@@ -28,6 +30,7 @@ from laconic.prepared import (
     attach,
     is_prepared,
     keep_zeros,
+    likelihood_of,
     mean_nll,
     prepared,
     strip,
@@ -99,6 +102,7 @@ def prepare(
     torch.Size([3, 2])
     """
     check_method(method, "prepare")
+    given = model
     model, notes = plain_network(model, "prepare")
     if is_prepared(model):
         raise ModelError(
@@ -126,6 +130,7 @@ def prepare(
     with at(place):
         net = method.prepare(model, example, context).to(device)
         attach(net, method, context)
+    prepared(net, "prepare").original = weakref.ref(unwrapped(given))
     return net
 
 
@@ -166,6 +171,7 @@ def objective_of(net: nn.Module, batch: Batch, outputs: Any) -> torch.Tensor:
     nll, terms = mean_nll(plain, batch, outputs)
     value = state.method.objective(plain, batch, outputs, nll, state.context)
     state.pending_terms, state.penalised = terms, True
+    state.see(batch, nll, terms)
     shape = getattr(batch.target, "shape", None)
     state.pending_examples = int(shape[0]) if shape else None
     return value
@@ -259,7 +265,9 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     """Decide and quantise: a plain network, its tensors as integers on grids, and a record.
 
     ``net`` stays trainable. What stays as it is (raw float32) is told in ``facts["notes"]``, with its bytes,
-    and so is a schedule that is not at its end.
+    and so is a schedule that is not at its end. Without a judge a note says that nothing was measured, and
+    ``facts["last_batch"]`` how far the outputs are from those of the trained network on the last training
+    batch that :func:`objective` saw (or the first of the batches that :func:`prepare` was given).
 
     An average of a prepared network (``torch.optim.swa_utils.AveragedModel``, its ``module``, or a deep copy
     whose parameters a loop averages) is converted with the averaged weights and with the schedules of the
@@ -269,7 +277,8 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
 
     Args:
         net: A prepared network, or an average of one.
-        judge: Scores candidates on the validation split; without one the finest settings are taken.
+        judge: Scores candidates on the validation split; without one the finest settings are taken, and
+            a warning is given only where the last training batch shows that the network is ruined.
         keep: Further parameters, or modules, that stay as they were trained (see :func:`prepare`).
 
     Returns:
@@ -292,6 +301,8 @@ def convert(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[
     """
     small = decide(net, judge, keep=keep)
     _warn(unfinished_of(unwrapped(net)))
+    if ruined(small.facts.get("last_batch", {})):
+        _warn([unjudged(small.facts["last_batch"])])
     return small
 
 
@@ -318,11 +329,26 @@ def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[s
     small = replace(small, removed=_still_removed(net, small))
     strip(small.module)
     notes = [*unfinished, *small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
-    facts = {**small.facts, "notes": notes} if notes else small.facts
+    facts = small.facts
+    if judge is None:
+        found = _on_last_batch(net, small.module)
+        notes = [*notes, unjudged(found)]
+        facts = {**facts, "judged": False, **({"last_batch": found} if found else {})}
+    facts = {**facts, "notes": notes} if notes else facts
     facts = {**facts, "likelihood": learnt} if learnt else facts
     return replace(
         small, facts=facts, example=state.context.example, **_earlier(state.context.previous, small)
     )
+
+
+def _on_last_batch(net: nn.Module, module: nn.Module) -> dict[str, float]:
+    """How far the outputs are from those before, on the last training batch; empty where there is none."""
+    state = prepared(net, "convert")
+    batch = state.last_batch
+    if batch is None:
+        return {}
+    original = state.context.original or (state.original() if state.original is not None else None)
+    return compared(net, module, original, batch, state.context.task, likelihood_of(net))
 
 
 def _still_removed(net: nn.Module, small: Compressed) -> dict[str, Any]:

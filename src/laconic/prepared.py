@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,6 +60,10 @@ class Prepared:
         self.pending_terms: int | None = None
         self.pending_examples: int | None = None
         self.penalised = False
+        self.original: weakref.ref[nn.Module] | None = None
+        self._last_batch: Batch | None = None
+        self._nats: Tensor | float = 0.0
+        self._nats_terms = 0
         length = None if context.batches is None else length_of(context.batches())
         self._epoch_terms = EpochTerms(context.data_size, length)
 
@@ -70,8 +75,33 @@ class Prepared:
         source = self._source.context
         return replace(self._context, step=source.step, terms=source.terms)
 
+    @property
+    def last_batch(self) -> Batch | None:
+        """The last batch that training saw or, where it saw none that we know of, the first of the training
+        batches; of a copy, that of the network it was copied from.
+        """
+        if self._last_batch is None and self._source is not None:
+            return self._source.last_batch
+        if self._last_batch is None and self._context.batches is not None:
+            first = next(iter(self._context.batches()), None)
+            return None if first is None else self._context.task.split(first)
+        return self._last_batch
+
+    def see(self, batch: Batch, nll: Tensor, terms: int) -> None:
+        """Remember a batch of training, which is not copied, and count its mean likelihood in nats."""
+        self._last_batch = batch
+        self._nats, self._nats_terms = self._nats + nll.detach() * terms, self._nats_terms + terms
+
+    def take_mean_nll(self) -> float | None:
+        """The mean likelihood since this was last asked for, in nats per term; None if nothing was seen."""
+        mean = float(self._nats) / self._nats_terms if self._nats_terms else None
+        self._nats, self._nats_terms = 0.0, 0
+        return mean
+
     def go_to(self, step: int, terms: int) -> None:
         """Set where the training of this network stands, whatever it was copied from."""
+        if self._source is not None and self._last_batch is None:
+            self._last_batch = self._source.last_batch
         self._source = None
         self._context = replace(self._context, step=step, terms=terms)
 
@@ -91,12 +121,13 @@ class Prepared:
         copied = Prepared(self.method, replace(now, noise=copy.deepcopy(now.noise, memo)), weight)
         copied._source = self
         copied.converted_at, copied.pending_terms = self.converted_at, self.pending_terms
-        copied.penalised = self.penalised
+        copied.penalised, copied.original = self.penalised, self.original
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles: an average is kept at the step that it has now."""
-        return {**self.__dict__, "_context": self.context, "_source": None}
+        """For pickles: an average is kept at the step that it has now; no batch, and not the original."""
+        left_out = {"_source": None, "_last_batch": None, "original": None, "_nats": 0.0, "_nats_terms": 0}
+        return {**self.__dict__, "_context": self.context, **left_out}
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint needs to go on to the very same bits: plain numbers and tensors."""

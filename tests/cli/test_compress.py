@@ -25,9 +25,13 @@ def test_a_run_says_what_it_does_and_what_came_out(
     out, done = run
     assert done.returncode == 0, done.stderr
     line = (
-        r"training 4/4  loss \d+\.\d+, penalty \d+\.\d+ of it, \d+\.\d % zeros  \d+:\d\d elapsed, 0:00 left"
+        r"training 4/4  loss (\d+\.\d+) \(likelihood (\d+\.\d+) \+ penalty (\d+\.\d+)\), "
+        r"\d+\.\d % zeros  \d+:\d\d elapsed, 0:00 left"
     )
-    assert re.search(line, done.stderr)
+    found = re.search(line, done.stderr)
+    assert found
+    loss, likelihood, penalty = map(float, found.groups())
+    assert abs(loss - likelihood - penalty) < 2e-4
     assert "training the reference digits-mlp" in done.stderr
     size = (out / "model.lac").stat().st_size
     ratio = f"{19240 / size:.1f}x smaller than the original network's 19.2 kB of float32"
@@ -76,7 +80,7 @@ def test_the_rows_of_inspect_add_up_to_the_files_length(
     size = Path(model).stat().st_size
     assert sum(rows) == size == int(lines[rule[1] + 1].split()[-1])
     assert f"{size} bytes, 4810 weights" in lines[-2]
-    assert lines[-1] == f"{19240 / size:.1f}x smaller than its 19.2 kB of float32"
+    assert lines[-1] == f"{19240 / size:.1f}x smaller than the original network's 19.2 kB of float32"
     assert max(map(len, lines[: rule[1] + 2])) == 80
     assert sum(row.bytes for row in pack.layout(Path(model).read_bytes())) == size
 

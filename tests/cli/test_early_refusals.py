@@ -165,3 +165,18 @@ def test_few_inputs_are_told_of_below_the_table(
     assert main(["compress", *own, "--target", "1nats", "--out", "run"]) == 0
     out = capsys.readouterr().out
     assert out.index("bits a weight") < out.index("note: the divergence was measured on 1 input only")
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_the_users_modules_are_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "model.lac").write_bytes(b"")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    words = ["compress", "--model", "no_such_module:net", "--data", "no_such_module:data"]
+    assert main([*words, "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "RunFolderError" in told and "holds a run already. Cure: --resume" in told
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "lock") == before
+    assert main([*words, "--out", str(tmp_path / "new")]) == 2
+    assert "no_such_module" in capsys.readouterr().err and not (tmp_path / "new").exists()

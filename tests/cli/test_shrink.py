@@ -23,7 +23,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {t.name: t.values().shape for t in pack.read(path).tensors}
 
 
-def test_shrink_removes_what_magnitude_left_dead(tmp_path: Path) -> None:
+def test_shrink_removes_what_magnitude_left_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = {}
     for name, flags in (("whole", []), ("shrunk", ["--shrink"])):
         words = compress("magnitude", tmp_path / name)
@@ -34,6 +34,9 @@ def test_shrink_removes_what_magnitude_left_dead(tmp_path: Path) -> None:
     assert runs["whole"]["metrics"]["test_metric"] == runs["shrunk"]["metrics"]["test_metric"]
     assert runs["whole"]["bytes_before"] == runs["shrunk"]["bytes_before"] == 4 * 4810
     assert runs["shrunk"]["metrics"]["units_removed"] == 64 - shrunk["fc1.weight"][0]
+    assert runs["shrunk"]["facts"]["units"] == {"fc1": [64, shrunk["fc1.weight"][0]]}
+    said = capsys.readouterr().out
+    assert said.count("units:") == said.count(f"\nunits: fc1 64 -> {shrunk['fc1.weight'][0]}\n") == 1
     settings = [json.loads((tmp_path / name / "settings.json").read_text()) for name in runs]
     assert [s.get("shrink") for s in settings] == [None, True]
 

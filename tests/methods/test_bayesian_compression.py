@@ -140,7 +140,7 @@ def test_units_that_are_noise_are_removed(scales):
     columns = (module.hidden.weight != 0).any(0)
     assert int((~columns).sum()) >= 5, "positions that go are columns of zeros"
     facts = small.facts
-    dense = 9 * module.conv.out_channels + facts["kept_units"]["hidden.weight:0"][0] * 10
+    dense = 9 * module.conv.out_channels + facts["units"]["hidden"][1] * 10
     assert facts["weights_left_dense"] < dense + int(columns.sum()) * module.hidden.out_features + 1
     assert facts["pruning_factor"] == pytest.approx(822 / facts["weights_left_dense"])
     assert set(facts["posterior_bits"]) == {"conv.weight", "hidden.weight", "head.weight"}
@@ -186,8 +186,8 @@ def test_pixels_may_go():
         gate.log_var[:40] = 1.0
     small = laconic.convert(net)
     assert small.module.kept(0).tolist() == list(range(40, 64))
-    assert {t.name for t in small.tensors.values()} >= {"input0_gaps", "net.1.weight"}
-    assert small.tensors["net.1.weight"].shape == (10, 24)
+    assert {t.name for t in small.tensors.values()} >= {"input0_gaps", "1.weight"}
+    assert small.tensors["1.weight"].shape == (10, 24)
 
 
 def test_a_network_without_coupled_groups_is_refused():

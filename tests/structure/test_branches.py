@@ -298,7 +298,7 @@ def test_a_dead_branch_is_removed():
         net.c.weight.zero_()
     x = torch.randn(2, 4, 5, 5)
     done = remove_dead_units(Compressed(net, {}, {}, x))
-    assert done.facts["removed_units"]["b.weight:0"] == [5, 5]
+    assert done.facts["kept_units"]["b.weight:0"] == [] and done.facts["units"]["b"] == [5, 0]
     assert isinstance(done.module.get_submodule("nc"), Constant)
     assert torch.allclose(done.module(x), net(x), atol=1e-6)
 

@@ -1,12 +1,18 @@
 """Narrow modules against torch's own: on zero-padded numbers, and where nothing was removed."""
 
+import copy
 import itertools
+import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import laconic
+from laconic.records import KeepPlan
+from laconic.structure import find_groups, shrink
 from laconic.structure.narrow import NarrowAttention, NarrowLayerNorm, narrow_layer_norm
 
 
@@ -76,3 +82,39 @@ def test_one_mask_a_head():
     assert torch.allclose(
         narrow(full)(x, x, x, attn_mask=mask)[0], full(x, x, x, attn_mask=mask)[0], atol=1e-6
     )
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, image, shift=0.0):
+        return self.last(torch.relu(self.first(image))) * self.scale + shift
+
+
+def test_a_network_that_selects_calls_its_layers_and_inputs_as_before(tmp_path):
+    torch.manual_seed(0)
+    model = Named()
+    coupling = find_groups(model, torch.zeros(2, 6))
+    (pixels,) = [g for g in coupling.groups if g.of_input]
+    small = shrink(model, coupling, KeepPlan({pixels.name: (1, 4)}, {pixels.name: 6}))
+    x = torch.randn(3, 6)
+    with torch.no_grad():
+        model.first.weight[:, [0, 2, 3, 5]] = 0
+    for one in (small, copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        assert set(one.state_dict()) == {*model.state_dict(), "input0_gaps_1"}
+        torch.testing.assert_close(one(image=x, shift=1.0), model(x, 1.0))
+    one.train()
+    assert one.net.training and one.first.training
+    one.load_state_dict({**small.state_dict(), "scale": torch.full((3,), 2.0)})
+    torch.testing.assert_close(one.double().eval()(x.double()), 2 * model.double()(x.double()))
+    laconic.save(small, tmp_path / "small.lac", example=x)
+    net = laconic.runtime.load(tmp_path / "small.lac")
+    graph = laconic.pack.read(tmp_path / "small.lac").graph
+    assert graph.input_names == ("image",)
+    model.float()
+    np.testing.assert_allclose(net(image=x.numpy()), model(x).detach().numpy(), atol=1e-5)
+    names = {row.name for row in laconic.pack.layout((tmp_path / "small.lac").read_bytes())}
+    assert {"first.weight", "scale", "input0_gaps_1"} <= names

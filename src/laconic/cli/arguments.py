@@ -68,6 +68,14 @@ exit status: 0; 2 an error; 3 the file was written and misses the target;
 """
 
 
+DATA_HELP = (
+    "digits, mnist, fashion-mnist; a .npz file with x_train, y_train, x_test, y_test (and x_val, y_val), or "
+    "x and y alone, of which a seventh each is taken out for validation and test by the seed: inputs as the "
+    "network takes them (scaled, channels first), examples along the first axis; or MODULE:FUNCTION "
+    "returning the loaders"
+)
+
+
 def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     p = add_command(
         commands,
@@ -82,7 +90,7 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
         help="your own trained network: a function that returns it; or a network of Hugging Face or timm by "
         "its name or its folder (hf:./bert: config.json and model.safetensors)",
     )
-    p.add_argument("--data", help="digits, mnist, fashion-mnist, or MODULE:FUNCTION returning the loaders")
+    p.add_argument("--data", metavar="NAME|FILE.npz|MODULE:FUNCTION", help=DATA_HELP)
     p.add_argument(
         "--calibrate",
         metavar="NAME|FILE|MODULE:FUNCTION",
@@ -180,7 +188,8 @@ def _add_readers(commands: argparse._SubParsersAction[Any]) -> None:
     p.add_argument(
         "--data",
         required=True,
-        help="digits, mnist, fashion-mnist, or MODULE:FUNCTION: what compress --data takes, or two arrays",
+        help="digits, mnist, fashion-mnist, a .npz file (x_test and y_test, or all of x and y), or "
+        "MODULE:FUNCTION: what compress --data takes, or two arrays",
     )
     p.add_argument(
         "--task",

@@ -31,6 +31,11 @@ def check_file(name: str) -> None:
     check_examples(name, {key: shape for key, (shape, _) in heads.items()})
 
 
+def array_names(name: str) -> list[str]:
+    """Names of the arrays of a .npz file; none of one that is not whole, or of another kind."""
+    return list(_heads(name)) if name.endswith(".npz") else []
+
+
 @contextmanager
 def told_types(text: str | None) -> Iterator[None]:
     """Errors on whole numbers within the block name the file and the types that its arrays have there.

@@ -26,11 +26,12 @@ from laconic.cli.picture import write_picture
 from laconic.cli.readers import run_inspect
 from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
-from laconic.cli.sources import is_own, is_pretrained, network_named
+from laconic.cli.sources import array_file, is_own, is_pretrained, network_named
 from laconic.errors import DataError, LaconicError, ModelError, RunFolderError
 from laconic.export import restore
 from laconic.methods.common.merit import merit_text
 from laconic.methods.common.removal import remove_dead_units
+from laconic.methods.common.units import units_text
 from laconic.methods.contract import Compressed
 from laconic.progress import show_by_default
 from laconic.records import RunRecord
@@ -53,6 +54,7 @@ from laconic.train.run_folder import (
     REFERENCE,
     REFERENCE_CHECKPOINT,
     RunFolder,
+    check_free,
     open_run,
 )
 from laconic.train.start import check_start
@@ -67,6 +69,8 @@ def run_compress(request: Request, *, resume: bool = False) -> int:
 
     Returns 0, or :data:`MISSED` where the file misses the target, which is then the last line printed.
     """
+    if not resume:  # before networks, data and methods of the user's own are imported
+        check_free(request.out, goes_on=request.calibrate is None)
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     job = make_job(request)
@@ -214,8 +218,9 @@ def finish_run(
     run_inspect(str(path), ratio=False)
     _print_scores(job, record, " in int8" if request.int8 else "")
     print(ratio_text(record.bytes_before, record.file_bytes, "the original network's"))
-    if merit := merit_text(record.facts):
-        print(merit)
+    for line in (units_text(record.facts), merit_text(record.facts)):
+        if line:
+            print(line)
     _print_notes(record)
     print(f"file: {path}\nrecord: {folder.path(RECORD_FILE)}")
     if request.picture:
@@ -253,7 +258,8 @@ def score_test(
                 restore(path, copy.deepcopy(module), limits=pack.Limits.trusted()), test, task, small
             )
         }
-    own = ":" in request.data or request.task != "classification" or request.task_settings
+    own = ":" in request.data or array_file(request.data)
+    own = own or request.task != "classification" or bool(request.task_settings)
     if own:
         score = score_batches(path, test, task, trusted=True)
     else:

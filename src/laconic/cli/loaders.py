@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, TensorDataset
 
 from laconic.cli.array_files import batches_of
+from laconic.cli.data_files import Examples, read_parts
 from laconic.cli.own import call_own
 from laconic.cli.request import Request, batch_size
 from laconic.cli.sources import array_file
-from laconic.data import TensorLoader, load, split
+from laconic.data import TensorLoader, TensorPair, load, split
 from laconic.errors import DataError, InputError, at
 from laconic.tasks import Task, check_target, reread
 from laconic.zoo import LENET5_MNIST
@@ -36,8 +39,10 @@ def make_loaders(request: Request, task: Task) -> Loaders:
     """Built-in data split with the run's seed, or what the user's function returns."""
     if ":" in request.data:
         return _own_loaders(request.data, task, targets=request.model is not None)
-    images = load(request.data)
     recipe = find_network(request.network).recipe if request.network else LENET5_MNIST
+    if array_file(request.data):
+        return _file_loaders(request, recipe.batch_size)
+    images = load(request.data)
     held_out = min(recipe.validation, len(images.train_labels) // 7)
     parts = split(images, validation=held_out, seed=request.seed)
     batch = batch_size(request.settings, recipe.batch_size)
@@ -46,6 +51,27 @@ def make_loaders(request: Request, task: Task) -> Loaders:
         TensorLoader(parts.validation, 1000, shuffle=False, channels_last=True),
         TensorLoader(parts.test, 1000, shuffle=False, channels_last=True),
     )
+
+
+def _file_loaders(request: Request, usual: int) -> Loaders:
+    """The examples of a .npz file (:mod:`laconic.cli.data_files`)."""
+    parts = read_parts(request.data, request.seed)
+    batch = batch_size(request.settings, usual)
+    made = {name: _batches(part, batch if name == "train" else 1000, name) for name, part in parts.items()}
+    return Loaders(made["train"], made["validation"], made.get("test"))
+
+
+def _batches(part: Examples, size: int, name: str) -> Loader:
+    """Batches, shuffled and all full for training; of classes from memory, of other targets one by one."""
+    inputs, targets = (torch.from_numpy(array) for array in part)
+    training = name == "train"
+    full = training and len(targets) > size
+    if targets.ndim == 1 and targets.dtype == torch.int64 and int(targets.min()) >= 0:
+        pair = TensorPair(inputs, targets, int(targets.max()) + 1)
+        images = inputs.ndim == 4
+        return TensorLoader(pair, size, shuffle=training, drop_last=full, channels_last=images)
+    examples: TensorDataset = TensorDataset(inputs, targets)
+    return DataLoader(examples, size, shuffle=training, drop_last=full)
 
 
 def make_calibration(request: Request, task: Task) -> Loaders:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from laconic.cli.originals import smaller_text
 from laconic.cli.scoring import read_bytes, reading, score_batches, test_set
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError, LaconicError, at
 from laconic.files import replacing
 from laconic.records import AnyArray, Graph, SectionRow
 from laconic.records.element_types import element_type
-from laconic.text import ratio_text, shortened, size_text
+from laconic.text import shortened, size_text
 
 if TYPE_CHECKING:
     from laconic.pack import Limits
@@ -49,7 +50,9 @@ def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
     print(f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight")
     kept = any(r.section == "graph" and r.name for r in rows)  # with weights that are not counted
     if weights and ratio and not kept:
-        print(ratio_text(4 * weights, total) if graph is not None else _ratio_of_types(path, total, limits))
+        print(
+            smaller_text(path, total, weights) if graph is not None else _ratio_of_types(path, total, limits)
+        )
     return 0
 
 
@@ -82,8 +85,9 @@ def format_rows(rows: Sequence[SectionRow]) -> str:
         beside = note if len(r.name) + len(note) <= 24 else ""
         name = f"{shortened(r.name, 24)}{beside}"
         shape = shortened("x".join(map(str, r.shape)), 13)
+        levels = r.levels or "-"  # what is no integers on a grid has none
         lines.append(
-            f"{name:<24} {shape:<13} {r.weights:>9} {r.nonzeros:>9} {r.levels:>6} {r.bits_per_weight:>6.2f} "
+            f"{name:<24} {shape:<13} {r.weights:>9} {r.nonzeros:>9} {levels:>6} {r.bits_per_weight:>6.2f} "
             f"{r.bytes:>7}"
         )
         if beside != note:
@@ -140,7 +144,7 @@ def run_verify(
     nats = "" if result["nll"] is None else f", {result['nll']:.4f} nats per term"
     over = _terms(task, result["terms"])
     print(
-        f"{path}: {result['bytes']} bytes, {ratio_text(result['fp32_bytes'], result['bytes'])}\n"
+        f"{path}: {result['bytes']} bytes, {smaller_text(path, result['bytes'], result['fp32_bytes'] // 4)}\n"
         f"{chosen.name} {metric.name} {metric.show(result['value'])} over {over}{nats}\n"
         f"torch imported: {_torch_line(bool(result['torch_imported']))}"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from laconic.cli.array_checks import check_file
+from laconic.cli.data_files import NAMES, check_names
 from laconic.cli.own import call_own, check_name
 from laconic.data import check_data_name
 from laconic.errors import InputError
@@ -40,11 +41,17 @@ def check_source(text: str, flag: str) -> None:
         InputError: Names the option and what would do.
     """
     if array_file(text):
-        if flag != "--calibrate":
-            raise InputError(f"{flag} {text} is a file of arrays. Cure: --calibrate {text}")
+        if flag != "--calibrate" and not text.endswith(".npz"):
+            raise InputError(
+                f"{flag} {text} is a file of arrays without labels. Cure: --calibrate {text}, or a .npz file "
+                f"with {NAMES}"
+            )
         if not Path(text).is_file():
-            raise InputError(f"--calibrate {text}: there is no such file. Cure: check the path")
-        check_file(text)
+            raise InputError(f"{flag} {text}: there is no such file. Cure: check the path")
+        if flag == "--calibrate":
+            check_file(text)
+        else:
+            check_names(text)
     elif ":" in text:
         check_name(text, flag)
     elif text:

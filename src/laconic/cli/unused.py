@@ -33,7 +33,7 @@ def refuse_unused(asked: Settings, model: str | None, data: str, calibrate: str 
     known = settings_of(FIT) or ()
     batches = data if calibrate is None else calibrate
     for key, value in asked.items():
-        if key.startswith("data.") and (":" in batches or array_file(batches)):
+        if key.startswith("data.") and (":" in batches or (calibrate and array_file(batches))):
             raise InputError(
                 f"setting {key} is for built-in data; {batches} makes its own batches. "
                 f"Cure: leave {key} out{'' if array_file(batches) else ', and batch in that function'}"

@@ -260,6 +260,7 @@ def _check_equal(
             raise InputError(
                 f"dynamic calls axis {a} of {names[i]!r} and axis {axis} of {names[k]!r} {name!r}, and the "
                 f"example has {tensors[i].shape[a]} and {tensors[k].shape[axis]} entries there"
+                ". Cure: an example with equally many there, or two names"
             )
 
 

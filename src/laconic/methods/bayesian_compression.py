@@ -50,6 +50,7 @@ from laconic.methods.common.merit import merit_facts
 from laconic.methods.common.norms import better_norms
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.common.unit_choice import UnitChoice, choose_units
+from laconic.methods.common.units import unit_facts
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.gated_moments import gated_moments
 from laconic.methods.gating import PREFIX, attach_gates, fold_gates, gates_of
@@ -122,7 +123,10 @@ class BayesianCompression(Method):
 
     def __post_init__(self) -> None:
         if self.scales not in get_args(Scales):
-            raise InputError(f"scales must be one of {', '.join(get_args(Scales))}, got {self.scales!r}")
+            raise InputError(
+                f"scales must be one of {', '.join(get_args(Scales))}, got {self.scales!r}"
+                f". Cure: scales='{get_args(Scales)[0]}'"
+            )
         if not (self.noise_lr > 0 and self.gate_lr > 0):
             raise InputError(
                 f"noise_lr and gate_lr must be > 0, got {self.noise_lr} and {self.gate_lr}. Cure: 1"
@@ -130,6 +134,7 @@ class BayesianCompression(Method):
         if not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
             raise InputError(
                 f"init_log_var must lie inside log_var_bounds, got {self.init_log_var}, {self.log_var_bounds}"
+                ". Cure: init_log_var=-9, log_var_bounds=(-20, 4)"
             )
         for name in ("first_variance", "weight_std", "bias_std", "tau"):
             value = getattr(self, name)
@@ -232,11 +237,12 @@ class BayesianCompression(Method):
             context.example,
             context,
         )
+        own = {group.name for group in coupling.groups}  # positions of a unit are none
         facts = {
             **{f"{name}_of_all_units": value for name, value in norms.items()},
             "method": "bayesian-compression",
             "scales": self.scales,
-            "kept_units": {n: [len(k), plan.sizes[n]] for n, k in plan.kept.items()},
+            **unit_facts(module, coupling, {n: k for n, k in plan.kept.items() if n in own}),
             "left_whole": list(coupling.notes),
             **merit_facts(left.before, stats, left.alive, done.tensors),
         }

@@ -73,7 +73,9 @@ class Context:
     def __post_init__(self) -> None:
         check_data_size(self.data_size)
         if self.total_steps is not None and self.total_steps < 1:
-            raise InputError(f"total_steps must be positive or None, got {self.total_steps}")
+            raise InputError(
+                f"total_steps must be positive or None, got {self.total_steps}. Cure: total_steps=None"
+            )
 
     @property
     def removed(self) -> dict[str, BoolArray]:
@@ -240,6 +242,9 @@ class Method(ABC):
     """
     smaller: ClassVar[str] = "setting of the method that compresses more"
     """The settings to change for a smaller file, written as in ``gentler``."""
+
+    deciding: ClassVar[str] = "choosing the grid on the validation split"
+    """What ``convert`` does, as the progress of a run shows it."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:

@@ -113,6 +113,7 @@ class Distillation(Method):
         if not (self.temperature > 0 and math.isfinite(self.temperature)) or not 0 < self.weight <= 1:
             raise InputError(
                 f"need temperature > 0 and 0 < weight <= 1, got {self.temperature} and {self.weight}"
+                ". Cure: temperature=4, weight=0.9"
             )
 
     @property

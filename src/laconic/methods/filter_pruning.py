@@ -62,7 +62,9 @@ class FilterPruning(UnitPruning):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.norm not in (1, 2):
-            raise InputError(f"norm must be 1 (sum of |w|) or 2 (root of the sum of w^2), got {self.norm}")
+            raise InputError(
+                f"norm must be 1 (sum of |w|) or 2 (root of the sum of w^2), got {self.norm}. Cure: norm=1"
+            )
 
     def importance(self) -> Importance:
         """Norms, as shares of their group's."""

@@ -21,6 +21,7 @@ from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice, finish
 from laconic.methods.common.norms import better_norms
 from laconic.methods.common.point import on_a_grid
+from laconic.methods.common.units import unit_facts
 from laconic.methods.contract import Compressed, Context, Judge
 from laconic.methods.gating import MakeGate, attach_gates, fold_gates, gates_of
 from laconic.networks import duplicate
@@ -179,14 +180,14 @@ def without_units(
 
     Returns:
         The compressed network. Its facts hold ``macs_before`` and ``macs_after`` (multiply-accumulates of one
-        example), ``kept_units`` and ``left_whole``.
+        example), ``units``, ``kept_units`` and ``left_whole``.
     """
     coupling, macs = gated_groups(net)
     small = shrink(fold_gates(net, plan), coupling, plan)
     facts = {
         "macs_before": macs.total(),
         "macs_after": macs.total({name: len(units) for name, units in plan.kept.items()}),
-        "kept_units": {name: list(units) for name, units in plan.kept.items()},
+        **unit_facts(net, coupling, plan.kept),
         "left_whole": list(coupling.notes),
     }
     if grid is None:

@@ -131,6 +131,7 @@ class MIRACLE(Method):
 
     gentler = "higher bits"
     smaller = "lower bits"
+    deciding = "coding the blocks that are left"
 
     def __post_init__(self) -> None:
         check_index_bits(self.block_bits)
@@ -324,14 +325,20 @@ def _check_bounds(method: MIRACLE) -> None:
         )
     for name in ("first_budget", "epochs", "mean_lr", "spread_lr", "scale_lr", "beta", "beta_step"):
         if not 0 < getattr(method, name) < math.inf:
-            raise InputError(f"{name} must be positive, got {getattr(method, name)}")
+            raise InputError(
+                f"{name} must be positive, got {getattr(method, name)}"
+                f". Cure: {name}={type(method).__dataclass_fields__[name].default}"
+            )
     if method.first_budget < 1:
         raise InputError(f"first_budget must be at least 1, got {method.first_budget}. Cure: 1")
     if not 0 <= method.bits_per_weight < math.inf:
         raise InputError(f"bits_per_weight must be >= 0, got {method.bits_per_weight}. Cure: 0.5")
     for name, known in (("parametrisation", ("mean-kl", "mean-std")), ("choice", ("draw", "best"))):
         if getattr(method, name) not in known:
-            raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(method, name)!r}")
+            raise InputError(
+                f"{name} must be one of {', '.join(known)}, got {getattr(method, name)!r}"
+                f". Cure: {name}='{known[0]}'"
+            )
 
 
 # Files of LeNet-5 of 3.03 kB and of LeNet-300-100 of 8.6 kB (with ``bits=11_840`` LeNet-5 takes 1.6 kB): the

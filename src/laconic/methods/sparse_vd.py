@@ -101,6 +101,7 @@ class SparseVD(Method):
             raise InputError(
                 f"noise_lr must be > 0 and init_log_var inside log_var_bounds, got {self.noise_lr}, "
                 f"{self.init_log_var}, {self.log_var_bounds}"
+                ". Cure: noise_lr=10, init_log_var=-8"
             )
         check_threshold(self.threshold)
         local_layers(self.sampling)

@@ -103,14 +103,19 @@ class VNQ(Method):
         if len(self.levels) < 2 or not rising:
             raise InputError(f"levels must be at least two rising numbers, got {self.levels}. Cure: -1,0,1")
         if not 0 < self.min_scale <= self.init_scale:
-            raise InputError(f"need 0 < min_scale <= init_scale, got {self.min_scale}, {self.init_scale}")
+            raise InputError(
+                f"need 0 < min_scale <= init_scale, got {self.min_scale}, {self.init_scale}"
+                ". Cure: a smaller min_scale"
+            )
         if not self.noise_lr > 0 or not self.codebook_lr >= 0:
             raise InputError(
                 f"need noise_lr > 0 and codebook_lr >= 0, got {self.noise_lr}, {self.codebook_lr}"
+                ". Cure: noise_lr=10, codebook_lr=1"
             )
         if not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
             raise InputError(
                 f"init_log_var must lie inside log_var_bounds, got {self.init_log_var}, {self.log_var_bounds}"
+                ". Cure: init_log_var=-8, or wider log_var_bounds"
             )
         for threshold in (*self.tried_thresholds, *(() if self.threshold is None else (self.threshold,))):
             check_threshold(threshold)

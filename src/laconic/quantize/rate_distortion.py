@@ -44,7 +44,10 @@ class RateDistortion:
 
     def __post_init__(self) -> None:
         if self.price < 0 or self.iterations < 1:
-            raise InputError(f"price must be >= 0 and iterations >= 1, got {self.price}, {self.iterations}")
+            raise InputError(
+                f"price must be >= 0 and iterations >= 1, got {self.price}, {self.iterations}"
+                ". Cure: price=1, iterations=4"
+            )
 
 
 def quantize(stats: WeightStats, keep: BoolArray, step: float, config: RateDistortion) -> IntArray:

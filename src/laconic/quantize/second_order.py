@@ -82,17 +82,18 @@ class SecondOrder:
         if not min(self.damping, self.damping_by_samples, self.precision_floor) >= 0:
             raise InputError(
                 "damping, damping_by_samples and precision_floor must be >= 0, got "
-                f"{self.damping}, {self.damping_by_samples}, {self.precision_floor}"
+                f"{self.damping}, {self.damping_by_samples}, {self.precision_floor}. Cure: damping=0.01"
             )
         if min(self.sweeps, self.beam, self.block) < 1 or self.descents < 0:
             raise InputError(
                 "sweeps, beam and block must be >= 1, descents >= 0, got "
                 f"{self.sweeps}, {self.beam}, {self.block}, {self.descents}"
+                ". Cure: sweeps=1, beam=1, block=128, descents=0"
             )
         if not self.layouts or not set(self.layouts) <= {"tensor", "row", "column"}:
-            raise InputError(f"layouts must name tensor, row or column, got {self.layouts}")
+            raise InputError(f"layouts must name tensor, row or column, got {self.layouts}. Cure: ('row',)")
         if not self.multiples or not min(self.multiples) > 0:
-            raise InputError(f"multiples must be above 0, at least one, got {self.multiples}")
+            raise InputError(f"multiples must be above 0, at least one, got {self.multiples}. Cure: (1.0,)")
 
 
 @dataclass(frozen=True, eq=False)

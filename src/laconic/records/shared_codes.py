@@ -26,6 +26,7 @@ _ORDER = 2**64 - 1
 _TIES = 2**63
 _MASK = np.uint64((1 << QUANTILE_BITS) - 1)
 _PIECE = 1 << 16
+_TOGETHER = 1 << 12  # words that are computed at once, so that one long block takes no longer than many short
 
 
 def word(seed: int, counter: int) -> int:
@@ -78,14 +79,16 @@ def candidate_bits(keys: Words, words: int, first: int = 0) -> Words:
     Returns:
         Uint64 in 0..4095, of shape (5 * words, n).
     """
-    out = np.empty((PLACES * words, len(keys)), np.uint64)
-    for number in range(words):
-        r = random_words(keys, np.array([first + number], np.uint64))
+    out = np.empty((words, PLACES, len(keys)), np.uint64)
+    together = max(1, _TOGETHER // max(1, len(keys)))  # words: few keys would make a pass over the words slow
+    for number in range(0, words, together):
+        rows = out[number : number + together]
+        counters = np.arange(first + number, first + number + len(rows), dtype=np.uint64)
+        r = random_words(keys, counters[:, None])
         for place in range(PLACES):
-            row = out[PLACES * number + place]
-            np.right_shift(r, np.uint64(52 - QUANTILE_BITS * place), out=row)
-            row &= _MASK
-    return out
+            np.right_shift(r, np.uint64(52 - QUANTILE_BITS * place), out=rows[:, place])
+        rows &= _MASK
+    return out.reshape(PLACES * words, len(keys))
 
 
 def tied_places(seed: int, first: int, entries: slice, buckets: int) -> tuple[AnyArray, AnyArray]:
@@ -152,6 +155,14 @@ class SharedCode(Record):
     @cached_property
     def normals(self) -> FloatArray:
         """Each weight before it is scaled: float32 (size), read-only."""
+        ordered = self._ordered()  # its arrays are gone before the order is sorted
+        out = np.empty(self.size, np.float32)
+        out[code_order(self.seed, self.size)] = ordered
+        out.setflags(write=False)
+        return out
+
+    def _ordered(self) -> FloatArray:
+        """The same in the order in which blocks take them."""
         blocks = len(self.indices)
         starts = block_starts(self.size, blocks)
         most = int(np.diff(starts).max())
@@ -164,10 +175,7 @@ class SharedCode(Record):
             bits = candidate_bits(keys[first:last], -(-most // PLACES))[:most].T
             inside = np.arange(most) < np.diff(starts[first : last + 1])[:, None]
             ordered[starts[first] : starts[last]] = table[bits[inside]]
-        out = np.empty(self.size, np.float32)
-        out[code_order(self.seed, self.size)] = ordered
-        out.setflags(write=False)
-        return out
+        return ordered
 
 
 @record

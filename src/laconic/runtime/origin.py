@@ -35,11 +35,15 @@ class Options(Record):
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
-            raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+            raise InputError(
+                f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}. Cure: engine='auto'"
+            )
         if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads must be at least 1 (or None for one per core), got {self.threads}")
+            raise InputError(
+                f"threads must be at least 1 (or None for one per core), got {self.threads}. Cure: threads=1"
+            )
         if self.batch < 1:
-            raise InputError(f"batch must be at least 1, got {self.batch}")
+            raise InputError(f"batch must be at least 1, got {self.batch}. Cure: batch=1")
 
 
 @record

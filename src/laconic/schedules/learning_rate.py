@@ -31,7 +31,10 @@ class LinearDecay:
 
     def __post_init__(self) -> None:
         if not 0 <= self.flat <= 1 or not 0 <= self.warmup < 1:
-            raise InputError(f"need 0 <= flat <= 1 and 0 <= warmup < 1, got {self.flat}, {self.warmup}")
+            raise InputError(
+                f"need 0 <= flat <= 1 and 0 <= warmup < 1, got {self.flat}, {self.warmup}"
+                ". Cure: flat=0.5, warmup=0"
+            )
 
     def factor(self, progress: float) -> float:
         """The rate at a share of training, as a share of the full one."""

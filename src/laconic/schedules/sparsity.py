@@ -174,7 +174,9 @@ class Cubic:
 
 def _check_span(start: float, end: float) -> None:
     if not 0 <= start < end <= 1:
-        raise InputError(f"need 0 <= start < end <= 1 as shares of training, got {start} and {end}")
+        raise InputError(
+            f"need 0 <= start < end <= 1 as shares of training, got {start} and {end}. Cure: start=0, end=0.6"
+        )
 
 
 def _within(progress: float, start: float, end: float) -> float:

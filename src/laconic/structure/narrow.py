@@ -6,9 +6,10 @@ network that selects the part of its input that it still reads.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -176,12 +177,27 @@ def _as_term(mask: Tensor, scores: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, -math.inf)
 
 
+class _with_signature_of_net:
+    """A method that has, read from an instance, the signature of ``instance.net.forward``."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Callable[..., Any]:
+        if instance is None:
+            return self.function
+        bound = functools.partial(self.function, instance)
+        bound.__signature__ = inspect.signature(instance.net.forward)  # type: ignore[attr-defined]
+        return bound
+
+
 class NarrowInput(nn.Module):
     """A network that reads only part of its inputs: it takes the whole inputs and selects.
 
     ``kept`` gives, by input and axis, the rising indices that are read; axis -1 means single numbers of an
     example in flat order. Buffers hold the first index and the gaps between them, which are small numbers: as
-    integers on a grid of step 1 (:meth:`gaps`) 400 of 784 pixels take a hundred bytes of a file.
+    integers on a grid of step 1 (:meth:`gaps`) 400 of 784 pixels take a hundred bytes of a file. Parameters,
+    layers and inputs are called what the network calls them (those of a bare LSTM, GRU or RNN: "net.").
 
     >>> net = NarrowInput(nn.Identity(), {(0, -1): torch.tensor([1, 2, 5])})
     >>> net.state_dict()["input0_gaps"].tolist(), net(torch.arange(6.0).reshape(1, 6)).tolist()
@@ -190,11 +206,23 @@ class NarrowInput(nn.Module):
 
     def __init__(self, net: nn.Module, kept: Mapping[tuple[int, int], Tensor]) -> None:
         super().__init__()
-        self.net = net
+        self.__dict__["_narrow"] = net
+        if isinstance(net, nn.RNNBase):  # it keeps a list of its parameters, and must see them replaced
+            self.add_module("net", net)
+        else:
+            for kind in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_modules"):
+                self.__dict__[kind] = net.__dict__[kind]
         self.picks = tuple(kept)
+        self.train(net.training)
         for (number, axis), index in kept.items():
             gaps = torch.diff(index, prepend=index.new_zeros(1))
             self.register_buffer(self._buffer(number, axis), gaps.to(torch.float32))
+
+    @property
+    def net(self) -> nn.Module:
+        """The network without the selection."""
+        inner: nn.Module = self.__dict__["_narrow"]
+        return inner
 
     @staticmethod
     def _buffer(number: int, axis: int) -> str:
@@ -209,9 +237,12 @@ class NarrowInput(nn.Module):
         gaps: Tensor = getattr(self, self._buffer(number, axis))
         return gaps.cumsum(0).to(torch.int64)
 
+    @_with_signature_of_net
     def forward(self, *inputs: Tensor, **named: Any) -> Any:
-        """The network's result on what it still reads; inputs by position or by the network's own names."""
+        """The network's result on what it still reads; takes inputs as the network does, by its names."""
         net = self.net
+        if net.training != self.training:  # of the root alone: its layers are this module's, too
+            net.training = self.training
         if named:
             order = inspect.signature(net.forward).parameters
             net, inputs = positional(net, {**dict(zip(order, inputs, strict=False)), **named})

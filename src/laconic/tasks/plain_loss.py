@@ -55,9 +55,14 @@ class PlainLoss(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not callable(self.function):
-            raise InputError(f"a loss must be a function of (outputs, target), got {self.function!r}")
+            raise InputError(
+                f"a loss must be a function of (outputs, target), got {self.function!r}"
+                ". Cure: torch.nn.functional.cross_entropy, or another function"
+            )
         if self.terms_of not in (None, "entries") and not callable(self.terms_of):
-            raise InputError(f"terms_of must be None, 'entries' or a function, got {self.terms_of!r}")
+            raise InputError(
+                f"terms_of must be None, 'entries' or a function, got {self.terms_of!r}. Cure: terms_of=None"
+            )
 
     @property
     def metric(self) -> Metric:

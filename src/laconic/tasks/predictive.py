@@ -40,7 +40,9 @@ class Predictive(ABC):
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise InputError(f"temperature must be finite and > 0, got {self.temperature}")
+            raise InputError(
+                f"temperature must be finite and > 0, got {self.temperature}. Cure: temperature=1"
+            )
 
     def at(self, temperature: float) -> Predictive:
         """The same distribution at another temperature."""
@@ -133,7 +135,7 @@ class Gaussian(Predictive):
         super().__post_init__()
         for s in self.noise if isinstance(self.noise, tuple) else (self.noise,):
             if not (s > 0 and math.isfinite(s)):
-                raise InputError(f"noise must be finite and > 0, got {self.noise}")
+                raise InputError(f"noise must be finite and > 0, got {self.noise}. Cure: noise=1")
 
     def root(self, outputs: Tensor, directions: Tensor) -> Tensor:
         """S times directions of the outputs' shape."""

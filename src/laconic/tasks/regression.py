@@ -70,7 +70,9 @@ class Regression(Task):
         if self.noise != "learnt":
             _check_noise(self.noise)
         if self.metric_name not in (RMSE, R2):
-            raise InputError(f"metric_name must be 'rmse' or 'r2', got {self.metric_name!r}")
+            raise InputError(
+                f"metric_name must be 'rmse' or 'r2', got {self.metric_name!r}. Cure: metric_name='rmse'"
+            )
 
     @property
     def metric(self) -> Metric:
@@ -241,6 +243,7 @@ def _check_noise(noise: Any) -> None:
         if not (real and math.isfinite(number) and number > 0):
             raise InputError(
                 f"noise must be 'learnt' or a standard deviation > 0 in the target's unit, got {noise!r}"
+                ". Cure: noise='learnt'"
             )
 
 

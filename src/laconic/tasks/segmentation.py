@@ -64,7 +64,10 @@ class Segmentation(Task):
         checks.whole_or_none("Segmentation", "ignore", self.ignore)
         checks.whole_or_none("Segmentation", "classes", self.classes, least=2)
         if self.metric_name not in (MEAN_IOU, ACCURACY):
-            raise InputError(f"metric_name must be 'mean_iou' or 'accuracy', got {self.metric_name!r}")
+            raise InputError(
+                f"metric_name must be 'mean_iou' or 'accuracy', got {self.metric_name!r}"
+                ". Cure: metric_name='mean_iou'"
+            )
 
     @property
     def metric(self) -> Metric:

@@ -61,7 +61,10 @@ class Metric:
         if not self.name:
             raise InputError("a metric needs a name, as 'error'")
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise InputError(f"metric {self.name!r}: tolerance must be finite and >= 0, got {self.tolerance}")
+            raise InputError(
+                f"metric {self.name!r}: tolerance must be finite and >= 0, got {self.tolerance}"
+                ". Cure: tolerance=0"
+            )
 
     def drop(self, before: float, after: float) -> float:
         """How much worse ``after`` is than ``before``, in the metric's unit; negative where it is better."""
@@ -133,7 +136,9 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         if isinstance(self.target, bool) or not isinstance(self.target, str | int | None):
-            raise InputError(f"target must be a key, a position or None, got {self.target!r}")
+            raise InputError(
+                f"target must be a key, a position or None, got {self.target!r}. Cure: target=None"
+            )
         if self.inputs is None:
             return
         if isinstance(self.inputs, str) or not all(isinstance(key, str) for key in self.inputs):

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from laconic import api
@@ -20,7 +19,7 @@ from laconic.errors import at
 from laconic.methods.contract import Compressed, Judge, Method, Score, Target
 from laconic.networks.modules import count_weights, plain_network
 from laconic.networks.policy import Policy
-from laconic.prepared import likelihood_of, unfinished_after
+from laconic.prepared import likelihood_of, prepared, unfinished_after
 from laconic.tasks import Classification, Loss, Task, as_task, reread
 from laconic.train.evaluate import divergence, evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
@@ -202,7 +201,7 @@ def _run_stage(run: _Run, model: nn.Module, number: int, previous: Compressed | 
         on_epoch=_watcher(net, run, number, score),
         label=label if several else "training",
     )
-    run.show.say("choosing the grid on the validation split")
+    run.show.say(stage.method.deciding)
     target = job.target if number + 1 == len(job.stages) else replace(job.target, max_bytes=None)
     return api.decide(net, Judge(score, run.start.original, target, job.task.metric, apart))
 
@@ -218,7 +217,7 @@ def _watcher(
     """The function to call after each epoch, with its number from 0 and its mean objective.
 
     It writes a line of the run's log, a row of its history and a snapshot to rewind to. It returns the text
-    that is shown after the loss: the penalty's part of it, and the share of zeros.
+    that is shown after the loss: what it is the sum of, and the share of zeros.
     """
     folder, stage = run.folder, run.job.stages[number]
     add: Callable[[int, float], None] | None = None
@@ -227,7 +226,7 @@ def _watcher(
         nonlocal add
         if number == 0:
             run.snapshots.take(net, epoch + 1)
-        words = _penalty_and_zeros(net, stage.method)
+        words = _parts_and_zeros(net, stage.method, value)
         if folder is None:
             return words
         folder.log(f"stage {number + 1} epoch {epoch + 1}/{stage.fit.epochs} loss {value:.5f}{words}")
@@ -239,11 +238,15 @@ def _watcher(
     return watch
 
 
-def _penalty_and_zeros(net: nn.Module, method: Method) -> str:
-    """The penalty in nats per term, where there is one, and the share of weights that would be zero now."""
-    with torch.no_grad():
-        penalty = float(api.penalty(net))
-    words = f", penalty {penalty:.4f} of it" if penalty else ""
+def _parts_and_zeros(net: nn.Module, method: Method, value: float) -> str:
+    """The likelihood and the penalty that a loss is the sum of, all three means over the same epoch, and the
+    share of weights that would be zero now. A method with an objective of its own has no such sum, and where
+    nothing is added the loss is the likelihood.
+    """
+    words, nll = "", prepared(net, "compress").take_mean_nll()
+    if nll is not None and abs(value - nll) > 1e-6 * max(1.0, abs(value)):
+        added = f" + penalty {value - nll:.4f}" if type(method).objective is Method.objective else ""
+        words = f" (likelihood {nll:.4f}{added})"
     left = method.weights_left(net)
     state = dict(net.named_parameters(remove_duplicate=False))
     if left:

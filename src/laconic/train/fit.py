@@ -71,7 +71,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or not 0 < self.lr < math.inf:
-            raise InputError(f"need epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}")
+            raise InputError(
+                f"need epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}. Cure: epochs=10, lr=1e-3"
+            )
         for name in ("optimizer", "schedule"):
             if not callable(getattr(self, name)):
                 raise InputError(
@@ -80,7 +82,10 @@ class FitConfig:
                 )
         for name, known in (("accelerator", ACCELERATORS), ("precision", tuple(_PRECISIONS))):
             if getattr(self, name) not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                    f". Cure: {name}='{known[0]}'"
+                )
         if self.devices != 1:
             raise InputError(f"devices={self.devices}: training runs on one device so far. Cure: devices=1")
 

@@ -39,7 +39,10 @@ class Stage:
         if not isinstance(self.fit, FitConfig):
             raise InputError(f"fit: {self.fit!r} is no FitConfig. Cure: fit=FitConfig(epochs=10)")
         if self.rewind_to is not None and (type(self.rewind_to) is not int or self.rewind_to < 0):
-            raise InputError(f"rewind_to is an epoch of the first stage, 0 or more, got {self.rewind_to!r}")
+            raise InputError(
+                f"rewind_to is an epoch of the first stage, 0 or more, got {self.rewind_to!r}"
+                ". Cure: rewind_to=0, or None"
+            )
 
 
 @dataclass(frozen=True)

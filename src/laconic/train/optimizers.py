@@ -69,7 +69,7 @@ class SGD:
     def __post_init__(self) -> None:
         _check_decay(self.weight_decay)
         if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum must lie in [0, 1), got {self.momentum}")
+            raise InputError(f"momentum must lie in [0, 1), got {self.momentum}. Cure: momentum=0.9")
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         """The optimiser of these parameter groups."""
@@ -80,7 +80,7 @@ class SGD:
 
 def _check_decay(weight_decay: float) -> None:
     if not 0 <= weight_decay < math.inf:
-        raise InputError(f"weight_decay must be finite and >= 0, got {weight_decay}")
+        raise InputError(f"weight_decay must be finite and >= 0, got {weight_decay}. Cure: weight_decay=0")
 
 
 def _lay_out_like_parameters(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:

@@ -162,6 +162,35 @@ def open_run(
                     folder_made.rmdir()
 
 
+def check_free(root: Path, *, goes_on: bool = True) -> None:
+    """What :func:`open_run` refuses of a new run, before anything is loaded for it; nothing is made.
+
+    Args:
+        root: The folder.
+        goes_on: Whether a run in it could be resumed.
+
+    Raises:
+        RunFolderError: The folder holds a run, or another process is in it.
+    """
+    work = _work_in(root)
+    if work:
+        with _locked(root):
+            raise _taken(root, work, goes_on)
+
+
+def _taken(root: Path, work: list[str], goes_on: bool) -> RunFolderError:
+    """The error for a folder that a new run cannot have."""
+    if not os.path.lexists(root / SETTINGS):
+        return RunFolderError(
+            f"{root} holds {work[0]} and no {SETTINGS} to say of which run. "
+            "Cure: name another folder with --out, or remove that file"
+        )
+    on = f"--resume --out {root} to go on with it, or " if goes_on else ""
+    return RunFolderError(
+        f"{root} holds a run already. Cure: {on}name another folder with --out, or remove this one"
+    )
+
+
 def _make(root: Path) -> list[Path]:
     """Make the folder and its parents; returns those that were not there, the innermost first."""
     try:
@@ -235,16 +264,8 @@ def _check_settings(
         folder.write_json(SETTINGS, settings if request is None else {**settings, REQUEST: request})
         return
     old = folder.read_json(SETTINGS)
-    if old is None:
-        raise RunFolderError(
-            f"{folder.root} holds {work[0]} and no {SETTINGS} to say of which run. "
-            "Cure: name another folder with --out, or remove that file"
-        )
-    if not resume:
-        on = f"--resume --out {folder.root} to go on with it, or " if goes_on else ""
-        raise RunFolderError(
-            f"{folder.root} holds a run already. Cure: {on}name another folder with --out, or remove this one"
-        )
+    if old is None or not resume:
+        raise _taken(folder.root, work, goes_on)
     found = _difference({key: value for key, value in old.items() if key not in (START, REQUEST)}, settings)
     if found is not None:
         key, before, now = found

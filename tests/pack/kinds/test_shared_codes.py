@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from laconic.cli.readers import format_rows
 from laconic.errors import CorruptFileError, FileFormatError, InputError, LimitError
-from laconic.pack import decode, encode
+from laconic.pack import Limits, decode, encode, layout
 from laconic.pack import open as open_file
 from laconic.pack import write as write_file
+from laconic.pack.file.container import take_apart
+from laconic.pack.file.needs import kept_bytes, listing
 from laconic.pack.kinds.shared_codes import packed_indices
 from laconic.records import PackedModel, SharedCode, SharedCodeTensor
+from laconic.records.random_bits import normal_quantiles
+from laconic.records.shared_codes import block_key, block_starts, code_order, word
 from tests.pack.kinds.test_hostile_kinds import file_of, shape, varints
 from tests.pack.test_golden_shared_codes import MADE
 
@@ -108,6 +114,53 @@ def test_one_tensor_counts_the_whole_code_it_refers_to(tmp_path: Path) -> None:
         assert sorted(file.beyond_limits()) == ["a", "b"]
         with pytest.raises(LimitError):
             file["b"]
+
+
+def test_codes_that_are_read_one_after_another_stay_and_are_counted(tmp_path: Path) -> None:
+    """Each code keeps its weights and indices while the file is open."""
+    size = 1 << 16
+    codes = [SharedCode(k, size, 1, np.zeros(size, np.int32)) for k in range(8)]
+    tensors = tuple(SharedCodeTensor(f"w{k}", (1,), code, 0, 0, 1.0) for k, code in enumerate(codes))
+    data = encode(PackedModel(tensors))
+    parts = take_apart(data, Limits())
+    kept = 8 * 8 * size
+    assert kept_bytes([item for item, _ in parts.headers]) == kept
+    one = encode(PackedModel(tensors[:1]))
+    room = 1 << 30
+    listed = [listing(take_apart(d, Limits()), len(d), room).memory - 6 * len(d) for d in (one, data)]
+    assert kept - kept // 8 <= listed[1] - listed[0] < kept
+    write_file(tmp_path / "codes.lac", PackedModel(tensors))
+    held = 48 * size + kept + kept // 8
+    with open_file(tmp_path / "codes.lac", limits=Limits(memory=held - kept // 2, memory_per_byte=0)) as file:
+        assert "w0" in file.beyond_limits()
+    with open_file(
+        tmp_path / "codes.lac", limits=Limits(memory=held + 8 * len(data), memory_per_byte=0)
+    ) as file:
+        assert not file.beyond_limits()
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 1000])
+def test_a_long_block_takes_the_time_that_is_counted(blocks: int) -> None:
+    size = 1 << 19
+    code = SharedCode(5, size, 8, np.full(blocks, 77, np.int32))
+    started = time.process_time()
+    normals = code.normals
+    spent = time.process_time() - started
+    assert spent < 4 * 300e-9 * size + 0.3  # the steps of a weight; a busy machine takes some times as long
+    slow = [
+        [word(word(block_key(5, b), 77), j // 5) >> (52 - 12 * (j % 5)) & 4095 for j in (0, 1, 6, 499)]
+        for b in range(min(blocks, 2))
+    ]
+    starts, order = block_starts(size, blocks), code_order(5, size)
+    for b, bits in enumerate(slow):
+        places = order[starts[b] + np.array([0, 1, 6, 499])]
+        assert np.array_equal(normals[places], normal_quantiles()[bits])
+
+
+def test_a_table_says_what_a_random_code_is() -> None:
+    rows = [row for row in layout(encode(MADE)) if row.section == "tensor"]
+    assert rows[0].levels == 0 and rows[0].note.startswith(f"random code of {MADE.tensors[0].code.bits} bits")
+    assert " -  " in format_rows(rows) and "random code of" in format_rows(rows)
 
 
 def test_every_method_answers() -> None:

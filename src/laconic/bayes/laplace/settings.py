@@ -49,11 +49,16 @@ class FisherSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise InputError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+            raise InputError(
+                f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}"
+                f". Cure: kind='{get_args(Kind)[0]}'"
+            )
         for name, least in (("draws", 1), ("examples", 1), ("exact_outputs", 0), ("positions", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+                raise InputError(
+                    f"{name} must be a whole number >= {least}, got {value!r}. Cure: {name}={max(1, least)}"
+                )
         Gaussian(temperature=self.temperature)  # its check
         if self.kind == "empirical" and self.temperature != 1:
             raise InputError(

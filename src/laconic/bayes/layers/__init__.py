@@ -60,7 +60,9 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
     (True, False)
     """
     if sampling not in SAMPLINGS:
-        raise InputError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+        raise InputError(
+            f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}. Cure: sampling='local'"
+        )
     return {
         kind: holder
         for kind, holder in LOCAL.items()

@@ -117,6 +117,7 @@ class GaussianFamily:
         if not -60.0 <= self.init_log_var <= 20.0:
             raise InputError(
                 f"init_log_var is log sigma^2, usually -8, and must lie in [-60, 20]; got {self.init_log_var}"
+                ". Cure: init_log_var=-8"
             )
 
     def __call__(self, name: str, weight: nn.Parameter) -> Gaussian:

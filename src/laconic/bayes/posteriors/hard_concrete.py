@@ -96,7 +96,10 @@ class HardConcreteFamily:
 
     def __post_init__(self) -> None:
         if not 0 < self.probability < 1:
-            raise InputError(f"the probability of an open gate lies in (0, 1), got {self.probability}")
+            raise InputError(
+                f"the probability of an open gate lies in (0, 1), got {self.probability}"
+                ". Cure: probability=0.9"
+            )
 
     def __call__(self, name: str, weight: nn.Parameter) -> HardConcreteWeights:
         """The posterior of a weight."""

@@ -94,6 +94,7 @@ class MultiplicativeFamily:
             raise InputError(
                 f"need per in {', '.join(get_args(Per))} and init_log_alpha in [-60, 20], "
                 f"got {self.per!r} and {self.init_log_alpha}"
+                f". Cure: per='{get_args(Per)[-1]}', init_log_alpha=-8"
             )
 
     def __call__(self, name: str, weight: nn.Parameter) -> Multiplicative:

@@ -36,4 +36,4 @@ class HalfCauchy:
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < math.inf:
-            raise InputError(f"a half-Cauchy prior needs a finite scale > 0, got {self.scale}")
+            raise InputError(f"a half-Cauchy prior needs a finite scale > 0, got {self.scale}. Cure: scale=1")

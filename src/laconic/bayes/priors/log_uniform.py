@@ -34,4 +34,6 @@ class LogUniform:
 
     def __post_init__(self) -> None:
         if self.clamp is not None and not self.clamp[0] < self.clamp[1]:
-            raise InputError(f"clamp must be (low, high) with low < high, got {self.clamp}")
+            raise InputError(
+                f"clamp must be (low, high) with low < high, got {self.clamp}. Cure: the default clamp"
+            )

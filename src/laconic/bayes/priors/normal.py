@@ -34,4 +34,5 @@ class Normal:
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
             raise InputError(
                 f"a normal prior needs a finite mean and std > 0, got {self.mean} and {self.std}"
+                ". Cure: mean=0, std=1"
             )

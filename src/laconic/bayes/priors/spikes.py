@@ -62,13 +62,18 @@ class Spikes:
         )
         rising = all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
         if len(numbers) < 2 or not rising or not all(math.isfinite(v) for v in numbers):
-            raise InputError(f"levels must be at least two rising finite numbers, got {numbers}")
+            raise InputError(
+                f"levels must be at least two rising finite numbers, got {numbers}. Cure: levels=(-1, 0, 1)"
+            )
         if self.scale is not None and self.scale.ndim != 0:
             raise InputError(
                 f"the codebook's scale must be a scalar tensor, got shape {tuple(self.scale.shape)}"
             )
         if self.windows is not None and (len(self.windows) != len(numbers) or min(self.windows) <= 0):
-            raise InputError(f"windows must be {len(numbers)} positive widths, got {self.windows}")
+            raise InputError(
+                f"windows must be {len(numbers)} positive widths, got {self.windows}"
+                ". Cure: one positive width for each level"
+            )
         if self.windows is not None and self.exact:
             raise InputError("the exact KL has no windows. Cure: leave out windows, or exact=True")
         object.__setattr__(self, "_numbers", numbers)

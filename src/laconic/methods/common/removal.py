@@ -15,6 +15,7 @@ from torch import nn
 
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import selections
+from laconic.methods.common.units import unit_facts
 from laconic.methods.contract import Compressed
 from laconic.records import KeepPlan, Tensor
 from laconic.structure import Coupling, find_groups, shrink
@@ -33,8 +34,8 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
             takes the whole input and selects from it.
 
     Returns:
-        The smaller network. Its facts hold ``removed_units`` (by group: how many of how many were removed)
-        and ``units_removed``, their number.
+        The smaller network. Its facts hold ``units`` (by layer: before and after) and ``kept_units`` (by
+        group, see :func:`laconic.methods.common.units.unit_facts`), and ``units_removed``, how many went.
 
     Raises:
         InputError: No example input.
@@ -60,9 +61,10 @@ def remove_dead_units(small: Compressed, *, inputs: bool = False) -> Compressed:
     if not plan.kept:
         return small
     module = shrink(small.module, coupling, plan).eval()
-    told = {name: [len(plan.removed(name)), plan.sizes[name]] for name in plan.kept}
     tensors = {**sliced(small.tensors, kept_positions(coupling, plan), module), **selections(module)}
-    facts = {**small.facts, "removed_units": told, "units_removed": sum(count for count, _ in told.values())}
+    removed = sum(len(plan.removed(name)) for name in plan.kept)
+    told = unit_facts(small.module, coupling, plan.kept, small.facts)
+    facts = {**small.facts, **told, "units_removed": removed}
     return replace(small, module=module, tensors=tensors, facts=facts, architecture_changed=True)
 
 

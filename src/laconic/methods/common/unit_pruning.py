@@ -27,6 +27,7 @@ from laconic.methods.common.point import on_a_grid
 from laconic.methods.common.unit_cuts import Limits, check_reachable, cut, macs_left
 from laconic.methods.common.unit_importance import Importance
 from laconic.methods.common.unit_masks import add_unit_masks, groups_of, hold, plan_of, without_bookkeeping
+from laconic.methods.common.units import unit_facts
 from laconic.methods.contract import Compressed, Context, Judge, Method, schedule_left
 from laconic.networks import duplicate, positional
 from laconic.networks.probe import check_model
@@ -77,10 +78,16 @@ class UnitPruning(Method):
 
     def __post_init__(self) -> None:
         if not 0 < self.macs <= 1:
-            raise InputError(f"macs is the share of multiply-accumulates to keep, in (0, 1], got {self.macs}")
+            raise InputError(
+                f"macs is the share of multiply-accumulates to keep, in (0, 1], got {self.macs}"
+                ". Cure: macs=0.5"
+            )
         check_limits(self.min_units, self.multiple)
         if self.every < 1 or not self.epochs > 0:
-            raise InputError(f"every and epochs must be positive, got {self.every}, {self.epochs}")
+            raise InputError(
+                f"every and epochs must be positive, got {self.every}, {self.epochs}"
+                ". Cure: every=10, epochs=10"
+            )
         check_schedule(self.schedule, 1.0 - self.macs)
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
@@ -122,7 +129,7 @@ class UnitPruning(Method):
         plan = plan_of(work, coupling)
         importance.detach(work)
         small = shrink(without_bookkeeping(work), coupling, plan)
-        facts = _facts(coupling, macs, plan.kept)
+        facts = _facts(small, coupling, macs, plan.kept)
         if self.grid is None:
             return replace(finish(small, {}, facts, judge), architecture_changed=True)
         done = on_a_grid(small, self.grid, context, judge)
@@ -155,11 +162,13 @@ class UnitPruning(Method):
         return Limits(self.min_units, self.multiple)
 
 
-def _facts(coupling: Coupling, macs: WeightMacs, kept: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _facts(
+    net: nn.Module, coupling: Coupling, macs: WeightMacs, kept: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
     return {
         "macs_before": macs.total(),
         "macs_after": macs.total({name: len(units) for name, units in kept.items()}),
-        "kept_units": {name: list(units) for name, units in kept.items()},
+        **unit_facts(net, coupling, kept),
         "left_whole": list(coupling.notes),
     }
 

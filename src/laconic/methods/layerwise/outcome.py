@@ -96,12 +96,13 @@ def searched(subject: Subject, wanted: Wanted, example: Any, most: int) -> Found
     start = 2.0 * (wanted.max_kl or 0.01) / max(1, count)
     limit = wanted.target.max_bytes
     if limit is None:
-        return find_price(attempt, start, _loss(known), most)
-    found = find_price(attempt, start, _size(known, limit), most)
+        return find_price(attempt, start, _loss(known), most, release=_release)
+    found = find_price(attempt, start, _size(known, limit), most, release=_release)
     real = _encoded(found.best, example)
     if found.met and real > limit:  # contexts from earlier tensors differ by some bytes from price to price
         known.beside = real - found.best.bytes
-        found = find_price(attempt, 1.02 * found.best.price, _size(known, limit), max(2, most // 2))
+        start, most = 1.02 * found.best.price, max(2, most // 2)
+        found = find_price(attempt, start, _size(known, limit), most, release=_release)
     return _within(known, limit, found) if found.met else found
 
 
@@ -146,7 +147,8 @@ def with_reachable(
         kept = reachable(0, found.best.divergence, known.drop(found.best), keeps=True)
         return found, {"reachable": kept}
     plain = sorted((t for t in found.trials if not t.refined_steps), key=lambda trial: trial.price)
-    more = find_price(partial(try_price, subject), None, _loss(known), most, plain)
+    attempt = partial(try_price, subject)
+    more = find_price(attempt, None, _loss(known), most, plain, release=_release)
     new = [trial for trial in more.trials if not any(trial is old for old in found.trials)]
     every = _within(known, limit, replace(found, trials=(*found.trials, *new)))
     if every.met:
@@ -195,7 +197,7 @@ def searched_refined(
         return -math.inf if trial is found.best else sought.excess(trial)
 
     rule = replace(sought, excess=excess)
-    other = find_price(attempt, start, rule, config.trials, before, math.log(HIGHER))
+    other = find_price(attempt, start, rule, config.trials, before, math.log(HIGHER), _release)
     tried = other.trials[len(before) :]
     every = replace(found, trials=(*found.trials, *tried))
     first = [found.best] if found.met else []
@@ -244,13 +246,21 @@ def _encoded(trial: Trial, example: Any) -> int:
     return len(encode(build_packed(trial.module, trial.tensors, example)[0]))
 
 
-def _floor_of(trial: Trial) -> dict[str, Any]:
-    floors = [floor() for floor in trial.floors.values()]
+def _release(trial: Trial) -> None:
+    trial.floors.release()
+
+
+def _floor_of(trial: Trial, subject: Subject) -> dict[str, Any]:
+    """The floors; where a search let them go, since it was not the best by that search's limit, of the same
+    decision made again.
+    """
+    kept = try_price(subject, trial.price).floors if trial.floors.released else trial.floors
+    floors = kept.found()
     return {
-        "weights": sum(trial.tensors[n].size for n in trial.floors),
-        "coded_bits": 8 * sum(coded_bytes(trial.tensors[n]) for n in trial.floors),
-        "entropy_bits": sum(floor.entropy for floor in floors),
-        "gaussian_bits": sum(floor.gaussian for floor in floors),
+        "weights": sum(trial.tensors[n].size for n in floors),
+        "coded_bits": 8 * sum(coded_bytes(trial.tensors[n]) for n in floors),
+        "entropy_bits": sum(floor.entropy for floor in floors.values()),
+        "gaussian_bits": sum(floor.gaussian for floor in floors.values()),
     }
 
 
@@ -302,7 +312,7 @@ def facts_of(
         "divergence_examples": measured,
         "predicted_divergence": sum(best.distortion.values()),
         "bits_per_weight": 8 * best.bytes / max(1, weights),
-        "floor": _floor_of(best),
+        "floor": _floor_of(best, subject),
         "prices_tried": [
             {
                 "price": t.price,

@@ -126,9 +126,13 @@ class Refine:
         if not (0 <= self.labels < math.inf and 0 <= self.average <= 0.5):
             raise InputError(
                 f"refine: need labels >= 0 and average in [0, 0.5], got {self.labels}, {self.average}"
+                ". Cure: labels=0, average=0.08"
             )
         if self.augment is not None and not callable(self.augment):
-            raise InputError(f"refine.augment must be a function (inputs, generator), got {self.augment!r}")
+            raise InputError(
+                f"refine.augment must be a function (inputs, generator), got {self.augment!r}"
+                ". Cure: a function, or augment=None"
+            )
 
 
 def exchange_rate(trials: Sequence[Trial], trial: Trial) -> float:

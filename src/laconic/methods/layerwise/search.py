@@ -71,6 +71,7 @@ def find_price(
     most: int,
     known: Sequence[T] = (),
     grow: float = GROW,
+    release: Callable[[T], None] = lambda trial: None,
 ) -> Found[T]:
     """Search the price.
 
@@ -81,6 +82,8 @@ def find_price(
         most: Trials, at least 1.
         known: Trials of an earlier search, from which this one goes on.
         grow: Least step of the price's logarithm while no bracket is known.
+        release: Called after each trial for those that are not the best so far, which may drop what only the
+            best one needs.
 
     Returns:
         The trial that meets the limit best, and whether it does, with all trials, the known ones first.
@@ -103,15 +106,23 @@ def find_price(
             trial = attempt(price)
             excess = limit.excess(trial)
             seen.append((math.log(price), sign * excess, trial))
+            leading = _best(seen, sign)[0]
+            for _, _, other in seen:
+                if other is not leading:
+                    release(other)
             advance(f"price {price:.3g}")
             if -limit.slack <= excess <= 0 and limit.guided:
                 break
             following = _next(seen, limit.guided, grow)
+    return Found(*_best(seen, sign), tuple(t for _, _, t in seen))
+
+
+def _best(seen: list[tuple[float, float, T]], sign: float) -> tuple[T, bool]:
+    """The trial that meets the limit with the wanted price, or is nearest to it, and whether it meets it."""
     good = [(x, t) for x, f, t in seen if sign * f <= 0]
-    trials = tuple(t for _, _, t in seen)
     if good:
-        return Found(max(good, key=lambda pair: sign * pair[0])[1], True, trials)
-    return Found(min(seen, key=lambda row: (sign * row[1], row[0]))[2], False, trials)
+        return max(good, key=lambda pair: sign * pair[0])[1], True
+    return min(seen, key=lambda row: (sign * row[1], row[0]))[2], False
 
 
 def _within(price: float) -> float:

@@ -76,6 +76,38 @@ class Subject:
         return tuple(name for name in self.weights if name not in self.uses.reads)
 
 
+class Floors:
+    """The bits that no code of a trial's distortion can go below, computed when they are asked for.
+
+    Until then they hold the moments of every layer's inputs, which take as much as the largest networks'
+    weights many times over: a search releases those of trials that are not the best.
+
+    Args:
+        by_weight: By weight, gives its floor.
+
+    >>> floors = Floors({})
+    >>> floors.release()
+    >>> floors.released
+    True
+    """
+
+    def __init__(self, by_weight: Mapping[str, Callable[[], Floor]] | None = None) -> None:
+        self._by_weight: Mapping[str, Callable[[], Floor]] | None = by_weight or {}
+
+    @property
+    def released(self) -> bool:
+        """Whether they were let go."""
+        return self._by_weight is None
+
+    def release(self) -> None:
+        """Let go of what they are computed from."""
+        self._by_weight = None
+
+    def found(self) -> dict[str, Floor]:
+        """By weight; empty where they were released."""
+        return {name: floor() for name, floor in (self._by_weight or {}).items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """A network decided at one price.
@@ -87,7 +119,7 @@ class Trial:
         bytes: Bytes of these tensors, coded.
         divergence: Nats per term from the original on inputs that decided nothing.
         distortion: The same as predicted, by weight.
-        floors: By weight, gives the bits that no code of its distortion can go below.
+        floors: The bits that no code of its distortion can go below.
         refined_steps: Training steps after the decision that are in it; ``distortion`` and ``floors`` are of
             the decision.
     """
@@ -98,7 +130,7 @@ class Trial:
     bytes: int
     divergence: float
     distortion: Mapping[str, float]
-    floors: Mapping[str, Callable[[], Floor]] = field(default_factory=dict)
+    floors: Floors = field(default_factory=Floors)
     refined_steps: int = 0
 
 
@@ -206,7 +238,7 @@ def try_price(subject: Subject, price: float) -> Trial:
             load_decisions(parameters, {name: tensors[name]})
     size = sum(coded_bytes(tensor) for tensor in tensors.values())
     ordered = {n: tensors[n] for n, _ in changed.named_parameters() if n in tensors}
-    return Trial(price, changed, ordered, size, subject.comparison.of(changed), distortion, floors)
+    return Trial(price, changed, ordered, size, subject.comparison.of(changed), distortion, Floors(floors))
 
 
 def _decide(

@@ -68,7 +68,7 @@ def _tensor_row(decoded: Decoded, stream_bytes: int) -> SectionRow:
 
 def _codec(header: Header | KindHeader) -> str:
     if isinstance(header, KindHeader):
-        return header.kind.name
+        return header.kind.told(header.fields)
     codec = "adaptive"
     if isinstance(header.model, Table):
         codec = "static"

@@ -19,7 +19,7 @@ from laconic.pack.codecs.compiled import coder
 from laconic.pack.codecs.symbols import StreamReader, StreamWriter
 from laconic.pack.file.container import CRC_BYTES, Head, check_length, crc_of, decode, read_frame, read_head
 from laconic.pack.file.elements import add_chunks, chunked, decode_elements, rounded_in_pieces
-from laconic.pack.file.needs import reading
+from laconic.pack.file.needs import kept_bytes, reading
 from laconic.pack.file.tensors import TensorReader
 from laconic.pack.threads import check_threads
 from laconic.pack.wire.header_list import all_items, check_density, read_headers
@@ -84,6 +84,7 @@ class TensorFile(Mapping[str, AnyArray]):
         self._limits, self._threads = limits, threads
         self._head, self._items = _headers(data, limits)
         self._whole: dict[str, Tensor] | None = None
+        self._kept = kept_bytes(item for item, _ in self._items.values())
 
     @property
     def parent(self) -> Parent | None:
@@ -237,10 +238,9 @@ class TensorFile(Mapping[str, AnyArray]):
         limits.check("elements in one tensor", extent, limits.elements)
         limits.check("decoded bytes in one tensor", bytes_each * item.size, limits.decoded_bytes)
         check_density([item], 0, limits)
-        parent_bytes = 0 if self._parent is None else len(self._parent._data)
-        file_bytes = len(self._data) + parent_bytes
+        file_bytes = len(self._data) + (0 if self._parent is None else len(self._parent._data))
         found = reading(item, limits.allowed_memory(file_bytes), self._threads, elements=elements)
-        limits.check_load(found.memory, found.work - _STEPS_PER_BYTE * size, file_bytes)
+        limits.check_load(found.memory + self._kept, found.work - _STEPS_PER_BYTE * size, file_bytes)
         return found.threads
 
     def _from_whole(self, name: str) -> Tensor:

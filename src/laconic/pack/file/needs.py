@@ -82,12 +82,18 @@ def listing(parts: Parts, file_bytes: int, room: int) -> Reading:
     Reading(memory=16016, work=30000, threads=None)
     """
     items = [item for item, _ in parts.headers]
-    held = file_memory(parts, file_bytes) + TENSOR_BYTES * len(items)
+    held = file_memory(parts, file_bytes) + TENSOR_BYTES * len(items) + kept_bytes(items)
     found = [reading(item, room - held, None, elements=False) for item in items]
     counted = [VALUE_BYTES * item.size * (not _is_uniform(item)) for item in items]
     memory = max((one.memory + more for one, more in zip(found, counted, strict=True)), default=0)
     most = min((one.threads for one in found if one.threads is not None), default=None)
     return Reading(held + memory, sum(one.work for one in found), most)
+
+
+def kept_bytes(items: Iterable[Item]) -> int:
+    """Bytes that stay in memory when tensors were read one after the other, while their file is open."""
+    every = all_items(items)
+    return sum(item.kind.kept_bytes(item.fields) for item in every if isinstance(item, KindHeader))
 
 
 def _is_uniform(item: Item) -> bool:

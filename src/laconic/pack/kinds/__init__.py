@@ -81,9 +81,17 @@ class Kind(ABC):
         """Bytes that decoding takes beside the entries and the parts."""
         return 0
 
+    def kept_bytes(self, fields: tuple[Any, ...]) -> int:
+        """Bytes that stay in memory when the tensor was read and is gone, while its file is open."""
+        return 0
+
     def type_name(self, fields: tuple[Any, ...]) -> str:
         """The name of the type of its elements."""
         return "float32"
+
+    def told(self, fields: tuple[Any, ...]) -> str:
+        """What a table of a file's tensors calls it. Default: its name."""
+        return self.name
 
     def coded_bytes(self, fields: tuple[Any, ...]) -> int:
         """Bytes among the fields that hold entries, as the symbol stream does."""

@@ -16,7 +16,9 @@ from laconic.varint import Reader, Writer, get_float, put_float
 _STEPS = 80  # of an entry: two multiplications of 64 bits and two look-ups
 _WEIGHT_STEPS = 300  # of a weight of the code: a word of its order, sorted, and a place of a candidate
 _WEIGHT_BYTES = 48  # of a weight of the code while it is decoded
+_KEPT_BYTES = 4  # of a weight of the code once it is decoded
 _INDEX_STEPS = 200
+_INDEX_BYTES = 4
 _PIECE = 1 << 12  # indices that are unpacked at a time
 
 
@@ -85,7 +87,16 @@ class SharedCodes(Kind):
     def extra_bytes(self, fields: tuple[Any, ...]) -> int:
         """Memory of the decoded code, where it stands."""
         code, *_, here = fields
-        return _WEIGHT_BYTES * code.size if here else 0
+        return _WEIGHT_BYTES * code.size + _INDEX_BYTES * len(code.indices) if here else 0
+
+    def kept_bytes(self, fields: tuple[Any, ...]) -> int:
+        """The code's weights and indices, where it stands: every tensor of the file may refer to it."""
+        code, *_, here = fields
+        return _KEPT_BYTES * code.size + _INDEX_BYTES * len(code.indices) if here else 0
+
+    def told(self, fields: tuple[Any, ...]) -> str:
+        """With the bits of an index."""
+        return f"random code of {fields[0].bits} bits a block"
 
     def coded_bytes(self, fields: tuple[Any, ...]) -> int:
         """Bytes of the indices, where they stand."""

@@ -78,7 +78,7 @@ class Percentile:
 
     def __post_init__(self) -> None:
         if not 50.0 <= self.percent <= 100.0:
-            raise InputError(f"percent must be in 50..100, got {self.percent}")
+            raise InputError(f"percent must be in 50..100, got {self.percent}. Cure: percent=99.9")
 
     def bounds(self, seen: Histogram) -> tuple[float, float]:
         """Bin edges, so that no more than the share is cut off."""

@@ -162,7 +162,7 @@ def _eliminate(row: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_sparsity(sparsity: float) -> None:
     if not 0 <= sparsity < 1:
-        raise InputError(f"sparsity must lie in [0, 1), got {sparsity}")
+        raise InputError(f"sparsity must lie in [0, 1), got {sparsity}. Cure: sparsity=0.9")
 
 
 def sweep(

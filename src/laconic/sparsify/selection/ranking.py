@@ -95,7 +95,10 @@ def allowed(size: int, count: int, min_units: int, multiple: int) -> int:
 def check_limits(min_units: int, multiple: int) -> None:
     """Raises InputError for a min_units below 0 or a multiple below 1."""
     if min_units < 0 or multiple < 1:
-        raise InputError(f"need min_units >= 0 and multiple >= 1, got {min_units} and {multiple}")
+        raise InputError(
+            f"need min_units >= 0 and multiple >= 1, got {min_units} and {multiple}"
+            ". Cure: min_units=1, multiple=1"
+        )
 
 
 def as_plan(ranked: Sequence[Ranking], counts: Sequence[int]) -> KeepPlan:

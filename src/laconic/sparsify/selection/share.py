@@ -63,7 +63,9 @@ def _floor(value: float) -> int:
 
 def _checked(name: str, share: float) -> float:
     if not 0 <= share < 1:
-        raise InputError(f"the share to remove from {name} must lie in [0, 1), got {share}")
+        raise InputError(
+            f"the share to remove from {name} must lie in [0, 1), got {share}. Cure: a share of 0.5"
+        )
     return share
 
 

@@ -27,7 +27,7 @@ def log_alpha(stats: WeightStats) -> npt.NDArray[np.float32]:
 def check_threshold(threshold: float) -> None:
     """Raises InputError for a threshold on log alpha that is not finite."""
     if not np.isfinite(threshold):
-        raise InputError(f"the log-alpha threshold must be finite (3 is usual), got {threshold}")
+        raise InputError(f"the log-alpha threshold must be finite (3 is usual), got {threshold}. Cure: 3")
 
 
 def keep_below(stats: WeightStats, threshold: float) -> npt.NDArray[np.bool_]:

@@ -67,7 +67,7 @@ def keep_best_of_rows(scores: Mapping[str, Tensor], sparsity: float) -> Masks:
 def check_sparsity(sparsity: float) -> None:
     """Raises InputError for a share of weights to drop outside [0, 1)."""
     if not 0 <= sparsity < 1:
-        raise InputError(f"sparsity must lie in [0, 1), got {sparsity}")
+        raise InputError(f"sparsity must lie in [0, 1), got {sparsity}. Cure: sparsity=0.9")
 
 
 def _arrays(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, _Numbers]:
