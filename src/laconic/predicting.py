@@ -55,9 +55,9 @@ def predict(
 
     A compressed network is drawn inside its own grid: each weight moves to a level near its own with the
     posterior's mass of that level's cell (:mod:`laconic.quantize.redraw`). Of the posterior two numbers a
-    tensor are kept, in the result's facts and in the ``record.json`` of a run, not in the file: the root mean
-    square deviation of its weights that are not zero, and that of those at zero. Removed weights stay at
-    zero. Biases, gates and tensors without a spread are as they were decided.
+    tensor are kept, in the result's facts and in the ``record.json`` of a run, not in the file: the median
+    deviation of its weights that are not zero, and that of those at zero. Removed weights stay at zero.
+    Biases, gates and tensors without a spread are as they were decided.
 
     Args:
         network: A prepared network of a method with a posterior; what ``convert`` returned;

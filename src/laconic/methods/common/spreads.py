@@ -1,4 +1,8 @@
-"""The posterior's spread that a result keeps: two numbers a tensor, in facts and so in the run's record."""
+"""The posterior's spread that a result keeps: two numbers a tensor, in facts and so in the run's record.
+
+They are medians, as the deviation is of which a grid's step is a multiple. Weights that read an input which
+is always zero keep the prior's deviation, and would rule a root mean square although no output feels them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import numpy as np
 from laconic.records import Tensor, WeightStats
 
 SPREAD = "posterior_spread"
-"""The fact: by tensor, root mean square posterior deviation of weights that are not zero, and of those at
+"""The fact: by tensor, median posterior deviation of weights that are not zero, and of those at
 zero that were not removed, in the weights' unit.
 """
 
@@ -19,7 +23,7 @@ def spreads_of(
     keeps: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]],
     tensors: Mapping[str, Tensor],
 ) -> dict[str, list[float]]:
-    """Root mean square deviations of the weights that a decision left, by tensor.
+    """Median deviations of the weights that a decision left, by tensor.
 
     Args:
         stats: Posterior means and variances.
@@ -44,4 +48,4 @@ def spreads_of(
 
 
 def _deviation(variances: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
-    return float(np.sqrt(variances.mean(dtype=np.float64))) if variances.size else 0.0
+    return float(np.median(np.sqrt(variances))) if variances.size else 0.0
