@@ -44,6 +44,21 @@ ROWS = {
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }
 
+COLUMNS = (
+    "run",
+    "epochs",
+    "test error before %",
+    "after %",
+    "NLL before",
+    "after",
+    "ECE before %",
+    "after %",
+    "flips (right to wrong, wrong to right)",
+    "non-zero weights",
+    "bytes",
+    "smaller by",
+)
+
 
 def main() -> None:
     """Run the missing runs, then write the table."""
@@ -71,20 +86,32 @@ def main() -> None:
 
 def make_table(records: dict[str, dict[str, Any]]) -> str:
     """One Markdown row per run."""
-    lines = [
-        "| run | epochs | test error before % | after % | non-zero weights | bytes | smaller by |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for name, r in records.items():
         nonzeros = sum(row["nonzeros"] for row in r["layers"] if row["name"].endswith("weight"))
-        before, after = r["metrics"]["original_test_metric"], r["metrics"]["test_metric"]
+        metrics = r["metrics"]
+        before, after = metrics["original_test_metric"], metrics["test_metric"]
         ratio = r["bytes_before"] / r["file_bytes"]
         epochs = sum(stage["fit"]["epochs"] for stage in r["settings"]["stages"])
         lines.append(
-            f"| {name} | {epochs} | {before:.2f} | {after:.2f} | {nonzeros} "
+            f"| {name} | {epochs} | {before:.2f} | {after:.2f} | {quality_cells(metrics)} | {nonzeros} "
             f"| {r['file_bytes']} | {ratio:.0f}x |"
         )
     return "\n".join(lines) + "\n"
+
+
+def quality_cells(metrics: dict[str, float]) -> str:
+    """Negative log-likelihood (nats an example), calibration error and flips, as cells of a row.
+
+    A dash stands for what a run recorded before these were measured does not have.
+    """
+    names = ("original_test_nll", "test_nll", "original_test_ece", "test_ece")
+    formats = (".4f", ".4f", ".2f", ".2f")
+    cells = [format(metrics[n], f) if n in metrics else "-" for n, f in zip(names, formats, strict=True)]
+    if "test_changed" not in metrics:
+        return " | ".join([*cells, "-"])
+    counts = [f"{metrics[f'test_{n}']:.0f}" for n in ("changed", "right_to_wrong", "wrong_to_right")]
+    return " | ".join([*cells, f"{counts[0]} ({counts[1]}, {counts[2]})"])
 
 
 if __name__ == "__main__":

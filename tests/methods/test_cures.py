@@ -28,6 +28,7 @@ from laconic.methods import (
     ImprovedBayesianCompression,
     MagnitudePruning,
     MeanActivationPruning,
+    MeanField,
     Method,
     NetworkTrimming,
     NoCompression,
@@ -65,6 +66,7 @@ LONGER: tuple[Method, ...] = (
     BayesianCompression(),
     ImprovedBayesianCompression(),
     MIRACLE(),
+    MeanField(),
     SoftWeightSharing(),
 )
 SCORED = ScorePruning(0.5, score=l1_groups)

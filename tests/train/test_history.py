@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from torch import nn
 
 import laconic
 from laconic.methods import MagnitudePruning, SparseVD
 from laconic.methods.contract import Score
-from laconic.schedules import Cubic
+from laconic.schedules import Cubic, WarmUp
 from laconic.train.fit import FitConfig
 from laconic.train.history import SNR_BINS, EpochRow, read_history, recorder, snr_counts
 from laconic.train.run_folder import open_run
@@ -30,6 +31,7 @@ def test_a_compression_writes_a_row_an_epoch(tmp_path) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all(0 <= row["validation_metric"] <= 100 and row["validation_nll"] > 0 for row in rows)
     assert all(sum(row["snr_counts"]) == 16 and 0 <= row["weights_left"]["weight"] <= 16 for row in rows)
+    assert rows[0]["penalty"] != 0.0  # in nats per term: with the loss the two parts of the ELBO
 
 
 def test_magnitude_pruning_tells_what_is_left_and_has_no_posterior(tmp_path) -> None:
@@ -40,6 +42,7 @@ def test_magnitude_pruning_tells_what_is_left_and_has_no_posterior(tmp_path) -> 
     rows = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
     assert rows[-1]["weights_left"] == {"weight": 8}
     assert rows[-1]["snr_counts"] == []
+    assert rows[-1]["penalty"] is None
 
 
 def test_a_resumed_run_keeps_the_rows_before_it(tmp_path) -> None:
@@ -53,6 +56,16 @@ def test_a_resumed_run_keeps_the_rows_before_it(tmp_path) -> None:
     assert [(row.epoch, row.loss) for row in rows] == [(1, 0.5), (2, 0.5), (3, 0.75)]
     assert isinstance(rows[0], EpochRow)
     assert rows[0].validation_metric == 25.0
+
+
+def test_the_penalty_is_that_of_the_finished_epoch(tmp_path) -> None:
+    method = SparseVD(prior=laconic.bayes.Normal(std=0.5), warm_up=WarmUp(0.0, 0.0))
+    net = laconic.prepare(nn.Linear(4, 4), method, X[:2], data_size=32)
+    with open_run(tmp_path / "run", {}) as folder:
+        recorder(net, method, scored, folder, 0)(0, 0.5)
+        (row,) = read_history(folder)
+    kl = sum(laconic.bayes.kl_total(q, method.prior) for q in laconic.bayes.posteriors_of(net).values())
+    assert row.penalty == pytest.approx(float(kl.detach()) / 32)
 
 
 def test_the_histogram_puts_a_ratio_of_ten_into_the_bin_of_ten() -> None:

@@ -23,6 +23,7 @@ from laconic.cli.cures import CALIBRATING, COMPRESS, in_options, translated
 from laconic.cli.loaders import Loader, Loaders, make_calibration, make_loaders
 from laconic.cli.own import own_function
 from laconic.cli.picture import write_picture
+from laconic.cli.quality import quality, quality_text
 from laconic.cli.readers import run_inspect
 from laconic.cli.request import Request
 from laconic.cli.scoring import score_batches
@@ -214,9 +215,13 @@ def finish_run(
     if loaders.test is not None:
         metrics["original_test_metric"] = tested(model, loaders.test, job.task, small)
         metrics.update(score_test(request, path, loaders.test, model, job.task, small))
+        if is_runnable(path):
+            metrics.update(quality(path, model, loaders.test, job.task))
     record = write_results(small, job, folder, metrics)
     run_inspect(str(path), ratio=False)
     _print_scores(job, record, " in int8" if request.int8 else "")
+    if told := quality_text(record.metrics):
+        print(told)
     print(ratio_text(record.bytes_before, record.file_bytes, "the original network's"))
     for line in (units_text(record.facts), merit_text(record.facts)):
         if line:

@@ -18,6 +18,7 @@ from laconic.methods.l0 import L0
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
+from laconic.methods.mean_field import MeanField
 from laconic.methods.miracle import MIRACLE
 from laconic.methods.network_trimming import NetworkTrimming
 from laconic.methods.post_training import PostTraining
@@ -45,6 +46,7 @@ __all__ = [
     "ImprovedBayesianCompression",
     "Judge",
     "MagnitudePruning",
+    "MeanField",
     "MeanActivationPruning",
     "Method",
     "NoCompression",

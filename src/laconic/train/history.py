@@ -12,6 +12,7 @@ from torch import nn
 
 from laconic.bayes.prepare import posteriors_of
 from laconic.methods.contract import Method, Score
+from laconic.prepared import is_prepared, prepared
 from laconic.train.run_folder import HISTORY, RunFolder
 
 SNR_BINS = (-4.0, 4.0, 0.25)
@@ -26,7 +27,9 @@ class EpochRow:
     task's, in its unit, without noise. ``validation_nll``: nats per term. ``weights_left``: weights of each
     tensor that would stay if training ended here (empty where the method does not say). ``stage``: counted
     from 1. ``snr_counts``: how many weights have a posterior signal-to-noise ratio in each bin of
-    ``SNR_BINS`` (empty without posteriors).
+    ``SNR_BINS`` (empty without posteriors). ``penalty``: the method's at the end of the epoch, in nats per
+    likelihood term: the weighted KL of a Bayesian method (None where it has none). ``loss - penalty`` is then
+    the expected negative log-likelihood of the training data, the other part of the negative ELBO.
     """
 
     epoch: int
@@ -36,6 +39,7 @@ class EpochRow:
     weights_left: Mapping[str, int] = field(default_factory=dict)
     snr_counts: Sequence[int] = ()
     stage: int = 1
+    penalty: float | None = None
 
 
 def recorder(
@@ -63,6 +67,7 @@ def recorder(
                 method.weights_left(net),
                 snr_counts(net),
                 stage,
+                penalty_of(net),
             )
         )
         folder.write_json(HISTORY, {"snr_bins": SNR_BINS, "epochs": [asdict(row) for row in rows]})
@@ -80,6 +85,21 @@ def read_history(folder: RunFolder) -> list[EpochRow]:
         except TypeError:
             break
     return rows
+
+
+def penalty_of(net: nn.Module) -> float | None:
+    """The penalty of a prepared network as it stands, nats per likelihood term; None without one.
+
+    >>> penalty_of(nn.Linear(2, 2)) is None
+    True
+    """
+    if not is_prepared(net):
+        return None
+    state = prepared(net, "history")
+    if not state.method.in_nats:
+        return None
+    with torch.no_grad():
+        return float(state.method.penalty(net, state.context)) / state.context.data_size
 
 
 def snr_counts(net: nn.Module) -> tuple[int, ...]:

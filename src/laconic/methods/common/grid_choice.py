@@ -33,6 +33,7 @@ from laconic.methods.common.codebooks import Book, Books
 from laconic.methods.common.grid_settings import GridChoice as GridChoice
 from laconic.methods.common.grid_settings import check_bits as check_bits
 from laconic.methods.common.norms import better_norms
+from laconic.methods.common.spreads import SPREAD, spreads_of
 from laconic.methods.contract import Compressed, Context, Divergence, Judge, Score
 from laconic.pack import encode
 from laconic.progress import steps
@@ -71,8 +72,8 @@ def choose_grid(
         judge: Scores candidates on the validation split; None: the finest grid is taken.
         example: An input, by which weights on no path to the output are found.
         sampled: The context of a training that sampled weights or units: batch norm's statistics are then
-            taken anew where that is better (:func:`laconic.methods.common.norms.better_norms`). None: they
-            stay.
+            taken anew where that is better (:func:`laconic.methods.common.norms.better_norms`), and the
+            facts keep the posterior's spread (``spreads_of``). None: neither.
         books: Further candidates: from keep-masks to weights on codebooks, of which the first is taken
             without a judge. A tensor that they leave out goes on its finest uniform grid.
 
@@ -100,6 +101,9 @@ def choose_grid(
     best = cheapest_counted(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = dict(best.told or {"step_in_sigmas": best.step, "price": best.price})
     facts |= norms | missed_limits(candidates, best, judge, beside)
+    if sampled is not None:
+        trained = {n for n, p in plain.named_parameters() if p.requires_grad}
+        facts[SPREAD] = spreads_of({n: s for n, s in stats.items() if n in trained}, keeps, best.tensors)
     if best.kl is not None:
         facts["kl_of_grid"] = best.kl
     if before is not None:

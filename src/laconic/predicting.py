@@ -1,0 +1,212 @@
+"""The verb ``predict``: predictions averaged over draws of a network's weights, with their uncertainty."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from laconic import pack
+from laconic.bayes.predictive import Predictive, predictive
+from laconic.errors import InputError, ReadError
+from laconic.methods.common.spreads import SPREAD
+from laconic.methods.contract import Compressed
+from laconic.networks import arguments, call, inference
+from laconic.networks.modes import evaluating
+from laconic.networks.noise import NoiseSource
+from laconic.networks.stochastic import sampling
+from laconic.networks.wrappers import unwrapped
+from laconic.prepared import likelihood_of, prepared
+from laconic.quantize.redraw import redraw
+from laconic.records import IntTensor, PackedModel
+from laconic.records import Tensor as StoredTensor
+from laconic.runtime import Network
+from laconic.tasks import Classification, Loss, Task, as_task
+from laconic.tasks.predictive import Predictive as Target
+
+__all__ = ["Predictive", "predict"]
+
+Place = str | os.PathLike[str]
+
+
+def predict(
+    network: nn.Module | Compressed | Place,
+    inputs: Any,
+    *,
+    samples: int = 30,
+    generator: torch.Generator | None = None,
+    task: Task | Loss | None = None,
+    record: Place | None = None,
+) -> Predictive:
+    r"""Predict with ``samples`` draws of the weights: mean, variance, entropy and mutual information.
+
+    .. math:: p(y | x) = \frac1S \sum_{s=1}^{S} p(y | x, w_s), \quad w_s \sim q(w)
+
+    Each pass draws all weights (and gates, and dropout masks of a Bayesian method) anew, the same for all
+    inputs. Batch norms and a network's own dropout are in evaluation mode. Training is not touched: neither
+    modes nor the network's noise move on. One call is one batch in memory.
+
+    A compressed network is drawn inside its own grid: each weight moves to a level near its own with the
+    posterior's mass of that level's cell (:mod:`laconic.quantize.redraw`). Of the posterior two numbers a
+    tensor are kept, in the result's facts and in the ``record.json`` of a run, not in the file: the median
+    deviation of its weights that are not zero, and that of those at zero. Removed weights stay at zero.
+    Biases, gates and tensors without a spread are as they were decided.
+
+    Args:
+        network: A prepared network of a method with a posterior; what ``convert`` returned;
+            or the path of a file with a record.
+        inputs: The inputs of one batch: a tensor, a tuple of inputs, or a dictionary of keyword inputs.
+        samples: Number of passes S, at least 1.
+        generator: Where the draws come from (None: from a fixed seed, so that two calls agree).
+        task: What a compressed network is for (None: classification; a prepared network knows its own).
+        record: The record of a file (None: ``record.json`` beside it).
+
+    Returns:
+        The prediction, term by term; entropies in nats.
+
+    Raises:
+        NotPreparedError: A plain network, or one whose method draws nothing.
+        InputError: ``samples``, a task that does not say how targets are distributed, a compressed network
+            whose method kept no spread, or a task for a prepared network.
+        ReadError: A record that cannot be read.
+
+    >>> import laconic
+    >>> from laconic.methods import SparseVD
+    >>> net = laconic.prepare(nn.Linear(4, 3), SparseVD(init_log_var=-1.0), torch.zeros(1, 4), data_size=100)
+    >>> p = laconic.predict(net, torch.ones(5, 4), samples=20)
+    >>> tuple(p.mean.shape), tuple(p.entropy.shape), bool((p.mutual_information > 0).all())
+    ((5, 3), (5,), True)
+    """
+    _check(samples)
+    if isinstance(network, nn.Module):
+        if task is not None or record is not None:
+            raise InputError("predict: a prepared network knows its task. Cure: leave out task and record")
+        return _of_prepared(unwrapped(network), inputs, samples, generator)
+    named = as_task(Classification() if task is None else task)
+    rng = np.random.default_rng(0 if generator is None else _seed(generator))
+    if isinstance(network, Compressed):
+        target = _target(named, _learnt(network.facts))
+        spreads = _spreads(network.facts, "the method of this result")
+        return predictive(_of_module(network, spreads, inputs, named, samples, rng), target)
+    facts = _read_facts(Path(network), record)
+    spreads = _spreads(facts, f"the record of {os.fspath(network)}")
+    model = pack.read(network)
+    outputs = _of_file(model, spreads, inputs, samples, rng)
+    return predictive((named.prediction(one) for one in outputs), _target(named, _learnt(facts)))
+
+
+def _of_prepared(net: nn.Module, inputs: Any, samples: int, generator: torch.Generator | None) -> Predictive:
+    state = prepared(net, "predict")
+    task, seed = state.context.task, state.context.noise.seed
+    noise = NoiseSource(seed if generator is None else _seed(generator))
+
+    def passes() -> Iterator[Tensor]:
+        with evaluating(net), sampling(net, noise), torch.no_grad():
+            for _ in range(samples):
+                yield task.prediction(call(net, inputs))
+
+    return predictive(passes(), _target(task, likelihood_of(net)))
+
+
+def _of_module(
+    small: Compressed,
+    spreads: Mapping[str, list[float]],
+    inputs: Any,
+    task: Task,
+    samples: int,
+    rng: np.random.Generator,
+) -> Iterator[Tensor]:
+    """Outputs of a compressed network with other integers in each pass."""
+    module = copy.deepcopy(small.module)
+    held = dict(module.named_parameters())
+    with evaluating(module), inference():
+        for _ in range(samples):
+            for name, spread in spreads.items():
+                drawn = _drawn(small.tensors[name], spread, rng)
+                held[name].copy_(torch.from_numpy(np.asarray(drawn.values())))
+            yield task.prediction(call(module, inputs))
+
+
+def _of_file(
+    model: PackedModel,
+    spreads: Mapping[str, list[float]],
+    inputs: Any,
+    samples: int,
+    rng: np.random.Generator,
+) -> Iterator[Any]:
+    """Outputs of a decoded file with other integers in each pass, run without its file."""
+    args, named = arguments(inputs)
+    arrays = [np.asarray(a) for a in args]
+    by_name = {name: np.asarray(a) for name, a in named.items()}
+    for _ in range(samples):
+        tensors = tuple(_drawn(t, spreads[t.name], rng) if t.name in spreads else t for t in model.tensors)
+        yield _as_tensors(Network(PackedModel(tensors, model.graph, model.aliases))(*arrays, **by_name))
+
+
+def _drawn(tensor: StoredTensor, spread: list[float], rng: np.random.Generator) -> StoredTensor:
+    return redraw(tensor, spread[0], spread[1], rng) if isinstance(tensor, IntTensor) else tensor
+
+
+def _as_tensors(returned: Any) -> Any:
+    if isinstance(returned, dict):
+        return {name: torch.from_numpy(value) for name, value in returned.items()}
+    if isinstance(returned, tuple):
+        return tuple(torch.from_numpy(value) for value in returned)
+    return torch.from_numpy(returned)
+
+
+def _spreads(facts: Mapping[str, Any], what: str) -> dict[str, list[float]]:
+    """The deviations that a result kept; raises InputError where it kept none."""
+    found = facts.get(SPREAD) or {}
+    if not found:
+        raise InputError(
+            f"predict: {what} kept no spread of a posterior, so there is nothing to draw. Cure: a method "
+            "with posteriors whose weights go on grids, as MeanField() or SparseVD(), or the prepared network"
+        )
+    return dict(found)
+
+
+def _learnt(facts: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The likelihood's own parameters, as a result's facts hold them."""
+    return {name: torch.tensor(value) for name, value in facts.get("likelihood", {}).items()}
+
+
+def _read_facts(file: Path, record: Place | None) -> Mapping[str, Any]:
+    """The facts of a run's record."""
+    path = file.parent / "record.json" if record is None else Path(record)
+    try:
+        facts = json.loads(path.read_text())["facts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReadError(
+            f"predict: the record {path} cannot be read ({error}). Cure: record=PATH, the record.json that "
+            "laconic compress wrote beside the file"
+        ) from error
+    return dict(facts)
+
+
+def _target(task: Task, learnt: dict[str, Tensor]) -> Target:
+    """How the task's targets are distributed; raises InputError where it does not say."""
+    found = task.predictive(**learnt)
+    if found is None:
+        raise InputError(
+            f"predict: {type(task).__name__} does not say how targets are distributed given outputs. Cure: a "
+            "task of laconic.tasks, as Classification() or Regression(), or a method predictive() of the task"
+        )
+    return found
+
+
+def _seed(generator: torch.Generator) -> int:
+    """A seed that is drawn from a generator, which moves on."""
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+
+
+def _check(samples: int) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise InputError(f"samples must be a whole number of at least 1, got {samples!r}. Cure: samples=30")
