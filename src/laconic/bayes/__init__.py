@@ -31,20 +31,25 @@ from laconic.bayes.prepare import (
 )
 from laconic.bayes.priors import (
     Beta,
+    DensityPrior,
     Gamma,
     GaussianMixture,
     HalfCauchy,
+    Laplace,
     LogUniform,
     Normal,
     Prior,
     ScaleMixture,
     SparseMixture,
+    SpikeAndSlab,
     Spikes,
+    StudentT,
 )
 from laconic.bayes.scales import Horseshoe, NormalJeffreys
 
 __all__ = [
     "Beta",
+    "DensityPrior",
     "Family",
     "Gamma",
     "Gate",
@@ -54,6 +59,7 @@ __all__ = [
     "HalfCauchy",
     "HardConcrete",
     "Horseshoe",
+    "Laplace",
     "LogNormalPair",
     "LogUniform",
     "Multiplicative",
@@ -71,7 +77,9 @@ __all__ = [
     "Scaled",
     "ScaledFamily",
     "SparseMixture",
+    "SpikeAndSlab",
     "Spikes",
+    "StudentT",
     "TruncatedLogNormal",
     "check_rules",
     "deterministic_of",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from laconic.errors import InputError
 
 
@@ -35,3 +37,14 @@ class LogUniform:
     def __post_init__(self) -> None:
         if self.clamp is not None and not self.clamp[0] < self.clamp[1]:
             raise InputError(f"clamp must be (low, high) with low < high, got {self.clamp}")
+
+    def log_density(self, weights: Tensor) -> Tensor:
+        r""":math:`-\log|w|` by weight, nats, up to a constant; infinite at zero.
+
+        Args:
+            weights: Any shape.
+
+        Returns:
+            Of that shape.
+        """
+        return -weights.abs().log()
