@@ -7,6 +7,8 @@ from laconic.bayes.gates import Gate, HardConcrete, TruncatedLogNormal
 from laconic.bayes.kl import check_rules, kl_divergence, kl_total, register_kl
 from laconic.bayes.layers import NoiseSource, Sampling
 from laconic.bayes.objective import Objective
+from laconic.bayes.picture import draw_prior
+from laconic.bayes.posterior_path import PosteriorPath
 from laconic.bayes.posteriors import (
     Family,
     Gaussian,
@@ -71,6 +73,7 @@ __all__ = [
     "Objective",
     "Point",
     "Posterior",
+    "PosteriorPath",
     "Prior",
     "Sampling",
     "ScaleMixture",
@@ -83,6 +86,7 @@ __all__ = [
     "TruncatedLogNormal",
     "check_rules",
     "deterministic_of",
+    "draw_prior",
     "kl_divergence",
     "kl_total",
     "make_bayesian",
