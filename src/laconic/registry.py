@@ -44,7 +44,7 @@ class Entry:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of its settings; none for a class that is no dataclass."""
-        return tuple(f.name for f in fields(self.kind)) if is_dataclass(self.kind) else ()
+        return tuple(f.name for f in fields(self.kind) if f.init) if is_dataclass(self.kind) else ()
 
 
 @dataclass(frozen=True)
@@ -197,11 +197,14 @@ PRIORS = Registry(
     table(
         gaussian_mixture="laconic.bayes.priors.gaussian_mixture:GaussianMixture",
         half_cauchy="laconic.bayes.priors.half_cauchy:HalfCauchy",
+        laplace="laconic.bayes.priors.laplace:Laplace",
         log_uniform="laconic.bayes.priors.log_uniform:LogUniform",
         normal="laconic.bayes.priors.normal:Normal",
         scale_mixture="laconic.bayes.priors.scale_mixture:ScaleMixture",
         sparse_mixture="laconic.bayes.priors.sparse_mixture:SparseMixture",
+        spike_and_slab="laconic.bayes.priors.spike_and_slab:SpikeAndSlab",
         spikes="laconic.bayes.priors.spikes:Spikes",
+        student_t="laconic.bayes.priors.student_t:StudentT",
     ),
 )
 POSTERIORS = Registry(

@@ -179,8 +179,9 @@ def _fields(module: str, name: str) -> Mapping[str, Annotated] | None:
         for n in node.body
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and not _is_class_variable(n)
     }
+    fixed = {ast.unparse(n.target) for n in node.body if isinstance(n, ast.AnnAssign) and _is_fixed(n)}
     if not any("dataclass" in ast.unparse(d) for d in node.decorator_list):
-        own = {}
+        own, fixed = {}, set()
     before: dict[str, Annotated] = {}
     for base in node.bases:
         if not isinstance(base, ast.Name):
@@ -192,11 +193,17 @@ def _fields(module: str, name: str) -> Mapping[str, Annotated] | None:
         if found is None:
             return None
         before |= found
-    return before | own
+    return {name: found for name, found in (before | own).items() if name not in fixed}
 
 
 def _is_class_variable(node: ast.AnnAssign) -> bool:
     return "ClassVar" in ast.unparse(node.annotation)
+
+
+def _is_fixed(node: ast.AnnAssign) -> bool:
+    """Whether it is a dataclass's field that is no argument, ``field(init=False)``."""
+    words = node.value.keywords if isinstance(node.value, ast.Call) else ()
+    return any(w.arg == "init" and isinstance(w.value, ast.Constant) and not w.value.value for w in words)
 
 
 def _class_of(source: str, node: ast.expr) -> ast.ClassDef | None:

@@ -53,9 +53,16 @@ def value_text(value: float, unit: str) -> str:
 
 
 def wrapped(text: str, indent: int = 0) -> str:
-    """Text in lines of at most 80 characters, each indented."""
+    """Text in lines of at most 80 characters, each indented; a name with hyphens stays whole."""
     space = " " * indent
-    return textwrap.fill(text, WIDTH, initial_indent=space, subsequent_indent=space, break_long_words=False)
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=space,
+        subsequent_indent=space,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def plain_words(text: str) -> str:

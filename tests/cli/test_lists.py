@@ -9,6 +9,7 @@ import pytest
 from laconic.cli import main
 from laconic.cli.lists import arguments_of, one_of
 from laconic.cli.settings import build
+from laconic.errors import InputError
 from laconic.methods.registry import find_method, method_names
 from laconic.registry import METHOD_CHOICES, METHODS, POSTERIORS, PRIORS, TASKS, Registry
 from laconic.rows import described, row_keyword, settings_of
@@ -80,7 +81,10 @@ def test_arguments_of_a_base_class_are_known() -> None:
 def test_priors_and_posteriors_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "sparse-vd"]) == 0
     out = capsys.readouterr().out
-    names = "gaussian-mixture, half-cauchy, log-uniform, normal, scale-mixture, sparse-mixture, spikes"
+    names = (
+        "gaussian-mixture, half-cauchy, laplace, log-uniform, normal, scale-mixture, sparse-mixture, "
+        "spike-and-slab, spikes, student-t"
+    )
     assert f" prior: LogUniform names: {names} " in " ".join(out.split())
     assert "  posterior = none\n    names: gaussian, multiplicative, scaled\n" in out
     assert main(["posteriors"]) == 0
@@ -99,6 +103,9 @@ def test_priors_and_posteriors_by_name(capsys: pytest.CaptureFixture[str]) -> No
     [
         ({"prior": "log-uniform"}, {}),
         ({"prior": "normal", "prior.std": 0.2}, {"posterior": "multiplicative", "posterior.per": "unit"}),
+        ({"prior": "laplace", "prior.scale": 0.3}, {}),
+        ({"prior": "student-t", "prior.df": 5.0, "prior.scale": 0.2}, {"posterior": "multiplicative"}),
+        ({"prior": "spike-and-slab", "prior.slab.std": 0.5, "prior.spike_share": 0.7}, {}),
         ({"prior": "scale-mixture"}, {"posterior": "scaled", "posterior.inner.init_log_var": -6}),
         ({"prior": "spikes", "prior.levels": [-0.2, 0, 0.2]}, {"posterior": "gaussian"}),
     ],
@@ -151,3 +158,37 @@ def test_formulas_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "\nsum_n 1/2 log 2 pi s^2 + 1/2 ((f(x_n) - y_n) / s)^2\n" in out
     assert "1 - sum_n r_n^2 / sum_n (y_n - y_bar)^2" in out
+
+
+def test_a_setting_that_a_method_always_refuses_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A subclass has all fields of its base; those that it cannot take are no settings of it."""
+    assert main(["methods", "improved-bayesian-compression"]) == 0
+    out = capsys.readouterr().out
+    assert "  kl_weight = 1.0" in out
+    assert not re.search(r"^  (prior|posterior)\b", out, re.MULTILINE)
+    for name in ("prior", "posterior"):
+        words = ["--method", "improved-bayesian-compression", "--set", f"{name}=normal"]
+        assert main(["compress", "digits-mlp", *words]) == 2
+        told = capsys.readouterr().err
+        assert f"has no setting {name!r}" in told
+        assert "Cure: leave it out; it is one of" in told and "sparse-vd" in told
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_method_takes_a_prior_or_says_how_to_use_one(name: str) -> None:
+    """Where ``prior`` is listed it is taken; elsewhere the refusal names the methods that take one."""
+    kind, prior = find_method(name).kind, PRIORS.find("laplace")()
+    if "prior" in find_method(name).fields:
+        assert kind(prior=prior).prior == prior
+        return
+    with pytest.raises(InputError, match=r"has no setting 'prior'.*Cure: leave it out, or .*sparse-vd"):
+        kind(prior=prior)
+
+
+def test_a_misspelt_setting_of_a_method_is_told_in_python() -> None:
+    for given, said in (
+        ("thresold", "did you mean threshold?"),
+        ("sparsity", "leave it out, or .*magn"),
+    ):
+        with pytest.raises(InputError, match=f"SparseVD has no setting '{given}'. Cure: {said}"):
+            find_method("sparse-vd").kind(**{given: 1.0})

@@ -91,6 +91,12 @@ def test_settings_that_cannot_be_are_refused() -> None:
         ImprovedBayesianCompression(log_range=0.0)
     with pytest.raises(InputError, match="merge_kl"):
         ImprovedBayesianCompression(merge_kl=(-1.0,))
-    for given in ({"posterior": GaussianFamily()}, {"prior": Normal()}):
-        with pytest.raises(InputError, match="learns its prior, and has Gaussian posteriors. Cure"):
+    for given, why in (
+        (
+            {"prior": Normal()},
+            "no setting 'prior': it learns its prior, a mixture whose settings are",
+        ),
+        ({"posterior": GaussianFamily()}, "no setting 'posterior': its posteriors are Gaussian. Cure: leave"),
+    ):
+        with pytest.raises(InputError, match=why):
             ImprovedBayesianCompression(**given)  # type: ignore[arg-type]

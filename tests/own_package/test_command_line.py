@@ -97,7 +97,7 @@ def test_a_run_file_of_two_stages(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("prior", "posterior"),
     [
-        ("laplace", "laplace"),
+        ("my-laplace", "laplace"),
         ("ordinal_laplace.laplace:Laplace", "ordinal_laplace.laplace_posterior:LaplaceFamily"),
     ],
     ids=["by name", "by place"],
@@ -135,7 +135,7 @@ def test_they_are_listed_with_their_fields(own: Path, capsys: pytest.CaptureFixt
     assert "ordinal" in listed
     assert main(["methods", "laplace-vi"]) == 0
     assert "threshold = 1.0" in capsys.readouterr().out
-    assert main(["priors", "laplace"]) == main(["posteriors", "laplace"]) == 0
+    assert main(["priors", "my-laplace"]) == main(["posteriors", "laplace"]) == 0
     out = capsys.readouterr().out
     assert "scale = 0.05" in out
     assert "init_log_scale = -4.0" in out

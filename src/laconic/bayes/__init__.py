@@ -7,6 +7,8 @@ from laconic.bayes.gates import Gate, HardConcrete, TruncatedLogNormal
 from laconic.bayes.kl import check_rules, kl_divergence, kl_total, register_kl
 from laconic.bayes.layers import NoiseSource, Sampling
 from laconic.bayes.objective import Objective
+from laconic.bayes.picture import draw_prior
+from laconic.bayes.posterior_path import PosteriorPath
 from laconic.bayes.posteriors import (
     Family,
     Gaussian,
@@ -32,20 +34,25 @@ from laconic.bayes.prepare import (
 )
 from laconic.bayes.priors import (
     Beta,
+    DensityPrior,
     Gamma,
     GaussianMixture,
     HalfCauchy,
+    Laplace,
     LogUniform,
     Normal,
     Prior,
     ScaleMixture,
     SparseMixture,
+    SpikeAndSlab,
     Spikes,
+    StudentT,
 )
 from laconic.bayes.scales import Horseshoe, NormalJeffreys
 
 __all__ = [
     "Beta",
+    "DensityPrior",
     "Family",
     "Gamma",
     "Gate",
@@ -55,6 +62,7 @@ __all__ = [
     "HalfCauchy",
     "HardConcrete",
     "Horseshoe",
+    "Laplace",
     "LogNormalPair",
     "LogUniform",
     "Multiplicative",
@@ -66,6 +74,7 @@ __all__ = [
     "Objective",
     "Point",
     "Posterior",
+    "PosteriorPath",
     "Predictive",
     "Prior",
     "Sampling",
@@ -73,10 +82,13 @@ __all__ = [
     "Scaled",
     "ScaledFamily",
     "SparseMixture",
+    "SpikeAndSlab",
     "Spikes",
+    "StudentT",
     "TruncatedLogNormal",
     "check_rules",
     "deterministic_of",
+    "draw_prior",
     "kl_divergence",
     "kl_total",
     "make_bayesian",

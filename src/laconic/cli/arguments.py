@@ -7,6 +7,7 @@ from typing import Any
 
 from laconic import __version__
 from laconic.cli.checkpoint_arguments import add_checkpoints
+from laconic.cli.draw import add_draw
 from laconic.cli.parser import HelpFormatter, Parser, add_command
 from laconic.cli.run_file_help import HELP as RUN_FILE_HELP
 from laconic.cli.trust import add_trusted
@@ -27,6 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_cost(commands)
     add_checkpoints(commands)
     _add_lists(commands)
+    add_draw(commands)
     for each in commands.choices.values():
         each.set_defaults(parser=each)
     return parser

@@ -197,6 +197,12 @@ def _unpack(arguments: argparse.Namespace) -> int:
     return run_unpack(arguments)
 
 
+def _draw(arguments: argparse.Namespace) -> int:
+    from laconic.cli.draw import run_draw
+
+    return run_draw(arguments.name, arguments.set, arguments.width, arguments.path, arguments.out)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "compress": _compress,
     "inspect": _inspect,
@@ -208,5 +214,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "pack": _pack,
     "unpack": _unpack,
     "list": _list,
+    "draw": _draw,
 }
 """What each command runs; commands are named in ``laconic.cli.arguments``."""

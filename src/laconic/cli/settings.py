@@ -77,7 +77,7 @@ def configure(
     Grid(steps=(1.0, 2.5))
     """
     kinds = get_type_hints(type(config))
-    names = [f.name for f in dataclasses.fields(config)]
+    names = [f.name for f in dataclasses.fields(config) if f.init]
     new: dict[str, Any] = {}
     for head, given in _by_field(settings).items():
         if head not in names:

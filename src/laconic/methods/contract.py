@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,11 @@ from torch import nn
 from laconic.errors import InputError
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy, weights_of
+from laconic.own import did_you_mean
 from laconic.records import ActivationRange
 from laconic.records import Tensor as StoredTensor
+from laconic.registry import METHODS
+from laconic.rows import settings_of
 from laconic.schedules import WarmUp
 from laconic.tasks import Batch, Classification, Metric, Task
 from laconic.tasks import Score as Score
@@ -242,6 +245,15 @@ class Method(ABC):
     """
     smaller: ClassVar[str] = "setting of the method that compresses more"
     """The settings to change for a smaller file, written as in ``gentler``."""
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Settings of other methods that this one cannot take, and why, for the message that refuses them."""
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Refuse a setting that the method does not have, with a cure in place of a TypeError."""
+        owner = next(kind for kind in cls.__mro__ if "__init__" in vars(kind))
+        if "__dataclass_fields__" in vars(owner):  # its arguments are its fields
+            check_settings(cls, settings)
+        return super().__new__(cls)
 
     deciding: ClassVar[str] = "choosing the grid on the validation split"
     """What ``convert`` does, as the progress of a run shows it."""
@@ -304,6 +316,21 @@ class Method(ABC):
     @abstractmethod
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Decide: a plain network whose weights are integers on grids."""
+
+
+def check_settings(kind: type[Method], settings: Iterable[str]) -> None:
+    """Raises InputError for the first name that is no setting of a method's dataclass."""
+    known = [f.name for f in fields(kind) if f.init]  # type: ignore[arg-type]
+    wrong = next((name for name in settings if name not in known), None)
+    if wrong is None:
+        return
+    why = f": {kind.refused[wrong]}" if wrong in kind.refused else ""
+    places = METHODS.known()
+    having = sorted(method for method, place in places.items() if wrong in (settings_of(place) or ()))
+    cure = did_you_mean(wrong, known)
+    if having:
+        cure = f"leave it out, or a method that has it ({', '.join(having)})"
+    raise InputError(f"{kind.__name__} has no setting {wrong!r}{why}. Cure: {cure}")
 
 
 def schedule_left(reached: float, final: float, what: str, context: Context) -> tuple[str, ...]:

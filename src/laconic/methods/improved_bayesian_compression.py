@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from laconic.bayes.posteriors import Family
 from laconic.bayes.prepare import posteriors_of
 from laconic.bayes.priors import LogUniform, Prior, SparseMixture
 from laconic.errors import InputError
@@ -58,8 +59,6 @@ class ImprovedBayesianCompression(SparseVD):
         hold_noise: Whether the weights that are left keep their noise and their KL from ``hold_from`` on.
         sampling: As in :class:`SparseVD`.
         grid: Uniform grids that are tried beside the codebooks, and what they may cost.
-        prior: No setting here: it is learned.
-        posterior: No setting here: Gaussians.
         mixture: The Gaussians: how they start, their hyper-priors and learning rates. Its ``zero_share`` is
             the share of the log-uniform part. A share that is learned (``zero_beta``) falls as far as
             weights are left, and then makes them cheaper.
@@ -67,7 +66,7 @@ class ImprovedBayesianCompression(SparseVD):
         log_range: Nats of magnitudes that the log-uniform part spans.
 
     Raises:
-        InputError: A setting outside its bounds, a prior or a posterior.
+        InputError: A setting outside its bounds; a prior or a posterior, which are no settings here.
 
     >>> import laconic
     >>> method = ImprovedBayesianCompression(kl_weight=0.5)
@@ -79,17 +78,19 @@ class ImprovedBayesianCompression(SparseVD):
     mixture: MixtureSettings = field(default_factory=lambda: MixtureSettings(zero_share=0.99))
     merge_kl: tuple[float, ...] = (1e-10, 0.1, 0.5, 2.0)
     log_range: float = 20.0
+    prior: Prior = field(init=False, default_factory=LogUniform)
+    posterior: Family | None = field(init=False, default=None)
+
+    refused = {
+        "prior": "it learns its prior, a mixture whose settings are mixture.*",
+        "posterior": "its posteriors are Gaussian",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_limits(self.merge_kl)
         if not 0 < self.log_range < float("inf"):
             raise InputError(f"log_range is in nats and must be above 0, got {self.log_range}. Cure: 20")
-        if self.posterior is not None or self.prior != LogUniform():
-            raise InputError(
-                "improved Bayesian compression learns its prior, and has Gaussian posteriors. Cure: leave "
-                "out prior and posterior, or SparseVD with these"
-            )
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Posteriors around the present weights, and Gaussians over their range."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,20 +60,38 @@ def draw(report: Report, path: Path) -> None:
     ...     path.read_bytes()[1:4]
     b'PNG'
     """
+    write_figure(path, (11.5, 7.2), lambda figure: _fill(figure, report), ", or --no-picture")
+
+
+def write_figure(
+    path: Path, size: tuple[float, float], fill: Callable[[Figure], None], otherwise: str = ""
+) -> None:
+    """Write a figure in the library's style as a PNG.
+
+    Args:
+        path: Where the picture goes.
+        size: Width and height, inches.
+        fill: Draws on the empty figure.
+        otherwise: Another cure for a missing matplotlib, after a comma.
+
+    Raises:
+        InputError: matplotlib is not installed.
+        WriteError: The file cannot be written.
+    """
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError(
-            "no picture without matplotlib. Cure: pip install 'laconic[report]', or --no-picture"
+            f"no picture without matplotlib. Cure: pip install 'laconic[report]'{otherwise}"
         ) from error
     import io
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(11.5, 7.2), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        _fill(figure, report)
+        fill(figure)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": "laconic"})
     write_bytes(path, stream.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 import laconic.bayes
 from laconic.bayes import (
+    DensityPrior,
     Gaussian,
     GaussianMixture,
     HalfCauchy,
+    Laplace,
     LogNormalPair,
     LogUniform,
     Multiplicative,
@@ -23,7 +26,9 @@ from laconic.bayes import (
     Scaled,
     ScaleMixture,
     SparseMixture,
+    SpikeAndSlab,
     Spikes,
+    StudentT,
     kl_divergence,
 )
 from laconic.bayes.kl.dispatch import TABLE
@@ -71,10 +76,42 @@ def sparse(w: Tensor) -> Tensor:
     return (0.7 / (2 * 20.0 * w.abs()) + 0.3 * mixture(w).exp()).log()
 
 
+@dataclass(frozen=True)
+class Logistic(DensityPrior):
+    """A prior of one's own; the singularities of its log density are pi s away from the real axis."""
+
+    scale: float = 0.5
+
+    def log_density(self, weights: Tensor) -> Tensor:
+        half = weights / (2 * self.scale)
+        return -2 * torch.nn.functional.softplus(2 * half) + 2 * half - math.log(self.scale)
+
+
+def logistic(w: Tensor) -> Tensor:
+    return (0.25 / 0.5 / torch.cosh(w / (2 * 0.5)).square()).log()
+
+
+def laplace(w: Tensor) -> Tensor:
+    return torch.distributions.Laplace(0.0, torch.tensor(0.3).double()).log_prob(w)
+
+
+def student(w: Tensor) -> Tensor:
+    return torch.distributions.StudentT(torch.tensor(3.0).double(), 0.0, 0.5).log_prob(w)
+
+
+def spike_and_slab(w: Tensor) -> Tensor:
+    return (0.7 * normal(w, 0.2).exp() + 0.3 * laplace(w).exp()).log()
+
+
 def factors(of_weights: object, of_scales: object) -> object:
     return lambda parts: torch.cat([of_weights(parts[:, :6]), of_scales(parts[:, 6:])], 1)  # type: ignore[operator]
 
 
+def two_normals(w: Tensor) -> Tensor:
+    return (0.7 * normal(w, 0.2).exp() + 0.3 * normal(w).exp()).log()
+
+
+SPIKE_AND_SLAB = SpikeAndSlab(Normal(std=0.2), Laplace(0.3), 0.7, exact=True)
 # By pair the posteriors and priors that are tried, with the prior's log density from its definition.
 RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
     (Gaussian, LogUniform): [(GAUSSIAN, LogUniform(exact=True), log_uniform)],
@@ -97,6 +134,25 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
         (SCALED, ScaleMixture(Spikes(LEVELS, exact=True), Normal(std=0.5)), factors(spikes, normal)),
         (SCALED_BY_DROPOUT, ScaleMixture(Normal(std=0.5), Normal(std=0.5)), normal),
     ],
+    (Gaussian, Laplace): [(GAUSSIAN, Laplace(0.3), laplace)],
+    (Gaussian, SpikeAndSlab): [(GAUSSIAN, SPIKE_AND_SLAB, spike_and_slab)],
+    (Gaussian, DensityPrior): [
+        (GAUSSIAN, Logistic(), logistic),
+        (GAUSSIAN, StudentT(3.0, 0.5), student),
+    ],
+    (Multiplicative, DensityPrior): [
+        (MULTIPLICATIVE, Logistic(), logistic),
+        (MULTIPLICATIVE, StudentT(3.0, 0.5), student),
+        (MULTIPLICATIVE, Laplace(0.3), laplace),
+        (MULTIPLICATIVE, SPIKE_AND_SLAB, spike_and_slab),
+    ],
+    (Point, DensityPrior): [
+        (POINT, Logistic(), logistic),
+        (POINT, Normal(std=0.5), normal),
+        (POINT, StudentT(3.0, 0.5), student),
+        (Point(POINT.mean + 0.01), Laplace(0.3), laplace),  # a kink at zero
+        (POINT, SpikeAndSlab(Normal(std=0.2), Normal(std=0.5), 0.7), two_normals),
+    ],
     # Its KL is that of both factors, which draws of their root do not show: see the rule's own tests.
     (LogNormalPair, HalfCauchy): [],
 }
@@ -104,7 +160,6 @@ REFUSED = {
     (Gaussian, ScaleMixture): (GAUSSIAN, ScaleMixture()),
     (Multiplicative, ScaleMixture): (MULTIPLICATIVE, ScaleMixture()),
     (Point, LogUniform): (POINT, LogUniform()),
-    (Point, Normal): (POINT, Normal()),
     (Point, ScaleMixture): (POINT, ScaleMixture()),
     (Point, SparseMixture): (POINT, SparseMixture(VALUES)),
     (Point, Spikes): (POINT, Spikes(LEVELS)),
@@ -126,13 +181,22 @@ REFUSED = {
 }
 
 
+REFUSED |= {
+    (type(q), type(p)): (q, p)
+    for q in (SCALED, LOG_NORMALS)
+    for p in (Laplace(), StudentT(), SpikeAndSlab(), Logistic())
+}
+
+
 def test_the_table_is_complete() -> None:
     shipped = [getattr(laconic.bayes, name) for name in laconic.bayes.__all__]
     kinds = [k for k in shipped if isinstance(k, type)]
     posteriors = [k for k in kinds if issubclass(k, Posterior) and k is not Posterior]
     priors = [k for k in kinds if "improper" in dir(k) and k is not Prior]
     assert {q for q, _ in RULES} == set(posteriors)
-    assert {*RULES, *REFUSED} == {(q, p) for q in posteriors for p in priors}
+    tried = {(type(q), type(p)) for some in RULES.values() for q, p, _ in some}
+    tried |= {*RULES, *REFUSED, (Scaled, DensityPrior), (LogNormalPair, DensityPrior)}
+    assert tried == {(q, p) for q in posteriors for p in [*priors, Logistic]}
     own = {pair for pair in TABLE.pairs() if all(k.__module__.startswith("laconic.") for k in pair)}
     assert own == set(RULES)
 
@@ -148,8 +212,9 @@ def test_a_rule_passes_the_public_check(q: Posterior, p: Prior, log_prior: objec
 @pytest.mark.parametrize("pair", REFUSED, ids=lambda pair: "-".join(k.__name__ for k in pair))
 def test_a_pair_without_a_rule_names_those_that_work(pair: tuple[type, type]) -> None:
     q, p = pair
-    priors = ", ".join(b.__name__ for a, b in TABLE.pairs() if a is q)
-    posteriors = ", ".join(a.__name__ for a, b in TABLE.pairs() if b is p)
+    any_of = {DensityPrior: "any DensityPrior"}
+    priors = ", ".join(any_of.get(b, b.__name__) for a, b in TABLE.pairs() if a is q)
+    posteriors = ", ".join(a.__name__ for a, b in TABLE.pairs() if issubclass(p, b))
     with pytest.raises(NoKLRuleError) as caught:
         kl_divergence(*REFUSED[pair])
     text = str(caught.value)

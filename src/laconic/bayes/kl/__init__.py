@@ -1,12 +1,19 @@
 r"""One file per (posterior, prior) pair; importing this package registers them all.
 
-| posterior | LogUniform | Normal | Spikes | GaussianMixture, SparseMixture | ScaleMixture | HalfCauchy |
-|---|---|---|---|---|---|---|
-| Gaussian | fit or series | closed form | windows or integral | bound or integral | none | none |
-| Multiplicative | fit or series | closed form | windows or integral | bound or integral | none | none |
-| Point | none | none | none | GaussianMixture: closed form | none | none |
-| Scaled | none | none | none | none | sum over the two factors | none |
-| LogNormalPair | none | none | none | none | none | closed form |
+| posterior | LogUniform | Normal | Laplace | StudentT, DensityPrior | SpikeAndSlab |
+|---|---|---|---|---|---|
+| Gaussian | fit or series | closed form | closed form | trapezoidal rule | bound or integral |
+| Multiplicative | fit or series | closed form | closed form | trapezoidal rule | bound or integral |
+| Point | none | minus log density | minus log density | minus log density | minus log density |
+| others | none | none | none | none | none |
+
+| posterior | Spikes | GaussianMixture | SparseMixture | ScaleMixture | HalfCauchy |
+|---|---|---|---|---|---|
+| Gaussian | windows or integral | bound or integral | bound or integral | none | none |
+| Multiplicative | windows or integral | bound or integral | bound or integral | none | none |
+| Point | none | minus log density | none | none | none |
+| Scaled | none | none | none | sum over the two factors | none |
+| LogNormalPair | none | none | none | none | closed form |
 
 A pair without a rule is refused (:class:`laconic.errors.NoKLRuleError`). A scale mixture is a prior of
 weights and of the scales that they share, and a posterior without scales does not say which weights share
@@ -15,17 +22,22 @@ none either.
 """
 
 from laconic.bayes.kl import (
+    gaussian_density,
     gaussian_gaussian_mixture,
+    gaussian_laplace,
     gaussian_log_uniform,
     gaussian_normal,
     gaussian_sparse_mixture,
+    gaussian_spike_and_slab,
     gaussian_spikes,
     log_normal_pair_half_cauchy,
+    multiplicative_density,
     multiplicative_gaussian_mixture,
     multiplicative_log_uniform,
     multiplicative_normal,
     multiplicative_sparse_mixture,
     multiplicative_spikes,
+    point_density,
     point_gaussian_mixture,
     scaled_scale_mixture,
 )
@@ -33,19 +45,24 @@ from laconic.bayes.kl.dispatch import check_rules, kl_divergence, kl_total, regi
 
 __all__ = [
     "check_rules",
+    "gaussian_density",
     "gaussian_gaussian_mixture",
+    "gaussian_laplace",
     "gaussian_log_uniform",
     "gaussian_normal",
     "gaussian_sparse_mixture",
+    "gaussian_spike_and_slab",
     "gaussian_spikes",
     "kl_divergence",
     "kl_total",
     "log_normal_pair_half_cauchy",
+    "multiplicative_density",
     "multiplicative_gaussian_mixture",
     "multiplicative_log_uniform",
     "multiplicative_normal",
     "multiplicative_sparse_mixture",
     "multiplicative_spikes",
+    "point_density",
     "point_gaussian_mixture",
     "register_kl",
     "scaled_scale_mixture",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from inspect import isabstract
 from typing import Any, TypeVar
 
 import torch
@@ -86,7 +87,7 @@ class KLTable:
 
     def _partners(self, posterior: type, prior: type) -> str:
         """With which priors the posterior has rules, and the prior with which posteriors."""
-        priors = ", ".join(p.__name__ for q, p in self._rules if issubclass(posterior, q))
+        priors = ", ".join(_named(p) for q, p in self._rules if issubclass(posterior, q))
         posteriors = ", ".join(q.__name__ for q, p in self._rules if issubclass(prior, p))
         return (
             f"{posterior.__name__} has rules with the priors: {priors or 'none'}; {prior.__name__} with the "
@@ -96,6 +97,11 @@ class KLTable:
     def pairs(self) -> tuple[tuple[type, type], ...]:
         """All pairs that have a rule, in the order of registration."""
         return tuple(self._rules)
+
+
+def _named(prior: type) -> str:
+    """A prior's class; an abstract one stands for all of its subclasses."""
+    return f"any {prior.__name__}" if isabstract(prior) else prior.__name__
 
 
 def _at_least_as_specific(pair: tuple[type, type], other: tuple[type, type]) -> bool:

@@ -3,12 +3,13 @@ r"""A mixture of Gaussians, learned or fixed (Nowlan & Hinton 1992; Ullrich, Mee
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.density import DensityPrior
 from laconic.errors import InputError
 
 Numbers = tuple[float, ...] | Tensor
@@ -18,7 +19,7 @@ LEAST_SHARE = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianMixture:
+class GaussianMixture(DensityPrior):
     r""":math:`p(w) = \sum_j \pi_j N(w|\mu_j, s_j^2)`: a proper prior (Ullrich et al. 2017, eq. 6).
 
     Any of the three may be a tensor that is computed from parameters, so that a method can learn it.
@@ -40,7 +41,6 @@ class GaussianMixture:
     -0.2258
     """
 
-    improper: ClassVar[bool] = False
     means: Numbers
     stds: Numbers
     shares: Numbers | None = None
@@ -100,6 +100,23 @@ class GaussianMixture:
         logs, means, precisions = self.terms(weights)
         offsets = weights.unsqueeze(-1) - means
         return torch.logsumexp(logs - 0.5 * precisions * offsets.square(), -1)
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Draws of the components, by their shares.
+
+        Args:
+            shape: Shape of what is returned.
+            generator: The source of randomness.
+
+        Returns:
+            float32.
+        """
+        noise = torch.randn(tuple(shape), generator=generator, device=generator.device)
+        means, stds = (_tensor(v, noise).detach() for v in (self.means, self.stds))
+        shares = torch.ones_like(means) if self.shares is None else _tensor(self.shares, noise).detach()
+        which = torch.multinomial(shares, noise.numel(), replacement=True, generator=generator)
+        which = which.view(noise.shape)
+        return means[which] + stds[which] * noise
 
 
 def _numbers(values: Numbers | None) -> list[float]:

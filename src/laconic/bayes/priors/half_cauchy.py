@@ -3,9 +3,14 @@ r"""The half-Cauchy prior of a positive scale, :math:`p(z) = 2 / (\pi k (1 + z^2
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
+from laconic.bayes.priors.density import uniform
 from laconic.errors import InputError
 
 
@@ -37,3 +42,27 @@ class HalfCauchy:
     def __post_init__(self) -> None:
         if not 0 < self.scale < math.inf:
             raise InputError(f"a half-Cauchy prior needs a finite scale > 0, got {self.scale}. Cure: scale=1")
+
+    def log_density(self, scales: Tensor) -> Tensor:
+        r""":math:`\log\frac2{\pi k} - \log(1 + z^2/k^2)` by scale, nats; minus infinity below zero.
+
+        Args:
+            scales: Any shape.
+
+        Returns:
+            Of that shape.
+        """
+        found = math.log(2 / (math.pi * self.scale)) - torch.log1p((scales / self.scale).square())
+        return torch.where(scales >= 0, found, -math.inf)
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        r"""Draws by the inverse distribution function, :math:`k\tan(\pi u/2)`.
+
+        Args:
+            shape: Shape of what is returned.
+            generator: The source of randomness.
+
+        Returns:
+            float32, above 0.
+        """
+        return (self.scale * torch.tan(0.5 * math.pi * uniform(shape, generator))).float()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from laconic.errors import InputError
 
 
@@ -37,3 +39,14 @@ class LogUniform:
             raise InputError(
                 f"clamp must be (low, high) with low < high, got {self.clamp}. Cure: the default clamp"
             )
+
+    def log_density(self, weights: Tensor) -> Tensor:
+        r""":math:`-\log|w|` by weight, nats, up to a constant; infinite at zero.
+
+        Args:
+            weights: Any shape.
+
+        Returns:
+            Of that shape.
+        """
+        return -weights.abs().log()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
+import torch
+from torch import Tensor
+
+from laconic.bayes.priors.density import DensityPrior
 from laconic.errors import InputError
 
 
 @dataclass(frozen=True)
-class Normal:
+class Normal(DensityPrior):
     r"""Independent normals :math:`p(w) = N(\mu_0, \sigma_0^2)`: a proper prior, its KL a code length.
 
     The prior of the weights in Louizos, Ullrich & Welling 2017, section 4.1, is the standard normal.
@@ -26,7 +30,6 @@ class Normal:
     False
     """
 
-    improper: ClassVar[bool] = False
     mean: float = 0.0
     std: float = 1.0
 
@@ -36,3 +39,28 @@ class Normal:
                 f"a normal prior needs a finite mean and std > 0, got {self.mean} and {self.std}"
                 ". Cure: mean=0, std=1"
             )
+
+    def log_density(self, weights: Tensor) -> Tensor:
+        r""":math:`\log p(w)` by weight, nats.
+
+        Args:
+            weights: Any shape.
+
+        Returns:
+            Of that shape.
+        """
+        constant = math.log(self.std) + 0.5 * math.log(2 * math.pi)
+        return -0.5 * ((weights - self.mean) / self.std).square() - constant
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Independent draws.
+
+        Args:
+            shape: Shape of what is returned.
+            generator: The source of randomness.
+
+        Returns:
+            float32.
+        """
+        draws = torch.randn(tuple(shape), generator=generator, device=generator.device)
+        return self.mean + self.std * draws

@@ -98,6 +98,18 @@ class Spikes:
         levels = self.levels if isinstance(self.levels, Tensor) else torch.tensor(self._numbers)
         return levels if self.scale is None else levels.to(self.scale) * self.scale
 
+    def log_density(self, weights: Tensor) -> Tensor:
+        r""":math:`\log\frac1K\sum_k 1/|w - s c_k|` by weight, nats, up to a constant; infinite at a level.
+
+        Args:
+            weights: Any shape.
+
+        Returns:
+            Of that shape.
+        """
+        offsets = weights.unsqueeze(-1) - self.values().to(weights)
+        return torch.logsumexp(-offsets.abs().log(), -1) - math.log(len(self._numbers))
+
     def _default_width(self, k: int) -> float:
         here = self._numbers[k]
         gaps = {j: abs(v - here) for j, v in enumerate(self._numbers) if j != k}
