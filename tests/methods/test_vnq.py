@@ -9,7 +9,8 @@ import laconic
 from laconic.bayes.prepare import posteriors_of
 from laconic.errors import InputError, ScaleError
 from laconic.methods import VNQ, Judge, Score
-from laconic.methods.vnq import FUNNEL, SCALES
+from laconic.methods.learned_codebooks import SCALES
+from laconic.methods.vnq import FUNNEL
 from laconic.quantize.uniform import bfloat16
 from laconic.records import Codebook, UniformGrid
 from laconic.schedules import WarmUp

@@ -31,8 +31,11 @@ T = TypeVar("T")
 def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
     """Print layers, levels, bits, and where each byte goes; the bytes add up to the file's length.
 
+    With a run's record beside the file, also the bits that its weights need by their posterior.
+
     ``ratio``: whether to say how much smaller the file is than its own weights in float32.
     """
+    from laconic.cli.posterior_bits import bits_beside
     from laconic.pack import layout
     from laconic.pack.file.container import decoded_graph, take_apart
 
@@ -45,6 +48,9 @@ def run_inspect(path: str, *, trusted: bool = False, ratio: bool = True) -> int:
         print("\n" + format_doors(graph))
         if graph.ranges:
             print(format_int8(data, limits))
+    told = bits_beside(path, len(data))
+    if told:
+        print("\n" + told)
     weights = sum(r.weights for r in rows)
     total = sum(r.bytes for r in rows)
     print(f"\n{path}: {total} bytes, {weights} weights, {8 * total / max(1, weights):.3f} bits a weight")

@@ -46,6 +46,7 @@ from laconic.bayes.scales import Horseshoe, NormalJeffreys
 from laconic.errors import InputError, ModelError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
 from laconic.methods.common.group_marginals import marginals, positions_read
+from laconic.methods.common.levels import posterior_bits_facts
 from laconic.methods.common.merit import merit_facts
 from laconic.methods.common.norms import better_norms
 from laconic.methods.common.rest import nonzeros, rest_of
@@ -244,6 +245,7 @@ class BayesianCompression(Method):
             "scales": self.scales,
             **unit_facts(module, coupling, {n: k for n, k in plan.kept.items() if n in own}),
             "left_whole": list(coupling.notes),
+            **posterior_bits_facts(stats, keeps_of),
             **merit_facts(left.before, stats, left.alive, done.tensors),
         }
         return replace(done, facts={**done.facts, **facts}, architecture_changed=True)

@@ -32,6 +32,7 @@ from laconic.bayes.posteriors.hard_concrete import HardConcreteFamily, HardConcr
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy, posteriors_of, spread_of
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.levels import posterior_bits_facts
 from laconic.methods.common.point import point_stats
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
@@ -198,10 +199,12 @@ class L0(Method):
         for name, zero in context.removed.items():
             if name in keeps:
                 keeps[name] &= ~zero
+        told = posterior_bits_facts({n: q.stats(n) for n, q in gated.items()}, keeps)
         rest = rest_of(module, deterministic_of(module), policy)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
         plain = plain_copy(module)
-        return choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, context)
+        small = choose_grid(plain, stats, keeps, rest.beside, self.grid, judge, context.example, context)
+        return replace(small, facts={**small.facts, **told})
 
     def _by_tensor(self, names: tuple[str, ...]) -> dict[str, float]:
         """The price of a weight of each tensor."""

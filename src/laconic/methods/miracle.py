@@ -32,6 +32,7 @@ from laconic.bayes.posteriors import Posterior
 from laconic.bayes.prepare import deterministic_of, make_bayesian, plain_copy
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import check_bits, finish, load_values, on_grid, quantize_rest
+from laconic.methods.common.levels import posterior_bits_facts
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.common.tying import buckets_of, check_tied
 from laconic.methods.contract import Compressed, Context, Judge, Method
@@ -45,7 +46,7 @@ from laconic.quantize.random_coding import (
     check_index_bits,
     choose_index,
 )
-from laconic.records import IntArray, SharedCode, SharedCodeTensor, Tensor
+from laconic.records import IntArray, SharedCode, SharedCodeTensor, Tensor, WeightStats
 
 SCALE_BITS = 16
 """Bits of a tensor's scale: a bfloat16 number."""
@@ -218,8 +219,9 @@ class MIRACLE(Method):
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Code the blocks that are left; what is not coded goes on a uniform grid."""
-        coded, facts = self._tensors(coded_of(module))
         policy = context.policy
+        told = posterior_bits_facts(_stats_before_coding(module, policy))
+        coded, facts = self._tensors(coded_of(module))
         weights: dict[str, Tensor] = {n: t for n, t in coded.items() if not policy.keeps(n)}
         plain = plain_copy(module)
         others = {n: p for n, p in deterministic_of(module).items() if not n.startswith(PREFIX)}
@@ -230,7 +232,7 @@ class MIRACLE(Method):
         looked = estimate_norm_statistics(plain, context)
         plain, tensors, more = quantize_rest(plain, weights, rest.beside, self.bias_bits, judge)
         facts |= {**(more if rest.beside else {}), **({"norm_batches": looked} if looked else {})}
-        return finish(plain, tensors, facts, judge)
+        return finish(plain, tensors, {**facts, **told}, judge)
 
     # --- the code -------------------------------------------------------------------------------------
 
@@ -291,6 +293,20 @@ class MIRACLE(Method):
                 f"the stage before has removed weights of {name!r}, and a random code holds no zeros. Cure: "
                 "regrow=True, so that they are weights again; a stage that removes units; or this stage alone"
             )
+
+
+def _stats_before_coding(module: nn.Module, policy: Policy) -> dict[str, WeightStats]:
+    """Moments of the posteriors that the blocks were drawn from, by tensor; a drawn block has no variance."""
+    code, found = coded_of(module), {}
+    with torch.no_grad():
+        matrices = code.moments()
+        for number, part in enumerate(code.layout.parts):
+            if policy.keeps(part.name):
+                continue
+            mean, std = (code.scale(number) * code.part(number, m) for m in matrices)
+            arrays = (np.asarray(t.cpu(), np.float32) for t in (mean, std.square()))
+            found[part.name] = WeightStats(part.name, *arrays)
+    return found
 
 
 def _facts(layout: CodeLayout, block_bits: int, indices: IntArray) -> dict[str, Any]:

@@ -14,7 +14,7 @@ without them and without their noise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ from laconic.bayes.priors import LogUniform, Prior
 from laconic.errors import InputError
 from laconic.methods.common.codebooks import Books
 from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.levels import posterior_bits_facts
 from laconic.methods.common.masks import add_weight_masks, weight_masks_of
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method, warm_up_left
@@ -207,10 +208,12 @@ class SparseVD(Method):
         own = dict(plain.named_parameters())  # what a method learns beside the network is not among them
         deterministic = {n: p for n, p in deterministic_of(module).items() if n in own}
         rest = rest_of(module, deterministic, policy)
+        told = posterior_bits_facts(stats, keeps)
         stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(
+        small = choose_grid(
             plain, stats, keeps, rest.beside, self.grid, judge, context.example, context, books
         )
+        return replace(small, facts={**small.facts, **told})
 
     def _check_prior(self, posteriors: Mapping[str, Posterior]) -> None:
         """Refuse a prior without a rule for the posteriors."""

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from laconic.errors import InputError
+from laconic.quantize.likelihood import lost_nats
 from laconic.quantize.rate_model import ODDS, DoubleArray, level_prices, nonzero_factors
 from laconic.records import IntArray, WeightStats
 
@@ -101,11 +102,11 @@ def _choose(weights: _Weights, step: float, price: float, integers: IntArray) ->
     nearest = np.clip(weights.nearest, -prices.half, prices.half)
     inward = nearest - np.sign(nearest)
     best = np.zeros(means.shape)
-    best_cost = 0.5 * precision * means**2 - price * np.log1p(-odds)
+    best_cost = lost_nats(means, precision, 0.0) - price * np.log1p(-odds)
     log_odds = np.log(odds)
     for candidate in (inward, nearest):
         rate = prices.of(candidate) - log_odds
-        cost = 0.5 * precision * (means - candidate * step) ** 2 + price * rate
+        cost = lost_nats(means, precision, candidate * step) + price * rate
         better = (cost < best_cost) & (candidate != 0)
         best_cost = np.where(better, cost, best_cost)
         best = np.where(better, candidate, best)

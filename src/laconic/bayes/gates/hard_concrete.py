@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.bayes.gates.gate import Gate, Uniform, uniform_like
@@ -76,6 +77,28 @@ class HardConcrete(Gate):
     def keep(self) -> Tensor:
         """The units whose gate of eq. 13 is not zero."""
         return self.expectation() > 0
+
+    def log_ends(self) -> tuple[Tensor, Tensor]:
+        r"""Log probabilities that a gate is exactly 0 and exactly 1.
+
+        .. math:: P(z = 0) = \sigma\big(\beta\log\tfrac{-\gamma}{\zeta} - \log\alpha\big),\qquad
+                  P(z = 1) = \sigma\big(\log\alpha - \beta\log\tfrac{1 - \gamma}{\zeta - 1}\big)
+        """
+        at_zero = self.beta * math.log(-self.gamma / self.zeta)
+        at_one = self.beta * math.log((1.0 - self.gamma) / (self.zeta - 1.0))
+        return F.logsigmoid(at_zero - self.log_alpha), F.logsigmoid(self.log_alpha - at_one)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        r"""Log density at z in (0, 1), with s the concrete variable :math:`(z - \gamma)/(\zeta - \gamma)`.
+
+        .. math:: \log\sigma(t) + \log\sigma(-t) + \log\frac{\beta}{s(1 - s)(\zeta - \gamma)},\qquad
+                  t = \beta\log\tfrac{s}{1 - s} - \log\alpha
+        """
+        width = self.zeta - self.gamma
+        s = (z - self.gamma) / width
+        t = self.beta * torch.logit(s) - self.log_alpha
+        log_slope = math.log(self.beta / width) - s.log() - torch.log1p(-s)
+        return F.logsigmoid(t) + F.logsigmoid(-t) + log_slope
 
     def _stretched(self, logit: Tensor) -> Tensor:
         return (torch.sigmoid(logit) * (self.zeta - self.gamma) + self.gamma).clamp(0.0, 1.0)

@@ -57,6 +57,21 @@ class HardConcreteWeights(Posterior):
         r""":math:`\theta\min(1, \max(0, \sigma(\log\alpha)(\zeta - \gamma) + \gamma))`, eq. 13."""
         return self.mean * self._gate().expectation()
 
+    def log_density(self, values: Tensor) -> Tensor:
+        r"""Between the atoms at 0 and :math:`\theta`: that of z at :math:`w/\theta` over :math:`|\theta|`."""
+        mean = self.mean.double()
+        there = mean != 0
+        ratio = values.double() / torch.where(there, mean, 1.0)
+        inside = there & (ratio > 0) & (ratio < 1)
+        gate = HardConcrete(self.log_alpha.double())
+        found = gate.log_density(torch.where(inside, ratio, 0.5)) - torch.where(there, mean.abs(), 1.0).log()
+        return torch.where(inside, found, -torch.inf)
+
+    def atoms(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        r"""Zero, of a closed gate, and :math:`\theta`, of one that is fully open."""
+        closed, fully_open = self._gate().log_ends()
+        return (torch.zeros_like(self.mean), closed), (self.mean, fully_open)
+
     def rsample(self, noise: Noise) -> Tensor:
         """One draw of all gates times the weights, differentiable in both."""
         edge = torch.finfo(self.mean.dtype).eps

@@ -7,6 +7,7 @@ r"""The root of a product of two log-normal variables (Louizos, Ullrich & Wellin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,6 +60,17 @@ class LogNormalPair(Posterior):
         mean, variance = self.log_moments()
         expectation = (mean + 0.5 * variance).exp()
         return expectation, variance.expm1() * expectation.square()
+
+    def log_density(self, values: Tensor) -> Tensor:
+        r""":math:`-\frac{(\log z - m)^2}{2v} - \log z - \frac12\log(2\pi v)`; there is none at or below zero.
+
+        The mode is :math:`e^{m - v}`, below the mean :math:`e^{m + v/2}`.
+        """
+        mean, variance = (t.double() for t in self.log_moments())
+        z = values.double()
+        log_z = z.clamp_min(torch.finfo(torch.float64).tiny).log()
+        found = -0.5 * ((log_z - mean).square() / variance + (2.0 * math.pi * variance).log()) - log_z
+        return torch.where(z > 0, found, -torch.inf)
 
     def rsample(self, noise: Noise) -> Tensor:
         r""":math:`e^{m + \sqrt v\,\epsilon}`; differentiable."""

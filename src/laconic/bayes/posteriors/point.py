@@ -34,6 +34,14 @@ class Point(Posterior):
         r""":math:`\theta` and 0."""
         return self.mean, torch.zeros_like(self.mean)
 
+    def log_density(self, values: Tensor) -> Tensor:
+        """There is no density beside the atom."""
+        return torch.full_like(values.double() + self.mean, -torch.inf)
+
+    def atoms(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The value itself, with probability 1."""
+        return ((self.mean, torch.zeros_like(self.mean)),)
+
     def rsample(self, noise: Noise) -> Tensor:
         """The value itself: there is no noise."""
         return self.mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,32 @@ class Posterior(Parametric, ABC):
         """
         mean, variance = self.moments()
         return mean + variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt() * noise.like(mean)
+
+    def log_density(self, values: Tensor) -> Tensor:
+        r"""Log of the density of q at given values, without its atoms (:meth:`atoms`).
+
+        .. math:: \log q(w) = -\frac{(w - \theta)^2}{2\sigma^2} - \tfrac12\log(2\pi\sigma^2)
+
+        Default: normal with these moments. A family of another shape overrides it.
+
+        Args:
+            values: In the weights' unit, a shape that broadcasts to the weight's.
+
+        Returns:
+            Nats, float64, of the weight's shape; minus infinity where there is no density.
+        """
+        mean, variance = (t.double() for t in self.moments())
+        variance = variance.clamp_min(torch.finfo(torch.float32).tiny)
+        square = (values.double() - mean).square()
+        return -0.5 * (square / variance + variance.log() + math.log(2.0 * math.pi))
+
+    def atoms(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Values that a weight takes with a probability above zero. Default: none.
+
+        Returns:
+            For each atom of a weight its place and its log probability, both of the weight's shape.
+        """
+        return ()
 
     def std_of(self, pick: Callable[[Tensor], Tensor]) -> Tensor:
         """The standard deviation of those weights that ``pick`` takes from a tensor of the weight's shape."""

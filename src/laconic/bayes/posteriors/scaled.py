@@ -7,9 +7,11 @@ layers draw scale and weights once a pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,8 @@ from laconic.bayes.posteriors.posterior import Family, Noise, Posterior
 from laconic.errors import InputError
 
 SCALE = "_scale"
+
+_NODES = 32  # of the integral over a factor: exact where the other's density is a polynomial of degree 63
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,26 @@ class Scaled(Posterior):
         variance = z_variance * (w_variance + w.square()) + z.square() * w_variance
         return z * w, variance
 
+    def log_density(self, values: Tensor) -> Tensor:
+        r"""Of a product of independent factors, by a Gauss-Hermite sum over the relatively narrower one.
+
+        .. math:: q(w) = E_z\big[q_{\tilde w}(w/z)/|z|\big] = E_{\tilde w}\big[q_z(w/\tilde w)/|\tilde w|\big]
+
+        The other factor's density is then smooth from node to node. Both need noise of one normal variable.
+        It is neither normal nor largest at the mean: log-normal scales pull it towards zero.
+        """
+        over_scale = _relative(self.scale) <= _relative(self.inner)
+        by_scale = _product(values, self.scale, self.inner)
+        return torch.where(over_scale, by_scale, _product(values, self.inner, self.scale))
+
+    def atoms(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Those at zero of either factor; a product of other atoms is not among them."""
+        zero = torch.zeros_like(self.expectation())
+        found = (*self.inner.atoms(), *self.scale.atoms())
+        return tuple(
+            (zero, torch.where(place + zero == 0, log_p + zero, -torch.inf)) for place, log_p in found
+        )
+
     def rsample(self, noise: Noise) -> Tensor:
         """One draw of the scales times one draw of the weights; differentiable."""
         return self.scale.rsample(noise) * self.inner.rsample(noise)
@@ -78,6 +102,37 @@ class Scaled(Posterior):
     def hold(self, keep: Tensor) -> None:
         """Hold weights; the scales stay."""
         self.inner.hold(keep)
+
+
+@dataclass(frozen=True)
+class _Node(Noise):
+    """The same number for every weight."""
+
+    number: float
+
+    def like(self, t: Tensor) -> Tensor:
+        """That number in the shape of ``t``."""
+        return torch.full_like(t, self.number)
+
+
+def _relative(factor: Posterior) -> Tensor:
+    """Standard deviation in means; infinite at a mean of zero."""
+    mean, variance = factor.moments()
+    return variance.sqrt() / mean.abs()
+
+
+def _product(values: Tensor, known: Posterior, other: Posterior) -> Tensor:
+    """Log density of ``known * other``: a sum over nodes of the first, the density of the second at each."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    total = None
+    for node, share in zip(nodes.tolist(), (weights / weights.sum()).tolist(), strict=True):
+        at = known.rsample(_Node(node)).double()
+        there = at != 0
+        safe = torch.where(there, at, 1.0)
+        density = other.log_density(values.double() / safe) - safe.abs().log() + math.log(share)
+        term = torch.where(there, density, -torch.inf)
+        total = term if total is None else torch.logaddexp(total, term)
+    return torch.as_tensor(total)
 
 
 @dataclass(frozen=True)
