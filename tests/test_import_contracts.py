@@ -22,6 +22,7 @@ BREACHES = [
     ("structure-below", "networks/policy.py", "import laconic.bayes.objective"),
     ("cost-alone", "cost/counting.py", "from laconic.pack.graph import ops"),
     ("cost-alone", "cost/clock.py", "import torch"),
+    ("estimators-alone", "estimators/kernels.py", "import laconic.bayes"),
     ("tasks-alone", "tasks/regression.py", "import laconic.methods"),
     ("points-without-posteriors", "methods/magnitude.py", "from laconic.bayes.prepare import posteriors_of"),
     ("posteriors-priors", "bayes/priors/normal.py", "import laconic.bayes.posteriors.gaussian"),
