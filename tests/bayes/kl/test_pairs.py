@@ -13,6 +13,7 @@ from laconic.bayes import (
     Gaussian,
     GaussianMixture,
     HalfCauchy,
+    InputNoise,
     LogNormalPair,
     LogUniform,
     Multiplicative,
@@ -44,6 +45,7 @@ MULTIPLICATIVE = Multiplicative(double([0.4, -0.7], [1.2, 0.11]), double([-6.0, 
 POINT = Point(double([0.0, 0.31, -0.7], [0.4, 0.02, -1.5]))
 SCALED = Scaled(GAUSSIAN, Gaussian(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
 SCALED_BY_DROPOUT = Scaled(GAUSSIAN, Multiplicative(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
+INPUT_NOISE = InputNoise(double([0.4, -0.7], [1.2, 0.11]), double([-2.0, 0.3]), axis=1)
 LOG_NORMALS = LogNormalPair(*double([0.0], [-2.0], [1.0], [-3.0]))
 
 
@@ -97,6 +99,8 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
         (SCALED, ScaleMixture(Spikes(LEVELS, exact=True), Normal(std=0.5)), factors(spikes, normal)),
         (SCALED_BY_DROPOUT, ScaleMixture(Normal(std=0.5), Normal(std=0.5)), normal),
     ],
+    # Its KL is that of the factors, which its weights share: see test_families.py.
+    (InputNoise, LogUniform): [],
     # Its KL is that of both factors, which draws of their root do not show: see the rule's own tests.
     (LogNormalPair, HalfCauchy): [],
 }
@@ -123,6 +127,15 @@ REFUSED = {
     (LogNormalPair, Normal): (LOG_NORMALS, Normal()),
     (LogNormalPair, Spikes): (LOG_NORMALS, Spikes(LEVELS)),
     (LogNormalPair, ScaleMixture): (LOG_NORMALS, ScaleMixture()),
+}
+# Weights that share a factor have no density, so that no prior of weights has a rule.
+REFUSED |= {
+    (InputNoise, kind): (INPUT_NOISE, prior)
+    for (_, kind), prior in [
+        *((pair, prior) for pair, (_, prior) in REFUSED.items()),
+        *((pair, prior) for pair, tried in RULES.items() for _, prior, _ in tried),
+    ]
+    if kind is not LogUniform
 }
 
 

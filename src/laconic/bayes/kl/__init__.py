@@ -4,6 +4,7 @@ r"""One file per (posterior, prior) pair; importing this package registers them 
 |---|---|---|---|---|---|---|
 | Gaussian | fit or series | closed form | windows or integral | bound or integral | none | none |
 | Multiplicative | fit or series | closed form | windows or integral | bound or integral | none | none |
+| InputNoise | fit or series, of the factors | none | none | none | none | none |
 | Point | none | none | none | GaussianMixture: closed form | none | none |
 | Scaled | none | none | none | none | sum over the two factors | none |
 | LogNormalPair | none | none | none | none | none | closed form |
@@ -11,7 +12,7 @@ r"""One file per (posterior, prior) pair; importing this package registers them 
 A pair without a rule is refused (:class:`laconic.errors.NoKLRuleError`). A scale mixture is a prior of
 weights and of the scales that they share, and a posterior without scales does not say which weights share
 one. Scales times weights have no density in closed form, so that their KL to a prior of single weights has
-none either.
+none either. Weights that share a factor by input have none, so that their KL is that of the factors.
 """
 
 from laconic.bayes.kl import (
@@ -20,6 +21,7 @@ from laconic.bayes.kl import (
     gaussian_normal,
     gaussian_sparse_mixture,
     gaussian_spikes,
+    input_noise_log_uniform,
     log_normal_pair_half_cauchy,
     multiplicative_gaussian_mixture,
     multiplicative_log_uniform,
@@ -38,6 +40,7 @@ __all__ = [
     "gaussian_normal",
     "gaussian_sparse_mixture",
     "gaussian_spikes",
+    "input_noise_log_uniform",
     "kl_divergence",
     "kl_total",
     "log_normal_pair_half_cauchy",

@@ -1,6 +1,7 @@
 """Posterior families, one per file: moments and sampling. They import no prior."""
 
 from laconic.bayes.posteriors.gaussian import Gaussian, GaussianFamily
+from laconic.bayes.posteriors.input_noise import InputNoise
 from laconic.bayes.posteriors.log_normal_pair import LogNormalPair
 from laconic.bayes.posteriors.multiplicative import Multiplicative, MultiplicativeFamily
 from laconic.bayes.posteriors.point import Point
@@ -11,6 +12,7 @@ __all__ = [
     "Family",
     "Gaussian",
     "GaussianFamily",
+    "InputNoise",
     "LogNormalPair",
     "Multiplicative",
     "MultiplicativeFamily",
