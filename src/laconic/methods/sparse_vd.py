@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,20 +26,18 @@ from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
 from laconic.bayes.posteriors import Family, GaussianFamily, Posterior
 from laconic.bayes.prepare import (
-    deterministic_of,
     make_bayesian,
     mute,
-    plain_copy,
     posteriors_of,
     spread_of,
 )
 from laconic.bayes.priors import LogUniform, Prior
 from laconic.errors import InputError
 from laconic.methods.common.codebooks import Books
-from laconic.methods.common.grid_choice import GridChoice, choose_grid
+from laconic.methods.common.grid_choice import GridChoice
 from laconic.methods.common.masks import add_weight_masks, weight_masks_of
-from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method, warm_up_left
+from laconic.methods.posterior_grids import on_posterior_grid
 from laconic.methods.registry import MethodEntry
 from laconic.records import WeightStats
 from laconic.schedules import WarmUp
@@ -195,21 +194,13 @@ class SparseVD(Method):
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Remove the weights above the threshold, and put the rest on the grid chosen on validation."""
-        policy = context.policy
-        stats = {n: q.stats(n) for n, q in posteriors_of(module).items() if not policy.keeps(n)}
         masks = weight_masks_of(module)
-        keeps = {n: self._keep(s) & masks[n].cpu().numpy() for n, s in stats.items()}
-        for name, zero in context.removed.items():
-            if name in keeps:
-                keeps[name] &= ~zero
-        books, plain = self._books(module, stats), plain_copy(module)
-        own = dict(plain.named_parameters())  # what a method learns beside the network is not among them
-        deterministic = {n: p for n, p in deterministic_of(module).items() if n in own}
-        rest = rest_of(module, deterministic, policy)
-        stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        return choose_grid(
-            plain, stats, keeps, rest.beside, self.grid, judge, context.example, context, books
-        )
+
+        def keep(stats: WeightStats) -> BoolArray:
+            kept: BoolArray = self._keep(stats) & masks[stats.name].cpu().numpy()
+            return kept
+
+        return on_posterior_grid(module, keep, self.grid, context, judge, partial(self._books, module))
 
     def _check_prior(self, posteriors: Mapping[str, Posterior]) -> None:
         """Refuse a prior without a rule for the posteriors."""
