@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from laconic.export.restoring import restore
     from laconic.methods.common.removal import remove_dead_units
     from laconic.onnx_in import pack_onnx
+    from laconic.predicting import predict
     from laconic.runtime import export_onnx
     from laconic.saving import quantize_activations, save
     from laconic.train.compress import compress
@@ -69,6 +70,7 @@ __all__ = [
     "pack_onnx",
     "param_groups",
     "penalty",
+    "predict",
     "prepare",
     "pretrained",
     "progress",
@@ -95,6 +97,7 @@ _VERBS = {
     "convert": "laconic.api",
     "quantize_activations": "laconic.saving",
     "save": "laconic.saving",
+    "predict": "laconic.predicting",
     "compress": "laconic.train.compress",
     "compress_trained": "laconic.train.calibrated",
     "cost_of": "laconic.costing",

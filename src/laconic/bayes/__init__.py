@@ -21,6 +21,7 @@ from laconic.bayes.posteriors import (
     Scaled,
     ScaledFamily,
 )
+from laconic.bayes.predictive import Predictive, predictive
 from laconic.bayes.prepare import (
     deterministic_of,
     make_bayesian,
@@ -67,6 +68,7 @@ __all__ = [
     "Objective",
     "Point",
     "Posterior",
+    "Predictive",
     "Prior",
     "Sampling",
     "ScaleMixture",
@@ -83,6 +85,7 @@ __all__ = [
     "mute",
     "plain_copy",
     "posteriors_of",
+    "predictive",
     "register_kl",
     "sampling",
     "spread_of",

@@ -7,8 +7,7 @@ parameters stay shared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from laconic.networks import duplicate
 from laconic.networks.noise import NoiseSource
 from laconic.networks.policy import Policy, Select, weights_by_module
 from laconic.networks.probe import Uses, check_model, observe
+from laconic.networks.stochastic import add_stochastic, sampling
 
 __all__ = [
     "deterministic_of",
@@ -102,6 +102,7 @@ def make_bayesian(
     made = _posteriors(chosen, posterior)
     draws = _swap(net, chosen, made, uses, noise, local_layers(sampling))
     net.__dict__[_PREPARED] = _Prepared(draws, duplicate(model))
+    add_stochastic(net, draws)
     return net
 
 
@@ -203,32 +204,6 @@ def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> n
     return plain
 
 
-@contextmanager
-def sampling(net: nn.Module) -> Iterator[nn.Module]:
-    """Sample in eval mode too, for Monte Carlo prediction: dropout and batch norm stay in eval.
-
-    Args:
-        net: A prepared network.
-
-    Returns:
-        A context manager that gives the network.
-
-    >>> import torch
-    >>> from laconic.bayes.posteriors import GaussianFamily
-    >>> layer, wide = nn.Linear(4, 2), GaussianFamily(0.0)
-    >>> net = make_bayesian(layer, example=torch.zeros(1, 4), posterior=wide, noise=NoiseSource(0)).eval()
-    >>> with sampling(net):
-    ...     bool((net(torch.ones(1, 4)) != net(torch.ones(1, 4))).any())
-    True
-    """
-    draws = _prepared(net).draws
-    before, draws.sampling = draws.sampling, True
-    try:
-        yield net
-    finally:
-        draws.sampling = before
-
-
 def draw_from(net: nn.Module, noise: NoiseSource) -> None:
     """Let a prepared network draw from another source from now on.
 
@@ -310,10 +285,10 @@ def _swap(
             kind = _kinds(q, local).get(type(module))
         if kind is None:
             kind = sampled_class(type(module), tuple(weights))
-            draws.watch(module)
+            if module is not net:
+                draws.watch(module)
         become(module, kind, draws, posteriors)
-    if net not in chosen:
-        draws.watch(net)
+    draws.watch(net)
     return draws
 
 

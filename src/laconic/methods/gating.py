@@ -43,6 +43,7 @@ from laconic.errors import InputError, NotPreparedError
 from laconic.methods.gated_layers import GATING, NAMES, gated_class
 from laconic.networks import computed_weights, duplicate
 from laconic.networks.noise import NoiseSource
+from laconic.networks.stochastic import add_stochastic
 from laconic.records import KeepPlan
 from laconic.structure import Coupling, Group
 from laconic.structure.by_score import plan_of_scores
@@ -78,6 +79,7 @@ class _Gating:
     def __init__(self, root: nn.Module, noise: NoiseSource, gates: dict[str, Gate], plain: nn.Module) -> None:
         self.root, self.noise, self.plain = root, noise, plain
         self.like = gates
+        self.sampling = False
         self.factors: dict[str, list[_Factor]] = {}
         self._depth = 0
         self._drawn: dict[str, Tensor] = {}
@@ -116,7 +118,9 @@ class _Gating:
     def _draw(self, group: str) -> Tensor:
         if group not in self._drawn:
             gate = self.gate(group)
-            self._drawn[group] = gate.sample(self.noise) if self.root.training else gate.expectation()
+            self._drawn[group] = (
+                gate.sample(self.noise) if self.root.training or self.sampling else gate.expectation()
+            )
         return self._drawn[group]
 
 
@@ -176,6 +180,7 @@ def attach_gates(net: nn.Module, coupling: Coupling, make: MakeGate, noise: Nois
             moved = replace(factor, units=factor.units.to(device))
             gating.factors.setdefault(weight, []).append(moved)
     _hand_over(root, gating, owners)
+    add_stochastic(root, gating)
     return root.to(device)
 
 

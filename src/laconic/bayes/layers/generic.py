@@ -9,7 +9,6 @@ another layer (as multi-head attention reads its ``out_proj``) or by a tied one.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from laconic.bayes.layers.variational import Variational
@@ -30,16 +29,9 @@ def _drawn(name: str) -> property:
         parameter = self._parameters[name]
         if parameter is None or "_bayes_draws" not in self.__dict__ or not self._bayes_draws.passing:
             return parameter
-        q = self.bayes_posterior(name)
-        if not self.bayes_samples():
-            return q.expectation()
-        draw = self._bayes_draws.weight(parameter, q)
-        padding = self.padding_idx if isinstance(self, nn.Embedding | nn.EmbeddingBag) else None
-        if padding is None:
-            return draw
-        mean = q.expectation()
-        row = torch.tensor([padding], device=draw.device)
-        return draw.index_copy(0, row, mean[padding : padding + 1])  # the padding row has no noise
+        if self._bayes_draws.sampling or self.bayes_samples():
+            return self.bayes_draw(name)
+        return self.bayes_posterior(name).expectation()
 
     return property(
         read,

@@ -21,8 +21,8 @@ from laconic.networks.noise import NoiseSource
 class Draws:
     """One prepared network's randomness, shared by all its variational layers.
 
-    ``noise`` is the source; ``sampling`` makes layers in eval mode sample too (Monte Carlo prediction);
-    ``muted`` makes layers in training mode compute with the means.
+    ``noise`` is the source; ``sampling`` makes all layers, in eval mode too, compute with whole draws of
+    their weights (Monte Carlo prediction); ``muted`` makes layers in training mode compute with the means.
     Between :meth:`open` and :meth:`close`, which hooks call around a forward pass, a whole-weight draw is
     made once and kept, so that all uses of a weight in one pass see the same one.
     """
@@ -35,8 +35,8 @@ class Draws:
         self._drawn: dict[int, Tensor] = {}
 
     def active(self, module: nn.Module) -> bool:
-        """Whether this layer samples now: in training (unless muted), or anywhere under ``sampling``."""
-        return (module.training and not self.muted) or self.sampling
+        """Whether this layer trains with noise now: in training mode, unless muted or under ``sampling``."""
+        return module.training and not self.muted and not self.sampling
 
     @property
     def passing(self) -> bool:
@@ -44,7 +44,9 @@ class Draws:
         return self._depth > 0
 
     def weight(self, parameter: Tensor, q: Posterior) -> Tensor:
-        """The present pass's draw of a weight."""
+        """The present pass's draw of a weight; outside a pass a new one."""
+        if not self.passing:
+            return q.rsample(self.noise)
         if id(parameter) not in self._drawn:
             self._drawn[id(parameter)] = q.rsample(self.noise)
         return self._drawn[id(parameter)]
@@ -84,7 +86,7 @@ class Variational(nn.Module):
     _bayes_posteriors: dict[str, tuple[Posterior, tuple[str, ...]]]  # a posterior, and its suffixes
 
     def bayes_samples(self) -> bool:
-        """Whether a forward pass draws now."""
+        """Whether a forward pass of training draws now; under ``sampling`` the weights are draws already."""
         return self._bayes_draws.active(self)
 
     def bayes_noise(self, t: Tensor) -> Tensor:
@@ -106,8 +108,23 @@ class Variational(nn.Module):
         return like.with_parameters({suffix: own[name + suffix] for suffix in suffixes})
 
     def bayes_mean(self, name: str) -> Tensor:
-        """The mean of weight ``name`` as a pass sees it, times what multiplies the weight."""
-        return self.bayes_posterior(name).expectation()
+        """The mean of weight ``name`` as a pass sees it (under ``sampling`` its draw), times what multiplies
+        the weight.
+        """
+        return (
+            self.bayes_draw(name) if self._bayes_draws.sampling else self.bayes_posterior(name).expectation()
+        )
+
+    def bayes_draw(self, name: str) -> Tensor:
+        """The present pass's draw of weight ``name``; the padding row of a table has no noise."""
+        q = self.bayes_posterior(name)
+        parameter: Any = self._parameters[name]
+        draw = self._bayes_draws.weight(parameter, q)
+        padding = self.padding_idx if isinstance(self, nn.Embedding | nn.EmbeddingBag) else None
+        if padding is None:
+            return draw
+        row = torch.tensor([padding], device=draw.device)
+        return draw.index_copy(0, row, q.expectation()[padding : padding + 1])
 
     def bayes_moments(self, name: str) -> tuple[Tensor, Tensor]:
         """Mean and variance of weight ``name`` as a pass sees it, given what multiplies the weight."""
