@@ -8,9 +8,9 @@ Dropout of a fixed rate p before every weight layer is a posterior :math:`w_{ij}
 .. math:: \tfrac{\ell^2}{2}\,E\|w\|^2 = \tfrac{\ell^2}{2(1 - p)}\|\theta\|^2,
 
 the weight decay of the paper (whose matrices are those before the factor 1/(1 - p)). Dropout stays on at
-test: :func:`laconic.bayes.sampling` makes a prepared network draw in evaluation mode, and the mean of S
-passes is the prediction, their spread the model's uncertainty. The file holds the network without noise.
-Dropout layers that the network has of its own are active in training alone.
+test: :func:`laconic.predict` averages S passes of the prepared network, each with one draw of the weights,
+that is one mask for each layer's inputs, or channels. The file holds the network without noise. Dropout
+layers that the network has of its own are active in training alone.
 """
 
 from __future__ import annotations
@@ -49,12 +49,11 @@ class MCDropout(Method):
         InputError: A setting outside its bounds.
 
     >>> import laconic
-    >>> from laconic.bayes import sampling
     >>> x = torch.ones(1, 8)
-    >>> net = laconic.prepare(nn.Linear(8, 4), MCDropout(), x, data_size=100).eval()
-    >>> with sampling(net), torch.no_grad():
-    ...     torch.stack([net(x) for _ in range(10)]).var(0).shape
-    torch.Size([1, 4])
+    >>> net = laconic.prepare(nn.Linear(8, 4), MCDropout(), x, data_size=100)
+    >>> prediction = laconic.predict(net, x, samples=10)
+    >>> tuple(prediction.mean.shape), bool(prediction.mutual_information > 0)
+    ((1, 4), True)
     """
 
     rate: float = 0.5

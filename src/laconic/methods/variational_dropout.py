@@ -6,8 +6,8 @@ the KL does not depend on :math:`\theta` (section 3). So the rates can be learne
 posteriors:
 
 - type A, correlated weight noise (section 3.2): :math:`w_{ij} = \theta_{ij} s_j` with
-  :math:`s_j \sim N(1, \alpha_j)`. A layer's inputs are multiplied by noise, drawn anew for each example;
-  :math:`\theta` is fixed given the input, and the KL is that of the factors, one for each input;
+  :math:`s_j \sim N(1, \alpha_j)`. A layer's inputs are multiplied by noise, in training drawn anew for each
+  example; :math:`\theta` is fixed given the input, and the KL is that of the factors, one for each input;
 - type B, independent weight noise (section 3.1):
   :math:`q(w_{ij}) = N(\theta_{ij}, \alpha_{ij}\theta_{ij}^2)`, drawn as pre-activations (local
   reparameterisation, section 2.2); the KL is that of the weights.

@@ -66,12 +66,16 @@ def test_outputs_have_the_mean_of_the_plain_layer_and_the_variance_of_noisy_inpu
     assert torch.equal(net.eval()(one), layer(one))
 
 
-def test_each_example_has_noise_of_its_own_also_in_sampled_evaluation() -> None:
-    x = torch.ones(2, 5)
-    net = prepared(nn.Linear(5, 3), x, family(1)).eval()
-    assert torch.equal(net(x)[0], net(x)[1])
+def test_each_example_has_noise_of_its_own_in_training_and_each_pass_one_draw_in_sampled_evaluation() -> None:
+    x = torch.ones(2, 1, 3)
+    net = prepared(nn.Conv1d(1, 3, 1), x, family(1))
+    assert net(x).std(0).min() > 0 and net(x).std(2).min() > 0
+    net.eval()
+    assert torch.equal(net(x), net(x))
     with sampling(net):
-        assert not torch.equal(net(x)[0], net(x)[1])
+        out = net(x)
+        assert not torch.equal(out, net(x))
+    assert torch.equal(out[0], out[1]) and torch.equal(out[..., 0], out[..., 1])
 
 
 def test_rates_by_unit_belong_to_their_input_in_every_group() -> None:

@@ -1,7 +1,8 @@
-"""Layers whose inputs are multiplied by noise: dropout as a posterior, drawn anew for each example.
+"""Layers whose inputs are multiplied by noise: dropout as a posterior.
 
 The weights that read an input share its factor (:class:`laconic.bayes.posteriors.InputNoise`), so the factor
-multiplies the input. Each example, and each place of a feature map, has a draw of its own, as in dropout.
+multiplies the input. In training each example, and each place of a feature map, has a draw of its own, as in
+dropout. Under :func:`laconic.bayes.sampling` a pass has one draw of the weights, that is one factor by input.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from laconic.bayes.layers.conv_transpose import _BayesConvTranspose
 from laconic.bayes.layers.variational import Variational
 from laconic.bayes.posteriors.input_noise import InputNoise
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Conv
-    from torch.nn.modules.conv import _ConvTransposeNd as _ConvTranspose
 
     _Plain = nn.Module
 else:
-    _Conv = _ConvTranspose = _Plain = nn.Module
+    _Conv = _Plain = nn.Module
 
 
 class NoisyInputs(Variational, _Plain):
-    """Mixin: the input with noise, where the layer samples."""
+    """Mixin: the input with noise, where the layer trains with it."""
 
     def bayes_noisy(self, input: Tensor, dim: int) -> Tensor:
         """The input, its channels along ``dim`` (from the end), times fresh factors."""
@@ -40,7 +41,7 @@ class NoisyLinear(NoisyInputs, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        return F.linear(self.bayes_noisy(input, -1), self.weight, self.bias)
+        return F.linear(self.bayes_noisy(input, -1), self.bayes_mean("weight"), self.bias)
 
 
 class _NoisyConv(NoisyInputs, _Conv):
@@ -49,7 +50,7 @@ class _NoisyConv(NoisyInputs, _Conv):
     def forward(self, input: Tensor) -> Tensor:
         """Shapes as in the plain layer."""
         noisy = self.bayes_noisy(input, -1 - len(self.kernel_size))
-        return self._conv_forward(noisy, self.weight, self.bias)
+        return self._conv_forward(noisy, self.bayes_mean("weight"), self.bias)
 
 
 class NoisyConv1d(_NoisyConv, nn.Conv1d):
@@ -64,14 +65,13 @@ class NoisyConv3d(_NoisyConv, nn.Conv3d):
     """``nn.Conv3d`` of noisy inputs."""
 
 
-class _NoisyConvTranspose(NoisyInputs, _ConvTranspose):
+class _NoisyConvTranspose(NoisyInputs, _BayesConvTranspose):
     """A transposed convolution of noisy inputs."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Shapes as in the plain layer."""
         noisy = self.bayes_noisy(input, -1 - len(self.kernel_size))
-        plain: Tensor = super().forward(noisy, output_size)
-        return plain
+        return self._transposed(noisy, self.bayes_mean("weight"), self.bias, output_size)
 
 
 class NoisyConvTranspose1d(_NoisyConvTranspose, nn.ConvTranspose1d):
@@ -91,7 +91,15 @@ class NoisyEmbedding(NoisyInputs, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape -> (*shape, embedding_dim)."""
-        rows = nn.Embedding.forward(self, input)
+        rows = F.embedding(
+            input,
+            self.bayes_mean("weight"),
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
         if not self.bayes_samples():
             return rows
         q = cast(InputNoise, self.bayes_posterior("weight"))
