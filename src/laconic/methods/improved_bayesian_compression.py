@@ -60,6 +60,7 @@ class ImprovedBayesianCompression(SparseVD):
         grid: Uniform grids that are tried beside the codebooks, and what they may cost.
         prior: No setting here: it is learned.
         posterior: No setting here: Gaussians.
+        train_clip: As in :class:`SparseVD`.
         mixture: The Gaussians: how they start, their hyper-priors and learning rates. Its ``zero_share`` is
             the share of the log-uniform part. A share that is learned (``zero_beta``) falls as far as
             weights are left, and then makes them cheaper.

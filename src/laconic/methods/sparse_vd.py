@@ -6,9 +6,10 @@ Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` ar
 rest are put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the
 validation split.
 
-Two things of the authors' practice speed it up: a KL weight above 1 while pruning, and holding pruned weights
-at zero for the last part of training (their code's ``train_clip``), so that the remaining weights learn to do
-without them and without their noise.
+Two things speed it up: a KL weight above 1 while pruning, and holding pruned weights at zero for the last
+part of training (``hold_from``), so that the remaining weights learn to do without them and their noise.
+The authors' code has ``train_clip`` to this end: means above the threshold are zero in every forward pass of
+training, their noise stays, and the KL pulls at them no more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import nn
 from laconic.bayes.kl import check_rules, kl_divergence, kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
-from laconic.bayes.posteriors import Family, GaussianFamily, Posterior
+from laconic.bayes.posteriors import ClippedFamily, ClippedGaussian, Family, GaussianFamily, Posterior
 from laconic.bayes.prepare import (
     make_bayesian,
     mute,
@@ -69,6 +70,8 @@ class SparseVD(Method):
             (:func:`laconic.bayes.register_kl`).
         posterior: The family, a function of a weight's name and the weight (None: Gaussians of log variance
             ``init_log_var``, as published).
+        train_clip: Whether means with log alpha above the threshold are zero in training, as they will be at
+            test (:class:`laconic.bayes.posteriors.ClippedGaussian`).
 
     Raises:
         InputError: A setting outside its bounds.
@@ -90,6 +93,7 @@ class SparseVD(Method):
     grid: GridChoice = field(default_factory=GridChoice)
     prior: Prior = field(default_factory=LogUniform)
     posterior: Family | None = None
+    train_clip: bool = False
 
     in_nats = True
     gentler = "lower kl_weight"
@@ -105,10 +109,18 @@ class SparseVD(Method):
         local_layers(self.sampling)
         if self.hold_from is not None and not self.hold_from >= 0:
             raise InputError(f"hold_from is an epoch (None: never hold), got {self.hold_from}. Cure: 10")
+        if self.train_clip and self.posterior is not None:
+            raise InputError(
+                "train_clip is of the published Gaussians, and a posterior was given. Cure: leave out one of "
+                "train_clip and posterior"
+            )
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a posterior centred on its present value."""
-        family = self.posterior or GaussianFamily(self.init_log_var)
+        published: Family = GaussianFamily(self.init_log_var)
+        if self.train_clip:
+            published = ClippedFamily(self.init_log_var, self.threshold)
+        family = self.posterior or published
         check_kl_weight(self.kl_weight, context.data_size)
         check_kl_weight(self.held_kl_weight, context.data_size)
         net = make_bayesian(
@@ -136,7 +148,8 @@ class SparseVD(Method):
         """
         if self._holding(context) and not self.hold_noise:
             return next(module.parameters()).new_zeros(())
-        posteriors, prior = posteriors_of(module), self.prior_of(module)
+        prior = self.prior_of(module)
+        posteriors = {name: _learning(q) for name, q in posteriors_of(module).items()}
         if self._holding(context):
             masks = weight_masks_of(module)
             kls = [_kl_of_left(q, prior, masks[name]) for name, q in posteriors.items()]
@@ -220,6 +233,11 @@ class SparseVD(Method):
 
     def _holding(self, context: Context) -> bool:
         return self.hold_from is not None and context.epochs >= self.hold_from
+
+
+def _learning(q: Posterior) -> Posterior:
+    """What of a posterior the KL acts on."""
+    return q.learning() if isinstance(q, ClippedGaussian) else q
 
 
 def _kl_of_left(q: Posterior, prior: Prior, mask: torch.Tensor) -> torch.Tensor:
