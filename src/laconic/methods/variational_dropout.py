@@ -205,7 +205,7 @@ def _told(module: nn.Module) -> dict[str, list[float]]:
 
 
 # A trained network is the start: rates begin low, and rise where the likelihood allows it.
-_TRAINED = {"rate": 0.1, "first_rate": 0.05, "noise_lr": 5.0, "grid.max_drop": 0.05, "fit.schedule.flat": 0.5}
+_TRAINED = {"rate": 0.1, "first_rate": 0.05, "noise_lr": 5.0, "fit.schedule.flat": 0.5}
 _SHORT = {"fit.epochs": 8, "reference.epochs": 3}
 
 METHOD = MethodEntry(

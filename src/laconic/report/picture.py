@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, INK, CUT = "#9AA0A6", "#202124", "#D55E00"
 DPI = 130
-STYLE: Any = {
+_STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -70,7 +70,7 @@ def draw(report: Report, path: Path) -> None:
         ) from error
     import io
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(11.5, 7.2), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         _fill(figure, report)

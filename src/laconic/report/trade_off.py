@@ -9,7 +9,7 @@ from pathlib import Path
 
 from laconic.errors import InputError
 from laconic.files import write_bytes
-from laconic.report.picture import COLOURS, DPI, GREY, STYLE
+from laconic.report.picture import _STYLE, COLOURS, DPI, GREY
 from laconic.text import value_text
 
 
@@ -84,7 +84,7 @@ def draw_trade_off(
         raise InputError("no picture without matplotlib. Cure: pip install 'laconic[report]'") from error
     best = front(points, higher_is_better=higher_is_better)
     line = sorted((p.file_bytes, p.metric) for p, good in zip(points, best, strict=True) if good)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7.0, 4.6), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.subplots()

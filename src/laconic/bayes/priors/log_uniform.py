@@ -36,7 +36,7 @@ class LogUniform:
     cubic: bool = False
 
     def __post_init__(self) -> None:
-        if self.clamp is not None and not self.clamp[0] < self.clamp[1]:
-            raise InputError(f"clamp must be (low, high) with low < high, got {self.clamp}")
         if self.exact and self.cubic:
             raise InputError("the exact KL is no polynomial. Cure: exact=True or cubic=True")
+        if self.clamp is not None and not self.clamp[0] < self.clamp[1]:
+            raise InputError(f"clamp must be (low, high) with low < high, got {self.clamp}")
