@@ -27,6 +27,7 @@ from laconic.methods import (
     GridChoice,
     ImprovedBayesianCompression,
     MagnitudePruning,
+    MCDropout,
     MeanActivationPruning,
     MeanField,
     Method,
@@ -39,6 +40,7 @@ from laconic.methods import (
     SparseVD,
     StructuredBayesianPruning,
     TaylorPruning,
+    VariationalDropout,
 )
 from laconic.methods.contract import Judge, Score
 from laconic.methods.registry import find_method, method_names
@@ -60,6 +62,8 @@ METHODS: tuple[Method, ...] = (
     PostTraining(),
     StructuredBayesianPruning(kl_weight=2.0, warm_up=WarmUp(0.0, 1.0), noise_lr=100.0, grid=COARSE),
     L0((2.0,), open_probability=0.9, noise_lr=100.0, grid=COARSE),
+    VariationalDropout(grid=COARSE),
+    MCDropout(grid=COARSE),
 )
 # What their fields do shows after longer training than there is here: their names alone are checked.
 LONGER: tuple[Method, ...] = (

@@ -268,3 +268,47 @@ def test_what_an_earlier_stage_removed_is_not_left(method: SparseVD | MagnitudeP
     net = laconic.prepare(pruned.module, method, x, data_size=100, previous=pruned)
     left = sum(prepared(net, "test").method.weights_left(net).values())
     assert left == sum(t.nonzeros() for n, t in pruned.tensors.items() if n.endswith("weight")) <= 304
+
+
+class TestTrainClip:
+    """Means above the threshold are zero in training; their noise stays, and the KL leaves them alone."""
+
+    method = SparseVD(train_clip=True, warm_up=WarmUp(0.0, 0.0))
+
+    def _half_clipped(self) -> nn.Module:
+        net = _prepared(self.method)
+        with torch.no_grad():
+            for q in posteriors_of(net).values():
+                q.mean.view(-1)[:] = 0.3
+                q.log_var.view(-1)[::2] = 1.0  # log alpha = 3.4
+        return net
+
+    def test_a_pass_sees_the_noise_of_a_clipped_weight_alone(self) -> None:
+        net, x = self._half_clipped(), digits()[0][:2]
+        q = posteriors_of(net)["fc1.weight"]
+        mean, variance = q.moments()
+        assert not mean.view(-1)[::2].any() and (mean.view(-1)[1::2] == 0.3).all()
+        assert variance.view(-1)[::2].detach().numpy() == pytest.approx(math.e)
+        plain = laconic.bayes.plain_copy(net).eval()
+        assert torch.equal(net.eval()(x), plain(x)) and not plain.fc1.weight.view(-1)[::2].any()
+
+    def test_gradients(self) -> None:
+        """Means that are clipped learn nothing; their variances learn from the likelihood alone."""
+        net = self._half_clipped()
+        q = posteriors_of(net)["fc1.weight"]
+        self.method.penalty(net, _at(net, 1.0)).backward()
+        for tensor in (q.mean, q.log_var):
+            assert not tensor.grad.view(-1)[::2].any() and tensor.grad.view(-1)[1::2].all()
+            tensor.grad = None
+        net.train()(digits()[0][:8]).square().sum().backward()
+        assert not q.mean.grad.view(-1)[::2].any()
+        assert q.log_var.grad.view(-1)[::2].any()
+
+    def test_the_file_leaves_out_what_is_clipped(self) -> None:
+        small = laconic.convert(self._half_clipped())
+        weight = small.module.get_parameter("fc2.weight").view(-1)  # those of fc1 lead to dead units as well
+        assert not weight[::2].any() and weight[1::2].all()
+
+    def test_a_family_of_ones_own_is_refused(self) -> None:
+        with pytest.raises(InputError, match="leave out one"):
+            SparseVD(train_clip=True, posterior=laconic.bayes.GaussianFamily())

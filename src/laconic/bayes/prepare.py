@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from laconic.bayes.layers import Sampling, local_layers
+from laconic.bayes.layers import NOISY_INPUTS, Sampling, local_layers
 from laconic.bayes.layers.generic import sampled_class
 from laconic.bayes.layers.variational import Draws, Variational, become
 from laconic.bayes.posteriors import Family, Posterior
@@ -59,8 +59,8 @@ def make_bayesian(
 
     In training mode its forward pass samples, in eval mode it computes with the posteriors' means. The
     example shows which layers run once as layers (local reparameterisation) and whose weights others read or
-    that run several times (drawn whole, once per pass), as all weights of a family are that are not
-    independent.
+    that run several times (drawn whole, once per pass), as all weights of a family are that are neither
+    independent nor noise on the layer's inputs.
 
     Args:
         model: A plain network; it is left as it was.
@@ -279,8 +279,10 @@ def _swap(
         posteriors = {name: made[id(weight)] for name, weight in weights.items()}
         # A tied weight is read while only one of its owners runs, so it counts as used outside the other.
         alone = uses.calls.get(prefix, 0) == 1 and prefix not in uses.outside
-        fits = alone and list(weights) == ["weight"] and posteriors["weight"].independent
-        kind = local.get(type(module)) if fits else None
+        kind = None
+        if alone and list(weights) == ["weight"]:
+            q = posteriors["weight"]
+            kind = _kinds(q, local).get(type(module))
         if kind is None:
             kind = sampled_class(type(module), tuple(weights))
             if module is not net:
@@ -288,6 +290,15 @@ def _swap(
         become(module, kind, draws, posteriors)
     draws.watch(net)
     return draws
+
+
+def _kinds(
+    q: Posterior, local: Mapping[type[nn.Module], type[Variational]]
+) -> Mapping[type[nn.Module], type[Variational]]:
+    """The layers that need no draw of whole weights under this posterior."""
+    if q.on_inputs:
+        return NOISY_INPUTS
+    return local if q.independent else {}
 
 
 def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:

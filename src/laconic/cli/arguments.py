@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"laconic {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_compress(commands)
+    _add_sweep(commands)
     _add_readers(commands)
     _add_cost(commands)
     add_checkpoints(commands)
@@ -135,6 +136,37 @@ def _add_compress(commands: argparse._SubParsersAction[Any]) -> None:
     _add_run_options(p)
     p.set_defaults(command="compress")
     p.registries = {"network": "NETWORKS", "method": "METHODS", "task": "TASKS"}
+
+
+SWEEP_EXAMPLES = """\
+examples:
+  laconic sweep --vary kl_weight=0.5,1,2 --vary threshold=2,3,4
+                --out sweeps/lenet300 -- lenet300 --preset demo
+  laconic sweep --vary sparsity=0.9,0.95,0.98 --out sweeps/mine
+                -- --model nets:trained --data nets:loaders --method magnitude
+
+Each run is a folder of --out; a sweep that was interrupted goes on when it
+is begun again. sweep.md, sweep.json and sweep.png hold all runs.
+"""
+
+
+def _add_sweep(commands: argparse._SubParsersAction[Any]) -> None:
+    p = add_command(
+        commands,
+        "sweep",
+        "compress once for each combination of settings: bytes against the metric",
+        SWEEP_EXAMPLES,
+    )
+    p.add_argument(
+        "--vary",
+        action="append",
+        required=True,
+        metavar="KEY=A,B,C",
+        help="a setting as --set takes it, and its values; given several times, all combinations are run",
+    )
+    p.add_argument("--out", required=True, metavar="FOLDER", help="where the runs' folders and results go")
+    p.add_argument("words", nargs="+", metavar="ARGUMENT", help="behind --: what laconic compress takes")
+    p.set_defaults(command="sweep")
 
 
 def _add_run_options(p: Parser) -> None:

@@ -126,6 +126,12 @@ def _compress(arguments: argparse.Namespace) -> int:
     return run_compress(request, resume=arguments.resume)
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    from laconic.cli.sweep import run_sweep
+
+    return run_sweep(arguments, _compress)
+
+
 def _list(arguments: argparse.Namespace) -> int:
     from laconic.cli.lists import run_list
 
@@ -205,6 +211,7 @@ def _draw(arguments: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "compress": _compress,
+    "sweep": _sweep,
     "inspect": _inspect,
     "verify": _verify,
     "run": _run,

@@ -17,6 +17,7 @@ from laconic.methods.improved_bayesian_compression import ImprovedBayesianCompre
 from laconic.methods.l0 import L0
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
+from laconic.methods.mc_dropout import MCDropout
 from laconic.methods.mean_activation_pruning import MeanActivationPruning
 from laconic.methods.mean_field import MeanField
 from laconic.methods.miracle import MIRACLE
@@ -28,12 +29,14 @@ from laconic.methods.soft_weight_sharing import SoftWeightSharing
 from laconic.methods.sparse_vd import SparseVD
 from laconic.methods.structured_bayesian_pruning import StructuredBayesianPruning
 from laconic.methods.taylor_pruning import TaylorPruning
+from laconic.methods.variational_dropout import VariationalDropout
 from laconic.methods.vnq import VNQ
 from laconic.quantize.codebook import even_levels, nearest_level, on_levels
 
 __all__ = [
     "L0",
     "MIRACLE",
+    "MCDropout",
     "VNQ",
     "BayesianCompression",
     "Compressed",
@@ -62,6 +65,7 @@ __all__ = [
     "Target",
     "TaylorPruning",
     "UnitChoice",
+    "VariationalDropout",
     "attach_gates",
     "choose_grid",
     "even_levels",

@@ -59,6 +59,7 @@ class ImprovedBayesianCompression(SparseVD):
         hold_noise: Whether the weights that are left keep their noise and their KL from ``hold_from`` on.
         sampling: As in :class:`SparseVD`.
         grid: Uniform grids that are tried beside the codebooks, and what they may cost.
+        train_clip: As in :class:`SparseVD`.
         mixture: The Gaussians: how they start, their hyper-priors and learning rates. Its ``zero_share`` is
             the share of the log-uniform part. A share that is learned (``zero_beta``) falls as far as
             weights are left, and then makes them cheaper.

@@ -6,15 +6,17 @@ Decision: weights with :math:`\log\alpha = \log\sigma^2 - \log\theta^2 \ge 3` ar
 rest are put on a grid whose step is a multiple of each layer's posterior standard deviation, chosen on the
 validation split.
 
-Two things of the authors' practice speed it up: a KL weight above 1 while pruning, and holding pruned weights
-at zero for the last part of training (their code's ``train_clip``), so that the remaining weights learn to do
-without them and without their noise.
+Two things speed it up: a KL weight above 1 while pruning, and holding pruned weights at zero for the last
+part of training (``hold_from``), so that the remaining weights learn to do without them and their noise.
+The authors' code has ``train_clip`` to this end: means above the threshold are zero in every forward pass of
+training, their noise stays, and the KL pulls at them no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,23 +25,20 @@ from torch import nn
 from laconic.bayes.kl import check_rules, kl_divergence, kl_total
 from laconic.bayes.layers import Sampling, local_layers
 from laconic.bayes.objective import check_kl_weight
-from laconic.bayes.posteriors import Family, GaussianFamily, Posterior
+from laconic.bayes.posteriors import ClippedFamily, ClippedGaussian, Family, GaussianFamily, Posterior
 from laconic.bayes.prepare import (
-    deterministic_of,
     make_bayesian,
     mute,
-    plain_copy,
     posteriors_of,
     spread_of,
 )
 from laconic.bayes.priors import LogUniform, Prior
 from laconic.errors import InputError
 from laconic.methods.common.codebooks import Books
-from laconic.methods.common.grid_choice import GridChoice, choose_grid
-from laconic.methods.common.levels import posterior_bits_facts
+from laconic.methods.common.grid_choice import GridChoice
 from laconic.methods.common.masks import add_weight_masks, weight_masks_of
-from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.contract import BoolArray, Compressed, Context, Judge, Method, warm_up_left
+from laconic.methods.posterior_grids import on_posterior_grid
 from laconic.methods.registry import MethodEntry
 from laconic.records import WeightStats
 from laconic.schedules import WarmUp
@@ -71,6 +70,8 @@ class SparseVD(Method):
             (:func:`laconic.bayes.register_kl`).
         posterior: The family, a function of a weight's name and the weight (None: Gaussians of log variance
             ``init_log_var``, as published).
+        train_clip: Whether means with log alpha above the threshold are zero in training, as they will be at
+            test (:class:`laconic.bayes.posteriors.ClippedGaussian`).
 
     Raises:
         InputError: A setting outside its bounds.
@@ -92,6 +93,7 @@ class SparseVD(Method):
     grid: GridChoice = field(default_factory=GridChoice)
     prior: Prior = field(default_factory=LogUniform)
     posterior: Family | None = None
+    train_clip: bool = False
 
     in_nats = True
     gentler = "lower kl_weight"
@@ -108,10 +110,18 @@ class SparseVD(Method):
         local_layers(self.sampling)
         if self.hold_from is not None and not self.hold_from >= 0:
             raise InputError(f"hold_from is an epoch (None: never hold), got {self.hold_from}. Cure: 10")
+        if self.train_clip and self.posterior is not None:
+            raise InputError(
+                "train_clip is of the published Gaussians, and a posterior was given. Cure: leave out one of "
+                "train_clip and posterior"
+            )
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """Give every weight a posterior centred on its present value."""
-        family = self.posterior or GaussianFamily(self.init_log_var)
+        published: Family = GaussianFamily(self.init_log_var)
+        if self.train_clip:
+            published = ClippedFamily(self.init_log_var, self.threshold)
+        family = self.posterior or published
         check_kl_weight(self.kl_weight, context.data_size)
         check_kl_weight(self.held_kl_weight, context.data_size)
         net = make_bayesian(
@@ -139,7 +149,8 @@ class SparseVD(Method):
         """
         if self._holding(context) and not self.hold_noise:
             return next(module.parameters()).new_zeros(())
-        posteriors, prior = posteriors_of(module), self.prior_of(module)
+        prior = self.prior_of(module)
+        posteriors = {name: _learning(q) for name, q in posteriors_of(module).items()}
         if self._holding(context):
             masks = weight_masks_of(module)
             kls = [_kl_of_left(q, prior, masks[name]) for name, q in posteriors.items()]
@@ -197,23 +208,13 @@ class SparseVD(Method):
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
         """Remove the weights above the threshold, and put the rest on the grid chosen on validation."""
-        policy = context.policy
-        stats = {n: q.stats(n) for n, q in posteriors_of(module).items() if not policy.keeps(n)}
         masks = weight_masks_of(module)
-        keeps = {n: self._keep(s) & masks[n].cpu().numpy() for n, s in stats.items()}
-        for name, zero in context.removed.items():
-            if name in keeps:
-                keeps[name] &= ~zero
-        books, plain = self._books(module, stats), plain_copy(module)
-        own = dict(plain.named_parameters())  # what a method learns beside the network is not among them
-        deterministic = {n: p for n, p in deterministic_of(module).items() if n in own}
-        rest = rest_of(module, deterministic, policy)
-        told = posterior_bits_facts(stats, keeps)
-        stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
-        small = choose_grid(
-            plain, stats, keeps, rest.beside, self.grid, judge, context.example, context, books
-        )
-        return replace(small, facts={**small.facts, **told})
+
+        def keep(stats: WeightStats) -> BoolArray:
+            kept: BoolArray = self._keep(stats) & masks[stats.name].cpu().numpy()
+            return kept
+
+        return on_posterior_grid(module, keep, self.grid, context, judge, partial(self._books, module))
 
     def _check_prior(self, posteriors: Mapping[str, Posterior]) -> None:
         """Refuse a prior without a rule for the posteriors."""
@@ -233,6 +234,11 @@ class SparseVD(Method):
 
     def _holding(self, context: Context) -> bool:
         return self.hold_from is not None and context.epochs >= self.hold_from
+
+
+def _learning(q: Posterior) -> Posterior:
+    """What of a posterior the KL acts on."""
+    return q.learning() if isinstance(q, ClippedGaussian) else q
 
 
 def _kl_of_left(q: Posterior, prior: Prior, mask: torch.Tensor) -> torch.Tensor:

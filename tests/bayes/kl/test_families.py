@@ -6,6 +6,7 @@ import torch
 
 from laconic.bayes import (
     Gaussian,
+    InputNoise,
     LogUniform,
     Multiplicative,
     Normal,
@@ -51,6 +52,18 @@ def test_kingmas_fit_of_2015_is_near_at_small_rates():
     cubic = -(0.5 * rates.log() + 1.16145124 * rates - 1.50204118 * rates**2 + 0.58629921 * rates**3)
     gap = kl - cubic
     assert float((gap - gap[0]).abs().max()) < 0.02
+
+
+def test_noise_on_inputs_costs_what_its_factors_cost():
+    """One N(1, alpha) for each input, whatever the number of weights that read it, by Monte Carlo."""
+    constant = kl_divergence(posterior([1.0], [-1.0]), LogUniform(exact=True)).item()
+    constant -= monte_carlo_kl(1.0, -1.0, lambda s: -np.log(np.abs(s)))
+    rates = torch.tensor([[-2.0, 0.5, 1.0]], dtype=torch.float64)
+    kl = kl_divergence(InputNoise(MEAN, rates, axis=1), LogUniform(exact=True))
+    oracle = [monte_carlo_kl(1.0, r, lambda s: -np.log(np.abs(s))) + constant for r in rates[0].tolist()]
+    assert kl[0].tolist() == pytest.approx(oracle, abs=2e-3)
+    shared = InputNoise(MEAN, rates[0, 0], axis=1, units=7)  # seven inputs, of several groups
+    assert kl_divergence(shared, LogUniform(exact=True)).item() == pytest.approx(7 * oracle[0], abs=2e-2)
 
 
 def test_a_scale_mixture_is_the_sum_of_its_factors():

@@ -1,5 +1,6 @@
-"""Four oracles: Monte Carlo, the series itself, scipy's Dawson function, and finite differences."""
+"""Oracles: Monte Carlo, the series itself, scipy's Dawson function, mpmath's integral, finite differences."""
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.integrate
@@ -8,7 +9,7 @@ import scipy.stats
 import torch
 
 from laconic.bayes.kl import kl_divergence
-from laconic.bayes.kl.gaussian_log_uniform import twice_dawson_integral
+from laconic.bayes.kl.gaussian_log_uniform import of_log_alpha, twice_dawson_integral
 from laconic.bayes.kl.sigmoid_fit import K1, fit
 from laconic.bayes.posteriors import Gaussian
 from laconic.bayes.priors import LogUniform
@@ -54,6 +55,54 @@ def test_the_fit_stays_within_its_published_distance_of_the_exact_value():
 def test_the_exact_value_is_the_series(log_alpha):
     got = kl_divergence(at([log_alpha]), EXACT).item()
     assert abs(got - poisson_digamma(log_alpha)) < 2e-7  # the epsilon inside log alpha
+
+
+@pytest.mark.parametrize("log_alpha", [-7.0, -1.0, 3.0])
+def test_the_exact_value_and_slope_by_integration_in_twenty_digits(log_alpha):
+    """E log|w| under N(1, alpha), cut where the logarithm is singular; the slope by differences of it."""
+
+    def kl(point):
+        std = mpmath.exp(point / 2)
+        density = lambda w: mpmath.npdf(w, 1, std) * mpmath.log(abs(w))
+        places = [1 - 12 * std, 0, 1, 1 + 12 * std] if std > 0.09 else [1 - 12 * std, 1, 1 + 12 * std]
+        return mpmath.quad(density, places) - mpmath.log(2 * mpmath.pi * mpmath.e) / 2 - point / 2
+
+    with mpmath.workdps(20):
+        constant = mpmath.log(2 * mpmath.pi * mpmath.e) / 2 - (mpmath.psi(0, 0.5) + mpmath.log(2)) / 2
+        value, slope = float(kl(mpmath.mpf(log_alpha)) + constant), float(mpmath.diff(kl, log_alpha, h=1e-6))
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 2e-6)):
+        given = torch.tensor(log_alpha, dtype=dtype, requires_grad=True)
+        got = of_log_alpha(given, EXACT)
+        got.backward()
+        assert abs(got.item() - value) < tolerance
+        assert abs(given.grad.item() - slope) < max(tolerance, 1e-8)
+
+
+class TestCubic:
+    """Kingma et al. 2015, appendix C."""
+
+    prior = LogUniform(cubic=True)
+
+    def test_it_is_the_published_polynomial_near_the_exact_value(self):
+        points = torch.linspace(-12.0, 0.0, 2001, dtype=torch.float64)
+        got = of_log_alpha(points, self.prior)
+        a = points.exp()
+        published = 0.5 * points + 1.16145124 * a - 1.50204118 * a**2 + 0.58629921 * a**3
+        assert ((got + published).max() - (got + published).min()) < 1e-12
+        gap = got - of_log_alpha(points, EXACT)
+        assert 0.01 < (gap.max() - gap.min()).item() / 2 < 0.023 and gap[0].abs() < 1e-5
+
+    def test_its_slope_is_its_own_and_nothing_above_one(self):
+        points = torch.tensor([-6.0, -2.0, -0.1], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda t: of_log_alpha(t, self.prior), (points,))
+        above = torch.tensor([0.5, 9.0], requires_grad=True)
+        value = of_log_alpha(above, self.prior)
+        value.sum().backward()
+        assert (value == value[0]).all() and not above.grad.any()
+
+    def test_it_is_no_exact_kl(self):
+        with pytest.raises(InputError, match="polynomial"):
+            LogUniform(exact=True, cubic=True)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])

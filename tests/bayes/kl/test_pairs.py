@@ -15,6 +15,7 @@ from laconic.bayes import (
     Gaussian,
     GaussianMixture,
     HalfCauchy,
+    InputNoise,
     Laplace,
     LogNormalPair,
     LogUniform,
@@ -49,6 +50,7 @@ MULTIPLICATIVE = Multiplicative(double([0.4, -0.7], [1.2, 0.11]), double([-6.0, 
 POINT = Point(double([0.0, 0.31, -0.7], [0.4, 0.02, -1.5]))
 SCALED = Scaled(GAUSSIAN, Gaussian(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
 SCALED_BY_DROPOUT = Scaled(GAUSSIAN, Multiplicative(double([1.5], [-0.2]), double([-1.0], [-2.0])), axis=0)
+INPUT_NOISE = InputNoise(double([0.4, -0.7], [1.2, 0.11]), double([-2.0, 0.3]), axis=1)
 LOG_NORMALS = LogNormalPair(*double([0.0], [-2.0], [1.0], [-3.0]))
 
 
@@ -153,6 +155,8 @@ RULES: dict[tuple[type, type], list[tuple[Posterior, Prior, object]]] = {
         (Point(POINT.mean + 0.01), Laplace(0.3), laplace),  # a kink at zero
         (POINT, SpikeAndSlab(Normal(std=0.2), Normal(std=0.5), 0.7), two_normals),
     ],
+    # Its KL is that of the factors, which its weights share: see test_families.py.
+    (InputNoise, LogUniform): [],
     # Its KL is that of both factors, which draws of their root do not show: see the rule's own tests.
     (LogNormalPair, HalfCauchy): [],
 }
@@ -179,12 +183,19 @@ REFUSED = {
     (LogNormalPair, Spikes): (LOG_NORMALS, Spikes(LEVELS)),
     (LogNormalPair, ScaleMixture): (LOG_NORMALS, ScaleMixture()),
 }
-
-
 REFUSED |= {
     (type(q), type(p)): (q, p)
     for q in (SCALED, LOG_NORMALS)
     for p in (Laplace(), StudentT(), SpikeAndSlab(), Logistic())
+}
+# Weights that share a factor have no density, so that no prior of weights has a rule.
+REFUSED |= {
+    (InputNoise, type(prior)): (INPUT_NOISE, prior)
+    for prior in [
+        *(prior for _, prior in REFUSED.values()),
+        *(prior for tried in RULES.values() for _, prior, _ in tried),
+    ]
+    if not isinstance(prior, LogUniform)
 }
 
 
@@ -195,7 +206,7 @@ def test_the_table_is_complete() -> None:
     priors = [k for k in kinds if "improper" in dir(k) and k is not Prior]
     assert {q for q, _ in RULES} == set(posteriors)
     tried = {(type(q), type(p)) for some in RULES.values() for q, p, _ in some}
-    tried |= {*RULES, *REFUSED, (Scaled, DensityPrior), (LogNormalPair, DensityPrior)}
+    tried |= {*RULES, *REFUSED, *((q, DensityPrior) for q in (Scaled, LogNormalPair, InputNoise))}
     assert tried == {(q, p) for q in posteriors for p in [*priors, Logistic]}
     own = {pair for pair in TABLE.pairs() if all(k.__module__.startswith("laconic.") for k in pair)}
     assert own == set(RULES)

@@ -4,6 +4,7 @@ r"""One file per (posterior, prior) pair; importing this package registers them 
 |---|---|---|---|---|---|
 | Gaussian | fit or series | closed form | closed form | trapezoidal rule | bound or integral |
 | Multiplicative | fit or series | closed form | closed form | trapezoidal rule | bound or integral |
+| InputNoise | fit or series, of the factors | none | none | none | none |
 | Point | none | minus log density | minus log density | minus log density | minus log density |
 | others | none | none | none | none | none |
 
@@ -18,7 +19,7 @@ r"""One file per (posterior, prior) pair; importing this package registers them 
 A pair without a rule is refused (:class:`laconic.errors.NoKLRuleError`). A scale mixture is a prior of
 weights and of the scales that they share, and a posterior without scales does not say which weights share
 one. Scales times weights have no density in closed form, so that their KL to a prior of single weights has
-none either.
+none either. Weights that share a factor by input have none, so that their KL is that of the factors.
 """
 
 from laconic.bayes.kl import (
@@ -30,6 +31,7 @@ from laconic.bayes.kl import (
     gaussian_sparse_mixture,
     gaussian_spike_and_slab,
     gaussian_spikes,
+    input_noise_log_uniform,
     log_normal_pair_half_cauchy,
     multiplicative_density,
     multiplicative_gaussian_mixture,
@@ -53,6 +55,7 @@ __all__ = [
     "gaussian_sparse_mixture",
     "gaussian_spike_and_slab",
     "gaussian_spikes",
+    "input_noise_log_uniform",
     "kl_divergence",
     "kl_total",
     "log_normal_pair_half_cauchy",

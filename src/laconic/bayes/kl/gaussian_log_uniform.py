@@ -1,6 +1,7 @@
-r"""KL of a Gaussian posterior to the log-uniform prior: Molchanov's fit, and the exact series.
+r"""KL of a Gaussian posterior to the log-uniform prior: two published fits, and the exact series.
 
-Both depend on :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + 10^{-8})` alone and go to 0 as alpha grows.
+All depend on :math:`\log\alpha = \log\sigma^2 - \log(\theta^2 + 10^{-8})` alone; fit and series go to 0 as
+alpha grows, and the polynomial has their value as alpha goes to 0.
 
 The exact value. With :math:`u = 1/(2\alpha)`, :math:`E\log w^2` under :math:`N(\theta, \sigma^2)` is that of
 a non-central chi-square, so up to a constant
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from laconic.bayes.kl import native
+from laconic.bayes.kl.cubic_fit import cubic
 from laconic.bayes.kl.dispatch import register_kl
 from laconic.bayes.kl.sigmoid_fit import fit_and_slope
 from laconic.bayes.kl.spikes_sweep import Code
@@ -41,7 +43,7 @@ _ZERO = Code((0.0,), (1.0,), 0)
 
 def log_uniform_total(q: Gaussian, p: LogUniform) -> Tensor:
     """The sum over all weights, in less memory and time: a spike at zero alone."""
-    if p.exact or p.clamp is not None or not native.takes(q.mean, q.log_var):
+    if p.exact or p.cubic or p.clamp is not None or not native.takes(q.mean, q.log_var):
         return gaussian_log_uniform(q, p).sum()
     return windowed_total(q.mean, q.log_var, q.mean.new_ones(()), _ZERO)
 
@@ -49,7 +51,7 @@ def log_uniform_total(q: Gaussian, p: LogUniform) -> Tensor:
 @register_kl(Gaussian, LogUniform, total=log_uniform_total)
 def gaussian_log_uniform(q: Gaussian, p: LogUniform) -> Tensor:
     """KL up to a constant, elementwise, by the fit or exactly, as the prior says."""
-    if p.exact or p.clamp is not None:
+    if p.exact or p.cubic or p.clamp is not None:
         return of_log_alpha(q.log_alpha(), p)
     return _Fit.apply(q.mean, q.log_var)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -58,6 +60,8 @@ def of_log_alpha(log_alpha: Tensor, p: LogUniform) -> Tensor:
     """The KL of a weight as a function of its log dropout rate alone, elementwise."""
     if p.clamp is not None:
         log_alpha = log_alpha.clamp(*p.clamp)
+    if p.cubic:
+        return cubic(log_alpha)
     rule = _Exact if p.exact else _FitOfLogAlpha
     return rule.apply(log_alpha)  # type: ignore[no-any-return,no-untyped-call]
 

@@ -1,7 +1,8 @@
 """Layers with variational weights, and which plain layer becomes which.
 
-A layer whose class is exactly one of ``LOCAL`` is treated by local reparameterisation; a subclass may do
-anything with its weight, so it is drawn whole, like every other layer (:mod:`.generic`).
+A layer whose class is exactly one of ``LOCAL`` is treated by local reparameterisation, and one of
+``NOISY_INPUTS`` multiplies its inputs where the posterior is noise on these. A subclass may do anything with
+its weight, so it is drawn whole, like every other layer (:mod:`.generic`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ from laconic.bayes.layers.conv_transpose import (
 )
 from laconic.bayes.layers.embedding import BayesEmbedding
 from laconic.bayes.layers.linear import BayesLinear
+from laconic.bayes.layers.noisy_inputs import (
+    NoisyConv1d,
+    NoisyConv2d,
+    NoisyConv3d,
+    NoisyConvTranspose1d,
+    NoisyConvTranspose2d,
+    NoisyConvTranspose3d,
+    NoisyEmbedding,
+    NoisyLinear,
+)
 from laconic.bayes.layers.variational import Variational
 from laconic.errors import InputError
 from laconic.networks.noise import NoiseSource
@@ -36,6 +47,20 @@ LOCAL: Mapping[type[nn.Module], type[Variational]] = MappingProxyType(
         nn.Embedding: BayesEmbedding,
     }
 )
+
+NOISY_INPUTS: Mapping[type[nn.Module], type[Variational]] = MappingProxyType(
+    {
+        nn.Linear: NoisyLinear,
+        nn.Conv1d: NoisyConv1d,
+        nn.Conv2d: NoisyConv2d,
+        nn.Conv3d: NoisyConv3d,
+        nn.ConvTranspose1d: NoisyConvTranspose1d,
+        nn.ConvTranspose2d: NoisyConvTranspose2d,
+        nn.ConvTranspose3d: NoisyConvTranspose3d,
+        nn.Embedding: NoisyEmbedding,
+    }
+)
+"""The layers that multiply their inputs where all weights that read an input share a factor."""
 
 Sampling = Literal["local", "mixed", "weights"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
@@ -72,6 +97,7 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
 
 __all__ = [
     "LOCAL",
+    "NOISY_INPUTS",
     "SAMPLINGS",
     "NoiseSource",
     "Sampling",

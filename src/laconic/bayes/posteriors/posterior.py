@@ -33,6 +33,8 @@ class Posterior(Parametric, ABC):
 
     ``independent``: whether the weights are independent of each other, so that a linear layer may draw its
     pre-activations from their moments in place of the weights (local reparameterisation).
+    ``on_inputs``: whether all weights that read an input share one random factor, so that a layer may
+    multiply its inputs in place of the weights.
 
     >>> @dataclass(frozen=True, eq=False)
     ... class Fixed(Posterior):
@@ -46,6 +48,7 @@ class Posterior(Parametric, ABC):
 
     weight: ClassVar[str | None] = "mean"
     independent: ClassVar[bool] = True
+    on_inputs: ClassVar[bool] = False
 
     @abstractmethod
     def moments(self) -> tuple[Tensor, Tensor]:

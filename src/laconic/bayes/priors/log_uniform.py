@@ -20,11 +20,13 @@ class LogUniform:
     Args:
         exact: Take the Poisson-digamma series in place of the fit, which is within 0.008 nat of it up to the
             constant, for log alpha in [-8, 8].
+        cubic: Take the third-degree polynomial of Kingma et al. 2015 (appendix C) in place of the fit. It
+            holds for :math:`\alpha \le 1`, and is flat above.
         clamp: Bounds to which log alpha is clipped first, as published code does with (-8, 8); the gradient
             is zero outside. None for no bounds.
 
     Raises:
-        InputError: Bounds that do not rise.
+        InputError: Bounds that do not rise; both ``exact`` and ``cubic``.
 
     >>> LogUniform(clamp=(-8.0, 8.0)).improper
     True
@@ -33,8 +35,11 @@ class LogUniform:
     improper: ClassVar[bool] = True
     exact: bool = False
     clamp: tuple[float, float] | None = None
+    cubic: bool = False
 
     def __post_init__(self) -> None:
+        if self.exact and self.cubic:
+            raise InputError("the exact KL is no polynomial. Cure: exact=True or cubic=True")
         if self.clamp is not None and not self.clamp[0] < self.clamp[1]:
             raise InputError(
                 f"clamp must be (low, high) with low < high, got {self.clamp}. Cure: the default clamp"
