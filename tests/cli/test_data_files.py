@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from laconic.cli import main
-from laconic.cli.data_files import read_parts
+from laconic.cli.data_files import Examples, parts_of
 from laconic.cli.data_files import test_part as scored_part
+from laconic.cli.readers import read_archive
 from laconic.errors import DataError, InputError
 
 RANDOM = np.random.default_rng(0)
@@ -21,6 +22,10 @@ X, Y = RANDOM.random((210, 1, 8, 8), np.float32), np.arange(210) % 10
 def _saved(path: Path, **arrays: Any) -> str:
     np.savez(path, **arrays)
     return str(path)
+
+
+def read_parts(name: str, seed: int) -> dict[str, Examples]:
+    return parts_of(name, read_archive(name), seed)
 
 
 def test_inputs_and_labels_alone_are_divided_by_the_seed(tmp_path: Path) -> None:
@@ -40,7 +45,10 @@ def test_inputs_and_labels_alone_are_divided_by_the_seed(tmp_path: Path) -> None
     again, other = read_parts(name, seed=3), read_parts(name, seed=4)
     assert np.array_equal(again["test"].inputs, parts["test"].inputs)
     assert not np.array_equal(other["test"].inputs, parts["test"].inputs)
-    assert scored_part(name)[0] == "x, y:" and len(scored_part(name)[1].inputs) == 210
+    assert (
+        scored_part(name, read_archive(name))[0] == "x, y:"
+        and len(scored_part(name, read_archive(name))[1].inputs) == 210
+    )
 
 
 def test_given_sets_stay_as_they_are(tmp_path: Path) -> None:
@@ -49,7 +57,7 @@ def test_given_sets_stay_as_they_are(tmp_path: Path) -> None:
     assert [len(parts[n].inputs) for n in ("train", "validation", "test")] == [210, 5, 9]
     parts = read_parts(_saved(tmp_path / "b.npz", **one, **two), 0)
     assert [len(parts[n].inputs) for n in ("train", "validation", "test")] == [180, 30, 9]
-    assert scored_part(str(tmp_path / "b.npz"))[0] == "test"
+    assert scored_part("b.npz", read_archive(str(tmp_path / "b.npz")))[0] == "test"
     assert set(read_parts(_saved(tmp_path / "c.npz", **one), 0)) == {"train", "validation"}
 
 

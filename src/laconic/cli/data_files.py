@@ -38,12 +38,13 @@ def check_names(name: str) -> None:
         _pairs(name, found)
 
 
-def read_parts(name: str, seed: int) -> dict[str, Examples]:
+def parts_of(name: str, arrays: Mapping[str, AnyArray], seed: int) -> dict[str, Examples]:
     """Training, validation and test examples of a file.
 
     Args:
-        name: A .npz file with ``x_train``, ``y_train``, ``x_test``, ``y_test``, and ``x_val``, ``y_val`` if
-            there are any; or with ``x`` and ``y`` alone.
+        name: The file's name.
+        arrays: Its arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, and ``x_val``, ``y_val`` if
+            there are any; or ``x`` and ``y`` alone.
         seed: Which examples are taken out for validation, and for the test where there is none.
 
     Returns:
@@ -53,9 +54,6 @@ def read_parts(name: str, seed: int) -> dict[str, Examples]:
         InputError: Arrays of other names, or images in bytes.
         DataError: Inputs without examples, or another number of targets; too few to take any out.
     """
-    from laconic.cli.readers import read_archive  # which asks this file, too
-
-    arrays = read_archive(name, "--data ")
     pairs = _pairs(name, list(arrays))
     found = {part: _examples(name, arrays, *names) for part, names in pairs.items()}
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -67,11 +65,8 @@ def read_parts(name: str, seed: int) -> dict[str, Examples]:
     return found
 
 
-def test_part(name: str) -> tuple[str, Examples]:
+def test_part(name: str, arrays: Mapping[str, AnyArray]) -> tuple[str, Examples]:
     """The test examples of a file, and what they are called: ``x_test`` and ``y_test``, or all of x and y."""
-    from laconic.cli.readers import read_archive  # which asks this file, too
-
-    arrays = read_archive(name, "--data ")
     pairs = _pairs(name, list(arrays), training=False)
     part = "test" if "test" in pairs else "all"
     if part not in pairs:

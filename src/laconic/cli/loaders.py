@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 
 from laconic.cli.array_files import batches_of
-from laconic.cli.data_files import Examples, read_parts
+from laconic.cli.data_files import Examples, parts_of
 from laconic.cli.own import call_own
+from laconic.cli.readers import read_archive
 from laconic.cli.request import Request, batch_size
 from laconic.cli.sources import array_file
 from laconic.data import TensorLoader, TensorPair, load, split
@@ -55,7 +56,7 @@ def make_loaders(request: Request, task: Task) -> Loaders:
 
 def _file_loaders(request: Request, usual: int) -> Loaders:
     """The examples of a .npz file (:mod:`laconic.cli.data_files`)."""
-    parts = read_parts(request.data, request.seed)
+    parts = parts_of(request.data, read_archive(request.data, "--data "), request.seed)
     batch = batch_size(request.settings, usual)
     made = {name: _batches(part, batch if name == "train" else 1000, name) for name, part in parts.items()}
     return Loaders(made["train"], made["validation"], made.get("test"))

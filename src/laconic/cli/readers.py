@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from laconic.cli.data_files import test_part
 from laconic.cli.originals import smaller_text
-from laconic.cli.scoring import read_bytes, reading, score_batches, test_set
+from laconic.cli.scoring import TestSet, in_batches, read_bytes, reading, score_batches, test_set
 from laconic.cli.trust import limits_of
 from laconic.errors import InputError, LaconicError, at
 from laconic.files import replacing
@@ -141,7 +142,7 @@ def run_verify(
     ``arithmetic`` names a device's (see :mod:`laconic.cli.arithmetic`); None is the runtime's own.
     """
     read_bytes(path)  # a misspelt name is refused before a data set is downloaded
-    chosen = test_set(data)
+    chosen = _file_set(data) if data.endswith(".npz") else test_set(data)
     result = {"set": chosen.name, **score_batches(path, chosen.batches, task, arithmetic, trusted)}
     if as_json:
         print(json.dumps(result))
@@ -157,6 +158,12 @@ def run_verify(
     if arithmetic is not None:
         print(result["arithmetic"])
     return 0
+
+
+def _file_set(data: str) -> TestSet:
+    """The test examples of a .npz file."""
+    name, examples = test_part(data, read_archive(data, "--data "))
+    return TestSet(name, in_batches(*examples))
 
 
 def _terms(task: Task, number: int) -> str:

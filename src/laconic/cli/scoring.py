@@ -58,11 +58,6 @@ def test_set(data: str) -> TestSet:
     from laconic.data import load
     from laconic.data.images import as_input
 
-    if data.endswith(".npz"):
-        from laconic.cli.data_files import test_part
-
-        name, examples = test_part(data)
-        return TestSet(name, in_batches(*examples))
     if ":" not in data:
         images = load(data)
         return TestSet("test", in_batches(as_input(images.test_images, images.scale), images.test_labels))
