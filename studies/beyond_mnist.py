@@ -74,6 +74,14 @@ class Case:
     sparsity: float
 
 
+def some(pair: TensorPair, most: int) -> TensorPair:
+    """The examples of a split, or a random part of so many."""
+    if len(pair) <= most:
+        return pair
+    picked = torch.randperm(len(pair), generator=torch.Generator().manual_seed(0))[:most]
+    return TensorPair(pair.inputs[picked], pair.labels[picked], pair.classes)
+
+
 def resnet20(options: argparse.Namespace) -> Case:
     """CIFAR-10 with crops and flips."""
     every, test = read_cifar10(options.archive)
@@ -81,6 +89,7 @@ def resnet20(options: argparse.Namespace) -> Case:
         TensorPair(every.inputs[part], every.labels[part], 10)
         for part in (slice(45_000), slice(45_000, None))
     )
+    train, validate, test = (some(p, options.examples) for p in (train, validate, test))
     loader = Augmented(TensorLoader(train, 128, seed=options.seed), options.seed)
     held = TensorLoader(validate, 1000, shuffle=False)
     return Case(
@@ -98,7 +107,7 @@ def resnet20(options: argparse.Namespace) -> Case:
 
 def kws(options: argparse.Namespace) -> Case:
     """The first halves of the Speech Commands test set for training, the second for the score."""
-    train, validate, test = halves(options.features)
+    train, validate, test = (some(p, options.examples) for p in halves(options.features))
     model = BasicLSTM()
     model.load_state_dict(read_safetensors(options.weights))
     loaders = TensorLoader(train, 64, seed=options.seed), TensorLoader(validate, 409, shuffle=False)
@@ -254,6 +263,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--features", type=Path, help="Speech Commands, for kws")
     parser.add_argument("--methods", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--epochs", type=int, help="default: 12 for resnet20, 60 for kws")
+    parser.add_argument("--examples", type=int, default=10**6, help="of each split at most, for a trial run")
     parser.add_argument("--max-kl", type=float, default=0.01, help="nats a term, of the post-training row")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
