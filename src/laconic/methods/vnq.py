@@ -173,9 +173,9 @@ class VNQ(Method):
             for q, scale in zip(_gaussians(module).values(), _scales(module), strict=True):
                 scale.clamp_(min=self.min_scale)
                 q.log_var.clamp_(*self.log_var_bounds)
-                slack = FUNNEL * q.std
-                low, high = self.levels[0] * scale - slack, self.levels[-1] * scale + slack
-                q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
+                slack = q.std.mul_(FUNNEL)
+                q.mean.clamp_(min=self.levels[0] * scale - slack)
+                q.mean.clamp_(max=slack.add_(self.levels[-1] * scale))
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A warm-up that is not at its end: weights are not at the levels of the codebook yet."""
