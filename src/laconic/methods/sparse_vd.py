@@ -64,7 +64,8 @@ class SparseVD(Method):
             Without, the last part of training is a plain one of the means, at the cost of a plain step.
         sampling: "local" draws pre-activations (local reparameterisation, Kingma et al. 2015). "mixed" draws
             the weights of a convolution once a step instead, which makes a step 1.5 (LeNet-5) to 2 times
-            (ResNet-20) as fast at noisier gradients. "weights" draws the weights of all layers.
+            (ResNet-20) as fast at noisier gradients. "weights" draws the weights of all layers,
+            and "flipout" those of each half of a batch, uncorrelated (Wen et al. 2018).
         grid: How the remaining weights are quantised.
         prior: The weights' prior; the pair of family and prior needs a rule
             (:func:`laconic.bayes.register_kl`).

@@ -221,9 +221,9 @@ class VNQ(Method):
         with torch.no_grad():
             for q, book in zip(_gaussians(module).values(), _books(module), strict=True):
                 q.log_var.clamp_(*self.log_var_bounds)
-                slack, levels = FUNNEL * q.std, self._prior(book).values()
-                low, high = levels[0] - slack, levels[-1] + slack
-                q.mean.copy_(torch.minimum(torch.maximum(q.mean, low), high))
+                slack, levels = q.std.mul_(FUNNEL), self._prior(book).values()
+                q.mean.clamp_(min=levels[0] - slack)
+                q.mean.clamp_(max=slack.add_(levels[-1]))
 
     def unfinished(self, context: Context) -> tuple[str, ...]:
         """A warm-up that is not at its end: weights are not at the levels of the codebook yet."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from laconic.bayes.layers import Variational
+from laconic.bayes.layers import Variational, conv, conv_transpose, linear
 from laconic.bayes.posteriors import GaussianFamily
 from laconic.bayes.prepare import make_bayesian, posteriors_of
 from laconic.networks.noise import NoiseSource
@@ -132,3 +132,27 @@ def test_embedding_draws_looked_up_rows_and_spares_the_padding():
     net.train()(index).sum().backward()
     used = net.weight_log_var.grad.abs().sum(1) > 0
     assert used.tolist() == [True, False, False, False, False, True, True]
+
+
+def test_a_second_backward_pass_over_a_kept_graph_gives_the_same_gradients():
+    """The slope of the noise is overwritten in the last pass over a graph only."""
+    _, net, x = prepared("conv2d", torch.float32)
+    loss = net(x.requires_grad_()).square().sum()
+    wanted = [x, *net.parameters()]
+    first = torch.autograd.grad(loss, wanted, retain_graph=True)
+    for again, once in zip(torch.autograd.grad(loss, wanted), first, strict=True):
+        assert torch.equal(again, once)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_step_of_autograd_is_the_plain_formula(name, monkeypatch):
+    """Against the same noise by separate steps of autograd, as under autocast."""
+    found = []
+    for fused in (True, False):
+        _, net, x = prepared(name, torch.float32)
+        for module in (linear, conv, conv_transpose):
+            monkeypatch.setattr(module, "fits", lambda x, weight, fused=fused: fused)
+        out = net(x.requires_grad_())
+        found.append([out, *torch.autograd.grad(out.sin().sum(), [x, *net.parameters()])])
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)

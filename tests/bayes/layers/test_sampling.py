@@ -81,5 +81,5 @@ def test_local_means_every_layer_that_has_a_rule() -> None:
 
 @pytest.mark.parametrize("method", [SparseVD, VNQ])
 def test_an_unknown_name_is_refused(method: type) -> None:
-    with pytest.raises(InputError, match="local, mixed, weights"):
-        method(sampling="flipout")
+    with pytest.raises(InputError, match="local, mixed, weights, flipout"):
+        method(sampling="exact")

@@ -20,6 +20,15 @@ from laconic.bayes.layers.conv_transpose import (
     BayesConvTranspose3d,
 )
 from laconic.bayes.layers.embedding import BayesEmbedding
+from laconic.bayes.layers.flipout import (
+    FlipoutConv1d,
+    FlipoutConv2d,
+    FlipoutConv3d,
+    FlipoutConvTranspose1d,
+    FlipoutConvTranspose2d,
+    FlipoutConvTranspose3d,
+    FlipoutLinear,
+)
 from laconic.bayes.layers.linear import BayesLinear
 from laconic.bayes.layers.noisy_inputs import (
     NoisyConv1d,
@@ -62,21 +71,36 @@ NOISY_INPUTS: Mapping[type[nn.Module], type[Variational]] = MappingProxyType(
 )
 """The layers that multiply their inputs where all weights that read an input share a factor."""
 
-Sampling = Literal["local", "mixed", "weights"]
+FLIPOUT: Mapping[type[nn.Module], type[Variational]] = MappingProxyType(
+    {
+        nn.Linear: FlipoutLinear,
+        nn.Conv1d: FlipoutConv1d,
+        nn.Conv2d: FlipoutConv2d,
+        nn.Conv3d: FlipoutConv3d,
+        nn.ConvTranspose1d: FlipoutConvTranspose1d,
+        nn.ConvTranspose2d: FlipoutConvTranspose2d,
+        nn.ConvTranspose3d: FlipoutConvTranspose3d,
+        nn.Embedding: BayesEmbedding,
+    }
+)
+
+Sampling = Literal["local", "mixed", "weights", "flipout"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 _CHEAP = (nn.Linear, nn.Embedding)
 
 
 def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variational]]:
-    """The layers with local reparameterisation; all others draw their weights once per pass.
+    """The layers with a way of drawing of their own; all others draw their weights once per pass.
 
     Args:
         sampling: ``local``: every layer of ``LOCAL``. ``mixed``: linear layers and embeddings, but not
             convolutions, where a second convolution for the variance doubles the time of a step. ``weights``:
-            none. Kingma et al. 2015, section 2.3, compare the variances of the gradients.
+            none. ``flipout``: the layers of ``FLIPOUT``, which draw weights once and flip signs of their
+            deviations from part to part of a batch. Kingma et al. 2015, section 2.3, and Wen et al. 2018
+            compare the variances of the gradients.
 
     Returns:
-        By class of a plain layer, the class that draws its pre-activations.
+        By class of a plain layer, the class that takes its place.
 
     Raises:
         InputError: Another word.
@@ -88,6 +112,8 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
         raise InputError(
             f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}. Cure: sampling='local'"
         )
+    if sampling == "flipout":
+        return FLIPOUT
     return {
         kind: holder
         for kind, holder in LOCAL.items()
@@ -96,6 +122,7 @@ def local_layers(sampling: Sampling) -> Mapping[type[nn.Module], type[Variationa
 
 
 __all__ = [
+    "FLIPOUT",
     "LOCAL",
     "NOISY_INPUTS",
     "SAMPLINGS",

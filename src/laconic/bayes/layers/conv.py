@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.bayes.layers.reparameterisation import draw_preactivation
+from laconic.bayes.layers.two_paths import Convolution, draw, fits
 from laconic.bayes.layers.variational import Variational
 from laconic.bayes.posteriors.strides import laid_like
 
@@ -28,9 +30,21 @@ class _BayesConv(Variational, _Plain):
         if not self.bayes_samples():
             return self._conv_forward(input, self.bayes_mean("weight"), self.bias)
         weight, weight_variance = self.bayes_moments("weight")
+        spread = laid_like(weight_variance, weight)
+        if fits(input, weight) and input.ndim == weight.ndim:
+            x, padding = self._padded(input)
+            convolution = Convolution(self.stride, padding, self.dilation, self.groups)
+            return draw(convolution, x, (weight, spread), self.bias, self.bayes_generator(x))
         mean = self._conv_forward(input, weight, self.bias)
-        variance = self._conv_forward(input.square(), laid_like(weight_variance, weight), None)
+        variance = self._conv_forward(input.square(), spread, None)
         return draw_preactivation(mean, variance, self.bayes_generator(mean))
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """The input and how many zeros a convolution has yet to pad it with."""
+        if self.padding_mode == "zeros" and not isinstance(self.padding, str):
+            return x, self.padding
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0,) * len(self.kernel_size)
 
 
 class BayesConv1d(_BayesConv, nn.Conv1d):

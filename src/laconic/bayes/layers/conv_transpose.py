@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from laconic.bayes.layers.reparameterisation import draw_preactivation
+from laconic.bayes.layers.two_paths import Convolution, draw, fits
 from laconic.bayes.layers.variational import Variational
 from laconic.bayes.posteriors.strides import laid_like
 
@@ -27,19 +28,32 @@ class _BayesConvTranspose(Variational, _Plain):
         if not self.bayes_samples():
             return self._transposed(input, self.bayes_mean("weight"), self.bias, output_size)
         weight, weight_variance = self.bayes_moments("weight")
+        spread = laid_like(weight_variance, weight)
+        if fits(input, weight) and input.ndim == weight.ndim:
+            return draw(
+                self._map(input, output_size), input, (weight, spread), self.bias, self.bayes_generator(input)
+            )
         mean = self._transposed(input, weight, self.bias, output_size)
-        variance = self._transposed(input.square(), laid_like(weight_variance, weight), None, output_size)
+        variance = self._transposed(input.square(), spread, None, output_size)
         return draw_preactivation(mean, variance, self.bayes_generator(mean))
 
     def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, output_size: Any) -> Tensor:
-        dims = len(self.kernel_size)
-        sizes: list[Any] = [self.stride, self.padding, self.kernel_size]
-        dilation: Any = self.dilation
-        extra = self._output_padding(x, output_size, sizes[0], sizes[1], sizes[2], dims, dilation)
-        operation: Any = _OPERATIONS[dims]
+        operation: Any = _OPERATIONS[len(self.kernel_size)]
         return operation(  # type: ignore[no-any-return]
-            x, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation
+            *(x, weight, bias, self.stride, self.padding),
+            *(self._extra(x, output_size), self.groups, self.dilation),
         )
+
+    def _map(self, x: Tensor, output_size: Any) -> Convolution:
+        padding: Any = self.padding
+        extra = self._extra(x, output_size)
+        return Convolution(self.stride, padding, self.dilation, self.groups, True, extra)
+
+    def _extra(self, x: Tensor, output_size: Any) -> list[int]:
+        """Positions that are added at the ends, so that the output has the wanted size."""
+        sizes: list[Any] = [self.stride, self.padding, self.kernel_size]
+        dims, dilation = len(self.kernel_size), cast(Any, self.dilation)
+        return self._output_padding(x, output_size, sizes[0], sizes[1], sizes[2], dims, dilation)
 
 
 class BayesConvTranspose1d(_BayesConvTranspose, nn.ConvTranspose1d):

@@ -25,7 +25,7 @@ from laconic.dropout_rate import EPSILON
 from laconic.networks.noise import by_quantiles, quantiles, random_words, standard_normal_like
 
 # Numbers handled at a time: their temporaries stay in a core's cache.
-_PIECE = 1 << 16
+_PIECE = 1 << 17
 
 
 def sample_preactivation(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
@@ -49,6 +49,22 @@ def draw_preactivation(mean: Tensor, variance: Tensor, generator: torch.Generato
     if shared or mean.is_cuda or mean.stride() != variance.stride() or not _is_dense(mean):
         return sample_preactivation(mean, variance, standard_normal_like(mean, generator))
     return _NoisyInPlace.apply(mean, variance, generator)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def draw_in_place(mean: Tensor, variance: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The draw and its slope, noise / (2 sqrt variance), outside autograd; may overwrite both arguments."""
+    if mean.stride() == variance.stride() and _is_dense(mean):
+        add_noise(in_memory_order(mean), in_memory_order(variance), generator)
+        return mean, variance
+    floored = variance.clamp(min=floor_of(variance.dtype))
+    slope = floored.rsqrt().mul_(standard_normal_like(mean, generator))
+    return torch.addcmul(mean, floored, slope), slope.mul_(0.5)
+
+
+def keeps_graph() -> bool:
+    """Whether the present backward pass may be followed by another one over the same graph."""
+    known = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return True if known is None else bool(known())
 
 
 def floor_of(dtype: torch.dtype) -> float:
@@ -86,7 +102,7 @@ class _NoisyInPlace(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        return grad, grad * ctx.slope, None
+        return grad, grad * ctx.slope if keeps_graph() else ctx.slope.mul_(grad), None
 
 
 def add_noise(mean: Tensor, variance: Tensor, generator: torch.Generator) -> None:
