@@ -159,7 +159,8 @@ def test_a_word_of_a_closed_list_is_taken_and_others_are_refused_with_the_list()
     from laconic.methods import SparseVD
 
     assert configure(SparseVD(), {"sampling": "mixed"}).sampling == "mixed"
-    with pytest.raises(InputError, match="setting sampling: expected local or mixed or weights or flipout, got 'once'"):
+    words = "local or mixed or weights or flipout"
+    with pytest.raises(InputError, match=f"setting sampling: expected {words}, got 'once'"):
         configure(SparseVD(), {"sampling": "once"})
 
 
