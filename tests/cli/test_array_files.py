@@ -123,7 +123,7 @@ def test_timm_and_one_array(hub: str, tmp_path: Path, capsys: pytest.CaptureFixt
         (("--model", "tiny", "--calibrate", "a.npz"), "is a folder. Cure: --model hf:tiny"),
         (("--model", "hf:nowhere/at/all", "--calibrate", "a.npz"), "no such folder"),
         (("--model", "hf:tiny", "--calibrate", "none.npz"), "no such file"),
-        (("--model", "hf:tiny", "--data", "a.npz"), "--calibrate a.npz"),
+        (("--model", "hf:tiny", "--data", "a.npz"), "inputs without labels go to --calibrate"),
         (("--model", "hf:tiny", "--calibrate", "a.npz"), "no parameter 'ids'"),
         (("--model", "hf:tiny"), "a .npz file"),
     ],
