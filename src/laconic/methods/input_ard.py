@@ -111,7 +111,7 @@ class InputARD(Method):
         if not self.noise_lr > 0 or not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
             raise InputError(
                 f"noise_lr must be > 0 and init_log_var inside log_var_bounds, got {self.noise_lr}, "
-                f"{self.init_log_var}, {self.log_var_bounds}"
+                f"{self.init_log_var}, {self.log_var_bounds}. Cure: 10.0, -8.0, (-20.0, 4.0)"
             )
         if not 0 <= self.threshold < 1:
             raise InputError(f"threshold is a share from 0 to 1, got {self.threshold}. Cure: 0.05")

@@ -33,7 +33,8 @@ _FITTED = 1 << 16  # weights that a scale is fitted to
 def check_learned(learned: str) -> None:
     """Raises InputError for anything but ``scale``, ``levels`` and ``nothing``."""
     if learned not in get_args(Learned):
-        raise InputError(f"learned must be one of {', '.join(get_args(Learned))}, got {learned!r}")
+        kinds = ", ".join(get_args(Learned))
+        raise InputError(f"learned must be one of {kinds}, got {learned!r}. Cure: learned=scale")
 
 
 def attach_codebooks(

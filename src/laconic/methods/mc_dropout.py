@@ -68,7 +68,8 @@ class MCDropout(Method):
 
     def __post_init__(self) -> None:
         if self.noise not in get_args(Factors):
-            raise InputError(f"noise must be one of {', '.join(get_args(Factors))}, got {self.noise!r}")
+            kinds = ", ".join(get_args(Factors))
+            raise InputError(f"noise must be one of {kinds}, got {self.noise!r}. Cure: noise=bernoulli")
         if self.prior_std is not None and not 0 < self.prior_std < math.inf:
             raise InputError(
                 f"prior_std must be finite and > 0, got {self.prior_std}. Cure: prior_std=1, or None for no "

@@ -102,7 +102,10 @@ class VariationalDropout(Method):
     def __post_init__(self) -> None:
         for name, value, known in (("noise", self.noise, Type), ("per", self.per, Per), ("kl", self.kl, KL)):
             if value not in get_args(known):
-                raise InputError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
+                words = get_args(known)
+                raise InputError(
+                    f"{name} must be one of {', '.join(words)}, got {value!r}. Cure: {name}={words[0]}"
+                )
         rates = self._rates()
         check_threshold(self.threshold)
         local_layers(self.sampling)

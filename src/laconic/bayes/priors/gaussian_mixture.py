@@ -58,7 +58,7 @@ class GaussianMixture(DensityPrior):
                 "Cure: one of each for every component, or shares=None for equal ones"
             )
         if not all(math.isfinite(v) for v in means):
-            raise InputError(f"the means of a mixture must be finite, got {means}")
+            raise InputError(f"the means of a mixture must be finite, got {means}. Cure: means=(0.0,)")
         wrong = next((j for j, s in enumerate(stds) if not 0 < s < math.inf), None)
         if wrong is not None:
             raise InputError(
