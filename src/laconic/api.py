@@ -330,7 +330,7 @@ def decide(net: nn.Module, judge: Judge | None = None, *, keep: str | Iterable[s
     strip(small.module)
     notes = [*unfinished, *small.facts.get("notes", ()), *left_raw(small.module, small.tensors, policy)]
     facts = small.facts
-    if judge is None:
+    if judge is None and "divergence" not in facts:  # a method without training has measured it itself
         found = _on_last_batch(net, small.module)
         notes = [*notes, unjudged(found)]
         facts = {**facts, "judged": False, **({"last_batch": found} if found else {})}

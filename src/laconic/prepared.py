@@ -12,7 +12,7 @@ import copy
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from laconic.bayes.prepare import posteriors_of
 from laconic.epoch_terms import EpochTerms
-from laconic.errors import InputError, NotPreparedError, ScaleError
+from laconic.errors import DataError, InputError, NotPreparedError, ScaleError
 from laconic.methods.contract import BoolArray, Context, Method
 from laconic.networks import call, to_device
 from laconic.networks.masks import add_mask, as_mask
@@ -84,7 +84,8 @@ class Prepared:
             return self._source.last_batch
         if self._last_batch is None and self._context.batches is not None:
             first = next(iter(self._context.batches()), None)
-            return None if first is None else self._context.task.split(first)
+            with suppress(DataError):  # batches without labels, as calibration inputs
+                return None if first is None else self._context.task.split(first)
         return self._last_batch
 
     def see(self, batch: Batch, nll: Tensor, terms: int) -> None:

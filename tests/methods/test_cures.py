@@ -26,6 +26,7 @@ from laconic.methods import (
     FisherPruning,
     GridChoice,
     ImprovedBayesianCompression,
+    InputARD,
     MagnitudePruning,
     MCDropout,
     MeanActivationPruning,
@@ -69,6 +70,7 @@ METHODS: tuple[Method, ...] = (
 LONGER: tuple[Method, ...] = (
     BayesianCompression(),
     ImprovedBayesianCompression(),
+    InputARD(),
     MIRACLE(),
     MeanField(),
     SoftWeightSharing(),

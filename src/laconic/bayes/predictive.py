@@ -39,6 +39,11 @@ class Predictive:
         entropy: Of the averaged prediction, one number for each term: without the axis of the classes.
         expected_entropy: Mean entropy of the draws' predictions.
         mutual_information: ``entropy - expected_entropy``, at least 0: what the draws disagree about.
+
+    >>> sure, fair = torch.zeros(1), torch.tensor([math.log(2)])
+    >>> two = Predictive(torch.full((1, 2), 0.5), torch.full((1, 2), 0.25), fair, sure, fair)
+    >>> bool(two.mutual_information > 0.69)
+    True
     """
 
     mean: Tensor

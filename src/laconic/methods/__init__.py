@@ -14,6 +14,7 @@ from laconic.methods.filter_pruning import FilterPruning
 from laconic.methods.fisher_pruning import FisherPruning
 from laconic.methods.gating import attach_gates, fold_gates, gates_of, gates_plan
 from laconic.methods.improved_bayesian_compression import ImprovedBayesianCompression
+from laconic.methods.input_ard import InputARD
 from laconic.methods.l0 import L0
 from laconic.methods.layerwise.refining import Refine
 from laconic.methods.magnitude import MagnitudePruning
@@ -47,6 +48,7 @@ __all__ = [
     "FisherPruning",
     "GridChoice",
     "ImprovedBayesianCompression",
+    "InputARD",
     "Judge",
     "MagnitudePruning",
     "MeanField",

@@ -57,8 +57,11 @@ def test_a_masked_network_loses_its_dead_units(name, tmp_path):
     assert sum(t.values().size for t in smaller.tensors.values()) < sum(
         t.values().size for t in small.tensors.values()
     )
-    removed = smaller.facts["removed_units"]
-    assert {n: count for n, (count, _) in removed.items()} == {n: len(plan.removed(n)) for n in plan.kept}
+    units = smaller.facts["units"]
+    removed = sum(before - after for before, after in units.values())
+    assert removed == sum(len(plan.removed(n)) for n in plan.kept)
+    kept = smaller.facts["kept_units"]
+    assert {n: list(k) for n, k in kept.items()} == {n: list(plan.kept[n]) for n in plan.kept}
     assert smaller.facts["kept"] == 1
     if name in ("residual", "lstm"):
         laconic.save(smaller, tmp_path / "model.lac")

@@ -4,6 +4,9 @@ The forward pass sees :math:`\theta` only where :math:`\log\alpha < t`, and the 
 everywhere, as the fully connected layers of Molchanov et al.'s released code do (its convolutions drop the
 noise as well). So a network learns to do without what the threshold will remove. A weight comes back if the
 likelihood makes its noise small again.
+
+Source: Molchanov, Ashukha & Vetrov, Variational Dropout Sparsifies Deep Neural Networks, ICML 2017, and the
+code released with it.
 """
 
 from __future__ import annotations
