@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,16 @@ from torch import nn
 
 import laconic
 from laconic.bayes import GaussianFamily, posteriors_of
-from laconic.errors import InputError, NotPreparedError
-from laconic.methods import BayesianCompression, MagnitudePruning, Method, SparseVD
+from laconic.errors import InputError, NotPreparedError, ReadError
+from laconic.methods import (
+    BayesianCompression,
+    MagnitudePruning,
+    MCDropout,
+    MeanField,
+    Method,
+    SparseVD,
+    VariationalDropout,
+)
 from laconic.methods.l0 import L0
 from laconic.methods.miracle import MIRACLE
 from laconic.methods.structured_bayesian_pruning import StructuredBayesianPruning
@@ -144,3 +154,63 @@ def test_what_cannot_predict_is_refused(
 ) -> None:
     with pytest.raises(error, match=told):
         laconic.predict(network(), digits()[0][:2], **settings)
+
+
+def test_an_error_in_a_pass_leaves_modes_and_gradients_as_they_were() -> None:
+    flat = nn.Sequential(nn.Linear(4, 3), nn.Flatten(0))
+    net = laconic.prepare(flat, WIDE, torch.zeros(1, 4), data_size=50).train()
+    try:
+        laconic.predict(net, torch.ones(2, 4), samples=2)
+    except InputError as error:  # while it is held, nothing of the passes may be
+        held = error
+    assert "no logits of two or more classes" in str(held)
+    assert torch.is_grad_enabled() and net.training
+
+
+@pytest.mark.parametrize("method", [MCDropout(), VariationalDropout()])
+def test_noise_that_weights_share_is_not_kept_and_the_result_refused(method: Method) -> None:
+    net = _prepared(FIVE["plain"](), method)
+    laconic.objective(net, tuple(t[:32] for t in digits())).backward()
+    small = laconic.convert(net)
+    with pytest.raises(InputError, match="kept no spread of a posterior"):
+        laconic.predict(small, digits()[0][:2])
+
+
+def test_a_regression_is_not_taken_for_a_classification() -> None:
+    net = laconic.prepare(
+        nn.Linear(3, 1), MeanField(), torch.zeros(1, 3), data_size=50, task=Regression(noise=0.5)
+    )
+    small = laconic.convert(net)
+    with pytest.raises(InputError, match=r"no logits of two or more classes.*Cure: task="):
+        laconic.predict(small, torch.ones(2, 3))
+    assert laconic.predict(small, torch.ones(2, 3), task=Regression(noise=0.5)).mean.shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"facts": {"posterior_spread": {"nope.weight": [0.1, 0.0]}}}, "no integers of that name"),
+        ({"facts": {"posterior_spread": {"fc.weight": [-1.0, 0.0]}}}, "two finite numbers"),
+        ({"facts": {"posterior_spread": {"fc.weight": [1e300, 0.0]}}}, "two finite numbers"),
+        ({"facts": {"posterior_spread": {"fc.weight": [0.1]}}}, "two finite numbers"),
+        ({"facts": {"posterior_spread": ["fc.weight"]}}, "two finite numbers"),
+        ({"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}}, "file_bytes": 7}, "of a file of 7 bytes"),
+        ({"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}, "likelihood": "abc"}}, "likelihood"),
+        ({"facts": 3}, "facts are 3"),
+        ([[]], "cannot be read"),
+    ],
+)
+def test_a_record_that_does_not_fit_its_file_is_refused(record: Any, told: str, tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x)
+
+    net = laconic.prepare(Net(), MeanField(), torch.zeros(1, 4), data_size=50)
+    laconic.save(laconic.convert(net), tmp_path / "model.lac")
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ReadError, match=told):
+        laconic.predict(tmp_path / "model.lac", torch.ones(2, 4), samples=2)

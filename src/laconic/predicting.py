@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,8 @@ from laconic.tasks.predictive import Predictive as Target
 __all__ = ["Predictive", "predict"]
 
 Place = str | os.PathLike[str]
+LARGEST = 1e9
+"""The largest deviation of weights that a record may tell: far above any weight's, so that integers fit."""
 
 
 def predict(
@@ -75,7 +80,7 @@ def predict(
         NotPreparedError: A plain network, or one whose method draws nothing.
         InputError: ``samples``, a task that does not say how targets are distributed, a compressed network
             whose method kept no spread, or a task for a prepared network.
-        ReadError: A record that cannot be read.
+        ReadError: A record that cannot be read, or is another file's.
 
     >>> import laconic
     >>> from laconic.methods import SparseVD
@@ -84,7 +89,7 @@ def predict(
     >>> tuple(p.mean.shape), tuple(p.entropy.shape), bool((p.mutual_information > 0).all())
     ((5, 3), (5,), True)
     """
-    _check(samples)
+    _check(samples, generator)
     if isinstance(network, nn.Module):
         if task is not None or record is not None:
             raise InputError("predict: a prepared network knows its task. Cure: leave out task and record")
@@ -93,13 +98,25 @@ def predict(
     rng = np.random.default_rng(0 if generator is None else _seed(generator))
     if isinstance(network, Compressed):
         target = _target(named, _learnt(network.facts))
-        spreads = _spreads(network.facts, "the method of this result")
-        return predictive(_of_module(network, spreads, inputs, named, samples, rng), target)
-    facts = _read_facts(Path(network), record)
-    spreads = _spreads(facts, f"the record of {os.fspath(network)}")
-    model = pack.read(network)
+        spreads = _spreads(network.facts, "the method of this result", network.tensors)
+        return _averaged(_of_module(network, spreads, inputs, named, samples, rng), target)
+    told, what = _read_record(Path(network), record), f"the record of {os.fspath(network)}"
+    model, facts = pack.read(network), told["facts"]
+    if told.get("file_bytes", os.path.getsize(network)) != os.path.getsize(network):
+        raise ReadError(
+            f"predict: {what} is of a file of {told['file_bytes']} bytes, and this one has "
+            f"{os.path.getsize(network)}. Cure: record=PATH, the record.json that was written with the file"
+        )
+    spreads = _spreads(facts, what, {tensor.name: tensor for tensor in model.tensors})
+    target = _target(named, _learnt(facts))
     outputs = _of_file(model, spreads, inputs, samples, rng)
-    return predictive((named.prediction(one) for one in outputs), _target(named, _learnt(facts)))
+    return _averaged((named.prediction(one) for one in outputs), target)
+
+
+def _averaged(outputs: Generator[Tensor], target: Target) -> Predictive:
+    """:func:`predictive` of passes that are ended in any case: they hold modes of the network."""
+    with closing(outputs):
+        return predictive(outputs, target)
 
 
 def _of_prepared(net: nn.Module, inputs: Any, samples: int, generator: torch.Generator | None) -> Predictive:
@@ -107,12 +124,12 @@ def _of_prepared(net: nn.Module, inputs: Any, samples: int, generator: torch.Gen
     task, seed = state.context.task, state.context.noise.seed
     noise = NoiseSource(seed if generator is None else _seed(generator))
 
-    def passes() -> Iterator[Tensor]:
+    def passes() -> Generator[Tensor]:
         with evaluating(net), sampling(net, noise), torch.no_grad():
             for _ in range(samples):
                 yield task.prediction(call(net, inputs))
 
-    return predictive(passes(), _target(task, likelihood_of(net)))
+    return _averaged(passes(), _target(task, likelihood_of(net)))
 
 
 def _of_module(
@@ -122,7 +139,7 @@ def _of_module(
     task: Task,
     samples: int,
     rng: np.random.Generator,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor]:
     """Outputs of a compressed network with other integers in each pass."""
     module = copy.deepcopy(small.module)
     held = dict(module.named_parameters())
@@ -140,7 +157,7 @@ def _of_file(
     inputs: Any,
     samples: int,
     rng: np.random.Generator,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Outputs of a decoded file with other integers in each pass, run without its file."""
     args, named = arguments(inputs)
     arrays = [np.asarray(a) for a in args]
@@ -162,38 +179,72 @@ def _as_tensors(returned: Any) -> Any:
     return torch.from_numpy(returned)
 
 
-def _spreads(facts: Mapping[str, Any], what: str) -> dict[str, list[float]]:
-    """The deviations that a result kept; raises InputError where it kept none."""
+def _spreads(
+    facts: Mapping[str, Any], what: str, tensors: Mapping[str, StoredTensor]
+) -> dict[str, list[float]]:
+    """The deviations that a result kept; raises InputError where it kept none, ReadError where they are not
+    of these tensors.
+    """
     found = facts.get(SPREAD) or {}
     if not found:
         raise InputError(
             f"predict: {what} kept no spread of a posterior, so there is nothing to draw. Cure: a method "
             "with posteriors whose weights go on grids, as MeanField() or SparseVD(), or the prepared network"
         )
-    return dict(found)
+    if not isinstance(found, Mapping) or not all(_is_spread(value) for value in found.values()):
+        raise ReadError(
+            f"predict: {SPREAD} of {what} must hold two finite numbers >= 0 by tensor. Cure: the record.json "
+            "that laconic compress wrote"
+        )
+    strange = [name for name in found if not isinstance(tensors.get(name), IntTensor)]
+    if strange:
+        raise ReadError(
+            f"predict: {what} has a spread of {strange[0]!r}, and the network no integers of that name. "
+            "Cure: record=PATH, the record.json that was written with the file"
+        )
+    return {name: [float(v) for v in value] for name, value in found.items()}
+
+
+def _is_spread(value: Any) -> bool:
+    numbers = value if isinstance(value, list) and len(value) == 2 else [math.nan]
+    return all(isinstance(v, int | float) and 0 <= v <= LARGEST for v in numbers)
 
 
 def _learnt(facts: Mapping[str, Any]) -> dict[str, Tensor]:
     """The likelihood's own parameters, as a result's facts hold them."""
-    return {name: torch.tensor(value) for name, value in facts.get("likelihood", {}).items()}
+    try:
+        return {name: torch.tensor(value) for name, value in facts.get("likelihood", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ReadError(
+            f"predict: the likelihood's parameters cannot be read ({error}). Cure: the record.json that "
+            "laconic compress wrote"
+        ) from error
 
 
-def _read_facts(file: Path, record: Place | None) -> Mapping[str, Any]:
-    """The facts of a run's record."""
+def _read_record(file: Path, record: Place | None) -> Mapping[str, Any]:
+    """A run's record, whose facts are a mapping."""
     path = file.parent / "record.json" if record is None else Path(record)
     try:
-        facts = json.loads(path.read_text())["facts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = json.loads(path.read_text())
+        if not isinstance(told["facts"], Mapping):
+            raise TypeError(f"facts are {told['facts']!r:.40}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReadError(
             f"predict: the record {path} cannot be read ({error}). Cure: record=PATH, the record.json that "
             "laconic compress wrote beside the file"
         ) from error
-    return dict(facts)
+    return dict(told)
 
 
 def _target(task: Task, learnt: dict[str, Tensor]) -> Target:
     """How the task's targets are distributed; raises InputError where it does not say."""
-    found = task.predictive(**learnt)
+    try:
+        found = task.predictive(**learnt)
+    except TypeError as error:
+        raise InputError(
+            f"predict: {type(task).__name__} does not have the likelihood's parameters "
+            f"{', '.join(learnt)}, which were learnt. Cure: task=, the task that the network was trained for"
+        ) from error
     if found is None:
         raise InputError(
             f"predict: {type(task).__name__} does not say how targets are distributed given outputs. Cure: a "
@@ -207,6 +258,11 @@ def _seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
 
-def _check(samples: int) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+def _check(samples: int, generator: torch.Generator | None) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"generator must be a torch.Generator, got {type(generator).__name__}. Cure: "
+            "torch.Generator().manual_seed(0)"
+        )
+    if isinstance(samples, bool) or not isinstance(samples, Integral) or samples < 1:
         raise InputError(f"samples must be a whole number of at least 1, got {samples!r}. Cure: samples=30")

@@ -82,7 +82,7 @@ def predictive(passes: Iterable[Tensor], target: Target) -> Predictive:
     read, entropy = _kind(target)
     count, mean, squares, noise = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
     for outputs in passes:
-        value, nats = read(full_precision(outputs.detach()))
+        value, nats = read(_checked(outputs, target))
         if count and value.shape != mean.shape:
             raise InputError(
                 f"the passes have outputs of shapes {tuple(mean.shape)} and {tuple(value.shape)}. Cure: the "
@@ -104,6 +104,17 @@ def predictive(passes: Iterable[Tensor], target: Target) -> Predictive:
     else:
         total = entropy(mean)
     return Predictive(mean, variance, total, noise, (total - noise).clamp_min(0.0))
+
+
+def _checked(outputs: Tensor, target: Target) -> Tensor:
+    if isinstance(target, Categorical) and not (
+        outputs.ndim > target.axis and outputs.shape[target.axis] > 1
+    ):
+        raise InputError(
+            f"outputs of shape {tuple(outputs.shape)} are no logits of two or more classes along axis "
+            f"{target.axis}. Cure: task=, the task that the network was trained for, as Regression()"
+        )
+    return full_precision(outputs.detach())
 
 
 _Read = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -93,7 +93,7 @@ def write_results(root: Path, names: Sequence[str]) -> None:
     records = {name: _record(root / name / RECORD) for name in names}
     points = [point(name, record) for name, record in records.items()]
     told = next(iter(records.values()))["facts"]["metric"]
-    metric, unit, higher = told["name"], told["unit"], told["higher_is_better"]
+    metric, unit, higher = f"validation {told['name']}", told["unit"], told["higher_is_better"]
     text = table(points, metric, unit, higher_is_better=higher)
     write_text(root / "sweep.json", json.dumps([asdict(p) for p in points], indent=2) + "\n")
     write_text(root / "sweep.md", text + "\n")
@@ -106,10 +106,9 @@ def write_results(root: Path, names: Sequence[str]) -> None:
 
 
 def point(name: str, record: dict[str, Any]) -> Point:
-    """A run's point: the test set's metric where there is one, else the validation split's."""
+    """A run's point on the validation split, which settings are chosen by."""
     metrics = record["metrics"]
-    metric = metrics.get("test_metric", metrics.get("validation_metric"))
-    return Point(name, record["file_bytes"], metric, metrics["validation_nll"])
+    return Point(name, record["file_bytes"], metrics["validation_metric"], metrics["validation_nll"])
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -164,9 +164,9 @@ def outcome(job: Job, small: Compressed, file_bytes: int) -> str:
         parts.append(
             went if target.max_drop is None else f"{went} and may get worse by {metric.show(target.max_drop)}"
         )
-    if target.max_kl is not None and "divergence" in small.facts:
-        found = f"{small.facts['divergence']:.3g} nats per term from the original's"
-        parts.append(f"the predictions are {found}, of at most {target.max_kl:.3g}")
+    if "divergence" in small.facts:
+        found = f"the predictions are {small.facts['divergence']:.3g} nats per term from the original's"
+        parts.append(found if target.max_kl is None else f"{found}, of at most {target.max_kl:.3g}")
     if target == Target():
         return "; ".join(["no target was set", *parts])
     lost = any(note.startswith(TARGET_MISSED) for note in missed(job, small, file_bytes))

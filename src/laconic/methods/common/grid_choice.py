@@ -60,6 +60,8 @@ def choose_grid(
     example: Any = None,
     sampled: Context | None = None,
     books: Books | None = None,
+    *,
+    spread: bool = True,
 ) -> Compressed:
     """Quantise a pruned network on the grid with the fewest bytes that the validation split allows.
 
@@ -73,9 +75,11 @@ def choose_grid(
         example: An input, by which weights on no path to the output are found.
         sampled: The context of a training that sampled weights or units: batch norm's statistics are then
             taken anew where that is better (:func:`laconic.methods.common.norms.better_norms`), and the
-            facts keep the posterior's spread (``spreads_of``). None: neither.
+            facts keep the posterior's spread (``spreads_of``; see ``spread``). None: neither.
         books: Further candidates: from keep-masks to weights on codebooks, of which the first is taken
             without a judge. A tensor that they leave out goes on its finest uniform grid.
+        spread: Whether the variances are a posterior's of single weights, which the facts keep; noise that
+            many weights share, and what stands in for a posterior, are not.
 
     Returns:
         The compressed network; its facts hold the step and the price of a uniform grid, or what is told of a
@@ -101,7 +105,7 @@ def choose_grid(
     best = cheapest_counted(candidates, choice, judge, before, beside)
     facts: dict[str, Any] = dict(best.told or {"step_in_sigmas": best.step, "price": best.price})
     facts |= norms | missed_limits(candidates, best, judge, beside)
-    if sampled is not None:
+    if sampled is not None and spread:
         trained = {n for n, p in plain.named_parameters() if p.requires_grad}
         facts[SPREAD] = spreads_of({n: s for n, s in stats.items() if n in trained}, keeps, best.tensors)
     if best.kl is not None:

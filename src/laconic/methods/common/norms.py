@@ -41,7 +41,7 @@ def better_norms(plain: nn.Module, context: Context, judge: Judge | None) -> dic
 
     >>> import torch
     >>> from laconic.networks.noise import NoiseSource
-    >>> net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    >>> net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     >>> _ = net[0].weight.data.fill_(1.0), net[1].running_var.fill_(50.0)
     >>> batches = [(torch.tensor([[1.0], [3.0]]), torch.zeros(2))]
     >>> context = Context(data_size=2, noise=NoiseSource(0), batches=lambda: batches)

@@ -67,4 +67,5 @@ def on_a_grid(
     rest = rest_of(small, {n: p for n, p in small.named_parameters() if n not in stats}, policy)
     stats, keeps = {**stats, **rest.frozen}, {**keeps, **nonzeros(rest.frozen)}
     noisy = context if sampled else None
-    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example, noisy)
+    # the variances stand in for a posterior, and are none that could be drawn from
+    return choose_grid(small, stats, keeps, rest.beside, grid, judge, context.example, noisy, spread=False)
