@@ -90,10 +90,10 @@ def export(path: str) -> Callable[[], None]:
 
 
 def exercise(network: Network) -> None:
-    """Calls on 0, 1, 3 and 100 samples (where inputs are not large), of zeros and of extreme entries."""
+    """Calls on 0, 1 and 100 samples (where inputs are not large), of zeros and of extreme entries."""
     from laconic.errors import LaconicError
 
-    for free in (0, 1, 3, 100):
+    for free in (0, 1, 100):
         for entry in (0, -(2**63), 2**62, -1):
             shapes = [tuple(free if n is None else n for n in spec.shape) for spec in network.inputs]
             if sum(int(np.prod(shape)) for shape in shapes) > MIB:

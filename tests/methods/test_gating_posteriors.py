@@ -59,7 +59,7 @@ def test_folding_gives_the_plain_network_of_the_expectations(kind):
 
 
 def test_a_pass_draws_weights_and_gates():
-    """Output of one linear layer over 20 000 passes: mean and variance of the product, by hand."""
+    """Output of one linear layer over 4 000 passes: mean and variance of the product, by hand."""
     plain = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1, bias=False))
     with torch.no_grad():
         plain[0].weight.zero_()
@@ -70,14 +70,14 @@ def test_a_pass_draws_weights_and_gates():
     net = attach_gates(wide, coupling, lambda g: NormalJeffreys.open(g.size), NoiseSource(1))
     shaken(net).train()
     with torch.no_grad():
-        drawn = torch.stack([net(x) for _ in range(20_000)]).flatten()
+        drawn = torch.stack([net(x) for _ in range(4_000)]).flatten()
     mean, variance = gated_moments(net)["1.weight"]
     inputs = plain[0].bias.detach()
     # the first layer reads zeros, so that its weights' noise is none but for a floor of 1e-8
     wanted = (mean * inputs).sum(), (variance * inputs.square()).sum()
-    error = (wanted[1] / 20_000).sqrt()
+    error = (wanted[1] / 4_000).sqrt()
     assert (drawn.mean() - wanted[0]).abs() < 6 * error
-    assert drawn.var().item() == pytest.approx(wanted[1].item(), rel=0.06)
+    assert drawn.var().item() == pytest.approx(wanted[1].item(), rel=0.2)
 
 
 def test_layers_that_draw_whole_weights_see_them_gated():
