@@ -42,6 +42,7 @@ from laconic.text import counted, ratio_text
 from laconic.train.calibrated import check_target, run_trained
 from laconic.train.checkpoint import load_checkpoint, save_checkpoint
 from laconic.train.compress import run_job
+from laconic.train.denormals import denormals_as_zero
 from laconic.train.evaluate import evaluate
 from laconic.train.fit import FitConfig, Hooks, fit
 from laconic.train.job import Job
@@ -65,6 +66,7 @@ MISSED = 3
 """The exit status of a run whose target was missed."""
 
 
+@denormals_as_zero()
 def run_compress(request: Request, *, resume: bool = False) -> int:
     """Run the command; prints what it did and where the file is.
 
