@@ -40,6 +40,7 @@ ROWS = {
     "lenet300-sparse-vd": ["lenet300", "--method", "sparse-vd"],
     "lenet300-magnitude": ["lenet300", "--method", "magnitude", "--set", "sparsity=0.97"],
     "lenet300-structured-bayesian-pruning": ["lenet300", "--method", "structured-bayesian-pruning"],
+    "lenet500-structured-bayesian-pruning": ["lenet500", "--method", "structured-bayesian-pruning"],
     "lenet300-l0": ["lenet300", "--method", "l0"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }

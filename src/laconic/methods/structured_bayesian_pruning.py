@@ -226,7 +226,12 @@ METHOD = MethodEntry(
     "structured-bayesian-pruning",
     StructuredBayesianPruning,
     presets={
-        "full": {"lenet5": _FULL, "lenet300": {**_FULL, **_LENET300}, "": _FULL},
+        "full": {
+            "lenet5": _FULL,
+            "lenet300": {**_FULL, **_LENET300},
+            "lenet500": {**_FULL, **_LENET300},
+            "": _FULL,
+        },
         "demo": {
             "lenet5": {**_FULL, **_SHORT, "reference.epochs": 3},
             "lenet300": {**_FULL, **_LENET300, **_SHORT, "reference.epochs": 3},

@@ -13,6 +13,7 @@ from laconic.zoo.digits_resnet import DigitsResNet
 from laconic.zoo.init import initialise
 from laconic.zoo.lenet5 import LeNet5
 from laconic.zoo.lenet300 import LeNet300
+from laconic.zoo.lenet500 import LeNet500
 from laconic.zoo.recipes import (
     DIGITS,
     LENET5_MNIST,
@@ -33,6 +34,7 @@ __all__ = [
     "DigitsResNet",
     "LeNet5",
     "LeNet300",
+    "LeNet500",
     "ResNet20",
     "TrainRecipe",
     "initialise",
