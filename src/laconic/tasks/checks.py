@@ -76,6 +76,16 @@ def check_pair(task: str, outputs: Any, reference: Any, least: int = 1) -> None:
         )
 
 
+def check_classes(task: str, outputs: Any, axis: int) -> None:
+    """Refuse outputs of one class alone (InputError): its probability is 1 whatever the network returns."""
+    if outputs.shape[axis] < 2:
+        raise InputError(
+            f"{task}: predictions of shape {tuple(outputs.shape)} have one class on axis {axis}, whose "
+            "probability is always 1. Cure: the task Regression (--task regression) for a quantity, Binary "
+            "(--task binary) for yes or no, or two classes or more"
+        )
+
+
 def misfit(task: str, takes: str, outputs: Any, target: Any, fact: str) -> InputError:
     """The error of outputs and targets that a task does not take, with the task that does."""
     other = task_that_fits(outputs, target)

@@ -80,6 +80,7 @@ class Classification(Task):
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
         """Divergence of the two distributions over the classes, summed over the examples."""
         checks.check_pair("Classification", outputs, reference, 2)
+        checks.check_classes("Classification", outputs, 1)
         return likelihoods.categorical_kl(outputs, reference, 1, counted)
 
     def predictive(self, **learnt: Tensor) -> Categorical:

@@ -99,6 +99,7 @@ class LanguageModelling(Task):
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
         """Divergence of the two distributions over the next token, summed over the tokens."""
         checks.check_pair("LanguageModelling", outputs, reference, 3)
+        checks.check_classes("LanguageModelling", outputs, -1)
         return likelihoods.categorical_kl(outputs, reference, -1, counted)
 
     def predicted(self, outputs: Any) -> int:

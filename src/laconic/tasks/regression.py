@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -155,6 +155,10 @@ class Regression(Task):
     def predicted(self, outputs: Any) -> int:
         """Number of entries."""
         return int(math.prod(outputs.shape))
+
+    def fixed(self, learnt: Mapping[str, Tensor]) -> Regression:
+        """The same with the noise ``learnt`` has (see :meth:`laconic.tasks.Task.fixed`)."""
+        return replace(self, noise=math.exp(float(learnt["log_noise"]))) if "log_noise" in learnt else self
 
     def predictive(self, **learnt: Tensor) -> Gaussian:
         """Gaussian with the noise, 1 where it is learnt and not handed in.

@@ -96,6 +96,7 @@ class Segmentation(Task):
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
         """Divergence of the two distributions over the classes, summed over the pixels."""
         checks.check_pair("Segmentation", outputs, reference, 3)
+        checks.check_classes("Segmentation", outputs, 1)
         return likelihoods.categorical_kl(outputs, reference, 1, counted)
 
     def predicted(self, outputs: Any) -> int:

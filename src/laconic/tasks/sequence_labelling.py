@@ -75,6 +75,7 @@ class SequenceLabelling(Task):
     def divergence(self, outputs: Any, reference: Any, counted: Any = None, **learnt: Tensor) -> Tensor:
         """Divergence of the two distributions over the classes, summed over the tokens."""
         checks.check_pair("SequenceLabelling", outputs, reference, 3)
+        checks.check_classes("SequenceLabelling", outputs, -1)
         return likelihoods.categorical_kl(outputs, reference, -1, counted)
 
     def predicted(self, outputs: Any) -> int:

@@ -298,6 +298,14 @@ class Task(ABC):
         """
         return {}
 
+    def fixed(self, learnt: Mapping[str, Tensor]) -> Task:
+        """The same task with the likelihood's own parameters given; itself where it has none.
+
+        Args:
+            learnt: The parameters by name (see :meth:`learnt`).
+        """
+        return self
+
     def predictive(self, **learnt: Tensor) -> Predictive | None:
         """The distribution of targets given outputs, whose curvature needs no target; None where unknown.
 

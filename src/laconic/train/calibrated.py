@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from laconic import api
 from laconic.errors import DataError, InputError, at
-from laconic.methods.contract import Compressed, Judge, Score, Target
-from laconic.methods.layerwise.calibration import first_inputs
+from laconic.methods.contract import Compressed, Judge, Method, Score, Target
+from laconic.methods.layerwise.calibration import first_inputs, has_target
 from laconic.methods.post_training import PostTraining
 from laconic.networks.modules import count_weights, plain_network
 from laconic.networks.policy import Policy
@@ -115,6 +115,7 @@ def _run_trained(
             )
         again = reread(calibrate)
     model, notes = plain_network(model, "compress")
+    task = known_likelihood(model, task, again, validate, method)
     with at("compress: the first calibration batch"):
         example = small_example(model, first_inputs(model, again(), task), task.batch_axis)
     judge = Judge(_unscored, None, job.target, task.metric)
@@ -156,6 +157,32 @@ def check_target(target: Target, validate: Loader | None) -> None:
             f"compress: a drop of {target.max_drop:g} can be measured on labels only, and there are none. "
             "Cure: validate=batches with labels, or Target(max_kl=0.01), which needs none"
         )
+
+
+def known_likelihood(
+    model: nn.Module,
+    task: Task,
+    calibrate: Callable[[], Iterable[Any]],
+    validate: Loader | None,
+    method: Method,
+) -> Task:
+    """The task with its likelihood's own parameters known, as a noise, where no calibration input has a label.
+
+    They come from the first labelled validation batch. Raises InputError where there is none either; a
+    divergence of the user's own does not need them.
+    """
+    start = task.learnt(None)
+    if not start or has_target(model, calibrate(), task):
+        return task
+    if validate is not None:
+        return task.fixed(likelihood_start(model, task, reread(validate)))
+    if getattr(method, "divergence", None) is not None:
+        return task.fixed(start)
+    raise InputError(
+        f"compress: {type(task).__name__} learns {', '.join(start)} from targets, and neither the calibration "
+        "inputs nor validation batches have any. Cure: give it, as Regression(noise=0.5) (--set "
+        "task.noise=0.5), in the target's unit; or batches (inputs, targets); or validate=labelled batches"
+    )
 
 
 def _score(validate: Loader, task: Task, learnt: dict[str, Tensor], network: nn.Module) -> Score:

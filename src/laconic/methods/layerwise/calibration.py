@@ -336,6 +336,12 @@ def _one(group: list[_Part], axis: int) -> _Part:
     return _Part(tuple(torch.cat(column, axis) for column in columns), mask, target, examples)
 
 
+def has_target(module: nn.Module, batches: Iterable[Any], task: Task) -> bool:
+    """Whether the first batch holds a target beside the network's inputs."""
+    first = next(iter(batches), None)
+    return first is not None and _split(module, first, task)[2] is not None
+
+
 def learnt_of(
     module: nn.Module, task: Task, batches: Callable[[], Iterable[Any]] | None
 ) -> Mapping[str, Tensor]:
