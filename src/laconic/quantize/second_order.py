@@ -180,7 +180,7 @@ def quantize_matrix(
     """
     config = config or SecondOrder()
     if not math.isfinite(price) or price < 0 or (price == 0 and step is None):
-        raise InputError(f"price must be >= 0, and a step given at price 0, got {price}. Cure: price=1e-3")
+        raise InputError(f"price must be >= 0, and a step be given at price 0, got {price}. Cure: price=1")
     problem = resolve(
         weight,
         moment,
