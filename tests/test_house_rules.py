@@ -74,6 +74,55 @@ def test_asserts_bare_excepts_and_globals() -> None:
     assert rules.mutable_globals("def f():\n    global a, b\n    a = b = 1\n") == ["2: global a, b"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'raise InputError("a step is 0")',
+        'raise errors.ModelError(f"step {step} is 0")',
+        'raise DataError("no " "batch") from error',
+        'raise ScaleError(f"{why}, so nothing fits")',
+        'raise RunFolderError("it is damaged: " + f"{path!r} is cut short")',
+        'raise InputError(f"{error}")',
+        'raise found or InputError("nothing was found")',
+        'return InputError("nothing was found")',
+        'raise InputError("a step is 0. Cured: no")',
+        'raise InputError(f"more than {LARGEST}")',
+    ],
+)
+def test_refusals_sees(line: str) -> None:
+    (found,) = rules.refusals(f"def f():\n    {line}\n")
+    assert found.startswith("2: ") and "Error without a cure" in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'raise InputError("a step is 0. Cure: step=0.01")',
+        'raise InputError(f"step {step} is 0. " "Cure: step=0.01")',
+        'raise ModelError(f"{name!r} is split. {_CURE}")',
+        'raise ModelError(f"the loss is NaN. Cure: {cures[kind]}")',
+        'raise DataError(f"it cannot be read. {place.cure}")',
+        'raise InputError(f"tensor {name!r} {problem}")',
+        'raise InputError("tensor: " + why)',
+        "raise InputError(_misfit(layer))",
+        'raise InputError(NO_GRAPH.format(what="none"))',
+        'raise CorruptFileError("a step is 0")',
+        "raise",
+        "kinds = (InputError, DataError)",
+    ],
+)
+def test_refusals_lets_cures_and_relayed_texts_be(line: str) -> None:
+    assert rules.refusals(f"def f():\n    {line}\n") == []
+
+
+def test_a_folder_refuses_a_file_whose_error_has_no_cure(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text('def f(n):\n    if n < 1:\n        raise InputError(f"n is {n}")\n')
+    (tmp_path / "right.py").write_text('def f(n):\n    raise InputError(f"n is {n}. Cure: n=1")\n')
+    (found,) = rules.check_folder(tmp_path, {})
+    assert found.startswith(f"{tmp_path}/wrong.py:3: InputError without a cure; ")
+    assert found.endswith(" [refusals]")
+
+
 def test_a_folder_reports_place_rule_and_stale_exceptions(tmp_path: Path) -> None:
     (tmp_path / "room").mkdir()
     (tmp_path / "room" / "bad.py").write_text("assert True\n")

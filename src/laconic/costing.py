@@ -117,7 +117,8 @@ def _captured(source: Any, example: Any) -> tuple[PackedModel, int, Shapes]:
         source, given = source.module, source.tensors
     if not isinstance(source, nn.Module):
         raise InputError(
-            f"cost_of takes a .lac file, a PyTorch module or a converted network, got {type(source).__name__}"
+            "cost_of takes a .lac file, a PyTorch module or a converted network, got "
+            f"{type(source).__name__}. Cure: cost_of('model.lac'), or cost_of(module, example)"
         )
     if example is None:
         raise InputError(

@@ -117,6 +117,15 @@ class RestoreError(LaconicError):
     """The file's tensors do not fit the module that they are restored into."""
 
 
+def uncured(error: Exception) -> str:
+    """An error's message without its cure, for what knows a better one or is read from a damaged file.
+
+    >>> uncured(InputError("step is 0. Cure: step=0.01"))
+    'step is 0'
+    """
+    return str(error).partition(". Cure:")[0]
+
+
 @contextmanager
 def at(place: str, cure: str = "") -> Iterator[None]:
     """Add the place (stage, layer, field) and the usual cure to a library error that leaves the block.

@@ -26,7 +26,10 @@ def own_object(text: str, what: str) -> Any:
     """
     module_name, _, name = text.partition(":")
     if not module_name or not name:
-        raise InputError(f"{what} {text!r} should read package.module:name")
+        raise InputError(
+            f"{what} {text!r} should read package.module:name. Cure: my_module:name for what my_module.py "
+            "calls name"
+        )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

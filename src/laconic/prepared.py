@@ -142,7 +142,10 @@ class Prepared:
         """The inverse of :meth:`state_dict`; raises InputError for counts that cannot be."""
         step, terms = state["step"], state["terms"]
         if any(type(count) is not int or count < 0 for count in (step, terms)):
-            raise InputError(f"training cannot stand at step {step!r}, after {terms!r} likelihood terms")
+            raise InputError(
+                f"training cannot stand at step {step!r}, after {terms!r} likelihood terms. Cure: the "
+                "dictionary that state_dict() gave"
+            )
         self._context.noise.set_state(state["noise"])
         self.go_to(step, terms)
 
@@ -172,7 +175,10 @@ class Prepared:
         """Raises ScaleError for a batch without terms, or with more than the data set has."""
         size = self.context.data_size
         if isinstance(terms, bool) or not isinstance(terms, int) or terms < 1:
-            raise ScaleError(f"a batch must have at least one likelihood term, got {terms!r}")
+            raise ScaleError(
+                f"a batch must have at least one likelihood term, got {terms!r}. Cure: leave out batches "
+                "without terms"
+            )
         if terms > size:
             raise ScaleError(
                 f"a batch with {terms} likelihood terms met data_size={size}. Cure: data_size is the number "

@@ -95,7 +95,10 @@ class Registry:
         if ":" in text:
             module, _, name = text.partition(":")
             if not module or not name:
-                raise InputError(f"{self.what} {text!r} should read package.module:name")
+                raise InputError(
+                    f"{self.what} {text!r} should read package.module:name. Cure: my_module:name for what "
+                    "my_module.py calls name"
+                )
             return
         places = self._places()
         if text not in places:

@@ -38,7 +38,9 @@ def rows_of(room: str, variable: str) -> Mapping[str, str]:
         if name is None:
             continue
         if name in found:
-            raise InputError(f"{room}: {name!r} is registered twice, by {found[name]} and by {stem}.py")
+            raise InputError(
+                f"{room}: {name!r} is registered twice, by {found[name]} and by {stem}.py. Cure: rename one"
+            )
         found[name] = f"{room}.{stem}:{variable}"
     return found
 

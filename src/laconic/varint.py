@@ -40,7 +40,7 @@ class Writer:
     def varint(self, value: int) -> None:
         """Unsigned, seven bits per byte, low bits first; the top bit is set on all bytes but the last."""
         if not 0 <= value < 2**64:
-            raise InputError(f"{value} does not fit a 64-bit field of the file")
+            raise InputError(f"{value} does not fit a 64-bit field of the file. Cure: 0 to 2^64 - 1")
         while value >= 0x80:
             self.data.append(value & 0x7F | 0x80)
             value >>= 7

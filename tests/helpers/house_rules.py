@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: sizes, randomness, assertions and a wall around torch.
+"""The rules of the house that no linter knows: sizes, randomness, assertions, and cures of refusals.
 
 Each rule is a function from source text to a list of violations, ``line: what is wrong``. Run as a
 script it checks a package's folder: ``python tests/helpers/house_rules.py src/laconic``.
@@ -27,11 +27,32 @@ TENSOR_DRAWS = frozenset(f"{_IN_PLACE} {_INITS}".split())
 TORCH_SEEDS = frozenset(
     {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.set_rng_state"}
 )
+REFUSALS = frozenset({"InputError", "DataError", "ModelError", "ScaleError", "RunFolderError"})
+RELAYED = frozenset({"problem", "why"})
+"""Names of texts that say their cure themselves, where a message ends with one."""
+
 NUMPY_ALLOWED = frozenset({"default_rng", "Generator", "PCG64", "SeedSequence", "BitGenerator"})
 
 # (file, rule) -> why it may. An exception that is no longer needed is itself a violation.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("train/randomness.py", "global_random"): "seeds the global generators for an epoch, and puts them back",
+    (
+        "checkpoints/forms.py",
+        "refusals",
+    ): "quantised() catches the one for float16; its own calls keep the rest",
+    (
+        "pack/file/lazy.py",
+        "refusals",
+    ): "its own calls: a sum is asked only of a tensor that was found in chunks",
+    ("pack/file/rows.py", "refusals"): "its own call: rows come from chunks only where there are some",
+    ("pack/kinds/random_codes.py", "refusals"): "the reader raises it again as a damaged file",
+    ("pack/kinds/shifted.py", "refusals"): "the reader raises it again as a damaged file",
+    ("runtime/engines/few_bits.py", "refusals"): "its own calls: the engine chose the tensors that fit",
+    ("runtime/engines/own.py", "refusals"): "its own calls: the engine chose the tensors that fit",
+    ("runtime/onnx_model/plan.py", "refusals"): "its own nodes, which it gave their numbers",
+    ("structure/trials.py", "refusals"): "the loop before it returns or raises",
+    ("train/checkpoint.py", "refusals"): "load_checkpoint adds the cure",
+    ("train/resume.py", "refusals"): "passes an error on with its cure",
 }
 
 
@@ -79,7 +100,29 @@ def mutable_globals(source: str) -> list[str]:
     return [f"{node.lineno}: global {', '.join(node.names)}" for node in _nodes(source, ast.Global)]
 
 
-RULES: tuple[Rule, ...] = (long_functions, long_file, global_random, asserts, bare_excepts, mutable_globals)
+def refusals(source: str) -> list[str]:
+    """Errors for a caller whose message is written on the spot and says no cure.
+
+    The cure is in the text, or in a name that says so (``{_CURE}``). A message that is built elsewhere, or
+    that ends with such a text (``RELAYED``), is not looked into.
+    """
+    return [
+        f"{call.lineno}: {name} without a cure; end it with '. Cure: ' and what its caller can do"
+        for call in _nodes(source, ast.Call)
+        if (name := _dotted(call.func).split(".")[-1]) in REFUSALS
+        and any(_is_written(text) and not _says_cure(text) for text in call.args[:1])
+    ]
+
+
+RULES: tuple[Rule, ...] = (
+    long_functions,
+    long_file,
+    global_random,
+    asserts,
+    bare_excepts,
+    mutable_globals,
+    refusals,
+)
 
 
 def check_folder(
@@ -118,6 +161,22 @@ def _draws_globally(call: ast.Call, name: str) -> str:
     if owner == ["random"]:
         return "draws from Python's global generator; hand in a generator"
     return ""
+
+
+def _is_written(text: ast.expr) -> bool:
+    """Whether a message is a literal, or a sum of them, that does not end with a text from elsewhere."""
+    if isinstance(text, ast.BinOp):
+        return _is_written(text.right)
+    if isinstance(text, ast.JoinedStr):
+        last = text.values[-1]
+        return not (isinstance(last, ast.FormattedValue) and _dotted(last.value) in RELAYED)
+    return isinstance(text, ast.Constant)
+
+
+def _says_cure(text: ast.expr) -> bool:
+    said = (node.value for node in ast.walk(text) if isinstance(node, ast.Constant))
+    names = (_dotted(node) for node in ast.walk(text) if isinstance(node, ast.Name | ast.Attribute))
+    return any("Cure: " in str(word) for word in said) or any("cure" in name.lower() for name in names)
 
 
 def _dotted(node: ast.expr) -> str:

@@ -69,7 +69,10 @@ class CodeLayout:
                 "them, or keep=[names] for the largest tensors"
             )
         if not 1 <= self.blocks <= self.size:
-            raise InputError(f"a random code of {self.size} weights cannot have {self.blocks} blocks")
+            raise InputError(
+                f"a random code of {self.size} weights cannot have {self.blocks} blocks. Cure: 1 to "
+                f"{self.size} blocks"
+            )
 
     @property
     def size(self) -> int:

@@ -71,7 +71,9 @@ class Objective:
             )
         batch = nll.shape[0] if nll.ndim else batch_size
         if nll.ndim and batch_size is not None and batch_size != batch:
-            raise ScaleError(f"nll holds {batch} examples, batch_size says {batch_size}")
+            raise ScaleError(
+                f"nll holds {batch} examples, batch_size says {batch_size}. Cure: batch_size={batch}, or none"
+            )
         if batch is not None:
             self.check_batch(batch)
         return nll.mean() + self.penalty(kl_nats, progress)
@@ -79,7 +81,9 @@ class Objective:
     def check_batch(self, batch_size: int) -> None:
         """Raises ScaleError for a batch that is empty or larger than the data."""
         if batch_size < 1:
-            raise ScaleError(f"a batch must hold at least one example, got {batch_size}")
+            raise ScaleError(
+                f"a batch must hold at least one example, got {batch_size}. Cure: leave empty batches out"
+            )
         if batch_size > self.data_size:
             raise ScaleError(
                 f"a batch of {batch_size} examples met data_size={self.data_size}. "
@@ -90,7 +94,9 @@ class Objective:
 def check_kl_weight(kl_weight: float, data_size: int) -> None:
     """Raises ScaleError for a negative weight, or one that looks as if it held 1/N already."""
     if not (math.isfinite(kl_weight) and kl_weight >= 0):
-        raise ScaleError(f"kl_weight must be finite and >= 0, got {kl_weight}")
+        raise ScaleError(
+            f"kl_weight must be finite and >= 0, got {kl_weight}. Cure: kl_weight=1 for the ELBO"
+        )
     tiny = 0 < kl_weight <= min(2.0 / data_size, 0.005)  # tempered weights of 0.01 are usual
     if data_size > 20 and (tiny or abs(kl_weight * data_size - 1.0) <= 0.01):
         raise ScaleError(

@@ -192,7 +192,10 @@ def plain_copy(net: nn.Module, weights: Mapping[str, Tensor] | None = None) -> n
     for name, value in given.items():
         if name not in target or target[name].shape != value.shape:
             there = f"shape {tuple(target[name].shape)}" if name in target else "no such parameter"
-            raise InputError(f"weights[{name!r}] has shape {tuple(value.shape)}, the network has {there}")
+            raise InputError(
+                f"weights[{name!r}] has shape {tuple(value.shape)}, the network has {there}. Cure: names and "
+                "shapes of the plain network's parameters"
+            )
     posteriors = posteriors_of(net)
     for name, parameter in target.items():
         mean = (posteriors[name].expectation() if name in posteriors else source[name]).detach()
@@ -335,6 +338,7 @@ def _made(family: Family, name: str, weight: nn.Parameter) -> Posterior:
     shapes = [tuple(moment.shape) for moment in q.moments()]
     if shapes != [tuple(weight.shape)] * 2:
         raise InputError(
-            f"{told} has moments of shapes {shapes[0]} and {shapes[1]}, the weight has {tuple(weight.shape)}"
+            f"{told} has moments of shapes {shapes[0]} and {shapes[1]}, the weight has "
+            f"{tuple(weight.shape)}. Cure: moments() of the weight's shape"
         )
     return q

@@ -104,7 +104,10 @@ class SafetensorsFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
         if found != out.size:
-            raise InputError(f"{self.path} became shorter while it was read")
+            raise InputError(
+                f"{self.path} became shorter while it was read. Cure: run again when nothing writes to it "
+                "any more"
+            )
         return out
 
     def _header(self) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -217,7 +220,10 @@ def write_safetensors(
     at = 0
     for name, shape, kind in rows:
         if kind not in _WORDS:
-            raise InputError(f"tensor {name!r} is {kind}, which safetensors files cannot hold")
+            raise InputError(
+                f"tensor {name!r} is {kind}, which safetensors files cannot hold. Cure: one of "
+                f"{', '.join(_WORDS)}"
+            )
         size = math.prod(shape) * element_type(kind).bytes
         header[name] = {"dtype": _WORDS[kind], "shape": list(shape), "data_offsets": [at, at + size]}
         at += size

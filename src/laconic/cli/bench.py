@@ -147,7 +147,10 @@ def _original(text: str, threads: int) -> Callable[[list[AnyArray]], Call]:
         ) from error
     module = network_named(text, "--original")
     if not isinstance(module, torch.nn.Module):
-        raise InputError(f"--original {text} should return a torch module, got a {type(module).__name__}")
+        raise InputError(
+            f"--original {text} should return a torch module, got a {type(module).__name__}. Cure: name a "
+            "function that returns one"
+        )
     torch.set_num_threads(threads)
     module.eval()
 
@@ -174,7 +177,10 @@ def _onnx_file(path: str, threads: int) -> Callable[[list[AnyArray]], Call]:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a family of its own
-        raise InputError(f"--original {path} is no ONNX network: {error}") from error
+        raise InputError(
+            f"--original {path} is no ONNX network: {error}. Cure: the .onnx file of the network that was "
+            "compressed"
+        ) from error
     names = [value.name for value in session.get_inputs()]
 
     def prepared(arrays: list[AnyArray]) -> Call:

@@ -30,7 +30,10 @@ def own_function(text: str, flag: str) -> Callable[..., Any]:
     """``package.module:function``, found from the current folder too."""
     function = own_object(text, flag)
     if not callable(function):
-        raise InputError(f"{flag} {text} is a {type(function).__name__}, not a function")
+        raise InputError(
+            f"{flag} {text} is a {type(function).__name__}, not a function. Cure: name a function, as "
+            "my_module:make"
+        )
     return function  # type: ignore[no-any-return]
 
 

@@ -101,8 +101,9 @@ def parse_request(arguments: argparse.Namespace) -> Request:
     data = values.get("data") or (_usual_data(network) if network else None)
     if data is None and calibrate is None:
         raise InputError(
-            "--model needs --data: mnist, fashion-mnist, digits or package.module:function; or --calibrate, "
-            "some hundred inputs without labels (a .npz file, or a function), to compress without training"
+            "--model needs --data or --calibrate, neither was given. Cure: --data mnist, fashion-mnist, "
+            "digits or package.module:function; or --calibrate, some hundred inputs without labels (a .npz "
+            "file, or a function), to compress without training"
         )
     data = data or ""
     asked = {**file.settings, **set_flags(arguments.set)}
@@ -298,6 +299,6 @@ def set_flags(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text!r} should read KEY=VALUE")
+            raise InputError(f"--set {text!r} should read KEY=VALUE. Cure: --set {text}=VALUE")
         settings[key] = parse_value(value)
     return settings

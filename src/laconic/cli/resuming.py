@@ -84,7 +84,8 @@ def no_network(arguments: argparse.Namespace) -> InputError:
     """The error of a command that names no network, or two."""
     if not arguments.resume:
         return InputError(
-            "name one network: a built-in one (lenet5) or your own with --model package.module:function"
+            "no network is named, or two are. Cure: name one network, a built-in one (lenet5) or your own "
+            "with --model package.module:function"
         )
     if arguments.out is None:
         return InputError(

@@ -81,8 +81,8 @@ def _unusable(data: str, found: Any) -> InputError:
     kinds = ", ".join(type(part).__name__ for part in found) if isinstance(found, tuple) else ""
     told = f"a tuple of {kinds}" if kinds else f"a {type(found).__name__}"
     return InputError(
-        f"--data {data} should return two NumPy arrays (inputs and targets), or loaders as for compress: "
-        f"(train, validation, test); it returned {told}"
+        f"--data {data} returned {told}. Cure: return two NumPy arrays (inputs and targets), or loaders as "
+        "for compress: (train, validation, test)"
     )
 
 

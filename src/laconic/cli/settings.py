@@ -42,7 +42,8 @@ def build(
     if not dataclasses.is_dataclass(kind):
         if settings:
             raise InputError(
-                f"{kind.__name__} is no dataclass, so it has no setting {prefix}{next(iter(settings))}"
+                f"{kind.__name__} is no dataclass, so it has no setting {prefix}{next(iter(settings))}. "
+                f"Cure: leave the setting out, or make {kind.__name__} a frozen dataclass"
             )
         return _made(kind, {})
     needed = [f.name for f in dataclasses.fields(kind) if f.init and _has_no_default(f)]

@@ -37,7 +37,9 @@ def count(facts: NetworkFacts, *, activation_bits: int | None = None) -> Cost:
     (8, 6, 32, 24)
     """
     if activation_bits not in (None, *ACTIVATION_BITS):
-        raise InputError(f"activations can have 8, 16 or 32 bits, got {activation_bits!r}")
+        raise InputError(
+            f"activations can have 8, 16 or 32 bits, got {activation_bits!r}. Cure: activation_bits=8"
+        )
     live = live_bytes(facts, activation_bits)
     traffic = count_traffic(facts, activation_bits)
     layers = []

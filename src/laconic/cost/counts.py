@@ -148,7 +148,10 @@ def _indices(term: str, shape: tuple[int, ...], sizes: dict[str, int]) -> list[s
     hidden = len(shape) - len(before) - len(after)
     names = [*before, *(f".{k}" for k in range(hidden, 0, -1) if dots), *after]
     if len(names) != len(shape):
-        raise InputError(f"einsum term {term!r} does not name the axes of a value of shape {shape}")
+        raise InputError(
+            f"einsum term {term!r} does not name the axes of a value of shape {shape}. Cure: one letter for "
+            "each axis, or ... for those that have none"
+        )
     for name, size in zip(names, shape, strict=True):
         sizes[name] = max(sizes.get(name, 1), size)
     return names
@@ -166,7 +169,10 @@ def count_other(facts: NetworkFacts, op: OpFacts) -> int:
     """Arithmetic of one operation beside its MACs (see the module's docstring for the unit)."""
     rule = BESIDE.get(op.kind)
     if rule is None:
-        raise InputError(f"operation {op.op!r} of kind {op.kind!r} has no rule for what it costs")
+        raise InputError(
+            f"operation {op.op!r} of kind {op.kind!r} has no rule for what it costs. Cure: one of "
+            f"{', '.join(BESIDE)}"
+        )
     return op.rescaled + rule(facts, op)
 
 
@@ -271,5 +277,8 @@ BESIDE: Mapping[str, Callable[[NetworkFacts, OpFacts], int]] = {
 def _window(op: OpFacts) -> int:
     kernel, rank = op.attrs["kernel"], op.attrs["rank"]
     if not isinstance(kernel, tuple) or not isinstance(rank, int):
-        raise InputError(f"operation {op.op!r} has kernel {kernel!r} for {rank!r} axes")
+        raise InputError(
+            f"operation {op.op!r} has kernel {kernel!r} for {rank!r} axes. Cure: a tuple as kernel, a whole "
+            "number as rank"
+        )
     return kernel[0] ** rank if len(kernel) == 1 else math.prod(kernel)

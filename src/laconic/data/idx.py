@@ -21,17 +21,25 @@ def read_idx(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     [7, 9]
     """
     if len(data) < 4 or data[:2] != b"\0\0":
-        raise DataError(f"{name} is not an idx file: it starts with {data[:4].hex() or 'nothing'}")
+        raise DataError(
+            f"{name} is not an idx file: it starts with {data[:4].hex() or 'nothing'}. Cure: an unpacked idx "
+            "file (1f8b begins one that gzip packed: gunzip it)"
+        )
     if data[2] != UNSIGNED_BYTE:
         raise DataError(
-            f"{name} holds elements of idx type 0x{data[2]:02x}; only unsigned bytes (0x08) are read"
+            f"{name} holds elements of idx type 0x{data[2]:02x}; only unsigned bytes are read. Cure: a file "
+            "of type 0x08"
         )
     start = 4 + 4 * data[3]
     if len(data) < start:
-        raise DataError(f"{name} ends inside its header: {len(data)} bytes, {start} needed")
+        raise DataError(
+            f"{name} ends inside its header: {len(data)} bytes, {start} needed. Cure: download the file "
+            "again, as a whole"
+        )
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
     if len(data) - start != math.prod(shape):
         raise DataError(
-            f"{name} says {shape}, {math.prod(shape)} bytes, but {len(data) - start} follow its header"
+            f"{name} says {shape}, {math.prod(shape)} bytes, but {len(data) - start} follow its header. "
+            "Cure: download the file again, as a whole"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -137,13 +137,21 @@ def _read(spec: DataSpec, folder: Path | None) -> ImageData:
 def _check_part(place: str, images: Bytes, labels: Bytes, data: ImageData) -> None:
     if images.ndim != 3 or labels.ndim != 1:
         raise DataError(
-            f"{place}: need images (N, H, W) and labels (N,), got {images.shape} and {labels.shape}"
+            f"{place}: need images (N, H, W) and labels (N,), got {images.shape} and {labels.shape}. Cure: "
+            "images without an axis of channels, one label for each"
         )
     if len(images) == 0:
-        raise DataError(f"{place}: empty")
+        raise DataError(f"{place}: empty. Cure: at least one image")
     if len(images) != len(labels):
-        raise DataError(f"{place}: {len(images)} images but {len(labels)} labels")
+        raise DataError(
+            f"{place}: {len(images)} images but {len(labels)} labels. Cure: one label for each image"
+        )
     if int(labels.max()) >= data.classes:
-        raise DataError(f"{place}: label {int(labels.max())} is outside 0..{data.classes - 1}")
+        raise DataError(
+            f"{place}: label {int(labels.max())} is outside 0..{data.classes - 1}. Cure: labels from 0, "
+            f"classes={int(labels.max()) + 1}"
+        )
     if int(images.max()) > data.scale:
-        raise DataError(f"{place}: pixel {int(images.max())} is outside 0..{data.scale}")
+        raise DataError(
+            f"{place}: pixel {int(images.max())} is outside 0..{data.scale}. Cure: scale={int(images.max())}"
+        )

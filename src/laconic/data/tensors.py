@@ -36,16 +36,22 @@ class TensorPair:
     def __post_init__(self) -> None:
         if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
             raise DataError(
-                f"labels should be int64 (N,), got {self.labels.dtype} {tuple(self.labels.shape)}"
+                f"labels should be int64 (N,), got {self.labels.dtype} {tuple(self.labels.shape)}. Cure: "
+                "labels.flatten().long()"
             )
         if len(self.inputs) != len(self.labels):
-            raise DataError(f"{len(self.inputs)} inputs but {len(self.labels)} labels")
+            raise DataError(
+                f"{len(self.inputs)} inputs but {len(self.labels)} labels. Cure: one label for each input"
+            )
         if len(self.labels) == 0:
-            raise DataError("an empty set: no inputs and no labels")
+            raise DataError("an empty set: no inputs and no labels. Cure: at least one example")
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= self.classes:
             wrong = low if low < 0 else high
-            raise DataError(f"label {wrong} is outside 0..{self.classes - 1} ({self.classes} classes)")
+            raise DataError(
+                f"label {wrong} is outside 0..{self.classes - 1} ({self.classes} classes). Cure: labels from "
+                f"0, classes={high + 1}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,10 +98,11 @@ def split(data: ImageData, *, validation: int, seed: int) -> Splits:
     count = len(data.train_labels)
     if not 0 < validation < count:
         raise InputError(
-            f"validation={validation} must be between 1 and {count - 1} of {count} training images"
+            f"validation={validation} must be between 1 and {count - 1} of {count} training images. Cure: "
+            f"validation={max(1, count // 10)}"
         )
     if seed < 0:
-        raise InputError(f"split: seed must be >= 0, got {seed}")
+        raise InputError(f"split: seed must be >= 0, got {seed}. Cure: seed=0")
     order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
     chosen, rest = order[:validation], order[validation:]
     return Splits(
@@ -140,14 +147,20 @@ class TensorLoader:
         channels_last: bool = False,
     ) -> None:
         if batch_size < 1 or seed < 0:
-            raise InputError(f"need batch_size >= 1 and seed >= 0, got {batch_size} and {seed}")
+            raise InputError(
+                f"need batch_size >= 1 and seed >= 0, got {batch_size} and {seed}. Cure: batch_size=100, "
+                "seed=0"
+            )
         if drop_last and batch_size > len(pair):
             raise DataError(
                 f"no batch: {len(pair)} examples do not fill one of {batch_size}. "
                 "Cure: a smaller batch size, or drop_last=False"
             )
         if channels_last and pair.inputs.ndim != 4:
-            raise InputError(f"channels_last needs inputs (N, C, H, W), got {tuple(pair.inputs.shape)}")
+            raise InputError(
+                f"channels_last needs inputs (N, C, H, W), got {tuple(pair.inputs.shape)}. Cure: "
+                "channels_last=False"
+            )
         self.pair = pair
         self.batch_size = batch_size
         self.seed = seed

@@ -118,7 +118,10 @@ def checked(values: Any, shape: tuple[int, int], kind: Any) -> FloatArray:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"kernel {told}: its values are no real numbers ({error})") from error
+        raise InputError(
+            f"kernel {told}: its values are no real numbers ({error}). Cure: a kernel that returns a matrix "
+            "of real numbers"
+        ) from error
     if array.shape != shape:
         raise InputError(
             f"kernel {told} gave the shape {array.shape} for {shape[0]} points and {shape[1]} centres. "

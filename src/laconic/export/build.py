@@ -173,7 +173,10 @@ def write(
 def _check_module(module: nn.Module) -> tuple[str, ...]:
     """Refuse what no file can hold; notes on what it leaves out."""
     if not any(p.numel() for p in module.parameters()):
-        raise ModelError(f"{type(module).__name__} has no parameters, so there is nothing to compress")
+        raise ModelError(
+            f"{type(module).__name__} has no parameters, so there is nothing to compress. Cure: a network "
+            "that holds its weights as nn.Parameter"
+        )
     left_out = []
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, torch.Tensor):

@@ -169,7 +169,10 @@ def _check_one(name: str, values: AnyArray, tensor: torch.Tensor) -> None:
             f"module{kind}. Cure: {_AS_SAVED}"
         )
     if np.issubdtype(values.dtype, np.floating) != (tensor.is_floating_point() or tensor.is_complex()):
-        raise RestoreError(f"tensor {name!r} is {values.dtype} in the file and {tensor.dtype} in the module")
+        raise RestoreError(
+            f"tensor {name!r} is {values.dtype} in the file and {tensor.dtype} in the module. Cure: "
+            f"{_AS_SAVED}"
+        )
 
 
 def _check_shared(values: dict[str, AnyArray], state: State) -> None:

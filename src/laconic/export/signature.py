@@ -209,7 +209,10 @@ def _by_input(dynamic: Dynamic, names: Sequence[str]) -> dict[int, Any]:
     if isinstance(dynamic, Mapping):
         for key in dynamic:
             if key not in names and not (isinstance(key, int) and 0 <= key < len(names)):
-                raise InputError(f"dynamic names {key!r}; the example's inputs are {', '.join(names)}")
+                raise InputError(
+                    f"dynamic names {key!r}; the example's inputs are {', '.join(names)}. Cure: "
+                    f"dynamic={{{names[0]!r}: {{0: 'batch'}}}}"
+                )
         return {key if isinstance(key, int) else list(names).index(key): v for key, v in dynamic.items()}
     if isinstance(dynamic, str) or not isinstance(dynamic, Sequence) or len(dynamic) != len(names):
         raise InputError(
@@ -233,7 +236,10 @@ def _by_axis(spec: Any, name: str, tensor: torch.Tensor) -> dict[int, Any]:
         )
     for axis in found:
         if isinstance(axis, bool) or not isinstance(axis, int) or not -tensor.ndim <= axis < tensor.ndim:
-            raise InputError(f"dynamic frees axis {axis!r} of input {name!r}, which has {tensor.ndim} axes")
+            raise InputError(
+                f"dynamic frees axis {axis!r} of input {name!r}, which has {tensor.ndim} axes. Cure: 0 <= "
+                f"axis < {tensor.ndim}"
+            )
     return {axis % tensor.ndim: dim for axis, dim in found.items()}
 
 

@@ -69,7 +69,10 @@ def file_records(
     state = module.state_dict()
     unknown = sorted(set(given) - set(kept))
     if unknown:
-        raise InputError(f"tensor {unknown[0]!r} is not in the network's state dict, which has {kept}")
+        raise InputError(
+            f"tensor {unknown[0]!r} is not in the network's state dict, which has {kept}. Cure: tensors by "
+            "these names"
+        )
     ordered = tuple(_one(name, given.get(name), state[name], narrow=captured is not None) for name in kept)
     graph = None if captured is None else captured.graph
     return PackedModel((*ordered, *constants), graph, dict(aliases))
@@ -82,7 +85,10 @@ def _one(name: str, given: Tensor | None, tensor: torch.Tensor, *, narrow: bool)
     own = tensor.detach().cpu()
     values = given.values()
     if values.shape != tuple(own.shape):
-        raise InputError(f"tensor {name!r} has shape {values.shape}, the network's has {tuple(own.shape)}")
+        raise InputError(
+            f"tensor {name!r} has shape {values.shape}, the network's has {tuple(own.shape)}. Cure: the "
+            "tensors of this network"
+        )
     if not np.array_equal(values.astype(np.float32), own.float().numpy()):
         worst = float(np.abs(values.astype(np.float64) - own.double().numpy()).max())
         raise InputError(

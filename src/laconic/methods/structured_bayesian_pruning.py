@@ -205,7 +205,10 @@ class StructuredBayesianPruning(Method):
 def _ratio(gate: Gate) -> torch.Tensor:
     """The signal-to-noise ratios of a group; ``prepare`` makes log-normal gates only."""
     if not isinstance(gate, TruncatedLogNormal):
-        raise InputError(f"a log-normal gate was expected, got {type(gate).__name__}")
+        raise InputError(
+            f"a log-normal gate was expected, got {type(gate).__name__}. Cure: prepare the network with "
+            "StructuredBayesianPruning"
+        )
     return gate.signal_to_noise().detach()
 
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from laconic.errors import ModelError
 from laconic.networks.copies import computed_weights, duplicate, fold_in_place
-from laconic.networks.wrappers import GATHER, network_in
+from laconic.networks.wrappers import GATHER_CURE, network_in
 
 # Element types of a plain torch network; float8 and the like have no counterpart in NumPy.
 _STORED = frozenset(
@@ -92,7 +92,11 @@ def unfit(tensor: Tensor) -> str | None:
     if tensor.is_quantized:
         return f"is {_short(tensor.dtype)}. Cure: hand in the float network, or tensor.dequantize()"
     if is_traceable_wrapper_subclass(tensor):
-        cure = GATHER if hasattr(tensor, "full_tensor") else "Cure: hand in the network before it was changed"
+        cure = (
+            GATHER_CURE
+            if hasattr(tensor, "full_tensor")
+            else "Cure: hand in the network before it was changed"
+        )
         return f"is a {type(tensor).__name__}. {cure}"
     if tensor.layout is not torch.strided:
         return f"is sparse ({str(tensor.layout).removeprefix('torch.')}). Cure: tensor.to_dense()"

@@ -33,7 +33,7 @@ class NoiseSource:
 
     def __init__(self, seed: int = 0) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise InputError(f"seed must be an integer in [0, 2^63), got {seed!r}")
+            raise InputError(f"seed must be an integer in [0, 2^63), got {seed!r}. Cure: seed=0")
         self.seed = seed
         self._generators: dict[str, torch.Generator] = {}
 
@@ -59,7 +59,9 @@ class NoiseSource:
         """The inverse of :meth:`get_state`; raises InputError for anything else."""
         if not isinstance(state, dict) or set(state) != {"seed", "generators"}:
             raise InputError(
-                "no noise state: it must hold 'seed' and 'generators', as get_state() gives them"
+                "no noise state: it must hold 'seed' and 'generators', got "
+                f"{list(state) if isinstance(state, dict) else type(state).__name__}. Cure: what get_state() "
+                "gave"
             )
         self.seed = int(state["seed"])
         self._generators = {}

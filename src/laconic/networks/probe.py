@@ -49,7 +49,10 @@ def check_model(model: nn.Module, example: Any) -> None:
     """
     named = list(model.named_parameters())
     if not named:
-        raise ModelError(f"{type(model).__name__} has no parameters: there is nothing to compress")
+        raise ModelError(
+            f"{type(model).__name__} has no parameters: there is nothing to compress. Cure: a network that "
+            "holds its weights as nn.Parameter"
+        )
     for name, parameter in named:
         if isinstance(parameter, UninitializedParameter):
             raise ModelError(
@@ -99,7 +102,7 @@ def small_example(model: nn.Module, inputs: Any, axis: int) -> Any:
             return candidate
         except InputError as error:
             first = first or error
-    raise first or InputError("the first batch has no inputs")
+    raise first or InputError("the first batch has no inputs. Cure: a batch of one example or more")
 
 
 class _Layers:

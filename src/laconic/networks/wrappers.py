@@ -31,7 +31,7 @@ _WRAPPERS_ELSEWHERE = (
     ("lightning.fabric.wrappers", "_FabricModule", "_original_module"),
 )
 _SHARDED = ("torch.distributed.fsdp", "FullyShardedDataParallel")
-GATHER = (
+GATHER_CURE = (
     "Cure: gather the weights into the plain network (torch.distributed.checkpoint.state_dict."
     "get_model_state_dict with full_state_dict=True, then load_state_dict) and hand in that"
 )
@@ -121,7 +121,8 @@ def _refuse_forms(model: nn.Module, verb: str) -> None:
             )
         if isinstance(module, fsdp):
             raise ModelError(
-                f"{verb}: {where} is a {type(module).__name__}: each process holds a part of it. {GATHER}"
+                f"{verb}: {where} is a {type(module).__name__}: each process holds a part of it. "
+                f"{GATHER_CURE}"
             )
         if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.sparse.quantized")):
             raise ModelError(

@@ -15,7 +15,7 @@ from laconic.onnx_in.messages import Stored
 from laconic.records import AnyArray
 from laconic.runtime.onnx_model.wire import fields, varint
 
-_ELSEWHERE = "Cure: export the network again, into one folder"
+_CURE = "Cure: export the network again, into one folder"
 
 KINDS = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
@@ -63,7 +63,7 @@ class Folder(NamedTuple):
         what = f"ONNX: initialiser {tensor.name!r} is in the file {location!r:.200}"
         parts = location.replace("\\", "/").split("/")
         if not location or "\0" in location or ".." in parts or parts[0] == "" or ":" in parts[0]:
-            raise InputError(f"{what}, which is not in the folder of the model. {_ELSEWHERE}")
+            raise InputError(f"{what}, which is not in the folder of the model. {_CURE}")
         if self.path is None:
             raise InputError(f"{what}, and the model was given without a folder. Cure: its path")
         path = self.path.joinpath(*parts)
@@ -71,9 +71,7 @@ class Folder(NamedTuple):
             inside = path.resolve().is_relative_to(self.path.resolve())
             found = path.exists() and stat.S_ISREG(path.stat().st_mode)
         except (OSError, RuntimeError, UnicodeError) as error:  # a name too long, a circle of links
-            raise InputError(
-                f"{what}, which cannot be opened ({type(error).__name__}). {_ELSEWHERE}"
-            ) from error
+            raise InputError(f"{what}, which cannot be opened ({type(error).__name__}). {_CURE}") from error
         if not inside:
             raise InputError(f"{what}, a link that leads out of the folder of the model. Cure: a copy there")
         if not found:

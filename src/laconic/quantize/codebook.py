@@ -31,7 +31,9 @@ def nearest_level(values: npt.ArrayLike, levels: npt.ArrayLike) -> IntArray:
     """
     book = np.asarray(levels, dtype=np.float64)
     if book.ndim != 1 or book.size == 0 or np.any(np.diff(book) <= 0):
-        raise InputError(f"codebook levels must be a rising list, got {book.tolist()}")
+        raise InputError(
+            f"codebook levels must be a rising list, got {book.tolist()}. Cure: levels=(-0.2, 0.0, 0.2)"
+        )
     middles = (book[1:] + book[:-1]) / 2
     return np.array(np.searchsorted(middles, np.asarray(values, dtype=np.float64)), dtype=np.int32, order="C")
 
@@ -79,5 +81,5 @@ def even_levels(count: int, half_width: float) -> FloatArray:
     [-0.20000000298023224, 0.0, 0.20000000298023224]
     """
     if count < 2:
-        raise InputError(f"a codebook needs at least 2 levels, got {count}")
+        raise InputError(f"a codebook needs at least 2 levels, got {count}. Cure: count=3")
     return np.linspace(-half_width, half_width, count).astype(np.float32)

@@ -41,10 +41,14 @@ class Components:
 
     def __post_init__(self) -> None:
         if self.means.ndim != 1 or not self.means.size:
-            raise InputError("a codebook of components needs at least one component, got none")
+            raise InputError(
+                "a codebook of components needs at least one component, got none. Cure: one mean, std and "
+                "share or more"
+            )
         if not self.means.shape == self.stds.shape == self.shares.shape:
             raise InputError(
-                f"components have {self.means.size} means, {self.stds.size} stds, {self.shares.size} shares"
+                f"components have {self.means.size} means, {self.stds.size} stds, {self.shares.size} shares. "
+                "Cure: a mean, a std and a share for each component"
             )
         if not (self.stds > 0).all():
             raise InputError(f"stds of components must be above 0, got {self.stds.tolist()}. Cure: 0.02")

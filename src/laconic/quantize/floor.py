@@ -143,7 +143,11 @@ def waterfilling_bits(powers: npt.ArrayLike, distortion: float) -> float:
     a = np.sort(np.asarray(powers, np.float64).ravel())
     a = a[a != 0]
     if not distortion >= 0 or not (a > 0).all() or not np.isfinite(a).all():
-        raise InputError(f"powers and distortion must be numbers >= 0, got distortion {distortion}")
+        low, high = (float(a[0]), float(a[-1])) if a.size else (0.0, 0.0)
+        raise InputError(
+            f"powers and distortion must be numbers >= 0, got distortion {distortion} and powers in "
+            f"{low:.3g} to {high:.3g}. Cure: variances as powers, distortion=0.1"
+        )
     if distortion >= a.sum():
         return 0.0
     if distortion == 0:

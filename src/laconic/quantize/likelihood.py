@@ -123,7 +123,9 @@ def most_likely(
     """
     book = np.asarray(levels, np.float64)
     if book.ndim != 1 or book.size == 0 or np.any(np.diff(book) <= 0):
-        raise InputError(f"codebook levels must be a rising list, got {book.tolist()}")
+        raise InputError(
+            f"codebook levels must be a rising list, got {book.tolist()}. Cure: levels=(-0.2, 0.0, 0.2)"
+        )
     if not price >= 0 or iterations < 1:
         raise InputError(f"price must be >= 0 and iterations >= 1, got {price}, {iterations}. Cure: price=0")
     chosen = _best(log_likelihood, book, np.zeros(book.size))

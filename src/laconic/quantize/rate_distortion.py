@@ -59,7 +59,9 @@ def quantize(stats: WeightStats, keep: BoolArray, step: float, config: RateDisto
     """
     if not (stats.mean.shape == stats.variance.shape == keep.shape) or not step > 0:
         raise InputError(
-            f"{stats.name}: mean, variance and keep must share a shape and step be > 0, got {step}"
+            f"{stats.name}: mean, variance and keep of shapes {tuple(stats.mean.shape)}, "
+            f"{tuple(stats.variance.shape)} and {tuple(keep.shape)} must share a shape and step be > 0, got "
+            f"{step}. Cure: keep of the weight's shape, step=0.01"
         )
     shape = keep.shape
     matrix = keep.reshape(shape[0] if keep.ndim > 1 else 1, -1)

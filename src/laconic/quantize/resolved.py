@@ -118,7 +118,8 @@ def resolve(
         if matrix.shape != (blocks, inputs, inputs):
             raise InputError(
                 f"a weight of shape {tuple(weight.shape)}{' and a bias' if bias is not None else ''} needs a "
-                f"{name} of {blocks} x {inputs} x {inputs}, got {tuple(matrix.shape)}"
+                f"{name} of {blocks} x {inputs} x {inputs}, got {tuple(matrix.shape)}. Cure: the mean of x "
+                "x^T of this layer's inputs (the last one 1 for a bias)"
             )
     p = _precision(precision, blocks, rows, precision_floor)
     extra = _damping(h, damping, k)
@@ -126,7 +127,9 @@ def resolve(
     if bias is not None:
         b = _finite("bias", bias).reshape(-1)
         if len(b) != blocks * rows:
-            raise InputError(f"the bias has {len(b)} numbers, the weight {blocks * rows} rows")
+            raise InputError(
+                f"the bias has {len(b)} numbers, the weight {blocks * rows} rows. Cure: one for each row"
+            )
         target = torch.cat([w, b.reshape(blocks, rows, 1)], 2)
     damped = h + extra
     if c is not None:
@@ -177,7 +180,8 @@ def _precision(given: Tensor | None, blocks: int, rows: int, floor: float) -> Te
     if p.numel() != blocks * rows or float(p.min()) < 0 or not float(p.max()) > 0:
         least = float(p.min()) if p.numel() else 0.0
         raise InputError(
-            f"row_precision must be {blocks * rows} numbers >= 0, not all 0, got {p.numel()} from {least:.3g}"
+            f"row_precision must be {blocks * rows} numbers >= 0, not all 0, got {p.numel()} from "
+            f"{least:.3g}. Cure: row_precision=None"
         )
     return p.reshape(blocks, rows).clamp(min=floor * float(p.mean()))
 
@@ -191,5 +195,8 @@ def _finite(name: str, tensor: Tensor) -> Tensor:
 
 def _matrices(name: str, tensor: Tensor) -> Tensor:
     if tensor.ndim not in (2, 3) or 0 in tensor.shape:
-        raise InputError(f"the {name} must be a matrix, or a matrix by block, got {tuple(tensor.shape)}")
+        raise InputError(
+            f"the {name} must be a matrix, or a matrix by block, got {tuple(tensor.shape)}. Cure: (rows, "
+            "columns) or (blocks, rows, columns)"
+        )
     return _finite(name, tensor).reshape(-1, *tensor.shape[-2:])

@@ -180,7 +180,7 @@ def quantize_matrix(
     """
     config = config or SecondOrder()
     if not math.isfinite(price) or price < 0 or (price == 0 and step is None):
-        raise InputError(f"price must be >= 0, and a step be given at price 0, got price {price}")
+        raise InputError(f"price must be >= 0, and a step be given at price 0, got {price}. Cure: price=1")
     problem = resolve(
         weight,
         moment,
@@ -251,7 +251,7 @@ def _candidates(
         blocks, k, rows = problem.target.shape
         group, count = share.get(layout, 1), {"row": blocks * rows, "column": k, "tensor": 1}[layout]
         if group < 1 or count % group:
-            raise InputError(f"{count} {layout}s cannot share steps by {group}")
+            raise InputError(f"{count} {layout}s cannot share steps by {group}. Cure: a divisor of {count}")
         if count == group and layout != "tensor" and "tensor" in config.layouts:
             continue
         unit = lay_out(layout, np.ones(count // group), group, problem.target.shape)
@@ -315,7 +315,7 @@ def _nearest(problem: Resolved, steps: Steps) -> _Choice:
     """The nearest levels, whose cost nobody asks for."""
     levels = np.rint(problem.target / steps.values(np.ones(problem.target.shape, np.int32)))
     if np.abs(levels).max() >= 2**30:
-        raise InputError(f"a step of {steps.numbers.min():.3g} is too small for the weight")
+        raise InputError(f"step {steps.numbers.min():.3g} is too small for the weight. Cure: a larger step")
     return _Choice(steps, levels.astype(np.int32), math.inf)
 
 

@@ -25,7 +25,7 @@ def bfloat16(value: float, mantissa: int = 7) -> float:
         rounded = (bits + (1 << low - 1) - 1 + (bits >> low & 1)) >> low << low
         exact = float(np.uint32(rounded).view(np.float32))
     if not 0 < exact < np.inf:
-        raise InputError(f"a grid step must be finite and positive, got {value!r}")
+        raise InputError(f"a grid step must be finite and positive, got {value!r}. Cure: step=0.01")
     return exact
 
 
@@ -37,7 +37,9 @@ def nearest(values: npt.ArrayLike, step: float) -> IntArray:
     """
     quotient = np.rint(np.asarray(values, dtype=np.float64) / step)
     if quotient.size and not np.abs(quotient).max() < 2**31:
-        raise InputError(f"step {step} is too small for values up to {np.abs(values).max()}")
+        raise InputError(
+            f"step {step} is too small for values up to {np.abs(values).max()}. Cure: a larger step"
+        )
     return np.array(quotient, dtype=np.int32, order="C")
 
 
@@ -56,6 +58,6 @@ def step_for_bits(values: npt.ArrayLike, bits: int) -> float:
     1.0
     """
     if bits < 2:
-        raise InputError(f"a signed uniform grid needs at least 2 bits, got {bits}")
+        raise InputError(f"a signed uniform grid needs at least 2 bits, got {bits}. Cure: bits=8")
     largest = float(np.abs(np.asarray(values, dtype=np.float64)).max(initial=0.0))
     return largest / (2 ** (bits - 1) - 1) if largest > 0 else 1.0

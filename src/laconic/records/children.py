@@ -12,7 +12,7 @@ from laconic.errors import InputError
 from laconic.records.base import AnyArray, IntArray, record
 from laconic.records.element_types import ByteArray, ElementType, element_type
 from laconic.records.grids import UniformGrid
-from laconic.records.tensors import IntTensor, Tensor, extremes
+from laconic.records.tensors import IntTensor, Tensor, described, extremes
 from laconic.records.typed import ExactTensor, RoundedTensor, elements_of
 
 _PIECE = 1 << 16  # integers that are added at once, in the cache
@@ -112,7 +112,8 @@ class ShiftedTensor(ChildTensor):
         part = self.part
         if not isinstance(part, IntTensor) or part.shape != self.shape or part.grid != UniformGrid(1.0):
             raise InputError(
-                f"tensor {self.name!r}: the differences must be integers of shape {self.shape} on the step 1"
+                f"tensor {self.name!r}: the differences must be integers of shape {self.shape} on the step "
+                f"1, got {described(part)}. Cure: an IntTensor of that shape on UniformGrid(1.0)"
             )
 
     def _resolve(self, parent: Tensor) -> Tensor:
@@ -125,8 +126,8 @@ def check_parent(name: str, shape: tuple[int, ...], kind: str, source: str, pare
     """Raise InputError where a tensor of the parent has another shape or type than the child's."""
     if parent.shape != shape or parent.dtype != kind:
         raise InputError(
-            f"tensor {name!r} is {kind} {shape}, tensor {source!r} of the parent is "
-            f"{parent.dtype} {parent.shape}"
+            f"tensor {name!r} is {kind} {shape}, tensor {source!r} of the parent is {parent.dtype} "
+            f"{parent.shape}. Cure: the parent that the child was made from"
         )
 
 
@@ -134,7 +135,10 @@ def shiftable(source: str, parent: Tensor) -> IntArray:
     """The integers of a parent's tensor. Raises InputError where it has none on a uniform grid."""
     inner = integers_of(parent)
     if inner is None:
-        raise InputError(f"tensor {source!r} of the parent is {parent.layout}, no uniform grid")
+        raise InputError(
+            f"tensor {source!r} of the parent is {parent.layout}, no uniform grid. Cure: the parent that the "
+            "child was made from"
+        )
     return inner.integers
 
 
@@ -150,7 +154,10 @@ def add_in_place(integers: IntArray, change: IntArray) -> None:
     for first in range(0, flat.size, _PIECE):
         total = flat[first : first + _PIECE].astype(np.int64) + more[first : first + _PIECE]
         if int(total.min()) < -(2**31) or int(total.max()) >= 2**31:
-            raise InputError("the sums leave 32 bits")
+            raise InputError(
+                f"the sums {int(total.min())}..{int(total.max())} leave 32 bits. Cure: the parent that the "
+                "differences were taken from"
+            )
         flat[first : first + _PIECE] = total
 
 
@@ -158,10 +165,13 @@ def shifted(name: str, parent: Tensor, integers: IntArray) -> Tensor:
     """The parent's tensor with other integers. Raises InputError for those that its grid has no value for."""
     inner = integers_of(parent)
     if inner is None:
-        raise InputError(f"tensor {name!r}: the parent's is {parent.layout}, no uniform grid")
+        raise InputError(
+            f"tensor {name!r}: the parent's is {parent.layout}, no uniform grid. Cure: the parent that the "
+            "child was made from"
+        )
     why = inner.grid.problem(integers, *extremes(integers))
     if why is not None:
-        raise InputError(f"tensor {name!r}: {why}")
+        raise InputError(f"tensor {name!r}: {why}. Cure: the parent that the differences were taken from")
     changed = replace(inner, integers=integers)
     return replace(parent, part=changed) if isinstance(parent, RoundedTensor) else changed
 
@@ -202,7 +212,10 @@ class ExactDifference(ChildTensor):
     def __post_init__(self) -> None:
         wanted = self.size * element_type(self.type).bytes
         if self.data.dtype != np.uint8 or self.data.shape != (wanted,):
-            raise InputError(f"tensor {self.name!r}: {wanted} bytes expected, got {self.data.shape}")
+            raise InputError(
+                f"tensor {self.name!r}: {wanted} bytes expected, got {self.data.dtype} {self.data.shape}. "
+                f"Cure: uint8 data of shape ({wanted},)"
+            )
 
     def _resolve(self, parent: Tensor) -> Tensor:
         data = with_differences(elements_of(parent), self.data, element_type(self.type))

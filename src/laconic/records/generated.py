@@ -16,7 +16,7 @@ from laconic.records.base import AnyArray, FloatArray, record
 from laconic.records.facts import TensorFacts
 from laconic.records.grids import UniformGrid
 from laconic.records.random_bits import QUANTILE_BITS, normal_quantiles, random_words
-from laconic.records.tensors import IntTensor, RawTensor, Tensor
+from laconic.records.tensors import IntTensor, RawTensor, Tensor, described
 
 _PIECE = 1 << 16
 _LARGEST_SCALE = 2.0**120
@@ -24,7 +24,7 @@ _LARGEST_SCALE = 2.0**120
 
 def _check_seed(name: str, seed: int) -> None:
     if not 0 <= seed < 2**64:
-        raise InputError(f"tensor {name!r}: the seed must be in 0..2^64-1, got {seed}")
+        raise InputError(f"tensor {name!r}: the seed must be in 0..2^64-1, got {seed}. Cure: seed=0")
 
 
 def _part(name: str, what: str, tensor: Tensor, rank: int) -> None:
@@ -153,14 +153,17 @@ class RandomCodeTensor(Tensor):
         blocks, rows = -(-self.size // self.block), self.shape[0] if self.shape else 1
         own = self.indices
         if not isinstance(own, IntTensor) or own.grid != UniformGrid(1.0) or own.shape != (blocks,):
-            return f"its indices must be an IntTensor of shape ({blocks},) on UniformGrid(1.0)"
+            return (
+                f"its indices are {described(own)}. Cure: an IntTensor of shape ({blocks},) on "
+                "UniformGrid(1.0)"
+            )
         if int(own.integers.min(initial=0)) < 0:
-            return f"index {int(own.integers.min())} is negative"
+            return f"index {int(own.integers.min())} is negative. Cure: indices from 0"
         if not self.scales or len(self.scales) not in (1, rows):
             return f"it has {len(self.scales)} scales. Cure: one" + (f", or {rows}" if rows > 1 else "")
         for scale in self.scales:
             if not (0 <= scale <= _LARGEST_SCALE and float(np.float32(scale)) == scale):
-                return f"a scale must be a float32 in 0..2^120, got {scale!r}"
+                return f"a scale must be a float32 in 0..2^120, got {scale!r}. Cure: 0.5"
         return None
 
     def values(self) -> FloatArray:

@@ -39,7 +39,10 @@ class ValueSpec(Record):
 
     def __post_init__(self) -> None:
         if self.axes and len(self.axes) != self.shape.count(None):
-            raise InputError(f"{self.axes} cannot name the free dimensions of shape {self.shape}")
+            raise InputError(
+                f"{self.axes} cannot name the free dimensions of shape {self.shape}. Cure: "
+                f"{self.shape.count(None)} names, or none"
+            )
 
     @property
     def sizes(self) -> tuple[int | str, ...]:
@@ -130,13 +133,13 @@ class ActivationRange(Record):
     def __post_init__(self) -> None:
         if not (2.0**-64 <= self.scale <= 2.0**64 and float(np.float32(self.scale)) == self.scale):
             raise InputError(
-                f"the activation range of value {self.value} has scale {self.scale!r}; "
-                "it must be a float32 in 2^-64 .. 2^64"
+                f"the activation range of value {self.value} has scale {self.scale!r}; it must be a float32 "
+                "in 2^-64 .. 2^64. Cure: scale=2**-7"
             )
         if not -128 <= self.zero_point <= 127:
             raise InputError(
-                f"the activation range of value {self.value} has zero point {self.zero_point}; "
-                "it must be in -128..127"
+                f"the activation range of value {self.value} has zero point {self.zero_point}; it must be in "
+                "-128..127. Cure: zero_point=0"
             )
 
     @property

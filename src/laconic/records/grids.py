@@ -138,12 +138,16 @@ class UniformGrid(Record, Grid):
     def __post_init__(self) -> None:
         if not isinstance(self.step, tuple):
             if not _is_step(self.step):
-                raise InputError(f"grid step must be a positive float32, got {self.step!r}")
+                raise InputError(
+                    f"grid step must be a positive float32, got {self.step!r}. Cure: step=0.5, or "
+                    "float(np.float32(step)) of a step above 0"
+                )
         else:
             for channel, step in enumerate(self.step):
                 if not _is_step(step):
                     raise InputError(
-                        f"grid step of channel {channel} must be a positive float32, got {step!r}"
+                        f"grid step of channel {channel} must be a positive float32, got {step!r}. Cure: "
+                        "0.5, or float(np.float32(step)) of a step above 0"
                     )
         _check_axis(self.axis, isinstance(self.step, tuple), "a uniform grid")
 
@@ -227,7 +231,10 @@ class Codebook(Record, Grid):
         for book in self.books:
             rising = all(a < b for a, b in zip(book, book[1:], strict=False))
             if not (book and all(map(_is_float32, book)) and rising):
-                raise InputError(f"codebook levels must be rising finite float32 values, got {book!r}")
+                raise InputError(
+                    f"codebook levels must be rising finite float32 values, got {book!r}. Cure: "
+                    "levels=(-0.5, 0.0, 0.5)"
+                )
 
     @property
     def books(self) -> tuple[tuple[float, ...], ...]:
@@ -254,7 +261,10 @@ class Codebook(Record, Grid):
         """Integers -> float32 values, one look-up each."""
         self._checked(integers)
         if self._outside(integers):
-            raise InputError(f"an index is outside its codebook of {self._level_counts()} levels")
+            raise InputError(
+                f"an index of {integers.min()}..{integers.max()} is outside its codebook of "
+                f"{self._level_counts()} levels. Cure: indices from 0, below the number of levels"
+            )
         table = np.array(self.numbers, np.float32)
         if self.axis is None:
             return np.asarray(table[integers])

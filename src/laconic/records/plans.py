@@ -51,14 +51,18 @@ class KeepPlan(Record):
     def __post_init__(self) -> None:
         if set(self.kept) != set(self.sizes):
             odd = sorted(set(self.kept) ^ set(self.sizes))
-            raise InputError(f"keep plan: kept and sizes must name the same groups, not so for {odd}")
+            raise InputError(
+                f"keep plan: kept and sizes must name the same groups, not so for {odd}. Cure: both for each "
+                "group"
+            )
         for name, kept in self.kept.items():
             size = self.sizes[name]
             if any(a >= b for a, b in zip(kept, kept[1:], strict=False)) or any(
                 not 0 <= k < size for k in kept
             ):
                 raise InputError(
-                    f"keep plan: group {name!r} must keep rising indices below {size}, got {kept}"
+                    f"keep plan: group {name!r} must keep rising indices below {size}, got {kept}. Cure: "
+                    f"indices in 0..{size - 1}, each once, in order"
                 )
 
     def removed(self, name: str) -> tuple[int, ...]:

@@ -134,7 +134,7 @@ class SharedCode(Record):
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
-            raise InputError(f"the seed of a random code must be in 0..2^64-1, got {self.seed}")
+            raise InputError(f"the seed of a random code must be in 0..2^64-1, got {self.seed}. Cure: seed=0")
         if not 1 <= self.size <= MAX_VALUES:
             raise InputError(f"a random code has {self.size} weights. Cure: 1 to {MAX_VALUES}")
         if not 1 <= self.bits <= MAX_BITS:
@@ -145,7 +145,9 @@ class SharedCode(Record):
             )
         low, high = int(self.indices.min()), int(self.indices.max())
         if low < 0 or high >> self.bits:
-            raise InputError(f"indices of {self.bits} bits are in {low}..{high}")
+            raise InputError(
+                f"indices of {self.bits} bits are in {low}..{high}. Cure: 0 to {2**self.bits - 1}"
+            )
 
     @property
     def index_bytes(self) -> int:
@@ -219,12 +221,13 @@ class SharedCodeTensor(Tensor):
         if not 0 <= self.first <= self.code.size - self.count:
             raise InputError(
                 f"tensor {self.name!r} has weights {self.first} to {self.first + self.count} of a code of "
-                f"{self.code.size}"
+                f"{self.code.size}. Cure: 0 <= first, and a code of {self.first + self.count} weights or more"
             )
         bits = np.float32(self.scale).view(np.uint32)
         if not 0 <= self.scale <= 2.0**120 or float(np.float32(self.scale)) != self.scale or bits & 0xFFFF:
             raise InputError(
-                f"tensor {self.name!r}: the scale must be a bfloat16 number in 0..2^120, got {self.scale!r}"
+                f"tensor {self.name!r}: the scale must be a bfloat16 number in 0..2^120, got {self.scale!r}. "
+                "Cure: scale=0.5"
             )
 
     @property

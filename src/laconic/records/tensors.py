@@ -237,3 +237,12 @@ class RawTensor(Tensor):
 def extremes(integers: IntArray) -> tuple[int, int]:
     """Smallest and largest entry; (0, 0) of an empty array."""
     return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
+
+
+def described(part: object) -> str:
+    """How a tensor is stored, and its shape; of anything else, its type.
+
+    >>> described(RawTensor("w", np.zeros((2, 3), np.float32))), described(None)
+    ('raw float32 of shape (2, 3)', 'NoneType')
+    """
+    return f"{part.layout} of shape {part.shape}" if isinstance(part, Tensor) else type(part).__name__

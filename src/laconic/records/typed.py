@@ -7,7 +7,7 @@ import numpy as np
 from laconic.errors import InputError
 from laconic.records.base import AnyArray, record
 from laconic.records.element_types import ByteArray, bytes_of, element_type, numpy_type, rounded_bytes
-from laconic.records.tensors import Coded, IntTensor, Multiples, RawTensor, Tensor
+from laconic.records.tensors import Coded, IntTensor, Multiples, RawTensor, Tensor, described
 
 ROUNDED_TYPES = ("float32", "float64", "float16", "bfloat16")
 """What a :class:`RoundedTensor` may have."""
@@ -35,7 +35,10 @@ class ExactTensor(Tensor):
     def __post_init__(self) -> None:
         wanted = self.size * element_type(self.type).bytes
         if self.data.dtype != np.uint8 or self.data.shape != (wanted,):
-            raise InputError(f"tensor {self.name!r}: {wanted} bytes expected, got {self.data.shape}")
+            raise InputError(
+                f"tensor {self.name!r}: {wanted} bytes expected, got {self.data.dtype} {self.data.shape}. "
+                f"Cure: uint8 data of shape ({wanted},)"
+            )
 
     @property
     def dtype(self) -> str:
@@ -113,11 +116,13 @@ class RoundedTensor(Tensor):
     def __post_init__(self) -> None:
         if self.type not in ROUNDED_TYPES:
             raise InputError(
-                f"tensor {self.name!r}: type {self.type} is not one of {', '.join(ROUNDED_TYPES)}"
+                f"tensor {self.name!r}: type {self.type} is not one of {', '.join(ROUNDED_TYPES)}. Cure: "
+                "type='bfloat16'"
             )
         if not isinstance(self.part, IntTensor | RawTensor) or self.part.dtype not in ("float32", "float16"):
             raise InputError(
-                f"tensor {self.name!r}: what is rounded must be integers on a grid, or raw float32 or float16"
+                f"tensor {self.name!r}: what is rounded must be integers on a grid, or raw float32 or "
+                f"float16, got {described(self.part)}. Cure: a RawTensor of float32"
             )
 
     @property

@@ -206,7 +206,10 @@ class Network:
             from laconic.runtime.input_checks import shape_text
 
             ranks = ", ".join(shape_text(spec) for spec in self.inputs)
-            raise InputError(f"the network takes inputs of shape {ranks}, got {shapes}")
+            raise InputError(
+                f"the network takes inputs of shape {ranks}, got {shapes}. Cure: one shape for each input, "
+                "with a size for each axis"
+            )
         return self._door.call_memory(shapes)
 
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:

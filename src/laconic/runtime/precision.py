@@ -22,7 +22,9 @@ def with_precision(model: PackedModel, precision: Precision) -> PackedModel:
     Raises ``InputError`` when int8 is asked of a network that was not calibrated.
     """
     if precision not in ("auto", "fp32", "int8"):
-        raise InputError(f"precision must be 'auto', 'fp32' or 'int8', got {precision!r}")
+        raise InputError(
+            f"precision must be 'auto', 'fp32' or 'int8', got {precision!r}. Cure: precision='auto'"
+        )
     if model.graph is None or precision == "auto":
         return model
     if precision == "fp32":

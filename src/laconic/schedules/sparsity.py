@@ -257,7 +257,9 @@ def steps(total: float, n: int, schedule: Schedule = Linear(0.0, 1.0)) -> tuple[
     ((0.2, 0.4, 0.6, 0.8), [0.463, 0.7, 0.787, 0.8])
     """
     if not 0 <= total < 1 or n < 1:
-        raise InputError(f"need a total share in [0, 1) and at least one step, got {total} and {n}")
+        raise InputError(
+            f"need a total share in [0, 1) and at least one step, got {total} and {n}. Cure: total=0.8, n=4"
+        )
     return (*(round(schedule(k / n, total), 12) for k in range(1, n)), total)
 
 
@@ -280,5 +282,5 @@ def of_what_is_left(shares: tuple[float, ...]) -> tuple[float, ...]:
     (0.5, 0.5)
     """
     if any(not 0 <= a <= b < 1 for a, b in zip((0.0, *shares), shares, strict=False)):
-        raise InputError(f"the shares removed must rise within [0, 1), got {shares}")
+        raise InputError(f"the shares removed must rise within [0, 1), got {shares}. Cure: (0.5, 0.75)")
     return tuple(1.0 - (1.0 - b) / (1.0 - a) for a, b in zip((0.0, *shares), shares, strict=False))

@@ -106,13 +106,16 @@ def sensitivity(
     """
     given = tuple(float(r) for r in ratios)
     if not given or any(not a < b < 1 for a, b in zip((0.0, *given), given, strict=False)):
-        raise InputError(f"ratios must rise within (0, 1), got {given}")
+        raise InputError(f"ratios must rise within (0, 1), got {given}. Cure: ratios=(0.25, 0.5, 0.75)")
     sets = tuple(r.names for r in rankings(scores, coupling))
     metrics = []
     for names in sets:
         own = {n: scores[n] for n in names}
         row = [evaluate(mask(module, coupling, plan_by_ratio(own, coupling, ratio))) for ratio in given]
         if any(m != m for m in row):
-            raise NonFiniteError(f"sensitivity of group {_joined(names)!r}: the metric is NaN, got {row}")
+            raise NonFiniteError(
+                f"sensitivity of group {_joined(names)!r}: the metric is NaN, got {row}. Cure: smaller "
+                "ratios, or a metric that is a number for a poor network too"
+            )
         metrics.append(tuple(float(m) for m in row))
     return Sensitivity(sets, given, float(evaluate(module)), tuple(metrics))

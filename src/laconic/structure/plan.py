@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from laconic.errors import InputError
+from laconic.errors import InputError, uncured
 from laconic.files import write_text
 from laconic.records import KeepPlan
 from laconic.structure.coupling.groups import Coupling
@@ -32,9 +32,14 @@ def plan_from_json(text: str) -> KeepPlan:
         known = data.get("format") == _FORMAT
         groups = {str(n): (int(e["of"]), tuple(int(k) for k in e["kept"])) for n, e in data["groups"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise InputError(f"this is no keep plan ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"this is no keep plan ({type(error).__name__}: {error}). Cure: a text that plan_to_json wrote"
+        ) from error
     if not known:
-        raise InputError(f"a keep plan says 'format': {_FORMAT!r}, this one {data.get('format')!r}")
+        raise InputError(
+            f"a keep plan says 'format': {_FORMAT!r}, this one {data.get('format')!r}. Cure: a text that "
+            "plan_to_json wrote"
+        )
     return KeepPlan(
         {n: kept for n, (_, kept) in groups.items()}, {n: size for n, (size, _) in groups.items()}
     )
@@ -81,7 +86,7 @@ def load_plan(path: str | Path) -> KeepPlan:
     try:
         return plan_from_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, InputError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}. Cure: give a file that save_plan wrote") from error
+        raise InputError(f"{path}: {uncured(error)}. Cure: give a file that save_plan wrote") from error
 
 
 def check_plan(plan: KeepPlan, coupling: Coupling) -> None:

@@ -61,7 +61,10 @@ def split(batch: Any, target: Target = None, inputs: tuple[str, ...] | None = No
             "Cure: a tuple whose last entry is the target, or a dictionary and the task's target=KEY"
         )
     if isinstance(target, str):
-        raise DataError(f"the task's target is the key {target!r}, but a batch is a {type(batch).__name__}")
+        raise DataError(
+            f"the task's target is the key {target!r}, but a batch is a {type(batch).__name__}. Cure: "
+            "target=None, or batches that are dictionaries"
+        )
     place = len(batch) - 1 if target is None else target
     if len(batch) < 2 or not -len(batch) <= place < len(batch):
         raise DataError(

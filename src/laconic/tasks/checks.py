@@ -21,7 +21,9 @@ def whole_or_none(task: str, name: str, value: Any, least: int | None = None) ->
         return
     if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
         bound = "" if least is None else f" >= {least}"
-        raise InputError(f"{task}: {name} must be a whole number{bound} or None, got {value!r}")
+        raise InputError(
+            f"{task}: {name} must be a whole number{bound} or None, got {value!r}. Cure: {name}=None"
+        )
 
 
 def kind_of(values: Any) -> str:

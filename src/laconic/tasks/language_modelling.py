@@ -75,7 +75,8 @@ class LanguageModelling(Task):
             return parts
         if len(batch.shape) != 2 or batch.shape[1] < 2:
             raise InputError(
-                f"LanguageModelling: a batch of tokens is (N, T + 1) with T >= 1, got {tuple(batch.shape)}"
+                f"LanguageModelling: a batch of tokens is (N, T + 1) with T >= 1, got {tuple(batch.shape)}. "
+                "Cure: sequences of two tokens or more, stacked"
             )
         return Batch(batch[:, :-1], batch[:, 1:])
 

@@ -126,7 +126,10 @@ class Segmentation(Task):
         if self.ignore is not None and 0 <= self.ignore < len(present):
             present[self.ignore] = False
         if not present.any():
-            raise DataError("there is nothing to measure: the set is empty, or all of its pixels are ignored")
+            raise DataError(
+                "there is nothing to measure: the set is empty, or all of its pixels are ignored. Cure: a "
+                "set with pixels that are not ignored"
+            )
         return float(100 * (right[present] / union[present]).mean())
 
     def nats(self, outputs: Any, target: Any) -> float:

@@ -59,7 +59,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise InputError("a metric needs a name, as 'error'")
+            raise InputError(f"a metric needs a name, got {self.name!r}. Cure: name='error'")
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise InputError(
                 f"metric {self.name!r}: tolerance must be finite and >= 0, got {self.tolerance}"
@@ -275,7 +275,10 @@ class Task(ABC):
             DataError: No term was measured.
         """
         if sums[1] == 0:
-            raise DataError("there is nothing to measure: the set is empty, or all of its labels are ignored")
+            raise DataError(
+                "there is nothing to measure: the set is empty, or all of its labels are ignored. Cure: a "
+                "set with labels that are not ignored"
+            )
         return float(sums[0] / sums[1])
 
     def nats(self, outputs: Any, target: Any) -> float | None:
@@ -329,7 +332,10 @@ class Task(ABC):
         nll = self.nll(outputs, target, **self.learnt(target, outputs))
         name = type(self).__name__
         if not hasattr(nll, "backward"):
-            raise InputError(f"{name}.nll returned a {type(nll).__name__}, not a tensor")
+            raise InputError(
+                f"{name}.nll returned a {type(nll).__name__}, not a tensor. Cure: compute it with torch, "
+                "from the outputs"
+            )
         if nll.numel() != 1:
             raise InputError(
                 f"{name}.nll returned shape {tuple(nll.shape)}, not one number. Cure: sum it over the terms"

@@ -164,7 +164,10 @@ def _differences(values: Tensor, q: Any, p: Any) -> Tensor:
         part = flat[:, start : start + count]
         if getattr(prior, "improper", False):
             if count < 2:
-                raise InputError("under an improper prior only differences can be tried: two weights or more")
+                raise InputError(
+                    f"under an improper prior only differences can be tried, got {count} weight. Cure: two "
+                    "weights or more"
+                )
             part = part - part[:, :1]
         done.append(part)
         start += count

@@ -41,7 +41,9 @@ def check_task(task: Task, outputs: Tensor, target: Tensor) -> None:
     >>> check_task(Classification(), torch.tensor([[2.0, 0.0], [0.5, 1.0]]), torch.tensor([0, 0]))
     """
     if len(outputs) < 2:
-        raise InputError("check_task splits the batch: it needs at least two examples")
+        raise InputError(
+            f"check_task splits the batch, got {len(outputs)} examples. Cure: two examples or more"
+        )
     _check_record(task)
     _check_terms_add_up(task, target)
     _check_nll(task, outputs, target)

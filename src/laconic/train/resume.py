@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from laconic.errors import RunFolderError
+from laconic.errors import RunFolderError, uncured
 from laconic.train.checkpoint import load_checkpoint
 
 _OTHER_NETWORK = "resume with the network that the run began with, or name another folder with --out"
@@ -66,7 +66,7 @@ def resumed(checkpoint: Path, trained: Trained, epochs: int) -> int:
     except RunFolderError as error:
         raise RunFolderError(f"checkpoint {checkpoint}: {error}") from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(uncured(error).split())
         raise RunFolderError(
             f"checkpoint {checkpoint} does not fit this {type(trained.net).__name__}: {reason}. "
             f"Cure: {_OTHER_NETWORK}"

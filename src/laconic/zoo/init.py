@@ -55,7 +55,10 @@ def _draw(layer: nn.Module, generator: torch.Generator, name: str) -> None:
     elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.LayerNorm | nn.GroupNorm):
         layer.reset_parameters()
     elif own:
-        raise ModelError(f"initialise: no rule for {name or 'the module'} ({type(layer).__name__})")
+        raise ModelError(
+            f"initialise: no rule for {name or 'the module'} ({type(layer).__name__}). Cure: generator=None, "
+            "and initialise it yourself"
+        )
 
 
 def _uniform(tensors: list[nn.Parameter], bound: float, generator: torch.Generator) -> None:

@@ -33,7 +33,10 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size, self.validation) < 1 or self.lr <= 0 or not 0 <= self.flat <= 1:
-            raise InputError(f"need epochs, batch_size, validation >= 1, lr > 0, flat in 0..1; got {self}")
+            raise InputError(
+                f"need epochs, batch_size, validation >= 1, lr > 0, flat in 0..1; got {self}. Cure: "
+                "epochs=20, batch_size=100, lr=1e-3"
+            )
 
 
 LENET300_MNIST = TrainRecipe(epochs=20, batch_size=128, flat=0.3)

@@ -48,14 +48,16 @@ class HardConcrete(Gate):
         if not (self.beta > 0 and self.gamma < 0 and self.zeta > 1):
             raise InputError(
                 f"hard concrete needs beta > 0, gamma < 0 and zeta > 1, got {self.beta}, {self.gamma} and "
-                f"{self.zeta}"
+                f"{self.zeta}. Cure: beta=2/3, gamma=-0.1, zeta=1.1"
             )
 
     @classmethod
     def open(cls, units: int, probability: float = 0.9) -> HardConcrete:
         """Gates whose concrete variable is above one half with this probability at the start."""
         if not 0 < probability < 1:
-            raise InputError(f"the probability of an open gate lies in (0, 1), got {probability}")
+            raise InputError(
+                f"the probability of an open gate lies in (0, 1), got {probability}. Cure: probability=0.9"
+            )
         return cls(nn.Parameter(torch.full((units,), math.log(probability / (1 - probability)))))
 
     def sample(self, noise: Uniform) -> Tensor:

@@ -54,9 +54,9 @@ class TruncatedLogNormal(Gate):
     def __post_init__(self) -> None:
         if self.mu.shape != self.log_sigma.shape or not self.low < self.high or not self.threshold >= 0:
             raise InputError(
-                f"log-normal gates need mu and log_sigma of one shape, low < high and threshold >= 0, got "
+                "log-normal gates need mu and log_sigma of one shape, low < high and threshold >= 0, got "
                 f"{tuple(self.mu.shape)} and {tuple(self.log_sigma.shape)}, {self.low} and {self.high}, "
-                f"{self.threshold}"
+                f"{self.threshold}. Cure: mu and log_sigma of one shape, low=-20, high=0, threshold=1"
             )
 
     @classmethod

@@ -183,7 +183,8 @@ def _split(task: Task | None, batch: Any, labelled: bool) -> tuple[Any, Any]:
     try:
         return task.split(batch)
     except DataError as error:
-        raise DataError(f"{error}; or labelled=False where batches hold inputs alone") from error
+        told = f"{error}; or labelled=False where batches hold inputs alone"
+        raise DataError(told) from error
 
 
 class _Gathering:

@@ -55,7 +55,10 @@ def vectors_of(
     if kind == "empirical":
         return lambda outputs, target: _at_labels(task, outputs, target)
     if predictive is None:
-        raise InputError("an estimate without labels needs the targets' distribution")
+        raise InputError(
+            "an estimate without labels needs the targets' distribution. Cure: "
+            "predictive=predictive_of(task, outputs, target, temperature)"
+        )
 
     def vectors(outputs: Tensor, target: Any) -> Iterator[Tensor]:
         counted = None if task is None or target is None else task.counted(target)

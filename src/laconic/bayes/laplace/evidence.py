@@ -73,7 +73,10 @@ def prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
             "batches that reach the weights"
         )
     if not (math.isfinite(squared_norm) and squared_norm > 0):
-        raise InputError(f"no prior precision: the weights' squared norm is {squared_norm}")
+        raise InputError(
+            f"no prior precision: the weights' squared norm is {squared_norm}. Cure: weights that are finite "
+            "and not all zero"
+        )
     u = math.log(e.numel() / squared_norm)  # the largest that it can be
     for _ in range(_STEPS):
         alpha = math.exp(u)

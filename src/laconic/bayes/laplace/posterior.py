@@ -102,7 +102,9 @@ def laplace_posterior(
     (2.0, 0.0909)
     """
     if structure not in get_args(Structure):
-        raise InputError(f"structure must be 'diagonal' or 'kronecker', got {structure!r}")
+        raise InputError(
+            f"structure must be 'diagonal' or 'kronecker', got {structure!r}. Cure: structure='diagonal'"
+        )
     weights = _weights(module, curvature)
     size = curvature.terms if data_size is None else data_size
     check_data_size(size)
@@ -137,10 +139,14 @@ def _alphas(
 ) -> dict[str, float]:
     if not isinstance(prior, str):
         if isinstance(prior, bool) or not (math.isfinite(prior) and prior > 0):
-            raise InputError(f"a prior precision must be finite and > 0, got {prior!r}")
+            raise InputError(
+                f"a prior precision must be finite and > 0, got {prior!r}. Cure: prior=1.0, or prior='tensor'"
+            )
         return dict.fromkeys(hessians, float(prior))
     if prior not in get_args(PriorBy):
-        raise InputError(f"prior must be 'tensor', 'global' or a precision, got {prior!r}")
+        raise InputError(
+            f"prior must be 'tensor', 'global' or a precision, got {prior!r}. Cure: prior='tensor'"
+        )
     reached = [name for name, h in hessians.items() if bool((h > 0).any())]
     if not reached or not sum(norms[name] for name in reached):
         raise DataError(

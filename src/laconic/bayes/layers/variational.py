@@ -150,7 +150,7 @@ def become(
                 continue
             if hasattr(module, name + suffix):
                 raise ModelError(
-                    f"{type(module).__name__} has an attribute {name + suffix!r} already: rename it"
+                    f"{type(module).__name__} has an attribute {name + suffix!r} already. Cure: rename it"
                 )
             module.register_parameter(name + suffix, cast(nn.Parameter, parameter))
         found[name] = (q, tuple(parameters))

@@ -45,8 +45,8 @@ class Gaussian(Posterior):
     def __post_init__(self) -> None:
         if self.mean.shape != self.log_var.shape:
             raise InputError(
-                f"a posterior's mean and log variance must have one shape, got {tuple(self.mean.shape)} "
-                f"and {tuple(self.log_var.shape)}"
+                f"a posterior's mean and log variance must have one shape, got {tuple(self.mean.shape)} and "
+                f"{tuple(self.log_var.shape)}. Cure: log_var=torch.full_like(mean, -8)"
             )
 
     def parameters(self) -> dict[str, Tensor]:

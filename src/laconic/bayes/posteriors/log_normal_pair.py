@@ -49,7 +49,10 @@ class LogNormalPair(Posterior):
     def __post_init__(self) -> None:
         shapes = [tuple(t.shape) for t in (self.a_mean, self.a_log_var, self.b_mean, self.b_log_var)]
         if len(set(shapes)) > 1:
-            raise InputError(f"a pair of log-normals needs parameters of one shape, got {shapes}")
+            raise InputError(
+                f"a pair of log-normals needs parameters of one shape, got {shapes}. Cure: a_mean, "
+                "a_log_var, b_mean and b_log_var of one shape"
+            )
 
     def log_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of log z."""

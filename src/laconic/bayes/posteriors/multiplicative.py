@@ -45,7 +45,7 @@ class Multiplicative(Posterior):
         if self.log_alpha.ndim > self.mean.ndim or any(b not in (1, a) for a, b in sizes):
             raise InputError(
                 f"log alpha of shape {tuple(self.log_alpha.shape)} does not broadcast to weights of shape "
-                f"{tuple(self.mean.shape)}"
+                f"{tuple(self.mean.shape)}. Cure: log_alpha of the weights' shape, or a scalar"
             )
 
     def expectation(self) -> Tensor:

@@ -157,7 +157,8 @@ class ScaledFamily:
         """The posterior of a weight; raises InputError where it has no such axis."""
         if not 0 <= self.axis < weight.ndim:
             raise InputError(
-                f"axis {self.axis} of {name!r}, which has shape {tuple(weight.shape)}, is none of its axes"
+                f"axis {self.axis} of {name!r}, which has shape {tuple(weight.shape)}, is none of its axes. "
+                f"Cure: axis=0, or keep=[{name!r}]"
             )
         shape = [n if axis == self.axis else 1 for axis, n in enumerate(weight.shape)]
         ones = nn.Parameter(torch.ones(shape, dtype=weight.dtype, device=weight.device))

@@ -67,7 +67,8 @@ class Spikes:
             )
         if self.scale is not None and self.scale.ndim != 0:
             raise InputError(
-                f"the codebook's scale must be a scalar tensor, got shape {tuple(self.scale.shape)}"
+                f"the codebook's scale must be a scalar tensor, got shape {tuple(self.scale.shape)}. Cure: "
+                "scale=torch.tensor(0.1)"
             )
         if self.windows is not None and (len(self.windows) != len(numbers) or min(self.windows) <= 0):
             raise InputError(

@@ -69,7 +69,8 @@ class Horseshoe(Gate):
         if len(local) > 1 or not 0 < self.tau < math.inf or math.isnan(self.threshold):
             raise InputError(
                 "horseshoe gates need local parameters of one shape, tau > 0 and a threshold, got shapes "
-                f"{sorted(local)}, {self.tau} and {self.threshold}"
+                f"{sorted(local)}, {self.tau} and {self.threshold}. Cure: four local parameters of one "
+                "shape, tau=1e-5, threshold=-3"
             )
 
     @classmethod

@@ -47,8 +47,9 @@ class NormalJeffreys(Gate):
     def __post_init__(self) -> None:
         if self.mean.shape != self.log_var.shape or math.isnan(self.threshold):
             raise InputError(
-                f"Gaussian gates need mean and log_var of one shape and a threshold, got "
-                f"{tuple(self.mean.shape)} and {tuple(self.log_var.shape)}, {self.threshold}"
+                "Gaussian gates need mean and log_var of one shape and a threshold, got "
+                f"{tuple(self.mean.shape)} and {tuple(self.log_var.shape)}, {self.threshold}. Cure: mean and "
+                "log_var of one shape, threshold=3"
             )
 
     @classmethod

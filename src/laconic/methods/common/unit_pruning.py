@@ -101,7 +101,10 @@ class UnitPruning(Method):
         coupling = left_whole(coupling, kept, "keep names one of its tensors")
         if not coupling.groups:
             told = "; ".join(coupling.notes) or "its layers are all inputs or outputs"
-            raise ModelError(f"{type(model).__name__} has no group of units that could be removed: {told}")
+            raise ModelError(
+                f"{type(model).__name__} has no group of units that could be removed: {told}. Cure: fewer "
+                "names in keep, or inputs=True"
+            )
         macs = weight_macs(net, coupling, example)
         check_reachable(coupling, macs, self.macs, self._limits())
         add_unit_masks(net, coupling, macs)

@@ -80,12 +80,15 @@ def _check_names(names: list[str], aliases: list[tuple[str, str]]) -> None:
     known = set(names)
     if len(known) != len(names):
         twice = min(name for name in known if names.count(name) > 1)
-        raise InputError(f"two tensors are called {twice!r}")
+        raise InputError(f"two tensors are called {twice!r}. Cure: rename one")
     for alias, target in aliases:
         if target not in known:
-            raise InputError(f"alias {alias!r} refers to {target!r}, which is not a tensor of the model")
+            raise InputError(
+                f"alias {alias!r} refers to {target!r}, which is not a tensor of the model. Cure: a target "
+                "among the tensors' names"
+            )
         if alias in known:
-            raise InputError(f"alias {alias!r} is also the name of a tensor")
+            raise InputError(f"alias {alias!r} is also the name of a tensor. Cure: rename one")
 
 
 def _graph_bytes(graph: Graph | None) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError, at
+from laconic.errors import CorruptFileError, InputError, at, uncured
 from laconic.pack.codecs.compiled import coder
 from laconic.pack.codecs.integers import CHECKSUM_MASK, checksum, decode_integers, encode_integers
 from laconic.pack.codecs.layouts import Trail
@@ -104,7 +104,10 @@ class TensorWriter:
 
 def _check_shape(tensor: Tensor) -> None:
     if len(tensor.shape) > MAX_RANK:
-        raise InputError(f"it has {len(tensor.shape)} dimensions, the format holds {MAX_RANK}")
+        raise InputError(
+            f"it has {len(tensor.shape)} dimensions, the format holds {MAX_RANK}. Cure: reshape it to at "
+            f"most {MAX_RANK}"
+        )
     if tensor.size == 0 and math.prod(max(1, length) for length in tensor.shape) > DEFAULT.elements:
         raise InputError(
             f"it is empty and has the shape {tensor.shape}: readers refuse dimensions beside a 0 whose "
@@ -123,10 +126,15 @@ def check_integers(tensor: IntTensor) -> None:
     """Refuse integers that the format cannot hold, or that their grid has no value for."""
     _check_shape(tensor)
     if tensor.integers.dtype != np.int32:
-        raise InputError(f"integers must be int32, got {tensor.integers.dtype}")
-    why = tensor.grid.unfit(tensor.shape) or tensor.grid.problem(tensor.integers, *extremes(tensor.integers))
+        raise InputError(
+            f"integers must be int32, got {tensor.integers.dtype}. Cure: integers.astype(np.int32)"
+        )
+    why = tensor.grid.unfit(tensor.shape)
     if why is not None:
-        raise InputError(why)
+        raise InputError(f"{why}. Cure: one step or codebook for each index of the axis")
+    why = tensor.grid.problem(tensor.integers, *extremes(tensor.integers))
+    if why is not None:
+        raise InputError(f"{why}. Cure: integers that the grid has values for")
 
 
 def coded_bits(tensor: IntTensor) -> float:
@@ -194,7 +202,8 @@ class TensorReader:
         try:
             return header.kind.build_in(name, header.shape, header.fields, parts, self._threads)
         except InputError as error:
-            raise CorruptFileError(f"a tensor of the kind {header.kind.name!r}: {error}") from error
+            told = uncured(error)
+            raise CorruptFileError(f"a tensor of the kind {header.kind.name!r}: {told}") from error
 
 
 def read_tensors(

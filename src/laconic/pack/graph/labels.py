@@ -25,7 +25,10 @@ def label_fields(graph: Graph) -> list[Field]:
     """
     axes, inputs, outputs = graph.free_axes, graph.input_names, graph.result_names
     if graph.output_names not in ((), outputs):
-        raise InputError(f"the graph has {len(graph.outputs)} outputs and the names {graph.output_names}")
+        raise InputError(
+            f"the graph has {len(graph.outputs)} outputs and the names {graph.output_names}. Cure: one name "
+            "for each output"
+        )
     flags = _AXES if axes not in ((), (BATCH,)) else 0
     flags |= _INPUTS if inputs != _defaults("input", len(inputs)) else 0
     flags |= _OUTPUTS if outputs != _defaults("output", len(outputs)) else 0
@@ -58,8 +61,8 @@ def _name_fields(names: Sequence[str], what: str) -> list[Field]:
         data = name.encode("utf-8", "replace")
         if not (0 < len(data) <= MAX_NAME_BYTES and name.isprintable()):
             raise InputError(
-                f"the {what} of a graph have names of 1 to {MAX_NAME_BYTES} printable bytes, "
-                f"got {name[:80]!r}"
+                f"the {what} of a graph have names of 1 to {MAX_NAME_BYTES} printable bytes, got "
+                f"{name[:80]!r}. Cure: a shorter name of printable characters"
             )
         if name in taken:
             raise InputError(f"two of the graph's {what} are called {name!r}. Cure: rename one")

@@ -48,7 +48,7 @@ class OpSpec(NamedTuple):
         for spec in self.attrs:
             if spec.name == attr:
                 return spec.default
-        raise InputError(f"operation {self.name!r} has no attribute {attr!r}")
+        raise InputError(f"operation {self.name!r} has no attribute {attr!r}. Cure: leave it out")
 
 
 def _int(name: str, default: int, least: int = -(2**63), most: int = 2**63 - 1) -> AttrSpec:
@@ -220,7 +220,7 @@ def spec_of(op: str) -> OpSpec:
         return BY_NAME[op]
     except KeyError:
         raise InputError(
-            f"no operation is called {op!r}; the closed table is laconic.pack.graph.ops.OPS"
+            f"no operation is called {op!r}. Cure: a name of the closed table laconic.pack.graph.ops.OPS"
         ) from None
 
 
@@ -283,4 +283,6 @@ def flag_of(node: Node, name: str) -> bool:
 
 
 def _wrong(node: Node, name: str, expected: str, value: object) -> InputError:
-    return InputError(f"operation {node.op!r}: attribute {name!r} must be {expected}, got {value!r}")
+    return InputError(
+        f"operation {node.op!r}: attribute {name!r} is {value!r}. Cure: {name}= with {expected}"
+    )

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from laconic.errors import CorruptFileError, InputError
+from laconic.errors import CorruptFileError, InputError, uncured
 from laconic.varint import Field, Reader
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def get_ranges(source: Reader, n_values: int) -> tuple[ActivationRange, ...]:
         try:
             ranges.append(ActivationRange(last, scale, zero_point))
         except InputError as error:
-            raise CorruptFileError(f"graph section: {error}") from error
+            raise CorruptFileError(f"graph section: {uncured(error)}") from error
     if source.left:
         raise CorruptFileError(f"graph section: {source.left} bytes follow its end")
     return tuple(ranges)

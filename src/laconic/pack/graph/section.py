@@ -136,7 +136,10 @@ def _attr_fields(spec: AttrSpec, value: Attr) -> list[Field]:
         return [len(value), value.encode("ascii")]
     if spec.kind == "flag" and isinstance(value, bool):
         return []
-    raise InputError(f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}")
+    raise InputError(
+        f"attribute {spec.name!r} cannot hold {value!r}: it is of kind {spec.kind!r}. Cure: a value that its "
+        "row of laconic.pack.graph.ops.OPS allows"
+    )
 
 
 def _exact_float32(name: str, value: float) -> bytes:
@@ -188,23 +191,26 @@ def _get_attr(source: Reader, spec: AttrSpec) -> Attr:
 # --- nodes ----------------------------------------------------------------------------------
 
 
-def _check_node(node: Node, spec: OpSpec, error: type[Exception]) -> None:
-    """Number of inputs, and that only trailing or pattern-optional inputs are absent."""
+def _misfit(node: Node, spec: OpSpec) -> str | None:
+    """What is wrong with the numbers of inputs and outputs, or with the first input; None for nothing."""
     count = len(node.inputs)
     if count < spec.least or (spec.most is not None and count > spec.most):
-        raise error(f"operation {node.op!r} takes {spec.least} to {spec.most or 'any'} inputs, got {count}")
+        return f"operation {node.op!r} takes {spec.least} to {spec.most or 'any'} inputs, got {count}"
     if count == 0 or node.inputs[0] is None:
-        raise error(f"operation {node.op!r} has no first input")
+        return f"operation {node.op!r} has no first input"
     if node.n_outputs != spec.n_outputs:
-        raise error(f"operation {node.op!r} has {spec.n_outputs} outputs, got {node.n_outputs}")
+        return f"operation {node.op!r} has {spec.n_outputs} outputs, got {node.n_outputs}"
+    return None
 
 
 def _node_fields(node: Node, cursor: _Cursor) -> list[Field]:
     spec = spec_of(node.op)
-    _check_node(node, spec, InputError)
+    misfit = _misfit(node, spec)
+    if misfit is not None:
+        raise InputError(f"{misfit}. Cure: inputs and outputs as in laconic.pack.graph.ops.OPS")
     unknown = set(node.attrs) - {a.name for a in spec.attrs}
     if unknown:
-        raise InputError(f"operation {node.op!r} has no attribute {min(unknown)!r}")
+        raise InputError(f"operation {node.op!r} has no attribute {min(unknown)!r}. Cure: leave it out")
     given = [a for a in spec.attrs if node.attrs.get(a.name, a.default) != a.default]
     form = _input_form(node, spec, cursor)
     mask = form | sum(1 << (2 + spec.attrs.index(a)) for a in given)
@@ -246,7 +252,9 @@ def _get_node(source: Reader, cursor: _Cursor, n_tensors: int) -> Node:
     inputs = _get_inputs(source, spec, mask & 3, cursor, n_tensors)
     given = [a for k, a in enumerate(spec.attrs) if mask >> (2 + k) & 1]
     node = Node(spec.name, inputs, {a.name: _get_attr(source, a) for a in given}, spec.n_outputs)
-    _check_node(node, spec, CorruptFileError)
+    misfit = _misfit(node, spec)
+    if misfit is not None:
+        raise CorruptFileError(misfit)
     if any(ref is not None and not -n_tensors <= ref < cursor.values for ref in inputs):
         raise CorruptFileError(
             f"graph section: {spec.name!r} refers to a tensor or value that does not exist"
@@ -260,7 +268,10 @@ def _get_node(source: Reader, cursor: _Cursor, n_tensors: int) -> Node:
 def _spec_fields(spec: ValueSpec) -> list[Field]:
     """One byte of dtype and rank, then 0 for a free dimension and d + 1 for a fixed one."""
     if spec.dtype not in DTYPES or len(spec.shape) > MAX_RANK - 1:
-        raise InputError(f"a graph input of {spec.dtype} and rank {len(spec.shape)} cannot be written")
+        raise InputError(
+            f"a graph input of {spec.dtype} and rank {len(spec.shape)} cannot be written. Cure: one of "
+            f"{', '.join(DTYPES)}, and at most {MAX_RANK - 1} dimensions"
+        )
     head = DTYPES.index(spec.dtype) << 4 | len(spec.shape)
     return [bytes([head]), *(0 if dim is None else dim + 1 for dim in spec.shape)]
 
@@ -297,7 +308,10 @@ def encode_graph(graph: Graph) -> bytes:
     for node in graph.nodes:
         for ref in node.inputs:
             if ref is not None and ref >= cursor.values:
-                raise InputError(f"operation {node.op!r} refers to value {ref} before it exists")
+                raise InputError(
+                    f"operation {node.op!r} refers to value {ref} before it exists. Cure: nodes in the order "
+                    "in which they run"
+                )
         fields += _node_fields(node, cursor)
         cursor.follow(node.inputs)
         cursor.advance(node.n_outputs)
@@ -305,7 +319,10 @@ def encode_graph(graph: Graph) -> bytes:
     fields.append(0 if default else len(graph.outputs))
     if not default:
         if not graph.outputs or not all(0 <= ref < cursor.values for ref in graph.outputs):
-            raise InputError(f"graph outputs {graph.outputs} are not all values of the graph")
+            raise InputError(
+                f"graph outputs {graph.outputs} are not all values of the graph. Cure: one or more of "
+                f"0..{cursor.values - 1}"
+            )
         fields += [cursor.values - 1 - ref for ref in graph.outputs]
     fields += label_fields(graph)
     fields += range_fields(graph.ranges, cursor.values)

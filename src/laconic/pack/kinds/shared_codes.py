@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from laconic.errors import CorruptFileError, InputError
+from laconic.errors import CorruptFileError, InputError, uncured
 from laconic.pack.kinds import Kind, Part, Shape
 from laconic.records.base import IntArray
 from laconic.records.shared_codes import MAX_BITS, MAX_VALUES, SharedCode, SharedCodeTensor
@@ -143,7 +143,7 @@ def _get_code(source: Reader, size: int) -> SharedCode:
     try:
         return SharedCode(seed, size, bits, indices)
     except InputError as error:
-        raise CorruptFileError(str(error)) from error
+        raise CorruptFileError(uncured(error)) from error
 
 
 KIND = SharedCodes()

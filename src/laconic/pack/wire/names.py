@@ -107,7 +107,9 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"the tensor name {text!r} is not valid Unicode text") from None
+        raise InputError(
+            f"the tensor name {text!r} is not valid Unicode text. Cure: rename it, without lone surrogates"
+        ) from None
 
 
 def _text(raw: bytes) -> str:

@@ -30,7 +30,10 @@ from laconic.runtime.ops.windows import both_ends, spread, window_of
 def linear_sums(x: Ints, weight: npt.NDArray[np.int8], adds_only: bool) -> Ints:
     """``sum_i x[.., i] w[o, i]``: (.., I) and (O, I) -> (.., O)."""
     if x.shape[-1] != weight.shape[1]:
-        raise InputError(f"a linear layer of {weight.shape[1]} inputs met {x.shape[-1]}")
+        raise InputError(
+            f"a linear layer of {weight.shape[1]} inputs met {x.shape[-1]}. Cure: inputs whose last axis has "
+            f"{weight.shape[1]} numbers"
+        )
     wide = x.reshape(-1, x.shape[-1]).astype(_exact(x, weight))
     return _products(wide, weight.T, adds_only).reshape(*x.shape[:-1], len(weight))
 
@@ -89,7 +92,9 @@ def windows_of(
     padded = np.pad(x, ((0, 0), (0, 0), *zip(pads[:n], pads[n:], strict=True)))
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if any(size < span for size, span in zip(padded.shape[2:], spans, strict=True)):
-        raise InputError(f"a window of {tuple(spans)} does not fit an image of {padded.shape[2:]}")
+        raise InputError(
+            f"a window of {tuple(spans)} does not fit an image of {padded.shape[2:]}. Cure: a larger image"
+        )
     view = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + n)))
     steps = (*(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))
     return np.asarray(view[(slice(None), slice(None), *steps)])
@@ -100,7 +105,9 @@ def _exact(x: Ints, weight: npt.NDArray[np.int8]) -> type[np.floating]:
     rows = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1)
     largest = int(np.abs(x).max(initial=0)) * int(rows.max(initial=0))
     if largest >= 2**53:
-        raise InputError(f"a layer's sums may reach {largest}, beyond exact arithmetic")
+        raise InputError(
+            f"a layer's sums may reach {largest}, beyond exact arithmetic. Cure: a layer of fewer inputs"
+        )
     return np.float32 if largest < 2**24 else np.float64
 
 

@@ -54,5 +54,8 @@ class OpenVinoNetwork:
         try:
             found = self._compiled(list(arrays))
         except RuntimeError as error:
-            raise InputError(f"the network cannot run on these values: {error}") from error
+            raise InputError(
+                f"the network cannot run on these values: {error}. Cure: values as in training, indices "
+                "below the size of their table"
+            ) from error
         return [found[k].copy() for k in range(len(self._compiled.outputs))]

@@ -123,7 +123,10 @@ def run_session(
 
 def wrong_values(error: Exception) -> InputError:
     """The error for inputs of the right types and shapes that a session does not take."""
-    return InputError(f"the network cannot run on these values: {error}")
+    return InputError(
+        f"the network cannot run on these values: {error}. Cure: values as in training, indices below the "
+        "size of their table"
+    )
 
 
 def numpy_type(text: str) -> str:

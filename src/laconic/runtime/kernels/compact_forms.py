@@ -48,6 +48,8 @@ SHORTEST_LIST = 12
 Form = Literal["grouped", "coded", "valued"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
+_CURE = "Cure: the blocks of compact(tensor)"
+
 
 class Block(NamedTuple):
     """Columns ``first .. first + cols`` of a matrix of ``rows`` rows.
@@ -101,7 +103,7 @@ class Block(NamedTuple):
         """Raise ``InputError`` unless every index lies inside the matrix and all lengths agree."""
         kinds = [array.dtype.name for array in self.arrays]
         if kinds != ["uint16"] * 4 + ["float32"] or [a.ndim for a in self.arrays] != [1, 2, 1, 1, 1]:
-            raise InputError("a compact matrix holds uint16 lists and float32 values")
+            raise InputError(f"a compact matrix holds uint16 lists and float32 values, got {kinds}. {_CURE}")
         bits_fit = 1 <= self.bits < 16 if self.form == "coded" else self.bits == 16
         if (
             self.form not in FORMS
@@ -110,31 +112,38 @@ class Block(NamedTuple):
             or self.runs.shape[1] != 3
         ):
             raise InputError(
-                f"no compact matrix is {self.form!r} with {self.cols} columns of {self.bits} bits"
+                f"no compact matrix is {self.form!r} with {self.cols} columns of {self.bits} bits. {_CURE}"
             )
         lists, lengths = self.runs[:, 0].astype(np.int64), self.runs[:, 1].astype(np.int64)
         if len(self.panels) != -(-self.rows // PANEL) or int(self.panels.sum(dtype=np.int64)) != len(
             self.runs
         ):
-            raise InputError(f"the panels of a compact matrix do not add up to its {len(self.runs)} runs")
+            raise InputError(
+                f"the panels of a compact matrix do not add up to its {len(self.runs)} runs. {_CURE}"
+            )
         entries = int((lists * lengths).sum())
         if int(lists.sum()) != len(self.row) or entries != len(self.columns):
-            raise InputError(f"the runs say {entries} entries, there are {len(self.columns)} columns")
+            raise InputError(
+                f"the runs say {entries} entries, there are {len(self.columns)} columns. {_CURE}"
+            )
         self._check_indices()
 
     def _check_indices(self) -> None:
         levels = self.runs[:, 2] if self.form == "grouped" else self.columns >> self.bits
         if self.form == "valued" and len(self.reals) != len(self.columns):
-            raise InputError(f"{len(self.columns)} entries have {len(self.reals)} values")
+            raise InputError(f"{len(self.columns)} entries have {len(self.reals)} values. {_CURE}")
         if self.form != "valued" and levels.size and int(levels.max()) >= len(self.reals):
-            raise InputError(f"an entry's level is not among the {len(self.reals)} of the matrix")
+            raise InputError(
+                f"an entry's level {int(levels.max())} is not among the {len(self.reals)} of the matrix. "
+                f"{_CURE}"
+            )
         if len(self.columns) and int(self.places().max()) >= self.cols:
-            raise InputError(f"column {int(self.places().max())} lies outside {self.cols} columns")
+            raise InputError(f"column {int(self.places().max())} lies outside {self.cols} columns. {_CURE}")
         panel = np.repeat(np.repeat(np.arange(len(self.panels)), self.panels), self.runs[:, 0])
         if len(self.row) and (
             int(self.row.max()) >= PANEL or int((panel * PANEL + self.row).max()) >= self.rows
         ):
-            raise InputError(f"a list's row lies outside {self.rows} rows")
+            raise InputError(f"a list's row lies outside {self.rows} rows. {_CURE}")
 
 
 class Compact(NamedTuple):
@@ -183,7 +192,10 @@ def compact(tensor: Tensor) -> Compact:
     ('coded', [1, 0, 0], [3, 1, 3], [0.5, 0.5, -0.5])
     """
     if len(tensor.shape) != 2 or not tensor.dtype.startswith("float"):
-        raise InputError(f"tensor {tensor.name!r} must be a matrix, got {tensor.dtype} {tensor.shape}")
+        raise InputError(
+            f"tensor {tensor.name!r} must be a matrix, got {tensor.dtype} {tensor.shape}. Cure: a tensor of "
+            "floating-point numbers with two dimensions"
+        )
     (rows, cols), coded = tensor.shape, tensor.coded()
     values = tensor.values() if coded is None else None
     width = cols if cols <= MOST_COLUMNS else WIDE_BLOCK

@@ -85,11 +85,15 @@ class KernelMatrix:
         rows, cols = self.shape
         if x.ndim < 1 or x.shape[-1] != cols or x.dtype != np.float32:
             raise InputError(
-                f"a matrix of {rows}x{cols} takes float32 (..., {cols}), got {x.dtype} {x.shape}"
+                f"a matrix of {rows}x{cols} takes float32 (..., {cols}), got {x.dtype} {x.shape}. Cure: "
+                f"x.astype(np.float32), with {cols} columns"
             )
         if bias is not None:
             if bias.shape != (rows,) or bias.dtype != np.float32:
-                raise InputError(f"the bias must be float32 ({rows},), got {bias.dtype} {bias.shape}")
+                raise InputError(
+                    f"the bias must be float32 ({rows},), got {bias.dtype} {bias.shape}. Cure: "
+                    f"bias.astype(np.float32), with {rows} numbers"
+                )
             bias = _plain_memory(bias)
         flat = _plain_memory(x.reshape(math.prod(x.shape[:-1]), cols))
         y = np.empty((len(flat), rows), np.float32)

@@ -76,7 +76,10 @@ class NativeBlock:
         try:
             self._matrix = code.pack(*arguments)
         except ValueError as error:
-            raise InputError(f"a compact matrix contradicts itself: {error}") from error
+            raise InputError(
+                f"a compact matrix contradicts itself: {error}. Cure: the form that compact() or two_bits() "
+                "makes"
+            ) from error
         self.nbytes = code.nbytes(self._matrix)
 
     def quick(self, most: int) -> Quick:

@@ -93,12 +93,15 @@ def two_bits(integers: IntArray, step: float) -> TwoBits:
     -1
     """
     if integers.ndim != 2:
-        raise InputError(f"a two-bit matrix has rows and columns, got the shape {integers.shape}")
+        raise InputError(
+            f"a two-bit matrix has rows and columns, got the shape {integers.shape}. Cure: "
+            "integers.reshape(rows, columns)"
+        )
     lowest, highest = int(integers.min(initial=0)), int(integers.max(initial=0))
     if not fits_two_bits(lowest, highest, integers.shape[1]):
         raise InputError(
-            f"integers {lowest} .. {highest} in {integers.shape[1]} columns do not fit in two bits: at most "
-            f"four consecutive ones with zero among them, in at most {MOST_COLUMNS} columns"
+            f"integers {lowest} .. {highest} in {integers.shape[1]} columns do not fit in two bits. Cure: at "
+            f"most four consecutive ones with zero among them, in at most {MOST_COLUMNS} columns"
         )
     return TwoBits(integers, lowest, step)
 

@@ -148,7 +148,10 @@ def restored(model: PackedModel, limits: Limits = DEFAULT) -> bytes:
     if left:
         raise CorruptFileError(f"the kept ONNX model has no place for the weights {next(iter(left))!r}")
     if len(done) > MAX_MODEL_BYTES:
-        raise InputError(f"the ONNX model has {len(done)} bytes, and one file holds 2 GiB")
+        raise InputError(
+            f"the ONNX model has {len(done)} bytes, and one file holds 2 GiB. Cure: unpack the weights "
+            "alone: laconic.unpack_checkpoint(path, 'model.safetensors')"
+        )
     return done
 
 

@@ -249,7 +249,9 @@ def wanda_weights(module: nn.Module, stats: Mapping[str, InputStats]) -> WeightS
     scores = {}
     for name, seen in stats.items():
         if name not in weights or weights[name].numel() == 0:
-            raise InputError(f"statistics of {name!r} fit no weight of this network")
+            raise InputError(
+                f"statistics of {name!r} fit no weight of this network. Cure: gather them on this network"
+            )
         scores[name] = weights[name].abs() * _norms(name, weights[name], seen)
     return finite(scores, "Wanda")
 

@@ -187,7 +187,8 @@ def obd_weights(module: nn.Module, curvature: Mapping[str, Tensor]) -> WeightSco
     for name, h in curvature.items():
         if name not in weights or weights[name].shape != h.shape:
             raise InputError(
-                f"curvature {name!r} of shape {tuple(h.shape)} fits no parameter of this network"
+                f"curvature {name!r} of shape {tuple(h.shape)} fits no parameter of this network. Cure: "
+                "gather it on this network"
             )
     scores = {name: 0.5 * h * weights[name].square() for name, h in curvature.items()}
     return finite(scores, "Optimal Brain Damage")

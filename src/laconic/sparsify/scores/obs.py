@@ -26,7 +26,7 @@ def damped(hessian: Tensor, damping: float = DAMPING) -> Tensor:
     Raises NonFiniteError for a Hessian that holds a NaN, InputError for a negative damping.
     """
     if not damping >= 0:
-        raise InputError(f"damping must not be negative, got {damping}")
+        raise InputError(f"damping must not be negative, got {damping}. Cure: damping=0.01")
     h = hessian.detach().to(torch.float64)
     if not bool(torch.isfinite(h).all()):
         raise NonFiniteError("the Hessian holds NaN or infinity. Cure: look for them in the batches")
@@ -195,7 +195,7 @@ def sweep(
     """
     _check_sparsity(sparsity)
     if block < 1:
-        raise InputError(f"a block must have at least one column, got {block}")
+        raise InputError(f"a block must have at least one column, got {block}. Cure: block=128")
     w = weight.detach().double().clone()
     rows, columns = w.shape
     w[:, hessian.diagonal() == 0] = 0

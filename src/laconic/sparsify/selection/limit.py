@@ -35,7 +35,7 @@ def plan_above(
     """
     check_limits(min_units, multiple)
     if not math.isfinite(limit):
-        raise InputError(f"the limit on scores must be finite, got {limit}")
+        raise InputError(f"the limit on scores must be finite, got {limit}. Cure: limit=0.0")
     ranked = rankings(scores, coupling)
     counts = [max(int((np.asarray(scores[n]) > limit).sum()) for n in r.names) for r in ranked]
     final = [r.allowed(c, min_units, multiple) for r, c in zip(ranked, counts, strict=True)]

@@ -76,7 +76,10 @@ def _ranking(names: tuple[str, ...], scores: Mapping[str, UnitScores]) -> Rankin
         )
     sizes = {len(scores[n]) for n in names}
     if len(sizes) > 1:
-        raise InputError(f"tied groups {', '.join(names)} have different sizes {sorted(sizes)}")
+        raise InputError(
+            f"tied groups {', '.join(names)} have different sizes {sorted(sizes)}. Cure: scores of all units "
+            "of each group"
+        )
     orders = [np.argsort(scores[n], kind="stable") for n in names]
     importance = np.sum([np.asarray(scores[n])[o] for n, o in zip(names, orders, strict=True)], axis=0)
     order = tuple(tuple(o.tolist()) for o in orders)

@@ -74,7 +74,10 @@ def _shares(ranked: Sequence[Ranking], coupling: Coupling, ratio: Mapping[str, f
         coupling.group(name)
     known = {name for r in ranked for name in r.names}
     for name in set(ratio) - known:
-        raise InputError(f"group {name!r} is to lose {ratio[name]:.2g} of its units, but has no scores")
+        raise InputError(
+            f"group {name!r} is to lose {ratio[name]:.2g} of its units, but has no scores. Cure: score it, "
+            "or leave it out of the ratios"
+        )
     shares = []
     for ranking in ranked:
         given = {_checked(repr(n), ratio.get(n, 0.0)) for n in ranking.names}
