@@ -16,15 +16,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from laconic.errors import DataError, InputError
+from laconic.errors import DataError, InputError, ModelError
 from laconic.methods.common.grid_choice import finish
 from laconic.methods.contract import Compressed, Context, Judge, Method
 from laconic.methods.layerwise.calibration import calibration_calls, learnt_of
 from laconic.methods.layerwise.comparison import Comparison, Divergence
 from laconic.methods.layerwise.outcome import Wanted, facts_of, searched, searched_refined, with_reachable
 from laconic.methods.layerwise.refining import Refine
+from laconic.methods.layerwise.training_batches import augmented
 from laconic.methods.layerwise.trials import make_subject
 from laconic.methods.registry import MethodEntry
 from laconic.networks import duplicate
@@ -102,6 +104,11 @@ class PostTraining(Method):
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:
         """A copy."""
         check_model(model, example)
+        if all(p.is_complex() for p in model.parameters()):
+            raise ModelError(
+                f"{type(model).__name__} has complex weights alone, which have no grid. "
+                "Cure: hold them as real ones (torch.view_as_real)"
+            )
         return duplicate(model)
 
     def convert(self, module: nn.Module, context: Context, judge: Judge | None = None) -> Compressed:
@@ -114,6 +121,8 @@ class PostTraining(Method):
         deciding, measuring = calibration_calls(
             plain, context.batches(), context.task, self.examples, self.held_out, seed, labels=labels
         )
+        if self.refine.steps and self.refine.augment is not None:  # before the search, which takes a while
+            augmented(deciding.inputs[0], self.refine.augment, torch.Generator().manual_seed(seed))
         needed = labels or self.divergence is None
         learnt = learnt_of(plain, context.task, context.batches) if needed else {}
         comparison = Comparison(plain, measuring, context.task, learnt, self.divergence)

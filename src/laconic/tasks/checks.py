@@ -71,10 +71,15 @@ def check_pair(task: str, outputs: Any, reference: Any, least: int = 1) -> None:
     """Refuse two predictions that are not one tensor each, of one shape with ``least`` axes (InputError)."""
     has_shape(outputs, reference)
     out, to = tuple(outputs.shape), tuple(reference.shape)
-    if out != to or len(out) < least:
+    if out != to:
         raise InputError(
             f"{task}: predictions of shape {out} and {to} cannot be compared. Cure: two networks with the "
-            f"same outputs, of {least} axes or more"
+            "same outputs"
+        )
+    if len(out) < least:
+        raise InputError(
+            f"{task}: predictions have the shape {out}, and {least} axes or more are needed, one of them for "
+            "classes. Cure: the task that the network is for, as Regression (--task regression) for a quantity"
         )
 
 

@@ -69,6 +69,7 @@ def add_inputs(
     first weight that reads a NaN or an infinity.
     """
     names = {id(p): name for name, p in reversed(list(module.named_parameters()))}
+    kept = {name for name, p in module.named_parameters() if p.is_complex()}  # complex weights stay as they are
 
     def add(name: str, new: InputSquares) -> None:
         old = found.get(name)
@@ -78,6 +79,8 @@ def add_inputs(
             found[name] = old + new
 
     def read(one: Read) -> None:
+        if one.name in kept:
+            return
         new = _squares(one, positions)
         check_finite(one.name, new.sums)
         add(one.name, new)

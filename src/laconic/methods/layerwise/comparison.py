@@ -50,13 +50,14 @@ class Comparison:
         self._calls, self._task, self._learnt, self._own = calls, task, learnt or {}, divergence
         with inference():
             self._reference = [self.outputs_of(run(original, x)) for x in calls.inputs]
-        for outputs in self._reference:
+        for outputs, mask in zip(self._reference, calls.counted, strict=True):
             if not all(bool(torch.isfinite(y).all()) for y in _floats(outputs)):
                 raise DataError(
                     "the original network gives NaN or infinity on the calibration batches. "
                     "Cure: look for values that were not scaled as in training"
                 )
-            if divergence is not None and math.isnan(self._one(outputs, outputs, None, 1.0)[0]):
+            itself = self._one(outputs, outputs, mask, 1.0)[0]  # the task refuses outputs that it cannot compare
+            if divergence is not None and math.isnan(itself):
                 raise InputError(
                     "the divergence of the original's outputs from themselves is NaN. "
                     "Cure: look for log(0) or 0/0 in it"

@@ -92,7 +92,7 @@ def augmented(inputs: Any, augment: Augment, generator: torch.Generator) -> Any:
         What it returned.
 
     Raises:
-        InputError: Other shapes or types than before, or NaN or infinity.
+        InputError: A function that raises; other shapes or types than before, or NaN or infinity.
 
     >>> augmented(torch.ones(2), lambda x, generator: 2 * x, torch.Generator())
     tensor([2., 2.])
@@ -100,7 +100,14 @@ def augmented(inputs: Any, augment: Augment, generator: torch.Generator) -> Any:
     seed = int(torch.randint(2**31, (), generator=generator))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # many transforms draw from the global generator
-        found = with_tensors(augment(with_tensors(inputs, torch.clone), generator), _same)
+        try:
+            returned = augment(with_tensors(inputs, torch.clone), generator)
+        except Exception as error:
+            raise InputError(
+                f"refine.augment raised {type(error).__name__}: {error}. Cure: a function (inputs, generator) "
+                "that takes the inputs of one call and returns as many"
+            ) from error
+        found = with_tensors(returned, _same)
     before, after = (tree_flatten(tree) for tree in (with_tensors(inputs, _same), found))
     if before[1] != after[1]:
         raise InputError(
