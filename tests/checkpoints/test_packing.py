@@ -470,3 +470,14 @@ def test_an_opened_file_says_what_it_is(tmp_path: Path) -> None:
     with pack.open(tmp_path / "x.lac") as file:
         assert repr(file) == f"TensorFile({str(tmp_path / 'x.lac')!r}, 1 tensors)"
         assert file["w"].shape == WEIGHT.shape
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_matrix_of_denormal_numbers_is_kept_bit_for_bit(tmp_path: Path) -> None:
+    tensors = {"weight": WEIGHT, "tiny": np.full((40, 50), 1e-42, np.float32)}
+    packed, back = tmp_path / "m.lac", tmp_path / "back.safetensors"
+    pack_checkpoint(tensors, packed, bits=3.5)
+    unpack_checkpoint(packed, back)
+    with SafetensorsFile(back) as found:
+        assert bytes(found.read("tiny")) == tensors["tiny"].tobytes()
+        assert bytes(found.read("weight")) != WEIGHT.tobytes()

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+import laconic
 from laconic.errors import LimitError, ModelError, RestoreError
 from laconic.export import restore, save
+from laconic.methods import Target
 from laconic.pack import Limits, encode
 from laconic.records import IntTensor, PackedModel, UniformGrid
 from tests.helpers.parity import Fn
@@ -107,3 +109,25 @@ def test_a_file_that_claims_more_than_the_module_holds_is_refused_before_it_is_d
         restore(path, nn.Linear(2, 2, bias=False), limits=Limits.trusted())
     module = nn.Linear(3000, 3000, bias=False)
     assert not restore(path, module).weight.any()
+
+
+def test_norms_that_were_folded_are_told(tmp_path):
+    def build():
+        return nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 16, 4)
+        )
+
+    net, x = build(), torch.randn(64, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    net(x)
+    path = tmp_path / "net.lac"
+    laconic.save(laconic.compress_trained(net.eval(), [x], Target(max_kl=0.01)), path)
+    with pytest.raises(RestoreError, match=r"'1.weight'.*1 normalisation layer.*folds.*fold=False"):
+        restore(path, into=build())
+    with pytest.warns(UserWarning, match=r"'1' \(1 in all\).*count twice.*Cure: nn.Identity") as told:
+        restore(path, into=build(), strict=False)
+    assert told[0].filename == __file__
+    plain = build()
+    plain[1] = nn.Identity()
+    restored = restore(path, into=plain).eval()
+    far = torch.nn.functional.kl_div(restored(x).log_softmax(1), net(x).softmax(1), reduction="batchmean")
+    assert far < 0.03

@@ -81,7 +81,7 @@ def rows_of(data: ByteArray, shape: tuple[int, ...], kind: str) -> Rows:
 
 
 def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rate: Rate) -> Form:
-    """A matrix on its grid; bit for bit where it has none (all zero, NaN, infinities)."""
+    """A matrix on its grid; bit for bit where it has none (all zero, NaN, infinities, below float32's range)."""
     rows, matrix = rows_of(data, shape, kind), (shape[0], math.prod(shape[1:]))
     try:
         if rate.step is not None:
@@ -98,6 +98,10 @@ def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rat
             return as_it_is
         found = on_grid(name, rows, shape, kind, grid_at_high_rate(rows, matrix, bits))
         return found if _grid_bytes(found) < _exact_bytes(as_it_is) else as_it_is
+    except StepTooSmall:
+        if rate.step is not None:  # the caller's own
+            raise
+        return exact(name, data, shape, kind)
     except InputError as error:
         if "not finite" in str(error) or "float16" in str(error):
             return exact(name, data, shape, kind)

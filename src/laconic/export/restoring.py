@@ -18,12 +18,17 @@ from laconic.networks import computed_weights, fold_in_place, folded
 from laconic.networks.modules import overlapping, unfit
 from laconic.networks.wrappers import unwrapped
 from laconic.records import AnyArray, PackedModel
+from laconic.text import counted
 
 State = Mapping[str, torch.Tensor]
 
 _AS_SAVED = (
     "build the module as it was saved (after a method that removes units or layers that is the module which "
     "laconic.compress or convert returned, not the original), or run the file with laconic.runtime.load"
+)
+
+_FOLDED = (
+    "Compression without training folds batch norms into the layers before them, and they would count twice."
 )
 
 
@@ -106,8 +111,15 @@ def _fill(model: PackedModel, into: nn.Module, strict: bool) -> None:
     state = {k: v for k, v in into.state_dict(keep_vars=True).items() if isinstance(v, torch.Tensor)}
     renamed = _matched(list(arrays), state)
     arrays = {renamed.get(name, name): tensor for name, tensor in arrays.items()}
+    left_out = _norms_without(into, set(arrays))
     if strict:
-        _check_names(set(arrays), state)
+        _check_names(set(arrays), state, left_out)
+    elif left_out:
+        warnings.warn(
+            f"restore: the file holds nothing of normalisation layer {left_out[0]!r} ({len(left_out)} in all), "
+            f"which keeps its values. {_FOLDED} Cure: nn.Identity in their places",
+            stacklevel=4,
+        )
     common = [name for name in state if name in arrays]
     values = {name: arrays[name].values() for name in common}
     for name in common:
@@ -121,6 +133,12 @@ def _fill(model: PackedModel, into: nn.Module, strict: bool) -> None:
                 into.get_submodule(prefix).set_extra_state(value.to(state[name]))
             else:
                 state[name].copy_(value)
+
+
+def _norms_without(into: nn.Module, ours: set[str]) -> list[str]:
+    """Names of normalisations with running statistics of which the file holds no tensor."""
+    norms = [n for n, m in into.named_modules() if isinstance(getattr(m, "running_mean", None), torch.Tensor)]
+    return [n for n in norms if not any(name.startswith(f"{n}." if n else "") for name in ours)]
 
 
 def _matched(ours: list[str], state: State) -> dict[str, str]:
@@ -139,8 +157,14 @@ def _matched(ours: list[str], state: State) -> dict[str, str]:
     return {}
 
 
-def _check_names(ours: set[str], state: State) -> None:
+def _check_names(ours: set[str], state: State, norms: list[str]) -> None:
     missing = [n for n, t in state.items() if n not in ours and (t.is_floating_point() or t.is_complex())]
+    if missing and all(any(name.startswith(f"{n}.") for n in norms) for name in missing):
+        raise RestoreError(
+            f"the file has no tensor {missing[0]!r}, nor others of {counted(len(norms), 'normalisation layer')}. "
+            f"{_FOLDED} Cure: PostTraining(fold=False) when compressing, nn.Identity in their places, or "
+            f"{_AS_SAVED}"
+        )
     if missing:
         raise RestoreError(
             f"the file has no tensor {missing[0]!r} of shape {tuple(state[missing[0]].shape)} "

@@ -233,11 +233,13 @@ def quantize_rows(
     """
     columns = math.prod(shape[1:])
     integers = np.empty((shape[0], columns), np.int32)
-    inverse = (1 / np.array(grid.numbers, np.float64)).astype(np.float32).reshape(-1, 1)
+    with np.errstate(over="ignore"):  # infinite for a step among denormal numbers, which is refused below
+        inverse = (1 / np.array(grid.numbers, np.float64)).astype(np.float32).reshape(-1, 1)
     height = max(1, _BLOCK // max(1, columns))
     for first in range(0, shape[0], height):
         last = min(shape[0], first + height)
-        scaled = rows(first, last) * (inverse[first:last] if len(inverse) > 1 else inverse)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = rows(first, last) * (inverse[first:last] if len(inverse) > 1 else inverse)
         if not float(np.abs(scaled).max(initial=0.0)) < _MOST:
             raise StepTooSmall(
                 f"a step of {min(grid.numbers)} is too small for its weights. "

@@ -69,7 +69,9 @@ def add_inputs(
     first weight that reads a NaN or an infinity.
     """
     names = {id(p): name for name, p in reversed(list(module.named_parameters()))}
-    kept = {name for name, p in module.named_parameters() if p.is_complex()}  # complex weights stay as they are
+    kept = {
+        name for name, p in module.named_parameters() if p.is_complex()
+    }  # complex weights stay as they are
 
     def add(name: str, new: InputSquares) -> None:
         old = found.get(name)

@@ -56,7 +56,9 @@ class Comparison:
                     "the original network gives NaN or infinity on the calibration batches. "
                     "Cure: look for values that were not scaled as in training"
                 )
-            itself = self._one(outputs, outputs, mask, 1.0)[0]  # the task refuses outputs that it cannot compare
+            itself = self._one(outputs, outputs, mask, 1.0)[
+                0
+            ]  # the task refuses outputs that it cannot compare
             if divergence is not None and math.isnan(itself):
                 raise InputError(
                     "the divergence of the original's outputs from themselves is NaN. "
