@@ -81,7 +81,7 @@ def rows_of(data: ByteArray, shape: tuple[int, ...], kind: str) -> Rows:
 
 
 def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rate: Rate) -> Form:
-    """A matrix on its grid; bit for bit where it has none (all zero, NaN, infinities, below float32's range)."""
+    """A matrix on its grid; bit for bit where it has none (zeros, NaN, infinities, denormal numbers)."""
     rows, matrix = rows_of(data, shape, kind), (shape[0], math.prod(shape[1:]))
     try:
         if rate.step is not None:

@@ -116,8 +116,8 @@ def _fill(model: PackedModel, into: nn.Module, strict: bool) -> None:
         _check_names(set(arrays), state, left_out)
     elif left_out:
         warnings.warn(
-            f"restore: the file holds nothing of normalisation layer {left_out[0]!r} ({len(left_out)} in all), "
-            f"which keeps its values. {_FOLDED} Cure: nn.Identity in their places",
+            f"restore: the file holds nothing of normalisation layer {left_out[0]!r} ({len(left_out)} in all)"
+            f", which keeps its values. {_FOLDED} Cure: nn.Identity in their places",
             stacklevel=4,
         )
     common = [name for name in state if name in arrays]
@@ -161,9 +161,9 @@ def _check_names(ours: set[str], state: State, norms: list[str]) -> None:
     missing = [n for n, t in state.items() if n not in ours and (t.is_floating_point() or t.is_complex())]
     if missing and all(any(name.startswith(f"{n}.") for n in norms) for name in missing):
         raise RestoreError(
-            f"the file has no tensor {missing[0]!r}, nor others of {counted(len(norms), 'normalisation layer')}. "
-            f"{_FOLDED} Cure: PostTraining(fold=False) when compressing, nn.Identity in their places, or "
-            f"{_AS_SAVED}"
+            f"the file has no tensor {missing[0]!r}, nor others of "
+            f"{counted(len(norms), 'normalisation layer')}. {_FOLDED} Cure: PostTraining(fold=False) when "
+            f"compressing, nn.Identity in their places, or {_AS_SAVED}"
         )
     if missing:
         raise RestoreError(

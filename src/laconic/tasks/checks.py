@@ -78,8 +78,8 @@ def check_pair(task: str, outputs: Any, reference: Any, least: int = 1) -> None:
         )
     if len(out) < least:
         raise InputError(
-            f"{task}: predictions have the shape {out}, and {least} axes or more are needed, one of them for "
-            "classes. Cure: the task that the network is for, as Regression (--task regression) for a quantity"
+            f"{task}: predictions have the shape {out}, and {least} axes or more are needed, one of them "
+            "for classes. Cure: the task that it is for, as Regression (--task regression) for a quantity"
         )
 
 

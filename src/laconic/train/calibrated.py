@@ -166,7 +166,7 @@ def known_likelihood(
     validate: Loader | None,
     method: Method,
 ) -> Task:
-    """The task with its likelihood's own parameters known, as a noise, where no calibration input has a label.
+    """The task with its likelihood's own parameters, as a noise, known where no calibration input has labels.
 
     They come from the first labelled validation batch. Raises InputError where there is none either; a
     divergence of the user's own does not need them.
@@ -179,8 +179,8 @@ def known_likelihood(
     if getattr(method, "divergence", None) is not None:
         return task.fixed(start)
     raise InputError(
-        f"compress: {type(task).__name__} learns {', '.join(start)} from targets, and neither the calibration "
-        "inputs nor validation batches have any. Cure: give it, as Regression(noise=0.5) (--set "
+        f"compress: {type(task).__name__} learns {', '.join(start)} from targets, and neither the "
+        "calibration inputs nor validation batches have any. Cure: give it, as Regression(noise=0.5) (--set "
         "task.noise=0.5), in the target's unit; or batches (inputs, targets); or validate=labelled batches"
     )
 

@@ -104,8 +104,8 @@ def augmented(inputs: Any, augment: Augment, generator: torch.Generator) -> Any:
             returned = augment(with_tensors(inputs, torch.clone), generator)
         except Exception as error:
             raise InputError(
-                f"refine.augment raised {type(error).__name__}: {error}. Cure: a function (inputs, generator) "
-                "that takes the inputs of one call and returns as many"
+                f"refine.augment raised {type(error).__name__}: {error}. Cure: a function (inputs, "
+                "generator) that takes the inputs of one call and returns as many"
             ) from error
         found = with_tensors(returned, _same)
     before, after = (tree_flatten(tree) for tree in (with_tensors(inputs, _same), found))
