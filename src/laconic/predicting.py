@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from laconic import pack
 from laconic.bayes.predictive import Predictive, predictive
-from laconic.errors import InputError, ReadError
+from laconic.errors import DataError, InputError, LaconicError, ReadError
+from laconic.files import file_hash
 from laconic.methods.common.spreads import SPREAD
 from laconic.methods.contract import Compressed
-from laconic.networks import arguments, call, inference
+from laconic.networks import arguments, call, check_names, inference
 from laconic.networks.modes import evaluating
 from laconic.networks.noise import NoiseSource
 from laconic.networks.stochastic import sampling
@@ -67,7 +69,8 @@ def predict(
     Args:
         network: A prepared network of a method with a posterior; what ``convert`` returned;
             or the path of a file with a record.
-        inputs: The inputs of one batch: a tensor, a tuple of inputs, or a dictionary of keyword inputs.
+        inputs: The inputs of one batch: a tensor or NumPy array, a tuple of inputs, or a dictionary of
+            keyword inputs.
         samples: Number of passes S, at least 1.
         generator: Where the draws come from (None: from a fixed seed, so that two calls agree).
         task: What a compressed network is for (None: classification; a prepared network knows its own).
@@ -79,7 +82,8 @@ def predict(
     Raises:
         NotPreparedError: A plain network, or one whose method draws nothing.
         InputError: ``samples``, a task that does not say how targets are distributed, a compressed network
-            whose method kept no spread, or a task for a prepared network.
+            whose method kept no spread, a task for a prepared network, or a keyword that it does not have.
+        DataError: Inputs that the network refuses.
         ReadError: A record that cannot be read, or is another file's.
 
     >>> import laconic
@@ -102,11 +106,7 @@ def predict(
         return _averaged(_of_module(network, spreads, inputs, named, samples, rng), target)
     told, what = _read_record(Path(network), record), f"the record of {os.fspath(network)}"
     model, facts = pack.read(network), told["facts"]
-    if told.get("file_bytes", os.path.getsize(network)) != os.path.getsize(network):
-        raise ReadError(
-            f"predict: {what} is of a file of {told['file_bytes']} bytes, and this one has "
-            f"{os.path.getsize(network)}. Cure: record=PATH, the record.json that was written with the file"
-        )
+    _check_record(told, what, network)
     spreads = _spreads(facts, what, {tensor.name: tensor for tensor in model.tensors})
     target = _target(named, _learnt(facts))
     outputs = _of_file(model, spreads, inputs, samples, rng)
@@ -123,11 +123,12 @@ def _of_prepared(net: nn.Module, inputs: Any, samples: int, generator: torch.Gen
     state = prepared(net, "predict")
     task, seed = state.context.task, state.context.noise.seed
     noise = NoiseSource(seed if generator is None else _seed(generator))
+    given = _as_given(net, inputs)
 
     def passes() -> Generator[Tensor]:
         with evaluating(net), sampling(net, noise), torch.no_grad():
             for _ in range(samples):
-                yield task.prediction(call(net, inputs))
+                yield task.prediction(_called(net, given, state.context.example))
 
     return _averaged(passes(), _target(task, likelihood_of(net)))
 
@@ -141,14 +142,44 @@ def _of_module(
     rng: np.random.Generator,
 ) -> Generator[Tensor]:
     """Outputs of a compressed network with other integers in each pass."""
-    module = copy.deepcopy(small.module)
+    module, given = copy.deepcopy(small.module), _as_given(small.module, inputs)
     held = dict(module.named_parameters())
     with evaluating(module), inference():
         for _ in range(samples):
             for name, spread in spreads.items():
                 drawn = _drawn(small.tensors[name], spread, rng)
                 held[name].copy_(torch.from_numpy(np.asarray(drawn.values())))
-            yield task.prediction(call(module, inputs))
+            yield task.prediction(_called(module, given, small.example))
+
+
+def _as_given(net: nn.Module, inputs: Any) -> Any:
+    """The inputs with NumPy arrays as tensors; raises InputError for a keyword that the network has not."""
+    if isinstance(inputs, Mapping):
+        check_names(net, inputs)
+    return tree_map(lambda x: torch.as_tensor(x) if isinstance(x, np.ndarray | np.generic) else x, inputs)
+
+
+def _called(net: nn.Module, inputs: Any, example: Any) -> Any:
+    """The network's result; raises DataError with the shapes where it refuses the inputs."""
+    try:
+        return call(net, inputs)
+    except LaconicError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        wanted = "" if example is None else f", as {_shapes(example)} of its example"
+        raise DataError(
+            f"predict: {type(net).__name__} refuses inputs of {_shapes(inputs)}: {reason.rstrip('.')}. "
+            f"Cure: inputs of the shapes and types that it was trained on{wanted}"
+        ) from error
+
+
+def _shapes(inputs: Any) -> str:
+    """Shapes and types of inputs, for a message."""
+    return ", ".join(
+        f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}" if isinstance(x, Tensor) else f"{x!r:.20}"
+        for x in tree_leaves(inputs)
+    )
 
 
 def _of_file(
@@ -160,11 +191,15 @@ def _of_file(
 ) -> Generator[Any]:
     """Outputs of a decoded file with other integers in each pass, run without its file."""
     args, named = arguments(inputs)
-    arrays = [np.asarray(a) for a in args]
-    by_name = {name: np.asarray(a) for name, a in named.items()}
+    arrays = [_array(a) for a in args]
+    by_name = {name: _array(a) for name, a in named.items()}
     for _ in range(samples):
         tensors = tuple(_drawn(t, spreads[t.name], rng) if t.name in spreads else t for t in model.tensors)
         yield _as_tensors(Network(PackedModel(tensors, model.graph, model.aliases))(*arrays, **by_name))
+
+
+def _array(given: Any) -> Any:
+    return np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
 
 
 def _drawn(tensor: StoredTensor, spread: list[float], rng: np.random.Generator) -> StoredTensor:
@@ -234,6 +269,21 @@ def _read_record(file: Path, record: Place | None) -> Mapping[str, Any]:
             "laconic compress wrote beside the file"
         ) from error
     return dict(told)
+
+
+def _check_record(told: Mapping[str, Any], what: str, file: Place) -> None:
+    """Raises ReadError for a record of another file; records of earlier versions tell a length alone."""
+    here = (os.path.getsize(file), file_hash(file))
+    length, hashed = told.get("file_bytes", here[0]), told.get("file_hash") or here[1]
+    if length != here[0]:
+        found = f"is of a file of {length} bytes, and this one has {here[0]}"
+    elif hashed != here[1]:
+        found = f"is of another file of the same length (its hash is {hashed!s:.32}, this one's {here[1]})"
+    else:
+        return
+    raise ReadError(
+        f"predict: {what} {found}. Cure: record=PATH, the record.json that was written with the file"
+    )
 
 
 def _target(task: Task, learnt: dict[str, Tensor]) -> Target:
