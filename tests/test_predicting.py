@@ -188,6 +188,19 @@ def test_a_regression_is_not_taken_for_a_classification() -> None:
     assert laconic.predict(small, torch.ones(2, 3), task=Regression(noise=0.5)).mean.shape == (2, 1)
 
 
+def _told(**changes: Any) -> dict[str, Any]:
+    """A record with the spread of one tensor of (3, 4)."""
+    usual = {"deviations": [0.1, 0.0], "share": 0.5, "factors": [[1.0, 2.0, 1.0], []]}
+    return {"facts": {"posterior_spread": {"fc.weight": {**usual, **changes}}}}
+
+
+def test_a_record_with_factors_is_read(tmp_path: Path) -> None:
+    net = laconic.prepare(Fc(), MeanField(), torch.zeros(1, 4), data_size=50)
+    laconic.save(laconic.convert(net), tmp_path / "model.lac")
+    (tmp_path / "record.json").write_text(json.dumps(_told()))
+    assert (laconic.predict(tmp_path / "model.lac", torch.ones(2, 4), samples=9).variance > 0).any()
+
+
 @pytest.mark.parametrize(
     ("record", "told"),
     [
@@ -196,6 +209,11 @@ def test_a_regression_is_not_taken_for_a_classification() -> None:
         ({"facts": {"posterior_spread": {"fc.weight": [1e300, 0.0]}}}, "two finite numbers"),
         ({"facts": {"posterior_spread": {"fc.weight": [0.1]}}}, "two finite numbers"),
         ({"facts": {"posterior_spread": ["fc.weight"]}}, "two finite numbers"),
+        ({"facts": {"posterior_spread": {"fc.weight": {"deviations": [0.1, 0.0]}}}}, "factors that fit"),
+        (_told(factors=[[1.0, 1.0], []]), "factors that fit"),
+        (_told(factors=[[1.0, -1.0, 1.0], []]), "factors that fit"),
+        (_told(factors=3), "factors that fit"),
+        (_told(share=1.5), "factors that fit"),
         ({"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}}, "file_bytes": 7}, "of a file of 7 bytes"),
         (
             {"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}}, "file_hash": "0" * 32},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -29,7 +28,7 @@ from laconic.networks.noise import NoiseSource
 from laconic.networks.stochastic import sampling
 from laconic.networks.wrappers import unwrapped
 from laconic.prepared import likelihood_of, prepared
-from laconic.quantize.redraw import redraw
+from laconic.quantize.redraw import LARGEST, redraw
 from laconic.records import IntTensor, PackedModel
 from laconic.records import Tensor as StoredTensor
 from laconic.runtime import Network
@@ -39,8 +38,7 @@ from laconic.tasks.predictive import Predictive as Target
 __all__ = ["Predictive", "predict"]
 
 Place = str | os.PathLike[str]
-LARGEST = 1e9
-"""The largest deviation of weights that a record may tell: far above any weight's, so that integers fit."""
+Spread = Mapping[str, Any]
 
 
 def predict(
@@ -61,10 +59,11 @@ def predict(
     modes nor the network's noise move on. One call is one batch in memory.
 
     A compressed network is drawn inside its own grid: each weight moves to a level near its own with the
-    posterior's mass of that level's cell (:mod:`laconic.quantize.redraw`). Of the posterior two numbers a
-    tensor are kept, in the result's facts and in the ``record.json`` of a run, not in the file: the median
-    deviation of its weights that are not zero, and that of those at zero. Removed weights stay at zero.
-    Biases, gates and tensors without a spread are as they were decided.
+    posterior's mass of that level's cell (:mod:`laconic.quantize.redraw`). Of the posterior little is kept,
+    in the result's facts and in the ``record.json`` of a run, not in the file
+    (:mod:`laconic.methods.common.spreads`): by tensor a deviation of its weights that are not zero, one of
+    those at zero that were not removed, and factors by output and input. Biases, gates and tensors without a
+    spread are as they were decided.
 
     Args:
         network: A prepared network of a method with a posterior; what ``convert`` returned;
@@ -135,7 +134,7 @@ def _of_prepared(net: nn.Module, inputs: Any, samples: int, generator: torch.Gen
 
 def _of_module(
     small: Compressed,
-    spreads: Mapping[str, list[float]],
+    spreads: Mapping[str, Spread],
     inputs: Any,
     task: Task,
     samples: int,
@@ -184,7 +183,7 @@ def _shapes(inputs: Any) -> str:
 
 def _of_file(
     model: PackedModel,
-    spreads: Mapping[str, list[float]],
+    spreads: Mapping[str, Spread],
     inputs: Any,
     samples: int,
     rng: np.random.Generator,
@@ -202,8 +201,11 @@ def _array(given: Any) -> Any:
     return np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
 
 
-def _drawn(tensor: StoredTensor, spread: list[float], rng: np.random.Generator) -> StoredTensor:
-    return redraw(tensor, spread[0], spread[1], rng) if isinstance(tensor, IntTensor) else tensor
+def _drawn(tensor: StoredTensor, spread: Spread, rng: np.random.Generator) -> StoredTensor:
+    if not isinstance(tensor, IntTensor):
+        return tensor
+    (held, zero), factors = spread["deviations"], spread["factors"]
+    return redraw(tensor, held, zero, rng, factors=factors, share=spread["share"])
 
 
 def _as_tensors(returned: Any) -> Any:
@@ -214,9 +216,7 @@ def _as_tensors(returned: Any) -> Any:
     return torch.from_numpy(returned)
 
 
-def _spreads(
-    facts: Mapping[str, Any], what: str, tensors: Mapping[str, StoredTensor]
-) -> dict[str, list[float]]:
+def _spreads(facts: Mapping[str, Any], what: str, tensors: Mapping[str, StoredTensor]) -> dict[str, Spread]:
     """The deviations that a result kept; raises InputError where it kept none, ReadError where they are not
     of these tensors.
     """
@@ -226,10 +226,13 @@ def _spreads(
             f"predict: {what} kept no spread of a posterior, so there is nothing to draw. Cure: a method "
             "with posteriors whose weights go on grids, as MeanField() or SparseVD(), or the prepared network"
         )
-    if not isinstance(found, Mapping) or not all(_is_spread(value) for value in found.values()):
+    if not isinstance(found, Mapping):
+        found = {"": None}
+    known = {name: _as_spread(value, tensors.get(name)) for name, value in found.items()}
+    if None in known.values():
         raise ReadError(
-            f"predict: {SPREAD} of {what} must hold two finite numbers >= 0 by tensor. Cure: the record.json "
-            "that laconic compress wrote"
+            f"predict: {SPREAD} of {what} must hold two finite numbers >= 0 by tensor, and factors that fit "
+            "its shape. Cure: the record.json that laconic compress wrote"
         )
     strange = [name for name in found if not isinstance(tensors.get(name), IntTensor)]
     if strange:
@@ -237,12 +240,31 @@ def _spreads(
             f"predict: {what} has a spread of {strange[0]!r}, and the network no integers of that name. "
             "Cure: record=PATH, the record.json that was written with the file"
         )
-    return {name: [float(v) for v in value] for name, value in found.items()}
+    return {name: spread for name, spread in known.items() if spread is not None}
 
 
-def _is_spread(value: Any) -> bool:
-    numbers = value if isinstance(value, list) and len(value) == 2 else [math.nan]
-    return all(isinstance(v, int | float) and 0 <= v <= LARGEST for v in numbers)
+def _as_spread(value: Any, tensor: StoredTensor | None) -> Spread | None:
+    """A tensor's spread; two numbers alone are of an earlier version. None for anything else."""
+    told = {"deviations": value, "factors": [], "share": 1.0} if isinstance(value, list) else value
+    if not isinstance(told, Mapping) or not {"deviations", "factors", "share"} <= set(told):
+        return None
+    factors = told["factors"]
+    if not (_are_sizes(told["deviations"], 2) and _are_sizes([told["share"]], 1) and told["share"] <= 1):
+        return None
+    if not isinstance(factors, list) or not all(isinstance(f, list) and _are_sizes(f) for f in factors):
+        return None
+    if isinstance(tensor, IntTensor):
+        shape = tensor.integers.shape
+        if len(factors) > len(shape) or any(f and len(f) != n for f, n in zip(factors, shape, strict=False)):
+            return None
+    return told
+
+
+def _are_sizes(values: Any, count: int | None = None) -> bool:
+    """Whether these are numbers >= 0 that no integer outgrows."""
+    if not isinstance(values, list) or (count is not None and len(values) != count):
+        return False
+    return all(isinstance(v, int | float) and 0 <= v <= LARGEST for v in values)
 
 
 def _learnt(facts: Mapping[str, Any]) -> dict[str, Tensor]:
