@@ -106,7 +106,7 @@ def _scale_gamma(points: FloatArray) -> float:
             f"gamma='scale': X varies by {size:g}, whose square is no number. Cure: divide X by {size:g}"
         )
     variance = size**2 * float(((points - middle) / size).var())
-    return 1.0 / (points.shape[1] * variance)
+    return float(1.0 / (points.shape[1] * variance))
 
 
 def _rbf(points: FloatArray, centres: FloatArray, gamma: float) -> FloatArray:
