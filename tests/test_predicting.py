@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import laconic
 from laconic.bayes import GaussianFamily, posteriors_of
-from laconic.errors import InputError, NotPreparedError, ReadError
+from laconic.errors import DataError, InputError, NotPreparedError, ReadError
+from laconic.files import file_hash
 from laconic.methods import (
     BayesianCompression,
     MagnitudePruning,
@@ -186,6 +188,19 @@ def test_a_regression_is_not_taken_for_a_classification() -> None:
     assert laconic.predict(small, torch.ones(2, 3), task=Regression(noise=0.5)).mean.shape == (2, 1)
 
 
+def _told(**changes: Any) -> dict[str, Any]:
+    """A record with the spread of one tensor of (3, 4)."""
+    usual = {"deviations": [0.1, 0.0], "share": 0.5, "factors": [[1.0, 2.0, 1.0], []]}
+    return {"facts": {"posterior_spread": {"fc.weight": {**usual, **changes}}}}
+
+
+def test_a_record_with_factors_is_read(tmp_path: Path) -> None:
+    net = laconic.prepare(Fc(), MeanField(), torch.zeros(1, 4), data_size=50)
+    laconic.save(laconic.convert(net), tmp_path / "model.lac")
+    (tmp_path / "record.json").write_text(json.dumps(_told()))
+    assert (laconic.predict(tmp_path / "model.lac", torch.ones(2, 4), samples=9).variance > 0).any()
+
+
 @pytest.mark.parametrize(
     ("record", "told"),
     [
@@ -194,23 +209,71 @@ def test_a_regression_is_not_taken_for_a_classification() -> None:
         ({"facts": {"posterior_spread": {"fc.weight": [1e300, 0.0]}}}, "two finite numbers"),
         ({"facts": {"posterior_spread": {"fc.weight": [0.1]}}}, "two finite numbers"),
         ({"facts": {"posterior_spread": ["fc.weight"]}}, "two finite numbers"),
+        ({"facts": {"posterior_spread": {"fc.weight": {"deviations": [0.1, 0.0]}}}}, "factors that fit"),
+        (_told(factors=[[1.0, 1.0], []]), "factors that fit"),
+        (_told(factors=[[1.0, -1.0, 1.0], []]), "factors that fit"),
+        (_told(factors=3), "factors that fit"),
+        (_told(share=1.5), "factors that fit"),
         ({"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}}, "file_bytes": 7}, "of a file of 7 bytes"),
+        (
+            {"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}}, "file_hash": "0" * 32},
+            r"of another file of the same length \(its hash is 0{32}, .*Cure: record=PATH",
+        ),
         ({"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}, "likelihood": "abc"}}, "likelihood"),
         ({"facts": 3}, "facts are 3"),
         ([[]], "cannot be read"),
     ],
 )
 def test_a_record_that_does_not_fit_its_file_is_refused(record: Any, told: str, tmp_path: Path) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(x)
-
-    net = laconic.prepare(Net(), MeanField(), torch.zeros(1, 4), data_size=50)
+    net = laconic.prepare(Fc(), MeanField(), torch.zeros(1, 4), data_size=50)
     laconic.save(laconic.convert(net), tmp_path / "model.lac")
     (tmp_path / "record.json").write_text(json.dumps(record))
     with pytest.raises(ReadError, match=told):
         laconic.predict(tmp_path / "model.lac", torch.ones(2, 4), samples=2)
+
+
+class Fc(nn.Module):
+    """One layer with a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x)
+
+
+def test_a_record_is_known_by_the_hash_of_its_file(tmp_path: Path) -> None:
+    net = laconic.prepare(Fc(), MeanField(), torch.zeros(1, 4), data_size=50)
+    path, other = tmp_path / "model.lac", tmp_path / "other.lac"
+    laconic.save(laconic.convert(net), path)
+    other.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert path.stat().st_size == other.stat().st_size and file_hash(path) != file_hash(other)
+    told = {"facts": {"posterior_spread": {"fc.weight": [0.1, 0.0]}}, "file_bytes": path.stat().st_size}
+    for held, accepted in ((file_hash(path), True), ("", True), (None, True), (file_hash(other), False)):
+        extra = {} if held is None else {"file_hash": held}
+        (tmp_path / "record.json").write_text(json.dumps({**told, **extra}))
+        if accepted:
+            assert laconic.predict(path, torch.ones(2, 4), samples=2).mean.shape == (2, 3)
+        else:
+            with pytest.raises(ReadError, match="another file of the same length"):
+                laconic.predict(path, torch.ones(2, 4), samples=2)
+
+
+@pytest.mark.parametrize("form", ["prepared", "compressed"])
+def test_numpy_arrays_are_taken_and_what_a_network_refuses_is_named(form: str) -> None:
+    net: Any = laconic.prepare(Fc(), MeanField(), torch.zeros(1, 4), data_size=50)
+    net = net if form == "prepared" else laconic.convert(net)
+    x = torch.ones(2, 4)
+    wanted = laconic.predict(net, x, samples=3).mean
+    for given in (x.numpy(), (x.numpy(),), {"x": x.numpy()}):
+        assert torch.equal(laconic.predict(net, given, samples=3).mean, wanted)
+    cure = r"Cure: inputs of .* trained on, as \(1, 4\) float32 of its example"
+    with pytest.raises(DataError, match=rf"predict: Fc refuses inputs of \(2, 5\) float32: .*{cure}"):
+        laconic.predict(net, np.ones((2, 5), np.float32), samples=2)
+    with pytest.raises(DataError, match=rf"refuses inputs of \(2, 4\) float64: .*{cure}"):
+        laconic.predict(net, np.ones((2, 4)), samples=2)
+    with pytest.raises(DataError, match=r"refuses inputs of 'text'"):
+        laconic.predict(net, "text", samples=2)
+    with pytest.raises(InputError, match=r"no parameter 'y'\. Cure: one of x"):
+        laconic.predict(net, {"y": x}, samples=2)

@@ -46,6 +46,7 @@ def test_without_a_record_there_is_no_table(tmp_path: Path) -> None:
     "changes",
     [
         {"file_bytes": 3},
+        {"file_hash": "0" * 32},
         {"facts": {}},
         {"facts": []},
         {"facts": {BITS: {"fc.weight": {"mean": 2.0}}}},

@@ -93,9 +93,16 @@ def test_all_settings_are_checked_before_the_first_run(
         (["kl_weight"], "KEY=VALUE"),
         (["kl_weight=1,,2"], "KEY=VALUE"),
         (["kl_weight=1,1"], "each value once"),
+        (["kl_weight=1,2,1.0"], r"has 1 and 1\.0, which are one value,\. Cure: each value once"),
+        (["grid.steps=[0.5,1],[0.50, 1.0]"], "which are one value"),
+        (["shared=true,True"], "which are one value"),
         (["kl_weight=1", "kl_weight=2"], "a setting twice"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(vary: list[str], told: str) -> None:
     with pytest.raises(InputError, match=told):
         list(combinations(vary))
+
+
+def test_a_truth_value_is_no_number_and_lists_are_compared_whole() -> None:
+    assert len(list(combinations(["learned=1,true,[1, 2],[1, 3],none"]))) == 5

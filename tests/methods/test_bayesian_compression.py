@@ -135,6 +135,7 @@ def test_units_that_are_noise_are_removed(scales):
             spread[gone] = 2.0
     small = laconic.convert(net, judged(net))
     module = small.module
+    assert not any("no unit was removed" in note for note in small.facts.get("notes", ()))
     assert module.conv.out_channels <= 3 and module.norm.num_features == module.conv.out_channels
     assert module.hidden.in_features == 9 * module.conv.out_channels and module.hidden.out_features <= 6
     columns = (module.hidden.weight != 0).any(0)
@@ -156,6 +157,8 @@ def test_a_judge_that_allows_nothing_keeps_all_units():
 
     small = laconic.convert(net, Judge(picky))
     assert {n: p.shape for n, p in small.module.named_parameters()} == whole
+    said = [note for note in small.facts["notes"] if note.startswith("no unit was removed (conv 6")]
+    assert len(said) == 1 and "Cure: a higher kl_weight, a higher units.max_drop, or longer" in said[0]
 
 
 def test_the_first_layer_is_held_below_a_share_of_its_prior():

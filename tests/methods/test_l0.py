@@ -76,6 +76,18 @@ def test_the_penalty_by_hand() -> None:
     assert single.penalty(each, at(each, 0.0)).item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_a_result_with_all_its_units_says_so() -> None:
+    net = made(L0(open_probability=0.9))
+    (said,) = (note for note in laconic.convert(net.eval()).facts["notes"] if "no unit" in note)
+    assert said.startswith("no unit was removed (conv 6") and said.endswith(
+        ". Cure: higher lambdas, or longer training"
+    )
+    net = made(L0(open_probability=0.9))
+    with torch.no_grad():
+        next(iter(gates_of(net).values())).log_alpha[1] = -4.0
+    assert not any("no unit" in note for note in laconic.convert(net.eval()).facts.get("notes", ()))
+
+
 @pytest.mark.parametrize("network", FIVE)
 def test_closed_units_go_and_the_outputs_stay(network: str) -> None:
     net = made(L0(grid=FINE, open_probability=0.8), network)

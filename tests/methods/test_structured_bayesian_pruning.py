@@ -113,6 +113,15 @@ def test_the_threshold_is_chosen_on_validation() -> None:
     assert method.convert(net, context).facts["threshold"] == 1.0
 
 
+def test_a_result_with_all_its_units_says_so() -> None:
+    net = made(StructuredBayesianPruning(grid=None))
+    (said,) = (note for note in laconic.convert(net.eval()).facts["notes"] if "no unit" in note)
+    assert said.startswith("no unit was removed (conv 6") and "Cure: a higher threshold, or longer" in said
+    net = made(StructuredBayesianPruning(grid=None))
+    noisy(net)
+    assert not any("no unit" in note for note in laconic.convert(net.eval()).facts.get("notes", ()))
+
+
 @pytest.mark.parametrize("network", FIVE)
 def test_the_small_network_computes_what_the_gated_one_does(network: str) -> None:
     """With units of no noise to speak of, and closed ones that add next to nothing, the outputs are equal."""

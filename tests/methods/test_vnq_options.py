@@ -12,7 +12,7 @@ from laconic.bayes import Spikes, kl_total
 from laconic.bayes.prepare import posteriors_of
 from laconic.errors import InputError
 from laconic.methods import VNQ
-from laconic.methods.learned_codebooks import codebooks_of, hold_codebooks, is_codebook
+from laconic.methods.learned_codebooks import codebooks_of, hold_codebooks, is_codebook, stored_levels
 from laconic.schedules import WarmUp
 from laconic.zoo import DigitsMLP
 from tests.helpers.method_suite import digits, train
@@ -157,3 +157,49 @@ def test_options_that_do_not_exist_are_refused() -> None:
         VNQ(initialisation="zero")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="two rising numbers"):
         VNQ(levels=(0.0, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"levels": (0, 1e-30, 1)}, "levels 0 and 1e-30 are too near .* 1e-06 apart. Cure: one of the two"),
+        ({"levels": (-1e30, 0, 1e30)}, r"the largest is 1e\+30: it must lie within .*Cure: levels="),
+        ({"levels": (0, 1, 1.0000001), "learned": "levels"}, "stored in two bytes, 1 and 1.0000001 .*Cure:"),
+        ({"levels": ("a", "b")}, r"levels must be .* finite numbers, got \('a', 'b'\). Cure: levels="),
+        ({"levels": (0, float("inf"))}, "levels must be .* finite numbers.*Cure: levels="),
+        ({"levels": 1.0}, "levels must be .* got 1.0. Cure: levels="),
+        ({"codebook_lr": float("inf")}, "finite noise_lr > 0 and codebook_lr >= 0, got 1.0, inf. Cure:"),
+        ({"noise_lr": float("inf")}, "finite noise_lr > 0 and codebook_lr >= 0, got inf"),
+        ({"init_scale": 1e-40, "min_scale": 1e-40}, "init_scale must be .* got 1e-40. Cure: init_scale=0.2"),
+        ({"init_scale": 1e30}, r"init_scale must be .* got 1e\+30. Cure: init_scale=0.2"),
+        ({"init_scale": float("nan")}, "init_scale must be .* got nan. Cure: init_scale=0.2"),
+        ({"min_scale": True}, "min_scale must be .* got True. Cure: min_scale=0.05"),
+        ({"price": float("inf")}, "price >= 0, got .* inf. Cure: initialisation=given, price=0"),
+    ],
+)
+def test_a_codebook_that_floats_or_a_file_cannot_hold_is_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        VNQ(**settings)
+
+
+@pytest.mark.parametrize("count", [2.5, 3.0, 1, True, "3"])
+def test_a_count_of_levels_is_a_whole_number(count: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"count of levels must be a whole number >= 2, got .*Cure: VNQ.evenly"
+    ):
+        VNQ.evenly(count)
+
+
+def test_learned_levels_that_met_become_one_in_the_file() -> None:
+    net = _trained(VNQ(levels=FIVE, learned="levels", warm_up=NOW))
+    with torch.no_grad():
+        codebooks_of(net)[0].copy_(torch.tensor([-0.2, -0.1, 0.0, 0.1, 0.10001]))
+    small = laconic.convert(net)
+    told = small.facts["codebooks"]["fc1.weight"]
+    assert len(told) == 4 and np.allclose(told, [-0.2, -0.1, 0.0, 0.1], rtol=0.01)
+    assert set(np.unique(small.tensors["fc1.weight"].values()).tolist()) <= set(np.float32(told).tolist())
+    assert stored_levels(torch.tensor([0.1, 0.10001]), (0.0, 1.0)) == (0.10009765625,)
+
+
+def test_a_list_of_levels_is_a_tuple() -> None:
+    assert VNQ(levels=[-1.0, 0.0, 1.0]) == VNQ()  # type: ignore[arg-type]

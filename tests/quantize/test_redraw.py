@@ -54,3 +54,13 @@ def test_weights_without_a_spread_stay() -> None:
     assert all((q[:2] == 0).all() for q in many)
     assert any((q[2:] != tensor.integers[2:]).any() for q in many)
     assert np.array_equal(redraw(tensor, 0.0, 0.0, np.random.default_rng(0)).integers, tensor.integers)
+
+
+def test_factors_and_the_share_of_random_zeros() -> None:
+    tensor = IntTensor("w", np.tile(np.int32([[4], [0]]), (1, 4000)), UniformGrid(2.0**-10))
+    rng = np.random.default_rng(0)
+    drawn = redraw(tensor, 0.1, 0.2, rng, factors=[[2.0, 0.5], []], share=0.25).integers * 2.0**-10
+    assert drawn[0].std() == pytest.approx(0.2, rel=0.1)
+    moved = drawn[1] != 0
+    assert moved.mean() == pytest.approx(0.25, abs=0.05)
+    assert drawn[1][moved].std() == pytest.approx(0.1, rel=0.1)

@@ -9,6 +9,7 @@ import torch
 
 import laconic
 from laconic.errors import RunFolderError
+from laconic.files import file_hash
 from laconic.methods import MagnitudePruning, SparseVD
 from laconic.methods.contract import Target
 from laconic.records import RunRecord
@@ -42,9 +43,16 @@ def test_a_record_survives_json(record: tuple[RunRecord, Path]) -> None:
     assert read.layers[0].shape == (64, 64)
 
 
+def test_a_record_of_an_earlier_version_tells_no_hash(record: tuple[RunRecord, Path]) -> None:
+    data = json.loads((record[1] / "record.json").read_text())
+    del data["file_hash"]
+    assert from_json(data).file_hash == ""
+
+
 def test_a_record_says_what_was_done_and_with_what(record: tuple[RunRecord, Path]) -> None:
     written, root = record
     assert written.file_bytes == (root / "model.lac").stat().st_size
+    assert written.file_hash == file_hash(root / "model.lac")
     assert written.bytes_before == 4 * 4810
     assert written.seed == 5
     (stage,) = written.settings["stages"]

@@ -11,7 +11,7 @@ import torch
 from laconic.bayes.kl import kl_divergence
 from laconic.bayes.posterior_path import PosteriorPath
 from laconic.bayes.posteriors import Gaussian
-from laconic.bayes.priors import DensityPrior
+from laconic.bayes.priors.density import DensityPrior, checked_density
 from laconic.errors import InputError, NoKLRuleError
 from laconic.report.prior_picture import Floats, PriorPicture, draw_prior_picture
 
@@ -89,7 +89,7 @@ def prior_picture(
         low, high = min(low, 0.8 * float(seen.min())), max(high, 1.2 * float(seen.max()))
     stds = torch.logspace(np.log10(low), np.log10(high), _DOWN, dtype=torch.float64)
     with torch.no_grad():
-        density = prior.log_density(weights)
+        density = checked_density(prior, weights)
     return PriorPicture(
         title=str(prior),
         improper=bool(getattr(prior, "improper", False)),

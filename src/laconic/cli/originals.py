@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from laconic.files import file_hash
 from laconic.text import ratio_text
 
 RECORD = "record.json"
@@ -19,7 +20,7 @@ def bytes_before(path: str | os.PathLike[str], length: int) -> int | None:
 
     Args:
         path: The file.
-        length: Its length; a record of another file is not used.
+        length: Its length; a record of a file of another length, or with another hash, is not used.
 
     >>> bytes_before("no/such/model.lac", 10) is None
     True
@@ -27,6 +28,7 @@ def bytes_before(path: str | os.PathLike[str], length: int) -> int | None:
     try:
         found = json.loads((Path(path).parent / RECORD).read_bytes())
         before, same = found["bytes_before"], found["file_bytes"] == length
+        same = same and found.get("file_hash", "") in ("", file_hash(path))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return before if same and type(before) is int and before > 0 else None

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from laconic.files import file_hash
 from laconic.quantize.likelihood import BITS, NATS, LayerBits
 from laconic.text import shortened
 
@@ -21,13 +22,14 @@ def bits_beside(path: str, file_bytes: int) -> str:
 
     Args:
         path: The file.
-        file_bytes: Its length: a record of a file of another length is not of this one.
+        file_bytes: Its length: a record of another length, or with another hash, is not of this one.
 
     Returns:
         Lines of at most 80 columns.
     """
-    rows = _rows(_record(Path(path).with_name(RECORD_FILE)), file_bytes)
-    if not rows:
+    record = _record(Path(path).with_name(RECORD_FILE))
+    rows = _rows(record, file_bytes)
+    if not rows or record.get("file_hash", "") not in ("", file_hash(path)):
         return ""
     head = (
         f"{'bits by posterior':<30} {'kept':>9} {'mean':>7} {'10 %':>7} {'50 %':>7} {'90 %':>7} {'width':>5}"

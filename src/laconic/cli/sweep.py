@@ -13,6 +13,7 @@ from typing import Any
 
 from laconic.cli.arguments import make_parser
 from laconic.cli.request import parse_request
+from laconic.cli.settings import parse_value
 from laconic.errors import InputError, RunFolderError
 from laconic.files import write_text
 from laconic.report.trade_off import Point, draw_trade_off, table
@@ -54,14 +55,25 @@ def combinations(varied: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         found = list(_values(values))
         if not key or not equals or not all(found):
             raise InputError(f"--vary {text!r} should read KEY=VALUE,VALUE. Cure: --vary kl_weight=0.5,1,2")
-        if len(set(found)) < len(found):
-            raise InputError(f"--vary {text!r} has a value twice. Cure: each value once")
+        for place, value in enumerate(found):
+            same = next((v for v in found[:place] if _meant(v) == _meant(value)), None)
+            if same is not None:
+                twice = "a value twice" if same == value else f"{same} and {value}, which are one value,"
+                raise InputError(f"--vary {text!r} has {twice}. Cure: each value once")
         columns.append([f"{key}={value}" for value in found])
     keys = [text.partition("=")[0] for text in varied]
     if len(set(keys)) < len(keys):
         raise InputError(f"--vary names a setting twice, got {', '.join(keys)}. Cure: KEY=A,B,C once")
     for chosen in itertools.product(*columns):
         yield ",".join(chosen).replace("/", "_"), list(chosen)
+
+
+def _meant(text: str) -> Any:
+    """What a value means, so that 1 and 1.0 are one; a truth value is no number."""
+    value = parse_value(text.strip("[]() "))
+    parts = value if isinstance(value, list) else [value]
+    read = [parse_value(v.strip()) if isinstance(v, str) else v for v in parts]
+    return [(type(v) is bool, v) for v in read]
 
 
 def _values(text: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import linear_kernel, polynomial_kernel, rbf_kernel
 
 from laconic.errors import InputError
@@ -23,6 +24,8 @@ from laconic.errors import InputError
 FloatArray = NDArray[np.float64]
 KERNELS = ("rbf", "linear", "poly", "linear_spline", "precomputed", "features")
 _BLOCK = 2**20  # values of a block of rows
+_LEAST = 1e-150  # inputs that vary by less have squares that are no float64 numbers
+_ROUNDING = 1e-11  # of the exponent: most that an expanded squared distance may lose
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Kernel:
         if len(centres) == 0:
             return np.zeros((len(points), 0))
         if self.kind == "rbf":
-            values = rbf_kernel(points, centres, gamma=self.gamma)
+            values = _rbf(points, centres, self.gamma)
         elif self.kind == "linear":
             values = linear_kernel(points, centres)
         elif self.kind == "poly":
@@ -65,16 +68,60 @@ def settle(kind: Any, gamma: Any, degree: float, coef0: float, points: FloatArra
         raise InputError(
             f"kernel must be one of {', '.join(KERNELS)} or a function, got {kind!r}. Cure: kernel='rbf'"
         )
-    if gamma == "scale":
-        variance = float(points.var())
-        number = 1.0 / (points.shape[1] * variance) if variance > 0 else 1.0
-    elif gamma == "auto":
+    if isinstance(gamma, str) and gamma == "scale":
+        number = _scale_gamma(points) if kind in ("rbf", "poly") else 1.0
+    elif isinstance(gamma, str) and gamma == "auto":
         number = 1.0 / points.shape[1]
-    elif isinstance(gamma, (int, float, np.number)) and 0 < gamma < math.inf:
+    elif is_number(gamma) and 0 < gamma < math.inf:
         number = float(gamma)
     else:
         raise InputError(f"gamma must be 'scale', 'auto' or a number > 0, got {gamma!r}. Cure: gamma='scale'")
+    largest = float(np.abs(points).max())
+    if kind == "linear" and 0 < largest < _LEAST:
+        raise InputError(
+            f"X reaches {largest:g} only, whose square is no number, so the linear kernel is zero. "
+            f"Cure: divide X by {largest:g}"
+        )
     return Kernel(kind, number, degree, coef0)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting is one real number, and no truth value.
+
+    >>> is_number(0.5), is_number(True), is_number(np.array([1, 2]))
+    (True, False, False)
+    """
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _scale_gamma(points: FloatArray) -> float:
+    """``1 / (d * variance of X)``, or 1 where X is constant; raises InputError where it is no number."""
+    middle = float(np.median(points))
+    with np.errstate(over="ignore"):
+        size = float(np.abs(points - middle).max())
+    if size == 0:
+        return 1.0
+    if not _LEAST < size < 1 / _LEAST:
+        raise InputError(
+            f"gamma='scale': X varies by {size:g}, whose square is no number. Cure: divide X by {size:g}"
+        )
+    variance = size**2 * float(((points - middle) / size).var())
+    return float(1.0 / (points.shape[1] * variance))
+
+
+def _rbf(points: FloatArray, centres: FloatArray, gamma: float) -> FloatArray:
+    """``exp(-gamma |x - c|^2)`` about the centres' mean, so that a common offset loses no digits.
+
+    Distances are expanded, which is fast, where that is exact enough; else they are sums of squared
+    differences.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = centres.mean(axis=0)
+        x, c = points - shift, centres - shift
+        far = float(np.square(x).sum(axis=1).max() + np.square(c).sum(axis=1).max())
+        if gamma * far * np.finfo(np.float64).eps < _ROUNDING:
+            return np.asarray(rbf_kernel(x, c, gamma=gamma))
+        return np.asarray(np.exp(-gamma * cdist(points, centres, "sqeuclidean")))
 
 
 def linear_spline(points: Any, centres: Any) -> FloatArray:

@@ -14,12 +14,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from laconic.errors import InputError
-from laconic.estimators.kernels import Kernel, checked, row_blocks, settle
+from laconic.estimators.kernels import Kernel, checked, is_number, row_blocks, settle
 from laconic.estimators.maximise import Maximum, Targets, fast, reestimate
 from laconic.estimators.memory import check_design
 from laconic.estimators.state import FloatArray, IntArray
 
 ALGORITHMS = ("fast", "reestimate")
+_LEVEL = 1e-4  # of a basis function's square, what is not the constant's: with less, rounding hides its shape
 _USUAL = {"max_iter": "10_000", "max_bytes": "2**31", "tol": "1e-5", "degree": "3"}
 
 
@@ -66,7 +67,7 @@ class RelevanceVectorMachine(BaseEstimator):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         """Raises InputError for a setting outside its bounds."""
-        if self.algorithm not in ALGORITHMS:
+        if not (isinstance(self.algorithm, str) and self.algorithm in ALGORITHMS):
             raise InputError(
                 f"algorithm must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}. Cure: 'fast'"
             )
@@ -76,8 +77,14 @@ class RelevanceVectorMachine(BaseEstimator):  # type: ignore[misc]
                 raise InputError(f"{name} must be a whole number >= 1, got {value!r}. Cure: {_USUAL[name]}")
         for name in ("tol", "degree"):
             value = getattr(self, name)
-            if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
+            if not (is_number(value) and 0 < value < math.inf):
                 raise InputError(f"{name} must be a number > 0, got {value!r}. Cure: {_USUAL[name]}")
+        if not (is_number(self.coef0) and math.isfinite(self.coef0)):
+            raise InputError(f"coef0 must be a finite number, got {self.coef0!r}. Cure: coef0=1.0")
+        for name in ("fit_intercept", "moderated"):
+            value = getattr(self, name, True)
+            if not isinstance(value, (bool, np.bool_)):
+                raise InputError(f"{name} must be True or False, got {value!r}. Cure: {name}=True")
 
     def _design(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, M) basis functions at the training points with columns of length 1, and their lengths."""
@@ -93,13 +100,30 @@ class RelevanceVectorMachine(BaseEstimator):  # type: ignore[misc]
         check_design(rows, columns, self.max_bytes)
         basis = points if own else kernel.between(points, points)
         design = np.concatenate([basis, np.ones((rows, int(bool(self.fit_intercept))))], axis=1)
+        sizes = np.abs(design).max(axis=0)
+        sizes[sizes == 0] = 1.0
+        design /= sizes  # first, so that no square is lost
         lengths = np.sqrt(np.square(design).sum(axis=0))
-        checked(lengths, lengths.shape, self.kernel)
+        checked(sizes * lengths, lengths.shape, self.kernel)
         lengths[lengths == 0] = 1.0
         design /= lengths
+        lengths *= sizes
+        self._warn_of_constants(design[:, :-1] if self.fit_intercept else design)
         self.kernel_ = kernel
         self._basis_count = columns - bool(self.fit_intercept)
         return design, lengths
+
+    def _warn_of_constants(self, design: FloatArray) -> None:
+        """Warn where all basis functions are nearly constants, which the fit cannot tell apart."""
+        level = 1.0 - np.square(design.sum(axis=0)) / len(design)
+        if design.size and level.max() < _LEVEL and np.ptp(design, axis=0).any():
+            warnings.warn(
+                f"kernel {getattr(self.kernel, '__name__', self.kernel)}: all basis functions are constant "
+                f"to {100 * math.sqrt(max(0.0, level.max())):.1g} %, and a fit hardly sees the rest. "
+                "Cure: subtract the mean of X (of each column) before fit and predict, or a larger gamma",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _maximise(self, targets: Targets) -> Maximum:
         """Run the algorithm, and warn where it did not end by itself."""
@@ -161,6 +185,6 @@ def machine_of(found: Maximum, lengths: FloatArray, scale: float, terms: int) ->
         columns,
         state.mean[order] * unit,
         state.root[:, order] * unit,
-        state.alpha[order] / unit**2,
+        state.alpha[order] / unit / unit,
         state.evidence - terms * math.log(scale),
     )

@@ -11,8 +11,12 @@ from sklearn.utils.validation import validate_data
 
 from laconic.errors import InputError
 from laconic.estimators.gaussian import GaussianTargets
+from laconic.estimators.kernels import is_number
 from laconic.estimators.machine import RelevanceVectorMachine, machine_of
 from laconic.estimators.state import FloatArray
+
+_LEAST = 1e-150  # smaller numbers have no square
+_FAR = 1e6  # deviations from zero beyond which targets are fitted about their mean
 
 
 class RelevanceVectorRegressor(RegressorMixin, RelevanceVectorMachine):  # type: ignore[misc]
@@ -53,14 +57,17 @@ class RelevanceVectorRegressor(RegressorMixin, RelevanceVectorMachine):  # type:
         n_relevant_: How many there are.
         relevance_vectors_: (n_relevant_, d), unless X is the basis itself.
         coef_: (n_relevant_,) posterior means of their weights.
-        intercept_: Posterior mean of the constant; 0 where it is not in the model.
+        intercept_: Posterior mean of the constant; 0 where it is not in the model. Targets a million of
+            their deviations from zero, or all equal, are fitted about their mean, which is added to it: the
+            prior of the constant and the evidence are then those of the rest.
         noise_std_: Standard deviation of the noise.
         log_evidence_: Log marginal likelihood in nats.
         n_iter_: Iterations taken.
 
     Raises:
-        InputError: From ``fit``: a setting outside its bounds, a kernel value that is not finite, or a model
-            that takes more than ``max_bytes``.
+        InputError: From ``fit``: a setting outside its bounds, a kernel value that is not finite, inputs or
+            targets too small, too large or too far from zero for float64, or a model that takes more than
+            ``max_bytes``.
 
     >>> x = np.linspace(-10, 10, 100)[:, None]
     >>> y = np.sinc(x[:, 0] / np.pi) + 0.1 * np.random.default_rng(0).standard_normal(100)
@@ -98,17 +105,22 @@ class RelevanceVectorRegressor(RegressorMixin, RelevanceVectorMachine):  # type:
         """Maximise the marginal likelihood of ``y`` (N,) given ``X`` (N, d)."""
         self._check_settings()
         noise = self.noise_std
-        if noise is not None and not (isinstance(noise, (int, float, np.number)) and 0 < noise < math.inf):
+        if noise is not None and not (is_number(noise) and 0 < noise < math.inf):
             raise InputError(f"noise_std must be a number > 0 or None, got {noise!r}. Cure: noise_std=None")
         points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        values = np.asarray(values, dtype=np.float64)
-        scale = _scale(values)
+        level, scale = _level_and_scale(np.asarray(values, dtype=np.float64), bool(self.fit_intercept))
+        if noise is not None and not _LEAST < float(noise) / scale < 1 / _LEAST:
+            raise InputError(
+                f"noise_std={noise:g} beside targets that vary by {scale:g}: the square of their ratio is no "
+                "number. Cure: noise_std=None, or one in the unit of y"
+            )
         design, lengths = self._design(points)
         fixed = None if noise is None else (scale / float(noise)) ** 2
-        found = self._maximise(GaussianTargets(design, values / scale, self.max_bytes, fixed))
+        found = self._maximise(GaussianTargets(design, (values - level) / scale, self.max_bytes, fixed))
         machine = machine_of(found, lengths, scale, len(values))
         self._store([machine], points, found.iterations)
-        self.coef_, self.intercept_ = self._weights[0, :-1], float(self._weights[0, -1])
+        self._level = level
+        self.coef_, self.intercept_ = self._weights[0, :-1], float(self._weights[0, -1]) + level
         self.noise_std_ = scale / math.sqrt(found.state.precision)
         self.log_evidence_ = machine.evidence
         return self
@@ -129,18 +141,34 @@ class RelevanceVectorRegressor(RegressorMixin, RelevanceVectorMachine):  # type:
         """
         mean, variance = self._latents(X)
         if not return_std:
-            return mean[:, 0]
-        return mean[:, 0], np.sqrt(self.noise_std_**2 + variance[:, 0])
+            return mean[:, 0] + self._level
+        return mean[:, 0] + self._level, np.sqrt(self.noise_std_**2 + variance[:, 0])
 
 
-def _scale(values: FloatArray) -> float:
-    """The targets' standard deviation or, where they are all equal, their size; raises InputError if not
-    finite.
+def _level_and_scale(values: FloatArray, intercept: bool) -> tuple[float, float]:
+    """What is taken off the targets, and their deviation or, where they are all equal, their size.
+
+    Raises InputError where float64 does not hold them.
     """
-    with np.errstate(over="ignore"):
-        std, size = float(values.std()), float(np.abs(values).max())
-    if not (math.isfinite(std) and math.isfinite(size**2 if size < 1e150 else math.inf)):
+    size = float(np.abs(values).max())
+    if size > 1 / _LEAST:
         raise InputError(f"y reaches {size:g}, whose square is no number. Cure: divide y by {size:g}")
-    if std > 1e-12 * size:
-        return std
-    return size or 1.0
+    middle, spread = float(np.median(values)), float(np.ptp(values))
+    if 0 < (spread or size) < _LEAST:
+        raise InputError(
+            f"y varies by {spread or size:g}, whose square is no number. Cure: divide y by {spread or size:g}"
+        )
+    std = float((values - middle).std()) if spread else 0.0
+    if 0 < std < np.spacing(size):
+        raise InputError(
+            f"y varies by {spread:g} about {middle:g}, where neighbouring float64 numbers are "
+            f"{np.spacing(size):g} apart. Cure: subtract {middle:g} where y is computed"
+        )
+    if abs(middle) <= _FAR * std or (std == 0 and not intercept):
+        return 0.0, std or size or 1.0
+    if not intercept:
+        raise InputError(
+            f"y lies about {middle:g} and varies by {std:g} only, and fit_intercept=False has no constant "
+            f"for it. Cure: fit_intercept=True, or y less {middle:g}"
+        )
+    return middle + float((values - middle).mean()), std or size

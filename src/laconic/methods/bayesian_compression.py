@@ -51,7 +51,7 @@ from laconic.methods.common.merit import merit_facts
 from laconic.methods.common.norms import better_norms
 from laconic.methods.common.rest import nonzeros, rest_of
 from laconic.methods.common.unit_choice import UnitChoice, choose_units
-from laconic.methods.common.units import unit_facts
+from laconic.methods.common.units import unit_facts, with_units_told
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.gated_moments import gated_moments
 from laconic.methods.gating import PREFIX, attach_gates, fold_gates, gates_of
@@ -248,7 +248,8 @@ class BayesianCompression(Method):
             **posterior_bits_facts(stats, keeps_of),
             **merit_facts(left.before, stats, left.alive, done.tensors),
         }
-        return replace(done, facts={**done.facts, **facts}, architecture_changed=True)
+        done = replace(done, facts={**done.facts, **facts}, architecture_changed=True)
+        return with_units_told(done, "a higher kl_weight, a higher units.max_drop")
 
     def _groups(self, model: nn.Module, example: Any, context: Context) -> Coupling:
         """The groups that have scales; raises ModelError where there is none."""

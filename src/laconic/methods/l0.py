@@ -35,6 +35,7 @@ from laconic.methods.common.grid_choice import GridChoice, choose_grid
 from laconic.methods.common.levels import posterior_bits_facts
 from laconic.methods.common.point import point_stats
 from laconic.methods.common.rest import nonzeros, rest_of
+from laconic.methods.common.units import with_units_told
 from laconic.methods.contract import Compressed, Context, Judge, Method, warm_up_left
 from laconic.methods.gated_units import (
     clamp_gates,
@@ -185,6 +186,7 @@ class L0(Method):
         if self.gates == "units":
             plan = gates_plan(module, gated_groups(module)[0])
             small = without_units(module, plan, self.grid, context, judge)
+            small = with_units_told(small, "higher lambdas")
         else:
             small = self._without_weights(module, context, judge)
         return replace(small, facts={**small.facts, "method": "l0"})

@@ -5,8 +5,11 @@ They sit on the network itself: an ``nn.Sequential`` would try to run a child mo
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from numbers import Real
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 import torch
@@ -26,6 +29,18 @@ SCALES = "laconic_scale_"
 """How the names of learned and fixed scales begin."""
 
 
+LARGEST_LEVEL = 1e3
+"""The largest level's greatest size, and the inverse of its least, in units of the scale."""
+
+NEAREST = 1e-6
+"""How near two levels may be, in units of the largest: float32 holds seven digits."""
+
+TWO_BYTES = 2.0**-7
+"""Numbers that are this far apart, in units of their own size, differ as bfloat16."""
+
+SCALE_BOUNDS = (1e-6, 1e3)
+"""Between which scales lie: no weights of a network are all that small or large."""
+
 _LEAST = "laconic_least_scales"
 _FITTED = 1 << 16  # weights that a scale is fitted to
 
@@ -35,6 +50,61 @@ def check_learned(learned: str) -> None:
     if learned not in get_args(Learned):
         kinds = ", ".join(get_args(Learned))
         raise InputError(f"learned must be one of {kinds}, got {learned!r}. Cure: learned=scale")
+
+
+def check_levels(levels: object, learned: str) -> None:
+    """Raises InputError for levels that are no rising numbers, or that a file could not tell apart.
+
+    Args:
+        levels: In units of the scale.
+        learned: What is learned of the codebook; learned levels are stored in two bytes.
+
+    >>> check_levels((-1.0, 0.0, 1.0), "levels")
+    """
+    cure = "Cure: levels=(-1, 0, 1)"
+    if not (isinstance(levels, tuple) and len(levels) >= 2 and all(map(is_finite, levels))):
+        raise InputError(f"levels must be a tuple of at least two finite numbers, got {levels!r}. {cure}")
+    if not all(a < b for a, b in itertools.pairwise(levels)):
+        raise InputError(f"levels must be at least two rising numbers, got {levels}. {cure}")
+    largest = max(map(abs, levels))
+    if not 1 / LARGEST_LEVEL <= largest <= LARGEST_LEVEL:
+        raise InputError(
+            f"levels are in units of their scale, and the largest is {largest:g}: it must lie within "
+            f"[{1 / LARGEST_LEVEL:g}, {LARGEST_LEVEL:g}]. {cure}, and init_scale for the weights' unit"
+        )
+    for a, b in itertools.pairwise(levels):
+        near = max(abs(a), abs(b)) * TWO_BYTES if learned == "levels" else 0.0
+        if b - a < max(near, largest * NEAREST):
+            what = "learned levels, which are stored in two bytes," if b - a < near else "levels"
+            raise InputError(
+                f"{what} {a:.9g} and {b:.9g} are too near to be told apart: they must be "
+                f"{max(near, largest * NEAREST):.2g} apart. Cure: one of the two"
+            )
+
+
+def check_scales(init_scale: object, min_scale: object) -> None:
+    """Raises InputError for scales that are no numbers, that do not rise, or that weights never have.
+
+    >>> check_scales(None, 0.05)
+    """
+    for name, value in (("init_scale", init_scale), ("min_scale", min_scale)):
+        if name == "init_scale" and value is None:
+            continue
+        if not is_finite(value) or not SCALE_BOUNDS[0] <= value <= SCALE_BOUNDS[1]:
+            low, high = SCALE_BOUNDS
+            raise InputError(
+                f"{name} must be a number within [{low:g}, {high:g}], in the weights' unit, got {value!r}. "
+                f"Cure: {name}={0.2 if name == 'init_scale' else 0.05}"
+            )
+    if not min_scale <= (1.0 if init_scale is None else init_scale):  # type: ignore[operator]
+        raise InputError(
+            f"need 0 < min_scale <= init_scale, got {min_scale}, {init_scale}. Cure: a smaller min_scale"
+        )
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether a setting is a finite number, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def attach_codebooks(
@@ -118,11 +188,15 @@ def hold_codebooks(net: nn.Module, levels: tuple[float, ...]) -> None:
 
 
 def stored_levels(book: Tensor, levels: tuple[float, ...]) -> tuple[float, ...]:
-    """The codebook as a file holds it: float32 numbers, a learned one in two bytes (bfloat16)."""
+    """The codebook as a file holds it: float32 numbers, a learned one in two bytes (bfloat16).
+
+    Learned levels that two bytes do not tell apart any more become one.
+    """
     if book.ndim == 0:
         scale = bfloat16(book.item())
         return tuple(float(np.float32(v * scale)) for v in levels)
-    return tuple(float(np.copysign(bfloat16(abs(v)), v)) if v else 0.0 for v in book.tolist())
+    rounded = (float(np.copysign(bfloat16(abs(v)), v)) if v else 0.0 for v in book.tolist())
+    return tuple(dict.fromkeys(rounded))
 
 
 def random_start(model: nn.Module, weights: dict[str, nn.Parameter], seed: int) -> None:

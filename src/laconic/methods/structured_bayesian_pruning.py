@@ -32,6 +32,7 @@ from laconic.bayes.gates import Gate, TruncatedLogNormal
 from laconic.bayes.objective import check_kl_weight
 from laconic.errors import InputError
 from laconic.methods.common.grid_choice import GridChoice
+from laconic.methods.common.units import with_units_told
 from laconic.methods.contract import Compressed, Context, Judge, Method, Target, warm_up_left
 from laconic.methods.gated_units import (
     clamp_gates,
@@ -169,7 +170,7 @@ class StructuredBayesianPruning(Method):
         threshold = self._chosen(module, judge)
         small = without_units(module, self._plan(module, threshold), self.grid, context, judge)
         facts = {**small.facts, "method": "structured-bayesian-pruning", "threshold": threshold}
-        return replace(small, facts=facts)
+        return with_units_told(replace(small, facts=facts), "a higher threshold")
 
     def _gate(self, units: int) -> TruncatedLogNormal:
         start = TruncatedLogNormal.open(units, self.init_log_sigma)

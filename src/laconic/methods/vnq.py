@@ -11,8 +11,10 @@ weights, and stay if validation prefers them (:mod:`laconic.methods.common.norms
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -34,10 +36,13 @@ from laconic.methods.learned_codebooks import (
     Learned,
     attach_codebooks,
     check_learned,
+    check_levels,
+    check_scales,
     codebooks_of,
     fitted_scale,
     hold_codebooks,
     is_codebook,
+    is_finite,
     random_start,
     stored_levels,
 )
@@ -129,17 +134,15 @@ class VNQ(Method):
     smaller = "smaller number of levels"  # the KL moves weights to the levels: it saves no bytes
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
-        if len(self.levels) < 2 or not rising:
-            raise InputError(f"levels must be at least two rising numbers, got {self.levels}. Cure: -1,0,1")
-        if not 0 < self.min_scale <= (1.0 if self.init_scale is None else self.init_scale):
+        if isinstance(self.levels, list):
+            object.__setattr__(self, "levels", tuple(self.levels))
+        check_learned(self.learned)
+        check_levels(self.levels, self.learned)
+        check_scales(self.init_scale, self.min_scale)
+        rates = is_finite(self.noise_lr) and is_finite(self.codebook_lr)
+        if not (rates and self.noise_lr > 0 and self.codebook_lr >= 0):
             raise InputError(
-                f"need 0 < min_scale <= init_scale, got {self.min_scale}, {self.init_scale}"
-                ". Cure: a smaller min_scale"
-            )
-        if not self.noise_lr > 0 or not self.codebook_lr >= 0:
-            raise InputError(
-                f"need noise_lr > 0 and codebook_lr >= 0, got {self.noise_lr}, {self.codebook_lr}"
+                f"need finite noise_lr > 0 and codebook_lr >= 0, got {self.noise_lr}, {self.codebook_lr}"
                 ". Cure: noise_lr=10, codebook_lr=1"
             )
         if not self.log_var_bounds[0] < self.init_log_var < self.log_var_bounds[1]:
@@ -147,12 +150,11 @@ class VNQ(Method):
                 f"init_log_var must lie inside log_var_bounds, got {self.init_log_var}, {self.log_var_bounds}"
                 ". Cure: init_log_var=-8, or wider log_var_bounds"
             )
-        if self.initialisation not in get_args(Start) or not self.price >= 0:
+        if self.initialisation not in get_args(Start) or not 0 <= self.price < math.inf:
             raise InputError(
                 f"need initialisation in {', '.join(get_args(Start))} and price >= 0, got "
-                f"{self.initialisation!r} and {self.price}. Cure: initialisation=pretrained, price=0"
+                f"{self.initialisation!r} and {self.price}. Cure: initialisation=given, price=0"
             )
-        check_learned(self.learned)
         for threshold in (*self.tried_thresholds, *(() if self.threshold is None else (self.threshold,))):
             check_threshold(threshold)
         check_bits(self.bias_bits)
@@ -171,6 +173,10 @@ class VNQ(Method):
     @classmethod
     def evenly(cls, count: int, **settings: Any) -> VNQ:
         """``count`` levels evenly over [-a, a]; an odd count holds zero."""
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < 2:
+            raise InputError(
+                f"count of levels must be a whole number >= 2, got {count!r}. Cure: VNQ.evenly(5)"
+            )
         return cls(levels=tuple(float(v) for v in even_levels(count, 1.0)), **settings)
 
     def prepare(self, model: nn.Module, example: Any, context: Context) -> nn.Module:

@@ -13,13 +13,26 @@ the step is many deviations wide, next to nothing moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from laconic.records import AnyArray, FloatArray, IntArray, IntTensor
 from laconic.records.grids import Codebook
 
+LARGEST = 1e9
+"""The largest deviation of weights that is drawn: far above any weight's, so that integers fit."""
 
-def redraw(tensor: IntTensor, spread: float, zero_spread: float, rng: np.random.Generator) -> IntTensor:
+
+def redraw(
+    tensor: IntTensor,
+    spread: float,
+    zero_spread: float,
+    rng: np.random.Generator,
+    *,
+    factors: Sequence[Sequence[float]] = (),
+    share: float = 1.0,
+) -> IntTensor:
     """One draw of a tensor's integers.
 
     Args:
@@ -27,6 +40,9 @@ def redraw(tensor: IntTensor, spread: float, zero_spread: float, rng: np.random.
         spread: Posterior standard deviation of its weights that are not zero, in their unit, >= 0.
         zero_spread: That of those at zero; 0 where these were removed, and so are no longer random.
         rng: The source of the draw.
+        factors: Of the deviations along the first axes, in order; an empty one is 1.
+        share: Of the zeros that are random; which ones these are is not known, so that each draw takes
+            others.
 
     Returns:
         The tensor with other integers of the same grid.
@@ -39,6 +55,13 @@ def redraw(tensor: IntTensor, spread: float, zero_spread: float, rng: np.random.
     """
     values = tensor.values()
     spreads = np.where(values == 0, np.float32(zero_spread), np.float32(spread))
+    for axis, numbers in enumerate(factors):
+        if numbers:
+            along = np.asarray(numbers, np.float32)
+            spreads = spreads * along.reshape([-1 if k == axis else 1 for k in range(values.ndim)])
+    if zero_spread > 0 and share < 1:
+        spreads = np.where((values == 0) & (rng.random(values.shape) >= share), np.float32(0), spreads)
+    spreads = np.minimum(spreads, np.float32(LARGEST))
     drawn = values + spreads * rng.standard_normal(values.shape, dtype=np.float32)
     return IntTensor(
         tensor.name, np.where(spreads > 0, _nearest(tensor, drawn), tensor.integers), tensor.grid

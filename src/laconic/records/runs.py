@@ -87,6 +87,7 @@ class RunRecord(Record):
         bytes_before: Bytes of the network in its original types.
         notes: Remarks for the reader.
         facts: What else was measured, by name.
+        file_hash: Of the file's bytes (:func:`laconic.files.file_hash`); empty in earlier records.
 
     >>> RunRecord({}, 0, {}, (), {"error %": 0.8}, file_bytes=4000, bytes_before=1_724_320).file_bytes
     4000
@@ -101,3 +102,4 @@ class RunRecord(Record):
     bytes_before: int
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    file_hash: str = ""

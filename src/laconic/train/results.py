@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from laconic import pack, saving
 from laconic.export.build import build_packed
+from laconic.files import file_hash
 from laconic.methods.common.grid_choice import GridChoice
 from laconic.methods.contract import Compressed, Method, Target
 from laconic.records import RunRecord
@@ -56,6 +57,7 @@ def write_results(
         bytes_before=4 * _weights_before(small, data),
         notes=notes,
         facts={**small.facts, OUTCOME: outcome(job, small, length), "stages": list(small.stages)},
+        file_hash=file_hash(path),
     )
     if final:
         folder.write_json(RECORD_FILE, to_json(record))

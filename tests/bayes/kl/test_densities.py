@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,3 +159,42 @@ def test_a_density_that_cannot_be_integrated_is_refused() -> None:
         kl_divergence(q, Even())
     with pytest.raises(InputError, match=r"KL\(Gaussian \|\| Own\) of 'fc.weight' is .*inf. Cure"):
         check_rules({"fc.weight": q}, Own("log"))
+
+
+@dataclass(frozen=True, eq=False)
+class Given(DensityPrior):
+    """A density that returns what a function of the weights returns."""
+
+    function: Callable[[Tensor], Any]
+
+    def log_density(self, weights: Tensor) -> Tensor:
+        return self.function(weights)  # type: ignore[no-any-return]
+
+
+def test_a_density_in_float64_is_cast() -> None:
+    for kind in (Gaussian(torch.ones(3), torch.full((3,), -2.0)), Point(torch.ones(3))):
+        wide = kl_divergence(kind, Given(lambda w: -w.double().square()))
+        assert wide.dtype == torch.float32
+        torch.testing.assert_close(wide, kl_divergence(kind, Given(lambda w: -w.square())))
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda w: w.long(), "returned int64 numbers"),
+        (lambda w: w.to(torch.complex64), "returned complex64 numbers"),
+        (lambda w: w > 0, "returned bool numbers"),
+        (lambda w: w.detach().numpy(), "must return a tensor, got ndarray"),
+        (lambda w: -0.5, "must return a tensor, got float"),
+        (lambda w: None, "must return a tensor, got NoneType"),
+        (lambda w: w.nothing(), "raised AttributeError for weights of shape .*: .*nothing"),
+        (lambda w: 1 / 0, "raised ZeroDivisionError for weights of shape"),
+    ],
+)
+def test_a_density_of_another_kind_is_named(function: Callable[[Tensor], Any], told: str) -> None:
+    for kind in (Gaussian(torch.ones(3), torch.full((3,), -2.0)), Point(torch.ones(3))):
+        with pytest.raises(InputError, match=rf"Given\.log_density {told}.*Cure: one number in nats"):
+            kl_divergence(kind, Given(function))
+        parts = SpikeAndSlab(spike=Given(function), exact=True)
+        with pytest.raises(InputError, match=rf"Given\.log_density {told}"):
+            kl_divergence(kind, parts)

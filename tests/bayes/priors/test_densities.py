@@ -10,17 +10,23 @@ import torch
 from torch import Tensor
 
 from laconic.bayes import (
+    Beta,
     DensityPrior,
+    Gamma,
     GaussianMixture,
     HalfCauchy,
     Laplace,
     LogUniform,
     Normal,
+    ScaleMixture,
+    SparseMixture,
     SpikeAndSlab,
     Spikes,
     StudentT,
 )
 from laconic.errors import InputError
+
+MIXTURE = GaussianMixture((-0.3, 0.3), (0.02, 0.02))
 
 PROPER = [
     Normal(0.1, 0.3),
@@ -104,3 +110,53 @@ def test_a_prior_without_draws_says_so() -> None:
 
     with pytest.raises(InputError, match=r"no draws of Own: it has no method sample. Cure"):
         Own().sample((2,), torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Normal(std=1e300), r"^Normal.std must be within .* got 1e\+300. Cure: std=1$"),
+        (lambda: Normal(std=1e-300), r"^Normal.std must be within"),
+        (lambda: Normal(mean=True), r"^Normal.mean must be a number, got True. Cure: mean=0$"),
+        (lambda: Normal(std="1"), r"^Normal.std must be a number, got '1'"),
+        (lambda: Laplace(scale=1e300), r"^Laplace.scale must be within"),
+        (lambda: Laplace(scale="wide"), r"^Laplace.scale must be a number, got 'wide'"),
+        (lambda: StudentT(df=None), r"^StudentT.df must be a number, got None"),
+        (lambda: StudentT(scale=1e300), r"^StudentT.scale must be within"),
+        (lambda: HalfCauchy((1.0,)), r"^HalfCauchy.scale must be a number"),
+        (lambda: HalfCauchy(1e-300), r"^HalfCauchy.scale must be within"),
+        (lambda: Gamma("a", 0.1), r"^Gamma.shape must be a number, got 'a'. Cure: shape=250"),
+        (lambda: Beta(99.0, True), r"^Beta.b must be a number, got True"),
+        (lambda: SpikeAndSlab(spike_share="0.9"), r"^SpikeAndSlab.spike_share must be a number"),
+        (lambda: SpikeAndSlab(exact=1), r"^SpikeAndSlab.exact must be True or False, got 1"),
+        (
+            lambda: LogUniform(clamp=1.0),
+            r"^LogUniform.clamp must be a tuple of numbers, got 1.0. Cure: clamp=",
+        ),
+        (lambda: LogUniform(clamp=("a", "b")), r"^LogUniform.clamp must be a tuple of numbers"),
+        (lambda: LogUniform(clamp=(1.0,)), r"clamp must be \(low, high\)"),
+        (lambda: LogUniform(exact=math.nan), r"^LogUniform.exact must be True or False, got nan"),
+        (lambda: LogUniform(cubic=math.nan), r"^LogUniform.cubic must be True or False, got nan"),
+        (
+            lambda: SparseMixture(values=1.0),
+            r"^SparseMixture.values must be a GaussianMixture, got 1.0. Cure",
+        ),
+        (lambda: SparseMixture(MIXTURE, zero_share="0.9"), r"^SparseMixture.zero_share must be a number"),
+        (lambda: SparseMixture(MIXTURE, log_range="20"), r"^SparseMixture.log_range must be a number"),
+        (
+            lambda: GaussianMixture(0.0, 0.1),
+            r"^GaussianMixture.means must be a tuple of numbers, got 0.0. Cure",
+        ),
+        (lambda: GaussianMixture((0.0,), "0"), r"^GaussianMixture.stds must be a tuple of numbers, got '0'"),
+        (lambda: GaussianMixture((0.0,), (1e300,)), r"stds\[0\] is 1e\+300"),
+        (lambda: GaussianMixture((0.0,), (0.1,), exact=math.nan), r"^GaussianMixture.exact must be"),
+        (lambda: Spikes(1.0), r"^Spikes.levels must be a tuple of numbers or a tensor, got 1.0"),
+        (lambda: Spikes(("a", "b")), r"^Spikes.levels must be a tuple of numbers, got"),
+        (lambda: Spikes((0.0, 1.0), scale=0.5), r"^Spikes.scale must be a scalar tensor or None, got 0.5"),
+        (lambda: Spikes((0.0, 1.0), windows=0.5), r"^Spikes.windows must be a tuple of numbers, got 0.5"),
+        (lambda: ScaleMixture(weights=1.0), r"^ScaleMixture.weights must be a prior, got 1.0. Cure"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(build: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        build()  # type: ignore[operator]

@@ -39,7 +39,7 @@ from torch.utils.checkpoint import checkpoint
 from laconic.bayes.kl.dispatch import register_kl
 from laconic.bayes.kl.gaussian_gaussian_mixture import negative_entropy
 from laconic.bayes.posteriors.gaussian import Gaussian
-from laconic.bayes.priors.density import DensityPrior
+from laconic.bayes.priors.density import DensityPrior, checked_density
 from laconic.bayes.priors.student_t import StudentT
 from laconic.errors import InputError
 
@@ -102,10 +102,4 @@ def _expectation(q: Gaussian, p: DensityPrior) -> Tensor:
 
 def _piece(mean: Tensor, std: Tensor, *, p: DensityPrior, nodes: Tensor, shares: Tensor) -> Tensor:
     weights = torch.addcmul(mean.unsqueeze(1), std.unsqueeze(1), nodes)
-    values = p.log_density(weights)
-    if values.shape != weights.shape:
-        raise InputError(
-            f"{type(p).__name__}.log_density returned shape {tuple(values.shape)} for weights of shape "
-            f"{tuple(weights.shape)}. Cure: one number for each weight, without a sum"
-        )
-    return values @ shares
+    return checked_density(p, weights) @ shares

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from laconic.bayes.kl.dispatch import register_kl
 from laconic.bayes.posteriors.point import Point
-from laconic.bayes.priors.density import DensityPrior
+from laconic.bayes.priors.density import DensityPrior, checked_density
 
 
 @register_kl(Point, DensityPrior)
@@ -15,4 +15,4 @@ def point_density(q: Point, p: DensityPrior) -> Tensor:
 
     That is the KL without the negative entropy of a point, which is an infinite constant.
     """
-    return -p.log_density(q.mean)
+    return -checked_density(p, q.mean)

@@ -9,7 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from laconic.errors import InputError
+from laconic.errors import InputError, LaconicError
+
+# What a mistake in a density raises; torch's own signals, as the one that ends a recomputation, pass.
+_RAISED = (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, NameError)
 
 
 class DensityPrior(ABC):
@@ -46,7 +49,7 @@ class DensityPrior(ABC):
             weights: Any shape; every dimension is one of single weights.
 
         Returns:
-            Of that shape.
+            Of that shape, real floating-point numbers; they are cast to the weights' type.
         """
 
     def sample(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -73,3 +76,39 @@ def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Uniform float64 draws, above 0 and below 1, so that their logarithms are finite."""
     draws = torch.rand(tuple(shape), generator=generator, dtype=torch.float64, device=generator.device)
     return draws.clamp_min(2.0**-54)
+
+
+def checked_density(p: DensityPrior, weights: Tensor) -> Tensor:
+    """What a prior's ``log_density`` returns, in the weights' type; a prior of one's own may return anything.
+
+    Args:
+        p: The prior.
+        weights: Any shape.
+
+    Returns:
+        Of that shape and type.
+
+    Raises:
+        InputError: Another shape, no tensor of real floating-point numbers, or an exception in the method.
+    """
+    who, cure = f"{type(p).__name__}.log_density", "one number in nats for each weight, by functions of torch"
+    try:
+        values = p.log_density(weights)
+    except (LaconicError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except _RAISED as error:
+        raise InputError(
+            f"{who} raised {type(error).__name__} for weights of shape {tuple(weights.shape)}: {error}. "
+            f"Cure: {cure}"
+        ) from error
+    if not isinstance(values, Tensor):
+        raise InputError(f"{who} must return a tensor, got {type(values).__name__}. Cure: {cure}")
+    if values.shape != weights.shape:
+        raise InputError(
+            f"{who} returned shape {tuple(values.shape)} for weights of shape "
+            f"{tuple(weights.shape)}. Cure: one number for each weight, without a sum"
+        )
+    if not values.is_floating_point():
+        kind = str(values.dtype).removeprefix("torch.")
+        raise InputError(f"{who} returned {kind} numbers, which are no log densities. Cure: {cure}")
+    return values.to(weights.dtype)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import WIDTHS, check_flags, check_tuples
 from laconic.bayes.priors.density import DensityPrior
 from laconic.errors import InputError
 
@@ -47,6 +48,8 @@ class GaussianMixture(DensityPrior):
     exact: bool = False
 
     def __post_init__(self) -> None:
+        check_tuples(self, means="(0.0,)", stds="(0.1,)", shares="None")
+        check_flags(self, "exact")
         means, stds, shares = (_numbers(v) for v in (self.means, self.stds, self.shares))
         if not means:
             raise InputError(
@@ -60,6 +63,8 @@ class GaussianMixture(DensityPrior):
         if not all(math.isfinite(v) for v in means):
             raise InputError(f"the means of a mixture must be finite, got {means}. Cure: means=(0.0,)")
         wrong = next((j for j, s in enumerate(stds) if not 0 < s < math.inf), None)
+        if wrong is None and not isinstance(self.stds, Tensor):
+            wrong = next((j for j, s in enumerate(stds) if not WIDTHS[0] <= s <= WIDTHS[1]), None)
         if wrong is not None:
             raise InputError(
                 f"stds[{wrong}] is {stds[wrong]}: the standard deviation of a component must be above 0. "

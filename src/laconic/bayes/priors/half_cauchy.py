@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_numbers, check_widths
 from laconic.bayes.priors.density import uniform
 from laconic.errors import InputError
 
@@ -40,8 +41,10 @@ class HalfCauchy:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, scale=1.0)
         if not 0 < self.scale < math.inf:
             raise InputError(f"a half-Cauchy prior needs a finite scale > 0, got {self.scale}. Cure: scale=1")
+        check_widths(self, scale=1.0)
 
     def log_density(self, scales: Tensor) -> Tensor:
         r""":math:`\log\frac2{\pi k} - \log(1 + z^2/k^2)` by scale, nats; minus infinity below zero.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_numbers
 from laconic.errors import InputError
 
 
@@ -34,6 +35,7 @@ class Gamma:
     rate: float
 
     def __post_init__(self) -> None:
+        check_numbers(self, shape=250.0, rate=0.1)
         if not (1 < self.shape < math.inf and 0 < self.rate < math.inf):
             raise InputError(
                 f"a Gamma hyper-prior needs shape > 1 and rate > 0, got {self.shape} and {self.rate}. "
@@ -72,6 +74,7 @@ class Beta:
     b: float
 
     def __post_init__(self) -> None:
+        check_numbers(self, a=99.0, b=2.0)
         if not (1 < self.a < math.inf and 1 < self.b < math.inf):
             raise InputError(
                 f"a Beta hyper-prior needs both numbers above 1, got {self.a} and {self.b}. Cure: (99, 2)"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_numbers, check_widths
 from laconic.bayes.priors.density import DensityPrior, uniform
 from laconic.errors import InputError
 
@@ -36,8 +37,10 @@ class Laplace(DensityPrior):
     scale: float = 0.1
 
     def __post_init__(self) -> None:
+        check_numbers(self, scale=0.1)
         if not 0 < self.scale < math.inf:
             raise InputError(f"a Laplace prior needs a finite scale > 0, got {self.scale}. Cure: scale=0.1")
+        check_widths(self, scale=0.1)
 
     def log_density(self, weights: Tensor) -> Tensor:
         r""":math:`-|w|/b - \log 2b` by weight, nats.

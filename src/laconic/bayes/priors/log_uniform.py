@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_flags, check_tuples
 from laconic.errors import InputError
 
 
@@ -38,9 +39,11 @@ class LogUniform:
     cubic: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self, "exact", "cubic")
+        check_tuples(self, clamp="(-8.0, 8.0)")
         if self.exact and self.cubic:
             raise InputError("the exact KL is no polynomial. Cure: exact=True or cubic=True")
-        if self.clamp is not None and not self.clamp[0] < self.clamp[1]:
+        if self.clamp is not None and not (len(self.clamp) == 2 and self.clamp[0] < self.clamp[1]):
             raise InputError(
                 f"clamp must be (low, high) with low < high, got {self.clamp}. Cure: the default clamp"
             )

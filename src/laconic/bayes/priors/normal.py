@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_numbers, check_widths
 from laconic.bayes.priors.density import DensityPrior
 from laconic.errors import InputError
 
@@ -34,11 +35,13 @@ class Normal(DensityPrior):
     std: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, mean=0.0, std=1.0)
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
             raise InputError(
                 f"a normal prior needs a finite mean and std > 0, got {self.mean} and {self.std}"
                 ". Cure: mean=0, std=1"
             )
+        check_widths(self, std=1.0)
 
     def log_density(self, weights: Tensor) -> Tensor:
         r""":math:`\log p(w)` by weight, nats.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from laconic.bayes.priors.checks import check_kind
 from laconic.bayes.priors.log_uniform import LogUniform
 from laconic.bayes.priors.normal import Normal
 from laconic.bayes.priors.prior import Prior
@@ -21,12 +22,19 @@ class ScaleMixture:
         weights: The prior of :math:`\tilde w`.
         scale: The prior of z.
 
+    Raises:
+        InputError: A part that is no prior.
+
     >>> ScaleMixture().improper, ScaleMixture(scale=Normal(mean=1.0)).improper
     (True, False)
     """
 
     weights: Prior = field(default_factory=Normal)
     scale: Prior = field(default_factory=LogUniform)
+
+    def __post_init__(self) -> None:
+        for name, cure in (("weights", "Normal()"), ("scale", "LogUniform()")):
+            check_kind(self, name, Prior, "a prior", cure)
 
     @property
     def improper(self) -> bool:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_kind, check_numbers
 from laconic.bayes.priors.gaussian_mixture import GaussianMixture
 from laconic.errors import InputError
 
@@ -44,6 +45,11 @@ class SparseMixture:
     log_range: float = 20.0
 
     def __post_init__(self) -> None:
+        example = "GaussianMixture((-0.3, 0.3), (0.02, 0.02))"
+        check_kind(self, "values", GaussianMixture, "a GaussianMixture", example)
+        if not isinstance(self.zero_share, Tensor):
+            check_numbers(self, zero_share=0.9)
+        check_numbers(self, log_range=20.0)
         share = self.zero_share.item() if isinstance(self.zero_share, Tensor) else float(self.zero_share)
         if not 0 < share < 1:
             raise InputError(f"zero_share must lie between 0 and 1, got {share}. Cure: 0.9")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from laconic.bayes.priors.density import DensityPrior, uniform
+from laconic.bayes.priors.checks import check_flags, check_numbers
+from laconic.bayes.priors.density import DensityPrior, checked_density, uniform
 from laconic.bayes.priors.normal import Normal
 from laconic.errors import InputError
 
@@ -43,6 +44,8 @@ class SpikeAndSlab(DensityPrior):
     exact: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self, spike_share=0.9)
+        check_flags(self, "exact")
         if not 0 < self.spike_share < 1:
             raise InputError(f"spike_share must lie between 0 and 1, got {self.spike_share}. Cure: 0.9")
         for name in ("spike", "slab"):
@@ -63,7 +66,8 @@ class SpikeAndSlab(DensityPrior):
             Of that shape.
         """
         spike, slab = self.log_shares
-        return torch.logaddexp(spike + self.spike.log_density(weights), slab + self.slab.log_density(weights))
+        parts = checked_density(self.spike, weights), checked_density(self.slab, weights)
+        return torch.logaddexp(spike + parts[0], slab + parts[1])
 
     def sample(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """Draws of the spike or the slab, by their shares.

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_flags, check_kind, check_tuples
 from laconic.errors import InputError
 
 # The paper's window: tau = 0.075 for the codebook {-0.2, 0, 0.2}.
@@ -56,6 +57,10 @@ class Spikes:
     _numbers: tuple[float, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_kind(self, "levels", (tuple, list, Tensor), "a tuple of numbers or a tensor", "(-1, 0, 1)")
+        check_tuples(self, levels="(-1, 0, 1)", windows="None")
+        check_kind(self, "scale", (Tensor, type(None)), "a scalar tensor or None", "torch.tensor(0.2)")
+        check_flags(self, "exact")
         levels = self.levels
         numbers = tuple(
             float(v) for v in (levels.detach().tolist() if isinstance(levels, Tensor) else levels)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from laconic.bayes.priors.checks import check_numbers, check_widths
 from laconic.bayes.priors.density import DensityPrior, uniform
 from laconic.errors import InputError
 
@@ -36,11 +37,13 @@ class StudentT(DensityPrior):
     scale: float = 0.1
 
     def __post_init__(self) -> None:
+        check_numbers(self, df=3.0, scale=0.1)
         if not (0 < self.df < math.inf and 0 < self.scale < math.inf):
             raise InputError(
                 f"Student's t prior needs df > 0 and scale > 0, both finite, got {self.df} and {self.scale}. "
                 "Cure: df=3, scale=0.1"
             )
+        check_widths(self, df=3.0, scale=0.1)
 
     def log_density(self, weights: Tensor) -> Tensor:
         r""":math:`\log p(w)` by weight, nats.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from laconic.methods.contract import Compressed
 from laconic.structure import Coupling, Group
 
 MOST = 12
@@ -51,6 +53,24 @@ def unit_facts(
         first = numbers.get(name)
         numbers[name] = [first[k] for k in left_over] if first else list(left_over)
     return {"units": {**earlier, **told}, "kept_units": numbers}
+
+
+def with_units_told(small: Compressed, cure: str) -> Compressed:
+    """A result whose notes say so where no unit was removed.
+
+    Args:
+        small: The result; its facts hold :func:`unit_facts`.
+        cure: The settings by which units go.
+
+    Returns:
+        The result itself where units were removed.
+    """
+    units = small.facts.get("units") or {}
+    if any(left < before for before, left in units.values()):
+        return small
+    whole = units_text({"units": units}).removeprefix("units: ")
+    note = f"no unit was removed{f' ({whole})' if whole else ''}. Cure: {cure}, or longer training"
+    return replace(small, facts={**small.facts, "notes": [*small.facts.get("notes", ()), note]})
 
 
 def _labels(net: nn.Module, groups: Sequence[Group]) -> list[str]:
