@@ -25,6 +25,8 @@ OUT = Path(__file__).parent / "results" / "mnist_lenets"
 BC = ("--method", "bayesian-compression")
 # Of 27, 21 and 203 units and inputs at a KL weight of 1 the validation error is 3.2 %.
 GENTLE = ("--set", "kl_weight=0.2", "--set", "fit.epochs=60")
+# Training images moved by up to a pixel.
+SHIFTED = ("--data", "mnist_shifted:loaders")
 ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
@@ -45,6 +47,8 @@ ROWS = {
     "lenet300-structured-bayesian-pruning": ["lenet300", "--method", "structured-bayesian-pruning"],
     "lenet500-structured-bayesian-pruning": ["lenet500", "--method", "structured-bayesian-pruning"],
     "lenet300-l0": ["lenet300", "--method", "l0"],
+    "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--method", "sparse-vd", "--set", "kl_weight=3"],
+    "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--method", "sparse-vd", "--set", "kl_weight=8"],
     "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=[0.3]"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }
@@ -77,7 +81,8 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
         folder = arguments.runs / name
-        words = ["compress", *ROWS[name], "--data", "mnist", "--out", str(folder)]
+        words = ["compress", *ROWS[name], "--out", str(folder)]
+        words += [] if "--data" in words else ["--data", "mnist"]
         words += ["--threads", str(arguments.threads)] if arguments.threads else []
         words += ["--resume"] if (folder / "settings.json").exists() else []
         if laconic(words) != 0:
