@@ -22,26 +22,32 @@ from typing import Any
 from laconic.cli import main as laconic
 
 OUT = Path(__file__).parent / "results" / "mnist_lenets"
+BC = ("--method", "bayesian-compression")
+# Training images moved by up to a pixel.
+SHIFTED = ("--data", "mnist_shifted:loaders")
 ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
     "lenet5-taylor": ["lenet5", "--method", "taylor"],
-    "lenet5-bc-gnj": ["lenet5", "--method", "bayesian-compression"],
-    "lenet5-bc-ghs": ["lenet5", "--method", "bayesian-compression", "--set", "scales=horseshoe"],
+    "lenet5-bc-gnj": ["lenet5", *BC],
+    "lenet5-bc-ghs": ["lenet5", *BC, "--set", "scales=horseshoe"],
     "lenet5-structured-bayesian-pruning": ["lenet5", "--method", "structured-bayesian-pruning"],
     "lenet5-l0": ["lenet5", "--method", "l0"],
     "lenet5-soft-weight-sharing": ["lenet5", "--method", "soft-weight-sharing"],
     "lenet5-improved-bayesian-compression": ["lenet5", "--method", "improved-bayesian-compression"],
     "lenet5-miracle": ["lenet5", "--method", "miracle"],
     "lenet5-miracle-small": ["lenet5", "--method", "miracle", "--set", "bits=11_840"],
-    "lenet300-bc-gnj": ["lenet300", "--method", "bayesian-compression"],
-    "lenet300-bc-ghs": ["lenet300", "--method", "bayesian-compression", "--set", "scales=horseshoe"],
+    "lenet300-bc-gnj": ["lenet300", *BC],
+    "lenet300-bc-ghs": ["lenet300", *BC, "--set", "scales=horseshoe"],
     "lenet300-soft-weight-sharing": ["lenet300", "--method", "soft-weight-sharing"],
     "lenet300-sparse-vd": ["lenet300", "--method", "sparse-vd"],
     "lenet300-magnitude": ["lenet300", "--method", "magnitude", "--set", "sparsity=0.97"],
     "lenet300-structured-bayesian-pruning": ["lenet300", "--method", "structured-bayesian-pruning"],
     "lenet500-structured-bayesian-pruning": ["lenet500", "--method", "structured-bayesian-pruning"],
     "lenet300-l0": ["lenet300", "--method", "l0"],
+    "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--method", "sparse-vd", "--set", "kl_weight=3"],
+    "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--method", "sparse-vd", "--set", "kl_weight=8"],
+    "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=[0.3]"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }
 
@@ -73,7 +79,8 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
         folder = arguments.runs / name
-        words = ["compress", *ROWS[name], "--data", "mnist", "--out", str(folder)]
+        words = ["compress", *ROWS[name], "--out", str(folder)]
+        words += [] if "--data" in words else ["--data", "mnist"]
         words += ["--threads", str(arguments.threads)] if arguments.threads else []
         words += ["--resume"] if (folder / "settings.json").exists() else []
         if laconic(words) != 0:
