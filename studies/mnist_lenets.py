@@ -24,7 +24,7 @@ from laconic.cli import main as laconic
 OUT = Path(__file__).parent / "results" / "mnist_lenets"
 BC = ("--method", "bayesian-compression")
 # Training images moved by up to a pixel.
-SHIFTED = ("--data", "mnist_shifted:loaders")
+SHIFTED = ("--data", "mnist_shifted:loaders", "--method", "sparse-vd")
 ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
@@ -45,9 +45,9 @@ ROWS = {
     "lenet300-structured-bayesian-pruning": ["lenet300", "--method", "structured-bayesian-pruning"],
     "lenet500-structured-bayesian-pruning": ["lenet500", "--method", "structured-bayesian-pruning"],
     "lenet300-l0": ["lenet300", "--method", "l0"],
-    "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--method", "sparse-vd", "--set", "kl_weight=3"],
-    "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--method", "sparse-vd", "--set", "kl_weight=8"],
-    "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=[0.3]"],
+    "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--set", "kl_weight=3"],
+    "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--set", "kl_weight=8"],
+    "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=0.3"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }
 
