@@ -245,7 +245,7 @@ def _spreads(facts: Mapping[str, Any], what: str, tensors: Mapping[str, StoredTe
 
 def _as_spread(value: Any, tensor: StoredTensor | None) -> Spread | None:
     """A tensor's spread; two numbers alone are of an earlier version. None for anything else."""
-    told = {"deviations": value, "factors": [], "share": 1.0} if isinstance(value, list) else value
+    told: Any = {"deviations": value, "factors": [], "share": 1.0} if isinstance(value, list) else value
     if not isinstance(told, Mapping) or not {"deviations", "factors", "share"} <= set(told):
         return None
     factors = told["factors"]
