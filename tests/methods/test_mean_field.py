@@ -55,8 +55,10 @@ def test_the_published_prior_is_the_mixture_of_equation_7() -> None:
 def test_a_linear_regression_finds_the_exact_posterior() -> None:
     """One weight has a posterior in closed form, of precision sum(x^2) / s^2 + 1 / std^2.
 
-    It is the optimum of the ELBO over Gaussians; 400 steps of Adam come within 10 % of its deviation.
+    It is the optimum of the ELBO over Gaussians; 800 steps of Adam come within 10 % of its deviation (4 % of
+    eight initial weights; after 400 steps one of them is 13 % away).
     """
+    torch.manual_seed(0)
     g = torch.Generator().manual_seed(0)
     x = torch.randn(40, 1, generator=g)
     y = 0.7 * x + 0.5 * torch.randn(40, 1, generator=g)
@@ -65,8 +67,8 @@ def test_a_linear_regression_finds_the_exact_posterior() -> None:
         nn.Linear(1, 1, bias=False), method, x[:1], data_size=40, task=Regression(noise=0.5)
     ).train()
     optimizer = torch.optim.Adam(laconic.param_groups(net, lr=0.05))
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, 400)
-    for _ in range(400):
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, 800)
+    for _ in range(800):
         loss = laconic.objective(net, (x, y))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
