@@ -25,6 +25,7 @@ OUT = Path(__file__).parent / "results" / "mnist_lenets"
 BC = ("--method", "bayesian-compression")
 # Training images moved by up to a pixel.
 SHIFTED = ("--data", "mnist_shifted:loaders", "--method", "sparse-vd")
+LONGER = ("--set", "fit.epochs=150", "--set", "hold_from=90", "--set", "warm_up.end=22")
 ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
@@ -46,6 +47,7 @@ ROWS = {
     "lenet500-structured-bayesian-pruning": ["lenet500", "--method", "structured-bayesian-pruning"],
     "lenet300-l0": ["lenet300", "--method", "l0"],
     "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--set", "kl_weight=3"],
+    "lenet300-shifted-sparse-vd-7": ["lenet300", *SHIFTED, *LONGER, "--set", "kl_weight=7"],
     "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--set", "kl_weight=8"],
     "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=0.3"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
