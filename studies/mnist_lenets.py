@@ -39,6 +39,7 @@ ROWS = {
     "lenet5-miracle": ["lenet5", "--method", "miracle"],
     "lenet5-miracle-small": ["lenet5", "--method", "miracle", "--set", "bits=11_840"],
     "lenet300-bc-gnj": ["lenet300", *BC],
+    "lenet300-bc-gnj-1": ["lenet300", *BC, "--set", "kl_weight=1", "--set", "fit.epochs=100"],
     "lenet300-bc-ghs": ["lenet300", *BC, "--set", "scales=horseshoe"],
     "lenet300-soft-weight-sharing": ["lenet300", "--method", "soft-weight-sharing"],
     "lenet300-sparse-vd": ["lenet300", "--method", "sparse-vd"],

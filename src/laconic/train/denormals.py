@@ -1,5 +1,5 @@
 """Denormal floats counted as zero: weights that training draws to zero, and Adam's moments of them, end among
-denormal floats, with which a processor's step takes up to four times as long.
+denormal floats, with which a processor's step takes several times as long.
 
 A processor flag of each thread says so. Threads take it from the one that starts them, so it is set before
 torch starts its own, by the command alone: in a program of the user's that has torch's threads already, only

@@ -32,17 +32,20 @@ class LeNet300(nn.Sequential):
     torch.Size([2, 10])
     """
 
+    hidden = (300, 100)
+
     def __init__(
         self, inputs: int = 784, classes: int = 10, *, generator: torch.Generator | None = None
     ) -> None:
+        first, second = self.hidden
         super().__init__(
             OrderedDict[str, nn.Module](
                 flatten=nn.Flatten(),
-                fc1=nn.Linear(inputs, 300),
+                fc1=nn.Linear(inputs, first),
                 relu1=nn.ReLU(),
-                fc2=nn.Linear(300, 100),
+                fc2=nn.Linear(first, second),
                 relu2=nn.ReLU(),
-                fc3=nn.Linear(100, classes),
+                fc3=nn.Linear(second, classes),
             )
         )
         initialise(self, generator)

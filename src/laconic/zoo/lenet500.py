@@ -6,17 +6,12 @@ Noise", NIPS 2017, table 1.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-import torch
-from torch import nn
-
-from laconic.zoo.init import initialise
+from laconic.zoo.lenet300 import LeNet300
 from laconic.zoo.recipes import LENET300_MNIST
 from laconic.zoo.registry import NetworkEntry
 
 
-class LeNet500(nn.Sequential):
+class LeNet500(LeNet300):
     """Images (N, 1, 28, 28), or any shape of ``inputs`` numbers, -> logits (N, 10); 545,810 parameters.
 
     Args:
@@ -31,20 +26,7 @@ class LeNet500(nn.Sequential):
     torch.Size([2, 10])
     """
 
-    def __init__(
-        self, inputs: int = 784, classes: int = 10, *, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__(
-            OrderedDict[str, nn.Module](
-                flatten=nn.Flatten(),
-                fc1=nn.Linear(inputs, 500),
-                relu1=nn.ReLU(),
-                fc2=nn.Linear(500, 300),
-                relu2=nn.ReLU(),
-                fc3=nn.Linear(300, classes),
-            )
-        )
-        initialise(self, generator)
+    hidden = (500, 300)
 
 
 NETWORK = NetworkEntry("lenet500", LeNet500, data="mnist", recipe=LENET300_MNIST)
