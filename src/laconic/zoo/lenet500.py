@@ -19,6 +19,7 @@ class LeNet500(LeNet300):
         classes: Number of classes, which is that of the logits.
         generator: Source of the initial weights; None: torch's global generator.
 
+    >>> import torch
     >>> net = LeNet500(generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters())
     545810
