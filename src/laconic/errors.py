@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
+
+_ANOTHER_COPY = "another copy of the file, or write it again with laconic.save or laconic compress"
 
 
 class LaconicError(Exception):
-    """Base of all errors that the library raises on purpose."""
+    """Base of all errors that the library raises on purpose.
+
+    ``cure`` is what :func:`at` adds to a message that names none.
+    """
+
+    cure: ClassVar[str] = ""
 
 
 # --- arguments of the caller --------------------------------------------------------------
@@ -96,13 +104,19 @@ class UnsupportedVersionError(FileFormatError):
 class TruncatedFileError(FileFormatError):
     """The file ends before its declared content does."""
 
+    cure = _ANOTHER_COPY
+
 
 class ChecksumError(FileFormatError):
     """Stored and computed checksums differ: the file was damaged."""
 
+    cure = _ANOTHER_COPY
+
 
 class CorruptFileError(FileFormatError):
     """A field holds an invalid value (a code, an order or a count that no writer produces)."""
+
+    cure = _ANOTHER_COPY
 
 
 class LimitError(FileFormatError):
@@ -130,6 +144,8 @@ def uncured(error: Exception) -> str:
 def at(place: str, cure: str = "") -> Iterator[None]:
     """Add the place (stage, layer, field) and the usual cure to a library error that leaves the block.
 
+    The usual cure is ``cure``, or without one that of the error's class.
+
     The error keeps its class, so callers can still tell kinds apart.
 
     >>> from laconic.errors import at, InputError
@@ -143,6 +159,7 @@ def at(place: str, cure: str = "") -> Iterator[None]:
         yield
     except LaconicError as error:
         text = f"{place}: {error}"
-        if cure and "Cure:" not in text:
-            text = f"{text.rstrip('.')}. Cure: {cure}"
+        usual = cure or error.cure
+        if usual and "Cure:" not in text:
+            text = f"{text.rstrip('.')}. Cure: {usual}"
         raise type(error)(text) from error

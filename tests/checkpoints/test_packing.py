@@ -440,6 +440,16 @@ def test_a_limit_near_the_original_is_kept(limit: float, tmp_path: Path) -> None
         assert np.array_equal(pack.open(tmp_path / "x.lac")["w"], WEIGHT)
 
 
+def test_a_step_that_leaves_no_weight_names_the_tensor(tmp_path: Path) -> None:
+    """Zeros in place of a tensor's weights are no rounding that anyone asks for."""
+    w = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
+    for kind in (np.float32, np.float16):
+        with pytest.raises(InputError, match=r"^tensor 'w': a step of 1e\+30 .* to zero. Cure: a smaller step"):
+            pack_checkpoint({"w": w.astype(kind)}, tmp_path / "x.lac", step=1e30)
+    assert not (tmp_path / "x.lac").exists()
+    pack_checkpoint({"w": w}, tmp_path / "x.lac", step=2.0)
+
+
 def test_a_step_that_is_too_small_names_the_tensor_once(tmp_path: Path) -> None:
     far = np.zeros((1100, 1100), np.float32)
     far[0, 0] = 1.0

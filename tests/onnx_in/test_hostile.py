@@ -207,6 +207,13 @@ def test_a_step_that_is_too_small(tmp_path: Path) -> None:
         pack_onnx(path, tmp_path / "out.lac", step=1e-12)
 
 
+def test_a_step_that_leaves_no_weight(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.onnx", network())
+    with pytest.raises(InputError, match=r"step 1e\+30 rounds all of its weights to zero.* Cure: a smaller step"):
+        pack_onnx(path, tmp_path / "out.lac", step=1e30)
+    assert not (tmp_path / "out.lac").exists()
+
+
 @pytest.mark.parametrize("given", [{}, {"bits": 4, "step": 0.1}, {"bits": 0}, {"bits": 17}, {"step": -1.0}])
 def test_settings(tmp_path: Path, given: dict[str, float]) -> None:
     path = write(tmp_path / "a.onnx", network())

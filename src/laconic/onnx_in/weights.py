@@ -164,7 +164,7 @@ def rounded(weights: Mapping[str, AnyArray], grids: Grids) -> dict[str, IntTenso
         Integers and steps by name; a step is a bfloat16.
 
     Raises:
-        InputError: A weight that holds NaN or infinity, or a step that is too small for it.
+        InputError: A weight that holds NaN or infinity, or a step that is too small or too large for it.
 
     >>> w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     >>> found = rounded({"w": w}, Grids(bits=3.0))["w"]
@@ -180,9 +180,16 @@ def rounded(weights: Mapping[str, AnyArray], grids: Grids) -> dict[str, IntTenso
             )
     sizes = {name: _root_mean_square(values) for name, values in weights.items()}
     share = 1.0 if grids.bits is None else _share(weights, sizes, grids.bits)
-    return {
+    found = {
         name: _on_grid(name, values, grids.step or share * sizes[name]) for name, values in weights.items()
     }
+    for name, tensor in found.items():
+        if grids.step and weights[name].any() and not tensor.integers.any():
+            raise InputError(
+                f"initialiser {name!r}: step {grids.step:g} rounds all of its weights to zero, of which the "
+                f"largest is {np.abs(weights[name]).max():g}. Cure: a smaller step, or keep={name!r}"
+            )
+    return found
 
 
 def _root_mean_square(values: AnyArray) -> float:

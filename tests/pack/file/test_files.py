@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from laconic.errors import ChecksumError, NotALaconicFileError, ReadError, WriteError
+from laconic.errors import ChecksumError, NotALaconicFileError, ReadError, TruncatedFileError, WriteError
 from laconic.pack import encode, read, write
 from laconic.records import IntTensor, PackedModel, UniformGrid
 from tests.pack.strategies import assert_same
@@ -105,5 +105,9 @@ def test_reading_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"it is a folder\. Cure: the file in it \(of a run: model\.lac\)"):
         read(tmp_path)
     path.write_bytes(encode(MODEL)[:-1] + b"\0")
-    with pytest.raises(ChecksumError, match=r"other\.bin"):
+    with pytest.raises(ChecksumError, match=r"other\.bin.* is damaged\. Cure: another copy of the file"):
         read(path)
+    path.write_bytes(encode(MODEL)[:-5])
+    with pytest.raises(TruncatedFileError, match=r"Cure: another copy of the file") as caught:
+        read(path)
+    assert str(caught.value).count("Cure:") == 1
