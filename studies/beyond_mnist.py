@@ -42,7 +42,7 @@ from laconic.schedules import WarmUp
 from laconic.train.fit import FitConfig
 
 OUT = Path(__file__).parent / "results" / "beyond_mnist"
-NAMES = ("magnitude", "post-training", "sparse-vd", "bc-ghs", "vnq")
+NAMES = ("magnitude", "post-training", "sparse-vd", "bc-ghs", "vnq", "vnq-7")
 CALIBRATION, BINS = 1024, 15
 
 
@@ -140,7 +140,8 @@ def method_of(name: str, case: Case, epochs: float) -> Method:
             noise_lr=5.0,
             grid=grid,
         )
-    return VNQ(
+    return VNQ.evenly(
+        7 if name == "vnq-7" else 3,
         kl_weight=case.kl_weight,
         warm_up=warm_up,
         init_scale=None,

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from laconic.cli import main as laconic
+from laconic.cli.compress import MISSED
 
-OUT = Path(__file__).parent / "results" / "mnist_lenets"
+HERE = Path(__file__).parent
+OUT = HERE / "results" / "mnist_lenets"
 BC = ("--method", "bayesian-compression")
 # Training images moved by up to a pixel.
 SHIFTED = ("--data", "mnist_shifted:loaders", "--method", "sparse-vd")
@@ -29,18 +31,20 @@ SHIFTED = ("--data", "mnist_shifted:loaders", "--method", "sparse-vd")
 MIXED = ("--set", "sampling=mixed", "--set", "fit.epochs=75", "--set", "hold_from=45", "--set", "warm_up.end=10")
 SIXTY = ("--set", "fit.epochs=60")
 LONGER = ("--set", "fit.epochs=150", "--set", "hold_from=90", "--set", "warm_up.end=22")
+STAGED = ("--data", "mnist_shifted:loaders", "--config")
 ROWS = {
     "lenet5-sparse-vd": ["lenet5", "--method", "sparse-vd"],
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
     "lenet5-taylor": ["lenet5", "--method", "taylor"],
     "lenet5-shifted-sparse-vd": ["lenet5", *SHIFTED, *MIXED, "--set", "kl_weight=3"],
     "lenet5-shifted-sparse-vd-8": ["lenet5", *SHIFTED, *MIXED, "--set", "kl_weight=8"],
+    "lenet5-stages": [*STAGED, str(HERE / "lenet5_stages.toml"), "--target", "1.5kB"],
     "lenet5-bc-gnj": ["lenet5", *BC, "--set", "kl_weight=0.5", *SIXTY],
     "lenet5-bc-ghs": ["lenet5", *BC, "--set", "scales=horseshoe", "--set", "kl_weight=0.5", *SIXTY],
     "lenet5-structured-bayesian-pruning": ["lenet5", "--method", "structured-bayesian-pruning", *SIXTY],
     "lenet5-l0": ["lenet5", "--method", "l0", *SIXTY],
     "lenet5-soft-weight-sharing": ["lenet5", "--method", "soft-weight-sharing"],
-    "lenet5-improved-bayesian-compression": ["lenet5", "--method", "improved-bayesian-compression"],
+    "lenet5-improved-bayesian-compression": ["lenet5", "--method", "improved-bayesian-compression", *MIXED],
     "lenet5-miracle": ["lenet5", "--method", "miracle"],
     "lenet5-miracle-small": ["lenet5", "--method", "miracle", "--set", "bits=11_840"],
     "lenet300-bc-gnj": ["lenet300", *BC],
@@ -55,6 +59,12 @@ ROWS = {
     "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--set", "kl_weight=3"],
     "lenet300-shifted-sparse-vd-7": ["lenet300", *SHIFTED, *LONGER, "--set", "kl_weight=7"],
     "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--set", "kl_weight=8"],
+    "lenet300-shifted-sparse-vd-long": [
+        "lenet300",
+        *SHIFTED,
+        *("--set", "kl_weight=7", "--set", "fit.epochs=300", "--set", "hold_from=180", "--set", "warm_up.end=45"),
+    ],
+    "lenet300-stages": [*STAGED, str(HERE / "lenet300_stages.toml")],
     "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=0.3"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],
 }
@@ -91,7 +101,7 @@ def main() -> None:
         words += [] if "--data" in words else ["--data", "mnist"]
         words += ["--threads", str(arguments.threads)] if arguments.threads else []
         words += ["--resume"] if (folder / "settings.json").exists() else []
-        if laconic(words) != 0:
+        if laconic(words) not in (0, MISSED):
             raise SystemExit(f"{name} did not finish")
         record = json.loads((folder / "record.json").read_text())
         (OUT / f"{name}.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
