@@ -28,7 +28,10 @@ BC = ("--method", "bayesian-compression")
 # Training images moved by up to a pixel.
 SHIFTED = ("--data", "mnist_shifted:loaders", "--method", "sparse-vd")
 # A step of LeNet-5 with weights drawn for the convolutions takes two thirds of the time of local draws.
-MIXED = ("--set", "sampling=mixed", "--set", "fit.epochs=75", "--set", "hold_from=45", "--set", "warm_up.end=10")
+MIXED = (
+    *("--set", "sampling=mixed", "--set", "fit.epochs=75"),
+    *("--set", "hold_from=45", "--set", "warm_up.end=10"),
+)
 SIXTY = ("--set", "fit.epochs=60")
 LONGER = ("--set", "fit.epochs=150", "--set", "hold_from=90", "--set", "warm_up.end=22")
 STAGED = ("--data", "mnist_shifted:loaders", "--config")
@@ -37,10 +40,9 @@ ROWS = {
     "lenet5-magnitude": ["lenet5", "--method", "magnitude", "--set", "sparsity=0.98"],
     "lenet5-taylor": ["lenet5", "--method", "taylor"],
     "lenet5-shifted-sparse-vd": ["lenet5", *SHIFTED, *MIXED, "--set", "kl_weight=3"],
-    "lenet5-shifted-sparse-vd-8": ["lenet5", *SHIFTED, *MIXED, "--set", "kl_weight=8"],
     "lenet5-stages": [*STAGED, str(HERE / "lenet5_stages.toml"), "--target", "1.5kB"],
-    "lenet5-bc-gnj": ["lenet5", *BC, "--set", "kl_weight=0.5", *SIXTY],
-    "lenet5-bc-ghs": ["lenet5", *BC, "--set", "scales=horseshoe", "--set", "kl_weight=0.5", *SIXTY],
+    "lenet5-bc-gnj": ["lenet5", *BC],
+    "lenet5-bc-ghs": ["lenet5", *BC, "--set", "scales=horseshoe"],
     "lenet5-structured-bayesian-pruning": ["lenet5", "--method", "structured-bayesian-pruning", *SIXTY],
     "lenet5-l0": ["lenet5", "--method", "l0", *SIXTY],
     "lenet5-soft-weight-sharing": ["lenet5", "--method", "soft-weight-sharing"],
@@ -59,11 +61,6 @@ ROWS = {
     "lenet300-shifted-sparse-vd": ["lenet300", *SHIFTED, "--set", "kl_weight=3"],
     "lenet300-shifted-sparse-vd-7": ["lenet300", *SHIFTED, *LONGER, "--set", "kl_weight=7"],
     "lenet300-shifted-sparse-vd-8": ["lenet300", *SHIFTED, "--set", "kl_weight=8"],
-    "lenet300-shifted-sparse-vd-long": [
-        "lenet300",
-        *SHIFTED,
-        *("--set", "kl_weight=7", "--set", "fit.epochs=300", "--set", "hold_from=180", "--set", "warm_up.end=45"),
-    ],
     "lenet300-stages": [*STAGED, str(HERE / "lenet300_stages.toml")],
     "lenet300-l0-0.3": ["lenet300", "--method", "l0", "--set", "lambdas=0.3"],
     "lenet300-miracle": ["lenet300", "--method", "miracle"],

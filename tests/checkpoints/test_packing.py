@@ -444,7 +444,7 @@ def test_a_step_that_leaves_no_weight_names_the_tensor(tmp_path: Path) -> None:
     """Zeros in place of a tensor's weights are no rounding that anyone asks for."""
     w = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
     for kind in (np.float32, np.float16):
-        with pytest.raises(InputError, match=r"^tensor 'w': a step of 1e\+30 .* to zero. Cure: a smaller step"):
+        with pytest.raises(InputError, match=r"^tensor 'w': a step of 1e\+30 .* to zero. Cure: a smaller"):
             pack_checkpoint({"w": w.astype(kind)}, tmp_path / "x.lac", step=1e30)
     assert not (tmp_path / "x.lac").exists()
     pack_checkpoint({"w": w}, tmp_path / "x.lac", step=2.0)

@@ -85,7 +85,8 @@ def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rat
     rows, matrix = rows_of(data, shape, kind), (shape[0], math.prod(shape[1:]))
     try:
         if rate.step is not None:
-            return _with_weights(on_grid(name, rows, shape, kind, grid_of_step(rows, matrix, rate.step)), rate)
+            found = on_grid(name, rows, shape, kind, grid_of_step(rows, matrix, rate.step))
+            return _with_weights(found, rate)
         bits = rate.bits or 0.0
         own = own_grid(rows, matrix)
         if own is not None and own.bits <= bits:
@@ -109,7 +110,7 @@ def quantised(name: str, data: ByteArray, shape: tuple[int, ...], kind: str, rat
 
 
 def _with_weights(form: Form, rate: Rate) -> Form:
-    """The form as it is; raises InputError where the caller's step rounds all of a tensor's weights to zero."""
+    """The form as it is; raises InputError where the caller's step rounds all of its weights to zero."""
     part = form.tensor.part if isinstance(form.tensor, RoundedTensor) else form.tensor
     if isinstance(part, IntTensor) and not part.integers.any():
         raise InputError(

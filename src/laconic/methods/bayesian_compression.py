@@ -287,6 +287,7 @@ _FULL = {
 }
 # At a KL weight of 1 LeNet-300-100 keeps 203-27-21 units and errs on 2.64 % (studies/README.md).
 _LENET300 = {**_FULL, "kl_weight": 0.2, "fit.epochs": 60}
+_LENET5 = {**_FULL, "kl_weight": 0.5, "fit.epochs": 60}
 _SHORT = {"fit.epochs": 8, "noise_lr": 20.0, "gate_lr": 3.0, "warm_up.end": 2.0, "fit.lr": 0.002}
 _SHORT_MNIST = {**_FULL, **_SHORT, "reference.epochs": 3}
 
@@ -294,7 +295,7 @@ METHOD = MethodEntry(
     "bayesian-compression",
     BayesianCompression,
     presets={
-        "full": {"lenet5": _FULL, "lenet300": _LENET300, "": {**_FULL, "fit.epochs": 60}},
+        "full": {"lenet5": _LENET5, "lenet300": _LENET300, "": {**_FULL, "fit.epochs": 60}},
         "demo": {"lenet5": _SHORT_MNIST, "lenet300": _SHORT_MNIST, "": {**_FULL, **_SHORT}},
     },
     paper="Louizos, Ullrich & Welling, Bayesian Compression for Deep Learning, NIPS 2017",

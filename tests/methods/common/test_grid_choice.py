@@ -126,6 +126,21 @@ def test_without_a_judge_the_first_is_taken() -> None:
     assert cheapest(ALL, GridChoice(), None, None) is FINE
 
 
+def test_biases_take_the_narrowest_width_that_is_near_enough() -> None:
+    net = nn.Linear(2, 3)
+    rest = {"bias": torch.tensor([0.5, -1.0, 0.0])}
+    judge = Judge(lambda module: Score(1.0, 0.1, 10))
+    tried: list[int] = []
+
+    def near(module: nn.Module) -> bool:
+        tried.append(len(tried))
+        return len(tried) == 3
+
+    for accepted, width in ((lambda module: True, 4), (near, 6), (lambda module: False, 8)):
+        _, _, facts = quantize_rest(net, {}, rest, (4, 5, 6, 8), judge, accepted)
+        assert facts == {"bias_bits": width}
+
+
 # --- end to end ---------------------------------------------------------------------------------
 
 
@@ -163,12 +178,14 @@ def test_a_grid_is_chosen_by_its_distance_from_the_pruned_network() -> None:
         return found[-1]
 
     small = laconic.convert(copy.deepcopy(net), Judge(_score, divergence=apart))
-    assert len(found) == 7, "six grids, and the finished network"
+    assert len(found) > 7, "six grids, each width of the biases, and the finished network"
+    assert found[-1] <= 0.002, "with its biases on a grid, too"
+    measured = len(found)
     assert small.facts["kl_of_grid"] in found
     assert min(found) < small.facts["kl_of_grid"] <= 0.002 < max(found)
     asked = Judge(_score, Score(0.0, 0.1, 1), Target(max_drop=100.0), divergence=apart)
     assert "kl_of_grid" not in laconic.convert(net, asked).facts, "a target takes its place"
-    assert len(found) == 7
+    assert len(found) == measured
 
 
 Convert = Callable[[Target], tuple[Compressed, int]]

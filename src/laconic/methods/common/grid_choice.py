@@ -113,7 +113,8 @@ def choose_grid(
     if before is not None:
         facts["pruned_validation_metric"] = before.metric
     tensors = dict(best.tensors)
-    plain, quantized, bias_facts = quantize_rest(plain, tensors, rest, choice.bias_bits, judge)
+    near = _within_divergence(choice, best, apart)
+    plain, quantized, bias_facts = quantize_rest(plain, tensors, rest, choice.bias_bits, judge, near)
     small = finish(plain, quantized, {**facts, **bias_facts}, judge)
     if judge is None or before is None:
         return small
@@ -210,6 +211,16 @@ def _divergence_from(
     return partial(_swapped, measure, copy.deepcopy(plain))
 
 
+def _within_divergence(
+    choice: GridChoice, best: Candidate, apart: Callable[[nn.Module], float | None]
+) -> Callable[[nn.Module], bool]:
+    """Whether a network with quantised biases is still within ``max_kl``, as its weights alone are."""
+    most = choice.max_kl
+    if most is None or best.kl is None or best.kl > most:
+        return lambda module: True
+    return lambda module: (apart(module) or 0.0) <= most
+
+
 def _swapped(measure: Divergence, reference: nn.Module, module: nn.Module) -> float:
     return measure(module, reference)
 
@@ -241,11 +252,12 @@ def quantize_rest(
     rest: Mapping[str, torch.Tensor],
     bias_bits: tuple[int, ...],
     judge: Judge | None,
+    near: Callable[[nn.Module], bool] = lambda module: True,
 ) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
     """Put biases and other deterministic parameters on uniform grids, as narrow as validation allows.
 
-    One width serves all: the narrowest whose likelihood is within 1 % of that of unquantised biases. It is
-    the widest where none is, and without a judge.
+    One width serves all: the narrowest whose likelihood is within 1 % of that of unquantised biases, and
+    which ``near`` accepts. It is the widest where none is, and without a judge.
 
     Args:
         plain: A plain network; its parameters are written.
@@ -253,6 +265,7 @@ def quantize_rest(
         rest: The other parameters, by name.
         bias_bits: Widths tried, in bits.
         judge: Scores candidates on the validation split.
+        near: Whether a network with its biases on a grid is near enough to the original.
 
     Returns:
         The network, all tensors by name, and the chosen width as ``{"bias_bits": width}``.
@@ -273,7 +286,9 @@ def quantize_rest(
     for width in sorted(bias_bits) if before else [max(bias_bits)]:
         tensors = {n: to_grid(n, a, step_for_bits(a, width)) for n, a in arrays.items()}
         load_values(plain, {n: torch.from_numpy(t.values()) for n, t in tensors.items()})
-        if before is None or judge is None or within(judge.evaluate(plain).nll, before.nll, 0.01):
+        if before is None or judge is None:
+            break
+        if within(judge.evaluate(plain).nll, before.nll, 0.01) and near(plain):
             break
     return plain, {**weights, **tensors}, {"bias_bits": width}
 
