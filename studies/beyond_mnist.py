@@ -6,7 +6,7 @@
 ``resnet20`` is the pretrained ResNet-20 on CIFAR-10 of ``resnet20_cifar10.py``, ``kws`` the LSTM keyword
 spotter of ``kws_lstm.py``; where the weights and data come from is said there. Each method starts from the
 pretrained network and fine-tunes it for the same number of epochs, with the published settings but for those
-below; the post-training row is not trained at all. Settings are chosen on a validation split (of CIFAR-10 the
+below (VNQ with three levels and, as ``vnq-7``, with seven); the post-training row is not trained at all. Settings are chosen on a validation split (of CIFAR-10 the
 last 5 000 training images, which the published weights have seen), and the test set is scored once, from the
 decoded file: error, negative log-likelihood, expected calibration error (15 bins), and flips, the share of
 answers that differ from the original's. A row says whether all numbers of the file are finite.
