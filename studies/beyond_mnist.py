@@ -4,12 +4,13 @@
     python studies/beyond_mnist.py kws --weights lstm_M.safetensors --features mfcc49x10_f16.npz
 
 ``resnet20`` is the pretrained ResNet-20 on CIFAR-10 of ``resnet20_cifar10.py``, ``kws`` the LSTM keyword
-spotter of ``kws_lstm.py``; where the weights and data come from is said there. Each method starts from the
-pretrained network and fine-tunes it for the same number of epochs, with the published settings but for those
-below (VNQ with three levels and, as ``vnq-7``, with seven); the post-training row is not trained at all. Settings are chosen on a validation split (of CIFAR-10 the
-last 5 000 training images, which the published weights have seen), and the test set is scored once, from the
-decoded file: error, negative log-likelihood, expected calibration error (15 bins), and flips, the share of
-answers that differ from the original's. A row says whether all numbers of the file are finite.
+spotter of ``kws_lstm.py``; where the weights and data come from is said there. Each method starts from
+the pretrained network and fine-tunes it for the same number of epochs, with the published settings but
+for those below (VNQ with three levels and, as ``vnq-7``, with seven); the post-training row is not
+trained at all. Settings are chosen on a validation split (of CIFAR-10 the last 5 000 training images,
+which the published weights have seen), and the test set is scored once, from the decoded file: error,
+negative log-likelihood, expected calibration error (15 bins), and flips, the share of answers that differ
+from the original's. A row says whether all numbers of the file are finite.
 
 Rows are added to studies/results/beyond_mnist/CASE-seedN.json, and the trade-off is drawn beside it.
 """
